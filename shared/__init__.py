@@ -1,0 +1,1 @@
+"""What both sides of Hookline know: the domain, storage, streams, settings and telemetry."""

@@ -1,0 +1,78 @@
+"""Durations and rates as people write them: `24h`, `90s`, `1h30m`; `60/min`, `10/s`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.domain.errors import InvalidDefinition
+
+_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+")
+_RATE = re.compile(r"(\d{1,6})\s*/\s*(s|sec|second|m|min|minute|h|hour|d|day)")
+
+DURATION_FORM = "a duration such as 30s, 15m, 24h or 5d"
+RATE_FORM = "a rate such as 10/s, 60/min, 5/h or 100/d"
+MAX_RATE_COUNT = 1000
+
+
+def parse_duration(text: object) -> timedelta:
+    """A duration from text such as `24h` or `1h30m`; a plain number counts seconds.
+
+    Raises:
+        InvalidDefinition: for anything else, and for a duration over ten years.
+    """
+    if isinstance(text, timedelta):
+        return text
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return _bounded(float(text))
+    if isinstance(text, str) and _DURATION.fullmatch(text):
+        return _bounded(sum(float(n) * _UNIT_SECONDS[unit] for n, unit in _PART.findall(text)))
+    raise InvalidDefinition.at((), f"must be {DURATION_FORM}")
+
+
+def _bounded(seconds: float) -> timedelta:
+    if not 0 <= seconds <= 10 * 366 * 86400:
+        raise InvalidDefinition.at((), f"must be {DURATION_FORM}, and no longer than ten years")
+    return timedelta(seconds=seconds)
+
+
+def format_duration(duration: timedelta) -> str:
+    """The shortest text in whole units that `parse_duration` reads back; zero is `0s`."""
+    milliseconds = round(duration.total_seconds() * 1000)
+    if milliseconds == 0:
+        return "0s"
+    parts = []
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, milliseconds = divmod(milliseconds, round(_UNIT_SECONDS[unit] * 1000))
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` in any span of `period`."""
+
+    count: int
+    period: timedelta
+
+    def __str__(self) -> str:
+        names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "d"}
+        return f"{self.count}/{names[self.period.total_seconds()]}"
+
+
+def parse_rate(text: object) -> Rate:
+    """A rate from text such as `60/min`.
+
+    Raises:
+        InvalidDefinition: for anything else; the count lies between 1 and 1000.
+    """
+    if isinstance(text, Rate):
+        return text
+    match = _RATE.fullmatch(text) if isinstance(text, str) else None
+    if match is None or not 1 <= int(match[1]) <= MAX_RATE_COUNT:
+        raise InvalidDefinition.at((), f"must be {RATE_FORM}, with a count from 1 to {MAX_RATE_COUNT}")
+    return Rate(int(match[1]), timedelta(seconds=_UNIT_SECONDS[match[2][0]]))

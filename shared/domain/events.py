@@ -1,0 +1,279 @@
+"""Events: one fact each, published by a platform backend as a CloudEvents 1.0 JSON object.
+
+The models are the one definition of an event: intake validates with them, evaluation decodes with them, and the JSON
+Schemas are derived from them. Unknown members are accepted, as CloudEvents asks of a consumer.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from shared.domain.errors import FieldError, InvalidDefinition
+
+MAX_EVENT_BYTES = 1 << 20
+MAX_BATCH_EVENTS = 1000
+MAX_BATCH_BYTES = 8 << 20
+
+
+class EventType(StrEnum):
+    """What happened. The names are those of W&B's automation events."""
+
+    CREATE_ARTIFACT = "CREATE_ARTIFACT"
+    LINK_ARTIFACT = "LINK_ARTIFACT"
+    UNLINK_ARTIFACT = "UNLINK_ARTIFACT"
+    ADD_ARTIFACT_ALIAS = "ADD_ARTIFACT_ALIAS"
+    ADD_ARTIFACT_TAG = "ADD_ARTIFACT_TAG"
+    REMOVE_ARTIFACT_TAG = "REMOVE_ARTIFACT_TAG"
+    ADD_COLLECTION_TAG = "ADD_COLLECTION_TAG"
+    REMOVE_COLLECTION_TAG = "REMOVE_COLLECTION_TAG"
+    RUN_METRIC = "RUN_METRIC"
+    RUN_STATE = "RUN_STATE"
+
+
+ARTIFACT_TYPES = frozenset(
+    {
+        EventType.CREATE_ARTIFACT,
+        EventType.LINK_ARTIFACT,
+        EventType.UNLINK_ARTIFACT,
+        EventType.ADD_ARTIFACT_ALIAS,
+        EventType.ADD_ARTIFACT_TAG,
+        EventType.REMOVE_ARTIFACT_TAG,
+    }
+)
+COLLECTION_TAG_TYPES = frozenset({EventType.ADD_COLLECTION_TAG, EventType.REMOVE_COLLECTION_TAG})
+RUN_TYPES = frozenset({EventType.RUN_METRIC, EventType.RUN_STATE})
+
+
+class RunPhase(StrEnum):
+    """The states of a run that a RUN_STATE event may report."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    KILLED = "killed"
+    PREEMPTED = "preempted"
+
+
+# Control characters have no place in a name: PostgreSQL refuses NUL in text, and the rest would break logs.
+Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Label = Annotated[str, Field(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _sample(value: object) -> object:
+    if isinstance(value, str):
+        if value not in _NON_FINITE:
+            raise ValueError('must be a number, or one of the strings "NaN", "Infinity", "-Infinity"')
+        return _NON_FINITE[value]
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+Sample = Annotated[
+    float,
+    BeforeValidator(_sample),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": sorted(_NON_FINITE)}]}),
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Collection(_Model):
+    """A named line of artifact versions."""
+
+    name: Name
+    type: Label = ""
+
+
+class Artifact(_Model):
+    """One version in a collection, as it was when the event happened."""
+
+    id: Name
+    version: Label = ""
+    aliases: tuple[Label, ...] = ()
+    tags: tuple[Label, ...] = ()
+    metadata: dict[str, Any] = {}
+
+
+class Run(BaseModel):
+    """A run; members beyond these are kept for `run.<key>` in filters."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: Name
+    name: Label = ""
+    display_name: Label | None = None
+    config: dict[str, Any] = {}
+
+
+class _Data(_Model):
+    entity: Name
+    project: Name
+    author: Label = ""
+
+
+class ArtifactData(_Data):
+    collection: Collection
+    artifact: Artifact
+
+
+class AliasData(ArtifactData):
+    alias: Name
+
+
+class ArtifactTagData(ArtifactData):
+    tag: Name
+
+
+class CollectionTagData(_Data):
+    collection: Collection
+    tag: Name
+
+
+class RunMetricData(_Data):
+    run: Run
+    step: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+    metrics: Annotated[dict[Name, Sample], Field(min_length=1, max_length=1000)]
+
+
+class RunStateData(_Data):
+    run: Run
+    state: RunPhase
+
+
+class _Envelope(_Model):
+    specversion: Literal["1.0"]
+    id: Name
+    source: Name
+    time: AwareDatetime | None = None
+
+
+class ArtifactEvent(_Envelope):
+    type: Literal[EventType.CREATE_ARTIFACT, EventType.LINK_ARTIFACT, EventType.UNLINK_ARTIFACT]
+    data: ArtifactData
+
+
+class AliasEvent(_Envelope):
+    type: Literal[EventType.ADD_ARTIFACT_ALIAS]
+    data: AliasData
+
+
+class ArtifactTagEvent(_Envelope):
+    type: Literal[EventType.ADD_ARTIFACT_TAG, EventType.REMOVE_ARTIFACT_TAG]
+    data: ArtifactTagData
+
+
+class CollectionTagEvent(_Envelope):
+    type: Literal[EventType.ADD_COLLECTION_TAG, EventType.REMOVE_COLLECTION_TAG]
+    data: CollectionTagData
+
+
+class RunMetricEvent(_Envelope):
+    type: Literal[EventType.RUN_METRIC]
+    data: RunMetricData
+
+
+class RunStateEvent(_Envelope):
+    type: Literal[EventType.RUN_STATE]
+    data: RunStateData
+
+
+Event = Annotated[
+    ArtifactEvent | AliasEvent | ArtifactTagEvent | CollectionTagEvent | RunMetricEvent | RunStateEvent,
+    Discriminator("type"),
+]
+
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+_MODELS: Mapping[EventType, type[_Envelope]] = {
+    **dict.fromkeys((EventType.CREATE_ARTIFACT, EventType.LINK_ARTIFACT, EventType.UNLINK_ARTIFACT), ArtifactEvent),
+    EventType.ADD_ARTIFACT_ALIAS: AliasEvent,
+    **dict.fromkeys((EventType.ADD_ARTIFACT_TAG, EventType.REMOVE_ARTIFACT_TAG), ArtifactTagEvent),
+    **dict.fromkeys((EventType.ADD_COLLECTION_TAG, EventType.REMOVE_COLLECTION_TAG), CollectionTagEvent),
+    EventType.RUN_METRIC: RunMetricEvent,
+    EventType.RUN_STATE: RunStateEvent,
+}
+
+
+def decode_event(body: bytes) -> Event:
+    """An event from the JSON on a stream entry.
+
+    Raises:
+        InvalidDefinition: with a fault for each field that is not as the event's type demands.
+    """
+    try:
+        return _EVENT.validate_json(body)
+    except ValidationError as exc:
+        raise _refusal(exc) from exc
+
+
+def check_event(candidate: object) -> Event:
+    """An event from decoded JSON. Raises InvalidDefinition as `decode_event` does."""
+    try:
+        return _EVENT.validate_python(candidate)
+    except ValidationError as exc:
+        raise _refusal(exc) from exc
+
+
+def _refusal(exc: ValidationError) -> InvalidDefinition:
+    return InvalidDefinition(*(_fault(error) for error in exc.errors(include_url=False)))
+
+
+def _fault(error: Any) -> FieldError:
+    """Pydantic's error without the union's branch in its place and with the accepted types spelled out."""
+    loc = tuple(part for part in error["loc"] if not isinstance(part, EventType))
+    if loc and loc[0] in _TYPE_NAMES:
+        loc = loc[1:]
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return FieldError(("type",), f"must be one of {', '.join(EventType)}")
+    if error["type"] == "json_invalid":
+        return FieldError((), f"is not JSON: {error['ctx']['error']}")
+    return FieldError(loc, str(error["msg"]).removeprefix("Value error, "))
+
+
+_TYPE_NAMES = frozenset(str(event_type) for event_type in EventType)
+
+
+def json_schema(event_type: EventType) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of events of one type."""
+    schema = _MODELS[event_type].model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = str(event_type)
+    schema["properties"]["type"] = {"const": str(event_type)}
+    return schema
+
+
+def subject_key(event: Event) -> str:
+    """What the event is about, as `entity/project/run:<id>` or `entity/project/collection:<name>`.
+
+    All events with one key are in one partition, in order.
+    """
+    data = event.data
+    if isinstance(data, RunMetricData | RunStateData):
+        return f"{data.entity}/{data.project}/run:{data.run.id}"
+    return f"{data.entity}/{data.project}/collection:{data.collection.name}"
+
+
+def partition_of(event: Event, partitions: int) -> int:
+    """The partition of an event: CRC-32 of the UTF-8 bytes of its subject key, modulo the number of partitions."""
+    return zlib.crc32(subject_key(event).encode()) % partitions

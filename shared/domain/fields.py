@@ -1,0 +1,105 @@
+"""The fields of an event that filters may name, and how each is read.
+
+`alias` and `tag` are what the event added or removed; on artifact events that carry no alias (or tag) of their own they
+stand for all aliases (or tags) of the version, as W&B's `ArtifactEvent.alias` does on link events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, RUN_TYPES, EventType
+from shared.domain.filters import MISSING
+
+Getter = Callable[[Any], object]
+
+_EVERYWHERE: Mapping[str, Getter] = {
+    "author": lambda e: e.data.author,
+    "project": lambda e: e.data.project,
+}
+_ON_COLLECTIONS: Mapping[str, Getter] = {
+    "collection": lambda e: e.data.collection.name,
+    "artifact_type": lambda e: e.data.collection.type,
+}
+_ON_ARTIFACTS: Mapping[str, Getter] = {
+    "version": lambda e: e.data.artifact.version,
+    "aliases": lambda e: e.data.artifact.aliases,
+    "tags": lambda e: e.data.artifact.tags,
+    "alias": lambda e: e.data.artifact.aliases,
+    "tag": lambda e: e.data.artifact.tags,
+}
+_OWN_ALIAS: Mapping[str, Getter] = {"alias": lambda e: e.data.alias}
+_OWN_TAG: Mapping[str, Getter] = {"tag": lambda e: e.data.tag}
+_ON_RUNS: Mapping[str, Getter] = {
+    "display_name": lambda e: e.data.run.name if e.data.run.display_name is None else e.data.run.display_name,
+}
+_TAG_TYPES = COLLECTION_TAG_TYPES | {EventType.ADD_ARTIFACT_TAG, EventType.REMOVE_ARTIFACT_TAG}
+
+
+def _fields(event_type: EventType) -> dict[str, Getter]:
+    fields = dict(_EVERYWHERE)
+    if event_type in ARTIFACT_TYPES:
+        fields |= _ON_COLLECTIONS | _ON_ARTIFACTS
+    if event_type in COLLECTION_TAG_TYPES:
+        fields |= _ON_COLLECTIONS
+    if event_type is EventType.ADD_ARTIFACT_ALIAS:
+        fields |= _OWN_ALIAS
+    if event_type in _TAG_TYPES:
+        fields |= _OWN_TAG
+    if event_type in RUN_TYPES:
+        fields |= _ON_RUNS
+    return fields
+
+
+def _prefixes(event_type: EventType) -> dict[str, Callable[[str], Getter]]:
+    if event_type in ARTIFACT_TYPES:
+        return {"metadata.": _metadata}
+    if event_type in RUN_TYPES:
+        return {"run.": _run, "config.": _config}
+    return {}
+
+
+def _metadata(key: str) -> Getter:
+    return lambda e: _member(e.data.artifact.metadata, key)
+
+
+def _config(key: str) -> Getter:
+    return lambda e: _member(e.data.run.config, key)
+
+
+def _run(key: str) -> Getter:
+    return lambda e: _member(e.data.run.model_dump(exclude_none=True), key)
+
+
+def _member(values: Mapping[str, Any], key: str) -> object:
+    """A member by its whole key, else by the dotted path through nested objects."""
+    if key in values:
+        return values[key]
+    head, dot, rest = key.partition(".")
+    inner = values.get(head)
+    return _member(inner, rest) if dot and isinstance(inner, dict) else MISSING
+
+
+_FIELDS = {event_type: _fields(event_type) for event_type in EventType}
+_PREFIXES = {event_type: _prefixes(event_type) for event_type in EventType}
+
+
+def field_refusal(event_type: EventType, name: str) -> str | None:
+    """None when a filter on this event type may name the field; else what it may name."""
+    if name in _FIELDS[event_type] or any(
+        name.startswith(prefix) and len(name) > len(prefix) for prefix in _PREFIXES[event_type]
+    ):
+        return None
+    accepted = [*sorted(_FIELDS[event_type]), *(f"{prefix}<key>" for prefix in _PREFIXES[event_type])]
+    return f"{event_type} events have no field {name!r}; accepted: {', '.join(accepted)}"
+
+
+def field_getter(event_type: EventType, name: str) -> Getter:
+    """How to read a field of events of this type; the name must have passed `field_refusal`."""
+    if name in _FIELDS[event_type]:
+        return _FIELDS[event_type][name]
+    for prefix, make in _PREFIXES[event_type].items():
+        if name.startswith(prefix):
+            return make(name.removeprefix(prefix))
+    raise KeyError(name)

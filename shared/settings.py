@@ -1,0 +1,170 @@
+"""Every `HOOKLINE_*` setting, typed, in one place. docs/settings.md is generated from here.
+
+A wrong value is refused at start with one line that names the variable. Nothing else reads the environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.domain.durations import parse_duration
+from shared.domain.errors import HooklineError, InvalidDefinition
+
+Network = IPv4Network | IPv6Network
+
+ENV_PREFIX = "HOOKLINE_"
+MAX_SOCKET_PATH_BYTES = 100
+
+
+class InvalidSetting(HooklineError):
+    """An environment variable has a value that Hookline can't start with."""
+
+
+def _duration(value: object) -> timedelta:
+    try:
+        return parse_duration(value)
+    except InvalidDefinition as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Unset URLs mean the embedded default under the data directory."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+
+    data_dir: Path = Field(
+        Path(".hookline"), description="Where the embedded default keeps Valkey's and SQLite's files."
+    )
+    redis_url: str | None = Field(
+        None, description="Redis or Valkey that holds the event streams; unset: the embedded Valkey."
+    )
+    broker_url: str | None = Field(
+        None, description="Celery's broker; unset: the same server as the streams (embedded: its database 1)."
+    )
+    database_url: str | None = Field(
+        None,
+        description="SQLAlchemy URL, `postgresql+psycopg://…` or `sqlite:///…`; unset: SQLite in the data directory.",
+    )
+    secret_keys: SecretStr | None = Field(
+        None,
+        description="Fernet keys for secrets at rest, comma-separated, newest first; "
+        "unset: generated and kept in the data directory with mode 0600.",
+    )
+    admin_api_key: SecretStr | None = Field(
+        None, description="The first admin's API key, instead of one that `hookline init` generates and prints."
+    )
+    host: str = Field("127.0.0.1", description="Address on which the API listens.")
+    port: int = Field(8080, ge=0, le=65535, description="Port on which the API listens.")
+    url: str = Field("http://127.0.0.1:8080", description="Where the `hookline` commands find the API.")
+    api_key: SecretStr | None = Field(None, description="The API key that the `hookline` commands use.")
+    partitions: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Number of event streams. Publishers must use the same; don't change it with events underway.",
+    )
+    event_retention: Duration = Field(timedelta(hours=24), description="How long evaluated events stay in the streams.")
+    allowed_networks: Networks = Field(
+        (),
+        description="Private networks that webhooks may reach all the same, comma-separated, e.g. `10.0.0.0/8,127.0.0.1/32`.",
+    )
+    allow_http: bool = Field(False, description="Whether webhooks may use plain http outside the allowed networks.")
+    disable_after: Duration = Field(
+        timedelta(days=5), description="A webhook is disabled after this long of nothing but failures."
+    )
+    evaluate_batch: int = Field(500, ge=1, le=5000, description="Stream entries evaluated in one transaction.")
+    claim_batch: int = Field(128, ge=1, le=2000, description="Deliveries claimed at once for one webhook.")
+    max_in_flight: int = Field(
+        64, ge=1, le=2000, description="Requests in flight to one webhook from one worker process."
+    )
+    drains_per_webhook: int = Field(2, ge=1, le=64, description="Workers that drain the same webhook at the same time.")
+    drain_slice: Duration = Field(
+        timedelta(seconds=2), description="How long a drain works before it makes room for others."
+    )
+    lease_margin: Duration = Field(
+        timedelta(seconds=30),
+        description="How long past a webhook's time-out a claimed delivery stays with its worker.",
+    )
+    sweep_interval: Duration = Field(
+        timedelta(seconds=1),
+        description="How often the pump looks for due retries, expired claims and lagging partitions.",
+    )
+    reload_interval: Duration = Field(
+        timedelta(milliseconds=500), description="How often a worker looks for edited automations."
+    )
+    max_connections: int = Field(512, ge=1, description="Open HTTP connections of one worker process.")
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port for `/metrics` of a worker or the pump on 127.0.0.1 or `metrics_host`; 0: none.",
+    )
+    metrics_host: str = Field("0.0.0.0", description="Address for `/metrics` of a worker or the pump.")  # noqa: S104
+    metrics_per_webhook: bool = Field(False, description="Whether delivery metrics carry a `webhook` label.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`json` for machines, `console` for people; `auto`: console on a terminal."
+    )
+
+    @property
+    def valkey_socket(self) -> Path:
+        """The embedded Valkey's Unix socket; in the temporary directory when the data directory's path is too long."""
+        path = self.data_dir.resolve() / "valkey.sock"
+        if len(str(path).encode()) <= MAX_SOCKET_PATH_BYTES:
+            return path
+        digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"hookline-{digest}.sock"
+
+    @property
+    def stream_url(self) -> str:
+        """URL of the server with the event streams."""
+        return self.redis_url or f"unix://{self.valkey_socket}?db=0"
+
+    @property
+    def celery_broker_url(self) -> str:
+        """URL of Celery's broker."""
+        return self.broker_url or self.redis_url or f"redis+socket://{self.valkey_socket}?virtual_host=1"
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """URL of the database."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'hookline.db'}"
+
+    @property
+    def metrics_dir(self) -> Path:
+        """Where the processes of one `hookline up` share their metrics."""
+        return self.data_dir.resolve() / "metrics"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings from the environment.
+
+    Raises:
+        InvalidSetting: naming each variable whose value can't be used, and what is accepted.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        faults = "; ".join(
+            f"{ENV_PREFIX}{str(error['loc'][0]).upper()}: {error['msg'].removeprefix('Value error, ')}"
+            for error in exc.errors()
+        )
+        raise InvalidSetting(faults) from exc

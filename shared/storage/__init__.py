@@ -1,0 +1,1 @@
+"""Tables and queries, one module per aggregate; the same code on SQLite and PostgreSQL."""

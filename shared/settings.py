@@ -79,12 +79,12 @@ class Settings(BaseSettings):
         16,
         ge=1,
         le=1024,
-        description="Number of event streams. Publishers must use the same; don't change it with events underway.",
+        description="Number of event streams; publishers must use the same. Change it only while all are evaluated.",
     )
     event_retention: Duration = Field(timedelta(hours=24), description="How long evaluated events stay in the streams.")
     allowed_networks: Networks = Field(
         (),
-        description="Private networks that webhooks may reach all the same, comma-separated, e.g. `10.0.0.0/8,127.0.0.1/32`.",
+        description="Private networks that webhooks may reach all the same, comma-separated: `10.0.0.0/8,::1/128`.",
     )
     allow_http: bool = Field(False, description="Whether webhooks may use plain http outside the allowed networks.")
     disable_after: Duration = Field(
@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     drain_slice: Duration = Field(
         timedelta(seconds=2), description="How long a drain works before it makes room for others."
     )
+    worker_threads: int = Field(32, ge=1, le=500, description="Drains that one worker process works at the same time.")
     lease_margin: Duration = Field(
         timedelta(seconds=30),
         description="How long past a webhook's time-out a claimed delivery stays with its worker.",
@@ -110,7 +111,6 @@ class Settings(BaseSettings):
     reload_interval: Duration = Field(
         timedelta(milliseconds=500), description="How often a worker looks for edited automations."
     )
-    max_connections: int = Field(512, ge=1, description="Open HTTP connections of one worker process.")
     metrics_port: int = Field(
         0,
         ge=0,

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.events import Name
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MAX_CONDITIONS = 20
 MAX_WINDOW = 1000
-MAX_METRIC_CHARS = 512
 
 
 class _Word(StrEnum):
@@ -69,13 +69,7 @@ _VERBS = {Direction.INCREASE: "rises", Direction.DECREASE: "falls", Direction.AN
 
 # The descriptions below are both the JSON Schema's and the error messages': what is accepted is said once.
 _Metric = Annotated[
-    str,
-    Field(
-        strict=True,
-        min_length=1,
-        max_length=MAX_METRIC_CHARS,
-        description=f"a metric name of 1 to {MAX_METRIC_CHARS} characters",
-    ),
+    Name, Field(strict=True, description="a metric name of 1 to 512 characters without control characters")
 ]
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False, description="a finite number")]
 _Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False, description="a finite number above 0")]

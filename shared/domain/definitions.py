@@ -80,7 +80,7 @@ class _Reading:
         scope = self._scope()
         action, template = self._action()
         of_event = None if event is None else self._of_event(event, scope)
-        common = {
+        common: dict[str, Any] = {
             "description": self._text("description", MAX_DESCRIPTION_LENGTH),
             "enabled": self._enabled(),
             "rate_limit": self._parsed(("rate_limit",), self.raw.get("rate_limit"), parse_rate),

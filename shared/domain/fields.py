@@ -14,24 +14,24 @@ from shared.domain.filters import MISSING
 
 Getter = Callable[[Any], object]
 
-_EVERYWHERE: Mapping[str, Getter] = {
+_EVERYWHERE: dict[str, Getter] = {
     "author": lambda e: e.data.author,
     "project": lambda e: e.data.project,
 }
-_ON_COLLECTIONS: Mapping[str, Getter] = {
+_ON_COLLECTIONS: dict[str, Getter] = {
     "collection": lambda e: e.data.collection.name,
     "artifact_type": lambda e: e.data.collection.type,
 }
-_ON_ARTIFACTS: Mapping[str, Getter] = {
+_ON_ARTIFACTS: dict[str, Getter] = {
     "version": lambda e: e.data.artifact.version,
     "aliases": lambda e: e.data.artifact.aliases,
     "tags": lambda e: e.data.artifact.tags,
     "alias": lambda e: e.data.artifact.aliases,
     "tag": lambda e: e.data.artifact.tags,
 }
-_OWN_ALIAS: Mapping[str, Getter] = {"alias": lambda e: e.data.alias}
-_OWN_TAG: Mapping[str, Getter] = {"tag": lambda e: e.data.tag}
-_ON_RUNS: Mapping[str, Getter] = {
+_OWN_ALIAS: dict[str, Getter] = {"alias": lambda e: e.data.alias}
+_OWN_TAG: dict[str, Getter] = {"tag": lambda e: e.data.tag}
+_ON_RUNS: dict[str, Getter] = {
     "display_name": lambda e: e.data.run.name if e.data.run.display_name is None else e.data.run.display_name,
 }
 _TAG_TYPES = COLLECTION_TAG_TYPES | {EventType.ADD_ARTIFACT_TAG, EventType.REMOVE_ARTIFACT_TAG}

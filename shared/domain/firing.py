@@ -39,7 +39,7 @@ def cooldown_refusal(state: FiringState, period: timedelta, now_ms: int) -> str 
 
 
 def rate_refusal(state: FiringState, rate: Rate, now_ms: int) -> str | None:
-    """Why the rate limit holds a firing back now, or None: a sliding window, so no span ever holds more than the rate."""
+    """Why the rate limit holds a firing back now, or None. The window slides: no span ever holds more than the rate."""
     since = now_ms - rate.period.total_seconds() * 1000
     return "rate_limit" if sum(fired > since for fired in state.recent_ms) >= rate.count else None
 

@@ -30,17 +30,26 @@ _LOOK_AROUNDS: Final = ("(?=", "(?!", "(?<=", "(?<!")
 _BACK_REFERENCES: Final = (*(f"\\{digit}" for digit in range(1, 10)), "\\k", "\\g", "(?P")
 
 
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be encoded: JSON escapes can smuggle lone surrogates into a string, UTF-8 has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def pattern_fault(pattern: str) -> str | None:
     """Why `pattern` is refused, in words for its author; None when it is accepted.
 
     The syntax is RE2's: https://github.com/google/re2/wiki/Syntax.
     """
+    if not is_unicode(pattern):
+        return "must be valid Unicode text, without lone surrogates"
     if len(pattern) > MAX_PATTERN_CHARS:
         return f"must have at most {MAX_PATTERN_CHARS:,} characters, not {len(pattern):,}"
     try:
         _compiled(pattern)
-    except UnicodeEncodeError:
-        return "must be valid Unicode text, without lone surrogates"
     except re2.error as error:
         return f"must be a valid RE2 pattern: {_in_plain_words(_reason(error))}"
     return None

@@ -3,14 +3,13 @@
 A delivery is stored without secrets, so rendering has two steps. `Template.render` fills in what the event says and
 gives the *sealed* payload: JSON text in which every literal `$` is doubled and each secret is still a slot `${NAME}`.
 Read from the left, a `$` there begins either `$$` or a slot, so that no event value can forge one. `open_payload`
-then inserts the secrets and undoes the doubling. Sealed text is to be kept as text: a database's JSON type would reorder
-it. This module must not evaluate anything inside a payload, and must not put a secret's value anywhere but in the body.
+then inserts the secrets and undoes the doubling. Sealed text is stored as text: a JSON column would rewrite it.
+This module must not evaluate anything inside a payload, and must not put a secret's value anywhere but in the body.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ import orjson
 from shared.domain.errors import FieldError, HooklineError, InvalidDefinition, Loc
 
 MAX_TEMPLATE_BYTES = 256 * 1024
-MAX_SEALED_CHARS = 4 << 20
+MAX_INSERTED_CHARS = 4 << 20
+MAX_SECRET_SLOTS = 100
 MAX_DEPTH = 64
 MAX_FAULTS = 20
 
@@ -50,8 +50,7 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "delivery_id": "the delivery's id, the same on every attempt",
     }
 )
-"""Every variable that an event fills, and its meaning. Besides these there are `artifact_metadata.<KEY>` (a top-level
-metadata value), `ACCESS_TOKEN` on a webhook that has one, and the secrets that the webhook was granted."""
+"""What each variable stands for; `artifact_metadata.<KEY>`, `ACCESS_TOKEN` and secrets come in addition."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOLLAR = re.compile(r"\$(?:(?P<literal>\$)|(?P<bare>[A-Za-z_][A-Za-z0-9_]*)|\{(?:(?P<braced>[^${}]*)\})?)")
@@ -62,30 +61,24 @@ class SecretUnavailable(HooklineError):
     """A secret that the payload names has no value now: store it again, or grant it to the webhook, then replay."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"secret {name!r} is not available: store it again, or grant it to the webhook, then replay the delivery"
-        )
+        super().__init__(f"secret {name!r} is not available: store it again, or grant it to the webhook, then replay")
         self.name = name
 
 
 class PayloadTooLarge(HooklineError):
-    """A rendered payload exceeds `MAX_SEALED_CHARS`: name the large metadata value fewer times in the template."""
+    """A payload repeats large values beyond `MAX_INSERTED_CHARS`: name large metadata fewer times in it."""
 
     def __init__(self, chars: int) -> None:
-        super().__init__(
-            f"the rendered payload has {chars} characters, the limit is {MAX_SEALED_CHARS}: "
-            "name large metadata values fewer times in the payload"
-        )
+        limit = f"at most {MAX_INSERTED_CHARS} are accepted: name large metadata fewer times in it"
+        super().__init__(f"the payload would insert {chars} characters of event values; {limit}")
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A payload that was accepted; `parse_payload` makes it."""
+    """An accepted payload. `render` fills in the `variables`, `open_payload` the `secrets`, `ACCESS_TOKEN` included."""
 
     variables: frozenset[str]
-    """What `render` fills in."""
     secrets: frozenset[str]
-    """What `open_payload` fills in; `ACCESS_TOKEN` is one of them."""
     _parts: tuple[str, ...] = field(repr=False)
     """Literals of the sealed text, with an empty place for a variable between each two."""
     _slots: tuple[str, ...] = field(repr=False)
@@ -97,14 +90,16 @@ class Template:
         Keys that differ in the template but render equal stay two members of the JSON text; most parsers keep the last.
 
         Raises:
-            PayloadTooLarge: when the template repeats large values. One that names each variable once always fits,
-                because an event is at most 1 MiB.
+            PayloadTooLarge: never when the template names each variable once, because an event is at most 1 MiB.
         """
-        texts = {name: _seal(values.get(name, "")) for name in self.variables}
-        parts = list(self._parts)
-        parts[1::2] = [texts[name] for name in self._slots]
-        if (chars := sum(map(len, parts))) > MAX_SEALED_CHARS:
+        if not self._slots:
+            return self._parts[0]
+        get = values.get
+        texts = [get(name, "") for name in self._slots]
+        if (chars := sum(map(len, texts))) > MAX_INSERTED_CHARS:
             raise PayloadTooLarge(chars)
+        parts = list(self._parts)
+        parts[1::2] = _all_sealed(texts)
         return "".join(parts)
 
 
@@ -116,26 +111,28 @@ def parse_payload(payload: object, *, secrets: Collection[str], has_access_token
     one is also a variable's name, the variable is meant.
 
     Raises:
-        InvalidDefinition: with the path inside the payload and what is available there, for each unknown variable
-            (`MAX_FAULTS` at most) and whatever is not JSON; over 256 KiB of JSON text; deeper than 64.
+        InvalidDefinition: with the path inside the payload and what is accepted there (`MAX_FAULTS` at most): for an
+            unknown variable, a secret that was not granted, a value that is not JSON, more than 64 levels; and for
+            more than 256 KiB of JSON text, or more than 100 places of secrets.
     """
     if not isinstance(payload, dict):
         raise InvalidDefinition.at((), "must be a JSON object")
     cutter = _Cutter(secrets=secrets, has_access_token=has_access_token)
-    cutter.value(payload, ())
+    cutter.cut(payload, ())
     return cutter.template()
 
 
 def available_variables(*, secrets: Collection[str], has_access_token: bool) -> tuple[str, ...]:
     """The names that a payload may use, as they stand between `${` and `}`."""
-    token = [ACCESS_TOKEN] if has_access_token and ACCESS_TOKEN not in secrets else []
-    granted = (name for name in secrets if name not in VARIABLES and _NAME.fullmatch(name))
-    return (*VARIABLES, f"{METADATA_PREFIX}<KEY>", *token, *sorted(granted))
+    granted = {name for name in secrets if name not in VARIABLES and _NAME.fullmatch(name)}
+    token = {ACCESS_TOKEN} if has_access_token else set()
+    return (*VARIABLES, f"{METADATA_PREFIX}<KEY>", *sorted(granted | token))
 
 
 def default_payload(values: Mapping[str, str]) -> str:
-    """The sealed payload of an action that defines none: each of `VARIABLES` that has a value, no metadata, no secrets."""
-    return "{" + ",".join(f'"{name}":"{_seal(values[name])}"' for name in VARIABLES if values.get(name)) + "}"
+    """The sealed payload of an action that defines none: each of `VARIABLES` that has a value, nothing else."""
+    members = {name: _unicode(value) for name in VARIABLES if (value := values.get(name))}
+    return orjson.dumps(members).decode().replace("$", "$$")
 
 
 def open_payload(sealed: str, secrets: Mapping[str, str]) -> bytes:
@@ -153,7 +150,7 @@ def open_payload(sealed: str, secrets: Mapping[str, str]) -> bytes:
             return "$"
         if name not in secrets:
             raise SecretUnavailable(name)
-        return _escape(secrets[name])
+        return _escaped(secrets[name])
 
     return _SEALED.sub(insert, sealed).encode()
 
@@ -168,17 +165,28 @@ def sealed_secrets(sealed: str) -> frozenset[str]:
     return frozenset(match[1] for match in _SEALED.finditer(sealed) if match[1] is not None)
 
 
-def _escape(text: str) -> str:
-    """A JSON string's content; a lone surrogate, which UTF-8 cannot carry, becomes U+FFFD."""
+def _unicode(text: str) -> str:
+    """The text with pairs of surrogates joined, and lone ones, which UTF-8 cannot carry, replaced by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _escaped(text: str) -> str:
+    """A JSON string's content."""
     try:
         return orjson.dumps(text)[1:-1].decode()
     except orjson.JSONEncodeError:
-        return orjson.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))[1:-1].decode()
+        return orjson.dumps(_unicode(text))[1:-1].decode()
 
 
-def _seal(text: str) -> str:
-    escaped = _escape(text)
-    return escaped.replace("$", "$$") if "$" in escaped else escaped
+def _all_sealed(texts: list[str]) -> list[str]:
+    """Each text escaped, its `$` doubled. One call does all: indented items are lines, and no string holds a break."""
+    try:
+        items = orjson.dumps(texts, option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONEncodeError:
+        items = orjson.dumps([_unicode(text) for text in texts], option=orjson.OPT_INDENT_2).decode()
+    if "$" in items:
+        items = items.replace("$", "$$")
+    return items[5:-3].split('",\n  "')
 
 
 class _Cutter:
@@ -186,8 +194,7 @@ class _Cutter:
 
     def __init__(self, *, secrets: Collection[str], has_access_token: bool) -> None:
         self._available = available_variables(secrets=secrets, has_access_token=has_access_token)
-        self._sealed_names = frozenset(self._available) - VARIABLES.keys()
-        self._secrets: set[str] = set()
+        self._secrets: list[str] = []
         self._slots: list[str] = []
         self._parts: list[str] = []
         self._literal: list[str] = []
@@ -200,79 +207,93 @@ class _Cutter:
         parts = (*self._parts, "".join(self._literal))
         return Template(frozenset(self._slots), frozenset(self._secrets), parts, tuple(self._slots))
 
-    def value(self, value: object, loc: Loc) -> None:
-        if len(loc) >= MAX_DEPTH and isinstance(value, dict | list | tuple):
-            self._refuse_all(loc, f"is nested too deep; at most {MAX_DEPTH} levels are accepted")
-        match value:
-            case dict():
-                self._object(value, loc)
-            case list() | tuple():
-                self._array(value, loc)
-            case str():
-                self._string(value, loc)
-            case _:
-                self._scalar(value, loc)
+    def cut(self, value: object, loc: Loc) -> None:
+        if isinstance(value, str):
+            self._string(_unicode(value), loc)
+        elif not isinstance(value, dict | list | tuple):
+            self._scalar(value, loc)
+        elif len(loc) >= MAX_DEPTH:
+            self._fault(loc, f"is nested too deep: a payload has at most {MAX_DEPTH} levels")
+        elif isinstance(value, dict):
+            self._object(value, loc)
+        else:
+            self._array(value, loc)
 
     def _object(self, members: dict[object, object], loc: Loc) -> None:
         self._write("{")
-        for comma, (key, value) in zip(_commas(), members.items(), strict=False):
-            self._write(comma)
+        for position, (key, value) in enumerate(members.items()):
+            self._write("," if position else "")
             if isinstance(key, str):
-                self._string(key, (*loc, key))
+                inner = (*loc, _unicode(key))
+                self._string(_unicode(key), inner)
                 self._write(":")
-                self.value(value, (*loc, key))
+                self.cut(value, inner)
             else:
-                self._fault((*loc, str(key)), "must be a string, as every key of a JSON object; put it in quotes")
+                self._fault(loc, f"has a key of type {type(key).__name__}: keys must be strings, put it in quotes")
         self._write("}")
 
     def _array(self, items: list[object] | tuple[object, ...], loc: Loc) -> None:
         self._write("[")
-        for comma, (index, value) in zip(_commas(), enumerate(items), strict=False):
-            self._write(comma)
-            self.value(value, (*loc, index))
+        for position, value in enumerate(items):
+            self._write("," if position else "")
+            self.cut(value, (*loc, position))
         self._write("]")
 
     def _scalar(self, value: object, loc: Loc) -> None:
-        if isinstance(value, float) and not math.isfinite(value):
-            self._fault(loc, "must be a finite number; JSON has no NaN and no Infinity")
-        elif value is None or isinstance(value, bool | int | float):
-            self._write(json.dumps(value))
-        else:
-            self._fault(loc, "must be a JSON value: an object, an array, a string, a number, true, false or null")
+        if value is not None and not isinstance(value, bool | int | float):
+            self._fault(loc, "must be an object, an array, a string, a number, true, false or null")
+            return
+        try:
+            self._write(json.dumps(value, allow_nan=False))
+        except ValueError:  # Python also declines to write integers of thousands of digits
+            self._fault(loc, "must be a finite number that JSON can carry: not NaN, not Infinity")
 
     def _string(self, text: str, loc: Loc) -> None:
         self._write('"')
         end = 0
         for match in _DOLLAR.finditer(text):
             self._text(text[end : match.start()])
+            self._dollar(match, loc)
             end = match.end()
-            if match["literal"]:
-                self._write("$$")
-            else:
-                self._slot(match["bare"] or match["braced"], match[0], loc)
         self._text(text[end:])
         self._write('"')
 
     def _text(self, text: str) -> None:
-        self._write(_seal(text))
+        escaped = _escaped(text)
+        self._count(escaped)
+        self._literal.append(escaped.replace("$", "$$"))
 
-    def _slot(self, name: str | None, written: str, loc: Loc) -> None:
-        if name is None:
+    def _dollar(self, match: re.Match[str], loc: Loc) -> None:
+        name = match["bare"] or match["braced"]
+        if match["literal"]:
+            self._write("$$")
+        elif name is None:
             self._fault(loc, "`${` begins a variable and must be closed: `${name}`; `$$` writes a literal `$`")
         elif name in VARIABLES or (name.startswith(METADATA_PREFIX) and name != METADATA_PREFIX):
+            self._count(match[0])
             self._parts += ("".join(self._literal), "")
-            self._literal = []
+            self._literal.clear()
             self._slots.append(name)
-        elif name in self._sealed_names and _NAME.fullmatch(name):
+        elif name in self._available:  # and so a secret
             self._write("${" + name + "}")
-            self._secrets.add(name)
+            self._secrets.append(name)
+            if len(self._secrets) > MAX_SECRET_SLOTS:
+                raise InvalidDefinition.at(loc, f"a payload names secrets at most {MAX_SECRET_SLOTS} times")
         else:
             available = ", ".join(f"${{{known}}}" for known in self._available)
-            self._fault(loc, f"{written} is not available; available: {available}; `$$` writes a literal `$`")
-        self._count(written)
+            self._fault(loc, f"{match[0]} is not available; available: {available}; `$$` writes a literal `$`")
 
-    def _write(self, sealed: str) -> None:
-        self._literal.append(sealed)
-        self._count(sealed)
+    def _write(self, text: str) -> None:
+        self._count(text)
+        self._literal.append(text)
 
-    def _count(self, text: str) -> None: ...
+    def _count(self, text: str) -> None:
+        """Stops early, so that shared or endless structures cannot grow."""
+        self._bytes += len(text.encode())
+        if self._bytes > MAX_TEMPLATE_BYTES:
+            raise InvalidDefinition.at((), f"must be at most {MAX_TEMPLATE_BYTES} bytes of JSON text")
+
+    def _fault(self, loc: Loc, msg: str) -> None:
+        self._faults.append(FieldError(loc, msg))
+        if len(self._faults) >= MAX_FAULTS:
+            raise InvalidDefinition(*self._faults)

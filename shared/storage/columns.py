@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
 
@@ -35,6 +34,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-Json: Any = JSON().with_variant(JSONB(), "postgresql")
+# Not JSONB: it reorders members and refuses \\u0000, and a payload must come out as it went in.
+Json: Any = JSON()
 # SQLite numbers rows by itself only for a column declared exactly INTEGER PRIMARY KEY.
 BigId: Any = BigInteger().with_variant(Integer(), "sqlite")

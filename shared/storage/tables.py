@@ -265,7 +265,7 @@ deliveries = Table(
     sqlite_autoincrement=True,
 )
 
-# `next_attempt_at` is when the row may be claimed: the retry's time, or the end of the lease of whoever claimed it last.
+# `next_attempt_at` is when the row may be claimed: a retry's time, or the end of the lease of who claimed it last.
 pending_deliveries = Table(
     "pending_deliveries",
     metadata,

@@ -1,0 +1,154 @@
+"""The pump: wakes drains when there is news, and sweeps for what no news announces.
+
+It decides nothing and holds no state that matters: run two for availability, kill either at any time.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import start_http_server
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import telemetry
+from shared.logs import configure_logging, get_logger
+from shared.settings import Settings
+from shared.storage.engine import open_engine, reading
+from shared.storage.evaluation import Offset, read_offsets
+from shared.storage.queue import due_webhooks, queue_state
+from shared.streams import START, Lag, lags, open_redis, stream_key, trim
+from shared.wakes import Waker, celery_app
+
+log = get_logger(__name__)
+
+BLOCK_MILLISECONDS = 1000
+# Under load there is news all the time, and a woken drain reads on by itself: a short rest costs no latency then.
+REST_SECONDS = 0.003
+TRIM_SECONDS = 30.0
+GAUGE_SECONDS = 5.0
+FAILURE_REST_SECONDS = 1.0
+
+
+class Pump:
+    """Watches the streams and sweeps, each in a thread of its own until it is stopped."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine = open_engine(settings)
+        self._redis = open_redis(settings)
+        self._waker = Waker(celery_app(settings), self._redis)
+        self._stop = threading.Event()
+        self._trimmed = self._gauged = float("-inf")
+        self._threads = [
+            threading.Thread(target=self._forever, args=(work,), name=name, daemon=True)
+            for name, work in (("watch", self._watch()), ("sweep", self._sweep))
+        ]
+
+    def start(self) -> None:
+        """Begin to watch and sweep."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop, and let connections go."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        self._redis.close()
+        self._engine.dispose()
+
+    def _forever(self, work: Callable[[], None]) -> None:
+        """Repeat a round of work; a server that can't be reached is waited for."""
+        while not self._stop.is_set():
+            try:
+                work()
+            except (RedisError, SQLAlchemyError, OSError) as exc:
+                log.warning("pump.waiting", thread=threading.current_thread().name, error=str(exc))
+                self._stop.wait(FAILURE_REST_SECONDS)
+
+    def _watch(self) -> Callable[[], None]:
+        """A round that blocks until some stream has news, and wakes the drains of those that have."""
+        seen: dict[Any, Any] = {stream_key(partition): "$" for partition in range(self._settings.partitions)}
+        partition_of = {stream_key(partition): partition for partition in range(self._settings.partitions)}
+
+        def watch() -> None:
+            news: Any = self._redis.xread(seen, count=1, block=BLOCK_MILLISECONDS)
+            if not news:
+                return
+            keys = [key.decode() for key, _entries in (news.items() if isinstance(news, dict) else news)]
+            self._waker.partitions(partition_of[key] for key in keys)
+            # What came since is covered by the same wake: its drain reads to the end.
+            for key in keys:
+                newest: Any = self._redis.xrevrange(key, count=1)
+                seen[key] = newest[0][0].decode() if newest else "$"
+            self._stop.wait(REST_SECONDS)
+
+        return watch
+
+    def _sweep(self) -> None:
+        """Wake what is due or lagging, show gauges, trim."""
+        began = time.monotonic()
+        now = datetime.now(UTC)
+        with reading(self._engine) as connection:
+            offsets = read_offsets(connection)
+            due = due_webhooks(connection, now)
+        self._waker.webhooks(due)
+        found = self._lags(offsets, now)
+        self._waker.partitions(partition for partition, lag in found.items() if lag.entries)
+        if began - self._gauged >= GAUGE_SECONDS:
+            self._show(found, now)
+            self._gauged = began
+        if began - self._trimmed >= TRIM_SECONDS:
+            self._trim(offsets, now)
+            self._trimmed = began
+        self._stop.wait(max(0.0, self._settings.sweep_interval.total_seconds() - (time.monotonic() - began)))
+
+    def _lags(self, offsets: dict[int, Offset], now: datetime) -> dict[int, Lag]:
+        known = {
+            partition: (offset.entry_id, offset.entries_read)
+            for partition in range(self._settings.partitions)
+            for offset in (offsets.get(partition, Offset(START, 0)),)
+        }
+        return lags(self._redis, known, now.timestamp())
+
+    def _show(self, found: dict[int, Lag], now: datetime) -> None:
+        for partition, lag in found.items():
+            telemetry.EVALUATION_LAG_ENTRIES.labels(partition=str(partition)).set(lag.entries)
+            telemetry.EVALUATION_LAG_SECONDS.labels(partition=str(partition)).set(lag.seconds)
+        with reading(self._engine) as connection:
+            state = queue_state(connection, now)
+        telemetry.DELIVERIES_PENDING.set(state.pending)
+        telemetry.DELIVERIES_DUE.set(state.due)
+        telemetry.DELIVERIES_DEAD.set(state.dead)
+        telemetry.OLDEST_DUE.set(state.oldest_due_seconds)
+        telemetry.WEBHOOKS_DISABLED.set(state.webhooks_disabled)
+        telemetry.WEBHOOK_CIRCUIT_OPEN.set(state.webhooks_failing)
+
+    def _trim(self, offsets: dict[int, Offset], now: datetime) -> None:
+        keep_since_ms = int((now - self._settings.event_retention).timestamp() * 1000)
+        for partition, offset in offsets.items():
+            dropped = trim(self._redis, partition, offset.entry_id, keep_since_ms)
+            if dropped:
+                log.info("stream.trimmed", partition=partition, entries=dropped)
+
+
+def run(settings: Settings) -> None:
+    """Run the pump until SIGTERM or SIGINT."""
+    configure_logging(settings, "dispatcher")
+    telemetry.announce_build()
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, addr=settings.metrics_host)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    pump = Pump(settings)
+    pump.start()
+    log.info("dispatcher.started", partitions=settings.partitions)
+    ended.wait()
+    pump.stop()

@@ -1,0 +1,128 @@
+"""What follows an attempt: delivered, again later, dead, or refused for good.
+
+A decision is a value computed from the policy, the outcome and the attempt's number. This module must not sleep, read a
+clock or draw a random number; a retry is a row with a time, which others write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_chain, wait_fixed
+
+from shared.domain.outcomes import Outcome, OutcomeKind
+
+WEEK_SECONDS = 7 * 86400
+
+DelaySeconds = Annotated[float, Field(ge=0, le=WEEK_SECONDS, allow_inf_nan=False)]
+
+
+class DeliveryPolicy(BaseModel):
+    """How a webhook's deliveries are attempted. The default schedule gives up after about 28 hours."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timeout_seconds: float = Field(default=15.0, ge=0.1, le=120)
+    """For a whole attempt, from the connection to the end of the answer."""
+    connect_timeout_seconds: float = Field(default=5.0, ge=0.1, le=60)
+    """For the connection alone, TLS included."""
+    schedule_seconds: tuple[DelaySeconds, ...] = Field(
+        default=(5.0, 30.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0), max_length=20
+    )
+    """The delay before each retry; its length is the number of retries, none when empty."""
+    jitter: float = Field(default=0.2, ge=0, le=1)
+    """The part of a delay by which it is shortened or lengthened at most."""
+    retry_after_cap_seconds: DelaySeconds = 3600.0
+    """The longest `Retry-After` that is honoured."""
+
+
+class Verdict(StrEnum):
+    """What becomes of the delivery."""
+
+    #: The endpoint took it.
+    DELIVERED = "delivered"
+    #: Another attempt follows.
+    RETRY = "retry"
+    #: The schedule is used up: a dead letter.
+    DEAD = "dead"
+    #: Another attempt would get the same answer: a dead letter at once.
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What follows an attempt; `delay_seconds` is set for a retry, `reason` is a short text for people."""
+
+    verdict: Verdict
+    reason: str
+    delay_seconds: float | None = None
+    disable_webhook: bool = False
+
+
+_RETRIED_KINDS = frozenset({OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.NETWORK})
+_UNANSWERED_KINDS = frozenset({OutcomeKind.TIMEOUT, OutcomeKind.NETWORK, OutcomeKind.BLOCKED})
+_RETRIED_STATUSES = frozenset({408, 425, 429})
+_RETRY_AFTER_STATUSES = frozenset({429, 503})
+_GONE = 410
+
+
+def decide(policy: DeliveryPolicy, outcome: Outcome, *, attempt: int, jitter: float) -> Decision:
+    """What follows attempt number `attempt` (the first is 1).
+
+    A retry waits as the schedule says, shortened or lengthened by up to `policy.jitter` of it (`jitter`, a random
+    number in [0, 1), says where between), and on 429 and 503 at least the endpoint's `Retry-After`, up to its cap.
+    410 also disables the webhook, as Standard Webhooks advises.
+
+    Raises:
+        ValueError: for an attempt below 1 or a jitter outside [0, 1).
+    """
+    if attempt < 1 or not 0 <= jitter < 1:
+        raise ValueError("attempt must be at least 1, and jitter in [0, 1)")
+    reason = _reason(outcome)
+    if outcome.kind is OutcomeKind.SUCCESS:
+        return Decision(verdict=Verdict.DELIVERED, reason=reason)
+    if not _passing(outcome):
+        return Decision(verdict=Verdict.REFUSED, reason=reason, disable_webhook=outcome.status == _GONE)
+    delay = _scheduled(policy, attempt=attempt)
+    if delay is None:
+        return Decision(verdict=Verdict.DEAD, reason=f"out of retries after {attempt} attempts: {reason}")
+    delay *= 1 + policy.jitter * (2 * jitter - 1)
+    return Decision(verdict=Verdict.RETRY, reason=reason, delay_seconds=max(delay, _asked(policy, outcome)))
+
+
+def _passing(outcome: Outcome) -> bool:
+    """Whether the same request may fare better later."""
+    if outcome.kind is OutcomeKind.CLIENT_ERROR:
+        return outcome.status in _RETRIED_STATUSES
+    return outcome.kind in _RETRIED_KINDS
+
+
+def _scheduled(policy: DeliveryPolicy, *, attempt: int) -> float | None:
+    """The delay after this attempt, or None when there is none left."""
+    retrying = _retrying(policy.schedule_seconds)
+    state = RetryCallState(retrying, None, (), {})
+    state.attempt_number = attempt
+    return None if retrying.stop(state) else float(retrying.wait(state))
+
+
+@lru_cache(maxsize=256)
+def _retrying(schedule_seconds: tuple[float, ...]) -> Retrying:
+    """The schedule as tenacity's strategies; only asked, never run."""
+    waits = [wait_fixed(delay) for delay in schedule_seconds] or [wait_fixed(0)]
+    return Retrying(wait=wait_chain(*waits), stop=stop_after_attempt(len(schedule_seconds) + 1))
+
+
+def _asked(policy: DeliveryPolicy, outcome: Outcome) -> float:
+    if outcome.status not in _RETRY_AFTER_STATUSES or outcome.retry_after_seconds is None:
+        return 0.0
+    return min(outcome.retry_after_seconds, policy.retry_after_cap_seconds)
+
+
+def _reason(outcome: Outcome) -> str:
+    if outcome.kind in _UNANSWERED_KINDS:
+        return f"{outcome.kind}: {outcome.error}" if outcome.error else str(outcome.kind)
+    return f"the endpoint answered {outcome.status}"

@@ -1,0 +1,92 @@
+"""Signatures of a request: the Standard Webhooks headers, and the `X-Wandb-Signature` that W&B receivers check.
+
+`webhook-id` is the delivery's id, the same on all its attempts, so that a receiver can drop doubles. This module must
+not read a clock, and must not put a secret into an error or a repr.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import math
+from datetime import UTC, datetime
+
+from standardwebhooks import Webhook
+
+from shared.domain.errors import InvalidDefinition
+
+PREFIX = "whsec_"
+
+
+class Signer:
+    """The prepared keys of one webhook; make one per webhook and use it for all its attempts."""
+
+    __slots__ = ("_standard", "_whole")
+
+    def __init__(self, secret: str) -> None:
+        """`secret`: the signing secret in either form of `check_signing_secret`.
+
+        Raises:
+            InvalidDefinition: as `check_signing_secret`.
+        """
+        self._standard = Webhook(_standard_key(secret))
+        self._whole = secret.encode()
+
+    def headers(self, *, message_id: str, timestamp: datetime, body: bytes) -> dict[str, str]:
+        """All headers of one attempt, `unsigned_headers` included; `body` is the UTF-8 text that is sent.
+
+        `webhook-signature` is `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body` (standardwebhooks.com);
+        `X-Wandb-Signature` is base64 of HMAC-SHA256 over the body alone, under the whole secret's bytes, prefix
+        included: what `openssl dgst -sha256 -hmac` gives in W&B's webhook_test.sh.
+
+        Raises:
+            ValueError: for a timestamp without a time zone.
+        """
+        headers = unsigned_headers(message_id=message_id, timestamp=timestamp)
+        # The library takes the wall clock of a timestamp for UTC, whatever its zone says.
+        headers["webhook-signature"] = self._standard.sign(message_id, timestamp.astimezone(UTC), body.decode())
+        headers["X-Wandb-Signature"] = base64.b64encode(hmac.digest(self._whole, body, "sha256")).decode()
+        return headers
+
+
+def signature_headers(*, message_id: str, timestamp: datetime, body: bytes, secret: str) -> dict[str, str]:
+    """`Signer.headers` for a single request."""
+    return Signer(secret).headers(message_id=message_id, timestamp=timestamp, body=body)
+
+
+def unsigned_headers(*, message_id: str, timestamp: datetime) -> dict[str, str]:
+    """The headers that are sent with or without a signing secret; the timestamp counts whole seconds since 1970.
+
+    Raises:
+        ValueError: for a timestamp without a time zone.
+    """
+    if timestamp.utcoffset() is None:
+        raise ValueError("timestamp must have a time zone")
+    return {"webhook-id": message_id, "webhook-timestamp": str(math.floor(timestamp.timestamp()))}
+
+
+def check_signing_secret(secret: str) -> None:
+    """Refuses a signing secret that cannot sign: `whsec_` is followed by base64 of the key; any other text is the key.
+
+    Raises:
+        InvalidDefinition: for an empty key, a `whsec_` secret that is not base64, text that is not valid Unicode.
+    """
+    _standard_key(secret)
+
+
+def _standard_key(secret: str) -> bytes:
+    """The key of `webhook-signature`. Stricter than the library, which skips characters that are not base64."""
+    try:
+        if not secret.startswith(PREFIX):
+            key = secret.encode()
+        else:
+            encoded = secret.removeprefix(PREFIX)
+            key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except UnicodeEncodeError:
+        raise InvalidDefinition.at((), "must be valid Unicode text, without lone surrogates") from None
+    except (binascii.Error, ValueError):
+        raise InvalidDefinition.at((), f"must have standard base64 of the key after {PREFIX!r}") from None
+    if not key:
+        raise InvalidDefinition.at((), f"must not be empty, nor {PREFIX!r} alone")
+    return key

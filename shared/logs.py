@@ -1,0 +1,149 @@
+"""Logs: one line for each fact, on standard error, in one form for Hookline and for the libraries under it.
+
+Everything goes through the root logger of the standard library, so that a line of uvicorn, celery or alembic looks
+like one of Hookline's own. Must not let a secret through: values of secret settings, credentials in URLs and bearer
+tokens are masked in the finished line, tracebacks show no variables, and libraries that would print requests or
+parameters stay silent below WARNING.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from pydantic import SecretStr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from structlog.typing import EventDict, Processor
+
+    from shared.settings import Settings
+
+MASK = "**********"
+MIN_MASKED_CHARS = 8  # a shorter value would also blot out innocent words
+
+# At INFO or DEBUG these print whole requests, headers or SQL parameters.
+_TALKATIVE = ("aiohttp", "amqp", "httpcore", "httpx", "kombu", "sqlalchemy")
+# One line for each drain, or for each migration step, says nothing at INFO.
+_ROUTINE = ("alembic", "celery.app.trace", "celery.worker.strategy")
+# These bring handlers of their own.
+_BRIDGED = ("celery", "celery.task", "celery.redirected", "uvicorn", "uvicorn.access", "uvicorn.error")
+
+_URL_CREDENTIALS = re.compile(r"(://[^\s/:@'\"]*):[^\s/@'\"]+@")
+_BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]+")
+
+# One list object for the life of the process: a logger in use keeps the one it began with.
+_CHAIN: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+]
+
+
+def configure_logging(settings: Settings, process: str) -> None:
+    """Send every log line of this process to standard error, in the format the settings ask for.
+
+    `process` names it on each line: `up`, `api`, `dispatcher`, `worker`. May be called again. A Celery worker calls
+    it from the `setup_logging` signal, whose receivers keep Celery from installing handlers of its own.
+    """
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *_CHAIN, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_MaskingFormatter(settings, process))
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(settings.log_level)
+    logging.captureWarnings(True)
+    _tame(settings.log_level)
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger whose calls take an event name and facts: `log.info("delivery.attempted", delivery=id, status=204)`."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def _tame(level: str) -> None:
+    """Route the libraries' own handlers to the root, and keep what must or should not be printed from it."""
+    for name in _BRIDGED:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _ROUTINE:
+        logging.getLogger(name).setLevel(logging.WARNING if level == "INFO" else logging.NOTSET)
+
+
+class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
+    """Renders a line of any logger, and blots out secrets last."""
+
+    def __init__(self, settings: Settings, process: str) -> None:
+        def name_process(_logger: Any, _method: str, event: EventDict) -> EventDict:
+            event["process"] = process
+            event.pop("color_message", None)  # uvicorn says everything twice
+            return event
+
+        first = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+        super().__init__(foreign_pre_chain=_CHAIN, processors=[first, name_process, *_rendering(settings)])
+        self._mask = _Mask(settings)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._mask(super().format(record))
+
+
+def _rendering(settings: Settings) -> list[Processor]:
+    if settings.log_format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    # plain_traceback because the default one shows local variables, and secrets among them.
+    return [
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    ]
+
+
+class _Mask:
+    """Blots secrets out of a finished line: known values wherever they are, credentials by their shape."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._values = tuple(sorted(set(_secret_values(settings)), key=len, reverse=True))
+
+    def __call__(self, line: str) -> str:
+        for value in self._values:
+            line = line.replace(value, MASK)
+        return _BEARER.sub(rf"\1{MASK}", _URL_CREDENTIALS.sub(rf"\1:{MASK}@", line))
+
+
+def _url_passwords(text: str) -> list[str]:
+    """The password in a URL, as it is written there and as it is meant."""
+    try:
+        password = urlsplit(text).password or ""
+    except ValueError:  # no URL; whoever uses it says so
+        return []
+    return [password, unquote(password)]
+
+
+def _secret_values(settings: Settings) -> Iterator[str]:
+    """Every secret that the settings hold, also as JSON writes it inside a string."""
+    for value in (getattr(settings, name) for name in type(settings).model_fields):
+        if isinstance(value, SecretStr):
+            parts = [value.get_secret_value(), *value.get_secret_value().split(",")]
+        elif isinstance(value, str):
+            parts = _url_passwords(value)
+        else:
+            continue
+        for part in map(str.strip, parts):
+            if len(part) >= MIN_MASKED_CHARS:
+                yield from (part, json.dumps(part)[1:-1])

@@ -1,0 +1,116 @@
+"""Automations of an entity, stored as their definitions, in which the webhook is named by id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, insert, select, update
+
+from shared.storage.tables import automations
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAutomation:
+    """One automation that is not deleted."""
+
+    id: int
+    name: str
+    webhook_id: int | None
+    definition: dict[str, Any]
+    epoch: int
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AutomationFields:
+    """What an edit writes: the definition, and the parts of it that queries look at."""
+
+    name: str
+    enabled: bool
+    event_type: str
+    scope_project: str | None
+    scope_collection: str | None
+    webhook_id: int | None
+    definition: dict[str, Any]
+    epoch: int
+
+
+def _automations(entity_id: int) -> Select[Any]:
+    return select(
+        automations.c.id,
+        automations.c.name,
+        automations.c.webhook_id,
+        automations.c.definition,
+        automations.c.epoch,
+        automations.c.revision,
+        automations.c.created_at,
+        automations.c.updated_at,
+    ).where(automations.c.entity_id == entity_id, automations.c.deleted_at.is_(None))
+
+
+def find_automation(
+    connection: Connection, entity_id: int, *, automation_id: int | None = None, name: str | None = None
+) -> StoredAutomation | None:
+    """The entity's automation of this id, or else of this name."""
+    wanted = automations.c.id == automation_id if automation_id is not None else automations.c.name == name
+    row = connection.execute(_automations(entity_id).where(wanted)).first()
+    return None if row is None else StoredAutomation(*row)
+
+
+def list_automations(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredAutomation]:
+    """The entity's automations in the order of their ids."""
+    query = _automations(entity_id).where(automations.c.id > after).order_by(automations.c.id).limit(limit)
+    return [StoredAutomation(*row) for row in connection.execute(query)]
+
+
+def automations_of_webhook(connection: Connection, entity_id: int, webhook_id: int) -> list[StoredAutomation]:
+    """The automations that call a webhook, in the order of their names."""
+    query = _automations(entity_id).where(automations.c.webhook_id == webhook_id).order_by(automations.c.name)
+    return [StoredAutomation(*row) for row in connection.execute(query)]
+
+
+def insert_automation(
+    connection: Connection, entity_id: int, fields: AutomationFields, *, revision: int, now: datetime
+) -> int:
+    """Store a new automation.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: when the entity has an automation of this name.
+    """
+    statement = (
+        insert(automations)
+        .values(entity_id=entity_id, revision=revision, created_at=now, updated_at=now, **_columns(fields))
+        .returning(automations.c.id)
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def update_automation(
+    connection: Connection, automation_id: int, fields: AutomationFields, *, revision: int, now: datetime
+) -> None:
+    """Write an edit."""
+    values = {"revision": revision, "updated_at": now, **_columns(fields)}
+    connection.execute(update(automations).where(automations.c.id == automation_id).values(values))
+
+
+def delete_automation(connection: Connection, automation_id: int, *, revision: int, now: datetime) -> None:
+    """Mark an automation as deleted; its deliveries can still name it."""
+    values = {"deleted_at": now, "updated_at": now, "revision": revision}
+    connection.execute(update(automations).where(automations.c.id == automation_id).values(values))
+
+
+def _columns(fields: AutomationFields) -> dict[str, Any]:
+    return {
+        "name": fields.name,
+        "enabled": fields.enabled,
+        "event_type": fields.event_type,
+        "scope_project": fields.scope_project,
+        "scope_collection": fields.scope_collection,
+        "webhook_id": fields.webhook_id,
+        "definition": fields.definition,
+        "epoch": fields.epoch,
+    }

@@ -1,0 +1,107 @@
+"""The catalog that scopes refer to: projects (registries among them) and their collections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, select, update
+
+from shared.storage.tables import collections, projects
+from shared.storage.upserts import insert_into
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProject:
+    """One project or registry."""
+
+    id: int
+    name: str
+    description: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCollection:
+    """One collection; `type` is blank while nothing has told it."""
+
+    id: int
+    project: str
+    name: str
+    type: str
+    created_at: datetime
+
+
+def ensure_project(connection: Connection, entity_id: int, name: str, now: datetime) -> int:
+    """The id of the entity's project of this name, registered now if it was unknown."""
+    statement = insert_into(connection, projects).values(entity_id=entity_id, name=name, created_at=now)
+    created = connection.execute(statement.on_conflict_do_nothing().returning(projects.c.id)).scalar_one_or_none()
+    if created is not None:
+        return int(created)
+    query = select(projects.c.id).where(projects.c.entity_id == entity_id, projects.c.name == name)
+    return int(connection.execute(query).scalar_one())
+
+
+def ensure_collection(connection: Connection, project_id: int, name: str, now: datetime, *, type_: str = "") -> int:
+    """The id of the project's collection of this name, registered now if it was unknown; a given type is noted."""
+    statement = insert_into(connection, collections).values(
+        project_id=project_id, name=name, type=type_, created_at=now
+    )
+    created = connection.execute(statement.on_conflict_do_nothing().returning(collections.c.id)).scalar_one_or_none()
+    if created is not None:
+        return int(created)
+    here = (collections.c.project_id == project_id, collections.c.name == name)
+    if type_:
+        connection.execute(update(collections).where(*here, collections.c.type != type_).values(type=type_))
+    return int(connection.execute(select(collections.c.id).where(*here)).scalar_one())
+
+
+def describe_project(connection: Connection, project_id: int, description: str | None) -> None:
+    """Change a project's description."""
+    connection.execute(update(projects).where(projects.c.id == project_id).values(description=description))
+
+
+def find_project(connection: Connection, entity_id: int, name: str) -> StoredProject | None:
+    """The entity's project of this name."""
+    row = connection.execute(_projects(entity_id).where(projects.c.name == name)).first()
+    return None if row is None else StoredProject(*row)
+
+
+def list_projects(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredProject]:
+    """The entity's projects in the order of their ids."""
+    query = _projects(entity_id).where(projects.c.id > after).order_by(projects.c.id).limit(limit)
+    return [StoredProject(*row) for row in connection.execute(query)]
+
+
+def _projects(entity_id: int) -> Select[Any]:
+    return select(projects.c.id, projects.c.name, projects.c.description, projects.c.created_at).where(
+        projects.c.entity_id == entity_id
+    )
+
+
+def find_collection(connection: Connection, collection_id: int) -> StoredCollection | None:
+    """The collection of this id."""
+    row = connection.execute(_collections().where(collections.c.id == collection_id)).first()
+    return None if row is None else StoredCollection(*row)
+
+
+def list_collections(
+    connection: Connection, entity_id: int, *, project_id: int | None = None, after: int, limit: int
+) -> list[StoredCollection]:
+    """The entity's collections in the order of their ids, all or those of one project."""
+    query = (
+        _collections()
+        .where(projects.c.entity_id == entity_id, collections.c.id > after)
+        .order_by(collections.c.id)
+        .limit(limit)
+    )
+    if project_id is not None:
+        query = query.where(collections.c.project_id == project_id)
+    return [StoredCollection(*row) for row in connection.execute(query)]
+
+
+def _collections() -> Select[Any]:
+    return select(
+        collections.c.id, projects.c.name, collections.c.name, collections.c.type, collections.c.created_at
+    ).join(projects, projects.c.id == collections.c.project_id)

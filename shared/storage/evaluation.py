@@ -1,0 +1,261 @@
+"""What evaluating a partition reads and commits: its offset, metric windows, poison entries and new deliveries.
+
+All of a batch's writes belong in one transaction that begins with `advance_offset`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, tuple_, update
+
+from shared.storage.tables import (
+    automations,
+    deliveries,
+    entities,
+    metric_windows,
+    partitions,
+    pending_deliveries,
+    poison_entries,
+    webhook_secrets,
+    webhooks,
+)
+from shared.storage.tables import secrets as secrets_table
+from shared.storage.upserts import insert_into
+from shared.streams import START
+
+KEPT_POISON_BYTES = 64 << 10
+_CHUNK = 500  # SQLite takes 32,766 variables in a statement
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """How far a partition is evaluated: the last entry committed, and how many entries were ever read."""
+
+    entry_id: str
+    entries_read: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonEntry:
+    """A stream entry that is not an event."""
+
+    entry_id: str
+    reason: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AutomationRow:
+    """An automation as it is compiled: its definition, and what its webhook grants; not live means forget it."""
+
+    id: int
+    entity_id: int
+    entity: str
+    live: bool
+    definition: dict[str, Any]
+    epoch: int
+    webhook_id: int | None
+    grants: frozenset[str]
+    has_access_token: bool
+
+
+def insert_ignore(connection: Connection, table: Any) -> Any:
+    """An INSERT that leaves rows alone whose key exists."""
+    return insert_into(connection, table).on_conflict_do_nothing()
+
+
+def insert_replace(connection: Connection, table: Any, key: Sequence[str]) -> Any:
+    """An INSERT that overwrites a row whose key exists."""
+    statement = insert_into(connection, table)
+    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in key}
+    return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
+
+
+def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """The values in pieces that fit into one statement."""
+    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
+
+
+def read_offset(connection: Connection, partition: int) -> Offset:
+    """A partition's committed offset; the start of the stream when nothing was committed yet."""
+    row = connection.execute(
+        select(partitions.c.offset, partitions.c.entries_read).where(partitions.c.partition == partition)
+    ).one_or_none()
+    return Offset(START, 0) if row is None else Offset(row.offset, row.entries_read)
+
+
+def read_offsets(connection: Connection) -> dict[int, Offset]:
+    """The committed offsets of all partitions that have one."""
+    rows = connection.execute(select(partitions.c.partition, partitions.c.offset, partitions.c.entries_read))
+    return {row.partition: Offset(row.offset, row.entries_read) for row in rows}
+
+
+def advance_offset(
+    connection: Connection, partition: int, *, since: Offset, entry_id: str, count: int, now: datetime
+) -> bool:
+    """Commit to having evaluated `count` entries up to `entry_id`, unless another worker moved the offset first.
+
+    The row stays locked until the transaction ends, so of two workers with the same entries one waits here and then
+    finds that the offset it started from is gone.
+
+    Returns:
+        False when the offset was moved: the caller must roll back.
+    """
+    values = {"offset": entry_id, "entries_read": since.entries_read + count, "updated_at": now}
+    if since.entry_id == START:
+        inserted = connection.execute(
+            insert_ignore(connection, partitions)
+            .values(partition=partition, **values)
+            .returning(partitions.c.partition)
+        ).one_or_none()
+        if inserted is not None:
+            return True
+    moved = connection.execute(
+        update(partitions)
+        .where(partitions.c.partition == partition, partitions.c.offset == since.entry_id)
+        .values(**values)
+    )
+    return moved.rowcount == 1
+
+
+def set_aside(connection: Connection, partition: int, entries: Sequence[PoisonEntry], now: datetime) -> None:
+    """Keep entries that are not events, with the reason, out of the way of those that are."""
+    if entries:
+        connection.execute(
+            insert_ignore(connection, poison_entries),
+            [
+                {
+                    "partition": partition,
+                    "entry_id": entry.entry_id,
+                    "reason": entry.reason.replace("\0", "�"),
+                    "body": entry.body[:KEPT_POISON_BYTES],
+                    "created_at": now,
+                }
+                for entry in entries
+            ],
+        )
+
+
+def known_deliveries(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Which of these deliveries exist: their events were evaluated before."""
+    found: set[str] = set()
+    for chunk in chunks(ids):
+        found.update(connection.scalars(select(deliveries.c.id).where(deliveries.c.id.in_(chunk))))
+    return found
+
+
+def live_webhooks(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Which of these webhooks are enabled."""
+    found: set[int] = set()
+    for chunk in chunks(list(ids)):
+        found.update(
+            connection.scalars(
+                select(webhooks.c.id).where(
+                    webhooks.c.id.in_(chunk), webhooks.c.enabled, webhooks.c.deleted_at.is_(None)
+                )
+            )
+        )
+    return found
+
+
+def load_windows(
+    connection: Connection, keys: Sequence[tuple[int, str]], now: datetime
+) -> dict[tuple[int, str], Row[Any]]:
+    """The stored windows and firing times of these (automation, key) pairs.
+
+    Rows with a blank key are shared by all partitions, so they are made if need be and locked, in one order everywhere.
+    """
+    shared = sorted(pair for pair in keys if pair[1] == "")
+    if shared:
+        connection.execute(
+            insert_ignore(connection, metric_windows),
+            [{"automation_id": a, "key": k, "epoch": 0, "updated_at": now} for a, k in shared],
+        )
+    found = {}
+    for own in (True, False):
+        pairs = shared if not own else [pair for pair in keys if pair[1] != ""]
+        for chunk in chunks(pairs):
+            query = select(metric_windows).where(
+                tuple_(metric_windows.c.automation_id, metric_windows.c.key).in_(list(chunk))
+            )
+            if not own:
+                query = query.order_by(metric_windows.c.automation_id).with_for_update()
+            found.update({(row.automation_id, row.key): row for row in connection.execute(query)})
+    return found
+
+
+def save_windows(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Store windows and firing times, one row for each (automation, key)."""
+    if rows:
+        connection.execute(insert_replace(connection, metric_windows, ("automation_id", "key")), list(rows))
+
+
+def insert_deliveries(connection: Connection, rows: Sequence[dict[str, Any]], now: datetime) -> None:
+    """Store new deliveries; the pending ones are due at once. A delivery that exists is left as it is."""
+    if not rows:
+        return
+    connection.execute(insert_ignore(connection, deliveries), list(rows))
+    pending = [row["id"] for row in rows if row["status"] == "pending"]
+    for chunk in chunks(pending):
+        due = select(deliveries.c.seq, deliveries.c.webhook_id, deliveries.c.attempts, deliveries.c.created_at).where(
+            deliveries.c.id.in_(chunk), deliveries.c.status == "pending"
+        )
+        connection.execute(
+            insert_ignore(connection, pending_deliveries).from_select(
+                ["seq", "webhook_id", "attempts", "next_attempt_at"], due
+            )
+        )
+
+
+def automations_since(connection: Connection, revision: int) -> list[AutomationRow]:
+    """The automations edited after a revision, and those whose webhook or its secrets were."""
+    edited = select(webhooks.c.id).where(webhooks.c.revision > revision)
+    rows = connection.execute(
+        select(
+            automations,
+            entities.c.name.label("entity"),
+            webhooks.c.access_token_secret_id,
+        )
+        .join(entities, entities.c.id == automations.c.entity_id)
+        .outerjoin(webhooks, webhooks.c.id == automations.c.webhook_id)
+        .where((automations.c.revision > revision) | automations.c.webhook_id.in_(edited))
+    ).all()
+    grants = _grants(connection, {row.webhook_id for row in rows if row.webhook_id is not None})
+    return [
+        AutomationRow(
+            id=row.id,
+            entity_id=row.entity_id,
+            entity=row.entity,
+            live=row.enabled and row.deleted_at is None,
+            definition=row.definition,
+            epoch=row.epoch,
+            webhook_id=row.webhook_id,
+            grants=frozenset(grants.get(row.webhook_id, ())),
+            has_access_token=row.access_token_secret_id is not None,
+        )
+        for row in rows
+    ]
+
+
+def _grants(connection: Connection, webhook_ids: Collection[int]) -> dict[int, list[str]]:
+    grants: dict[int, list[str]] = {}
+    for chunk in chunks(list(webhook_ids)):
+        for row in connection.execute(
+            select(webhook_secrets.c.webhook_id, secrets_table.c.name)
+            .join(secrets_table, secrets_table.c.id == webhook_secrets.c.secret_id)
+            .where(webhook_secrets.c.webhook_id.in_(chunk))
+        ):
+            grants.setdefault(row.webhook_id, []).append(row.name)
+    return grants
+
+
+def seed_partitions(connection: Connection, count: int, now: datetime) -> None:
+    """Make the rows of all partitions, so that offsets exist before the first event."""
+    connection.execute(
+        insert_ignore(connection, partitions),
+        [{"partition": p, "offset": START, "entries_read": 0, "updated_at": now} for p in range(count)],
+    )

@@ -1,0 +1,303 @@
+"""The work that is left: claiming due deliveries under a lease, and recording what came of them, in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
+
+from shared.storage.evaluation import chunks
+from shared.storage.tables import attempts, deliveries, pending_deliveries, secrets, webhook_secrets, webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that this worker may attempt until its lease ends."""
+
+    seq: int
+    id: str
+    payload: str
+    attempts: int
+    event_received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRow:
+    """How a webhook is reached, with its secrets still encrypted."""
+
+    id: int
+    url: str
+    policy: dict[str, Any]
+    access_token: bytes | None
+    signing_secret: bytes | None
+    granted: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempted:
+    """One attempt and what follows from it: a retry has a time, everything else has a final status."""
+
+    seq: int
+    number: int
+    started_at: datetime
+    duration_ms: int
+    outcome: str
+    status_code: int | None
+    error: str | None
+    response_body: str
+    response_truncated: bool
+    next_attempt_at: datetime | None
+    final_status: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """The counts that gauges show."""
+
+    pending: int
+    due: int
+    dead: int
+    oldest_due_seconds: float
+    webhooks_disabled: int
+    webhooks_failing: int
+
+
+def load_endpoint(connection: Connection, webhook_id: int) -> EndpointRow | None:
+    """A webhook as deliveries need it; None when nothing may be sent to it now (disabled, paused or deleted)."""
+    row = connection.execute(
+        select(webhooks).where(
+            webhooks.c.id == webhook_id, webhooks.c.enabled, ~webhooks.c.paused, webhooks.c.deleted_at.is_(None)
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    granted = connection.execute(
+        select(secrets.c.name, secrets.c.ciphertext)
+        .join(webhook_secrets, webhook_secrets.c.secret_id == secrets.c.id)
+        .where(webhook_secrets.c.webhook_id == webhook_id)
+    ).all()
+    return EndpointRow(
+        id=row.id,
+        url=row.url,
+        policy=row.policy,
+        access_token=_ciphertext(connection, row.access_token_secret_id),
+        signing_secret=_ciphertext(connection, row.signing_secret_id),
+        granted={secret.name: secret.ciphertext for secret in granted},
+    )
+
+
+def _ciphertext(connection: Connection, secret_id: int | None) -> bytes | None:
+    if secret_id is None:
+        return None
+    return connection.scalar(select(secrets.c.ciphertext).where(secrets.c.id == secret_id))
+
+
+def claim(
+    connection: Connection, webhook_id: int, *, limit: int, now: datetime, lease_until: datetime, token: int
+) -> list[Claimed]:
+    """Take up to `limit` due deliveries of a webhook, the longest due first; nobody else gets them until the lease ends.
+
+    Rows that another worker is just claiming are passed over, not waited for.
+    """
+    due = (
+        select(pending_deliveries.c.seq)
+        .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now)
+        .order_by(pending_deliveries.c.next_attempt_at, pending_deliveries.c.seq)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    taken = connection.execute(
+        update(pending_deliveries)
+        .where(pending_deliveries.c.seq.in_(due.scalar_subquery()))
+        .values(next_attempt_at=lease_until, claim=token)
+        .returning(pending_deliveries.c.seq, pending_deliveries.c.attempts)
+    ).all()
+    made = {row.seq: row.attempts for row in taken}
+    found: list[Any] = []
+    for chunk in chunks(list(made)):
+        found += connection.execute(
+            select(deliveries.c.seq, deliveries.c.id, deliveries.c.payload, deliveries.c.event_received_at).where(
+                deliveries.c.seq.in_(chunk)
+            )
+        ).all()
+    return [
+        Claimed(row.seq, row.id, row.payload or "{}", made[row.seq], row.event_received_at)
+        for row in sorted(found, key=lambda row: row.seq)
+    ]
+
+
+def record(connection: Connection, results: Sequence[Attempted], *, token: int, now: datetime) -> set[int]:
+    """Record attempts and what follows, for the deliveries that are still claimed with `token`.
+
+    A worker that slept past its lease finds its deliveries claimed by another: what it sent is kept as an attempt, but
+    it decides nothing any more.
+
+    Returns:
+        The `seq` of the deliveries that came to an end.
+    """
+    connection.execute(insert(attempts), [_attempt_row(result, token) for result in results])
+    ended = _end(connection, [result for result in results if result.final_status is not None], token, now)
+    retried = [
+        {"of": result.seq, "made": result.number, "at": result.next_attempt_at}
+        for result in results
+        if result.final_status is None
+    ]
+    if retried:
+        connection.execute(
+            update(pending_deliveries)
+            .where(pending_deliveries.c.seq == bindparam("of"), pending_deliveries.c.claim == token)
+            .values(attempts=bindparam("made"), next_attempt_at=bindparam("at"), claim=None),
+            retried,
+        )
+    return ended
+
+
+def _attempt_row(result: Attempted, token: int) -> dict[str, Any]:
+    return {
+        "delivery_seq": result.seq,
+        "number": result.number,
+        "claim": token,
+        "started_at": result.started_at,
+        "duration_ms": result.duration_ms,
+        "outcome": result.outcome,
+        "status_code": result.status_code,
+        "error": result.error,
+        "response_body": result.response_body,
+        "response_truncated": result.response_truncated,
+    }
+
+
+def _end(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:
+    mine: set[int] = set()
+    for chunk in chunks([result.seq for result in results]):
+        mine.update(
+            connection.scalars(
+                delete(pending_deliveries)
+                .where(pending_deliveries.c.seq.in_(chunk), pending_deliveries.c.claim == token)
+                .returning(pending_deliveries.c.seq)
+            )
+        )
+    alike: dict[tuple[str | None, str | None, int], list[int]] = {}
+    for result in results:
+        if result.seq in mine:
+            alike.setdefault((result.final_status, result.reason, result.number), []).append(result.seq)
+    for (status, reason, number), seqs in alike.items():
+        for chunk in chunks(seqs):
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.seq.in_(chunk))
+                .values(status=status, reason=reason, attempts=number, finished_at=now)
+            )
+    return mine
+
+
+def release(connection: Connection, seqs: Sequence[int], *, token: int, now: datetime) -> None:
+    """Give claimed deliveries back unattempted: they are due again at once."""
+    for chunk in chunks(seqs):
+        connection.execute(
+            update(pending_deliveries)
+            .where(pending_deliveries.c.seq.in_(chunk), pending_deliveries.c.claim == token)
+            .values(next_attempt_at=now, claim=None)
+        )
+
+
+def note_health(
+    connection: Connection, webhook_id: int, *, succeeded: bool, failed: bool, disable_before: datetime, now: datetime
+) -> str | None:
+    """Keep track of since when a webhook does nothing but fail, and disable it when that is too long ago.
+
+    Returns:
+        Why the webhook was disabled just now, or None.
+    """
+    mine = webhooks.c.id == webhook_id
+    if succeeded:
+        connection.execute(
+            update(webhooks).where(mine, webhooks.c.failing_since.is_not(None)).values(failing_since=None)
+        )
+        return None
+    if not failed:
+        return None
+    connection.execute(update(webhooks).where(mine, webhooks.c.failing_since.is_(None)).values(failing_since=now))
+    since = connection.scalar(select(webhooks.c.failing_since).where(mine))
+    if since is None or since > disable_before:
+        return None
+    reason = f"nothing but failures since {since.isoformat(timespec='seconds')}"
+    return reason if disable_webhook(connection, webhook_id, reason=reason, now=now) else None
+
+
+def disable_webhook(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> bool:
+    """Stop sending to a webhook until somebody enables it again. Returns False when it was disabled already."""
+    disabled = connection.execute(
+        update(webhooks)
+        .where(webhooks.c.id == webhook_id, webhooks.c.enabled)
+        .values(enabled=False, disabled_reason=reason, updated_at=now)
+    )
+    return disabled.rowcount == 1
+
+
+def due_webhooks(connection: Connection, now: datetime) -> list[int]:
+    """The webhooks that have due deliveries and may be sent to; one index look-up for each webhook."""
+    has_due = exists().where(
+        and_(pending_deliveries.c.webhook_id == webhooks.c.id, pending_deliveries.c.next_attempt_at <= now)
+    )
+    return list(
+        connection.scalars(
+            select(webhooks.c.id).where(
+                webhooks.c.enabled, ~webhooks.c.paused, webhooks.c.deleted_at.is_(None), has_due
+            )
+        )
+    )
+
+
+def has_due(connection: Connection, webhook_id: int, now: datetime) -> bool:
+    """Whether a webhook has a due delivery."""
+    found = connection.execute(
+        select(pending_deliveries.c.seq)
+        .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now)
+        .limit(1)
+    )
+    return found.first() is not None
+
+
+def queue_state(connection: Connection, now: datetime) -> QueueState:
+    """What the gauges show. Counting is proportional to the work that is left and to the dead letters."""
+    due = pending_deliveries.c.next_attempt_at <= now
+    pending, due_count, oldest = connection.execute(
+        select(
+            func.count(),
+            func.count().filter(due),
+            func.min(pending_deliveries.c.next_attempt_at).filter(due),
+        ).select_from(pending_deliveries)
+    ).one()
+    dead = connection.scalar(
+        select(func.count()).select_from(deliveries).where(deliveries.c.status.in_(("dead", "refused")))
+    )
+    disabled, failing = connection.execute(
+        select(
+            func.count().filter(~webhooks.c.enabled),
+            func.count().filter(webhooks.c.enabled, webhooks.c.failing_since.is_not(None)),
+        ).where(webhooks.c.deleted_at.is_(None))
+    ).one()
+    return QueueState(
+        pending=pending,
+        due=due_count,
+        dead=dead or 0,
+        oldest_due_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+        webhooks_disabled=disabled,
+        webhooks_failing=failing,
+    )
+
+
+def webhooks_of(connection: Connection, delivery_ids: Collection[str]) -> set[int]:
+    """The webhooks that these deliveries go to."""
+    return set(
+        connection.scalars(
+            select(deliveries.c.webhook_id)
+            .where(deliveries.c.id.in_(list(delivery_ids)), deliveries.c.webhook_id.is_not(None))
+            .distinct()
+        )
+    )

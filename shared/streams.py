@@ -1,0 +1,98 @@
+"""Partitioned Redis streams: where events wait, in order, until their effects are committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from shared.settings import Settings
+
+FIELD = b"e"
+START = "0-0"
+SOCKET_TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a stream: its id, `<milliseconds>-<n>`, and the event's JSON; None when it has no such field."""
+
+    id: str
+    body: bytes | None
+
+    @property
+    def received_ms(self) -> int:
+        """When the stream received it, in Unix milliseconds."""
+        return int(self.id.partition("-")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What of a partition is not evaluated yet: how many entries, and the age of the oldest in seconds."""
+
+    entries: int
+    seconds: float
+
+
+def stream_key(partition: int) -> str:
+    """The stream of a partition; the braces keep a partition's keys on one node of a Redis Cluster."""
+    return f"hookline:events:{{{partition}}}"
+
+
+def open_redis(settings: Settings) -> Redis:
+    """A client for the server with the streams; it retries a lost connection a few times before it raises."""
+    return Redis.from_url(
+        settings.stream_url,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 3),
+        health_check_interval=30,
+    )
+
+
+def read_after(redis: Redis, partition: int, offset: str, count: int) -> list[Entry]:
+    """Up to `count` entries after an offset, oldest first."""
+    raw: Any = redis.xrange(stream_key(partition), min=f"({offset}", max="+", count=count)
+    return [Entry(entry_id.decode(), fields.get(FIELD)) for entry_id, fields in raw]
+
+
+def lags(redis: Redis, offsets: dict[int, tuple[str, int]], now_seconds: float) -> dict[int, Lag]:
+    """The lag of each partition.
+
+    Args:
+        offsets: for each partition its committed offset and how many entries were ever read from it.
+        now_seconds: Unix time.
+    """
+    pipeline = redis.pipeline(transaction=False)
+    for partition, (offset, _read) in offsets.items():
+        pipeline.xrange(stream_key(partition), min=f"({offset}", max="+", count=1)
+        pipeline.xinfo_stream(stream_key(partition))
+    answers = iter(pipeline.execute(raise_on_error=False))
+    found = {}
+    for partition, (_offset, read) in offsets.items():
+        first, info = next(answers), next(answers)
+        found[partition] = _lag(first, info, read, now_seconds)
+    return found
+
+
+def _lag(first: Any, info: Any, read: int, now_seconds: float) -> Lag:
+    if isinstance(first, RedisError):
+        raise first
+    if not first or isinstance(info, RedisError):
+        return Lag(0, 0.0)
+    oldest_seconds = int(first[0][0].partition(b"-")[0]) / 1000
+    # The server counts what was ever added; what it trimmed was read before. At least the first entry is waiting.
+    return Lag(max(1, int(info["entries-added"]) - read), max(0.0, now_seconds - oldest_seconds))
+
+
+def trim(redis: Redis, partition: int, offset: str, keep_since_ms: int) -> int:
+    """Drop entries that are both evaluated and older than the retention; whole internal nodes only, which is cheap."""
+    committed_ms, _, committed_n = offset.partition("-")
+    bound = offset if int(committed_ms) < keep_since_ms else f"{keep_since_ms}-0"
+    if int(committed_ms) == 0 and int(committed_n) == 0:
+        return 0
+    return int(redis.xtrim(stream_key(partition), minid=bound, approximate=True))

@@ -1,0 +1,139 @@
+"""Every metric in one place: its name, meaning and labels, and one function for each fact that is counted.
+
+Labels are bounded: never a URL, an event id or a name that a user chose. In a process tree that sets
+PROMETHEUS_MULTIPROC_DIR, all processes' values are added up at exposition.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+from shared.version import __version__
+
+MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
+_END_TO_END_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 36000, 172800)
+
+EVENTS_PUBLISHED = Counter("hookline_events_published", "Events that the API appended to a stream.", ["type"])
+EVENTS_EVALUATED = Counter("hookline_events_evaluated", "Events evaluated and committed.", ["type"])
+POISON_ENTRIES = Counter("hookline_poison_entries", "Stream entries set aside because they are not events.")
+SAMPLES_IGNORED = Counter("hookline_samples_ignored", "Metric samples at or before the last step of their run.")
+EVALUATION_LAG_ENTRIES = Gauge(
+    "hookline_evaluation_lag_entries",
+    "Stream entries that are not evaluated yet.",
+    ["partition"],
+    multiprocess_mode="mostrecent",
+)
+EVALUATION_LAG_SECONDS = Gauge(
+    "hookline_evaluation_lag_seconds",
+    "Age of the oldest stream entry that is not evaluated yet, in seconds.",
+    ["partition"],
+    multiprocess_mode="mostrecent",
+)
+FIRINGS = Counter("hookline_firings", "Firings of automations, skipped ones left out.", ["event_type", "action"])
+SKIPPED = Counter("hookline_firings_skipped", "Firings that were held back.", ["reason"])
+DELIVERIES = Counter("hookline_deliveries", "Deliveries that came to an end.", ["outcome"])
+ATTEMPTS = Counter("hookline_attempts", "HTTP requests made for deliveries.", ["outcome"])
+ATTEMPT_DURATION = Histogram(
+    "hookline_attempt_duration_seconds", "Duration of one HTTP request, in seconds.", buckets=_LATENCY_BUCKETS
+)
+EVENT_TO_DELIVERY = Histogram(
+    "hookline_event_to_delivery_seconds",
+    "From the stream receiving an event to its delivery being acknowledged, in seconds.",
+    buckets=_END_TO_END_BUCKETS,
+)
+DELIVERIES_PENDING = Gauge(
+    "hookline_deliveries_pending", "Deliveries that have not come to an end.", multiprocess_mode="mostrecent"
+)
+DELIVERIES_DUE = Gauge(
+    "hookline_deliveries_due", "Pending deliveries whose next attempt is due.", multiprocess_mode="mostrecent"
+)
+DELIVERIES_DEAD = Gauge("hookline_deliveries_dead", "Dead letters that are kept.", multiprocess_mode="mostrecent")
+OLDEST_DUE = Gauge(
+    "hookline_oldest_due_seconds",
+    "How long the longest-waiting due delivery has been due, in seconds.",
+    multiprocess_mode="mostrecent",
+)
+WEBHOOKS_DISABLED = Gauge("hookline_webhooks_disabled", "Webhooks that are disabled.", multiprocess_mode="mostrecent")
+WEBHOOK_CIRCUIT_OPEN = Gauge(
+    "hookline_webhook_circuit_open",
+    "Webhooks that only failed lately and still have work.",
+    multiprocess_mode="mostrecent",
+)
+AUTOMATIONS_LOADED = Gauge(
+    "hookline_automations_loaded", "Automations that a worker process matches against.", multiprocess_mode="livemax"
+)
+RELOAD_SECONDS = Histogram(
+    "hookline_reload_seconds",
+    "Duration of one reload of edited automations, in seconds.",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+)
+BUILD_INFO = Gauge(
+    "hookline_build_info", "Always 1; the label is the version.", ["version"], multiprocess_mode="livemax"
+)
+
+
+def announce_build() -> None:
+    """Set `hookline_build_info` for this process."""
+    BUILD_INFO.labels(version=__version__).set(1)
+
+
+def exposition() -> tuple[bytes, str]:
+    """What `/metrics` answers, and its content type."""
+    if MULTIPROC_VARIABLE not in os.environ:
+        return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def forget_process(pid: int) -> None:
+    """Drop the live gauges of a process that has ended."""
+    if MULTIPROC_VARIABLE in os.environ:
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def events_published(counts: Mapping[str, int]) -> None:
+    """Events appended, by type."""
+    for event_type, count in counts.items():
+        EVENTS_PUBLISHED.labels(type=event_type).inc(count)
+
+
+def events_evaluated(counts: Mapping[str, int]) -> None:
+    """Events evaluated, by type."""
+    for event_type, count in counts.items():
+        EVENTS_EVALUATED.labels(type=event_type).inc(count)
+
+
+def firings(counts: Mapping[tuple[str, str], int]) -> None:
+    """Firings, by (event type, action)."""
+    for (event_type, action), count in counts.items():
+        FIRINGS.labels(event_type=event_type, action=action).inc(count)
+
+
+def attempts_finished(attempts: Iterable[tuple[str, float]]) -> None:
+    """Requests made, as (outcome, duration in seconds)."""
+    counts: dict[str, int] = {}
+    for outcome, duration_seconds in attempts:
+        counts[outcome] = counts.get(outcome, 0) + 1
+        ATTEMPT_DURATION.observe(duration_seconds)
+    for outcome, count in counts.items():
+        ATTEMPTS.labels(outcome=outcome).inc(count)
+
+
+def deliveries_finished(outcome: str, count: int) -> None:
+    """Deliveries that came to an end."""
+    DELIVERIES.labels(outcome=outcome).inc(count)

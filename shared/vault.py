@@ -1,0 +1,83 @@
+"""Secrets at rest: encrypted with Fernet keys that rotate, never written anywhere in the clear."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from shared.domain.errors import HooklineError
+from shared.settings import InvalidSetting, Settings
+
+KEY_FILE = "secret.keys"
+
+
+class SecretUnreadable(HooklineError):
+    """A stored secret can't be decrypted: HOOKLINE_SECRET_KEYS lacks the key that it was written with."""
+
+
+class Vault:
+    """Encrypts with the newest key and decrypts with any (https://cryptography.io, MultiFernet)."""
+
+    def __init__(self, keys: list[str]) -> None:
+        try:
+            self._fernet = MultiFernet([Fernet(key) for key in keys])
+        except ValueError as exc:
+            raise InvalidSetting(
+                "HOOKLINE_SECRET_KEYS: must be Fernet keys (32 bytes, url-safe base64), comma-separated, newest first"
+            ) from exc
+
+    @classmethod
+    def open(cls, settings: Settings) -> Vault:
+        """The vault under the configured keys, or under the data directory's.
+
+        Raises:
+            InvalidSetting: when there is no key, or a key is not a Fernet key.
+        """
+        if settings.secret_keys is not None:
+            return cls(_split(settings.secret_keys.get_secret_value()))
+        path = settings.data_dir / KEY_FILE
+        if not path.exists():
+            raise InvalidSetting("HOOKLINE_SECRET_KEYS: is not set, and the data directory has no secret.keys")
+        return cls(_split(path.read_text()))
+
+    def encrypt(self, text: str) -> bytes:
+        """What is stored for a secret's value."""
+        return self._fernet.encrypt(text.encode())
+
+    def decrypt(self, stored: bytes) -> str:
+        """The value of a stored secret. Raises SecretUnreadable when no key fits."""
+        try:
+            return self._fernet.decrypt(stored).decode()
+        except InvalidToken as exc:
+            raise SecretUnreadable(SecretUnreadable.__doc__) from exc
+
+    def rotate(self, stored: bytes) -> bytes:
+        """The same secret under the newest key. Raises SecretUnreadable when no key fits."""
+        try:
+            return self._fernet.rotate(stored)
+        except InvalidToken as exc:
+            raise SecretUnreadable(SecretUnreadable.__doc__) from exc
+
+
+def _split(text: str) -> list[str]:
+    return [key for part in text.split(",") for key in part.split()]
+
+
+def load_or_create_keys(settings: Settings) -> Path | None:
+    """Make sure that the embedded default has a key; the file's mode is 0600 from its first byte on.
+
+    Returns:
+        The key file, or None when HOOKLINE_SECRET_KEYS is set.
+    """
+    if settings.secret_keys is not None:
+        return None
+    path = settings.data_dir / KEY_FILE
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(Fernet.generate_key() + b"\n")
+    return path

@@ -1,0 +1,79 @@
+"""Waking drains: a Celery message that holds a key, at most one waiting for each key.
+
+A message may be lost, doubled or late without harm, since the truth is in the streams and the database. The token that
+keeps a second message away expires, so a lost message delays work by `TOKEN_SECONDS` at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from celery import Celery
+from redis import Redis
+
+from shared.settings import Settings
+
+PARTITION_TASK = "drain_partition"
+WEBHOOK_TASK = "drain_webhook"
+EVALUATE_QUEUE = "evaluate"
+DELIVER_QUEUE = "deliver"
+TOKEN_SECONDS = 5
+DRAIN_LOCK_SECONDS = 60
+
+
+def celery_app(settings: Settings) -> Celery:
+    """A Celery application on the configured broker: workers add the tasks, everyone else only sends."""
+    app = Celery("hookline", broker=settings.celery_broker_url)
+    app.conf.update(
+        task_ignore_result=True,
+        task_default_queue=EVALUATE_QUEUE,
+        task_routes={PARTITION_TASK: {"queue": EVALUATE_QUEUE}, WEBHOOK_TASK: {"queue": DELIVER_QUEUE}},
+        task_serializer="json",
+        accept_content=["json"],
+        # Unacknowledged messages come back after this long; the pump makes up for a lost wake sooner anyway.
+        broker_transport_options={"visibility_timeout": 60, "socket_keepalive": True},
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_publish_retry=False,
+        worker_hijack_root_logger=False,
+        enable_utc=True,
+    )
+    return app
+
+
+class Waker:
+    """Sends wake-ups. Redis errors propagate: the pump's next sweep makes up for a wake that was not sent."""
+
+    def __init__(self, app: Celery, redis: Redis) -> None:
+        self._app = app
+        self._redis = redis
+
+    def partitions(self, partitions: Iterable[int]) -> None:
+        """Wake the drains of these partitions."""
+        self._wake(PARTITION_TASK, EVALUATE_QUEUE, partitions)
+
+    def webhooks(self, webhook_ids: Iterable[int]) -> None:
+        """Wake the drains of these webhooks."""
+        self._wake(WEBHOOK_TASK, DELIVER_QUEUE, webhook_ids)
+
+    def started(self, task: str, key: int) -> None:
+        """The drain of a key has begun: the next news needs a message of its own."""
+        self._redis.delete(_token(task, key))
+
+    def _wake(self, task: str, queue: str, keys: Iterable[int]) -> None:
+        keys = list(dict.fromkeys(keys))
+        if not keys:
+            return
+        pipeline = self._redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.set(_token(task, key), b"1", nx=True, ex=TOKEN_SECONDS)
+        waiting = [key for key, was_free in zip(keys, pipeline.execute(), strict=True) if was_free]
+        if not waiting:
+            return
+        with self._app.producer_or_acquire() as producer:
+            for key in waiting:
+                self._app.send_task(task, args=(key,), queue=queue, producer=producer)
+
+
+def _token(task: str, key: int) -> str:
+    return f"hookline:wake:{task}:{key}"

@@ -1,0 +1,1 @@
+"""What acts: `celery -A worker worker` evaluates partitions and delivers to webhooks."""

@@ -1,0 +1,55 @@
+"""The Celery application that `celery -A worker …` finds: queues, pool, signals, `/metrics`.
+
+The default pool is threads: a drain waits for the network most of the time, and all drains of a process share one event
+loop. `--pool prefork` works as well.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from celery import signals
+
+from shared.domain.errors import HooklineError
+from shared.logs import configure_logging
+from shared.settings import load_settings
+from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, celery_app
+from worker.exposition import serve_metrics, share_metrics
+from worker.runtime import RuntimeSlot
+
+try:
+    settings = load_settings()
+except HooklineError as exc:
+    sys.exit(f"hookline: {exc}")
+
+share_metrics()
+
+from worker.tasks import register  # noqa: E402  (imports prometheus_client, which looks for the shared directory)
+
+app = celery_app(settings)
+app.conf.update(
+    task_queues={EVALUATE_QUEUE: {}, DELIVER_QUEUE: {}},
+    worker_pool="threads",
+    worker_concurrency=settings.worker_threads,
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=False,
+)
+slot = RuntimeSlot(app)
+register(app, slot)
+
+
+@signals.setup_logging.connect
+def _logging(**_kwargs: Any) -> None:
+    configure_logging(settings, "worker")
+
+
+@signals.celeryd_init.connect
+def _metrics(**_kwargs: Any) -> None:
+    serve_metrics(settings)
+
+
+@signals.worker_shutdown.connect
+@signals.worker_process_shutdown.connect
+def _close(**_kwargs: Any) -> None:
+    slot.close()

@@ -1,0 +1,151 @@
+"""drain_partition: read a partition's entries in order, match them, and commit all effects at once.
+
+Reading and matching happen before the transaction; what depends on stored state happens inside it, behind the
+compare-and-set of the offset. So evaluation is exactly-once although everything around it is at-least-once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from shared import telemetry
+from shared.domain.errors import InvalidDefinition
+from shared.domain.events import Event, decode_event
+from shared.domain.matching import AutomationIndex, CompiledAutomation
+from shared.logs import get_logger
+from shared.storage.engine import reading, writing
+from shared.storage.evaluation import (
+    Offset,
+    PoisonEntry,
+    advance_offset,
+    insert_deliveries,
+    read_offset,
+    set_aside,
+)
+from shared.streams import Entry, read_after
+from shared.wakes import PARTITION_TASK
+from worker.firings import FiringBatch
+from worker.locks import one_of, renew
+from worker.runtime import Runtime
+
+log = get_logger(__name__)
+
+
+class Overtaken(Exception):
+    """Another worker committed these entries first: nothing of this batch may be kept."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Entries of a partition, decoded and matched, before any stored state is looked at."""
+
+    last_id: str
+    count: int
+    matches: list[tuple[Entry, Event, CompiledAutomation]] = field(default_factory=list)
+    poison: list[PoisonEntry] = field(default_factory=list)
+    types: Counter[str] = field(default_factory=Counter)
+
+
+def drain_partition(runtime: Runtime, partition: int) -> int:
+    """Evaluate a partition until nothing is left or the time slice is over; then make room for other drains.
+
+    Returns:
+        The number of entries evaluated.
+    """
+    runtime.waker.started(PARTITION_TASK, partition)
+    deadline = time.monotonic() + runtime.settings.drain_slice.total_seconds()
+    evaluated = 0
+    while True:
+        with one_of(runtime.redis, f"partition:{partition}", 1) as lock:
+            if lock is None:
+                return evaluated
+            while (count := evaluate_batch(runtime, partition)) > 0:
+                evaluated += count
+                if time.monotonic() >= deadline:
+                    runtime.waker.partitions([partition])
+                    return evaluated
+                if not renew(lock):
+                    return evaluated
+        # News that came while the place was still taken woke nobody: look once more now that it is free.
+        if not _has_news(runtime, partition):
+            return evaluated
+
+
+def _has_news(runtime: Runtime, partition: int) -> bool:
+    with reading(runtime.engine) as connection:
+        offset = read_offset(connection, partition)
+    return bool(read_after(runtime.redis, partition, offset.entry_id, 1))
+
+
+def evaluate_batch(runtime: Runtime, partition: int) -> int:
+    """Evaluate the next entries of a partition and commit their effects.
+
+    Returns:
+        The number of entries that this call committed; 0 when there are none, or another worker was faster.
+    """
+    with reading(runtime.engine) as connection:
+        offset = read_offset(connection, partition)
+    entries = read_after(runtime.redis, partition, offset.entry_id, runtime.settings.evaluate_batch)
+    if not entries:
+        return 0
+    batch = match_entries(entries, runtime.automations.current())
+    try:
+        firings = _commit(runtime, partition, offset, batch)
+    except Overtaken:
+        log.info("evaluation.overtaken", partition=partition, offset=offset.entry_id)
+        return 0
+    _announce(runtime, batch, firings)
+    return batch.count
+
+
+def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
+    """Decode entries and find the automations whose scope and filter hold; what is no event is set aside."""
+    batch = Batch(last_id=entries[-1].id, count=len(entries))
+    for entry in entries:
+        try:
+            event = decode_event(entry.body if entry.body is not None else b"")
+        except InvalidDefinition as exc:
+            batch.poison.append(PoisonEntry(entry.id, str(exc), entry.body or b""))
+            continue
+        batch.types[event.type] += 1
+        batch.matches += [(entry, event, automation) for automation in index.matching(event)]
+    return batch
+
+
+def _commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> FiringBatch:
+    now = datetime.now(UTC)
+    with writing(runtime.engine) as connection:
+        moved = advance_offset(connection, partition, since=offset, entry_id=batch.last_id, count=batch.count, now=now)
+        if not moved:
+            raise Overtaken
+        set_aside(connection, partition, batch.poison, now)
+        return _fire(connection, batch, now)
+
+
+def _fire(connection: Connection, batch: Batch, now: datetime) -> FiringBatch:
+    firings = FiringBatch(connection, batch.matches, now)
+    for entry, event, automation in batch.matches:
+        firings.consider(entry, event, automation)
+    firings.save()
+    insert_deliveries(connection, firings.deliveries, now)
+    return firings
+
+
+def _announce(runtime: Runtime, batch: Batch, firings: FiringBatch) -> None:
+    """Metrics, logs and wake-ups: only after the commit, so that nothing is told that did not happen."""
+    runtime.waker.webhooks(firings.webhooks)
+    telemetry.events_evaluated(batch.types)
+    telemetry.firings(firings.fired)
+    for reason, count in firings.skipped.items():
+        telemetry.SKIPPED.labels(reason=reason).inc(count)
+    if firings.samples_ignored:
+        telemetry.SAMPLES_IGNORED.inc(firings.samples_ignored)
+    for entry in batch.poison:
+        telemetry.POISON_ENTRIES.inc()
+        log.warning("evaluation.poison", entry_id=entry.entry_id, reason=entry.reason)

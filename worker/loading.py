@@ -1,0 +1,85 @@
+"""The compiled automations of a worker process, kept up to date by revision."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from sqlalchemy import Engine
+
+from shared import telemetry
+from shared.domain.automations import Grants
+from shared.domain.definitions import parse_automation
+from shared.domain.errors import InvalidDefinition
+from shared.domain.matching import AutomationIndex, CompiledAutomation, compile_automation
+from shared.logs import get_logger
+from shared.storage.engine import reading
+from shared.storage.evaluation import AutomationRow, automations_since
+from shared.storage.revisions import current_revision_value
+
+log = get_logger(__name__)
+
+
+class LiveAutomations:
+    """An index that takes in edits: whoever asks for it sees every edit that is older than the reload interval."""
+
+    def __init__(self, engine: Engine, reload_interval_seconds: float) -> None:
+        self._engine = engine
+        self._interval_seconds = reload_interval_seconds
+        self._lock = threading.Lock()
+        self._index = AutomationIndex()
+        self._revision = -1
+        self._checked = float("-inf")
+
+    def current(self) -> AutomationIndex:
+        """The index, refreshed if the last look was longer ago than the reload interval."""
+        with self._lock:
+            if time.monotonic() - self._checked >= self._interval_seconds:
+                self._refresh()
+                self._checked = time.monotonic()
+            return self._index
+
+    def expire(self) -> None:
+        """Look for edits at the next drain, whatever the interval."""
+        self._checked = float("-inf")
+
+    def _refresh(self) -> None:
+        with reading(self._engine) as connection:
+            # The counter is read first: an edit that commits in between is read now and once more at the next look.
+            newest = current_revision_value(connection)
+            if newest == self._revision:
+                return
+            with telemetry.RELOAD_SECONDS.time():
+                rows = automations_since(connection, self._revision)
+                self._take(rows)
+        self._revision = newest
+        telemetry.AUTOMATIONS_LOADED.set(len(self._index))
+
+    def _take(self, rows: list[AutomationRow]) -> None:
+        # Other threads iterate the index they hold: edits go into a copy that then takes its place.
+        index = self._index.copy()
+        for row in rows:
+            compiled = _compile(row) if row.live else None
+            if compiled is None:
+                index.drop(row.id)
+            else:
+                index.put(compiled)
+        self._index = index
+
+
+def _compile(row: AutomationRow) -> CompiledAutomation | None:
+    grants = Grants(row.grants, row.has_access_token)
+    try:
+        automation = parse_automation(row.definition, lambda _webhook: grants)
+    except InvalidDefinition as exc:
+        # Accepted once, unreadable now: an older or newer version wrote it. The others go on.
+        log.error("automation.unreadable", automation_id=row.id, entity=row.entity, errors=str(exc))
+        return None
+    return compile_automation(
+        automation,
+        automation_id=row.id,
+        entity_id=row.entity_id,
+        entity=row.entity,
+        epoch=row.epoch,
+        webhook_id=row.webhook_id,
+    )

@@ -1,0 +1,49 @@
+"""Keeping drains of one key out of each other's way. Only a courtesy: what is right is decided in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import Redis
+from redis.exceptions import LockError
+from redis.lock import Lock
+
+LOCK_SECONDS = 10
+"""How long a drain that died keeps its key; one at work renews it at least every few seconds."""
+
+
+@contextmanager
+def one_of(redis: Redis, name: str, places: int) -> Iterator[Lock | None]:
+    """Take one of a key's places, or None when all are taken."""
+    taken = _acquire(redis, name, places)
+    try:
+        yield taken
+    finally:
+        if taken is not None:
+            _release(taken)
+
+
+def renew(lock: Lock) -> bool:
+    """Keep the place for another `LOCK_SECONDS`. False when it was lost: somebody else may be at work."""
+    try:
+        return bool(lock.reacquire())
+    except LockError:
+        return False
+
+
+def _acquire(redis: Redis, name: str, places: int) -> Lock | None:
+    for place in range(places):
+        lock: Lock = redis.lock(
+            f"hookline:drain:{name}:{place}", timeout=LOCK_SECONDS, blocking=False, thread_local=False
+        )
+        if lock.acquire():
+            return lock
+    return None
+
+
+def _release(lock: Lock) -> None:
+    try:
+        lock.release()
+    except LockError:
+        return

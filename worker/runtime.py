@@ -1,0 +1,101 @@
+"""What one worker process holds open: database, Redis, vault, compiled automations, and one event loop for sending.
+
+It is made at the first drain of a process, so that a prefork child never shares its parent's connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import uvloop
+from celery import Celery
+
+from shared.sender import Sender
+from shared.settings import Settings, load_settings
+from shared.storage.engine import open_engine
+from shared.streams import open_redis
+from shared.vault import Vault
+from shared.wakes import Waker
+from worker.loading import LiveAutomations
+
+_T = TypeVar("_T")
+
+
+class SendingLoop:
+    """The process's one event loop, in a thread of its own, and the sender whose connections live on it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sending-loop", daemon=True)
+        self._thread.start()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.sender = self.submit(self._open(settings)).result()
+
+    @staticmethod
+    async def _open(settings: Settings) -> Sender:
+        return Sender(settings)
+
+    def submit(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Run a coroutine on the loop, from any thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Start a coroutine from the loop's own thread and keep it alive until it ends."""
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Close the connections and end the thread."""
+        self.submit(self.sender.aclose()).result(timeout=5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+
+class Runtime:
+    """Everything a drain needs besides its key."""
+
+    def __init__(self, settings: Settings, app: Celery) -> None:
+        self.settings = settings
+        self.engine = open_engine(settings)
+        self.redis = open_redis(settings)
+        self.vault = Vault.open(settings)
+        self.waker = Waker(app, self.redis)
+        self.automations = LiveAutomations(self.engine, settings.reload_interval.total_seconds())
+        self.sending = SendingLoop(settings)
+
+    def close(self) -> None:
+        """Let everything go."""
+        self.sending.close()
+        self.redis.close()
+        self.engine.dispose()
+
+
+class RuntimeSlot:
+    """The runtime of the current process, made when first asked for."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+        self._pid = 0
+
+    def get(self) -> Runtime:
+        """This process's runtime; after a fork the child gets one of its own."""
+        with self._lock:
+            if self._runtime is None or self._pid != os.getpid():
+                self._runtime = Runtime(load_settings(), self._app)
+                self._pid = os.getpid()
+            return self._runtime
+
+    def close(self) -> None:
+        """Close this process's runtime, if it has one."""
+        with self._lock:
+            if self._runtime is not None and self._pid == os.getpid():
+                self._runtime.close()
+            self._runtime = None

@@ -63,11 +63,8 @@ class Sender:
                 return await self._exchange(request, started)
         except TimeoutError:
             return _failure(OutcomeKind.TIMEOUT, f"no answer within {request.timeout_seconds:g} s", started)
-        except httpx.TimeoutException as exc:
-            return _failure(OutcomeKind.TIMEOUT, _cause_text(exc), started)
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as exc:
-            kind = OutcomeKind.BLOCKED if _is_blocked(exc) else OutcomeKind.NETWORK
-            return _failure(kind, _cause_text(exc), started)
+            return _failure(_kind(exc), _cause_text(exc), started)
 
     async def _exchange(self, request: Request, started: float) -> Outcome:
         transport = self._tls if request.url.startswith("https:") else self._plain
@@ -75,7 +72,7 @@ class Sender:
             "POST",
             request.url,
             content=request.body,
-            headers=request.headers,
+            headers=httpx.Headers(request.headers, encoding="utf-8"),
             extensions={"timeout": {"connect": request.connect_timeout_seconds}},
         )
         response = await transport.handle_async_request(outgoing)
@@ -142,8 +139,12 @@ def _chain(exc: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def _is_blocked(exc: BaseException) -> bool:
-    return any(isinstance(link, Blocked) for link in _chain(exc))
+def _kind(exc: BaseException) -> OutcomeKind:
+    """By the causes: the transport raises a connect time-out for every connection that failed."""
+    chain = _chain(exc)
+    if any(isinstance(link, Blocked) for link in chain):
+        return OutcomeKind.BLOCKED
+    return OutcomeKind.TIMEOUT if any(isinstance(link, TimeoutError) for link in chain) else OutcomeKind.NETWORK
 
 
 def _cause_text(exc: BaseException) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from shared.domain.automations import CooldownUnit
 from shared.domain.events import Event, RunMetricEvent, subject_key
 from shared.domain.firing import FiringState, cooldown_refusal, rate_refusal, record_firing
-from shared.domain.matching import CompiledAutomation, delivery_id
+from shared.domain.matching import CompiledAutomation, firing_id
 from shared.domain.payloads import PayloadTooLarge, default_payload
 from shared.domain.variables import MetricFacts, payload_values
 from shared.domain.windows import RunState, UnreadableState
@@ -46,7 +46,7 @@ class FiringBatch:
         self._epochs = {automation.id: automation.epoch for _, _, automation in matches}
         self._kept = self._load(matches)
         self._touched: set[tuple[int, str]] = set()
-        self._seen = known_deliveries(connection, [delivery_id(a.id, event) for _, event, a in matches])
+        self._seen = known_deliveries(connection, [firing_id(a.id, event) for _, event, a in matches])
         self._enabled = live_webhooks(connection, {a.webhook_id for _, _, a in matches if a.webhook_id is not None})
         self.deliveries: list[dict[str, Any]] = []
         self.webhooks: set[int] = set()
@@ -56,7 +56,7 @@ class FiringBatch:
 
     def consider(self, entry: Entry, event: Event, compiled: CompiledAutomation) -> None:
         """Let one automation look at one event that is in its scope and passes its filter."""
-        identity = delivery_id(compiled.id, event)
+        identity = firing_id(compiled.id, event)
         if identity in self._seen:
             return
         fires, metric = self._conditions_fire(event, compiled)
@@ -111,7 +111,8 @@ class FiringBatch:
         if kept.windows is None:
             kept.windows = compiled.conditions.new_state()
         seen = compiled.conditions.observe(kept.windows, event.data.step, event.data.metrics)
-        self._touched.add(key)
+        if seen.condition_index is not None:
+            self._touched.add(key)
         self.samples_ignored += seen.ignored_samples
         if not seen.fired or seen.metric_name is None:
             return False, None

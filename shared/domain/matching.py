@@ -6,13 +6,13 @@ Looking an event up costs the same whatever else is defined: it asks for its own
 from __future__ import annotations
 
 import hashlib
-from base64 import b32encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from shared.domain.automations import Automation
 from shared.domain.events import Event, EventType, RunMetricData, RunStateData, RunStateEvent
 from shared.domain.fields import field_getter
+from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
 from shared.domain.windows import CompiledConditions, compile_conditions
 
 ScopeKey = tuple[EventType, str, str | None, str | None]
@@ -119,11 +119,10 @@ class AutomationIndex:
 _NONE: dict[int, CompiledAutomation] = {}
 
 
-def delivery_id(automation_id: int, event: Event) -> str:
+def firing_id(automation_id: int, event: Event) -> str:
     """The id of the delivery that this automation makes of this event: the same whenever and wherever it is worked out.
 
     Since it depends on the event's source and id only, an event that a producer publishes again makes no second one.
     """
     named = f"{automation_id}\0{event.source}\0{event.id}".encode()
-    digest = hashlib.blake2b(named, digest_size=16).digest()
-    return "dlv_" + b32encode(digest).decode().rstrip("=").lower()
+    return delivery_id(hashlib.blake2b(named, digest_size=DELIVERY_ID_BYTES).digest())

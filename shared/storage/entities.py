@@ -61,3 +61,9 @@ def insert_entity(connection: Connection, *, name: str, kind: str, parent_id: in
 def update_entity(connection: Connection, entity_id: int, *, kind: str, parent_id: int | None) -> None:
     """Change an entity's kind and the organization it belongs to."""
     connection.execute(update(entities).where(entities.c.id == entity_id).values(kind=kind, parent_id=parent_id))
+
+
+def entity_ids(connection: Connection, names: Collection[str]) -> dict[str, int]:
+    """The ids of the entities of these names; a name that no entity has is left out."""
+    query = select(entities.c.name, entities.c.id).where(entities.c.name.in_(names))
+    return {row.name: row.id for row in connection.execute(query)}

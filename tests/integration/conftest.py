@@ -1,0 +1,95 @@
+"""Real servers for every integration test: Valkey, and each of SQLite and PostgreSQL, migrated and empty."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from redis import Redis
+from sqlalchemy import Engine
+
+from shared.settings import Settings, load_settings
+from shared.storage.engine import open_engine
+from shared.storage.schema import migrate
+from tests.servers import drop_database, fresh_database, postgres_server, valkey_server
+
+ADMIN_KEY = "hlk-" + "k" * 43
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """A Valkey for the whole session."""
+    with valkey_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template() -> Iterator[str]:
+    """A PostgreSQL database with the schema, to be copied for each test."""
+    with postgres_server() as server:
+        url = fresh_database(server)
+        _migrate(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the schema, to be copied for each test."""
+    path = tmp_path_factory.mktemp("template") / "hookline.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+def _migrate(url: str) -> None:
+    engine = open_engine(load_settings(database_url=url))
+    migrate(engine)
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated, empty database of a test's own, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("sqlite_template")
+        yield f"sqlite:///{shutil.copy(template, tmp_path / 'hookline.db')}"
+        return
+    url: str = request.getfixturevalue("postgres_template")
+    own = fresh_database(url, template=url.partition("?")[0].rpartition("/")[2])
+    yield own
+    drop_database(own)
+
+
+@pytest.fixture
+def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
+    """Settings on the test's own database and an emptied Valkey."""
+    with Redis.from_url(valkey_url) as redis:
+        redis.flushall()
+    return load_settings(
+        data_dir=tmp_path / "data",
+        redis_url=valkey_url,
+        broker_url=valkey_url.removesuffix("/0") + "/1",
+        database_url=database_url,
+        secret_keys=Fernet.generate_key().decode(),
+        admin_api_key=ADMIN_KEY,
+        allowed_networks="127.0.0.0/8",
+        partitions=4,
+        reload_interval="0s",
+    )
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    """An engine on the test's own database."""
+    engine = open_engine(settings)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def redis(settings: Settings) -> Iterator[Redis]:
+    """A client of the emptied Valkey."""
+    with Redis.from_url(settings.stream_url) as redis:
+        yield redis

@@ -1,0 +1,201 @@
+"""A worker's runtime on real servers, with a receiver, driven drain by drain without Celery."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from redis import Redis
+from sqlalchemy import select
+
+from shared.domain.automations import Grants, WebhookAction
+from shared.domain.definitions import parse_automation
+from shared.domain.events import check_event, partition_of
+from shared.domain.retries import DeliveryPolicy
+from shared.settings import Settings
+from shared.storage.automations import AutomationFields, insert_automation
+from shared.storage.engine import reading, writing
+from shared.storage.entities import insert_entity
+from shared.storage.queue import due_webhooks
+from shared.storage.revisions import next_revision
+from shared.storage.secrets import insert_secret
+from shared.storage.tables import attempts, deliveries, pending_deliveries
+from shared.storage.webhooks import WebhookFields, insert_webhook
+from shared.streams import FIELD, stream_key
+from shared.wakes import celery_app
+from tests.integration.receiver import Receiver, receiving
+from worker.deliver import drain_webhook
+from worker.evaluate import drain_partition
+from worker.runtime import Runtime
+
+_numbers = itertools.count(1)
+
+
+def alias_event(alias: str = "prod", *, collection: str = "llm", event_id: str | None = None, **data: Any) -> Any:
+    """An ADD_ARTIFACT_ALIAS event of the entity `acme`."""
+    number = next(_numbers)
+    return {
+        "specversion": "1.0",
+        "id": event_id or f"event-{number}",
+        "source": "/test",
+        "type": "ADD_ARTIFACT_ALIAS",
+        "time": "2026-11-23T09:00:00Z",
+        "data": {
+            "entity": "acme",
+            "project": "wandb-registry-model",
+            "author": "alice",
+            "collection": {"name": collection, "type": "model"},
+            "artifact": {"id": f"artifact-{number}", "version": "v3", "aliases": ["v3"], "metadata": {"type": "llm"}},
+            "alias": alias,
+        }
+        | data,
+    }
+
+
+def metric_event(step: int, *, run: str = "r1", event_id: str | None = None, **metrics: float | str) -> Any:
+    """A RUN_METRIC event of the entity `acme`."""
+    return {
+        "specversion": "1.0",
+        "id": event_id or f"event-{next(_numbers)}",
+        "source": "/test",
+        "type": "RUN_METRIC",
+        "data": {
+            "entity": "acme",
+            "project": "digits",
+            "author": "alice",
+            "run": {"id": run, "name": f"run {run}"},
+            "step": step,
+            "metrics": metrics,
+        },
+    }
+
+
+@dataclass
+class Scene:
+    """An entity with webhooks and automations, a stream to publish to, and the drains that work it."""
+
+    settings: Settings
+    runtime: Runtime
+    redis: Redis
+    receiver: Receiver
+    entity_id: int
+    secret_ids: dict[str, int] = field(default_factory=dict)
+
+    def secret(self, name: str, value: str) -> None:
+        """Store a secret."""
+        with writing(self.runtime.engine) as connection:
+            self.secret_ids[name] = insert_secret(
+                connection,
+                self.entity_id,
+                name=name,
+                ciphertext=self.runtime.vault.encrypt(value),
+                revision=next_revision(connection),
+                now=datetime.now(UTC),
+            )
+
+    def webhook(self, name: str = "hook", **fields: Any) -> int:
+        """Define a webhook on the receiver; without retries unless the policy says otherwise."""
+        policy = DeliveryPolicy(**{"schedule_seconds": (), **fields.pop("policy", {})})
+        values: dict[str, Any] = {
+            "name": name,
+            "url": f"{self.receiver.url}/{name}",
+            "access_token": None,
+            "signing_secret": None,
+            "secrets": (),
+            "enabled": True,
+            "paused": False,
+            "policy": policy.model_dump(mode="json"),
+        }
+        with writing(self.runtime.engine) as connection:
+            return insert_webhook(
+                connection,
+                self.entity_id,
+                WebhookFields(**{**values, **fields}),
+                secret_ids=self.secret_ids,
+                revision=next_revision(connection),
+                now=datetime.now(UTC),
+            )
+
+    def automation(self, webhook_id: int | None, *, secrets: Sequence[str] = (), **members: Any) -> int:
+        """Define an automation; on any alias unless the members say otherwise."""
+        action: dict[str, Any] = {"no_op": True} if webhook_id is None else {"webhook": f"wh_{webhook_id}"}
+        if (payload := members.pop("payload", None)) is not None:
+            action["payload"] = payload
+        raw = {"name": f"automation-{next(_numbers)}", "event": "ADD_ARTIFACT_ALIAS", "action": action, **members}
+        checked = parse_automation(raw, lambda _name: Grants(frozenset(secrets), has_access_token=True))
+        with writing(self.runtime.engine) as connection:
+            revision = next_revision(connection)
+            return insert_automation(
+                connection,
+                self.entity_id,
+                AutomationFields(
+                    name=checked.name,
+                    enabled=checked.enabled,
+                    event_type=str(checked.event),
+                    scope_project=checked.scope.project,
+                    scope_collection=checked.scope.collection,
+                    webhook_id=webhook_id if isinstance(checked.action, WebhookAction) else None,
+                    definition=checked.to_json(),
+                    epoch=revision,
+                ),
+                revision=revision,
+                now=datetime.now(UTC),
+            )
+
+    def publish(self, *events: Any) -> None:
+        """Append events to their streams, as a backend that XADDs by itself does."""
+        for event in events:
+            partition = partition_of(check_event(event), self.settings.partitions)
+            self.redis.xadd(stream_key(partition), {FIELD: orjson.dumps(event)})
+
+    def evaluate(self) -> None:
+        """Drain every partition."""
+        for partition in range(self.settings.partitions):
+            drain_partition(self.runtime, partition)
+
+    def deliver(self) -> None:
+        """Drain every webhook that has something due."""
+        while True:
+            with reading(self.runtime.engine) as connection:
+                due = due_webhooks(connection, datetime.now(UTC))
+            if not due:
+                return
+            for webhook_id in due:
+                drain_webhook(self.runtime, webhook_id)
+
+    def rows(self) -> list[Any]:
+        """All deliveries, oldest first."""
+        with reading(self.runtime.engine) as connection:
+            return list(connection.execute(select(deliveries).order_by(deliveries.c.seq)))
+
+    def attempts(self) -> list[Any]:
+        """All attempts, in order."""
+        with reading(self.runtime.engine) as connection:
+            return list(connection.execute(select(attempts).order_by(attempts.c.delivery_seq, attempts.c.number)))
+
+    def pending(self) -> list[Any]:
+        """What is left to do."""
+        with reading(self.runtime.engine) as connection:
+            return list(connection.execute(select(pending_deliveries).order_by(pending_deliveries.c.seq)))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A running receiver."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scene]:
+    """An entity `acme` on both databases."""
+    runtime = Runtime(settings, celery_app(settings))
+    with writing(runtime.engine) as connection:
+        entity_id = insert_entity(connection, name="acme", kind="team", parent_id=None, now=datetime.now(UTC))
+    yield Scene(settings, runtime, redis, receiver, entity_id)
+    runtime.close()

@@ -7,6 +7,7 @@ batch is being recorded others finish, so writes grow with the load by themselve
 from __future__ import annotations
 
 import queue
+import random
 import secrets
 import time
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ from worker.runtime import Runtime
 
 log = get_logger(__name__)
 
-_jitter = secrets.SystemRandom()
+_jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
 POLL_SECONDS = 1.0
 RECORD_AT_MOST = 500
 

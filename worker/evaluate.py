@@ -130,8 +130,7 @@ def _commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> F
 
 def _fire(connection: Connection, batch: Batch, now: datetime) -> FiringBatch:
     firings = FiringBatch(connection, batch.matches, now)
-    for entry, event, automation in batch.matches:
-        firings.consider(entry, event, automation)
+    firings.consider_all()
     firings.save()
     insert_deliveries(connection, firings.deliveries, now)
     return firings

@@ -43,10 +43,12 @@ class FiringBatch:
     def __init__(self, connection: Connection, matches: Sequence[Match], now: datetime) -> None:
         self._connection = connection
         self._now = now
+        self._matches = matches
         self._epochs = {automation.id: automation.epoch for _, _, automation in matches}
         self._kept = self._load(matches)
         self._touched: set[tuple[int, str]] = set()
-        self._seen = known_deliveries(connection, [firing_id(a.id, event) for _, event, a in matches])
+        self._ids = [firing_id(automation.id, event) for _, event, automation in matches]
+        self._seen = known_deliveries(connection, self._ids)
         self._enabled = live_webhooks(connection, {a.webhook_id for _, _, a in matches if a.webhook_id is not None})
         self.deliveries: list[dict[str, Any]] = []
         self.webhooks: set[int] = set()
@@ -54,11 +56,13 @@ class FiringBatch:
         self.skipped: Counter[str] = Counter()
         self.samples_ignored = 0
 
-    def consider(self, entry: Entry, event: Event, compiled: CompiledAutomation) -> None:
-        """Let one automation look at one event that is in its scope and passes its filter."""
-        identity = firing_id(compiled.id, event)
-        if identity in self._seen:
-            return
+    def consider_all(self) -> None:
+        """Let each automation look at the events that are in its scope and pass its filter, in stream order."""
+        for (entry, event, compiled), identity in zip(self._matches, self._ids, strict=True):
+            if identity not in self._seen:
+                self._consider(entry, event, compiled, identity)
+
+    def _consider(self, entry: Entry, event: Event, compiled: CompiledAutomation, identity: str) -> None:
         fires, metric = self._conditions_fire(event, compiled)
         if not fires:
             return

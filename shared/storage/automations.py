@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, insert, select, update
 
-from shared.storage.tables import automations
+from shared.storage.tables import automations, webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class StoredAutomation:
     id: int
     name: str
     webhook_id: int | None
+    webhook_name: str | None
     definition: dict[str, Any]
     epoch: int
     revision: int
@@ -40,16 +41,21 @@ class AutomationFields:
 
 
 def _automations(entity_id: int) -> Select[Any]:
-    return select(
-        automations.c.id,
-        automations.c.name,
-        automations.c.webhook_id,
-        automations.c.definition,
-        automations.c.epoch,
-        automations.c.revision,
-        automations.c.created_at,
-        automations.c.updated_at,
-    ).where(automations.c.entity_id == entity_id, automations.c.deleted_at.is_(None))
+    return (
+        select(
+            automations.c.id,
+            automations.c.name,
+            automations.c.webhook_id,
+            webhooks.c.name,
+            automations.c.definition,
+            automations.c.epoch,
+            automations.c.revision,
+            automations.c.created_at,
+            automations.c.updated_at,
+        )
+        .outerjoin(webhooks, webhooks.c.id == automations.c.webhook_id)
+        .where(automations.c.entity_id == entity_id, automations.c.deleted_at.is_(None))
+    )
 
 
 def find_automation(

@@ -80,10 +80,9 @@ def _projects(entity_id: int) -> Select[Any]:
     )
 
 
-def find_collection(connection: Connection, collection_id: int) -> StoredCollection | None:
-    """The collection of this id."""
-    row = connection.execute(_collections().where(collections.c.id == collection_id)).first()
-    return None if row is None else StoredCollection(*row)
+def get_collection(connection: Connection, collection_id: int) -> StoredCollection:
+    """The collection of this id, which exists."""
+    return StoredCollection(*connection.execute(_collections().where(collections.c.id == collection_id)).one())
 
 
 def list_collections(

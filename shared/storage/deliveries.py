@@ -148,20 +148,27 @@ def list_attempts(connection: Connection, seq: int) -> list[StoredAttempt]:
     return [StoredAttempt(*row) for row in connection.execute(query)]
 
 
-def replayable(connection: Connection, entity_id: int, wanted: DeliveryFilter, *, limit: int) -> list[int]:
+def list_replayable(connection: Connection, entity_id: int, wanted: DeliveryFilter, *, limit: int) -> list[int]:
     """The `seq` of matching deliveries that are finished and have a payload and a webhook still; oldest first."""
-    query = (
-        _matching(select(deliveries.c.seq), entity_id, wanted)
+    query = _matching(_replayable(), entity_id, wanted).order_by(deliveries.c.seq).limit(limit)
+    return list(connection.scalars(query))
+
+
+def is_replayable(connection: Connection, seq: int) -> bool:
+    """Whether a delivery is finished and has a payload and a webhook still."""
+    return connection.execute(_replayable().where(deliveries.c.seq == seq)).first() is not None
+
+
+def _replayable() -> Select[Any]:
+    return (
+        select(deliveries.c.seq)
         .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
         .where(
             webhooks.c.deleted_at.is_(None),
             deliveries.c.payload.is_not(None),
             deliveries.c.status != DeliveryStatus.PENDING,
         )
-        .order_by(deliveries.c.seq)
-        .limit(limit)
     )
-    return list(connection.scalars(query))
 
 
 def replay(connection: Connection, seqs: Sequence[int], now: datetime) -> dict[str, int]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, Select, select, update
 
 from shared.storage.tables import entities
+from shared.storage.upserts import insert_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,11 @@ def list_entities(
     return [StoredEntity(*row) for row in connection.execute(query)]
 
 
-def insert_entity(connection: Connection, *, name: str, kind: str, parent_id: int | None, now: datetime) -> int:
-    """Store a new entity.
-
-    Raises:
-        sqlalchemy.exc.IntegrityError: when the name is taken.
-    """
-    statement = (
-        insert(entities).values(name=name, kind=kind, parent_id=parent_id, created_at=now).returning(entities.c.id)
-    )
-    return int(connection.execute(statement).scalar_one())
+def insert_entity(connection: Connection, *, name: str, kind: str, parent_id: int | None, now: datetime) -> bool:
+    """Store a new entity; False when the name is taken, and nothing changes."""
+    statement = insert_into(connection, entities).values(name=name, kind=kind, parent_id=parent_id, created_at=now)
+    inserted = connection.execute(statement.on_conflict_do_nothing().returning(entities.c.id))
+    return inserted.scalar_one_or_none() is not None
 
 
 def update_entity(connection: Connection, entity_id: int, *, kind: str, parent_id: int | None) -> None:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
 
-from shared.storage.tables import api_keys, memberships, users
+from shared.storage.tables import api_keys, entities, memberships, users
 from shared.storage.upserts import insert_into
 
 KEY_PREFIX = "hlk-"
@@ -90,6 +90,19 @@ def roles_of(connection: Connection, user_id: int) -> Mapping[int, Role]:
     """A user's role in each entity."""
     query = select(memberships.c.entity_id, memberships.c.role).where(memberships.c.user_id == user_id)
     return MappingProxyType({entity_id: Role(role) for entity_id, role in connection.execute(query)})
+
+
+def memberships_of(connection: Connection, user_ids: Collection[int]) -> dict[int, dict[str, Role]]:
+    """For each of these users the role in each entity, by the entity's name."""
+    query = (
+        select(memberships.c.user_id, entities.c.name, memberships.c.role)
+        .join(entities, entities.c.id == memberships.c.entity_id)
+        .where(memberships.c.user_id.in_(user_ids))
+    )
+    found: dict[int, dict[str, Role]] = {user_id: {} for user_id in user_ids}
+    for user_id, entity, role in connection.execute(query):
+        found[user_id][entity] = Role(role)
+    return found
 
 
 def touch_key(connection: Connection, digest: bytes, now: datetime) -> None:

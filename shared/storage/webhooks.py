@@ -72,14 +72,6 @@ def list_webhooks(connection: Connection, entity_id: int, *, after: int, limit: 
     return _stored(connection, connection.execute(query).all())
 
 
-def webhook_names(connection: Connection, entity_id: int) -> dict[int, str]:
-    """The name of each of the entity's webhooks, by id."""
-    query = select(webhooks.c.id, webhooks.c.name).where(
-        webhooks.c.entity_id == entity_id, webhooks.c.deleted_at.is_(None)
-    )
-    return {row.id: row.name for row in connection.execute(query)}
-
-
 def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebhook]:
     granted = _granted(connection, (row.id for row in rows))
     return [

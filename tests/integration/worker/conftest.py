@@ -20,7 +20,7 @@ from shared.domain.retries import DeliveryPolicy
 from shared.settings import Settings
 from shared.storage.automations import AutomationFields, insert_automation
 from shared.storage.engine import reading, writing
-from shared.storage.entities import insert_entity
+from shared.storage.entities import find_entity, insert_entity
 from shared.storage.queue import due_webhooks
 from shared.storage.revisions import next_revision
 from shared.storage.secrets import insert_secret
@@ -196,6 +196,8 @@ def scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scen
     """An entity `acme` on both databases."""
     runtime = Runtime(settings, celery_app(settings))
     with writing(runtime.engine) as connection:
-        entity_id = insert_entity(connection, name="acme", kind="team", parent_id=None, now=datetime.now(UTC))
-    yield Scene(settings, runtime, redis, receiver, entity_id)
+        insert_entity(connection, name="acme", kind="team", parent_id=None, now=datetime.now(UTC))
+        entity = find_entity(connection, "acme")
+    assert entity is not None
+    yield Scene(settings, runtime, redis, receiver, entity.id)
     runtime.close()

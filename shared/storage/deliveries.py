@@ -110,9 +110,11 @@ def list_deliveries(
     connection: Connection, entity_id: int, wanted: DeliveryFilter, *, before: int | None, limit: int
 ) -> list[StoredDelivery]:
     """The entity's deliveries, newest first; `before` is the `seq` that a previous page ended with."""
-    query = _matching(_deliveries(), entity_id, wanted).order_by(deliveries.c.seq.desc()).limit(limit)
+    # The page is cut before anything is joined, so that a page costs the same however much there is.
+    page = _matching(select(deliveries.c.seq), entity_id, wanted).order_by(deliveries.c.seq.desc()).limit(limit)
     if before is not None:
-        query = query.where(deliveries.c.seq < before)
+        page = page.where(deliveries.c.seq < before)
+    query = _deliveries().where(deliveries.c.seq.in_(page.scalar_subquery())).order_by(deliveries.c.seq.desc())
     return [StoredDelivery(**row._mapping) for row in connection.execute(query)]
 
 

@@ -5,12 +5,13 @@ All of a batch's writes belong in one transaction that begins with `advance_offs
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, and_, func, select, tuple_, update
 
 from shared.storage.tables import (
     automations,
@@ -179,13 +180,26 @@ def load_windows(
     for own in (True, False):
         pairs = shared if not own else [pair for pair in keys if pair[1] != ""]
         for chunk in chunks(pairs):
-            query = select(metric_windows).where(
-                tuple_(metric_windows.c.automation_id, metric_windows.c.key).in_(list(chunk))
-            )
+            query = _windows_of(connection, chunk)
             if not own:
                 query = query.order_by(metric_windows.c.automation_id).with_for_update()
             found.update({(row.automation_id, row.key): row for row in connection.execute(query)})
     return found
+
+
+def _windows_of(connection: Connection, pairs: Sequence[tuple[int, str]]) -> Select[Any]:
+    """The rows of these (automation, key) pairs. SQLite scans a table for a list of pairs, but not for a join."""
+    automation_id, key = metric_windows.c.automation_id, metric_windows.c.key
+    if connection.dialect.name == "postgresql":
+        return select(metric_windows).where(tuple_(automation_id, key).in_(list(pairs)))
+    wanted = func.json_each(json.dumps(pairs)).table_valued("value")
+    return select(metric_windows).join(
+        wanted,
+        and_(
+            automation_id == func.json_extract(wanted.c.value, "$[0]"),
+            key == func.json_extract(wanted.c.value, "$[1]"),
+        ),
+    )
 
 
 def save_windows(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, any_, bindparam, delete, exists, func, select, update
 
-from shared.storage.evaluation import chunks
+from shared.storage.evaluation import chunks, insert_ignore
 from shared.storage.tables import attempts, deliveries, pending_deliveries, secrets, webhook_secrets, webhooks
 
 
@@ -99,7 +99,7 @@ def _ciphertext(connection: Connection, secret_id: int | None) -> bytes | None:
 def claim(
     connection: Connection, webhook_id: int, *, limit: int, now: datetime, lease_until: datetime, token: int
 ) -> list[Claimed]:
-    """Take up to `limit` due deliveries of a webhook, the longest due first; nobody else gets them until the lease ends.
+    """Take up to `limit` due deliveries of a webhook, longest due first; nobody else gets them until the lease ends.
 
     Rows that another worker is just claiming are passed over, not waited for.
     """
@@ -112,7 +112,7 @@ def claim(
     )
     taken = connection.execute(
         update(pending_deliveries)
-        .where(pending_deliveries.c.seq.in_(due.scalar_subquery()))
+        .where(_among(connection, due))
         .values(next_attempt_at=lease_until, claim=token)
         .returning(pending_deliveries.c.seq, pending_deliveries.c.attempts)
     ).all()
@@ -130,6 +130,13 @@ def claim(
     ]
 
 
+def _among(connection: Connection, due: Select[Any]) -> ColumnElement[bool]:
+    """The rows that `due` names. PostgreSQL gets an array, for which it always takes the index; a join it may hash."""
+    if connection.dialect.name == "postgresql":
+        return pending_deliveries.c.seq == any_(func.array(due.scalar_subquery()))
+    return pending_deliveries.c.seq.in_(due.scalar_subquery())
+
+
 def record(connection: Connection, results: Sequence[Attempted], *, token: int, now: datetime) -> set[int]:
     """Record attempts and what follows, for the deliveries that are still claimed with `token`.
 
@@ -139,7 +146,7 @@ def record(connection: Connection, results: Sequence[Attempted], *, token: int, 
     Returns:
         The `seq` of the deliveries that came to an end.
     """
-    connection.execute(insert(attempts), [_attempt_row(result, token) for result in results])
+    connection.execute(insert_ignore(connection, attempts), [_attempt_row(result, token) for result in results])
     ended = _end(connection, [result for result in results if result.final_status is not None], token, now)
     retried = [
         {"of": result.seq, "made": result.number, "at": result.next_attempt_at}
@@ -195,16 +202,6 @@ def _end(connection: Connection, results: Sequence[Attempted], token: int, now: 
     return mine
 
 
-def release(connection: Connection, seqs: Sequence[int], *, token: int, now: datetime) -> None:
-    """Give claimed deliveries back unattempted: they are due again at once."""
-    for chunk in chunks(seqs):
-        connection.execute(
-            update(pending_deliveries)
-            .where(pending_deliveries.c.seq.in_(chunk), pending_deliveries.c.claim == token)
-            .values(next_attempt_at=now, claim=None)
-        )
-
-
 def note_health(
     connection: Connection, webhook_id: int, *, succeeded: bool, failed: bool, disable_before: datetime, now: datetime
 ) -> str | None:
@@ -258,6 +255,7 @@ def has_due(connection: Connection, webhook_id: int, now: datetime) -> bool:
     found = connection.execute(
         select(pending_deliveries.c.seq)
         .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now)
+        .order_by(pending_deliveries.c.next_attempt_at)
         .limit(1)
     )
     return found.first() is not None
@@ -289,15 +287,4 @@ def queue_state(connection: Connection, now: datetime) -> QueueState:
         oldest_due_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
         webhooks_disabled=disabled,
         webhooks_failing=failing,
-    )
-
-
-def webhooks_of(connection: Connection, delivery_ids: Collection[str]) -> set[int]:
-    """The webhooks that these deliveries go to."""
-    return set(
-        connection.scalars(
-            select(deliveries.c.webhook_id)
-            .where(deliveries.c.id.in_(list(delivery_ids)), deliveries.c.webhook_id.is_not(None))
-            .distinct()
-        )
     )

@@ -1,0 +1,188 @@
+"""Replaying, doubling and interleaving drains never changes the set of deliveries."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, update
+
+from shared.domain.events import check_event, partition_of
+from shared.storage.engine import reading, writing
+from shared.storage.evaluation import advance_offset, read_offset
+from shared.storage.tables import deliveries, metric_windows, partitions, pending_deliveries
+from shared.streams import START, read_after
+from shared.wakes import celery_app
+from tests.integration.worker.conftest import Scene, alias_event, metric_event
+from worker.evaluate import Overtaken, _commit, evaluate_batch, match_entries
+from worker.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Append events: (kind, number); the same number is the same event again."""
+
+    events: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """One batch of a partition."""
+
+    partition: int
+
+
+@dataclass(frozen=True)
+class Race:
+    """Two workers read the same batch; the second commits after the first."""
+
+    partition: int
+
+
+@dataclass(frozen=True)
+class Forget:
+    """A worker reads and matches a batch, then dies before it commits."""
+
+    partition: int
+
+
+PARTITIONS = st.integers(0, 3)
+EVENTS = st.lists(st.tuples(st.sampled_from(["prod", "staging", "metric"]), st.integers(0, 12)), max_size=12)
+STEPS = st.lists(
+    st.one_of(
+        st.builds(lambda events: Publish(tuple(events)), EVENTS),
+        st.builds(Evaluate, PARTITIONS),
+        st.builds(Race, PARTITIONS),
+        st.builds(Forget, PARTITIONS),
+    ),
+    max_size=14,
+)
+
+
+def _event(kind: str, number: int) -> Any:
+    if kind == "metric":
+        return metric_event(number, run=f"r{number % 2}", event_id=f"metric-{number}", loss=float(number % 3))
+    return alias_event(kind, collection=f"c{number % 3}", event_id=f"{kind}-{number}")
+
+
+def _clear(scene: Scene) -> None:
+    scene.redis.flushall()
+    with writing(scene.runtime.engine) as connection:
+        for table in (deliveries, pending_deliveries, metric_windows):
+            connection.execute(delete(table))
+        connection.execute(update(partitions).values(offset=START, entries_read=0))
+
+
+def _expected(published: Sequence[tuple[str, int]]) -> set[tuple[str, str]]:
+    """What must fire, worked out naively: each prod event once, and the first rise over 1.5 of each run."""
+    expected = {("alias", f"prod-{number}") for kind, number in published if kind == "prod"}
+    last: dict[int, int] = {}
+    armed: dict[int, bool] = {}
+    fired: set[str] = set()
+    for kind, number in published:
+        if kind != "metric" or number <= last.get(number % 2, -1):
+            continue
+        run = number % 2
+        last[run] = number
+        high = number % 3 > 1.5
+        if high and armed.get(run, True):
+            fired.add(f"metric-{number}")
+        armed[run] = not high
+    return expected | {("metric", event_id) for event_id in fired}
+
+
+def _overtaken(scene: Scene, partition: int, *, dies: bool) -> None:
+    """Read and match a batch, let another worker commit it first (or die), then try to commit."""
+    with reading(scene.runtime.engine) as connection:
+        offset = read_offset(connection, partition)
+    entries = read_after(scene.redis, partition, offset.entry_id, 5)
+    if not entries:
+        return
+    batch = match_entries(entries, scene.runtime.automations.current())
+    if dies:
+        return
+    assert evaluate_batch(scene.runtime, partition) > 0
+    with pytest.raises(Overtaken):
+        _commit(scene.runtime, partition, offset, batch)
+
+
+@pytest.fixture
+def defined(scene: Scene) -> Scene:
+    """The scene with one automation on aliases and one on a metric."""
+    hook = scene.webhook()
+    scene.automation(hook, filter={"alias": {"$regex": "^prod"}})
+    conditions = [{"metric": "loss", "op": "$gt", "threshold": 1.5}]
+    scene.automation(hook, event="RUN_METRIC", conditions=conditions, cooldown=None)
+    return scene
+
+
+@hypothesis_settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(steps=STEPS)
+def test_no_interleaving_changes_what_fires(defined: Scene, steps: list[Any]) -> None:
+    scene = defined
+    _clear(scene)
+    published: list[tuple[str, int]] = []
+    for step in steps:
+        if isinstance(step, Publish):
+            scene.publish(*(_event(*one) for one in step.events))
+            published += step.events
+        elif isinstance(step, Evaluate):
+            evaluate_batch(scene.runtime, step.partition)
+        else:
+            _overtaken(scene, step.partition, dies=isinstance(step, Forget))
+    scene.evaluate()
+    kinds = {"ADD_ARTIFACT_ALIAS": "alias", "RUN_METRIC": "metric"}
+    fired = [(kinds[row.event_type], row.event_id) for row in scene.rows()]
+    assert len(fired) == len(set(fired))
+    assert set(fired) == _expected(published)
+    assert len(scene.pending()) == len(fired)
+
+
+def test_workers_that_race_for_a_partition_commit_each_entry_once(scene: Scene) -> None:
+    scene.automation(scene.webhook())
+    events = [alias_event(collection=f"c{number % 5}", event_id=f"e{number}") for number in range(300)]
+    scene.publish(*events, *events)
+    others = [Runtime(scene.settings, celery_app(scene.settings)) for _ in range(2)]
+    counted: list[int] = []
+
+    def work(runtime: Runtime) -> None:
+        for partition in range(scene.settings.partitions):
+            while True:
+                count = evaluate_batch(runtime, partition)
+                counted.append(count)
+                with reading(runtime.engine) as connection:
+                    offset = read_offset(connection, partition)
+                if not read_after(scene.redis, partition, offset.entry_id, 1):
+                    break
+
+    threads = [threading.Thread(target=work, args=(runtime,)) for runtime in (scene.runtime, *others)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for runtime in others:
+        runtime.close()
+    assert sum(counted) == 600
+    assert sorted(row.event_id for row in scene.rows()) == sorted(event["id"] for event in events)
+
+
+def test_an_offset_moves_only_from_where_it_was_read(scene: Scene) -> None:
+    event = alias_event()
+    scene.publish(event)
+    partition = partition_of(check_event(event), scene.settings.partitions)
+    with reading(scene.runtime.engine) as connection:
+        offset = read_offset(connection, partition)
+    now = datetime.now(UTC)
+    for expected in (True, False):
+        with writing(scene.runtime.engine) as connection:
+            moved = advance_offset(connection, partition, since=offset, entry_id="5-0", count=1, now=now)
+            assert moved is expected

@@ -1,0 +1,118 @@
+"""The queries of drains, sweeps and lists reach their rows through indexes, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from shared.storage import deliveries as history
+from shared.storage import evaluation, queue
+from shared.storage.deliveries import DeliveryFilter, DeliveryStatus
+from shared.storage.engine import writing
+from tests.integration.worker.conftest import Scene
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+ROWS = 60_000
+LARGE = ("deliveries", "pending_deliveries", "attempts", "metric_windows")
+
+
+NUMBERS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :rows) "
+DELIVERIES = (
+    "INSERT INTO deliveries (seq, id, entity_id, automation_id, webhook_id, status, payload, event_id, event_source,"
+    " event_type, event_received_at, created_at) "
+    + NUMBERS
+    + "SELECT n, 'dlv_' || n, n % 50, n % 100, n % 20 + 1, CASE WHEN n % 10 = 0 THEN 'pending'"
+    " WHEN n % 97 = 0 THEN 'dead' ELSE 'delivered' END, '{}', 'event-' || n, '/test', 'ADD_ARTIFACT_ALIAS',"
+    " '2026-11-23 00:00:00.000000', '2026-11-23 00:00:00.000000' FROM numbers"
+)
+PENDING = (
+    "INSERT INTO pending_deliveries (seq, webhook_id, attempts, next_attempt_at) "
+    + NUMBERS
+    + "SELECT n * 10, n % 20 + 1, 0, CASE WHEN n % 7 = 0 THEN TIMESTAMP '2026-11-22 00:00:00.000000'"
+    " ELSE TIMESTAMP '2026-11-24 00:00:00.000000' END FROM numbers WHERE n * 10 <= :rows"
+)
+ATTEMPTS = (
+    "INSERT INTO attempts (delivery_seq, number, claim, started_at, duration_ms, outcome) "
+    + NUMBERS
+    + "SELECT n, 1, 1, '2026-11-23 00:00:00.000000', 1, '2xx' FROM numbers"
+)
+WINDOWS = (
+    "INSERT INTO metric_windows (automation_id, key, epoch, updated_at) "
+    + NUMBERS
+    + "SELECT n % 500, 'run-' || n, 1, '2026-11-23 00:00:00.000000' FROM numbers"
+)
+
+
+@pytest.fixture
+def grown(scene: Scene) -> Scene:
+    """A scene with a history in which looking at every row would show."""
+    for number in range(20):
+        scene.webhook(f"hook-{number}")
+    postgresql = scene.runtime.engine.dialect.name == "postgresql"
+    with writing(scene.runtime.engine) as connection:
+        for statement in (DELIVERIES, PENDING, ATTEMPTS, WINDOWS):
+            portable = statement.replace("'2026-11-23 00:00:00.000000'", "TIMESTAMP '2026-11-23 00:00:00.000000'")
+            portable = portable if postgresql else portable.replace("TIMESTAMP ", "")
+            connection.execute(text(portable), {"rows": ROWS})
+    with scene.runtime.engine.connect() as connection:
+        connection.execute(text("ANALYZE"))
+        connection.commit()
+    return scene
+
+
+QUERIES: dict[str, Callable[[Connection], Any]] = {
+    "claim": lambda c: queue.claim(c, 3, limit=50, now=NOW, lease_until=NOW + timedelta(seconds=45), token=7),
+    "due webhooks": lambda c: queue.due_webhooks(c, NOW),
+    "has due": lambda c: queue.has_due(c, 3, NOW),
+    "known deliveries": lambda c: evaluation.known_deliveries(c, [f"dlv_{n}" for n in range(40)]),
+    "load windows": lambda c: evaluation.load_windows(c, [(n, f"run-{n}") for n in range(40)], NOW),
+    "list": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=None, limit=50),
+    "list, a later page": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=40_000, limit=50),
+    "list the dead": lambda c: history.list_deliveries(
+        c, 3, DeliveryFilter(status=DeliveryStatus.DEAD), before=None, limit=50
+    ),
+    "list of an automation": lambda c: history.list_deliveries(
+        c, 3, DeliveryFilter(automation_id=3), before=None, limit=50
+    ),
+    "list of a webhook": lambda c: history.list_deliveries(c, 3, DeliveryFilter(webhook_id=3), before=None, limit=50),
+    "list of an event": lambda c: history.list_deliveries(
+        c, 3, DeliveryFilter(event_id="event-7"), before=None, limit=9
+    ),
+    "one": lambda c: history.find_delivery(c, 3, "dlv_3"),
+    "its attempts": lambda c: history.list_attempts(c, 3),
+}
+
+
+@contextmanager
+def _statements(connection: Connection) -> Iterator[list[tuple[str, Any]]]:
+    seen: list[tuple[str, Any]] = []
+
+    def see(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        seen.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", see)
+    yield seen
+    event.remove(connection, "before_cursor_execute", see)
+
+
+def _plan(connection: Connection, statement: str, parameters: Any) -> str:
+    explain = "EXPLAIN " if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN "
+    rows = connection.exec_driver_sql(explain + statement, parameters).all()
+    return "\n".join(" ".join(str(part) for part in row) for row in rows)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_reaches_its_rows_through_an_index(grown: Scene, name: str) -> None:
+    with writing(grown.runtime.engine) as connection:
+        with _statements(connection) as seen:
+            QUERIES[name](connection)
+        plans = [_plan(connection, statement, parameters) for statement, parameters in seen]
+    assert plans
+    whole = re.compile(rf"(Seq Scan on|SCAN) ({'|'.join(LARGE)})(?! USING)")
+    assert not [plan for plan in plans if whole.search(plan)], "\n\n".join(plans)

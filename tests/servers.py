@@ -43,9 +43,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 @contextmanager
-def valkey_server(
-    *, data_dir: Path | None = None, port: int | None = None, append_only: bool = False
-) -> Iterator[str]:
+def valkey_server(*, data_dir: Path | None = None, port: int | None = None, append_only: bool = False) -> Iterator[str]:
     """A running Valkey as `redis://127.0.0.1:<port>/0`.
 
     With `append_only` every write goes to a file, synchronised once a second. To restart one with its data,
@@ -93,9 +91,7 @@ def postgres_server(*, data_dir: Path | None = None, durable: bool = False) -> I
         server = get_server(pgdata, cleanup_mode="stop" if data_dir else "delete")
         stack.callback(_stop_postgres, server)
         socket_dir = str(server.get_postmaster_info().socket_dir)
-        url = URL.create(
-            "postgresql+psycopg", username="postgres", database="postgres", query={"host": socket_dir}
-        )
+        url = URL.create("postgresql+psycopg", username="postgres", database="postgres", query={"host": socket_dir})
         if not durable:
             _configure(url, UNSAFE_BUT_FAST)
         yield url.render_as_string(hide_password=False)
@@ -150,9 +146,7 @@ def _configure(url: URL, settings: Mapping[str, str]) -> None:
     """Set what PostgreSQL can change without a restart."""
     with _administrator(url) as connection:
         for name, value in settings.items():
-            connection.execute(
-                sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
-            )
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
         connection.execute("SELECT pg_reload_conf()")
 
 
@@ -175,9 +169,7 @@ def drop_database(url: str) -> None:
     """Drop the database of `url`, throwing out whoever is still connected to it."""
     server = make_url(url)
     with _administrator(server) as connection:
-        connection.execute(
-            sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(server.database or ""))
-        )
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(server.database or "")))
 
 
 def _administrator(url: URL) -> psycopg.Connection:

@@ -6,6 +6,10 @@ loop. `--pool prefork` works as well.
 
 from __future__ import annotations
 
+from worker.exposition import serve_metrics, share_metrics
+
+share_metrics()  # before prometheus_client is imported, which decides then whether processes share their values
+
 import sys
 from typing import Any
 
@@ -15,17 +19,13 @@ from shared.domain.errors import HooklineError
 from shared.logs import configure_logging
 from shared.settings import load_settings
 from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, celery_app
-from worker.exposition import serve_metrics, share_metrics
 from worker.runtime import RuntimeSlot
+from worker.tasks import register
 
 try:
     settings = load_settings()
 except HooklineError as exc:
     sys.exit(f"hookline: {exc}")
-
-share_metrics()
-
-from worker.tasks import register  # noqa: E402  (imports prometheus_client, which looks for the shared directory)
 
 app = celery_app(settings)
 app.conf.update(

@@ -124,7 +124,7 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_starts_again(folder: Path
     with up(folder) as second:
         assert len(second.said) == 1  # the key was shown the first time
         assert get(f"{second.url}/readyz").status_code == 200
-        assert second.end(signal.SIGINT) == 0
+        assert second.end(signal.SIGTERM) == 0
 
 
 def test_a_killed_part_comes_back(folder: Path) -> None:

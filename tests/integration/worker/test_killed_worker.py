@@ -34,7 +34,12 @@ def test_killed_workers_lose_nothing_and_fire_nothing_twice(scene: Scene, tmp_pa
     with ExitStack() as stack:
         stack.enter_context(running(dispatcher_command(), settings, tmp_path / "pump.log"))
         workers = [start(worker_command(f"w{n}"), settings, tmp_path / "worker.log") for n in range(2)]
-        stack.callback(lambda: [stop(worker) for worker in workers])
+
+        @stack.callback
+        def _stop_all() -> None:
+            for worker in workers:
+                stop(worker)
+
         scene.publish(*aliases[:2000], *metrics)
         for victim, arrived in ((0, 300), (1, 1200), (0, 2500)):
             wait_until(lambda: len(scene.receiver.requests) >= arrived, f"{arrived} requests")  # noqa: B023

@@ -1,0 +1,102 @@
+"""Reading request bodies within bounds, and telling OpenAPI what they hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel
+
+from dispatcher.api.authentication import CallerDep
+from dispatcher.api.problems import Problem, too_large
+from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, PageRequest, page_request
+from shared.domain.errors import FieldError
+
+MAX_BODY_BYTES = 1 << 20
+MAX_MANIFEST_BYTES = 8 << 20
+
+
+async def read_body(request: Request, limit_bytes: int, *, what: str = "the body") -> bytes:
+    """The body, of which no more than the limit is ever held. Raises Problem (413)."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit_bytes:
+        raise too_large(what, limit_bytes)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit_bytes:
+            raise too_large(what, limit_bytes)
+    return bytes(body)
+
+
+def media_type(request: Request) -> str:
+    """The media type of the body, without parameters; blank when none is given."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def decoded(body: bytes) -> Any:
+    """The body's JSON. Raises Problem (400)."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        where = f"line {exc.lineno}, column {exc.colno}"
+        error = FieldError((), f"is not JSON: {exc.msg} at {where}")
+    raise Problem(400, "not-json", f"the body is not JSON ({where})", [error])
+
+
+async def _json(request: Request, limit_bytes: int) -> Any:
+    kind = media_type(request)
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        raise Problem(415, "unsupported-media-type", "the body must be application/json")
+    body = await read_body(request, limit_bytes)
+    return decoded(body) if body.strip() else {}
+
+
+# Both depend on the caller, so that nothing is read from somebody without a key.
+async def _definition(request: Request, _caller: CallerDep) -> Any:
+    return await _json(request, MAX_BODY_BYTES)
+
+
+async def _manifest(request: Request, _caller: CallerDep) -> Any:
+    return await _json(request, MAX_MANIFEST_BYTES)
+
+
+JsonBody = Annotated[Any, Depends(_definition)]
+"""A body's JSON; no body at all stands for an empty object."""
+ManifestJson = Annotated[Any, Depends(_manifest)]
+
+
+def _page(
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
+) -> PageRequest:
+    return page_request(limit, cursor)
+
+
+Paging = Annotated[PageRequest, Depends(_page)]
+
+
+def accepts(body: type[BaseModel] | dict[str, Any], *, partly: bool = False) -> dict[str, Any]:
+    """What a route says in OpenAPI about its body; `partly`: any of the members, as in a patch."""
+    schema = _inlined(body.model_json_schema()) if isinstance(body, type) else dict(body)
+    if partly:
+        schema.pop("required", None)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without references, which would point nowhere inside the OpenAPI document."""
+    definitions = schema.pop("$defs", {})
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolved(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            node = definitions[node["$ref"].rpartition("/")[2]] | {k: v for k, v in node.items() if k != "$ref"}
+        return {key: resolved(value) for key, value in node.items()}
+
+    result: dict[str, Any] = resolved(schema)
+    return result

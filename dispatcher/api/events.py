@@ -1,0 +1,122 @@
+"""`/v1/events` and `/v1/schemas`: intake.
+
+An event is answered with 202 once the stream has it, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from dispatcher.api.authentication import CallerDep
+from dispatcher.api.bodies import decoded, media_type, read_body
+from dispatcher.api.callers import Caller
+from dispatcher.api.parts import Parts, PartsDep
+from dispatcher.api.problems import Problem, too_large
+from dispatcher.control.errors import Forbidden, NotFound
+from dispatcher.publisher import check_batch
+from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.events import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_EVENTS,
+    MAX_EVENT_BYTES,
+    Event,
+    EventType,
+    json_schema,
+)
+
+router = APIRouter(prefix="/v1", tags=["events"])
+
+ONE_TYPE = "application/cloudevents+json"
+BATCH_TYPE = "application/cloudevents-batch+json"
+EITHER_TYPE = "application/json"
+# A body up to this size is checked on the event loop: handing it to a thread would take longer.
+_CHECKED_INLINE_BYTES = 16 << 10
+_EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type", "data"],
+    "description": "A CloudEvents 1.0 event; `/v1/schemas/{type}` has the schema of each type.",
+}
+_BATCH_SCHEMA: dict[str, Any] = {"type": "array", "items": _EVENT_SCHEMA, "maxItems": MAX_BATCH_EVENTS}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            ONE_TYPE: {"schema": _EVENT_SCHEMA},
+            BATCH_TYPE: {"schema": _BATCH_SCHEMA},
+            EITHER_TYPE: {"schema": {"anyOf": [_EVENT_SCHEMA, _BATCH_SCHEMA]}},
+        },
+    }
+}
+
+
+class Accepted(BaseModel):
+    """How many events the streams have taken."""
+
+    accepted: int
+
+
+@router.post("/events", status_code=202, openapi_extra=_BODY)
+async def publish_events(request: Request, caller: CallerDep, parts: PartsDep) -> Accepted:
+    """Publish one event, or a batch that is taken whole or refused whole."""
+    kind = media_type(request)
+    if kind not in (ONE_TYPE, BATCH_TYPE, EITHER_TYPE):
+        raise Problem(415, "unsupported-media-type", f"the body must be {ONE_TYPE}, {BATCH_TYPE} or {EITHER_TYPE}")
+    limit_bytes = MAX_EVENT_BYTES if kind == ONE_TYPE else MAX_BATCH_BYTES
+    body = await read_body(request, limit_bytes, what="an event" if kind == ONE_TYPE else "a batch")
+    if len(body) <= _CHECKED_INLINE_BYTES:
+        candidates, events = _checked(body, kind)
+    else:
+        candidates, events = await run_in_threadpool(_checked, body, kind)
+    await _authorize(parts, caller, events)
+    return Accepted(accepted=await parts.publisher.append(events, candidates))
+
+
+def _checked(body: bytes, kind: str) -> tuple[Sequence[object], list[Event]]:
+    """The events of a body, as they came and checked; faults of a single event carry no index."""
+    value = decoded(body)
+    if isinstance(value, list) and kind != ONE_TYPE:
+        if len(value) > MAX_BATCH_EVENTS:
+            raise Problem(413, "too-large", f"a batch must have at most {MAX_BATCH_EVENTS} events")
+        return value, check_batch(value)
+    if kind == BATCH_TYPE:
+        raise InvalidDefinition.at((), "must be an array of events")
+    if len(body) > MAX_EVENT_BYTES:
+        raise too_large("an event", MAX_EVENT_BYTES)
+    try:
+        return [value], check_batch([value])
+    except InvalidDefinition as exc:
+        faults = [FieldError(error.loc[1:], error.msg) for error in exc.errors]
+    raise InvalidDefinition(*faults)
+
+
+async def _authorize(parts: Parts, caller: Caller, events: Sequence[Event]) -> None:
+    names = {event.data.entity for event in events}
+    if names <= caller.publishes:
+        return
+    refused = await run_in_threadpool(parts.callers.refused_entities, caller, names)
+    if refused:
+        faults = (
+            FieldError((index, "data", "entity"), "must be an entity that this key may publish to")
+            for index, event in enumerate(events)
+            if event.data.entity in refused
+        )
+        raise Forbidden(f"this key may not publish to {', '.join(map(repr, sorted(refused)))}", *faults)
+
+
+@router.get("/schemas")
+def list_schemas() -> dict[str, list[str]]:
+    """The event types that have a schema here."""
+    return {"types": [str(event_type) for event_type in EventType]}
+
+
+@router.get("/schemas/{event_type}")
+def get_schema(event_type: str) -> dict[str, Any]:
+    """The JSON Schema of events of one type."""
+    if event_type not in EventType.__members__:
+        raise NotFound(f"there is no event type {event_type!r}; there are {', '.join(EventType)}")
+    return json_schema(EventType(event_type))

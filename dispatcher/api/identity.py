@@ -1,0 +1,53 @@
+"""`/v1/keys` and `/v1/users`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from dispatcher.api.authentication import PrincipalDep
+from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.parts import PartsDep
+from dispatcher.control import identity
+from dispatcher.control.identity import KeyBody, KeyView, NewKey, UserBody, UserView
+from dispatcher.control.paging import Page
+from shared.storage.engine import reading, writing
+
+router = APIRouter(prefix="/v1", tags=["identity"])
+
+
+@router.get("/keys")
+def list_keys(principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[KeyView]:
+    """The keys that may be revoked with this one, without their texts."""
+    with reading(parts.engine) as connection:
+        return identity.list_keys(connection, principal, page)
+
+
+@router.post("/keys", status_code=201, openapi_extra=accepts(KeyBody))
+def create_key(body: JsonBody, principal: PrincipalDep, parts: PartsDep) -> NewKey:
+    """Make a key; its text is answered here and never again."""
+    with writing(parts.engine) as connection:
+        key = identity.create_key(connection, principal, body)
+    parts.callers.forget()
+    return key
+
+
+@router.delete("/keys/{key_id}", status_code=204)
+def revoke_key(key_id: str, principal: PrincipalDep, parts: PartsDep) -> None:
+    """Revoke a key; other processes may honour it for five seconds more."""
+    with writing(parts.engine) as connection:
+        identity.revoke_key(connection, principal, key_id)
+    parts.callers.forget()
+
+
+@router.get("/users")
+def list_users(principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[UserView]:
+    """All users and their roles; without an instance administrator's key, only the key's own user."""
+    with reading(parts.engine) as connection:
+        return identity.list_users(connection, principal, page)
+
+
+@router.post("/users", status_code=201, openapi_extra=accepts(UserBody))
+def create_user(body: JsonBody, principal: PrincipalDep, parts: PartsDep) -> UserView:
+    """Make a user with roles in entities. For instance administrators."""
+    with writing(parts.engine) as connection:
+        return identity.create_user(connection, principal, body)

@@ -1,0 +1,71 @@
+"""`/healthz`, `/readyz` and `/metrics`: what load balancers and Prometheus ask, without a key."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+
+from fastapi import APIRouter, Response
+from fastapi.concurrency import run_in_threadpool
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from dispatcher.api.parts import Parts, PartsDep
+from dispatcher.api.problems import Problem
+from shared import telemetry
+from shared.domain.errors import FieldError
+from shared.storage.engine import reading
+from shared.storage.schema import current_revision, newest_revision
+
+router = APIRouter(tags=["operations"])
+
+PING_SECONDS = 2.0
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Whether the process answers at all."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(parts: PartsDep) -> dict[str, str]:
+    """Whether requests can be served: the database has this version's schema, and Redis answers."""
+    faults = [fault for fault in (await run_in_threadpool(_database_fault, parts), await _redis_fault(parts)) if fault]
+    if faults:
+        raise Problem(503, "unavailable", "; ".join(map(str, faults)), faults, headers={"Retry-After": "1"})
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=Response)
+def metrics() -> Response:
+    """Prometheus metrics."""
+    body, content_type = telemetry.exposition()
+    return Response(body, headers={"Content-Type": content_type})
+
+
+def _database_fault(parts: Parts) -> FieldError | None:
+    try:
+        with reading(parts.engine) as connection:
+            revision = current_revision(connection)
+    except SQLAlchemyError as exc:
+        return FieldError(("database",), f"can't be reached ({type(exc).__name__})")
+    if revision != _expected_revision():
+        return FieldError(
+            ("database",), f"has schema {revision}, not {_expected_revision()}: run `hookline init` with this version"
+        )
+    return None
+
+
+@lru_cache(maxsize=1)
+def _expected_revision() -> str | None:
+    return newest_revision()
+
+
+async def _redis_fault(parts: Parts) -> FieldError | None:
+    try:
+        async with asyncio.timeout(PING_SECONDS):
+            await parts.redis.ping()
+    except (RedisError, OSError, TimeoutError) as exc:
+        return FieldError(("redis",), f"can't be reached ({type(exc).__name__})")
+    return None

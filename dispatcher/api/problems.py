@@ -1,0 +1,162 @@
+"""Every refusal as a problem document (RFC 9457), whoever raised it: rules, FastAPI, the database, or a bug.
+
+Must not repeat what was sent, nor say what a bug was about: both may hold secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from dispatcher.control.errors import Conflict, Forbidden, NotFound
+from dispatcher.publisher import StreamUnavailable
+from shared.domain.errors import FieldError, HooklineError, InvalidDefinition
+from shared.logs import get_logger
+from shared.vault import SecretUnreadable
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = "1"
+_PLACES = frozenset({"body", "query", "path", "header", "cookie"})
+
+log = get_logger("hookline.api")
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "errors"],
+    "properties": {
+        "type": {"type": "string", "description": "A URN that names the kind of problem."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["loc", "msg"],
+                "properties": {
+                    "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+                    "msg": {"type": "string", "description": "What is accepted there."},
+                },
+            },
+        },
+    },
+}
+_CONTENT = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "A problem with the request; nothing was changed.", "content": _CONTENT},
+    # Named besides, because FastAPI would describe an answer of its own.
+    "422": {"description": "Fields that can't be accepted; nothing was changed.", "content": _CONTENT},
+    "5XX": {"description": "A problem on this side.", "content": _CONTENT},
+}
+
+
+class Problem(HooklineError):
+    """A refusal that belongs to HTTP alone."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        errors: Iterable[FieldError] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+
+
+def too_large(what: str, limit_bytes: int) -> Problem:
+    """The refusal of a body over its limit."""
+    return Problem(413, "too-large", f"{what} must be at most {limit_bytes} bytes")
+
+
+def answer(problem: Problem) -> Response:
+    """The problem as an HTTP answer."""
+    body = {
+        "type": f"urn:hookline:problem:{problem.kind}",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": str(problem),
+        "errors": [{"loc": error.loc, "msg": error.msg} for error in problem.errors],
+    }
+    return Response(orjson.dumps(body), problem.status, problem.headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every refusal of this application with a problem document."""
+    for kind in (
+        HooklineError,
+        RequestValidationError,
+        HTTPException,
+        OperationalError,
+        InterfaceError,
+        PoolTimeoutError,
+        Exception,
+    ):
+        app.add_exception_handler(kind, _handle)
+
+
+async def _handle(_request: Request, exc: Exception) -> Response:
+    return answer(_problem(exc))
+
+
+def _problem(exc: Exception) -> Problem:
+    match exc:
+        case Problem():
+            return exc
+        case InvalidDefinition():
+            return Problem(422, "invalid", _summary(exc.errors), exc.errors)
+        case NotFound():
+            return Problem(404, "not-found", str(exc))
+        case Forbidden():
+            return Problem(403, "forbidden", str(exc), exc.errors)
+        case Conflict():
+            return Problem(409, "conflict", str(exc), exc.errors)
+        case RequestValidationError():
+            errors = [_field_error(error) for error in exc.errors()]
+            return Problem(422, "invalid", _summary(errors), errors)
+        case HTTPException():
+            return _of_http(exc)
+        case StreamUnavailable():
+            return _unavailable(str(exc))
+        case SecretUnreadable():
+            return Problem(500, "secret-unreadable", str(exc))
+        case PoolTimeoutError() | DBAPIError():
+            log.error("api.database_unavailable", error=type(exc).__name__)
+            return _unavailable("the database can't be reached or is too busy: nothing was changed, try again")
+        case _:
+            return Problem(500, "internal", "Hookline failed at this request; its log says why")
+
+
+def _unavailable(detail: str) -> Problem:
+    return Problem(503, "unavailable", detail, headers={"Retry-After": RETRY_AFTER_SECONDS})
+
+
+def _of_http(exc: HTTPException) -> Problem:
+    kind = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "-")
+    return Problem(exc.status_code, kind, str(exc.detail), headers=exc.headers)
+
+
+def _field_error(error: Mapping[str, Any]) -> FieldError:
+    """FastAPI's error without the part of the request that it begins with."""
+    loc = tuple(error["loc"])
+    return FieldError(loc[1:] if loc and loc[0] in _PLACES else loc, str(error["msg"]))
+
+
+def _summary(errors: Iterable[FieldError]) -> str:
+    errors = list(errors)
+    more = len(errors) - 1
+    return f"{errors[0]}" + (f" (and {more} more)" if more > 0 else "")

@@ -1,0 +1,77 @@
+"""`/v1/entities/{entity}/webhooks`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+
+from dispatcher.api.authentication import PrincipalDep
+from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.parts import Parts, PartsDep
+from dispatcher.control import trials, webhooks
+from dispatcher.control.paging import Page
+from dispatcher.control.trials import Trial, TrialBody, TrialView
+from dispatcher.control.webhook_checks import WebhookBody
+from dispatcher.control.webhooks import WebhookView
+from shared.domain.ids import IdKind, decode_id
+from shared.storage.engine import reading, writing
+from shared.storage.identity import Principal
+
+router = APIRouter(prefix="/v1/entities/{entity}/webhooks", tags=["webhooks"])
+
+
+@router.get("")
+def list_webhooks(entity: str, principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[WebhookView]:
+    """The entity's webhooks."""
+    with reading(parts.engine) as connection:
+        return webhooks.listed(connection, principal, entity, page)
+
+
+@router.post("", status_code=201, openapi_extra=accepts(WebhookBody))
+def create_webhook(entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep) -> WebhookView:
+    """Define a webhook."""
+    with writing(parts.engine) as connection:
+        return webhooks.create(connection, principal, entity, body, checks=parts.checks)
+
+
+@router.get("/{webhook_id}")
+def get_webhook(entity: str, webhook_id: str, principal: PrincipalDep, parts: PartsDep) -> WebhookView:
+    """One webhook."""
+    with reading(parts.engine) as connection:
+        return webhooks.get(connection, principal, entity, webhook_id)
+
+
+@router.patch("/{webhook_id}", openapi_extra=accepts(WebhookBody, partly=True))
+def change_webhook(
+    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep
+) -> WebhookView:
+    """Change a webhook by a JSON merge patch: null brings a member's default back."""
+    with writing(parts.engine) as connection:
+        changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=parts.checks)
+    if changed.enabled and not changed.paused and (number := decode_id(IdKind.WEBHOOK, changed.id)):
+        parts.wake([number])
+    return changed
+
+
+@router.delete("/{webhook_id}", status_code=204)
+def delete_webhook(entity: str, webhook_id: str, principal: PrincipalDep, parts: PartsDep) -> None:
+    """Delete a webhook that no automation uses; what is pending for it becomes dead letters."""
+    with writing(parts.engine) as connection:
+        webhooks.delete(connection, principal, entity, webhook_id)
+
+
+@router.post("/{webhook_id}/test", openapi_extra=accepts(TrialBody))
+async def test_webhook(
+    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep
+) -> TrialView:
+    """Send one request now, with sample values, and answer with it and with what came back."""
+    trial = await run_in_threadpool(_prepared, parts, principal, entity, webhook_id, body)
+    return trials.view(trial, await parts.sender.send(trial.request))
+
+
+def _prepared(parts: Parts, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:
+    with reading(parts.engine) as connection:
+        return trials.prepare(connection, principal, entity, webhook_id, body, vault=parts.vault, now=datetime.now(UTC))

@@ -1,0 +1,197 @@
+"""The catalog that scopes refer to: entities, and their projects and collections."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+from sqlalchemy import Connection
+
+from dispatcher.control.access import Action, require, require_instance_admin
+from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.errors import NotFound
+from dispatcher.control.paging import Page, PageRequest
+from shared.domain.errors import InvalidDefinition
+from shared.storage import catalog as store
+from shared.storage import entities as entity_store
+from shared.storage.catalog import StoredCollection, StoredProject
+from shared.storage.entities import StoredEntity, find_entity
+from shared.storage.identity import Principal
+
+_ENTITY_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
+
+
+class EntityBody(Body):
+    """What an entity is."""
+
+    kind: Literal["team", "organization"] = "team"
+    parent: Annotated[str | None, Field(description="The organization that it belongs to.")] = None
+
+
+class EntityView(View):
+    """An entity as it is answered."""
+
+    name: str
+    kind: str
+    parent: str | None
+    created_at: datetime
+
+
+class ProjectBody(Body):
+    """What a project is."""
+
+    description: Annotated[str | None, Field(max_length=4000)] = None
+
+
+class ProjectView(View):
+    """A project or registry as it is answered."""
+
+    name: str
+    description: str | None
+    created_at: datetime
+
+
+class CollectionBody(Body):
+    """What a collection is."""
+
+    type: Annotated[str, Field(max_length=512, description="The type of its artifacts, such as `model`.")] = ""
+
+
+class CollectionView(View):
+    """A collection as it is answered."""
+
+    project: str
+    name: str
+    type: str
+    created_at: datetime
+
+
+def put_entity(connection: Connection, principal: Principal, name: str, raw: object) -> tuple[EntityView, bool]:
+    """Create an entity or change what it is; also whether it is new. For instance administrators.
+
+    Raises:
+        InvalidDefinition: for a name that can't be used, or an unknown parent.
+    """
+    require_instance_admin(principal)
+    if not _ENTITY_NAME.fullmatch(name):
+        raise InvalidDefinition.at(
+            ("entity",), "must be 1 to 128 letters, digits, - _ and . , beginning with none of - ."
+        )
+    body = parsed(EntityBody, raw)
+    parent_id = _parent_id(connection, name, body.parent)
+    created = entity_store.insert_entity(
+        connection, name=name, kind=body.kind, parent_id=parent_id, now=datetime.now(UTC)
+    )
+    stored = _entity(connection, name)
+    if not created:
+        entity_store.update_entity(connection, stored.id, kind=body.kind, parent_id=parent_id)
+        stored = _entity(connection, name)
+    return _entity_view(stored), created
+
+
+def _parent_id(connection: Connection, name: str, parent: str | None) -> int | None:
+    if parent is None:
+        return None
+    organization = find_entity(connection, parent)
+    if organization is None or organization.kind != "organization" or parent == name:
+        raise InvalidDefinition.at(("parent",), "must be the name of another entity that is an organization")
+    return organization.id
+
+
+def get_entity(connection: Connection, principal: Principal, name: str) -> EntityView:
+    """An entity in which the principal has any role. Raises NotFound."""
+    entity = find_entity(connection, name)
+    if entity is None or not (principal.is_admin or entity.id in principal.roles):
+        raise NotFound(f"there is no entity {name!r}")
+    return _entity_view(entity)
+
+
+def list_entities(connection: Connection, principal: Principal, page: PageRequest) -> Page[EntityView]:
+    """The entities in which the principal has any role; all of them for an instance administrator."""
+    among = None if principal.is_admin else list(principal.roles)
+    rows = entity_store.list_entities(connection, among=among, after=page.after, limit=page.with_one_more)
+    return page.page(rows, _entity_view, lambda row: row.id)
+
+
+def put_project(connection: Connection, principal: Principal, entity_name: str, name: str, raw: object) -> ProjectView:
+    """Register a project, or change its description where the body has one."""
+    entity = require(connection, principal, entity_name, Action.AUTOMATE)
+    _check_name("project", name)
+    body = parsed(ProjectBody, raw)
+    project_id = store.ensure_project(connection, entity.id, name, datetime.now(UTC))
+    if "description" in body.model_fields_set:
+        store.describe_project(connection, project_id, body.description)
+    return _project_view(_project(connection, entity, name))
+
+
+def list_projects(
+    connection: Connection, principal: Principal, entity_name: str, page: PageRequest
+) -> Page[ProjectView]:
+    """The entity's projects."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    rows = store.list_projects(connection, entity.id, after=page.after, limit=page.with_one_more)
+    return page.page(rows, _project_view, lambda row: row.id)
+
+
+def put_collection(
+    connection: Connection, principal: Principal, entity_name: str, project: str, name: str, raw: object
+) -> CollectionView:
+    """Register a collection, and its project where that is unknown; note its type where the body has one."""
+    entity = require(connection, principal, entity_name, Action.AUTOMATE)
+    _check_name("project", project)
+    _check_name("collection", name)
+    body = parsed(CollectionBody, raw)
+    now = datetime.now(UTC)
+    project_id = store.ensure_project(connection, entity.id, project, now)
+    number = store.ensure_collection(connection, project_id, name, now, type_=body.type)
+    return _collection_view(store.get_collection(connection, number))
+
+
+def list_collections(
+    connection: Connection, principal: Principal, entity_name: str, project: str | None, page: PageRequest
+) -> Page[CollectionView]:
+    """The entity's collections, all or those of one project.
+
+    Raises:
+        NotFound: when there is no such project.
+    """
+    entity = require(connection, principal, entity_name, Action.READ)
+    project_id = None if project is None else _project(connection, entity, project).id
+    rows = store.list_collections(
+        connection, entity.id, project_id=project_id, after=page.after, limit=page.with_one_more
+    )
+    return page.page(rows, _collection_view, lambda row: row.id)
+
+
+def _check_name(member: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidDefinition.at((member,), "must be a name of at most 512 characters, without control characters")
+
+
+def _entity(connection: Connection, name: str) -> StoredEntity:
+    stored = find_entity(connection, name)
+    if stored is None:
+        raise NotFound(f"there is no entity {name!r}")
+    return stored
+
+
+def _project(connection: Connection, entity: StoredEntity, name: str) -> StoredProject:
+    stored = store.find_project(connection, entity.id, name)
+    if stored is None:
+        raise NotFound(f"{entity.name!r} has no project {name!r}")
+    return stored
+
+
+def _entity_view(stored: StoredEntity) -> EntityView:
+    return EntityView(name=stored.name, kind=stored.kind, parent=stored.parent, created_at=stored.created_at)
+
+
+def _project_view(stored: StoredProject) -> ProjectView:
+    return ProjectView(name=stored.name, description=stored.description, created_at=stored.created_at)
+
+
+def _collection_view(stored: StoredCollection) -> CollectionView:
+    return CollectionView(project=stored.project, name=stored.name, type=stored.type, created_at=stored.created_at)

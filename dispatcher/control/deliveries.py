@@ -1,0 +1,240 @@
+"""The history of deliveries: listing, one with its attempts, and replaying. Payloads are shown with secrets masked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, Field
+from sqlalchemy import Connection
+
+from dispatcher.control import webhooks
+from dispatcher.control.access import Action, require
+from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.errors import Conflict, NotFound
+from dispatcher.control.paging import Page, PageRequest
+from shared.domain.errors import InvalidDefinition
+from shared.domain.ids import IdKind, decode_id, encode_id
+from shared.domain.payloads import mask_payload
+from shared.storage import deliveries as store
+from shared.storage.automations import find_automation
+from shared.storage.deliveries import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
+from shared.storage.entities import StoredEntity
+from shared.storage.identity import Principal
+
+MAX_REPLAYED = 10_000
+
+
+class DeliveryQuery(Body):
+    """Which deliveries are meant; what is left out stands for any."""
+
+    status: Annotated[DeliveryStatus | None, Field(strict=False)] = None
+    automation: Annotated[str | None, Field(description="An automation's id or name.")] = None
+    webhook: Annotated[str | None, Field(description="A webhook's id or name.")] = None
+    event: Annotated[str | None, Field(description="An event's id.")] = None
+    since: Annotated[AwareDatetime | None, Field(strict=False, description="Made at this time or later.")] = None
+    until: Annotated[AwareDatetime | None, Field(strict=False, description="Made before this time.")] = None
+
+
+class Named(View):
+    """What a delivery refers to; it may have been deleted since."""
+
+    id: str
+    name: str
+
+
+class EventView(View):
+    """The event that a delivery is about."""
+
+    id: str
+    source: str
+    type: str
+    received_at: datetime
+
+
+class DeliveryView(View):
+    """A delivery as it is listed."""
+
+    id: str
+    status: DeliveryStatus
+    reason: str | None
+    automation: Named | None
+    webhook: Named | None
+    event: EventView
+    attempts: int
+    next_attempt_at: datetime | None
+    """When the next attempt is due; null when there is none, or it is underway."""
+    created_at: datetime
+    finished_at: datetime | None
+    replay_of: str | None
+
+
+class AttemptView(View):
+    """One request of a delivery."""
+
+    number: int
+    started_at: datetime
+    duration_ms: int
+    outcome: str
+    status_code: int | None
+    error: str | None
+    response_body: str | None
+    response_truncated: bool
+
+
+class DeliveryDetail(DeliveryView):
+    """A delivery with all that is known of it."""
+
+    payload: Any
+    """What is sent, with `***NAME***` in place of each secret; null when there is none."""
+    attempt_log: list[AttemptView]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """New deliveries, by their ids, and the webhooks that have work now."""
+
+    ids: tuple[str, ...]
+    webhook_ids: frozenset[int]
+
+
+def listed(
+    connection: Connection, principal: Principal, entity_name: str, raw: object, page: PageRequest
+) -> Page[DeliveryView]:
+    """The entity's deliveries that match, newest first.
+
+    Raises:
+        InvalidDefinition: for a query that can't be understood.
+    """
+    entity = require(connection, principal, entity_name, Action.READ)
+    wanted = _filter(connection, entity, parsed(DeliveryQuery, raw))
+    rows = store.list_deliveries(connection, entity.id, wanted, before=page.position, limit=page.with_one_more)
+    return page.page(rows, lambda row: DeliveryView(**_members(row)), lambda row: row.seq)
+
+
+def get(connection: Connection, principal: Principal, entity_name: str, delivery_id: str) -> DeliveryDetail:
+    """One delivery with its payload and attempts. Raises NotFound."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    stored = _found(connection, entity, delivery_id)
+    sealed = store.sealed_payload(connection, stored.seq)
+    return DeliveryDetail(
+        **_members(stored),
+        payload=None if sealed is None else json.loads(mask_payload(sealed)),
+        attempt_log=[_attempt_view(attempt) for attempt in store.list_attempts(connection, stored.seq)],
+    )
+
+
+def replay_one(connection: Connection, principal: Principal, entity_name: str, delivery_id: str) -> Replayed:
+    """Deliver one again, as a new delivery with the same payload.
+
+    Raises:
+        Conflict: when it is pending still, or there is nothing to send or nowhere to send it.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    stored = _found(connection, entity, delivery_id)
+    if stored.status is DeliveryStatus.PENDING:
+        raise Conflict(f"delivery {delivery_id} is pending: it can be replayed once it is finished")
+    if not store.is_replayable(connection, stored.seq):
+        raise Conflict(f"delivery {delivery_id} can't be replayed: it has no payload, or its webhook was deleted")
+    return _replay(connection, [stored.seq])
+
+
+def replay_matching(connection: Connection, principal: Principal, entity_name: str, raw: object) -> Replayed:
+    """Deliver all that match again, except what is pending, has no payload, or whose webhook was deleted.
+
+    Raises:
+        InvalidDefinition: for a query without any criterion, or one that more than `MAX_REPLAYED` deliveries match.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    query = parsed(DeliveryQuery, raw)
+    if query == DeliveryQuery():
+        members = ", ".join(DeliveryQuery.model_fields)
+        raise InvalidDefinition.at((), f"must have at least one criterion: {members}")
+    wanted = _filter(connection, entity, query)
+    seqs = store.list_replayable(connection, entity.id, wanted, limit=MAX_REPLAYED + 1)
+    if len(seqs) > MAX_REPLAYED:
+        raise InvalidDefinition.at((), f"matches more than {MAX_REPLAYED} deliveries: narrow it with since and until")
+    return _replay(connection, seqs)
+
+
+def _replay(connection: Connection, seqs: list[int]) -> Replayed:
+    made = store.replay(connection, seqs, datetime.now(UTC))
+    return Replayed(tuple(made), frozenset(made.values()))
+
+
+def _filter(connection: Connection, entity: StoredEntity, query: DeliveryQuery) -> DeliveryFilter:
+    return DeliveryFilter(
+        status=query.status,
+        automation_id=_automation_id(connection, entity, query.automation),
+        webhook_id=_webhook_id(connection, entity, query.webhook),
+        event_id=query.event,
+        since=query.since,
+        until=query.until,
+    )
+
+
+def _automation_id(connection: Connection, entity: StoredEntity, text: str | None) -> int | None:
+    """The automation meant; an id may be that of a deleted one."""
+    if text is None or (number := decode_id(IdKind.AUTOMATION, text)) is not None:
+        return None if text is None else number
+    stored = find_automation(connection, entity.id, name=text)
+    if stored is None:
+        raise InvalidDefinition.at(("automation",), "must be the id or name of an automation of this entity")
+    return stored.id
+
+
+def _webhook_id(connection: Connection, entity: StoredEntity, text: str | None) -> int | None:
+    """The webhook meant; an id may be that of a deleted one."""
+    if text is None or (number := decode_id(IdKind.WEBHOOK, text)) is not None:
+        return None if text is None else number
+    stored = webhooks.resolve(connection, entity, text)
+    if stored is None:
+        raise InvalidDefinition.at(("webhook",), "must be the id or name of a webhook of this entity")
+    return stored.id
+
+
+def _found(connection: Connection, entity: StoredEntity, delivery_id: str) -> StoredDelivery:
+    stored = store.find_delivery(connection, entity.id, delivery_id)
+    if stored is None:
+        raise NotFound(f"{entity.name!r} has no delivery {delivery_id!r}")
+    return stored
+
+
+def _members(stored: StoredDelivery) -> dict[str, Any]:
+    return {
+        "id": stored.id,
+        "status": stored.status,
+        "reason": stored.reason,
+        "automation": _named(IdKind.AUTOMATION, stored.automation_id, stored.automation_name),
+        "webhook": _named(IdKind.WEBHOOK, stored.webhook_id, stored.webhook_name),
+        "event": EventView(
+            id=stored.event_id,
+            source=stored.event_source,
+            type=stored.event_type,
+            received_at=stored.event_received_at,
+        ),
+        "attempts": stored.attempts,
+        "next_attempt_at": stored.next_attempt_at,
+        "created_at": stored.created_at,
+        "finished_at": stored.finished_at,
+        "replay_of": stored.replay_of,
+    }
+
+
+def _named(kind: IdKind, number: int | None, name: str | None) -> Named | None:
+    return None if number is None else Named(id=encode_id(kind, number), name=name or "")
+
+
+def _attempt_view(stored: StoredAttempt) -> AttemptView:
+    return AttemptView(
+        number=stored.number,
+        started_at=stored.started_at,
+        duration_ms=stored.duration_ms,
+        outcome=stored.outcome,
+        status_code=stored.status_code,
+        error=stored.error,
+        response_body=stored.response_body,
+        response_truncated=stored.response_truncated,
+    )

@@ -1,0 +1,25 @@
+"""How the control plane says no, besides `InvalidDefinition`. Nothing was changed when one of these is raised."""
+
+from __future__ import annotations
+
+from shared.domain.errors import FieldError, HooklineError
+
+
+class NotFound(HooklineError):
+    """There is no such thing, or not for this key."""
+
+
+class Forbidden(HooklineError):
+    """The key's role does not allow this; `errors` may name the places."""
+
+    def __init__(self, message: str, *errors: FieldError) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+class Conflict(HooklineError):
+    """It would contradict what is there: a taken name, something in use; `errors` may name the fields."""
+
+    def __init__(self, message: str, *errors: FieldError) -> None:
+        super().__init__(message)
+        self.errors = errors

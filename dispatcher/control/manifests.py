@@ -1,0 +1,242 @@
+"""Manifests: webhooks and automations of an entity, applied as a whole by name, and exported in the same form.
+
+Nothing is deleted unless the manifest says `prune: true`, and then only of the kinds that it lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field
+from sqlalchemy import Connection
+
+from dispatcher.control import automations, webhooks
+from dispatcher.control.access import Action, require
+from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.errors import Conflict
+from dispatcher.control.webhook_checks import Checks, WebhookBody, check
+from shared.domain.automations import Grants, WebhookAction
+from shared.domain.definitions import DEFAULT_RUN_COOLDOWN
+from shared.domain.durations import format_duration
+from shared.domain.errors import FieldError, InvalidDefinition, Loc
+from shared.domain.events import RUN_TYPES
+from shared.domain.filters import parse_filter
+from shared.storage import automations as automation_store
+from shared.storage import webhooks as webhook_store
+from shared.storage.entities import StoredEntity
+from shared.storage.identity import Principal
+from shared.storage.revisions import lock_edits
+from shared.storage.webhooks import StoredWebhook
+
+MAX_DEFINITIONS = 10_000
+_PAGE = 500
+
+_Row = TypeVar("_Row")
+
+
+class ManifestBody(Body):
+    """What a manifest holds; definitions are as in REST."""
+
+    entity: str | None = Field(default=None, description="The entity's name, if given, must be the path's.")
+    webhooks: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
+    automations: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
+    prune: bool = Field(default=False, description="Whether what is not listed is deleted, of the kinds listed.")
+
+
+class Change(View):
+    """What applying a manifest did, or would do, to one definition."""
+
+    kind: Literal["webhook", "automation"]
+    name: str
+    change: Literal["created", "updated", "unchanged", "deleted"]
+    detail: list[str] = Field(default=[])
+    """The members that an update changed."""
+
+
+def apply(
+    connection: Connection, principal: Principal, entity_name: str, raw: object, *, checks: Checks, dry_run: bool
+) -> list[Change]:
+    """Bring the entity's webhooks and automations to what the manifest says, all of it or nothing.
+
+    Raises:
+        InvalidDefinition: naming all faults, e.g. at `("automations", 3, "filter", "alias")`.
+        Conflict: when a webhook to be deleted is in use.
+    """
+    body = parsed(ManifestBody, raw)
+    action = Action.ADMINISTER if "webhooks" in body.model_fields_set else Action.AUTOMATE
+    entity = require(connection, principal, entity_name, action)
+    if body.entity not in (None, entity.name):
+        raise InvalidDefinition.at(("entity",), f"must be {entity.name!r}, the entity that the manifest is applied to")
+    lock_edits(connection)
+    savepoint = connection.begin_nested()
+    changes = _Application(connection, entity, checks).run(body)
+    if dry_run:
+        savepoint.rollback()
+    else:
+        savepoint.commit()
+    return changes
+
+
+class _Application:
+    """One manifest being applied: what was changed so far, and the faults found so far."""
+
+    def __init__(self, connection: Connection, entity: StoredEntity, checks: Checks) -> None:
+        self._connection = connection
+        self._entity = entity
+        self._checks = checks
+        self._changes: list[Change] = []
+        self._faults: list[FieldError] = []
+        # Webhooks of the manifest that were refused, with what they were to grant: their automations are still checked.
+        self._refused: dict[str, Grants] = {}
+        self._written: dict[int, tuple[Loc, StoredWebhook]] = {}
+
+    def run(self, body: ManifestBody) -> list[Change]:
+        self._each("webhooks", body.webhooks, self._webhook)
+        self._each("automations", body.automations, self._automation)
+        if body.prune and "automations" in body.model_fields_set:
+            self._prune_automations(_names(body.automations))
+        for loc, webhook in self._written.values():
+            self._collect(loc, partial(webhooks.check_automations, self._connection, self._entity, webhook))
+        if self._faults:
+            raise InvalidDefinition(*self._faults)
+        if body.prune and "webhooks" in body.model_fields_set:
+            self._prune_webhooks(_names(body.webhooks))
+        return self._changes
+
+    def _each(self, kind: str, definitions: Sequence[object], take: Callable[[Loc, object], None]) -> None:
+        seen: set[str] = set()
+        for index, raw in enumerate(definitions):
+            name = _name(raw)
+            if name is not None and name in seen:
+                self._faults.append(FieldError((kind, index, "name"), f"{name!r} comes twice"))
+                continue
+            seen.add(name or "")
+            self._collect((kind, index), partial(take, (kind, index), raw))
+
+    def _collect(self, loc: Loc, step: Callable[[], object]) -> bool:
+        """Take a step, its refusal kept as faults at `loc`; whether it went through."""
+        try:
+            step()
+        except InvalidDefinition as exc:
+            self._faults += exc.under(*loc).errors
+        except Conflict as exc:
+            self._faults += [error.under(*loc) for error in exc.errors] or [FieldError(loc, str(exc))]
+        else:
+            return True
+        return False
+
+    def _webhook(self, loc: Loc, raw: object) -> None:
+        if not self._collect(loc, partial(self._write_webhook, loc, raw)) and (name := _name(raw)) is not None:
+            self._refused[name] = _meant_grants(raw)
+
+    def _write_webhook(self, loc: Loc, raw: object) -> None:
+        fields = check(self._connection, self._entity, raw, checks=self._checks)
+        stored = webhook_store.find_webhook(self._connection, self._entity.id, name=fields.name)
+        written = webhooks.write(self._connection, self._entity, stored, fields)
+        self._written[written.id] = (loc, written)
+        before = None if stored is None else webhooks.body_of(stored)
+        self._note("webhook", fields.name, before, webhooks.body_of(written))
+
+    def _automation(self, _loc: Loc, raw: object) -> None:
+        finder = automations.WebhookFinder(self._connection, self._entity, planned=self._refused)
+        automation = automations.check(raw, finder)
+        if isinstance(automation.action, WebhookAction) and finder.found is None:
+            return  # its webhook was refused, and with it the manifest
+        stored = automation_store.find_automation(self._connection, self._entity.id, name=automation.name)
+        written = automations.write(self._connection, self._entity, stored, automation, finder.found)
+        before = None if stored is None else stored.definition
+        self._note("automation", automation.name, before, written.definition)
+
+    def _note(
+        self, kind: Literal["webhook", "automation"], name: str, before: dict[str, Any] | None, after: dict[str, Any]
+    ) -> None:
+        if before is None:
+            self._changes.append(Change(kind=kind, name=name, change="created"))
+            return
+        detail = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        self._changes.append(Change(kind=kind, name=name, change="updated" if detail else "unchanged", detail=detail))
+
+    def _prune_automations(self, kept: frozenset[str]) -> None:
+        for stored in list(all_automations(self._connection, self._entity)):
+            if stored.name not in kept:
+                automations.remove(self._connection, stored)
+                self._changes.append(Change(kind="automation", name=stored.name, change="deleted"))
+
+    def _prune_webhooks(self, kept: frozenset[str]) -> None:
+        for stored in list(all_webhooks(self._connection, self._entity)):
+            if stored.name not in kept:
+                webhooks.remove(self._connection, self._entity, stored)
+                self._changes.append(Change(kind="webhook", name=stored.name, change="deleted"))
+
+
+def export(connection: Connection, principal: Principal, entity_name: str) -> dict[str, list[dict[str, Any]]]:
+    """The entity's webhooks and automations as a manifest without what is the default anyway."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    return {
+        "webhooks": [_brief_webhook(stored) for stored in all_webhooks(connection, entity)],
+        "automations": [
+            _brief_automation(automations.shown_definition(stored)) for stored in all_automations(connection, entity)
+        ],
+    }
+
+
+def all_webhooks(connection: Connection, entity: StoredEntity) -> Iterator[StoredWebhook]:
+    """Every webhook of an entity."""
+    return _all(
+        lambda after: webhook_store.list_webhooks(connection, entity.id, after=after, limit=_PAGE), lambda row: row.id
+    )
+
+
+def all_automations(connection: Connection, entity: StoredEntity) -> Iterator[automation_store.StoredAutomation]:
+    """Every automation of an entity."""
+    return _all(
+        lambda after: automation_store.list_automations(connection, entity.id, after=after, limit=_PAGE),
+        lambda row: row.id,
+    )
+
+
+def _all(page: Callable[[int], list[_Row]], position: Callable[[_Row], int]) -> Iterator[_Row]:
+    rows = page(0)
+    while rows:
+        yield from rows
+        rows = page(position(rows[-1])) if len(rows) == _PAGE else []
+
+
+def _name(raw: object) -> str | None:
+    name = raw.get("name") if isinstance(raw, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _names(definitions: Sequence[object]) -> frozenset[str]:
+    return frozenset(name for raw in definitions if (name := _name(raw)) is not None)
+
+
+def _meant_grants(raw: object) -> Grants:
+    members = raw if isinstance(raw, Mapping) else {}
+    secrets = members.get("secrets")
+    names = secrets if isinstance(secrets, list) else []
+    return Grants(frozenset(name for name in names if isinstance(name, str)), members.get("access_token") is not None)
+
+
+def _brief_webhook(stored: StoredWebhook) -> dict[str, Any]:
+    body = WebhookBody.model_validate(webhooks.body_of(stored))
+    return body.model_dump(mode="json", exclude_defaults=True)
+
+
+def _brief_automation(definition: dict[str, Any]) -> dict[str, Any]:
+    """The definition without members that mean the same when they are left out."""
+    return {key: value for key, value in definition.items() if not _is_default(key, value, definition["event"])}
+
+
+def _is_default(member: str, value: object, event: str) -> bool:
+    if member == "filter":
+        return parse_filter(value, lambda _field: None).matches_everything
+    if member == "cooldown":
+        return value == (_RUN_COOLDOWN if event in RUN_TYPES else None)
+    return member in _DEFAULTS and _DEFAULTS[member] == value
+
+
+_DEFAULTS: Mapping[str, object] = {"description": None, "enabled": True, "scope": {}, "rate_limit": None}
+_RUN_COOLDOWN = {"per": str(DEFAULT_RUN_COOLDOWN.per), "period": format_duration(DEFAULT_RUN_COOLDOWN.period)}

@@ -1,0 +1,79 @@
+"""Pages of lists: an opaque cursor holds the position after which the next page begins."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from dispatcher.control.bodies import View
+from shared.domain.errors import InvalidDefinition
+from shared.domain.ids import MAX_ROW_NUMBER
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+
+_Row = TypeVar("_Row")
+_Item = TypeVar("_Item")
+
+
+class Page(View, Generic[_Item]):
+    """One page of a list; `next` is the cursor of the next one, null on the last."""
+
+    items: list[_Item]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which page is wanted: how many rows at most, and the position that it begins after."""
+
+    limit: int = DEFAULT_LIMIT
+    position: int | None = None
+
+    @property
+    def after(self) -> int:
+        """The position in a list whose rows are numbered upwards."""
+        return self.position or 0
+
+    @property
+    def with_one_more(self) -> int:
+        """How many rows to ask for, so that it shows whether there is a next page."""
+        return self.limit + 1
+
+    def page(self, rows: Sequence[_Row], view: Callable[[_Row], _Item], position: Callable[[_Row], int]) -> Page[_Item]:
+        """The page from up to `with_one_more` rows."""
+        shown = rows[: self.limit]
+        more = len(rows) > self.limit
+        return Page(items=[view(row) for row in shown], next=_cursor(position(shown[-1])) if more else None)
+
+
+def page_request(limit: int | None, cursor: str | None) -> PageRequest:
+    """A page request from what a client sent.
+
+    Raises:
+        InvalidDefinition: for a limit out of range, or a cursor that no answer gave.
+    """
+    limit = DEFAULT_LIMIT if limit is None else limit
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidDefinition.at(("limit",), f"must be between 1 and {MAX_LIMIT}")
+    return PageRequest(limit, None if cursor is None else _position(cursor))
+
+
+def _cursor(position: int) -> str:
+    return base64.urlsafe_b64encode(f"after {position}".encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> int:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        text = ""
+    number = text.removeprefix("after ")
+    if not (
+        number.isdecimal() and len(number) < 20 and _cursor(int(number)) == cursor and int(number) <= MAX_ROW_NUMBER
+    ):
+        raise InvalidDefinition.at(("cursor",), "must be the `next` of an earlier answer")
+    return int(number)

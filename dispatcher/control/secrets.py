@@ -1,0 +1,146 @@
+"""Secrets: written, listed and deleted, never read back."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from sqlalchemy import Connection
+
+from dispatcher.control.access import Action, require
+from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.errors import Conflict, NotFound
+from dispatcher.control.paging import Page, PageRequest
+from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.payloads import ACCESS_TOKEN, VARIABLES
+from shared.domain.signing import check_signing_secret
+from shared.storage import secrets as store
+from shared.storage.entities import StoredEntity
+from shared.storage.identity import Principal
+from shared.storage.revisions import lock_edits, next_revision
+from shared.vault import Vault
+
+MAX_VALUE_BYTES = 64 << 10
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+# What RFC 9110 allows in a field's value, without obsolete text and white space around it.
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*")
+
+
+def _bounded(value: SecretStr) -> SecretStr:
+    if not 1 <= len(value.get_secret_value().encode()) <= MAX_VALUE_BYTES:
+        raise ValueError(f"must be text of 1 to {MAX_VALUE_BYTES} bytes")
+    return value
+
+
+class SecretBody(Body):
+    """A secret's value; it is encrypted at rest and never shown again."""
+
+    value: Annotated[SecretStr, AfterValidator(_bounded), Field(description="1 byte to 64 KiB of text.")]
+
+
+class SecretView(View):
+    """A secret as it is listed: without its value."""
+
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    used_by: list[str]
+    """Names of the webhooks that use it, as access token, as signing secret or in payloads."""
+
+
+def put(
+    connection: Connection, principal: Principal, entity_name: str, name: str, raw: object, *, vault: Vault
+) -> tuple[SecretView, bool]:
+    """Create a secret or replace its value; also whether it is new.
+
+    Raises:
+        InvalidDefinition: for a name or value that can't be used.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    _check_name(name)
+    value = parsed(SecretBody, raw).value.get_secret_value()
+    lock_edits(connection)
+    now = datetime.now(UTC)
+    stored = store.find_secret(connection, entity.id, name)
+    if stored is not None:
+        uses = store.header_uses(connection, stored.id)
+        check_value(
+            value, as_access_token=uses.as_access_token, as_signing_secret=uses.as_signing_secret, loc=("value",)
+        )
+    ciphertext, revision = vault.encrypt(value), next_revision(connection)
+    if stored is None:
+        store.insert_secret(connection, entity.id, name=name, ciphertext=ciphertext, revision=revision, now=now)
+    else:
+        store.replace_secret(connection, stored.id, ciphertext=ciphertext, revision=revision, now=now)
+    return get(connection, principal, entity_name, name), stored is None
+
+
+def get(connection: Connection, principal: Principal, entity_name: str, name: str) -> SecretView:
+    """A secret without its value. Raises NotFound."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    stored = _found(connection, entity, name)
+    return _view(stored, store.users_of_secrets(connection, [stored.id])[stored.id])
+
+
+def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[SecretView]:
+    """The entity's secrets without their values."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    rows = store.list_secrets(connection, entity.id, after=page.after, limit=page.with_one_more)
+    users = store.users_of_secrets(connection, [row.id for row in rows])
+    return page.page(rows, lambda row: _view(row, users[row.id]), lambda row: row.id)
+
+
+def delete(connection: Connection, principal: Principal, entity_name: str, name: str) -> None:
+    """Delete a secret.
+
+    Raises:
+        Conflict: naming the webhooks that use it.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    lock_edits(connection)
+    stored = _found(connection, entity, name)
+    users = store.users_of_secrets(connection, [stored.id])[stored.id]
+    if users:
+        raise Conflict(f"secret {name!r} is in use by the webhooks {', '.join(users)}: take it out of them first")
+    next_revision(connection)
+    store.delete_secret(connection, stored.id)
+
+
+def check_value(value: str, *, as_access_token: bool, as_signing_secret: bool, loc: tuple[str, ...]) -> None:
+    """Refuse a value that can't do what webhooks use it for.
+
+    Raises:
+        InvalidDefinition: at `loc`.
+    """
+    if as_access_token and not _HEADER_VALUE.fullmatch(value):
+        raise InvalidDefinition.at(
+            loc, "an access token goes into a header: it must be printable ASCII without line breaks or outer spaces"
+        )
+    if as_signing_secret:
+        try:
+            check_signing_secret(value)
+        except InvalidDefinition as exc:
+            refusal = InvalidDefinition(*(FieldError(loc, f"as a signing secret it {e.msg}") for e in exc.errors))
+            raise refusal from None
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidDefinition.at(
+            ("name",), "must be 1 to 255 letters, digits and underscores, and not begin with a digit"
+        )
+    if name in VARIABLES or name == ACCESS_TOKEN:
+        raise InvalidDefinition.at(("name",), f"{name} is a payload variable already; choose another name")
+
+
+def _found(connection: Connection, entity: StoredEntity, name: str) -> store.StoredSecret:
+    stored = store.find_secret(connection, entity.id, name)
+    if stored is None:
+        raise NotFound(f"{entity.name!r} has no secret {name!r}")
+    return stored
+
+
+def _view(stored: store.StoredSecret, users: tuple[str, ...]) -> SecretView:
+    return SecretView(name=stored.name, created_at=stored.created_at, updated_at=stored.updated_at, used_by=list(users))

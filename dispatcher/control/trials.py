@@ -1,0 +1,188 @@
+"""Trying a webhook now: one request with a sample payload, signed as a delivery's, shown with its secrets masked.
+
+Nothing is stored, and nothing is retried. Must not be given to anyone who may not see the endpoint's answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+from pydantic import Field
+from sqlalchemy import Connection
+
+from dispatcher.control.access import Action, require
+from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.webhook_checks import grants_of
+from dispatcher.control.webhooks import found
+from shared.domain.errors import InvalidDefinition
+from shared.domain.masking import Mask
+from shared.domain.outcomes import Outcome
+from shared.domain.payloads import (
+    ACCESS_TOKEN,
+    METADATA_PREFIX,
+    Template,
+    default_payload,
+    mask_payload,
+    open_payload,
+    parse_payload,
+)
+from shared.domain.retries import DeliveryPolicy
+from shared.domain.signing import signature_headers, unsigned_headers
+from shared.sender import USER_AGENT, Request
+from shared.storage.deliveries import new_delivery_id
+from shared.storage.identity import Principal
+from shared.storage.secrets import ciphertexts
+from shared.storage.webhooks import WebhookFields
+from shared.vault import Vault
+
+_SAMPLES = {
+    "project_name": "wandb-registry-model",
+    "event_author": "hookline",
+    "event_type": "ADD_ARTIFACT_ALIAS",
+    "alias": "production",
+    "tag": "approved",
+    "artifact_collection_name": "sample-collection",
+    "artifact_version": "wandb-artifact://_id/c2FtcGxl",
+    "run_id": "sample-run",
+    "run_name": "sample run",
+    "run_state": "finished",
+    "metric_name": "val_accuracy",
+    "metric_value": "0.97",
+    "metric_threshold": "0.95",
+    "event_id": "sample-event",
+}
+
+
+class TrialBody(Body):
+    """What to send; without a payload every variable that has a sample value."""
+
+    payload: dict[str, Any] | None = Field(default=None, description="A payload as in an automation's action.")
+
+
+class TrialRequest(View):
+    """The request as it was sent, its secrets masked and its signatures not."""
+
+    url: str
+    headers: dict[str, str]
+    body: Any
+
+
+class TrialResponse(View):
+    """What the endpoint answered."""
+
+    status: int
+    body: str
+    truncated: bool
+
+
+class TrialView(View):
+    """One attempt at a webhook; `response` is null when none came."""
+
+    request: TrialRequest
+    response: TrialResponse | None
+    outcome: str
+    error: str | None
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A request that is ready to be sent, and what of it may be shown. It holds secrets in the clear."""
+
+    request: Request = field(repr=False)
+    secrets: dict[str, str] = field(repr=False)
+    masked_body: str
+
+
+def prepare(
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    webhook_id: str,
+    raw: object,
+    *,
+    vault: Vault,
+    now: datetime,
+) -> Trial:
+    """The request to a webhook, which may be disabled or paused.
+
+    Raises:
+        InvalidDefinition: for a payload that the webhook's automations could not have.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    fields = found(connection, entity, webhook_id).fields
+    template = _template(parsed(TrialBody, raw), fields)
+    names = {*fields.secrets, *filter(None, (fields.access_token, fields.signing_secret))}
+    values = {name: vault.decrypt(text) for name, text in ciphertexts(connection, entity.id, names).items()}
+    delivery_id = new_delivery_id()
+    samples = _samples(entity.name, template, delivery_id=delivery_id, now=now)
+    sealed = default_payload(samples) if template is None else template.render(samples)
+    token = {} if fields.access_token is None else {ACCESS_TOKEN: values[fields.access_token]}
+    body = open_payload(sealed, {**values, **token})
+    request = Request(
+        url=fields.url,
+        body=body,
+        headers=_headers(fields, values, body, delivery_id=delivery_id, now=now),
+        timeout_seconds=(policy := DeliveryPolicy.model_validate(fields.policy)).timeout_seconds,
+        connect_timeout_seconds=policy.connect_timeout_seconds,
+    )
+    return Trial(request, values, mask_payload(sealed))
+
+
+def view(trial: Trial, outcome: Outcome) -> TrialView:
+    """The trial and what came of it, without any secret's value."""
+    headers = trial.request.headers
+    if "Authorization" in headers:
+        headers = {**headers, "Authorization": f"Bearer ***{ACCESS_TOKEN}***"}
+    return TrialView(
+        request=TrialRequest(url=trial.request.url, headers=headers, body=orjson.loads(trial.masked_body)),
+        response=_response(trial, outcome),
+        outcome=str(outcome.kind),
+        error=outcome.error,
+        duration_ms=round(outcome.duration_seconds * 1000),
+    )
+
+
+def _response(trial: Trial, outcome: Outcome) -> TrialResponse | None:
+    if outcome.status is None:
+        return None
+    body = Mask(trial.secrets)(outcome.response_body, cut=outcome.response_truncated)
+    return TrialResponse(status=outcome.status, body=body, truncated=outcome.response_truncated)
+
+
+def _template(body: TrialBody, fields: WebhookFields) -> Template | None:
+    if body.payload is None:
+        return None
+    grants = grants_of(fields)
+    try:
+        return parse_payload(body.payload, secrets=grants.secrets, has_access_token=grants.has_access_token)
+    except InvalidDefinition as exc:
+        raise exc.under("payload") from None
+
+
+def _samples(entity: str, template: Template | None, *, delivery_id: str, now: datetime) -> dict[str, str]:
+    version = f"{entity}/{_SAMPLES['project_name']}/{_SAMPLES['artifact_collection_name']}:{_SAMPLES['alias']}"
+    named = () if template is None else template.variables
+    return {
+        **_SAMPLES,
+        "entity_name": entity,
+        "artifact_version_string": version,
+        "event_time": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "delivery_id": delivery_id,
+        **{name: "sample" for name in named if name.startswith(METADATA_PREFIX)},
+    }
+
+
+def _headers(
+    fields: WebhookFields, values: dict[str, str], body: bytes, *, delivery_id: str, now: datetime
+) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT, "hookline-attempt": "1"}
+    if fields.access_token is not None:
+        headers["Authorization"] = f"Bearer {values[fields.access_token]}"
+    if fields.signing_secret is None:
+        return headers | unsigned_headers(message_id=delivery_id, timestamp=now)
+    secret = values[fields.signing_secret]
+    return headers | signature_headers(message_id=delivery_id, timestamp=now, body=body, secret=secret)

@@ -1,0 +1,131 @@
+"""A webhook's definition, checked before it is stored: its form, its URL, and the secrets that it names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from sqlalchemy import Connection
+
+from dispatcher.control.bodies import Body, parsed
+from dispatcher.control.secrets import check_value
+from shared.domain.automations import Grants
+from shared.domain.errors import FieldError, InvalidDefinition, Loc
+from shared.domain.ids import IdKind, decode_id
+from shared.domain.retries import DeliveryPolicy
+from shared.guard import check_webhook_url
+from shared.settings import Settings
+from shared.storage.entities import StoredEntity
+from shared.storage.secrets import ciphertexts, secret_ids
+from shared.storage.webhooks import WebhookFields
+from shared.vault import Vault
+
+MAX_NAME_LENGTH = 64
+MAX_GRANTED_SECRETS = 100
+# W&B's rule for a webhook's name (the SDK's CreateGenericWebhookIntegration).
+_NAME = re.compile(r"[-\w]+( +[-\w]+)*")
+
+
+def _name(name: str) -> str:
+    if len(name) > MAX_NAME_LENGTH or not _NAME.fullmatch(name):
+        raise ValueError(f"must be 1 to {MAX_NAME_LENGTH} letters, digits, - and _, with spaces only inside")
+    if decode_id(IdKind.WEBHOOK, name) is not None:
+        raise ValueError("must not look like a webhook's id")
+    return name
+
+
+class WebhookBody(Body):
+    """A webhook as it is defined; secrets are named, never spelled out."""
+
+    name: Annotated[str, AfterValidator(_name), Field(description="Unique in the entity.")]
+    url: Annotated[str, Field(description="Where deliveries are POSTed to.")]
+    access_token: Annotated[str | None, Field(description="The secret that is sent as `Authorization: Bearer …`.")] = (
+        None
+    )
+    signing_secret: Annotated[str | None, Field(description="The secret that requests are signed with.")] = None
+    secrets: list[str] = Field(
+        default=[], max_length=MAX_GRANTED_SECRETS, description="The secrets that payloads may use."
+    )
+    policy: DeliveryPolicy = DeliveryPolicy()
+    enabled: Annotated[bool, Field(description="A disabled webhook's firings are skipped.")] = True
+    paused: Annotated[bool, Field(description="A paused webhook's deliveries wait.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What checking a webhook takes besides the database."""
+
+    settings: Settings
+    vault: Vault
+
+
+def grants_of(fields: WebhookFields) -> Grants:
+    """What the webhook lets payloads use."""
+    return Grants(frozenset(fields.secrets), fields.access_token is not None)
+
+
+def check(connection: Connection, entity: StoredEntity, raw: object, *, checks: Checks) -> WebhookFields:
+    """A whole definition, checked.
+
+    Raises:
+        InvalidDefinition: naming each fault.
+    """
+    body = parsed(WebhookBody, raw)
+    faults = [*_url_faults(body, checks.settings), *_secret_faults(connection, entity, body)]
+    if not faults:
+        faults += _value_faults(connection, entity, body, checks.vault)
+    if faults:
+        raise InvalidDefinition(*faults)
+    return WebhookFields(
+        name=body.name,
+        url=body.url,
+        access_token=body.access_token,
+        signing_secret=body.signing_secret,
+        secrets=tuple(sorted(set(body.secrets))),
+        policy=body.policy.model_dump(mode="json"),
+        enabled=body.enabled,
+        paused=body.paused,
+    )
+
+
+def _url_faults(body: WebhookBody, settings: Settings) -> list[FieldError]:
+    try:
+        check_webhook_url(body.url, settings)
+    except InvalidDefinition as exc:
+        return list(exc.under("url").errors)
+    return []
+
+
+def _secret_faults(connection: Connection, entity: StoredEntity, body: WebhookBody) -> list[FieldError]:
+    named: list[tuple[Loc, str | None]] = [
+        (("access_token",), body.access_token),
+        (("signing_secret",), body.signing_secret),
+        *((("secrets", index), name) for index, name in enumerate(body.secrets)),
+    ]
+    known = secret_ids(connection, entity.id)
+    available = ", ".join(known) or "none yet; PUT one first"
+    return [
+        FieldError(loc, f"{entity.name!r} has no secret {name!r}; available: {available}")
+        for loc, name in named
+        if name is not None and name not in known
+    ]
+
+
+def _value_faults(connection: Connection, entity: StoredEntity, body: WebhookBody, vault: Vault) -> list[FieldError]:
+    faults: list[FieldError] = []
+    for loc, name in (("access_token", body.access_token), ("signing_secret", body.signing_secret)):
+        if name is None:
+            continue
+        value = vault.decrypt(ciphertexts(connection, entity.id, [name])[name])
+        try:
+            check_value(
+                value,
+                as_access_token=loc == "access_token",
+                as_signing_secret=loc == "signing_secret",
+                loc=(loc,),
+            )
+        except InvalidDefinition as exc:
+            faults += exc.errors
+    return faults

@@ -1,0 +1,213 @@
+"""Webhooks: endpoint, authentication, granted secrets and delivery policy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from dispatcher.control.access import Action, require
+from dispatcher.control.bodies import View, merge_patch
+from dispatcher.control.errors import Conflict, NotFound
+from dispatcher.control.paging import Page, PageRequest
+from dispatcher.control.webhook_checks import Checks, check, grants_of
+from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.ids import IdKind, decode_id, encode_id
+from shared.domain.payloads import parse_payload
+from shared.domain.retries import DeliveryPolicy
+from shared.storage import webhooks as store
+from shared.storage.automations import automations_of_webhook
+from shared.storage.deliveries import abandon_deliveries
+from shared.storage.entities import StoredEntity
+from shared.storage.identity import Principal
+from shared.storage.revisions import lock_edits, next_revision
+from shared.storage.secrets import secret_ids
+from shared.storage.webhooks import StoredWebhook, WebhookFields
+
+DELETED_REASON = "the webhook was deleted"
+
+
+class WebhookView(View):
+    """A webhook as it is answered."""
+
+    id: str
+    entity: str
+    name: str
+    url: str
+    access_token: str | None
+    signing_secret: str | None
+    secrets: list[str]
+    policy: DeliveryPolicy
+    enabled: bool
+    paused: bool
+    disabled_reason: str | None
+    failing_since: datetime | None
+    """Since when nothing but failures came back; null after a success."""
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def create(
+    connection: Connection, principal: Principal, entity_name: str, raw: object, *, checks: Checks
+) -> WebhookView:
+    """Store a new webhook.
+
+    Raises:
+        InvalidDefinition: naming each fault.
+        Conflict: when the entity has a webhook of this name.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    lock_edits(connection)
+    return view(entity, write(connection, entity, None, check(connection, entity, raw, checks=checks)))
+
+
+def get(connection: Connection, principal: Principal, entity_name: str, webhook_id: str) -> WebhookView:
+    """One webhook. Raises NotFound."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    return view(entity, found(connection, entity, webhook_id))
+
+
+def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[WebhookView]:
+    """The entity's webhooks."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    rows = store.list_webhooks(connection, entity.id, after=page.after, limit=page.with_one_more)
+    return page.page(rows, lambda row: view(entity, row), lambda row: row.id)
+
+
+def change(
+    connection: Connection, principal: Principal, entity_name: str, webhook_id: str, patch: object, *, checks: Checks
+) -> WebhookView:
+    """Change a webhook by a JSON merge patch. Enabling it again clears why and since when it was failing.
+
+    Raises:
+        InvalidDefinition: naming each fault.
+        Conflict: when the name is taken, or automations use what would be taken away.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    lock_edits(connection)
+    stored = found(connection, entity, webhook_id)
+    if not isinstance(patch, dict):
+        raise InvalidDefinition.at((), "must be an object with the members to change")
+    fields = check(connection, entity, merge_patch(body_of(stored), patch), checks=checks)
+    stored = write(connection, entity, stored, fields)
+    check_automations(connection, entity, stored)
+    return view(entity, stored)
+
+
+def delete(connection: Connection, principal: Principal, entity_name: str, webhook_id: str) -> None:
+    """Delete a webhook. What is pending for it becomes dead letters.
+
+    Raises:
+        Conflict: naming the automations that use it.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    lock_edits(connection)
+    remove(connection, entity, found(connection, entity, webhook_id))
+
+
+def found(connection: Connection, entity: StoredEntity, webhook_id: str) -> StoredWebhook:
+    """The entity's webhook of this public id. Raises NotFound."""
+    number = decode_id(IdKind.WEBHOOK, webhook_id)
+    stored = None if number is None else store.find_webhook(connection, entity.id, webhook_id=number)
+    if stored is None:
+        raise NotFound(f"{entity.name!r} has no webhook {webhook_id!r}")
+    return stored
+
+
+def resolve(connection: Connection, entity: StoredEntity, name_or_id: str) -> StoredWebhook | None:
+    """The entity's webhook of this name or public id."""
+    number = decode_id(IdKind.WEBHOOK, name_or_id)
+    return store.find_webhook(connection, entity.id, webhook_id=number, name=name_or_id)
+
+
+def write(
+    connection: Connection, entity: StoredEntity, stored: StoredWebhook | None, fields: WebhookFields
+) -> StoredWebhook:
+    """Store checked fields as a new webhook or over `stored`, under a new revision unless nothing changes.
+
+    The caller holds `lock_edits`, and calls `check_automations` after changing a webhook.
+
+    Raises:
+        Conflict: when another webhook has the name.
+    """
+    if stored is not None and stored.fields == fields:
+        return stored
+    namesake = store.find_webhook(connection, entity.id, name=fields.name)
+    if namesake is not None and (stored is None or namesake.id != stored.id):
+        message = f"{entity.name!r} has a webhook {fields.name!r} already"
+        raise Conflict(message, FieldError(("name",), "must be a name that no other webhook of the entity has"))
+    ids, revision, now = secret_ids(connection, entity.id), next_revision(connection), datetime.now(UTC)
+    if stored is None:
+        number = store.insert_webhook(connection, entity.id, fields, secret_ids=ids, revision=revision, now=now)
+    else:
+        number = stored.id
+        revived = fields.enabled and not stored.fields.enabled
+        store.update_webhook(
+            connection, number, fields, secret_ids=ids, revision=revision, now=now, clear_failures=revived
+        )
+    written = store.find_webhook(connection, entity.id, webhook_id=number)
+    assert written is not None  # noqa: S101 - written in this transaction
+    return written
+
+
+def check_automations(connection: Connection, entity: StoredEntity, webhook: StoredWebhook) -> None:
+    """Make sure that the webhook's automations still render with what it grants.
+
+    Raises:
+        Conflict: naming those that don't.
+    """
+    grants = grants_of(webhook.fields)
+    broken = []
+    for automation in automations_of_webhook(connection, entity.id, webhook.id):
+        payload = automation.definition["action"].get("payload")
+        try:
+            if payload is not None:
+                parse_payload(payload, secrets=grants.secrets, has_access_token=grants.has_access_token)
+        except InvalidDefinition:
+            broken.append(automation.name)
+    if broken:
+        names = ", ".join(repr(name) for name in broken)
+        message = f"automations use secrets that this would take from webhook {webhook.name!r}: {names}"
+        raise Conflict(message, FieldError(("secrets",), f"must keep what is in the payloads of {names}"))
+
+
+def remove(connection: Connection, entity: StoredEntity, webhook: StoredWebhook) -> None:
+    """Delete a webhook; the caller holds `lock_edits`. Raises Conflict as `delete`."""
+    users = automations_of_webhook(connection, entity.id, webhook.id)
+    if users:
+        names = ", ".join(repr(user.name) for user in users)
+        raise Conflict(f"webhook {webhook.name!r} is in use by the automations {names}: change or delete them first")
+    now = datetime.now(UTC)
+    abandon_deliveries(connection, webhook.id, reason=DELETED_REASON, now=now)
+    store.delete_webhook(connection, webhook.id, revision=next_revision(connection), now=now)
+
+
+def body_of(stored: StoredWebhook) -> dict[str, Any]:
+    """The webhook in the form that `check` takes."""
+    fields = stored.fields
+    return {
+        "name": fields.name,
+        "url": fields.url,
+        "access_token": fields.access_token,
+        "signing_secret": fields.signing_secret,
+        "secrets": list(fields.secrets),
+        "policy": fields.policy,
+        "enabled": fields.enabled,
+        "paused": fields.paused,
+    }
+
+
+def view(entity: StoredEntity, stored: StoredWebhook) -> WebhookView:
+    """The webhook as it is answered."""
+    return WebhookView(
+        **body_of(stored),
+        id=encode_id(IdKind.WEBHOOK, stored.id),
+        entity=entity.name,
+        disabled_reason=stored.disabled_reason,
+        failing_since=stored.failing_since,
+        revision=stored.revision,
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+    )

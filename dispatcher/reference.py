@@ -1,0 +1,79 @@
+"""Writes docs/settings.md from `shared.settings`: `python -m dispatcher.reference [--check]`.
+
+The page is generated and never edited. Must not describe anything that the settings don't say themselves.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+import click
+from annotated_types import Ge, Le
+
+from shared.domain.durations import format_duration
+from shared.settings import ENV_PREFIX, Settings
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+HEAD = """\
+# Settings
+
+Every setting is an environment variable. A value that can't be used is refused at start, with its variable's name.
+Durations are written like `500ms`, `30s`, `15m`, `24h` or `5d`. This page is generated: `make docs`.
+
+| variable | default | meaning |
+|---|---|---|
+"""
+
+
+def reference() -> str:
+    """The page: one row for each setting, in the order in which they are declared."""
+    rows = (_row(name, info) for name, info in Settings.model_fields.items())
+    return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _row(name: str, info: FieldInfo) -> tuple[str, str, str]:
+    meaning = " ".join(part for part in (info.description, _accepted(info)) if part)
+    return f"`{ENV_PREFIX}{name.upper()}`", _default(info.default), meaning.replace("|", "\\|")
+
+
+def _default(value: Any) -> str:
+    if value is None or value == ():
+        return "unset"
+    if isinstance(value, timedelta):
+        return f"`{format_duration(value)}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value}`"
+
+
+def _accepted(info: FieldInfo) -> str:
+    """What else is known of the values: the choices, or the limits."""
+    if get_origin(info.annotation) is Literal:
+        return f"One of {', '.join(f'`{choice}`' for choice in get_args(info.annotation))}."
+    lowest = next((limit.ge for limit in info.metadata if isinstance(limit, Ge)), None)
+    highest = next((limit.le for limit in info.metadata if isinstance(limit, Le)), None)
+    if lowest is None and highest is None:
+        return ""
+    return f"From {lowest} to {highest}." if highest is not None else f"At least {lowest}."
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Only say whether the page is up to date.")
+def main(check: bool) -> None:
+    """Write docs/settings.md from the settings."""
+    page = reference()
+    if not check:
+        PAGE.write_text(page, encoding="utf-8")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
+        click.echo(f"{PAGE} is out of date: run `make docs`", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""A worker as production runs it, in each pool: it works, counts right, and ends cleanly."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
+from tests.integration.worker.conftest import Scene, alias_event
+from tests.servers import free_port
+
+EVENTS = 200
+
+
+def _metric(exposition: str, name: str, **labels: str) -> float:
+    """The sum over all series of a metric that carry these labels."""
+    total = 0.0
+    for line in exposition.splitlines():
+        if re.match(rf"{name}(\{{|\s)", line) and all(f'{key}="{value}"' in line for key, value in labels.items()):
+            total += float(line.rsplit(" ", 1)[1])
+    return total
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_a_worker_delivers_counts_and_ends_cleanly(scene: Scene, tmp_path: Path, pool: str) -> None:
+    port = free_port()
+    settings = scene.settings.model_copy(update={"metrics_port": port, "metrics_host": "127.0.0.1"})
+    hook = scene.webhook()
+    scene.automation(hook, filter={"alias": "prod"})
+    command = [*worker_command("w"), "--pool", pool, "--concurrency", "2"]
+    with (
+        running(dispatcher_command(), scene.settings, tmp_path / "pump.log"),
+        running(command, settings, tmp_path / "worker.log") as worker,
+    ):
+        scene.publish(*(alias_event("prod" if n % 2 else "other", collection=f"c{n}") for n in range(EVENTS)))
+
+        def exposition() -> str:
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            except httpx.TransportError:
+                return ""
+
+        wait_until(lambda: _metric(exposition(), "hookline_deliveries_total") >= EVENTS / 2, "all deliveries")
+        seen = exposition()
+        worker.terminate()
+        assert worker.wait(30) == 0, (tmp_path / "worker.log").read_text()
+    assert _metric(seen, "hookline_events_evaluated_total", type="ADD_ARTIFACT_ALIAS") == EVENTS
+    assert _metric(seen, "hookline_firings_total", action="webhook") == EVENTS / 2
+    assert _metric(seen, "hookline_deliveries_total", outcome="delivered") == EVENTS / 2
+    assert _metric(seen, "hookline_attempts_total", outcome="2xx") == EVENTS / 2
+    assert _metric(seen, "hookline_attempt_duration_seconds_count") == EVENTS / 2
+    assert _metric(seen, "hookline_automations_loaded") >= 1
+    assert {row.status for row in scene.rows()} == {"delivered"}
+    assert scene.pending() == []

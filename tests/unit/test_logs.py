@@ -1,0 +1,128 @@
+"""Logs: one form for everybody's lines, and no secret in any."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.logs import MASK, configure_logging, get_logger
+from shared.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ADMIN_KEY = "hk_a-very-\"secret'-kéy"
+DATABASE_PASSWORD = "pa55wörd!"
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> Iterator[None]:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def configure(log_format: str, log_level: str = "INFO") -> None:
+    settings = load_settings(
+        log_format=log_format,
+        log_level=log_level,
+        admin_api_key=ADMIN_KEY,
+        secret_keys="first-fernet-key,second-fernet-key",
+        database_url="postgresql+psycopg://me:pa55w%C3%B6rd!@db/hookline",
+        url="http://[not-a-url",
+    )
+    configure_logging(settings, "api")
+
+
+def json_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_json_lines_carry_the_facts_the_process_and_utc(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("json")
+    get_logger("hookline.x").info("delivery.attempted", delivery=7, text="a\nb")
+    logging.getLogger("uvicorn.error").warning("started %d", 5, extra={"color_message": "twice"})
+    own, foreign = json_lines(capsys)
+    assert datetime.fromisoformat(str(own.pop("timestamp"))).utcoffset() == timedelta(0)
+    assert own == {
+        "event": "delivery.attempted",
+        "delivery": 7,
+        "text": "a\nb",
+        "level": "info",
+        "logger": "hookline.x",
+        "process": "api",
+    }
+    foreign.pop("timestamp")
+    assert foreign == {"event": "started 5", "level": "warning", "logger": "uvicorn.error", "process": "api"}
+
+
+@pytest.mark.parametrize("log_format", ["auto", "console"])
+def test_people_get_one_readable_line(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(log_format)
+    get_logger("hookline.x").info("delivery.attempted", delivery=7, text="a\nb")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "delivery.attempted" in line
+    assert "delivery=7" in line
+    assert "process=api" in line
+    assert r"text='a\nb'" in line
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_secrets_are_masked_wherever_they_turn_up(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(log_format)
+    log = get_logger("hookline.x")
+    log.info(f"event {ADMIN_KEY}", fact=f"first-fernet-key {DATABASE_PASSWORD}", nested={"k": ["second-fernet-key"]})
+    logging.getLogger("redis").warning("connecting to redis://user:short@cache/0")
+    logging.getLogger("x").warning("headers: %s", {"Authorization": "Bearer abc.def-ghi"})
+    try:
+        raise ValueError(ADMIN_KEY)
+    except ValueError:
+        log.exception("failed")
+    printed = capsys.readouterr().err
+    assert printed.count(MASK) >= 7
+    for secret in (ADMIN_KEY, json.dumps(ADMIN_KEY)[1:-1], DATABASE_PASSWORD, "pa55w", "fernet", "short", "abc.def"):
+        assert secret not in printed
+
+
+def test_tracebacks_show_no_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("console")
+
+    def fail(token: str) -> None:
+        raise ValueError(len(token))
+
+    try:
+        fail("tok" + "en-value")
+    except ValueError:
+        get_logger("hookline.x").exception("failed")
+    printed = capsys.readouterr().err
+    assert "ValueError: 11" in printed
+    assert "token-value" not in printed
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpcore.connection", "sqlalchemy.engine", "kombu", "aiohttp.access"])
+def test_libraries_that_print_requests_stay_silent(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure("console", log_level="DEBUG")
+    logging.getLogger(name).info("POST https://hooks.slack.com/services/T0/B0/secret")
+    assert capsys.readouterr().err == ""
+
+
+def test_configuring_again_takes_over(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("json")
+    log = get_logger("hookline.x")
+    log.info("first")
+    configure("json", log_level="WARNING")
+    log.info("second")
+    log.warning("third")
+    assert [line["event"] for line in json_lines(capsys)] == ["first", "third"]
+
+
+def test_warnings_become_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("json")
+    logging.getLogger("py.warnings").warning("odd")
+    assert [line["logger"] for line in json_lines(capsys)] == ["py.warnings"]

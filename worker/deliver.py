@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from redis.lock import Lock
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from shared import telemetry
 from shared.domain.outcomes import Outcome, OutcomeKind
@@ -44,6 +46,7 @@ log = get_logger(__name__)
 _jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
 POLL_SECONDS = 1.0
 RECORD_AT_MOST = 500
+GONE = "the endpoint answered 410 Gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,23 +176,36 @@ class WebhookDrain:
     def _record(self, sent: Sequence[Sent]) -> None:
         now = datetime.now(UTC)
         decided = [(one, self._decide(one)) for one in sent]
-        gone = any(decision.disable_webhook for _, decision in decided)
+        # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
+        persistent = Retrying(
+            retry=retry_if_exception_type(OperationalError),
+            wait=wait_exponential(multiplier=0.1, max=2),
+            stop=stop_after_delay(self._settings.lease_margin),
+            reraise=True,
+        )
+        ended, disabled = persistent(self._commit, decided, now)
+        if disabled:
+            self._stopped = True
+            log.warning("webhook.disabled", webhook_id=self._webhook_id, reason=disabled)
+        _announce(self._webhook_id, decided, ended, now)
+
+    def _commit(self, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> tuple[set[int], str | None]:
+        """Record attempts and the webhook's health: which deliveries ended, and why the webhook is disabled now."""
+        delivered = [decision.verdict is Verdict.DELIVERED for _, decision in decided]
         with writing(self._runtime.engine) as connection:
             ended = record(connection, [_attempted(*pair, now) for pair in decided], token=self._token, now=now)
             disabled = note_health(
                 connection,
                 self._webhook_id,
-                succeeded=any(decision.verdict is Verdict.DELIVERED for _, decision in decided),
-                failed=any(decision.verdict is not Verdict.DELIVERED for _, decision in decided),
+                succeeded=any(delivered),
+                failed=not all(delivered),
                 disable_before=now - self._settings.disable_after,
                 now=now,
             )
-            if gone and disable_webhook(connection, self._webhook_id, reason="the endpoint answered 410 Gone", now=now):
-                disabled = "the endpoint answered 410 Gone"
-        if disabled:
-            self._stopped = True
-            log.warning("webhook.disabled", webhook_id=self._webhook_id, reason=disabled)
-        _announce(self._webhook_id, decided, ended, now)
+            gone = any(decision.disable_webhook for _, decision in decided)
+            if gone and disable_webhook(connection, self._webhook_id, reason=GONE, now=now):
+                disabled = GONE
+        return ended, disabled
 
     def _decide(self, sent: Sent) -> Decision:
         return decide(self._endpoint.policy, sent.outcome, attempt=sent.delivery.attempts + 1, jitter=_jitter.random())

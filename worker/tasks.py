@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from celery import Celery
+from collections.abc import Callable
 
+from celery import Celery
+from redis.exceptions import RedisError
+from sqlalchemy.exc import OperationalError
+
+from shared.logs import get_logger
 from shared.wakes import PARTITION_TASK, WEBHOOK_TASK
 from worker.deliver import drain_webhook
 from worker.evaluate import drain_partition
-from worker.runtime import RuntimeSlot
+from worker.runtime import Runtime, RuntimeSlot
+
+log = get_logger(__name__)
 
 
 def register(app: Celery, slot: RuntimeSlot) -> None:
@@ -15,8 +22,16 @@ def register(app: Celery, slot: RuntimeSlot) -> None:
 
     @app.task(name=PARTITION_TASK)
     def _drain_partition(partition: int) -> None:
-        drain_partition(slot.get(), partition)
+        _run(drain_partition, slot, partition)
 
     @app.task(name=WEBHOOK_TASK)
     def _drain_webhook(webhook_id: int) -> None:
-        drain_webhook(slot.get(), webhook_id)
+        _run(drain_webhook, slot, webhook_id)
+
+
+def _run(drain: Callable[[Runtime, int], int], slot: RuntimeSlot, key: int) -> None:
+    """Run a drain; a database or Redis that is away ends it, and the pump wakes it again when both are back."""
+    try:
+        drain(slot.get(), key)
+    except (OperationalError, RedisError, OSError) as exc:
+        log.warning("drain.interrupted", drain=drain.__name__, key=key, error=str(exc).partition("\n")[0])

@@ -11,9 +11,11 @@ from worker.exposition import serve_metrics, share_metrics
 share_metrics()  # before prometheus_client is imported, which decides then whether processes share their values
 
 import sys
+import warnings
 from typing import Any
 
 from celery import signals
+from celery.platforms import SecurityWarning
 
 from shared.domain.errors import HooklineError
 from shared.logs import configure_logging
@@ -26,6 +28,9 @@ try:
     settings = load_settings()
 except HooklineError as exc:
     sys.exit(f"hookline: {exc}")
+
+# Celery warns root because of pickled messages; these are JSON numbers, and nothing else is accepted.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 app = celery_app(settings)
 app.conf.update(

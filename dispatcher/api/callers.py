@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 
 from sqlalchemy import Engine
 
@@ -38,7 +38,7 @@ class Callers:
     def known(self, digest: bytes) -> Caller | None:
         """The caller of a key's digest if it was looked up a moment ago."""
         caller = self._known.get(digest)
-        return caller if caller is not None and time.monotonic() < caller.until else None
+        return caller if caller is not None and monotonic() < caller.until else None
 
     def look_up(self, digest: bytes) -> Caller | None:
         """The caller of a key's digest, from the database; None when there is no such key."""
@@ -47,7 +47,7 @@ class Callers:
         if principal is None:
             self._known.pop(digest, None)
             return None
-        now, before = time.monotonic(), self._known.get(digest)
+        now, before = monotonic(), self._known.get(digest)
         caller = Caller(principal, now + REMEMBERED_SECONDS, before.touched if before else float("-inf"))
         if now - caller.touched >= TOUCH_SECONDS:
             with writing(self._engine) as connection:

@@ -98,13 +98,19 @@ def answer(problem: Problem) -> Response:
 def install(app: FastAPI) -> None:
     """Answer every refusal of this application with a problem document."""
     for kind in (
-        HooklineError,
+        Problem,
+        InvalidDefinition,
+        NotFound,
+        Forbidden,
+        Conflict,
+        StreamUnavailable,
+        SecretUnreadable,
         RequestValidationError,
         HTTPException,
         OperationalError,
         InterfaceError,
         PoolTimeoutError,
-        Exception,
+        Exception,  # whatever else it is, the server logs it
     ):
         app.add_exception_handler(kind, _handle)
 
@@ -133,6 +139,7 @@ def _problem(exc: Exception) -> Problem:
         case StreamUnavailable():
             return _unavailable(str(exc))
         case SecretUnreadable():
+            log.error("api.secret_unreadable", error=str(exc))
             return Problem(500, "secret-unreadable", str(exc))
         case PoolTimeoutError() | DBAPIError():
             log.error("api.database_unavailable", error=type(exc).__name__)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +11,6 @@ from sqlalchemy import Connection
 
 from dispatcher.control import webhooks
 from dispatcher.control.access import Action, require
-from dispatcher.control.bodies import refuse_unstorable
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_checks import grants_of
@@ -33,7 +31,6 @@ AutomationView = dict[str, Any]
 
 # What metric windows and cooldowns are about: with another one of these they begin anew.
 _EPOCH_MEMBERS = ("event", "scope", "filter", "conditions", "states", "enabled")
-_SCOPE_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
 
 
 @dataclass(slots=True)
@@ -67,7 +64,7 @@ def create(connection: Connection, principal: Principal, entity_name: str, raw: 
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
     finder = WebhookFinder(connection, entity)
-    return view(entity, write(connection, entity, None, check(raw, finder), finder.found))
+    return view(entity, write(connection, entity, None, parse_automation(raw, finder), finder.found))
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, automation_id: str) -> AutomationView:
@@ -98,7 +95,7 @@ def change(
     if not isinstance(patch, Mapping):
         raise InvalidDefinition.at((), "must be an object with the members to change")
     finder = WebhookFinder(connection, entity)
-    automation = check({**stored.definition, **patch}, finder)
+    automation = parse_automation({**stored.definition, **patch}, finder)
     return view(entity, write(connection, entity, stored, automation, finder.found))
 
 
@@ -116,20 +113,6 @@ def found(connection: Connection, entity: StoredEntity, automation_id: str) -> S
     if stored is None:
         raise NotFound(f"{entity.name!r} has no automation {automation_id!r}")
     return stored
-
-
-def check(raw: object, find_webhook: Callable[[str], Grants | None]) -> Automation:
-    """A whole definition, checked.
-
-    Raises:
-        InvalidDefinition: naming each fault.
-    """
-    refuse_unstorable(raw)
-    automation = parse_automation(raw, find_webhook)
-    faults = _scope_faults(automation.scope)
-    if faults:
-        raise InvalidDefinition(*faults)
-    return automation
 
 
 def write(
@@ -220,11 +203,3 @@ def _register(connection: Connection, entity: StoredEntity, scope: Scope, now: d
     project_id = ensure_project(connection, entity.id, scope.project, now)
     if scope.collection is not None:
         ensure_collection(connection, project_id, scope.collection, now)
-
-
-def _scope_faults(scope: Scope) -> list[FieldError]:
-    return [
-        FieldError(("scope", member), "must be a name of at most 512 characters, without control characters")
-        for member, name in (("project", scope.project), ("collection", scope.collection))
-        if name is not None and not _SCOPE_NAME.fullmatch(name)
-    ]

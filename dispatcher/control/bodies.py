@@ -5,12 +5,13 @@ Must not repeat a value in a fault: what was sent may be a secret.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
+from shared.domain.json_values import refuse_unfit
 
 
 class Body(BaseModel):
@@ -29,12 +30,17 @@ _B = TypeVar("_B", bound=Body)
 
 
 def parsed(model: type[_B], raw: object) -> _B:
-    """A checked body.
+    """A checked body, fit to be stored.
 
     Raises:
         InvalidDefinition: with every fault at its place.
     """
-    refuse_unstorable(raw)
+    refuse_unfit(raw)
+    return of_form(model, raw)
+
+
+def of_form(model: type[_B], raw: object) -> _B:
+    """A body of which only the form is checked: what its members hold is for others to check. Raises as `parsed`."""
     if not isinstance(raw, Mapping):
         raise InvalidDefinition.at((), f"must be an object; its members: {', '.join(model.model_fields)}")
     try:
@@ -65,30 +71,3 @@ def merge_patch(target: object, patch: object) -> Any:
         else:
             merged[key] = merge_patch(merged.get(key), value)
     return merged
-
-
-def refuse_unstorable(raw: object) -> None:
-    """Refuse text that PostgreSQL can't keep: the character U+0000, and lone surrogates.
-
-    Raises:
-        InvalidDefinition: naming the places.
-    """
-    faults = [FieldError(loc, "must not contain U+0000 or lone surrogates") for loc in _unstorable(raw, ())]
-    if faults:
-        raise InvalidDefinition(*faults)
-
-
-def _unstorable(value: object, loc: Loc) -> Iterator[Loc]:
-    """The places of such text; deeper than any definition may nest, nothing is looked at."""
-    if isinstance(value, str):
-        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            yield loc
-    elif len(loc) > 100:
-        return
-    elif isinstance(value, Mapping):
-        for key, member in value.items():
-            yield from _unstorable(key, loc)
-            yield from _unstorable(member, (*loc, str(key)))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _unstorable(item, (*loc, index))

@@ -14,6 +14,7 @@ from dispatcher.control.bodies import Body, View, parsed
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import InvalidDefinition
+from shared.domain.members import NAME_FORM, is_name
 from shared.storage import catalog as store
 from shared.storage import entities as entity_store
 from shared.storage.catalog import StoredCollection, StoredProject
@@ -21,7 +22,6 @@ from shared.storage.entities import StoredEntity, find_entity
 from shared.storage.identity import Principal
 
 _ENTITY_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
 
 
 class EntityBody(Body):
@@ -167,8 +167,8 @@ def list_collections(
 
 
 def _check_name(member: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise InvalidDefinition.at((member,), "must be a name of at most 512 characters, without control characters")
+    if not is_name(name):
+        raise InvalidDefinition.at((member,), f"must be {NAME_FORM}")
 
 
 def _entity(connection: Connection, name: str) -> StoredEntity:

@@ -14,11 +14,11 @@ from sqlalchemy import Connection
 
 from dispatcher.control import automations, webhooks
 from dispatcher.control.access import Action, require
-from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.bodies import Body, View, of_form
 from dispatcher.control.errors import Conflict
 from dispatcher.control.webhook_checks import Checks, WebhookBody, check
 from shared.domain.automations import Grants, WebhookAction
-from shared.domain.definitions import DEFAULT_RUN_COOLDOWN
+from shared.domain.definitions import DEFAULT_RUN_COOLDOWN, parse_automation
 from shared.domain.durations import format_duration
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.events import RUN_TYPES
@@ -64,7 +64,7 @@ def apply(
         InvalidDefinition: naming all faults, e.g. at `("automations", 3, "filter", "alias")`.
         Conflict: when a webhook to be deleted is in use.
     """
-    body = parsed(ManifestBody, raw)
+    body = of_form(ManifestBody, raw)
     action = Action.ADMINISTER if "webhooks" in body.model_fields_set else Action.AUTOMATE
     entity = require(connection, principal, entity_name, action)
     if body.entity not in (None, entity.name):
@@ -141,7 +141,7 @@ class _Application:
 
     def _automation(self, _loc: Loc, raw: object) -> None:
         finder = automations.WebhookFinder(self._connection, self._entity, planned=self._refused)
-        automation = automations.check(raw, finder)
+        automation = parse_automation(raw, finder)
         if isinstance(automation.action, WebhookAction) and finder.found is None:
             return  # its webhook was refused, and with it the manifest
         stored = automation_store.find_automation(self._connection, self._entity.id, name=automation.name)

@@ -1,12 +1,13 @@
 """The one place that accepts or refuses an automation's definition, whether it came by REST, YAML or GraphQL.
 
-Every fault is collected, so that a refusal names all fields at once.
+Every fault is collected, so that a refusal names all fields at once. Must not raise anything else for what it is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from shared.domain.automations import (
@@ -25,9 +26,12 @@ from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.events import RUN_TYPES, EventType, RunPhase
 from shared.domain.fields import field_refusal
 from shared.domain.filters import Filter, parse_filter
+from shared.domain.json_values import refuse_unfit
+from shared.domain.members import NAME_FORM, is_name
 from shared.domain.payloads import Template, parse_payload
 
 MAX_NAME_LENGTH = 255
+MAX_FAULTS = 100
 MAX_DESCRIPTION_LENGTH = 4000
 DEFAULT_RUN_COOLDOWN = Cooldown(CooldownUnit.RUN, timedelta(hours=24))
 """W&B fires an automation at most once a run in 24 hours."""
@@ -50,14 +54,17 @@ FindWebhook = Callable[[str], Grants | None]
 """What the entity's webhook of this name or id grants to payloads; None when there is no such webhook."""
 
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=StrEnum)
 
 
 def parse_automation(raw: object, find_webhook: FindWebhook) -> Automation:
     """A checked automation from decoded JSON or YAML.
 
     Raises:
-        InvalidDefinition: with one fault for each field that is wrong, and what is accepted there.
+        InvalidDefinition: with one fault for each field that is wrong, and what is accepted there (about `MAX_FAULTS`
+            at most).
     """
+    refuse_unfit(raw)
     if not isinstance(raw, Mapping):
         raise InvalidDefinition.at((), f"must be an object with the members {', '.join(MEMBERS)}")
     return _Reading(raw, find_webhook).automation()
@@ -73,15 +80,13 @@ class _Reading:
         self._only(raw, MEMBERS, ())
 
     def automation(self) -> Automation:
-        event = self._one_of("event", self.raw.get("event"), EventType, ("event",))
-        name = self._text("name", MAX_NAME_LENGTH) or ""
-        if not name.strip():
-            self._fault(("name",), "is required: a name that no other automation of the entity has")
+        event = self._one_of(self.raw.get("event"), EventType, ("event",))
+        name = self._name()
         scope = self._scope()
         action, template = self._action()
         of_event = None if event is None else self._of_event(event, scope)
         common: dict[str, Any] = {
-            "description": self._text("description", MAX_DESCRIPTION_LENGTH),
+            "description": self._description(),
             "enabled": self._enabled(),
             "rate_limit": self._parsed(("rate_limit",), self.raw.get("rate_limit"), parse_rate),
         }
@@ -102,6 +107,8 @@ class _Reading:
 
     def _fault(self, loc: Loc, msg: str) -> None:
         self.faults.append(FieldError(loc, msg))
+        if len(self.faults) >= MAX_FAULTS:
+            raise InvalidDefinition(*self.faults)
 
     def _only(self, value: Mapping[Any, Any], members: Collection[str], loc: Loc) -> None:
         for key in value:
@@ -118,22 +125,27 @@ class _Reading:
             self.faults.extend(exc.under(*loc).errors)
             return None
 
-    def _one_of(self, what: str, value: object, kind: type[_T], loc: Loc) -> _T | None:
-        try:
-            return kind(value)  # type: ignore[call-arg]
-        except ValueError:
-            accepted = ", ".join(str(member) for member in kind)  # type: ignore[attr-defined]
-            self._fault(loc, f"{what} must be one of {accepted}")
-            return None
+    def _one_of(self, value: object, kind: type[_E], loc: Loc) -> _E | None:
+        # Only text is looked up: an enumeration's own refusal writes the value out, however deep it nests.
+        found = next((member for member in kind if member == value), None) if isinstance(value, str) else None
+        if found is None:
+            self._fault(loc, f"must be one of {', '.join(kind)}")
+        return found
 
-    def _text(self, member: str, max_length: int) -> str | None:
-        value = self.raw.get(member)
-        if value is None:
-            return None
-        if not isinstance(value, str) or len(value) > max_length or "\0" in value:
-            self._fault((member,), f"must be text of at most {max_length} characters")
-            return None
+    def _name(self) -> str:
+        value = self.raw.get("name")
+        if not is_name(value) or len(value) > MAX_NAME_LENGTH or not value.strip():
+            form = f"1 to {MAX_NAME_LENGTH} characters, not only spaces, without control characters"
+            self._fault(("name",), f"is required: {form}; no other automation of the entity may have it")
+            return ""
         return value
+
+    def _description(self) -> str | None:
+        value = self.raw.get("description")
+        if value is None or (isinstance(value, str) and len(value) <= MAX_DESCRIPTION_LENGTH):
+            return value
+        self._fault(("description",), f"must be text of at most {MAX_DESCRIPTION_LENGTH} characters")
+        return None
 
     def _enabled(self) -> bool:
         value = self.raw.get("enabled", True)
@@ -142,18 +154,20 @@ class _Reading:
         return value is True
 
     def _scope(self) -> Scope:
-        value = self.raw.get("scope") or {}
+        value = self.raw.get("scope")
+        if value is None:
+            return Scope()
         if not isinstance(value, Mapping):
             self._fault(("scope",), "must be an object with project and collection, or empty for the whole entity")
             return Scope()
         self._only(value, ("project", "collection"), ("scope",))
         for key in ("project", "collection"):
-            if not isinstance(value.get(key, "-"), str | None) or value.get(key) == "":
-                self._fault(("scope", key), "must be a name, or left out")
-                return Scope()
-        if value.get("collection") is not None and value.get("project") is None:
+            if value.get(key) is not None and not is_name(value[key]):
+                self._fault(("scope", key), f"must be {NAME_FORM}, or left out")
+        scope = Scope(value.get("project"), value.get("collection"))
+        if scope.collection is not None and scope.project is None:
             self._fault(("scope", "project"), "is required with a collection: the project or registry it is in")
-        return Scope(value.get("project"), value.get("collection"))
+        return scope
 
     def _filter(self, event: EventType) -> Filter:
         everything = parse_filter({}, lambda _: None)
@@ -166,38 +180,42 @@ class _Reading:
     def _conditions(self, event: EventType) -> tuple[Condition, ...]:
         raw = self.raw.get("conditions")
         if event is EventType.RUN_METRIC:
-            if not raw:
+            if raw is None or raw == []:
                 self._fault(("conditions",), "is required with RUN_METRIC: at least one statement about a metric")
-            return self._parsed(("conditions",), raw or None, parse_conditions) or ()
-        if raw:
+                return ()
+            return self._parsed(("conditions",), raw, parse_conditions) or ()
+        if raw is not None and raw != []:
             self._fault(("conditions",), "belongs to RUN_METRIC automations only")
         return ()
 
     def _states(self, event: EventType) -> frozenset[RunPhase]:
         raw = self.raw.get("states")
         if event is not EventType.RUN_STATE:
-            if raw:
+            if raw is not None and raw != []:
                 self._fault(("states",), "belongs to RUN_STATE automations only")
             return frozenset()
         if not isinstance(raw, list | tuple) or not raw:
             self._fault(("states",), f"is required with RUN_STATE: a list of {', '.join(RunPhase)}")
             return frozenset()
-        states = (self._one_of("a state", state, RunPhase, ("states", index)) for index, state in enumerate(raw))
+        states = [self._one_of(state, RunPhase, ("states", index)) for index, state in enumerate(raw)]
         return frozenset(state for state in states if state is not None)
 
     def _cooldown(self, event: EventType) -> Cooldown | None:
-        default = DEFAULT_RUN_COOLDOWN if event in RUN_TYPES else None
-        raw = self.raw.get("cooldown", default)
-        if raw is None or isinstance(raw, Cooldown):
-            return raw
+        if "cooldown" not in self.raw:
+            return DEFAULT_RUN_COOLDOWN if event in RUN_TYPES else None
+        raw = self.raw["cooldown"]
+        if raw is None:
+            return None
         if not isinstance(raw, Mapping):
             self._fault(("cooldown",), "must be an object with per and period, or null for none")
             return None
         self._only(raw, ("per", "period"), ("cooldown",))
-        unit = self._one_of("per", raw.get("per"), CooldownUnit, ("cooldown", "per"))
-        if unit is (CooldownUnit.COLLECTION if event in RUN_TYPES else CooldownUnit.RUN):
-            self._fault(("cooldown", "per"), f"{event} events have no {unit}")
-        period = self._parsed(("cooldown", "period"), raw.get("period", ""), parse_duration)
+        unit = self._one_of(raw.get("per"), CooldownUnit, ("cooldown", "per"))
+        own = CooldownUnit.RUN if event in RUN_TYPES else CooldownUnit.COLLECTION
+        if unit not in (None, own, CooldownUnit.AUTOMATION):
+            self._fault(("cooldown", "per"), f"must be {own} or automation: {event} events have no {unit}")
+        given = raw.get("period")
+        period = self._parsed(("cooldown", "period"), "" if given is None else given, parse_duration)
         return None if unit is None or period is None else Cooldown(unit, period)
 
     def _action(self) -> tuple[Action | None, Template | None]:

@@ -9,34 +9,36 @@ from datetime import timedelta
 from shared.domain.errors import InvalidDefinition
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+")
-_RATE = re.compile(r"(\d{1,6})\s*/\s*(s|sec|second|m|min|minute|h|hour|d|day)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]))+")
+_RATE = re.compile(r"([0-9]{1,6}) */ *(s|sec|second|m|min|minute|h|hour|d|day)")
 
 DURATION_FORM = "a duration such as 30s, 15m, 24h or 5d"
 RATE_FORM = "a rate such as 10/s, 60/min, 5/h or 100/d"
 MAX_RATE_COUNT = 1000
+MAX_DURATION = timedelta(days=3660)
 
 
 def parse_duration(text: object) -> timedelta:
-    """A duration from text such as `24h` or `1h30m`; a plain number counts seconds.
+    """A duration in whole milliseconds from text such as `24h` or `1h30m`; a plain number counts seconds.
 
     Raises:
-        InvalidDefinition: for anything else, and for a duration over ten years.
+        InvalidDefinition: for anything else, for one below zero, and for one over ten years.
     """
     if isinstance(text, timedelta):
-        return text
+        return _bounded(text.total_seconds())
     if isinstance(text, int | float) and not isinstance(text, bool):
-        return _bounded(float(text))
+        return _bounded(text)
     if isinstance(text, str) and _DURATION.fullmatch(text):
         return _bounded(sum(float(n) * _UNIT_SECONDS[unit] for n, unit in _PART.findall(text)))
     raise InvalidDefinition.at((), f"must be {DURATION_FORM}")
 
 
 def _bounded(seconds: float) -> timedelta:
-    if not 0 <= seconds <= 10 * 366 * 86400:
+    """Finer than a millisecond nothing is counted, and `format_duration` could not write it."""
+    if not 0 <= seconds <= MAX_DURATION.total_seconds():
         raise InvalidDefinition.at((), f"must be {DURATION_FORM}, and no longer than ten years")
-    return timedelta(seconds=seconds)
+    return timedelta(milliseconds=round(seconds * 1000))
 
 
 def format_duration(duration: timedelta) -> str:

@@ -1,30 +1,29 @@
 """Events: one fact each, published by a platform backend as a CloudEvents 1.0 JSON object.
 
-The models are the one definition of an event: intake validates with them, evaluation decodes with them, and the JSON
-Schemas are derived from them. Unknown members are accepted, as CloudEvents asks of a consumer.
+The models are the one definition of an event: intake and evaluation both decode JSON text with them, and the JSON
+Schemas are derived from them. Unknown members are accepted, as CloudEvents asks of a consumer. Must not accept at
+intake what evaluation would set aside.
 """
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import (
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
-    Field,
     TypeAdapter,
     ValidationError,
-    WithJsonSchema,
 )
 
 from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.members import Label, Samples, Step, Time
+from shared.domain.members import Name as Name
 
 MAX_EVENT_BYTES = 1 << 20
 MAX_BATCH_EVENTS = 1000
@@ -69,30 +68,6 @@ class RunPhase(StrEnum):
     CRASHED = "crashed"
     KILLED = "killed"
     PREEMPTED = "preempted"
-
-
-# Control characters have no place in a name: PostgreSQL refuses NUL in text, and the rest would break logs.
-Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Label = Annotated[str, Field(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")]
-
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-
-
-def _sample(value: object) -> object:
-    if isinstance(value, str):
-        if value not in _NON_FINITE:
-            raise ValueError('must be a number, or one of the strings "NaN", "Infinity", "-Infinity"')
-        return _NON_FINITE[value]
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")
-    return value
-
-
-Sample = Annotated[
-    float,
-    BeforeValidator(_sample),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": sorted(_NON_FINITE)}]}),
-]
 
 
 class _Model(BaseModel):
@@ -153,8 +128,8 @@ class CollectionTagData(_Data):
 
 class RunMetricData(_Data):
     run: Run
-    step: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
-    metrics: Annotated[dict[Name, Sample], Field(min_length=1, max_length=1000)]
+    step: Step
+    metrics: Samples
 
 
 class RunStateData(_Data):
@@ -166,7 +141,7 @@ class _Envelope(_Model):
     specversion: Literal["1.0"]
     id: Name
     source: Name
-    time: AwareDatetime | None = None
+    time: Time | None = None
 
 
 class ArtifactEvent(_Envelope):
@@ -218,9 +193,14 @@ _MODELS: Mapping[EventType, type[_Envelope]] = {
 def decode_event(body: bytes) -> Event:
     """An event from the JSON on a stream entry.
 
+    `NaN` and `Infinity` without quotes, which Python's json writes, pass for the strings of that name.
+
     Raises:
-        InvalidDefinition: with a fault for each field that is not as the event's type demands.
+        InvalidDefinition: with a fault for each field that is not as the event's type demands, and for more than
+            `MAX_EVENT_BYTES` of JSON.
     """
+    if len(body) > MAX_EVENT_BYTES:
+        raise InvalidDefinition.at((), f"must be at most {MAX_EVENT_BYTES} bytes")
     try:
         return _EVENT.validate_json(body)
     except ValidationError as exc:
@@ -228,30 +208,47 @@ def decode_event(body: bytes) -> Event:
 
 
 def check_event(candidate: object) -> Event:
-    """An event from decoded JSON. Raises InvalidDefinition as `decode_event` does."""
+    """An event from decoded JSON: `decode_event` of the text that `orjson.dumps` makes of it.
+
+    By way of the text, since that is what evaluation gets: nothing is accepted here that is poison there.
+
+    Raises:
+        InvalidDefinition: as `decode_event` does, and for what no JSON text can hold.
+    """
     try:
-        return _EVENT.validate_python(candidate)
-    except ValidationError as exc:
-        raise _refusal(exc) from exc
+        body = orjson.dumps(candidate)
+    except orjson.JSONEncodeError as exc:
+        raise InvalidDefinition.at((), f"can't be written as JSON: {exc}") from exc
+    return decode_event(body)
 
 
 def _refusal(exc: ValidationError) -> InvalidDefinition:
-    return InvalidDefinition(*(_fault(error) for error in exc.errors(include_url=False)))
-
-
-def _fault(error: Any) -> FieldError:
-    """Pydantic's error without the union's branch in its place and with the accepted types spelled out."""
-    loc = tuple(part for part in error["loc"] if not isinstance(part, EventType))
-    if loc and loc[0] in _TYPE_NAMES:
-        loc = loc[1:]
-    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return FieldError(("type",), f"must be one of {', '.join(EventType)}")
-    if error["type"] == "json_invalid":
-        return FieldError((), f"is not JSON: {error['ctx']['error']}")
-    return FieldError(loc, str(error["msg"]).removeprefix("Value error, "))
+    return InvalidDefinition(*(_fault(error) for error in exc.errors(include_url=False, include_input=False)))
 
 
 _TYPE_NAMES = frozenset(str(event_type) for event_type in EventType)
+_PLAIN_WORDS = {
+    "missing": "is required",
+    "string_pattern_mismatch": "must not hold control characters",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+}
+
+
+def _fault(error: Any) -> FieldError:
+    """Pydantic's error without the union's branch in its place, and in words for people who don't know pydantic."""
+    kind, loc = error["type"], tuple(error["loc"])
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return FieldError(("type",), f"must be one of {', '.join(EventType)}")
+    if kind == "json_invalid":
+        return FieldError((), f"is not JSON: {error['ctx']['error']}")
+    if loc and loc[0] in _TYPE_NAMES:
+        loc = loc[1:]
+    message = _PLAIN_WORDS.get(kind) or str(error["msg"]).removeprefix("Value error, ")
+    if loc[:2] == ("data", "metrics") and len(loc) == 4:  # pydantic marks the name itself by a fourth part, `[key]`
+        return FieldError(loc[:3], f"the metric's name: {message}")
+    return FieldError(loc, message)
 
 
 def json_schema(event_type: EventType) -> dict[str, Any]:

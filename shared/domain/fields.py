@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, RUN_TYPES, EventType
+from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, RUN_TYPES, EventType, Run
 from shared.domain.filters import MISSING
 
 Getter = Callable[[Any], object]
@@ -69,7 +69,13 @@ def _config(key: str) -> Getter:
 
 
 def _run(key: str) -> Getter:
-    return lambda e: _member(e.data.run.model_dump(exclude_none=True), key)
+    return lambda e: _member(_members_sent(e.data.run), key)
+
+
+def _members_sent(run: Run) -> dict[str, Any]:
+    """A run's members as the event has them: what it leaves out is missing, what it says is null stays null."""
+    known = {name: value for name, value in run.__dict__.items() if name in run.model_fields_set}
+    return known | (run.model_extra or {})
 
 
 def _member(values: Mapping[str, Any], key: str) -> object:

@@ -5,7 +5,7 @@ Time is the moment at which the stream received the event, so evaluating the sam
 
 from __future__ import annotations
 
-from array import array
+import struct
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,15 +20,13 @@ class FiringState:
     recent_ms: tuple[int, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """The recent firings as packed 64-bit integers."""
-        return array("q", self.recent_ms).tobytes()
+        """The recent firings as packed little-endian 64-bit integers."""
+        return struct.pack(f"<{len(self.recent_ms)}q", *self.recent_ms)
 
     @staticmethod
     def recent_from_bytes(packed: bytes) -> tuple[int, ...]:
         """What `to_bytes` packed."""
-        recent = array("q")
-        recent.frombytes(packed)
-        return tuple(recent)
+        return struct.unpack(f"<{len(packed) // 8}q", packed)
 
 
 def cooldown_refusal(state: FiringState, period: timedelta, now_ms: int) -> str | None:

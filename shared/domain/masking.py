@@ -47,7 +47,7 @@ class Mask:
 
 
 def _spellings(value: str) -> set[str]:
-    found = {value, quote(value, safe=""), quote_plus(value), html.escape(value)}
+    found = {value, quote(value), quote(value, safe=""), quote_plus(value), html.escape(value)}
     for escape in (_json, _ascii_json):
         text = value
         for _ in range(JSON_LEVELS):

@@ -72,6 +72,8 @@ class AutomationIndex:
     def __init__(self) -> None:
         self._by_id: dict[int, CompiledAutomation] = {}
         self._by_scope: dict[ScopeKey, dict[int, CompiledAutomation]] = {}
+        # What this index may change in place; the others of its dictionaries are shared with copies.
+        self._own: set[ScopeKey] = set()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -81,15 +83,14 @@ class AutomationIndex:
         twin = AutomationIndex()
         twin._by_id = dict(self._by_id)
         twin._by_scope = dict(self._by_scope)
+        self._own = set()
         return twin
 
     def put(self, compiled: CompiledAutomation) -> None:
         """Add an automation, in place of its older self."""
         self.drop(compiled.id)
         self._by_id[compiled.id] = compiled
-        key = compiled.scope_key
-        # A scope's automations are replaced, never changed in place: a copy of the index shares them.
-        self._by_scope[key] = {**self._by_scope.get(key, _NONE), compiled.id: compiled}
+        self._at(compiled.scope_key)[compiled.id] = compiled
 
     def drop(self, automation_id: int) -> None:
         """Forget an automation, if it is there."""
@@ -97,9 +98,18 @@ class AutomationIndex:
         if known is None:
             return
         key = known.scope_key
-        self._by_scope[key] = {i: one for i, one in self._by_scope[key].items() if i != automation_id}
-        if not self._by_scope[key]:
+        left = self._at(key)
+        del left[automation_id]
+        if not left:
             del self._by_scope[key]
+            self._own.discard(key)
+
+    def _at(self, key: ScopeKey) -> dict[int, CompiledAutomation]:
+        """A scope's automations, to be changed: copied once for each copy of the index, not for each edit."""
+        if key not in self._own:
+            self._by_scope[key] = dict(self._by_scope.get(key, _NONE))
+            self._own.add(key)
+        return self._by_scope[key]
 
     def matching(self, event: Event) -> Iterator[CompiledAutomation]:
         """The automations whose scope and filter hold for the event, conditions not yet looked at."""

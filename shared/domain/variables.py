@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import orjson
@@ -69,4 +70,9 @@ def _text(value: object) -> str:
     """A string as it is; anything else as compact JSON; null blank."""
     if isinstance(value, str):
         return value
-    return "" if value is None else orjson.dumps(value).decode()
+    if value is None:
+        return ""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits: JSON has no limit, orjson does
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

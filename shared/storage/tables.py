@@ -138,7 +138,12 @@ webhooks = Table(
     _id(),
     Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
     Column("name", String(255), nullable=False),
+    # "slack": an incoming-webhook URL is a credential, so it is a secret, and `url` is blank.
+    Column("kind", String(16), nullable=False, server_default="webhook"),
     Column("url", Text, nullable=False),
+    Column("url_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
+    Column("slack_team", String(255), nullable=True),
+    Column("slack_channel", String(255), nullable=True),
     Column("access_token_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
     Column("signing_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
     Column("policy", Json, nullable=False),
@@ -293,4 +298,33 @@ attempts = Table(
     Column("response_truncated", Boolean, nullable=False, server_default=text("false")),
     Column("request_url", Text, nullable=True),
     PrimaryKeyConstraint("delivery_seq", "number", "claim"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    _id(),
+    _created(),
+    # By name as well as by number: who did it stays readable when the user is gone.
+    Column("user_id", BigInteger, nullable=False),
+    Column("user_name", String(255), nullable=False),
+    Column("entity_id", BigInteger, nullable=True),
+    Column("action", String(64), nullable=False),
+    Column("target", String(600), nullable=False),
+    Column("detail", Json, nullable=True),
+    Index("ix_audit_log_entity_id_id", "entity_id", "id"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("request_digest", LargeBinary(32), nullable=False),
+    # Null while the first request with the key is underway.
+    Column("status_code", Integer, nullable=True),
+    Column("body", LargeBinary, nullable=True),
+    _created(),
+    PrimaryKeyConstraint("user_id", "key"),
+    Index("ix_idempotency_keys_created_at", "created_at"),
 )

@@ -143,6 +143,23 @@ def test_a_patch_replaces_members_and_checks_the_whole(api: Api) -> None:
     assert "states" not in back
 
 
+KEEPING: list[dict[str, Any]] = [
+    {"name": "renamed"},
+    {"description": "text"},
+    {"rate_limit": "5/h"},
+    {"cooldown": None},
+    {"action": {"webhook": "deploy-hook"}},
+]
+ENDING: list[dict[str, Any]] = [
+    {"enabled": False},
+    {"filter": {"display_name": "x"}},
+    {"scope": {"project": "digits"}},
+    {"conditions": [{"metric": "loss", "op": "$lt", "threshold": 1}]},
+    {"event": "RUN_STATE", "conditions": None, "states": ["failed"]},
+    {"states": ["failed", "crashed"]},
+]
+
+
 def test_an_epoch_ends_when_the_statement_changes_and_only_then(api: Api, engine: Engine) -> None:
     create_webhook(api)
     created = create_automation(api, METRIC)
@@ -150,24 +167,11 @@ def test_an_epoch_ends_when_the_statement_changes_and_only_then(api: Api, engine
     first = epoch(engine)
     assert first == created["revision"]
 
-    for patch in (
-        {"name": "renamed"},
-        {"description": "text"},
-        {"rate_limit": "5/h"},
-        {"cooldown": None},
-        {"action": {"webhook": "deploy-hook"}},
-    ):
+    for patch in KEEPING:
         changed = api.ok("PATCH", path, patch)
         assert epoch(engine) == first, patch
         assert changed["revision"] > first
-    for patch in (
-        {"enabled": False},
-        {"filter": {"display_name": "x"}},
-        {"scope": {"project": "digits"}},
-        {"conditions": [{"metric": "loss", "op": "$lt", "threshold": 1}]},
-        {"event": "RUN_STATE", "conditions": None, "states": ["failed"]},
-        {"states": ["failed", "crashed"]},
-    ):
+    for patch in ENDING:
         before = epoch(engine)
         changed = api.ok("PATCH", path, patch)
         assert epoch(engine) == changed["revision"] > before, patch

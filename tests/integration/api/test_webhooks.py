@@ -134,7 +134,7 @@ def test_a_patch_merges_and_null_clears(api: Api, engine: Engine) -> None:
     policy = created["policy"] | {"jitter": 0.0}
     same = ("revision", "updated_at")
     expected = created | {"policy": policy, "access_token": None, "paused": True}
-    assert {**changed, **{key: 0 for key in same}} == {**expected, **{key: 0 for key in same}}
+    assert changed | dict.fromkeys(same, 0) == expected | dict.fromkeys(same, 0)
     assert changed["revision"] > created["revision"]
     assert api.ok("PATCH", path, {"policy": None})["policy"]["timeout_seconds"] == 15
     before = revision(engine)
@@ -163,7 +163,8 @@ def test_grants_can_not_be_taken_from_under_an_automation(api: Api) -> None:
     payload = {"token": "${DEPLOY}", "own": "${ACCESS_TOKEN}"}
     user = create_automation(api, automation(action={"webhook": "deploy-hook", "payload": payload}))
 
-    for patch in ({"secrets": []}, {"secrets": None}, {"access_token": None}):
+    patches: list[dict[str, Any]] = [{"secrets": []}, {"secrets": None}, {"access_token": None}]
+    for patch in patches:
         problem = api.refused("PATCH", path, patch, status=409)
         assert "'on-production'" in problem.detail
     assert api.ok("GET", path) == created

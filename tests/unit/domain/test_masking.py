@@ -15,7 +15,7 @@ from shared.domain.masking import SHORTEST_REMNANT, Mask
 
 VALUE = 'pä"ss\\w/ö&rd'
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-values = st.text(st.characters(exclude_categories=["Cs"]), min_size=4, max_size=12)
+values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="*"), min_size=4, max_size=12)
 
 
 def nested_json(text: str) -> str:
@@ -57,7 +57,7 @@ def test_without_values_nothing_changes(secrets: dict[str, str]) -> None:
 
 @given(texts, texts, values)
 def test_no_value_survives(before: str, after: str, value: str) -> None:
-    assert value not in Mask({"": value})(before + value + after).replace("******", "")
+    assert value not in Mask({"TOKEN": value})(before + value + after)
 
 
 @given(st.integers(SHORTEST_REMNANT, 11))

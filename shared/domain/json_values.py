@@ -1,0 +1,82 @@
+"""What decoded JSON or YAML must be before anything looks into it: text that can be stored, and not without bounds.
+
+YAML brings member names that are no text, numbers of any length, and small documents that unfold into endless ones;
+JSON escapes bring characters that no database takes. Says nothing of what a value means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Final
+
+from shared.domain.errors import FieldError, InvalidDefinition, Loc
+from shared.domain.patterns import is_unicode
+
+MAX_DEPTH: Final = 100
+MAX_VALUES: Final = 300_000
+"""How many values, members of lists and objects included; more than the largest payload has."""
+MAX_FAULTS: Final = 20
+_LEAST_INT, _GREATEST_INT = -(2**63), 2**64 - 1
+
+
+def refuse_unfit(value: object) -> None:
+    """Refuse what no JSON text or no database can hold.
+
+    Raises:
+        InvalidDefinition: with each place, `MAX_FAULTS` at most: member names that are not text, U+0000 and lone
+            surrogates, whole numbers of more than 64 bits, and what is too deep or too much.
+    """
+    faults = tuple(islice(_Walk().faults(value, ()), MAX_FAULTS))
+    if faults:
+        raise InvalidDefinition(*faults)
+
+
+class _Walk:
+    """One walk through a value, which ends early when there is no end in sight."""
+
+    def __init__(self) -> None:
+        self._values = 0
+
+    def faults(self, value: object, loc: Loc) -> Iterator[FieldError]:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise InvalidDefinition.at((), f"must have at most {MAX_VALUES:,} values")
+        if isinstance(value, Mapping | list | tuple):
+            if len(loc) >= MAX_DEPTH:
+                yield FieldError(loc, f"must not nest deeper than {MAX_DEPTH} levels")
+            else:
+                yield from self._inside(value, loc)
+        elif message := _scalar_fault(value):
+            yield FieldError(loc, message)
+
+    def _inside(
+        self, value: Mapping[object, object] | list[object] | tuple[object, ...], loc: Loc
+    ) -> Iterator[FieldError]:
+        if not isinstance(value, Mapping):
+            for index, item in enumerate(value):
+                yield from self.faults(item, (*loc, index))
+            return
+        for key, member in value.items():
+            if message := _key_fault(key):
+                yield FieldError(loc, message)
+            else:
+                yield from self.faults(member, (*loc, str(key)))
+
+
+def _key_fault(key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"has a member name of type {type(key).__name__}: names must be text, put it in quotes"
+    return None if _storable(key) else "has a member name with U+0000 or a lone surrogate"
+
+
+def _scalar_fault(value: object) -> str | None:
+    if isinstance(value, str):
+        return None if _storable(value) else "must not hold U+0000 or lone surrogates"
+    if isinstance(value, int) and not _LEAST_INT <= value <= _GREATEST_INT:
+        return "must be a whole number of at most 64 bits, or a fraction"
+    return None
+
+
+def _storable(text: str) -> bool:
+    return "\0" not in text and is_unicode(text)

@@ -1,0 +1,79 @@
+"""The single values that events are made of: names, labels, steps, samples and times, each with what it accepts.
+
+Where pydantic's own JSON Schema would say something else than the check does, the schema is written out here. Knows
+nothing of which event has which member.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, TypeGuard
+
+from pydantic import AwareDatetime, BeforeValidator, Field, WithJsonSchema
+
+# Control characters have no place in a name: PostgreSQL refuses NUL in text, and the rest would break logs.
+MAX_NAME_LENGTH = 512
+_NAME_PATTERN = r"^[^\x00-\x1f\x7f]+$"
+_NAME = re.compile(r"[^\x00-\x1f\x7f]+")
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH, pattern=_NAME_PATTERN)]
+Label = Annotated[str, Field(max_length=MAX_NAME_LENGTH, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+NAME_FORM = f"a name of 1 to {MAX_NAME_LENGTH} characters, without control characters"
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether an event could have this as a `Name`."""
+    return isinstance(value, str) and len(value) <= MAX_NAME_LENGTH and _NAME.fullmatch(value) is not None
+
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _sample(value: object) -> object:
+    if isinstance(value, str):
+        if value not in _NON_FINITE:
+            raise ValueError('must be a number, or one of the strings "NaN", "Infinity", "-Infinity"')
+        return _NON_FINITE[value]
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+def _whole(value: object) -> object:
+    """1.0 is a whole number to JSON Schema, and some languages write whole numbers so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# RFC 3339 section 5.6. Pydantic alone would also take a number, or a date, for a time.
+_RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def _time(value: object) -> object:
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        raise ValueError("must be a time with its zone as RFC 3339 writes it, such as 2026-11-23T09:00:00Z")
+    return value
+
+
+_SAMPLE_SCHEMA = {"anyOf": [{"type": "number"}, {"enum": sorted(_NON_FINITE)}]}
+MAX_METRICS = 1000
+Sample = Annotated[float, BeforeValidator(_sample)]
+Samples = Annotated[
+    dict[Name, Sample],
+    Field(min_length=1, max_length=MAX_METRICS),
+    # Pydantic's own schema would let any value pass under a name that the pattern refuses.
+    WithJsonSchema(
+        {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": MAX_METRICS,
+            "propertyNames": {"minLength": 1, "maxLength": MAX_NAME_LENGTH, "pattern": _NAME_PATTERN},
+            "additionalProperties": _SAMPLE_SCHEMA,
+        }
+    ),
+]
+Step = Annotated[int, Field(ge=0, lt=2**63, strict=True), BeforeValidator(_whole)]
+Time = Annotated[AwareDatetime, BeforeValidator(_time)]

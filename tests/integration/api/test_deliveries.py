@@ -1,0 +1,290 @@
+"""Deliveries: listed by what people look for, shown with secrets masked, replayed as new ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import Engine, insert, select
+
+from dispatcher.control import deliveries as control
+from shared.domain.ids import IdKind, decode_id
+from shared.settings import Settings
+from shared.storage.deliveries import new_delivery_id
+from shared.storage.engine import reading, writing
+from shared.storage.entities import find_entity
+from shared.storage.tables import attempts, deliveries, pending_deliveries
+from tests.integration.api.conftest import (
+    ACME,
+    Api,
+    automation,
+    create_automation,
+    create_webhook,
+    full_webhook,
+    put_secrets,
+)
+
+START = datetime(2026, 11, 23, 9, tzinfo=UTC)
+
+
+@dataclass
+class History:
+    """Deliveries written as the workers write them, one a minute."""
+
+    engine: Engine
+    entity_id: int
+    automation: Any
+    webhook: Any
+    count: int = 0
+
+    def add(self, status: str, *, attempted: int = 0, claim: int | None = None, **columns: Any) -> str:
+        """A delivery of this status; a pending one gets its row in the queue."""
+        made = START + timedelta(minutes=self.count)
+        self.count += 1
+        row = {
+            "id": new_delivery_id(),
+            "entity_id": self.entity_id,
+            "automation_id": decode_id(IdKind.AUTOMATION, self.automation["id"]),
+            "webhook_id": decode_id(IdKind.WEBHOOK, self.webhook["id"]),
+            "status": status,
+            "payload": '{"key":"${DEPLOY}","cost":"$$5"}',
+            "event_id": f"event-{self.count}",
+            "event_source": "/test",
+            "event_type": "ADD_ARTIFACT_ALIAS",
+            "event_received_at": made,
+            "created_at": made,
+            "attempts": 0 if status == "pending" else attempted,
+            **columns,
+        }
+        with writing(self.engine) as connection:
+            seq = connection.execute(insert(deliveries).values(row).returning(deliveries.c.seq)).scalar_one()
+            if status == "pending":
+                due = {"next_attempt_at": made, "attempts": attempted, "claim": claim}
+                connection.execute(insert(pending_deliveries).values(seq=seq, webhook_id=row["webhook_id"], **due))
+            for number in range(1, attempted + 1):
+                connection.execute(
+                    insert(attempts).values(
+                        delivery_seq=seq,
+                        number=number,
+                        claim=number,
+                        started_at=made,
+                        duration_ms=12,
+                        outcome="5xx",
+                        status_code=500,
+                        response_body="broken",
+                        response_truncated=False,
+                    )
+                )
+        return str(row["id"])
+
+
+@pytest.fixture
+def history(api: Api, engine: Engine) -> History:
+    """An entity with a webhook, an automation and no deliveries."""
+    put_secrets(api)
+    hook = create_webhook(api, full_webhook())
+    user = create_automation(api)
+    with reading(engine) as connection:
+        entity = find_entity(connection, "acme")
+    assert entity is not None
+    return History(engine, entity.id, user, hook)
+
+
+def ids(api: Api, query: str = "", *, key: str = "member") -> list[str]:
+    """The ids of the deliveries that a query lists."""
+    return [delivery["id"] for delivery in api.ok("GET", f"{ACME}/deliveries{query}", key=key)["items"]]
+
+
+def test_a_pending_delivery_shows_where_its_retries_stand(api: Api, history: History) -> None:
+    waiting = history.add("pending", attempted=2)
+    underway = history.add("pending", attempted=2, claim=7)
+
+    shown = api.ok("GET", f"{ACME}/deliveries/{waiting}", key="member")
+
+    assert shown["attempts"] == 2
+    assert shown["next_attempt_at"] == "2026-11-23T09:00:00Z"
+    assert (shown["status"], shown["finished_at"], shown["replay_of"]) == ("pending", None, None)
+    assert shown["automation"] == {"id": history.automation["id"], "name": "on-production"}
+    assert shown["webhook"] == {"id": history.webhook["id"], "name": "deploy-hook"}
+    assert shown["event"] == {
+        "id": "event-1",
+        "source": "/test",
+        "type": "ADD_ARTIFACT_ALIAS",
+        "received_at": "2026-11-23T09:00:00Z",
+    }
+    assert shown["payload"] == {"key": "***DEPLOY***", "cost": "$5"}
+    assert shown["attempt_log"] == [
+        {
+            "number": number,
+            "started_at": "2026-11-23T09:00:00Z",
+            "duration_ms": 12,
+            "outcome": "5xx",
+            "status_code": 500,
+            "error": None,
+            "response_body": "broken",
+            "response_truncated": False,
+        }
+        for number in (1, 2)
+    ]
+    assert api.ok("GET", f"{ACME}/deliveries/{underway}")["next_attempt_at"] is None
+    listed = api.ok("GET", f"{ACME}/deliveries")["items"][1]
+    assert listed == {name: value for name, value in shown.items() if name not in ("payload", "attempt_log")}
+
+
+def test_deliveries_are_found_by_what_they_are_about(api: Api, history: History) -> None:
+    made = {status: history.add(status) for status in ("pending", "delivered", "dead", "refused", "skipped")}
+    other = create_automation(api, automation("other"))
+    odd = history.add("dead", automation_id=decode_id(IdKind.AUTOMATION, other["id"]), webhook_id=None)
+
+    assert ids(api) == [odd, *reversed(made.values())]
+    for status, id_ in made.items():
+        assert ids(api, f"?status={status}&event=event-{history.count - 1}") == ([id_] if status == "skipped" else [])
+    assert ids(api, "?status=dead") == [odd, made["dead"]]
+    assert ids(api, "?status=pending") == [made["pending"]]
+    assert ids(api, f"?automation={other['id']}") == ids(api, "?automation=other") == [odd]
+    assert ids(api, f"?webhook={history.webhook['id']}") == ids(api, "?webhook=deploy-hook") == ids(api)[1:]
+    assert ids(api, "?event=event-2") == [made["delivered"]]
+    assert ids(api, "?since=2026-11-23T09:05:00Z") == [odd]
+    assert ids(api, "?until=2026-11-23T10:01:00%2B01:00") == [made["pending"]]
+    assert ids(api, "?automation=aut_999999") == []
+
+
+def test_bad_queries_are_refused(api: Api, history: History) -> None:
+    for query, loc in (
+        ("?status=lost", "status"),
+        ("?statuss=dead", "statuss"),
+        ("?automation=nobody", "automation"),
+        ("?webhook=nobody", "webhook"),
+        ("?since=yesterday", "since"),
+        ("?since=2026-11-23T09:05:00", "since"),
+        ("?limit=0", "limit"),
+        ("?limit=501", "limit"),
+        ("?limit=many", "limit"),
+        ("?cursor=bm9uc2Vuc2U", "cursor"),
+        ("?cursor=%3F", "cursor"),
+    ):
+        assert api.refused("GET", f"{ACME}/deliveries{query}", status=422).locs == [[loc]], query
+    assert history.count == 0
+
+
+def test_pages_go_back_in_time_and_miss_nothing(api: Api, history: History) -> None:
+    made = [history.add("dead") for _ in range(5)]
+
+    first = api.ok("GET", f"{ACME}/deliveries?status=dead&limit=3")
+    made.append(history.add("dead"))
+    second = api.ok("GET", f"{ACME}/deliveries?status=dead&limit=3&cursor={first['next']}")
+
+    assert [delivery["id"] for delivery in first["items"] + second["items"]] == made[4::-1]
+    assert second["next"] is None
+
+
+def test_a_replay_is_a_new_delivery_that_names_the_old(
+    api: Api, history: History, settings: Settings, redis: Redis
+) -> None:
+    old = history.add("dead", attempted=1, finished_at=START)
+    before = api.ok("GET", f"{ACME}/deliveries/{old}")
+
+    new = api.ok("POST", f"{ACME}/deliveries/{old}/replay", key="admin", status=202)
+
+    assert new["id"] != old
+    assert new["id"].startswith("dlv_")
+    assert len(new["id"]) == len(old)
+    assert (new["status"], new["replay_of"], new["attempts"]) == ("pending", old, 0)
+    assert (new["payload"], new["event"], new["webhook"]) == (before["payload"], before["event"], before["webhook"])
+    assert new["next_attempt_at"] == new["created_at"]
+    assert api.ok("GET", f"{ACME}/deliveries/{old}") == before
+    with Redis.from_url(settings.celery_broker_url) as broker:
+        assert broker.llen("deliver") == 1
+
+
+def test_what_can_not_be_sent_is_not_replayed(api: Api, history: History) -> None:
+    refusable = [
+        history.add("pending"),
+        history.add("delivered", webhook_id=None, payload=None),
+        history.add("skipped", payload=None),
+        history.add("dead", webhook_id=999_999),
+    ]
+
+    for id_ in refusable:
+        api.refused("POST", f"{ACME}/deliveries/{id_}/replay", status=409)
+    api.refused("POST", f"{ACME}/deliveries/{new_delivery_id()}/replay", status=404)
+    assert api.ok("POST", f"{ACME}/deliveries/replay", {"since": "2000-01-01T00:00:00Z"}, status=202) == {"replayed": 0}
+    assert len(ids(api)) == len(refusable)
+
+
+def test_all_that_match_are_replayed(api: Api, history: History, engine: Engine) -> None:
+    dead = [history.add("dead") for _ in range(3)]
+    skipped = history.add("skipped")
+    history.add("delivered")
+
+    answer = api.ok("POST", f"{ACME}/deliveries/replay", {"status": "dead", "webhook": "deploy-hook"}, status=202)
+
+    assert answer == {"replayed": 3}
+    pending = api.ok("GET", f"{ACME}/deliveries?status=pending")["items"]
+    assert [delivery["replay_of"] for delivery in pending] == dead[::-1]
+    with reading(engine) as connection:
+        queued = set(connection.scalars(select(pending_deliveries.c.webhook_id)))
+    assert queued == {decode_id(IdKind.WEBHOOK, history.webhook["id"])}
+    assert api.ok("POST", f"{ACME}/deliveries/replay", {"status": "skipped"}, status=202) == {"replayed": 1}
+    assert api.ok("GET", f"{ACME}/deliveries?status=pending")["items"][0]["replay_of"] == skipped
+
+
+def test_a_replay_of_too_many_is_refused_whole(api: Api, history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        history.add("dead")
+    monkeypatch.setattr(control, "MAX_REPLAYED", 2)
+
+    problem = api.refused("POST", f"{ACME}/deliveries/replay", {"status": "dead"}, status=422)
+
+    assert "since" in problem.detail
+    assert ids(api, "?status=pending") == []
+    body = {"status": "dead", "since": (START + timedelta(minutes=1)).isoformat()}
+    assert api.ok("POST", f"{ACME}/deliveries/replay", body, status=202) == {"replayed": 2}
+
+
+def test_a_replay_needs_a_criterion_that_is_known(api: Api, history: History) -> None:
+    history.add("dead")
+
+    assert api.refused("POST", f"{ACME}/deliveries/replay", {}, status=422).locs == [[]]
+    assert api.refused("POST", f"{ACME}/deliveries/replay", {"statuses": "dead"}, status=422).locs == [["statuses"]]
+    assert api.refused("POST", f"{ACME}/deliveries/replay", {"webhook": "x"}, status=422).locs == [["webhook"]]
+    assert len(ids(api)) == 1
+
+
+def test_deleting_a_webhook_makes_dead_letters_of_what_is_pending(api: Api, history: History, engine: Engine) -> None:
+    waiting = history.add("pending", attempted=2)
+    delivered = history.add("delivered", attempted=1)
+    api.ok("DELETE", f"{ACME}/automations/{history.automation['id']}", status=204)
+    api.ok("DELETE", f"{ACME}/webhooks/{history.webhook['id']}", status=204)
+
+    dead = api.ok("GET", f"{ACME}/deliveries/{waiting}")
+
+    assert (dead["status"], dead["attempts"], dead["next_attempt_at"]) == ("dead", 2, None)
+    assert dead["reason"] == "the webhook was deleted"
+    assert dead["finished_at"]
+    assert dead["webhook"]["name"] == "deploy-hook"
+    assert dead["automation"]["name"] == "on-production"
+    assert api.ok("GET", f"{ACME}/deliveries/{delivered}")["status"] == "delivered"
+    with reading(engine) as connection:
+        assert connection.execute(select(pending_deliveries.c.seq)).all() == []
+    api.refused("POST", f"{ACME}/deliveries/{waiting}/replay", status=409)
+
+
+def test_deliveries_are_per_entity_and_replays_for_administrators(api: Api, history: History) -> None:
+    id_ = history.add("dead")
+
+    api.refused("GET", f"{ACME}/deliveries", key="outsider", status=404)
+    api.refused("GET", f"{ACME}/deliveries/{id_}", key="outsider", status=404)
+    api.refused("GET", f"/v1/entities/other/deliveries/{id_}", key="outsider", status=404)
+    api.refused("POST", f"/v1/entities/other/deliveries/{id_}/replay", key="outsider", status=404)
+    foreign = {"webhook": history.webhook["id"]}
+    answer = api.ok("POST", "/v1/entities/other/deliveries/replay", foreign, key="outsider", status=202)
+    assert answer == {"replayed": 0}
+    for key in ("member", "publisher"):
+        api.refused("POST", f"{ACME}/deliveries/{id_}/replay", key=key, status=403)
+        api.refused("POST", f"{ACME}/deliveries/replay", {"status": "dead"}, key=key, status=403)
+    api.refused("GET", f"{ACME}/deliveries", key="publisher", status=403)
+    assert ids(api) == [id_]

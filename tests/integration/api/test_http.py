@@ -1,0 +1,112 @@
+"""What holds for every route: problem documents, health, metrics, the description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from dispatcher.control import secrets
+from shared.settings import Settings
+from shared.storage.engine import writing
+from tests.integration.api.conftest import (
+    ACME,
+    TOKEN,
+    Api,
+    create_webhook,
+    full_webhook,
+    problem_of,
+    put_secrets,
+    running,
+)
+
+
+def test_faults_of_http_itself_are_problems_too(api: Api) -> None:
+    api.refused("GET", "/v1/nothing", status=404)
+    api.refused("GET", f"{ACME}/nothing", status=404)
+    api.refused("GET", f"{ACME}/webhooks/", status=404)
+    assert "GET" in api.refused("DELETE", f"{ACME}/webhooks", status=405).headers["allow"]
+    assert api.refused("PUT", f"{ACME}/secrets/X", status=400, content=b"{").locs == [[]]
+    headers = {"Content-Type": "text/plain"}
+    api.refused("PUT", f"{ACME}/secrets/X", status=415, content=b"{}", headers=headers)
+    api.refused("PUT", f"{ACME}/secrets/X", status=413, content=b" " * ((1 << 20) + 1))
+    api.refused("POST", f"{ACME}/apply", status=413, content=b" " * ((8 << 20) + 1))
+    api.refused("POST", f"{ACME}/apply?dry_run=maybe", {}, status=422)
+    api.refused("GET", "/v1/entities/ac%00me", status=400)
+    api.refused("GET", f"{ACME}/deliveries?event=%00", status=400)
+
+
+def test_a_bug_is_answered_without_its_details(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_more: object) -> None:
+        raise RuntimeError(f"value {TOKEN}")
+
+    monkeypatch.setattr(secrets, "put", fail)
+
+    problem = api.refused("PUT", f"{ACME}/secrets/X", {"value": TOKEN}, status=500)
+
+    assert TOKEN not in problem.detail
+
+
+def test_a_database_that_is_away_is_ours_to_mend(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_more: object) -> None:
+        raise OperationalError("SELECT", {"value": TOKEN}, Exception("gone"))
+
+    monkeypatch.setattr(secrets, "listed", fail)
+
+    problem = api.refused("GET", f"{ACME}/secrets", status=503)
+
+    assert problem.headers["retry-after"] == "1"
+    assert TOKEN not in problem.detail
+
+
+def test_health_and_metrics_need_no_key(api: Api) -> None:
+    assert api.client.request("GET", "/healthz").json() == {"status": "ok"}
+    assert api.client.request("GET", "/readyz").json() == {"status": "ready"}
+    metrics = api.client.request("GET", "/metrics")
+    assert "hookline_build_info" in metrics.text
+    assert metrics.headers["content-type"].startswith("text/plain")
+
+
+def test_another_schema_is_not_ready(api: Api, engine: Engine) -> None:
+    with writing(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+
+    problem = problem_of(api.client.request("GET", "/readyz"), 503)
+
+    assert problem.locs == [["database"]]
+
+
+def test_the_description_names_every_body_and_problem(api: Api) -> None:
+    description = api.client.request("GET", "/openapi.json").json()
+    assert api.client.request("GET", "/docs").status_code == 200
+
+    operations: dict[str, Any] = {
+        f"{method} {path}": operation
+        for path, methods in description["paths"].items()
+        for method, operation in methods.items()
+    }
+    bodiless = {"post /v1/entities/{entity}/deliveries/{delivery_id}/replay"}
+    for name, operation in operations.items():
+        if name.split()[0] in ("put", "post", "patch") and name not in bodiless:
+            assert operation["requestBody"]["content"], name
+        assert "application/problem+json" in operation["responses"]["4XX"]["content"], name
+        if "/v1/" in name and "schemas" not in name:
+            assert operation["security"], name
+    identifiers = [operation["operationId"] for operation in operations.values()]
+    assert len(set(identifiers)) == len(identifiers)
+    assert "#/$defs" not in str(description)
+
+
+def test_secrets_that_no_key_opens_are_ours_to_mend(api: Api, settings: Settings) -> None:
+    put_secrets(api)
+    path = f"{ACME}/webhooks/{create_webhook(api, full_webhook())['id']}/test"
+    others = settings.model_copy(update={"secret_keys": SecretStr(Fernet.generate_key().decode())})
+
+    with running(others) as client:
+        problem = Api(client).refused("POST", path, status=500)
+
+    assert "HOOKLINE_SECRET_KEYS" in problem.detail

@@ -156,7 +156,12 @@ class WebhookDrain:
 
     async def _attempt(self, delivery: Claimed, request: Request) -> None:
         started_at = datetime.now(UTC)
-        outcome = await self._runtime.sending.sender.send(request)
+        try:
+            outcome = await self._runtime.sending.sender.send(request)
+        except Exception as exc:
+            # A fault of ours must not leave the drain waiting for an outcome that never comes.
+            log.exception("delivery.fault", delivery_id=delivery.id)
+            outcome = Outcome(kind=OutcomeKind.NETWORK, error=type(exc).__name__, duration_seconds=0.0)
         self._ended.put(Sent(delivery, started_at, outcome))
 
     def _collect(self) -> list[Sent]:

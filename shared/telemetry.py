@@ -47,6 +47,11 @@ FIRINGS = Counter("hookline_firings", "Firings of automations, skipped ones left
 SKIPPED = Counter("hookline_firings_skipped", "Firings that were held back.", ["reason"])
 DELIVERIES = Counter("hookline_deliveries", "Deliveries that came to an end.", ["outcome"])
 ATTEMPTS = Counter("hookline_attempts", "HTTP requests made for deliveries.", ["outcome"])
+WEBHOOK_ATTEMPTS = Counter(
+    "hookline_webhook_attempts",
+    "HTTP requests made for one webhook's deliveries; only with HOOKLINE_METRICS_PER_WEBHOOK=1.",
+    ["webhook", "outcome"],
+)
 ATTEMPT_DURATION = Histogram(
     "hookline_attempt_duration_seconds", "Duration of one HTTP request, in seconds.", buckets=_LATENCY_BUCKETS
 )
@@ -74,7 +79,7 @@ WEBHOOK_CIRCUIT_OPEN = Gauge(
     multiprocess_mode="mostrecent",
 )
 AUTOMATIONS_LOADED = Gauge(
-    "hookline_automations_loaded", "Automations that a worker process matches against.", multiprocess_mode="livemax"
+    "hookline_automations_loaded", "Automations that a worker process matches against.", multiprocess_mode="mostrecent"
 )
 RELOAD_SECONDS = Histogram(
     "hookline_reload_seconds",
@@ -82,7 +87,7 @@ RELOAD_SECONDS = Histogram(
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
 )
 BUILD_INFO = Gauge(
-    "hookline_build_info", "Always 1; the label is the version.", ["version"], multiprocess_mode="livemax"
+    "hookline_build_info", "Always 1; the label is the version.", ["version"], multiprocess_mode="mostrecent"
 )
 
 
@@ -98,12 +103,6 @@ def exposition() -> tuple[bytes, str]:
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry), CONTENT_TYPE_LATEST
-
-
-def forget_process(pid: int) -> None:
-    """Drop the live gauges of a process that has ended."""
-    if MULTIPROC_VARIABLE in os.environ:
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def events_published(counts: Mapping[str, int]) -> None:
@@ -124,14 +123,16 @@ def firings(counts: Mapping[tuple[str, str], int]) -> None:
         FIRINGS.labels(event_type=event_type, action=action).inc(count)
 
 
-def attempts_finished(attempts: Iterable[tuple[str, float]]) -> None:
-    """Requests made, as (outcome, duration in seconds)."""
+def attempts_finished(attempts: Iterable[tuple[str, float]], *, webhook: str | None = None) -> None:
+    """Requests made, as (outcome, duration in seconds); a webhook is named only where the operator asked for it."""
     counts: dict[str, int] = {}
     for outcome, duration_seconds in attempts:
         counts[outcome] = counts.get(outcome, 0) + 1
         ATTEMPT_DURATION.observe(duration_seconds)
     for outcome, count in counts.items():
         ATTEMPTS.labels(outcome=outcome).inc(count)
+        if webhook is not None:
+            WEBHOOK_ATTEMPTS.labels(webhook=webhook, outcome=outcome).inc(count)
 
 
 def deliveries_finished(outcome: str, count: int) -> None:

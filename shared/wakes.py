@@ -18,7 +18,6 @@ WEBHOOK_TASK = "drain_webhook"
 EVALUATE_QUEUE = "evaluate"
 DELIVER_QUEUE = "deliver"
 TOKEN_SECONDS = 5
-DRAIN_LOCK_SECONDS = 60
 
 
 def celery_app(settings: Settings) -> Celery:

@@ -15,7 +15,7 @@ import warnings
 from typing import Any
 
 from celery import signals
-from celery.platforms import SecurityWarning
+from celery.exceptions import SecurityWarning
 
 from shared.domain.errors import HooklineError
 from shared.logs import configure_logging

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from shared import telemetry
+from shared.domain.ids import IdKind, encode_id
 from shared.domain.outcomes import Outcome, OutcomeKind
 from shared.domain.payloads import SecretUnavailable
 from shared.domain.retries import Decision, Verdict, decide
@@ -192,6 +193,10 @@ class WebhookDrain:
         if disabled:
             self._stopped = True
             log.warning("webhook.disabled", webhook_id=self._webhook_id, reason=disabled)
+        named = encode_id(IdKind.WEBHOOK, self._webhook_id) if self._settings.metrics_per_webhook else None
+        telemetry.attempts_finished(
+            ((str(one.outcome.kind), one.outcome.duration_seconds) for one, _ in decided), webhook=named
+        )
         _announce(self._webhook_id, decided, ended, now)
 
     def _commit(self, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> tuple[set[int], str | None]:
@@ -237,7 +242,6 @@ def _attempted(sent: Sent, decision: Decision, now: datetime) -> Attempted:
 
 def _announce(webhook_id: int, decided: Sequence[tuple[Sent, Decision]], ended: set[int], now: datetime) -> None:
     """Metrics and one log line for each attempt: only after the commit."""
-    telemetry.attempts_finished((str(sent.outcome.kind), sent.outcome.duration_seconds) for sent, _ in decided)
     for sent, decision in decided:
         delivery = sent.delivery
         if delivery.seq in ended:

@@ -10,6 +10,7 @@ from standardwebhooks import Webhook
 from shared.storage.engine import reading, writing
 from shared.storage.tables import partitions, pending_deliveries, poison_entries, webhooks
 from shared.streams import FIELD, stream_key
+from shared.telemetry import WEBHOOK_ATTEMPTS
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
 
@@ -236,3 +237,16 @@ def test_a_cooldown_of_a_collection(scene: Scene) -> None:
     scene.publish(alias_event(collection="a"), alias_event(collection="a"), alias_event(collection="b"))
     scene.evaluate()
     assert sorted(row.status for row in scene.rows()) == ["pending", "pending", "skipped"]
+
+
+def test_a_webhook_is_named_in_metrics_only_where_the_operator_asked_for_it(scene: Scene) -> None:
+    hook = scene.webhook()
+    scene.automation(hook)
+    named = WEBHOOK_ATTEMPTS.labels(webhook=f"wh_{hook}", outcome="2xx")
+    before = named._value.get()
+    for asked in (False, True):
+        scene.runtime.settings = scene.settings.model_copy(update={"metrics_per_webhook": asked})
+        scene.publish(alias_event())
+        scene.evaluate()
+        scene.deliver()
+        assert named._value.get() - before == int(asked)

@@ -27,6 +27,7 @@ from shared.domain.errors import FieldError, HooklineError
 from shared.domain.events import MAX_BATCH_EVENTS
 from shared.logs import configure_logging, get_logger
 from shared.settings import load_settings
+from shared.vault import Vault
 from shared.version import __version__
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
     from dispatcher.up import listen
 
     settings = load_settings(**_overrides(host=host, port=port))
+    Vault.open(settings)  # without its key it could not serve, and should say so before it listens
     configure_logging(settings, "api")
     listener = socket.socket(fileno=fd) if fd is not None else listen(settings.host, settings.port)
     get_logger("hookline.api").info("api.listening", address=listener.getsockname())

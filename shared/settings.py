@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from cryptography.fernet import Fernet, MultiFernet
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -41,6 +42,37 @@ def _networks(value: object) -> object:
     return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
 
 
+def _secret_keys(value: object) -> object:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    try:
+        MultiFernet([Fernet(key) for key in split_keys(str(value))])
+    except ValueError as exc:
+        raise ValueError("must be Fernet keys (32 bytes in url-safe base64), comma-separated, newest first") from exc
+    return value
+
+
+def split_keys(text: str) -> list[str]:
+    """The keys of a comma- or line-separated list, newest first."""
+    return [key for part in text.split(",") for key in part.split()]
+
+
+def _database_url(value: object) -> object:
+    url = str(value).replace("postgresql://", "postgresql+psycopg://", 1)
+    if not url.startswith(("postgresql+psycopg://", "sqlite:///")):
+        raise ValueError("must be postgresql://user:password@host/name or sqlite:///path")
+    return url
+
+
+def _redis_url(value: object) -> object:
+    if not str(value).startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must be redis://host:port/number, rediss://… or unix://path")
+    return value
+
+
+DatabaseUrl = Annotated[str, BeforeValidator(_database_url)]
+RedisUrl = Annotated[str, BeforeValidator(_redis_url)]
+SecretKeys = Annotated[SecretStr, BeforeValidator(_secret_keys)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 
@@ -53,17 +85,17 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path(".hookline"), description="Where the embedded default keeps Valkey's and SQLite's files."
     )
-    redis_url: str | None = Field(
+    redis_url: RedisUrl | None = Field(
         None, description="Redis or Valkey that holds the event streams; unset: the embedded Valkey."
     )
     broker_url: str | None = Field(
         None, description="Celery's broker; unset: the same server as the streams (embedded: its database 1)."
     )
-    database_url: str | None = Field(
+    database_url: DatabaseUrl | None = Field(
         None,
         description="SQLAlchemy URL, `postgresql+psycopg://…` or `sqlite:///…`; unset: SQLite in the data directory.",
     )
-    secret_keys: SecretStr | None = Field(
+    secret_keys: SecretKeys | None = Field(
         None,
         description="Fernet keys for secrets at rest, comma-separated, newest first; "
         "unset: generated and kept in the data directory with mode 0600.",

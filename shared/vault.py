@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from shared.domain.errors import HooklineError
-from shared.settings import InvalidSetting, Settings
+from shared.settings import InvalidSetting, Settings, split_keys
 
 KEY_FILE = "secret.keys"
 
@@ -36,11 +36,11 @@ class Vault:
             InvalidSetting: when there is no key, or a key is not a Fernet key.
         """
         if settings.secret_keys is not None:
-            return cls(_split(settings.secret_keys.get_secret_value()))
+            return cls(split_keys(settings.secret_keys.get_secret_value()))
         path = settings.data_dir / KEY_FILE
         if not path.exists():
             raise InvalidSetting("HOOKLINE_SECRET_KEYS: is not set, and the data directory has no secret.keys")
-        return cls(_split(path.read_text()))
+        return cls(split_keys(path.read_text()))
 
     def encrypt(self, text: str) -> bytes:
         """What is stored for a secret's value."""
@@ -59,10 +59,6 @@ class Vault:
             return self._fernet.rotate(stored)
         except InvalidToken as exc:
             raise SecretUnreadable(SecretUnreadable.__doc__) from exc
-
-
-def _split(text: str) -> list[str]:
-    return [key for part in text.split(",") for key in part.split()]
 
 
 def load_or_create_keys(settings: Settings) -> Path | None:

@@ -20,6 +20,7 @@ from celery.exceptions import SecurityWarning
 from shared.domain.errors import HooklineError
 from shared.logs import configure_logging
 from shared.settings import load_settings
+from shared.vault import Vault
 from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, celery_app
 from worker.runtime import RuntimeSlot
 from worker.tasks import register
@@ -50,7 +51,11 @@ def _logging(**_kwargs: Any) -> None:
 
 
 @signals.celeryd_init.connect
-def _metrics(**_kwargs: Any) -> None:
+def _start(**_kwargs: Any) -> None:
+    try:
+        Vault.open(settings)  # a worker without the key could send nothing that holds a secret
+    except HooklineError as exc:
+        sys.exit(f"hookline: {exc}")
     serve_metrics(settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +17,11 @@ from shared.domain.events import MAX_BATCH_EVENTS, MAX_EVENT_BYTES, Event, check
 from shared.streams import FIELD, stream_key
 
 MAX_NAMED_FAULTS = 100
+CONFIRM_SECONDS = 5.0
 
 
 class StreamUnavailable(HooklineError):
-    """The server with the event streams can't be reached: nothing was published, publish again later."""
+    """The event streams did not confirm. Publish the same events again: what they have already fires nothing twice."""
 
 
 class Publisher:
@@ -48,7 +50,9 @@ class Publisher:
         for event, candidate in zip(events, candidates, strict=True):
             pipeline.xadd(stream_key(partition_of(event, self._partitions)), {FIELD: orjson.dumps(candidate)})
         try:
-            await pipeline.execute()
+            # Bounds the client's own time-outs and retries together: a publisher must never wait for long.
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                await pipeline.execute()
         except (RedisError, OSError) as exc:
             raise StreamUnavailable(StreamUnavailable.__doc__) from exc
         telemetry.events_published(Counter(str(event.type) for event in events))

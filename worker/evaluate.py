@@ -30,7 +30,7 @@ from shared.storage.evaluation import (
 )
 from shared.streams import Entry, read_after
 from shared.wakes import PARTITION_TASK
-from worker.firings import FiringBatch
+from worker.firings import FiringBatch, Outdated
 from worker.locks import one_of, renew
 from worker.runtime import Runtime
 
@@ -100,6 +100,9 @@ def evaluate_batch(runtime: Runtime, partition: int) -> int:
     except Overtaken:
         log.info("evaluation.overtaken", partition=partition, offset=offset.entry_id)
         return 0
+    except Outdated:
+        runtime.automations.expire()
+        return evaluate_batch(runtime, partition)
     _announce(runtime, batch, firings)
     return batch.count
 

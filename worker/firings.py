@@ -29,6 +29,10 @@ WHOLE = ""
 """The key of what an automation keeps for itself as a whole, shared by all partitions."""
 
 
+class Outdated(Exception):
+    """Another worker evaluated with a newer edition of an automation: this one must look for edits first."""
+
+
 @dataclass(slots=True)
 class Kept:
     """What one automation keeps under one key: the windows of a run, and when it fired."""
@@ -82,7 +86,9 @@ class FiringBatch:
         return {key: self._read(rows.get(key), key[0]) for key in keys}
 
     def _read(self, row: Any, automation_id: int) -> Kept:
-        if row is None or row.epoch != self._epochs[automation_id]:
+        if row is not None and row.epoch > self._epochs[automation_id]:
+            raise Outdated
+        if row is None or row.epoch < self._epochs[automation_id]:
             return Kept()
         windows = None
         if row.windows is not None:

@@ -39,6 +39,11 @@ class LiveAutomations:
                 self._checked = time.monotonic()
             return self._index
 
+    def expire(self) -> None:
+        """Look for edits when next asked, whatever the interval."""
+        with self._lock:
+            self._checked = float("-inf")
+
     def _refresh(self) -> None:
         with reading(self._engine) as connection:
             # The counter is read first: an edit that commits in between is read now and once more at the next look.

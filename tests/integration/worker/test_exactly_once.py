@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,11 +17,12 @@ from sqlalchemy import delete, update
 from shared.domain.events import check_event, partition_of
 from shared.storage.engine import reading, writing
 from shared.storage.evaluation import advance_offset, read_offset
-from shared.storage.tables import deliveries, metric_windows, partitions, pending_deliveries
+from shared.storage.revisions import next_revision
+from shared.storage.tables import automations, deliveries, metric_windows, partitions, pending_deliveries
 from shared.streams import START, read_after
 from shared.wakes import celery_app
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
-from worker.evaluate import Overtaken, _commit, evaluate_batch, match_entries
+from worker.evaluate import Overtaken, _commit, drain_partition, evaluate_batch, match_entries
 from worker.runtime import Runtime
 
 
@@ -186,3 +187,22 @@ def test_an_offset_moves_only_from_where_it_was_read(scene: Scene) -> None:
         with writing(scene.runtime.engine) as connection:
             moved = advance_offset(connection, partition, since=offset, entry_id="5-0", count=1, now=now)
             assert moved is expected
+
+
+def test_a_worker_with_an_older_edition_does_not_void_newer_state(scene: Scene) -> None:
+    automation = scene.automation(
+        scene.webhook(), event="RUN_METRIC", conditions=[{"metric": "loss", "op": "$gt", "threshold": 1}]
+    )
+    slow = scene.settings.model_copy(update={"reload_interval": timedelta(hours=1)})
+    stale = Runtime(slow, celery_app(slow))
+    stale.automations.current()
+    with writing(scene.runtime.engine) as connection:
+        revision = next_revision(connection)
+        edited = {"epoch": revision, "revision": revision}
+        connection.execute(update(automations).where(automations.c.id == automation).values(**edited))
+    for step, runtime in enumerate((scene.runtime, stale, scene.runtime, stale)):
+        scene.publish(metric_event(2 * step, loss=0), metric_event(2 * step + 1, loss=2))
+        for partition in range(scene.settings.partitions):
+            drain_partition(runtime, partition)
+    stale.close()
+    assert [(row.status, row.reason) for row in scene.rows()] == [("pending", None)] + [("skipped", "cooldown")] * 3

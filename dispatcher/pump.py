@@ -19,8 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared import telemetry
 from shared.logs import configure_logging, get_logger
 from shared.settings import Settings
-from shared.storage.engine import open_engine, reading
+from shared.storage.deliveries import DELETED_REASON
+from shared.storage.engine import open_engine, reading, writing
 from shared.storage.evaluation import Offset, read_offsets
+from shared.storage.orphans import bury_orphans
 from shared.storage.queue import due_webhooks, queue_state
 from shared.streams import START, Lag, lags, open_redis, stream_key, trim
 from shared.wakes import Waker, celery_app
@@ -92,7 +94,7 @@ class Pump:
         return watch
 
     def _sweep(self) -> None:
-        """Wake what is due or lagging, show gauges, trim."""
+        """Wake what is due or lagging, show gauges, trim, and bury what was fired for a webhook just deleted."""
         began = time.monotonic()
         now = datetime.now(UTC)
         with reading(self._engine) as connection:
@@ -106,6 +108,7 @@ class Pump:
             self._gauged = began
         if began - self._trimmed >= TRIM_SECONDS:
             self._trim(offsets, now)
+            self._bury_orphans(now)
             self._trimmed = began
         self._stop.wait(max(0.0, self._settings.sweep_interval.total_seconds() - (time.monotonic() - began)))
 
@@ -136,6 +139,13 @@ class Pump:
             dropped = trim(self._redis, partition, offset.entry_id, keep_since_ms)
             if dropped:
                 log.info("stream.trimmed", partition=partition, entries=dropped)
+
+    def _bury_orphans(self, now: datetime) -> None:
+        with writing(self._engine) as connection:
+            buried = bury_orphans(connection, reason=DELETED_REASON, now=now)
+        if buried:
+            telemetry.deliveries_finished("dead", buried)
+            log.warning("deliveries.orphaned", deliveries=buried, reason=DELETED_REASON)
 
 
 def run(settings: Settings) -> None:

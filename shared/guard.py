@@ -6,10 +6,12 @@ address that a socket is about to connect to (`Guard`), since a name may resolve
 
 from __future__ import annotations
 
+import re
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
-from urllib.parse import urlsplit
+
+import httpx
 
 from shared.domain.errors import HooklineError, InvalidDefinition
 from shared.settings import Network, Settings
@@ -17,59 +19,82 @@ from shared.settings import Network, Settings
 Address = IPv4Address | IPv6Address
 
 MAX_URL_LENGTH = 2048
-# Ranges that `ipaddress` counts as global although no public service is there.
-_ALSO_REFUSED: tuple[Network, ...] = (
-    ip_network("100.64.0.0/10"),  # carrier-grade NAT, RFC 6598; some clouds keep metadata services in it
-    ip_network("192.0.0.0/24"),
-    ip_network("192.88.99.0/24"),
+MAX_HOST_LENGTH = 253
+# What is public is told by IANA's registries (https://www.iana.org/assignments/iana-ipv4-special-registry and
+# …/iana-ipv6-special-registry). `ipaddress` knows them, but not the same edition in every release of Python: what
+# matters is written out.
+_REFUSED_V4 = (
+    IPv4Network("100.64.0.0/10"),  # carrier-grade NAT, RFC 6598; some clouds keep metadata services in it
+    IPv4Network("192.0.0.0/24"),
+    IPv4Network("192.88.99.0/24"),
+    IPv4Network("224.0.0.0/3"),  # multicast, reserved and broadcast
 )
-_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+# All that is assigned to public hosts. Loopback, unique local, link- and site-local, multicast, ::a.b.c.d are outside.
+_GLOBAL_V6 = IPv6Network("2000::/3")
+_REFUSED_V6 = (
+    IPv6Network("2001::/23"),  # protocol assignments, Teredo among them
+    IPv6Network("2001:db8::/32"),
+    IPv6Network("2002::/16"),  # 6to4, which carries any IPv4 address; retired by RFC 7526
+    IPv6Network("3fff::/20"),  # documentation, RFC 9637
+)
+_NAT64 = IPv6Network("64:ff9b::/96")
+_HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
+# The last label of what `inet_aton` reads as an address: decimal, octal or hexadecimal, of one to four parts.
+_NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE)
 
 
 class Blocked(HooklineError, OSError):
-    """The guard refused the address that a socket was about to connect to."""
+    """The guard refused the address that a socket was about to connect to; `reason` says why.
+
+    Its text is always the same: a connector that has tried several addresses then raises the first of these errors
+    as it is, where it would otherwise melt different texts into an error of its own.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the guard refused the address")
+        self.reason = reason
 
 
 def refusal(address: Address, allowed: tuple[Network, ...]) -> str | None:
     """Why no request may go to this address, or None.
 
-    An IPv6 address that carries an IPv4 one (mapped, 6to4, NAT64) is judged by the address it carries as well.
+    An IPv4 address in IPv6 clothes (`::ffff:127.0.0.1`) is judged as what it is; one that a NAT64 gateway would make of
+    an IPv6 address is judged as well as that.
     """
-    for candidate in (address, *_carried(address)):
-        if any(candidate.version == network.version and candidate in network for network in allowed):
-            continue
-        if (
-            not candidate.is_global
-            or candidate.is_multicast
-            or any(candidate.version == network.version and candidate in network for network in _ALSO_REFUSED)
-        ):
+    address = _unmapped(address)
+    for candidate in (address, *_behind_nat64(address)):
+        if not _in(candidate, allowed) and not _is_public(candidate):
             return f"{address} is not a public address, and HOOKLINE_ALLOWED_NETWORKS does not allow it"
     return None
 
 
-def _carried(address: Address) -> tuple[IPv4Address, ...]:
-    if not isinstance(address, IPv6Address):
-        return ()
-    carried = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if any(address in network for network in _NAT64):
-        carried.append(IPv4Address(int(address) & 0xFFFFFFFF))
-    return tuple(inner for inner in carried if inner is not None)
+def _unmapped(address: Address) -> Address:
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+
+
+def _behind_nat64(address: Address) -> tuple[IPv4Address, ...]:
+    if isinstance(address, IPv6Address) and address in _NAT64:
+        return (IPv4Address(int(address) & 0xFFFFFFFF),)
+    return ()
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return address.is_global and not any(address in network for network in _REFUSED_V4)
+    if address in _NAT64:
+        return True
+    return address in _GLOBAL_V6 and address.is_global and not any(address in network for network in _REFUSED_V6)
 
 
 def _in(address: Address, networks: tuple[Network, ...]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 
 
-def _literal(host: str) -> Address | None:
-    """The address a host spells, also as a decimal, octal or hex number as `inet_aton` reads them; None for a name."""
-    host = host.strip("[]").rstrip(".")
+def _address(text: object) -> Address | None:
+    """The address that a text spells in the usual way; None for anything else. An IPv6 zone is passed over."""
     try:
-        return ip_address(host.partition("%")[0])
+        return ip_address(str(text).partition("%")[0])
     except ValueError:
-        pass
-    try:
-        return IPv4Address(socket.inet_aton(host))
-    except OSError:
         return None
 
 
@@ -89,26 +114,32 @@ def _url_refusal(url: object, settings: Settings) -> str | None:
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or any(ord(c) <= 32 or ord(c) == 127 for c in url):
         return f"{form}, at most {MAX_URL_LENGTH} characters, without spaces"
     try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-    except ValueError as exc:
-        return f"{form}: {exc}"
+        parts = httpx.URL(url)  # what sends it reads it in the same way
+        host = parts.raw_host.decode("ascii") if parts.host else ""
+    except (httpx.InvalidURL, ValueError):
+        return form
     if parts.scheme not in ("http", "https") or not host:
         return form
-    if parts.username is not None or parts.password is not None:
+    if parts.userinfo:
         return "must not hold a user name or password; put a token into a secret instead"
+    if parts.port is not None and not 1 <= parts.port <= 65535:
+        return f"{form}, with a port from 1 to 65535 if any"
     return _host_refusal(parts.scheme, host, settings)
 
 
 def _host_refusal(scheme: str, host: str, settings: Settings) -> str | None:
-    address = _literal(host)
+    address = _address(host)
+    if address is None and _NUMERIC.fullmatch(host):
+        return "must write an address in its usual form, such as 192.0.2.1"
+    if address is None and (len(host) > MAX_HOST_LENGTH or not _HOST_NAME.fullmatch(host)):
+        return "must have the name of a host, or an address, such as https://example.com/hooks"
     if address is not None and (reason := refusal(address, settings.allowed_networks)):
         return reason
     if scheme == "https" or settings.allow_http:
         return None
     if address is None and settings.allowed_networks:
         return None  # a name may resolve into an allowed network: the guard sees when it connects
-    if address is not None and _in(address, settings.allowed_networks):
+    if address is not None and _in(_unmapped(address), settings.allowed_networks):
         return None
     return "must be https; plain http needs HOOKLINE_ALLOW_HTTP=1 or an address in HOOKLINE_ALLOWED_NETWORKS"
 
@@ -122,15 +153,22 @@ class Guard:
 
     def tls_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
         """A socket for an https request to the resolved address. Raises Blocked."""
-        return self._socket(addr_info, refusal(_address(addr_info), self._allowed))
+        return self._socket(addr_info, self._refusal(addr_info))
 
     def plain_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
         """A socket for a request without TLS, which may go to allowed networks only. Raises Blocked."""
-        address = _address(addr_info)
-        reason = refusal(address, self._allowed)
-        if reason is None and not self._allow_http and not _in(address, self._allowed):
-            reason = f"plain http to {address} needs HOOKLINE_ALLOW_HTTP=1 or an entry in HOOKLINE_ALLOWED_NETWORKS"
-        return self._socket(addr_info, reason)
+        return self._socket(addr_info, self._refusal(addr_info) or self._plain_refusal(addr_info))
+
+    def _refusal(self, addr_info: tuple[Any, ...]) -> str | None:
+        address = _address(addr_info[4][0])
+        # A host that only looks like an address gets here unresolved: what `connect` would make of it is not known.
+        return "the host is not an address in its usual form" if address is None else refusal(address, self._allowed)
+
+    def _plain_refusal(self, addr_info: tuple[Any, ...]) -> str | None:
+        address = _address(addr_info[4][0])
+        if self._allow_http or address is None or _in(_unmapped(address), self._allowed):
+            return None
+        return f"plain http to {address} needs HOOKLINE_ALLOW_HTTP=1 or an entry in HOOKLINE_ALLOWED_NETWORKS"
 
     @staticmethod
     def _socket(addr_info: tuple[Any, ...], reason: str | None) -> socket.socket:
@@ -138,7 +176,3 @@ class Guard:
             raise Blocked(reason)
         family, kind, protocol, _name, _sockaddr = addr_info
         return socket.socket(family, kind, protocol)
-
-
-def _address(addr_info: tuple[Any, ...]) -> Address:
-    return ip_address(str(addr_info[4][0]).partition("%")[0])

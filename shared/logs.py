@@ -12,8 +12,9 @@ import json
 import logging
 import re
 import sys
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import structlog
 from pydantic import SecretStr
@@ -62,7 +63,7 @@ def configure_logging(settings: Settings, process: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(_MaskingFormatter(settings, process))
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(settings.log_level)
@@ -86,6 +87,18 @@ def _tame(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _ROUTINE:
         logging.getLogger(name).setLevel(logging.WARNING if level == "INFO" else logging.NOTSET)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines, and of one that can't be made only says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
+        """The standard library's own would print the arguments of the line, and any secret in them."""
+        kind = sys.exc_info()[0]
+        text = f"a log line is lost: {kind.__name__ if kind else 'unknown error'}"
+        lost = logging.LogRecord(record.name, logging.ERROR, __file__, 0, text, None, None)
+        with suppress(OSError, ValueError):
+            self.stream.write(self.format(lost) + self.terminator)
 
 
 class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
@@ -127,16 +140,17 @@ class _Mask:
 
 
 def _url_passwords(text: str) -> list[str]:
-    """The password in a URL, as it is written there and as it is meant."""
+    """The passwords in a URL, as they are written there and as they are meant."""
     try:
-        password = urlsplit(text).password or ""
+        parts = urlsplit(text)
+        written = [parts.password or "", *(value for name, value in parse_qsl(parts.query) if name == "password")]
     except ValueError:  # no URL; whoever uses it says so
         return []
-    return [password, unquote(password)]
+    return [*written, *map(unquote, written)]
 
 
 def _secret_values(settings: Settings) -> Iterator[str]:
-    """Every secret that the settings hold, also as JSON writes it inside a string."""
+    """Every secret that the settings hold, in every spelling that a line may have of it."""
     for value in (getattr(settings, name) for name in type(settings).model_fields):
         if isinstance(value, SecretStr):
             parts = [value.get_secret_value(), *value.get_secret_value().split(",")]
@@ -146,4 +160,12 @@ def _secret_values(settings: Settings) -> Iterator[str]:
             continue
         for part in map(str.strip, parts):
             if len(part) >= MIN_MASKED_CHARS:
-                yield from (part, json.dumps(part)[1:-1])
+                yield from _spellings(part)
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """The value itself, as Python shows text or bytes that contain it, and each of these inside a JSON string."""
+    # A trailing quote makes `repr` choose the other kind, and so escape that kind inside.
+    for shown in (repr(value + '"')[1:-2], repr(value.encode() + b'"')[2:-2]):
+        for spelling in (value, shown, shown.replace("\\'", "'")):
+            yield from (spelling, json.dumps(spelling)[1:-1])

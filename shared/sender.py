@@ -19,7 +19,8 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from shared.domain.outcomes import Outcome, OutcomeKind, classify_status, parse_retry_after
-from shared.guard import Blocked, Guard
+from shared.guard import Guard
+from shared.send_failures import failure_of
 from shared.settings import Settings
 from shared.version import __version__
 
@@ -47,9 +48,9 @@ class Sender:
     """Sends requests over pooled connections. Open it on the event loop that uses it."""
 
     def __init__(self, settings: Settings) -> None:
-        guard = Guard(settings)
-        self._tls = _transport(guard.tls_socket)
-        self._plain = _transport(guard.plain_socket)
+        guard, context = Guard(settings), ssl.create_default_context()
+        self._tls = _transport(guard.tls_socket, context)
+        self._plain = _transport(guard.plain_socket, context)
 
     async def aclose(self) -> None:
         """Close every pooled connection."""
@@ -64,14 +65,15 @@ class Sender:
                 return await self._exchange(request, started)
         except TimeoutError:
             return _failure(OutcomeKind.TIMEOUT, f"no answer within {request.timeout_seconds:g} s", started)
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as exc:
-            return _failure(_kind(exc), _cause_text(exc), started)
+        except Exception as exc:
+            return _failure(*failure_of(exc, request.connect_timeout_seconds), started)
 
     async def _exchange(self, request: Request, started: float) -> Outcome:
-        transport = self._tls if request.url.startswith("https:") else self._plain
+        url = _parsed(request.url)
+        transport = self._tls if url.scheme == "https" else self._plain
         outgoing = httpx.Request(
             "POST",
-            _parsed(request.url),
+            url,
             content=request.body,
             headers=httpx.Headers(request.headers, encoding="utf-8"),
             extensions={"timeout": {"connect": request.connect_timeout_seconds}},
@@ -92,8 +94,7 @@ class Sender:
         )
 
 
-def _transport(socket_factory: aiohttp.SocketFactoryType) -> AiohttpTransport:
-    context = ssl.create_default_context()
+def _transport(socket_factory: aiohttp.SocketFactoryType, context: ssl.SSLContext) -> AiohttpTransport:
     return AiohttpTransport(
         verify=context,
         client=lambda: aiohttp.ClientSession(
@@ -136,27 +137,3 @@ def _failure(kind: OutcomeKind, error: str, started: float) -> Outcome:
         response_truncated=False,
         duration_seconds=time.perf_counter() - started,
     )
-
-
-def _chain(exc: BaseException | None) -> list[BaseException]:
-    chain: list[BaseException] = []
-    while exc is not None and exc not in chain:
-        chain.append(exc)
-        exc = exc.__cause__ or exc.__context__
-    return chain
-
-
-def _kind(exc: BaseException) -> OutcomeKind:
-    """By the causes: the transport raises a connect time-out for every connection that failed."""
-    chain = _chain(exc)
-    if any(isinstance(link, Blocked) for link in chain):
-        return OutcomeKind.BLOCKED
-    return OutcomeKind.TIMEOUT if any(isinstance(link, TimeoutError) for link in chain) else OutcomeKind.NETWORK
-
-
-def _cause_text(exc: BaseException) -> str:
-    """The deepest cause that says something: `Connection refused` tells more than `Cannot connect to host`."""
-    for link in reversed(_chain(exc)):
-        if isinstance(link, OSError | ssl.SSLError | aiohttp.ClientError | httpx.HTTPError) and str(link):
-            return f"{type(link).__name__}: {link}"[:500]
-    return f"{type(exc).__name__}: {exc}"[:500]

@@ -6,17 +6,19 @@ A wrong value is refused at start with one line that names the variable. Nothing
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, MultiFernet
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.domain.durations import parse_duration
+from shared.domain.durations import DURATION_FORM, parse_duration
 from shared.domain.errors import HooklineError, InvalidDefinition
 
 Network = IPv4Network | IPv6Network
@@ -36,10 +38,20 @@ def _duration(value: object) -> timedelta:
         raise ValueError(str(exc)) from exc
 
 
+def _span(value: object) -> timedelta:
+    """A duration of no length would let a loop spin, or a drain end before it began."""
+    if (span := _duration(value)) == timedelta():
+        raise ValueError(f"must be {DURATION_FORM}, and longer than 0")
+    return span
+
+
 def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
+    try:
+        return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
+    except ValueError as exc:
+        raise ValueError(f"must be networks such as 10.0.0.0/8,::1/128: {exc}") from exc
 
 
 def _secret_keys(value: object) -> object:
@@ -57,42 +69,75 @@ def split_keys(text: str) -> list[str]:
     return [key for part in text.split(",") for key in part.split()]
 
 
-def _database_url(value: object) -> object:
-    url = str(value).replace("postgresql://", "postgresql+psycopg://", 1)
+# What is refused may hold a password, so no message repeats it.
+def _database_url(value: object) -> str:
+    url = re.sub("^postgres(ql)?://", "postgresql+psycopg://", str(value))
     if not url.startswith(("postgresql+psycopg://", "sqlite:///")):
         raise ValueError("must be postgresql://user:password@host/name or sqlite:///path")
     return url
 
 
-def _redis_url(value: object) -> object:
-    if not str(value).startswith(("redis://", "rediss://", "unix://")):
+def _redis_url(value: object) -> str:
+    if not str(value).startswith(("redis://", "rediss://", "unix:///")) or _host(value) is None:
         raise ValueError("must be redis://host:port/number, rediss://… or unix://path")
-    return value
+    return str(value)
+
+
+def _broker_url(value: object) -> str:
+    if not re.match(r"[a-z][a-z0-9+]*://", str(value)):
+        raise ValueError("must be a URL as Celery takes it, such as redis://host:port/number or amqp://host")
+    return str(value)
+
+
+def _http_url(value: object) -> str:
+    if not str(value).startswith(("http://", "https://")) or not _host(value):
+        raise ValueError("must be a URL such as http://127.0.0.1:8080")
+    return str(value)
+
+
+def _host(url: object) -> str | None:
+    """The host in a URL, which may be blank; None when host and port can't be read."""
+    try:
+        parts = urlsplit(str(url))
+        return "" if parts.port is None and not parts.hostname else parts.hostname
+    except ValueError:
+        return None
 
 
 DatabaseUrl = Annotated[str, BeforeValidator(_database_url)]
 RedisUrl = Annotated[str, BeforeValidator(_redis_url)]
+BrokerUrl = Annotated[str, BeforeValidator(_broker_url)]
+HttpUrl = Annotated[str, BeforeValidator(_http_url)]
 SecretKeys = Annotated[SecretStr, BeforeValidator(_secret_keys)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Span = Annotated[timedelta, BeforeValidator(_span)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 
 
 class Settings(BaseSettings):
-    """What an operator can set. Unset URLs mean the embedded default under the data directory."""
+    """What an operator can set; blank means unset. Unset URLs mean the embedded default under the data directory.
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+    URLs may hold passwords, so they are kept out of `repr`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(
         Path(".hookline"), description="Where the embedded default keeps Valkey's and SQLite's files."
     )
     redis_url: RedisUrl | None = Field(
-        None, description="Redis or Valkey that holds the event streams; unset: the embedded Valkey."
+        None, repr=False, description="Redis or Valkey that holds the event streams; unset: the embedded Valkey."
     )
-    broker_url: str | None = Field(
-        None, description="Celery's broker; unset: the same server as the streams (embedded: its database 1)."
+    broker_url: BrokerUrl | None = Field(
+        None,
+        repr=False,
+        description="Celery's broker; unset: the same server as the streams (embedded: its database 1).",
     )
     database_url: DatabaseUrl | None = Field(
         None,
+        repr=False,
         description="SQLAlchemy URL, `postgresql+psycopg://…` or `sqlite:///…`; unset: SQLite in the data directory.",
     )
     secret_keys: SecretKeys | None = Field(
@@ -105,7 +150,7 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address on which the API listens.")
     port: int = Field(8080, ge=0, le=65535, description="Port on which the API listens.")
-    url: str = Field("http://127.0.0.1:8080", description="Where the `hookline` commands find the API.")
+    url: HttpUrl = Field("http://127.0.0.1:8080", description="Where the `hookline` commands find the API.")
     api_key: SecretStr | None = Field(None, description="The API key that the `hookline` commands use.")
     partitions: int = Field(
         16,
@@ -128,7 +173,7 @@ class Settings(BaseSettings):
         64, ge=1, le=2000, description="Requests in flight to one webhook from one worker process."
     )
     drains_per_webhook: int = Field(2, ge=1, le=64, description="Workers that drain the same webhook at the same time.")
-    drain_slice: Duration = Field(
+    drain_slice: Span = Field(
         timedelta(seconds=2), description="How long a drain works before it makes room for others."
     )
     worker_threads: int = Field(32, ge=1, le=500, description="Drains that one worker process works at the same time.")
@@ -136,7 +181,7 @@ class Settings(BaseSettings):
         timedelta(seconds=30),
         description="How long past a webhook's time-out a claimed delivery stays with its worker.",
     )
-    sweep_interval: Duration = Field(
+    sweep_interval: Span = Field(
         timedelta(seconds=1),
         description="How often the pump looks for due retries, expired claims and lagging partitions.",
     )
@@ -172,8 +217,12 @@ class Settings(BaseSettings):
 
     @property
     def celery_broker_url(self) -> str:
-        """URL of Celery's broker."""
-        return self.broker_url or self.redis_url or f"redis+socket://{self.valkey_socket}?virtual_host=1"
+        """URL of Celery's broker; kombu has a spelling of its own for a server behind a Unix socket."""
+        if self.broker_url or (self.redis_url and not self.redis_url.startswith("unix://")):
+            return self.broker_url or self.redis_url or ""
+        if self.redis_url is None:
+            return f"redis+socket://{self.valkey_socket}?virtual_host=1"
+        return re.sub(r"([?&])db=", r"\1virtual_host=", "redis+socket" + self.redis_url.removeprefix("unix"))
 
     @property
     def sqlalchemy_url(self) -> str:

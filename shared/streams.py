@@ -15,6 +15,8 @@ from shared.settings import Settings
 FIELD = b"e"
 START = "0-0"
 SOCKET_TIMEOUT_SECONDS = 10.0
+MAX_COUNTED = 1000
+"""Where entries have to be counted one by one, a lag goes no further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +75,21 @@ def lags(redis: Redis, offsets: dict[int, tuple[str, int]], now_seconds: float) 
         pipeline.xinfo_stream(stream_key(partition))
     answers = iter(pipeline.execute(raise_on_error=False))
     found = {}
-    for partition, (_offset, read) in offsets.items():
+    for partition, (offset, read) in offsets.items():
         first, info = next(answers), next(answers)
-        found[partition] = _lag(first, info, read, now_seconds)
+        if isinstance(first, RedisError):
+            raise first
+        if not first or isinstance(info, RedisError):
+            found[partition] = Lag(0, 0.0)
+            continue
+        # The server counts what was ever added, and what it trimmed was read before.
+        waiting = int(info["entries-added"]) - read
+        if not 1 <= waiting <= int(info["length"]):
+            # It counts anew: this is another stream than the one that was read from.
+            waiting = len(read_after(redis, partition, offset, MAX_COUNTED))
+        oldest_seconds = int(first[0][0].partition(b"-")[0]) / 1000
+        found[partition] = Lag(waiting, max(0.0, now_seconds - oldest_seconds))
     return found
-
-
-def _lag(first: Any, info: Any, read: int, now_seconds: float) -> Lag:
-    if isinstance(first, RedisError):
-        raise first
-    if not first or isinstance(info, RedisError):
-        return Lag(0, 0.0)
-    oldest_seconds = int(first[0][0].partition(b"-")[0]) / 1000
-    # The server counts what was ever added; what it trimmed was read before. At least the first entry is waiting.
-    return Lag(max(1, int(info["entries-added"]) - read), max(0.0, now_seconds - oldest_seconds))
 
 
 def trim(redis: Redis, partition: int, offset: str, keep_since_ms: int) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -38,9 +40,16 @@ class Vault:
         if settings.secret_keys is not None:
             return cls(split_keys(settings.secret_keys.get_secret_value()))
         path = settings.data_dir / KEY_FILE
-        if not path.exists():
-            raise InvalidSetting("HOOKLINE_SECRET_KEYS: is not set, and the data directory has no secret.keys")
-        return cls(split_keys(path.read_text()))
+        try:
+            text = path.read_text(encoding="ascii")
+        except FileNotFoundError:
+            raise InvalidSetting(f"HOOKLINE_SECRET_KEYS: is not set, and there is no {path}") from None
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidSetting(f"HOOKLINE_SECRET_KEYS: is not set, and {path} can't be read") from exc
+        try:
+            return cls(split_keys(text))
+        except InvalidSetting as exc:
+            raise InvalidSetting(f"{path}: must hold Fernet keys (32 bytes in url-safe base64), newest first") from exc
 
     def encrypt(self, text: str) -> bytes:
         """What is stored for a secret's value."""
@@ -64,16 +73,23 @@ class Vault:
 def load_or_create_keys(settings: Settings) -> Path | None:
     """Make sure that the embedded default has a key; the file's mode is 0600 from its first byte on.
 
+    The file appears with its key in it: nobody can read it half written, and a crash leaves none that is blank.
+
     Returns:
         The key file, or None when HOOKLINE_SECRET_KEYS is set.
     """
     if settings.secret_keys is not None:
         return None
     path = settings.data_dir / KEY_FILE
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(Fernet.generate_key() + b"\n")
+    if not path.exists():
+        descriptor, draft = tempfile.mkstemp(prefix=f"{KEY_FILE}.", dir=settings.data_dir)  # mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(Fernet.generate_key() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                path.hardlink_to(draft)
+        finally:
+            Path(draft).unlink()
     return path

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from celery import Celery
+from kombu.exceptions import KombuError
 from redis import Redis
 
+from shared.domain.errors import HooklineError
 from shared.settings import Settings
 
 PARTITION_TASK = "drain_partition"
@@ -29,8 +31,15 @@ def celery_app(settings: Settings) -> Celery:
         task_routes={PARTITION_TASK: {"queue": EVALUATE_QUEUE}, WEBHOOK_TASK: {"queue": DELIVER_QUEUE}},
         task_serializer="json",
         accept_content=["json"],
-        # Unacknowledged messages come back after this long; the pump makes up for a lost wake sooner anyway.
-        broker_transport_options={"visibility_timeout": 60, "socket_keepalive": True},
+        broker_transport_options={
+            # Unacknowledged messages come back after this long; the pump makes up for a lost wake sooner anyway.
+            "visibility_timeout": 60,
+            "socket_keepalive": True,
+            # Who wakes others has work of its own: it tries a lost connection once more, not for seconds.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.1,
+        },
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         task_publish_retry=False,
@@ -38,6 +47,10 @@ def celery_app(settings: Settings) -> Celery:
         enable_utc=True,
     )
     return app
+
+
+class BrokerUnavailable(HooklineError, ConnectionError):
+    """Celery's broker can't be reached: nobody was woken, and the pump's next sweep tries again."""
 
 
 class Waker:
@@ -48,11 +61,11 @@ class Waker:
         self._redis = redis
 
     def partitions(self, partitions: Iterable[int]) -> None:
-        """Wake the drains of these partitions."""
+        """Wake the drains of these partitions. Raises BrokerUnavailable."""
         self._wake(PARTITION_TASK, EVALUATE_QUEUE, partitions)
 
     def webhooks(self, webhook_ids: Iterable[int]) -> None:
-        """Wake the drains of these webhooks."""
+        """Wake the drains of these webhooks. Raises BrokerUnavailable."""
         self._wake(WEBHOOK_TASK, DELIVER_QUEUE, webhook_ids)
 
     def started(self, task: str, key: int) -> None:
@@ -69,8 +82,16 @@ class Waker:
         waiting = [key for key, was_free in zip(keys, pipeline.execute(), strict=True) if was_free]
         if not waiting:
             return
+        try:
+            self._send(task, queue, waiting)
+        except (KombuError, OSError) as exc:
+            # Without its token each of them may be woken at once when the broker is back.
+            self._redis.delete(*(_token(task, key) for key in waiting))
+            raise BrokerUnavailable(BrokerUnavailable.__doc__) from exc
+
+    def _send(self, task: str, queue: str, keys: Iterable[int]) -> None:
         with self._app.producer_or_acquire() as producer:
-            for key in waiting:
+            for key in keys:
                 self._app.send_task(task, args=(key,), queue=queue, producer=producer)
 
 

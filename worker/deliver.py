@@ -11,7 +11,7 @@ import random
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from redis.lock import Lock
@@ -181,6 +181,8 @@ class WebhookDrain:
 
     def _record(self, sent: Sequence[Sent]) -> None:
         now = datetime.now(UTC)
+        # Before anything is made of it: an endpoint may send back the secrets it got, and reasons quote errors.
+        sent = [replace(one, outcome=self._endpoint.masked(one.outcome)) for one in sent]
         decided = [(one, self._decide(one)) for one in sent]
         # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
         persistent = Retrying(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from urllib.parse import urlsplit
 
+from shared.domain.masking import Mask
+from shared.domain.outcomes import Outcome
 from shared.domain.payloads import ACCESS_TOKEN, open_payload
 from shared.domain.retries import DeliveryPolicy
 from shared.domain.signing import Signer, unsigned_headers
@@ -12,16 +15,19 @@ from shared.sender import USER_AGENT, Request
 from shared.storage.queue import Claimed, EndpointRow
 from shared.vault import Vault
 
+SHORTEST_PART = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where deliveries go and with what. It holds secrets in the clear, so it has no telling `repr`."""
 
-    url: str
+    url: str = field(repr=False)
     policy: DeliveryPolicy
     headers: dict[str, str] = field(repr=False)
     secrets: dict[str, str] = field(repr=False)
     signer: Signer | None = field(repr=False)
+    mask: Mask = field(repr=False)
 
     def request(self, delivery: Claimed, now: datetime) -> Request:
         """The request of a delivery's next attempt. Raises SecretUnavailable when the payload lacks a secret."""
@@ -38,16 +44,45 @@ class Endpoint:
             connect_timeout_seconds=self.policy.connect_timeout_seconds,
         )
 
+    def masked(self, outcome: Outcome) -> Outcome:
+        """The outcome without any secret of the endpoint: it may have sent back what it got, or an error its URL."""
+        body = self.mask(outcome.response_body, cut=outcome.response_truncated)
+        error = outcome.error and self.mask(outcome.error)
+        if body == outcome.response_body and error == outcome.error:
+            return outcome
+        return replace(outcome, response_body=body, error=error)
+
 
 def open_endpoint(row: EndpointRow, vault: Vault) -> Endpoint:
     """The endpoint with its secrets in the clear. Raises SecretUnreadable when the vault lacks their key."""
     secrets = {name: vault.decrypt(stored) for name, stored in row.granted.items()}
+    hidden = dict(secrets)
     headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     if row.access_token is not None:
         token = vault.decrypt(row.access_token)
         headers["Authorization"] = f"Bearer {token}"
-        secrets[ACCESS_TOKEN] = token
-    signer = None if row.signing_secret is None else Signer(vault.decrypt(row.signing_secret))
+        secrets[ACCESS_TOKEN] = hidden[ACCESS_TOKEN] = token
+    signer = None
+    if row.signing_secret is not None:
+        signing_secret = hidden["SIGNING_SECRET"] = vault.decrypt(row.signing_secret)
+        signer = Signer(signing_secret)
+    url = row.url
+    if row.url_secret is not None:
+        url = vault.decrypt(row.url_secret)
+        hidden |= _parts_of_url(url)
     return Endpoint(
-        url=row.url, policy=DeliveryPolicy.model_validate(row.policy), headers=headers, secrets=secrets, signer=signer
+        url=url,
+        policy=DeliveryPolicy.model_validate(row.policy),
+        headers=headers,
+        secrets=secrets,
+        signer=signer,
+        mask=Mask(hidden),
     )
+
+
+def _parts_of_url(url: str) -> dict[str, str]:
+    """What of a secret URL gives it away: all of it, its path, and the token that the path ends with."""
+    path = urlsplit(url).path
+    token = path.rpartition("/")[2]
+    parts = {"URL": url, "URL_PATH": path, "URL_TOKEN": token}
+    return {name: part for name, part in parts.items() if len(part) >= SHORTEST_PART}

@@ -19,6 +19,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events import Event, decode_event
 from shared.domain.matching import AutomationIndex, CompiledAutomation
 from shared.logs import get_logger
+from shared.storage.catalog import Learned
 from shared.storage.engine import reading, writing
 from shared.storage.evaluation import (
     Offset,
@@ -30,6 +31,7 @@ from shared.storage.evaluation import (
 )
 from shared.streams import Entry, read_after
 from shared.wakes import PARTITION_TASK
+from worker.catalog import names_of
 from worker.firings import FiringBatch, Outdated
 from worker.locks import one_of, renew
 from worker.runtime import Runtime
@@ -50,6 +52,9 @@ class Batch:
     matches: list[tuple[Entry, Event, CompiledAutomation]] = field(default_factory=list)
     poison: list[PoisonEntry] = field(default_factory=list)
     types: Counter[str] = field(default_factory=Counter)
+    names: set[Learned] = field(default_factory=set)
+    registered: frozenset[Learned] = frozenset()
+    """Those of `names` that the catalog got with this batch."""
 
 
 def drain_partition(runtime: Runtime, partition: int) -> int:
@@ -103,6 +108,7 @@ def evaluate_batch(runtime: Runtime, partition: int) -> int:
     except Outdated:
         runtime.automations.expire()
         return evaluate_batch(runtime, partition)
+    runtime.catalog.remember(batch.registered)
     _announce(runtime, batch, firings)
     return batch.count
 
@@ -117,6 +123,7 @@ def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
             batch.poison.append(PoisonEntry(entry.id, str(exc), entry.body or b""))
             continue
         batch.types[event.type] += 1
+        batch.names.add(names_of(event))
         batch.matches += [(entry, event, automation) for automation in index.matching(event)]
     return batch
 
@@ -128,7 +135,9 @@ def _commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> F
         if not moved:
             raise Overtaken
         set_aside(connection, partition, batch.poison, now)
-        return _fire(connection, batch, now)
+        firings = _fire(connection, batch, now)
+        batch.registered = runtime.catalog.register(connection, batch.names, now)
+        return firings
 
 
 def _fire(connection: Connection, batch: Batch, now: datetime) -> FiringBatch:

@@ -29,8 +29,11 @@ def serve_metrics(settings: Settings) -> None:
     """Serve `/metrics` on the configured port, if one is configured."""
     from prometheus_client import CollectorRegistry, multiprocess, start_http_server
 
+    from shared.telemetry import announce_build
+
     if settings.metrics_port == 0:
         return
+    announce_build()
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from shared.domain.automations import CooldownUnit
 from shared.domain.events import Event, RunMetricEvent, subject_key
-from shared.domain.firing import FiringState, cooldown_refusal, rate_refusal, record_firing
+from shared.domain.firing import FiringState
+from shared.domain.firing_rules import Kept, hold_back, kept_keys, metric_facts, sealed_payload
 from shared.domain.matching import CompiledAutomation, firing_id
-from shared.domain.payloads import PayloadTooLarge, default_payload
-from shared.domain.variables import MetricFacts, payload_values
+from shared.domain.payloads import PayloadTooLarge
+from shared.domain.variables import MetricFacts
 from shared.domain.windows import RunState, UnreadableState
 from shared.logs import get_logger
 from shared.storage.evaluation import known_deliveries, live_webhooks, load_windows, save_windows
@@ -25,20 +24,9 @@ log = get_logger(__name__)
 
 Match = tuple[Entry, Event, CompiledAutomation]
 
-WHOLE = ""
-"""The key of what an automation keeps for itself as a whole, shared by all partitions."""
-
 
 class Outdated(Exception):
     """Another worker evaluated with a newer edition of an automation: this one must look for edits first."""
-
-
-@dataclass(slots=True)
-class Kept:
-    """What one automation keeps under one key: the windows of a run, and when it fired."""
-
-    windows: RunState | None = None
-    firing: FiringState = field(default_factory=FiringState)
 
 
 class FiringBatch:
@@ -79,7 +67,7 @@ class FiringBatch:
         save_windows(self._connection, [self._row(key) for key in sorted(self._touched)])
 
     def _load(self, matches: Sequence[Match]) -> dict[tuple[int, str], Kept]:
-        keys = {(automation.id, key) for _, event, automation in matches for key in _keys(automation, event)}
+        keys = {(automation.id, key) for _, event, automation in matches for key in kept_keys(automation, event)}
         if not keys:
             return {}
         rows = load_windows(self._connection, sorted(keys), self._now)
@@ -124,31 +112,22 @@ class FiringBatch:
         if seen.condition_index is not None:
             self._touched.add(key)
         self.samples_ignored += seen.ignored_samples
-        if not seen.fired or seen.metric_name is None:
-            return False, None
-        return True, MetricFacts(seen.metric_name, seen.metric_value or 0.0, seen.metric_threshold or 0.0)
+        metric = metric_facts(seen)
+        return seen.fired and metric is not None, metric
 
     def _held_back(self, entry: Entry, event: Event, compiled: CompiledAutomation) -> str | None:
         """Why this firing is skipped, or None; a firing that goes through is counted."""
-        if compiled.webhook_id is not None and compiled.webhook_id not in self._enabled:
-            return "webhook_disabled"
-        cooldown, rate = compiled.automation.cooldown, compiled.automation.rate_limit
-        now_ms = entry.received_ms
-        cooling = None
-        if cooldown is not None:
-            cooling = (compiled.id, _cooldown_key(compiled, event))
-            if reason := cooldown_refusal(self._kept[cooling].firing, cooldown.period, now_ms):
-                return reason
-        if rate is not None:
-            counting = (compiled.id, WHOLE)
-            if reason := rate_refusal(self._kept[counting].firing, rate, now_ms):
-                return reason
-            record_firing(self._kept[counting].firing, rate, now_ms)
-            self._touched.add(counting)
-        if cooling is not None and (rate is None or cooling[1] != WHOLE):
-            record_firing(self._kept[cooling].firing, None, now_ms)
-            self._touched.add(cooling)
-        return None
+        asked = set()
+
+        def firing_of(key: str) -> FiringState:
+            asked.add((compiled.id, key))
+            return self._kept[compiled.id, key].firing
+
+        enabled = compiled.webhook_id is None or compiled.webhook_id in self._enabled
+        reason = hold_back(compiled, event, received_ms=entry.received_ms, webhook_enabled=enabled, firing_of=firing_of)
+        if reason is None:
+            self._touched |= asked
+        return reason
 
     def _deliver(
         self,
@@ -176,7 +155,7 @@ class FiringBatch:
             "finished_at": None,
         }
         try:
-            row["payload"] = _payload(event, compiled, identity, metric)
+            row["payload"] = sealed_payload(compiled, event, delivery_id=identity, metric=metric)
         except PayloadTooLarge as exc:
             row |= {"status": "refused", "reason": str(exc), "finished_at": self._now}
         if skipped is not None:
@@ -187,34 +166,8 @@ class FiringBatch:
         self.deliveries.append(row)
 
     def _count(self, row: dict[str, Any], event: Event, compiled: CompiledAutomation) -> None:
-        action = "no_op" if compiled.webhook_id is None else "webhook"
-        self.fired[(str(event.type), action)] += 1
+        self.fired[(str(event.type), compiled.automation.action.kind)] += 1
         if compiled.webhook_id is None:
             row |= {"status": "delivered", "finished_at": self._now}
         else:
             self.webhooks.add(compiled.webhook_id)
-
-
-def _payload(event: Event, compiled: CompiledAutomation, identity: str, metric: MetricFacts | None) -> str | None:
-    if compiled.webhook_id is None:
-        return None
-    values = payload_values(event, delivery_id=identity, metric=metric)
-    template = compiled.automation.template
-    return default_payload(values) if template is None else template.render(values)
-
-
-def _cooldown_key(compiled: CompiledAutomation, event: Event) -> str:
-    cooldown = compiled.automation.cooldown
-    return WHOLE if cooldown is None or cooldown.per is CooldownUnit.AUTOMATION else subject_key(event)
-
-
-def _keys(compiled: CompiledAutomation, event: Event) -> set[str]:
-    """The keys under which an automation may keep something about an event."""
-    keys = set()
-    if compiled.conditions is not None:
-        keys.add(subject_key(event))
-    if compiled.automation.cooldown is not None:
-        keys.add(_cooldown_key(compiled, event))
-    if compiled.automation.rate_limit is not None:
-        keys.add(WHOLE)
-    return keys

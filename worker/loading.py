@@ -11,9 +11,10 @@ from shared import telemetry
 from shared.domain.automations import Grants
 from shared.domain.definitions import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.matching import AutomationIndex, CompiledAutomation, compile_automation
+from shared.domain.matching import AutomationIndex, CompiledAutomation, compile_automation, organizations_above
 from shared.logs import get_logger
 from shared.storage.engine import reading
+from shared.storage.entities import organization_links
 from shared.storage.evaluation import AutomationRow, automations_since
 from shared.storage.revisions import current_revision_value
 
@@ -52,13 +53,15 @@ class LiveAutomations:
                 return
             with telemetry.RELOAD_SECONDS.time():
                 rows = automations_since(connection, self._revision)
-                self._take(rows)
+                parents = {link.name: link.parent for link in organization_links(connection)}
+                self._take(rows, parents)
         self._revision = newest
         telemetry.AUTOMATIONS_LOADED.set(len(self._index))
 
-    def _take(self, rows: list[AutomationRow]) -> None:
+    def _take(self, rows: list[AutomationRow], parents: dict[str, str]) -> None:
         # Other threads iterate the index they hold: edits go into a copy that then takes its place.
         index = self._index.copy()
+        index.place(organizations_above(parents))
         for row in rows:
             compiled = _compile(row) if row.live else None
             if compiled is None:
@@ -71,7 +74,7 @@ class LiveAutomations:
 def _compile(row: AutomationRow) -> CompiledAutomation | None:
     grants = Grants(row.grants, row.has_access_token)
     try:
-        automation = parse_automation(row.definition, lambda _webhook: grants)
+        automation = parse_automation(row.definition, lambda _webhook: grants, lambda _slack: True)
     except InvalidDefinition as exc:
         # Accepted once, unreadable now: an older or newer version wrote it. The others go on.
         log.error("automation.unreadable", automation_id=row.id, entity=row.entity, errors=str(exc))

@@ -21,6 +21,7 @@ from shared.storage.engine import open_engine
 from shared.streams import open_redis
 from shared.vault import Vault
 from shared.wakes import Waker
+from worker.catalog import LearnedCatalog
 from worker.loading import LiveAutomations
 
 _T = TypeVar("_T")
@@ -67,6 +68,7 @@ class Runtime:
         self.vault = Vault.open(settings)
         self.waker = Waker(app, self.redis)
         self.automations = LiveAutomations(self.engine, settings.reload_interval.total_seconds())
+        self.catalog = LearnedCatalog()
         self.sending = SendingLoop(settings)
 
     def close(self) -> None:

@@ -6,22 +6,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dispatcher.api import (
+    audit,
     automations,
     catalog,
     deliveries,
+    dry_runs,
     events,
     identity,
     manifests,
+    members,
     operations,
     problems,
     secrets,
+    slack,
     webhooks,
 )
+from dispatcher.api.described import Described
+from dispatcher.api.idempotency import Idempotency
+from dispatcher.api.openapi import HooklineApi
 from dispatcher.api.parts import opened
-from dispatcher.api.problems import Problem
+from dispatcher.api.wire import Bounds, ConditionalReads, Methods, RequestIds
+from dispatcher.graphql import endpoint as graphql
 from shared import telemetry
 from shared.settings import Settings, load_settings
 from shared.version import __version__
@@ -29,13 +36,18 @@ from shared.version import __version__
 _ROUTERS = (
     events.router,
     automations.router,
+    dry_runs.router,
     webhooks.router,
+    slack.router,
     secrets.router,
     deliveries.router,
     manifests.router,
     catalog.router,
     identity.router,
+    members.router,
+    audit.router,
     operations.router,
+    graphql.router,
 )
 
 
@@ -50,7 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.parts = parts
             yield
 
-    app = FastAPI(
+    app = HooklineApi(
         title="Hookline",
         version=__version__,
         summary="Calls webhooks about what happens to models.",
@@ -62,20 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for router in _ROUTERS:
         app.include_router(router)
-    app.add_middleware(NulFree)
+    app.state.described = Described(app)
+    for layer in (Idempotency, ConditionalReads, Bounds, Methods, RequestIds):  # the last is the outermost
+        app.add_middleware(layer)
     return app
-
-
-class NulFree:
-    """Refuses a URL with an encoded U+0000, which PostgreSQL can't look for, before any handler sees it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
-            refusal = problems.answer(Problem(400, "bad-request", "a URL must not contain U+0000"))
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, receive, send)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 
 from dispatcher.api.callers import Caller
-from dispatcher.api.parts import PartsDep
+from dispatcher.api.described import described
+from dispatcher.api.parts import Parts, PartsDep
 from dispatcher.api.problems import Problem
 from shared.storage.identity import Principal, hash_key
 
@@ -18,9 +19,23 @@ _basic = HTTPBasic(auto_error=False, description="An API key as the password; th
 
 
 async def _caller(
+    request: Request,
     parts: PartsDep,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)],
+) -> Caller:
+    caller = await _known_caller(parts, bearer, basic)
+    described(request).check_query(request)
+    return caller
+
+
+async def caller_of(request: Request, parts: Parts) -> Caller:
+    """Who makes a request, outside of any handler. Raises Problem (401), or starlette's HTTPException (401)."""
+    return await _known_caller(parts, await _bearer(request), await _basic(request))
+
+
+async def _known_caller(
+    parts: Parts, bearer: HTTPAuthorizationCredentials | None, basic: HTTPBasicCredentials | None
 ) -> Caller:
     key = bearer.credentials if bearer is not None else basic.password if basic is not None else ""
     if not key:

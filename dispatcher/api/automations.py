@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from sqlalchemy import Connection
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
+from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.parts import PartsDep
 from dispatcher.control import automations
+from dispatcher.control.access import Action, require
 from dispatcher.control.automations import AutomationView
 from dispatcher.control.paging import Page
 from shared.domain.events import EventType, RunPhase
+from shared.domain.slack_messages import Severity
 from shared.storage.engine import reading, writing
+from shared.storage.identity import Principal
 
 router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automations"])
 
@@ -39,10 +46,14 @@ AUTOMATION_SCHEMA: dict[str, Any] = {
         "states": {"type": "array", "items": {"enum": [str(phase) for phase in RunPhase]}},
         "action": {
             "type": "object",
-            "description": "`{webhook, payload}` or `{no_op: true}`.",
+            "description": "`{webhook, payload}`, `{slack, title, message, severity}` or `{no_op: true}`.",
             "properties": {
                 "webhook": {"type": "string", "description": "The webhook's name or id."},
                 "payload": {"type": "object"},
+                "slack": {"type": "string", "description": "The Slack integration's name or id."},
+                "title": _TEXT_OR_NULL,
+                "message": _TEXT_OR_NULL,
+                "severity": {"enum": [str(severity) for severity in Severity], "default": str(Severity.INFO)},
                 "no_op": {"const": True},
             },
         },
@@ -52,6 +63,19 @@ AUTOMATION_SCHEMA: dict[str, Any] = {
         },
         "rate_limit": {"type": ["string", "null"], "examples": ["60/min"]},
     },
+}
+_KEPT: dict[str, Any] = {
+    "id": {"type": "string"},
+    "entity": {"type": "string"},
+    "revision": {"type": "integer"},
+    "created_at": {"type": "string", "format": "date-time"},
+    "updated_at": {"type": "string", "format": "date-time"},
+}
+AUTOMATION_VIEW_SCHEMA: dict[str, Any] = {
+    "title": "AutomationView",
+    "type": "object",
+    "required": [*_KEPT, "name", "enabled", "scope", "event", "action"],
+    "properties": {**AUTOMATION_SCHEMA["properties"], **_KEPT},
 }
 
 
@@ -63,30 +87,60 @@ def list_automations(entity: str, principal: PrincipalDep, parts: PartsDep, page
 
 
 @router.post("", status_code=201, openapi_extra=accepts(AUTOMATION_SCHEMA))
-def create_automation(entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep) -> AutomationView:
+def create_automation(
+    entity: str, body: JsonBody, principal: PrincipalDep, once: OnceDep, response: Response
+) -> AutomationView:
     """Define an automation; it applies to events received from now on."""
-    with writing(parts.engine) as connection:
-        return automations.create(connection, principal, entity, body)
+    with once.writing() as connection:
+        created = automations.create(connection, principal, entity, body)
+    return _tagged(response, created)
 
 
-@router.get("/{automation_id}")
-def get_automation(entity: str, automation_id: str, principal: PrincipalDep, parts: PartsDep) -> AutomationView:
+@router.get("/{automation_id}", responses=NOT_MODIFIED)
+def get_automation(
+    entity: str, automation_id: str, principal: PrincipalDep, parts: PartsDep, response: Response
+) -> AutomationView:
     """One automation."""
     with reading(parts.engine) as connection:
-        return automations.get(connection, principal, entity, automation_id)
+        return _tagged(response, automations.get(connection, principal, entity, automation_id))
 
 
 @router.patch("/{automation_id}", openapi_extra=accepts(AUTOMATION_SCHEMA, partly=True))
 def change_automation(
-    entity: str, automation_id: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep
+    entity: str,
+    automation_id: str,
+    body: JsonBody,
+    principal: PrincipalDep,
+    parts: PartsDep,
+    conditions: IfMatch,
+    response: Response,
 ) -> AutomationView:
     """Replace some members of an automation; the whole is checked anew."""
     with writing(parts.engine) as connection:
-        return automations.change(connection, principal, entity, automation_id, body)
+        conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
+        return _tagged(response, automations.change(connection, principal, entity, automation_id, body))
 
 
 @router.delete("/{automation_id}", status_code=204)
-def delete_automation(entity: str, automation_id: str, principal: PrincipalDep, parts: PartsDep) -> None:
+def delete_automation(
+    entity: str, automation_id: str, principal: PrincipalDep, parts: PartsDep, conditions: IfMatch
+) -> None:
     """Delete an automation; its deliveries stay in the history."""
     with writing(parts.engine) as connection:
+        conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
         automations.delete(connection, principal, entity, automation_id)
+
+
+def _tagged(response: Response, view: AutomationView) -> AutomationView:
+    _version(view).put_on(response)
+    return view
+
+
+def _current(connection: Connection, principal: Principal, entity: str, automation_id: str) -> Version:
+    require(connection, principal, entity, Action.AUTOMATE)
+    return _version(automations.get(connection, principal, entity, automation_id))
+
+
+def _version(view: AutomationView) -> Version:
+    """The webhook is stored by its id, and shown by the name that it has now."""
+    return Version(view["revision"], (view["action"].get("webhook") or view["action"].get("slack"),))

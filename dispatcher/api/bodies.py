@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import orjson
@@ -12,9 +13,16 @@ from dispatcher.api.authentication import CallerDep
 from dispatcher.api.problems import Problem, too_large
 from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, PageRequest, page_request
 from shared.domain.errors import FieldError
+from shared.domain.events import MAX_BATCH_BYTES
 
 MAX_BODY_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 8 << 20
+_LARGE = re.compile(r"/v1/events|/v1/entities/[^/]+/(?:apply|automations/dry-run)")
+
+
+def limit_bytes_of(path: str) -> int:
+    """How much a request to a path may bring: 8 MiB where batches, manifests and dry runs go, 1 MiB elsewhere."""
+    return max(MAX_BATCH_BYTES, MAX_MANIFEST_BYTES) if _LARGE.fullmatch(path) else MAX_BODY_BYTES
 
 
 async def read_body(request: Request, limit_bytes: int, *, what: str = "the body") -> bytes:
@@ -50,7 +58,7 @@ async def _json(request: Request, limit_bytes: int) -> Any:
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
     body = await read_body(request, limit_bytes)
-    return decoded(body) if body.strip() else {}
+    return decoded(body) if body else {}
 
 
 # Both depend on the caller, so that nothing is read from somebody without a key.
@@ -82,7 +90,8 @@ def accepts(body: type[BaseModel] | dict[str, Any], *, partly: bool = False) -> 
     schema = _inlined(body.model_json_schema()) if isinstance(body, type) else dict(body)
     if partly:
         schema.pop("required", None)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    required = bool(schema.get("required"))  # no body at all stands for an empty object
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:

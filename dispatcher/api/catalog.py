@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.parts import PartsDep
-from dispatcher.control import catalog
+from dispatcher.control import catalog, removal
 from dispatcher.control.catalog import (
     CollectionBody,
     CollectionView,
@@ -36,13 +36,21 @@ def get_entity(entity: str, principal: PrincipalDep, parts: PartsDep) -> EntityV
         return catalog.get_entity(connection, principal, entity)
 
 
-@router.put("/{entity}", openapi_extra=accepts(EntityBody))
+@router.put("/{entity}", openapi_extra=accepts(EntityBody), responses={201: {"model": EntityView}})
 def put_entity(entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, response: Response) -> EntityView:
     """Create an entity (201) or change what it is (200). For instance administrators."""
     with writing(parts.engine) as connection:
         view, created = catalog.put_entity(connection, principal, entity, body)
     response.status_code = 201 if created else 200
     return view
+
+
+@router.delete("/{entity}", status_code=204)
+def delete_entity(entity: str, principal: PrincipalDep, parts: PartsDep) -> None:
+    """Delete an entity that was never used. For instance administrators."""
+    with writing(parts.engine) as connection:
+        removal.delete_entity(connection, principal, entity)
+    parts.callers.forget()
 
 
 @router.get("/{entity}/projects")

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from sqlalchemy import Engine
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.parts import PartsDep
-from dispatcher.control import deliveries
-from dispatcher.control.deliveries import DeliveryDetail, DeliveryQuery, DeliveryView
+from dispatcher.control import deliveries, exports
+from dispatcher.control.deliveries import DeliveryDetail, DeliveryQuery, DeliveryView, Selection
+from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
 from dispatcher.control.paging import Page
-from shared.storage.engine import reading, writing
+from shared.domain.errors import InvalidDefinition
+from shared.storage.engine import reading
 
 router = APIRouter(prefix="/v1/entities/{entity}/deliveries", tags=["deliveries"])
 
-_OfPage = frozenset({"limit", "cursor"})
+EXPORT_PAGE = 500
+EXPORTED: dict[str, Any] = {
+    "description": "The file.",
+    "content": {media_type: {"schema": {"type": "string"}} for media_type in MEDIA_TYPES.values()},
+}
 
 
 class ReplayCount(BaseModel):
@@ -26,22 +36,15 @@ class ReplayCount(BaseModel):
     replayed: int
 
 
-@router.get("")
-def list_deliveries(
-    request: Request,
-    entity: str,
-    principal: PrincipalDep,
-    parts: PartsDep,
-    page: Paging,
+def _criteria(
     status: Annotated[str | None, Query(description="pending, delivered, dead, refused or skipped.")] = None,
     automation: Annotated[str | None, Query(description="An automation's id or name.")] = None,
-    webhook: Annotated[str | None, Query(description="A webhook's id or name.")] = None,
+    webhook: Annotated[str | None, Query(description="A webhook's or Slack integration's id or name.")] = None,
     event: Annotated[str | None, Query(description="An event's id.")] = None,
     since: Annotated[str | None, Query(description="Made at this time or later (RFC 3339).")] = None,
     until: Annotated[str | None, Query(description="Made before this time (RFC 3339).")] = None,
-) -> Page[DeliveryView]:
-    """The entity's deliveries that match, newest first."""
-    wanted = {
+) -> dict[str, str | None]:
+    return {
         "status": status,
         "automation": automation,
         "webhook": webhook,
@@ -49,16 +52,65 @@ def list_deliveries(
         "since": since,
         "until": until,
     }
-    # A misspelt criterion must not list everything.
-    misspelt = {name: None for name in request.query_params if name not in wanted and name not in _OfPage}
+
+
+Criteria = Annotated[dict[str, str | None], Depends(_criteria)]
+
+
+@router.get("")
+def list_deliveries(
+    entity: str, principal: PrincipalDep, parts: PartsDep, page: Paging, wanted: Criteria
+) -> Page[DeliveryView]:
+    """The entity's deliveries that match, newest first."""
     with reading(parts.engine) as connection:
-        return deliveries.listed(connection, principal, entity, {**wanted, **misspelt}, page)
+        return deliveries.listed(connection, principal, entity, wanted, page)
+
+
+@router.get("/export", response_class=Response, responses={200: EXPORTED})
+def export_deliveries(
+    entity: str,
+    principal: PrincipalDep,
+    parts: PartsDep,
+    wanted: Criteria,
+    form: Annotated[str, Query(alias="format", description="csv or jsonl.", examples=["csv"])] = ExportFormat.CSV,
+) -> Response:
+    """All deliveries that match, newest first, without payloads; an answer that breaks off is not whole."""
+    chosen = _form(form)
+    with reading(parts.engine) as connection:
+        selection = deliveries.selected(connection, principal, entity, wanted)
+        first = deliveries.walked(connection, selection, before=None, limit=EXPORT_PAGE)
+    headers = {"Content-Disposition": f'attachment; filename="deliveries.{chosen}"'}
+    return StreamingResponse(
+        _exported(parts.engine, selection, chosen, first), headers=headers, media_type=MEDIA_TYPES[chosen]
+    )
+
+
+def _form(text: str) -> ExportFormat:
+    try:
+        return ExportFormat(text)
+    except ValueError:
+        raise InvalidDefinition.at(("format",), f"must be {' or '.join(ExportFormat)}") from None
+
+
+def _exported(
+    engine: Engine, selection: Selection, form: ExportFormat, page: tuple[list[DeliveryView], int | None]
+) -> Iterator[str]:
+    """The export page by page, each from a transaction of its own, so that a slow reader holds nothing open."""
+    yield exports.header(form)
+    views, before = page
+    yield exports.written(views, form)
+    while before is not None:
+        with reading(engine) as connection:
+            views, before = deliveries.walked(connection, selection, before=before, limit=EXPORT_PAGE)
+        yield exports.written(views, form)
 
 
 @router.post("/replay", status_code=202, openapi_extra=accepts(DeliveryQuery))
-def replay_deliveries(entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep) -> ReplayCount:
+def replay_deliveries(
+    entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, once: OnceDep
+) -> ReplayCount:
     """Deliver again all that match at least one criterion, as new deliveries with the same payloads."""
-    with writing(parts.engine) as connection:
+    with once.writing() as connection:
         replayed = deliveries.replay_matching(connection, principal, entity, body)
     parts.wake(replayed.webhook_ids)
     return ReplayCount(replayed=len(replayed.ids))
@@ -72,9 +124,11 @@ def get_delivery(entity: str, delivery_id: str, principal: PrincipalDep, parts: 
 
 
 @router.post("/{delivery_id}/replay", status_code=202)
-def replay_delivery(entity: str, delivery_id: str, principal: PrincipalDep, parts: PartsDep) -> DeliveryDetail:
+def replay_delivery(
+    entity: str, delivery_id: str, principal: PrincipalDep, parts: PartsDep, once: OnceDep
+) -> DeliveryDetail:
     """Deliver one again; answers with the new delivery, which names the old one."""
-    with writing(parts.engine) as connection:
+    with once.writing() as connection:
         replayed = deliveries.replay_one(connection, principal, entity, delivery_id)
         new = deliveries.get(connection, principal, entity, replayed.ids[0])
     parts.wake(replayed.webhook_ids)

@@ -62,7 +62,10 @@ class Accepted(BaseModel):
 
 @router.post("/events", status_code=202, openapi_extra=_BODY)
 async def publish_events(request: Request, caller: CallerDep, parts: PartsDep) -> Accepted:
-    """Publish one event, or a batch that is taken whole or refused whole."""
+    """Publish one event, or a batch that is taken whole or refused whole.
+
+    It may be repeated without an `Idempotency-Key`: an event is known by its source and id, and fires nothing again.
+    """
     kind = media_type(request)
     if kind not in (ONE_TYPE, BATCH_TYPE, EITHER_TYPE):
         raise Problem(415, "unsupported-media-type", f"the body must be {ONE_TYPE}, {BATCH_TYPE} or {EITHER_TYPE}")
@@ -108,10 +111,16 @@ async def _authorize(parts: Parts, caller: Caller, events: Sequence[Event]) -> N
         raise Forbidden(f"this key may not publish to {', '.join(map(repr, sorted(refused)))}", *faults)
 
 
+class EventTypes(BaseModel):
+    """The event types that there are."""
+
+    types: list[str]
+
+
 @router.get("/schemas")
-def list_schemas() -> dict[str, list[str]]:
+def list_schemas() -> EventTypes:
     """The event types that have a schema here."""
-    return {"types": [str(event_type) for event_type in EventType]}
+    return EventTypes(types=[str(event_type) for event_type in EventType])
 
 
 @router.get("/schemas/{event_type}")

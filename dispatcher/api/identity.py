@@ -6,10 +6,12 @@ from fastapi import APIRouter
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.parts import PartsDep
-from dispatcher.control import identity
+from dispatcher.control import identity, users
 from dispatcher.control.identity import KeyBody, KeyView, NewKey, UserBody, UserView
 from dispatcher.control.paging import Page
+from dispatcher.control.users import UserPatch
 from shared.storage.engine import reading, writing
 
 router = APIRouter(prefix="/v1", tags=["identity"])
@@ -23,9 +25,9 @@ def list_keys(principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[Ke
 
 
 @router.post("/keys", status_code=201, openapi_extra=accepts(KeyBody))
-def create_key(body: JsonBody, principal: PrincipalDep, parts: PartsDep) -> NewKey:
-    """Make a key; its text is answered here and never again."""
-    with writing(parts.engine) as connection:
+def create_key(body: JsonBody, principal: PrincipalDep, parts: PartsDep, once: OnceDep) -> NewKey:
+    """Make a key; its text is answered here, and to the same `Idempotency-Key`, and never again."""
+    with once.writing() as connection:
         key = identity.create_key(connection, principal, body)
     parts.callers.forget()
     return key
@@ -47,7 +49,31 @@ def list_users(principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[U
 
 
 @router.post("/users", status_code=201, openapi_extra=accepts(UserBody))
-def create_user(body: JsonBody, principal: PrincipalDep, parts: PartsDep) -> UserView:
+def create_user(body: JsonBody, principal: PrincipalDep, once: OnceDep) -> UserView:
     """Make a user with roles in entities. For instance administrators."""
-    with writing(parts.engine) as connection:
+    with once.writing() as connection:
         return identity.create_user(connection, principal, body)
+
+
+@router.get("/users/{user}")
+def get_user(user: str, principal: PrincipalDep, parts: PartsDep) -> UserView:
+    """One user, by id or name; without an instance administrator's key, only the key's own."""
+    with reading(parts.engine) as connection:
+        return users.get(connection, principal, user)
+
+
+@router.patch("/users/{user}", openapi_extra=accepts(UserPatch))
+def change_user(user: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep) -> UserView:
+    """Change a user's address, roles or whether it administers the instance. For instance administrators."""
+    with writing(parts.engine) as connection:
+        changed = users.change(connection, principal, user, body)
+    parts.callers.forget()
+    return changed
+
+
+@router.delete("/users/{user}", status_code=204)
+def delete_user(user: str, principal: PrincipalDep, parts: PartsDep) -> None:
+    """Delete a user with all keys and roles. For instance administrators."""
+    with writing(parts.engine) as connection:
+        users.delete(connection, principal, user)
+    parts.callers.forget()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import ManifestJson, accepts
+from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.parts import PartsDep
 from dispatcher.control import manifests
 from dispatcher.control.manifests import Change, ManifestBody
-from shared.storage.engine import reading, writing
+from shared.storage.engine import reading
 
 router = APIRouter(prefix="/v1/entities/{entity}", tags=["manifests"])
 
@@ -23,16 +24,32 @@ class Changes(BaseModel):
     changes: list[Change]
 
 
+class Manifest(BaseModel):
+    """What `apply` takes."""
+
+    webhooks: list[dict[str, Any]]
+    slack: list[dict[str, Any]] = []
+    """Left out when there is none."""
+    automations: list[dict[str, Any]]
+
+
 @router.post("/apply", openapi_extra=accepts(ManifestBody))
-def apply(entity: str, body: ManifestJson, principal: PrincipalDep, parts: PartsDep, dry_run: bool = False) -> Changes:
+def apply(
+    entity: str,
+    body: ManifestJson,
+    principal: PrincipalDep,
+    parts: PartsDep,
+    once: OnceDep,
+    dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
+) -> Changes:
     """Bring webhooks and automations to what a manifest says, all of it or nothing."""
-    with writing(parts.engine) as connection:
+    with once.writing() as connection:
         changes = manifests.apply(connection, principal, entity, body, checks=parts.checks, dry_run=dry_run)
     return Changes(changes=changes)
 
 
-@router.get("/export")
-def export(entity: str, principal: PrincipalDep, parts: PartsDep) -> dict[str, list[dict[str, Any]]]:
+@router.get("/export", response_model_exclude_unset=True)
+def export(entity: str, principal: PrincipalDep, parts: PartsDep) -> Manifest:
     """Webhooks and automations in the form that `apply` takes."""
     with reading(parts.engine) as connection:
-        return manifests.export(connection, principal, entity)
+        return Manifest(**manifests.export(connection, principal, entity))

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,22 +23,32 @@ router = APIRouter(tags=["operations"])
 PING_SECONDS = 2.0
 
 
+class Health(BaseModel):
+    """How the process is."""
+
+    status: str
+
+
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
+async def healthz() -> Health:
     """Whether the process answers at all."""
-    return {"status": "ok"}
+    return Health(status="ok")
 
 
 @router.get("/readyz")
-async def readyz(parts: PartsDep) -> dict[str, str]:
+async def readyz(parts: PartsDep) -> Health:
     """Whether requests can be served: the database has this version's schema, and Redis answers."""
     faults = [fault for fault in (await run_in_threadpool(_database_fault, parts), await _redis_fault(parts)) if fault]
     if faults:
         raise Problem(503, "unavailable", "; ".join(map(str, faults)), faults, headers={"Retry-After": "1"})
-    return {"status": "ready"}
+    return Health(status="ready")
 
 
-@router.get("/metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 def metrics() -> Response:
     """Prometheus metrics."""
     body, content_type = telemetry.exposition()

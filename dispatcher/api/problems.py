@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
+from dispatcher.api.described import described
 from dispatcher.control.errors import Conflict, Forbidden, NotFound
 from dispatcher.publisher import StreamUnavailable
 from shared.domain.errors import FieldError, HooklineError, InvalidDefinition
@@ -108,6 +109,7 @@ def install(app: FastAPI) -> None:
         RequestValidationError,
         HTTPException,
         OperationalError,
+        IntegrityError,
         InterfaceError,
         PoolTimeoutError,
         Exception,  # whatever else it is, the server logs it
@@ -115,11 +117,17 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _handle)
 
 
-async def _handle(_request: Request, exc: Exception) -> Response:
-    return answer(_problem(exc))
+async def _handle(request: Request, exc: Exception) -> Response:
+    problem = problem_of(exc)
+    if problem.status == 405 and (allowed := described(request).methods(request.scope["path"])):
+        problem.headers["Allow"] = ", ".join(sorted(allowed))  # the router knows only the first route that fits
+    if request_id := getattr(request.state, "request_id", None):
+        problem.headers.setdefault("X-Request-ID", request_id)  # a bug is answered outside of the layer that sets it
+    return answer(problem)
 
 
-def _problem(exc: Exception) -> Problem:
+def problem_of(exc: Exception) -> Problem:
+    """The problem that an exception is answered with."""
     match exc:
         case Problem():
             return exc
@@ -141,6 +149,8 @@ def _problem(exc: Exception) -> Problem:
         case SecretUnreadable():
             log.error("api.secret_unreadable", error=str(exc))
             return Problem(500, "secret-unreadable", str(exc))
+        case IntegrityError():
+            return Problem(409, "conflict", "what this refers to was changed at the same moment: look again")
         case PoolTimeoutError() | DBAPIError():
             log.error("api.database_unavailable", error=type(exc).__name__)
             return _unavailable("the database can't be reached or is too busy: nothing was changed, try again")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Response
+from sqlalchemy import Connection
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.etags import NOT_MODIFIED, IfMatch, IfMatchOrNew, Version
 from dispatcher.api.parts import PartsDep
 from dispatcher.control import secrets
+from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
 from dispatcher.control.secrets import SecretBody, SecretView
 from shared.storage.engine import reading, writing
+from shared.storage.identity import Principal
+from shared.storage.secrets import secret_revision
 
 router = APIRouter(prefix="/v1/entities/{entity}/secrets", tags=["secrets"])
 
@@ -22,26 +29,50 @@ def list_secrets(entity: str, principal: PrincipalDep, parts: PartsDep, page: Pa
         return secrets.listed(connection, principal, entity, page)
 
 
-@router.get("/{name}")
-def get_secret(entity: str, name: str, principal: PrincipalDep, parts: PartsDep) -> SecretView:
+@router.get("/{name}", responses=NOT_MODIFIED)
+def get_secret(entity: str, name: str, principal: PrincipalDep, parts: PartsDep, response: Response) -> SecretView:
     """One secret, without its value."""
     with reading(parts.engine) as connection:
-        return secrets.get(connection, principal, entity, name)
+        found = secrets.get(connection, principal, entity, name)
+        _version(connection, principal, entity, found).put_on(response)
+    return found
 
 
-@router.put("/{name}", openapi_extra=accepts(SecretBody))
+@router.put("/{name}", openapi_extra=accepts(SecretBody), responses={201: {"model": SecretView}})
 def put_secret(
-    entity: str, name: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, response: Response
+    entity: str,
+    name: str,
+    body: JsonBody,
+    principal: PrincipalDep,
+    parts: PartsDep,
+    conditions: IfMatchOrNew,
+    response: Response,
 ) -> SecretView:
     """Create a secret (201) or replace its value (200)."""
     with writing(parts.engine) as connection:
-        secret, created = secrets.put(connection, principal, entity, name, body, vault=parts.vault)
+        conditions.check(connection, partial(_current, connection, principal, entity, name))
+        secret, created = secrets.put(
+            connection, principal, entity, name, body, vault=parts.vault, settings=parts.settings
+        )
+        _version(connection, principal, entity, secret).put_on(response)
     response.status_code = 201 if created else 200
     return secret
 
 
 @router.delete("/{name}", status_code=204)
-def delete_secret(entity: str, name: str, principal: PrincipalDep, parts: PartsDep) -> None:
+def delete_secret(entity: str, name: str, principal: PrincipalDep, parts: PartsDep, conditions: IfMatch) -> None:
     """Delete a secret that no webhook uses."""
     with writing(parts.engine) as connection:
+        conditions.check(connection, partial(_current, connection, principal, entity, name))
         secrets.delete(connection, principal, entity, name)
+
+
+def _current(connection: Connection, principal: Principal, entity: str, name: str) -> Version:
+    require(connection, principal, entity, Action.ADMINISTER)
+    return _version(connection, principal, entity, secrets.get(connection, principal, entity, name))
+
+
+def _version(connection: Connection, principal: Principal, entity: str, view: SecretView) -> Version:
+    """Who uses a secret changes without a revision of its own."""
+    owner = require(connection, principal, entity, Action.READ)
+    return Version(secret_revision(connection, owner.id, view.name), tuple(view.used_by))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import Connection
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
+from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.parts import Parts, PartsDep
 from dispatcher.control import trials, webhooks
+from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
 from dispatcher.control.trials import Trial, TrialBody, TrialView
 from dispatcher.control.webhook_checks import WebhookBody
@@ -31,45 +36,73 @@ def list_webhooks(entity: str, principal: PrincipalDep, parts: PartsDep, page: P
 
 
 @router.post("", status_code=201, openapi_extra=accepts(WebhookBody))
-def create_webhook(entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep) -> WebhookView:
+def create_webhook(
+    entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, once: OnceDep, response: Response
+) -> WebhookView:
     """Define a webhook."""
-    with writing(parts.engine) as connection:
-        return webhooks.create(connection, principal, entity, body, checks=parts.checks)
+    with once.writing() as connection:
+        created = webhooks.create(connection, principal, entity, body, checks=parts.checks)
+    return _tagged(response, created)
 
 
-@router.get("/{webhook_id}")
-def get_webhook(entity: str, webhook_id: str, principal: PrincipalDep, parts: PartsDep) -> WebhookView:
+@router.get("/{webhook_id}", responses=NOT_MODIFIED)
+def get_webhook(
+    entity: str, webhook_id: str, principal: PrincipalDep, parts: PartsDep, response: Response
+) -> WebhookView:
     """One webhook."""
     with reading(parts.engine) as connection:
-        return webhooks.get(connection, principal, entity, webhook_id)
+        return _tagged(response, webhooks.get(connection, principal, entity, webhook_id))
 
 
 @router.patch("/{webhook_id}", openapi_extra=accepts(WebhookBody, partly=True))
 def change_webhook(
-    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep
+    entity: str,
+    webhook_id: str,
+    body: JsonBody,
+    principal: PrincipalDep,
+    parts: PartsDep,
+    conditions: IfMatch,
+    response: Response,
 ) -> WebhookView:
     """Change a webhook by a JSON merge patch: null brings a member's default back."""
     with writing(parts.engine) as connection:
+        conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
         changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=parts.checks)
     if changed.enabled and not changed.paused and (number := decode_id(IdKind.WEBHOOK, changed.id)):
         parts.wake([number])
-    return changed
+    return _tagged(response, changed)
 
 
 @router.delete("/{webhook_id}", status_code=204)
-def delete_webhook(entity: str, webhook_id: str, principal: PrincipalDep, parts: PartsDep) -> None:
+def delete_webhook(entity: str, webhook_id: str, principal: PrincipalDep, parts: PartsDep, conditions: IfMatch) -> None:
     """Delete a webhook that no automation uses; what is pending for it becomes dead letters."""
     with writing(parts.engine) as connection:
+        conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
         webhooks.delete(connection, principal, entity, webhook_id)
 
 
 @router.post("/{webhook_id}/test", openapi_extra=accepts(TrialBody))
 async def test_webhook(
-    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep
+    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, _once: OnceDep
 ) -> TrialView:
     """Send one request now, with sample values, and answer with it and with what came back."""
     trial = await run_in_threadpool(_prepared, parts, principal, entity, webhook_id, body)
     return trials.view(trial, await parts.sender.send(trial.request))
+
+
+def _tagged(response: Response, view: WebhookView) -> WebhookView:
+    _version(view).put_on(response)
+    return view
+
+
+def _current(connection: Connection, principal: Principal, entity: str, webhook_id: str) -> Version:
+    require(connection, principal, entity, Action.ADMINISTER)
+    return _version(webhooks.get(connection, principal, entity, webhook_id))
+
+
+def _version(view: WebhookView) -> Version:
+    """Workers note an endpoint's state without a revision."""
+    return Version(view.revision, (view.disabled_reason, view.failing_since))
 
 
 def _prepared(parts: Parts, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:

@@ -1,21 +1,23 @@
-"""Automations: checked by `shared.domain.definitions`, stored with their webhook's id, answered with its name."""
+"""Automations: checked by `shared.domain.definitions`, stored with their webhook's id, answered with its name.
+
+A webhook or Slack integration of another entity is answered with its id, since its name may mean another one here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from dispatcher.control import webhooks
 from dispatcher.control.access import Action, require
+from dispatcher.control.audit import changed_members, note
+from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
-from dispatcher.control.webhook_checks import grants_of
-from shared.domain.automations import Automation, Grants, Scope, WebhookAction
-from shared.domain.definitions import parse_automation
+from dispatcher.control.webhooks import public_id
+from shared.domain.automations import Automation, NoOpAction, Scope
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.storage import automations as store
@@ -33,27 +35,6 @@ AutomationView = dict[str, Any]
 _EPOCH_MEMBERS = ("event", "scope", "filter", "conditions", "states", "enabled")
 
 
-@dataclass(slots=True)
-class WebhookFinder:
-    """Looks up the webhook that a definition names, and remembers which it was.
-
-    `planned` are webhooks that are not stored, with what they are meant to grant; a definition may be checked with
-    them, not stored.
-    """
-
-    connection: Connection
-    entity: StoredEntity
-    planned: Mapping[str, Grants] = field(default_factory=dict)
-    found: StoredWebhook | None = None
-
-    def __call__(self, name_or_id: str) -> Grants | None:
-        """What the webhook grants; None when the entity has none of this name or id."""
-        if name_or_id in self.planned:
-            return self.planned[name_or_id]
-        self.found = webhooks.resolve(self.connection, self.entity, name_or_id)
-        return None if self.found is None else grants_of(self.found.fields)
-
-
 def create(connection: Connection, principal: Principal, entity_name: str, raw: object) -> AutomationView:
     """Store a new automation.
 
@@ -63,8 +44,10 @@ def create(connection: Connection, principal: Principal, entity_name: str, raw: 
     """
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
-    finder = WebhookFinder(connection, entity)
-    return view(entity, write(connection, entity, None, parse_automation(raw, finder), finder.found))
+    finder = WebhookFinder(connection, entity, principal)
+    stored = write(connection, entity, None, finder.automation(raw), finder.found)
+    note_change(connection, principal, entity, "create", stored)
+    return view(entity, stored)
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, automation_id: str) -> AutomationView:
@@ -94,16 +77,21 @@ def change(
     stored = found(connection, entity, automation_id)
     if not isinstance(patch, Mapping):
         raise InvalidDefinition.at((), "must be an object with the members to change")
-    finder = WebhookFinder(connection, entity)
-    automation = parse_automation({**stored.definition, **patch}, finder)
-    return view(entity, write(connection, entity, stored, automation, finder.found))
+    finder = WebhookFinder(connection, entity, principal, kept=None if "action" in patch else stored)
+    before = stored.definition
+    stored = write(connection, entity, stored, finder.automation({**before, **patch}), finder.found)
+    if changed := changed_members(before, stored.definition):
+        note_change(connection, principal, entity, "update", stored, changed=changed)
+    return view(entity, stored)
 
 
 def delete(connection: Connection, principal: Principal, entity_name: str, automation_id: str) -> None:
     """Delete an automation; its deliveries stay. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
-    remove(connection, found(connection, entity, automation_id))
+    stored = found(connection, entity, automation_id)
+    remove(connection, stored)
+    note_change(connection, principal, entity, "delete", stored)
 
 
 def found(connection: Connection, entity: StoredEntity, automation_id: str) -> StoredAutomation:
@@ -163,20 +151,35 @@ def remove(connection: Connection, stored: StoredAutomation) -> None:
     store.delete_automation(connection, stored.id, revision=next_revision(connection), now=datetime.now(UTC))
 
 
+def note_change(
+    connection: Connection,
+    principal: Principal,
+    entity: StoredEntity,
+    did: str,
+    automation: StoredAutomation,
+    **detail: Any,
+) -> None:
+    """Write a change of an automation down."""
+    target_id = encode_id(IdKind.AUTOMATION, automation.id)
+    action = f"automation.{did}"
+    note(connection, principal, action, entity=entity, target_id=target_id, name=automation.name, **detail)
+
+
 def stored_definition(automation: Automation, webhook: StoredWebhook | None) -> dict[str, Any]:
     """The definition with its webhook named by id, so that renaming the webhook leaves it right."""
-    definition = automation.to_json()
-    if isinstance(automation.action, WebhookAction) and webhook is not None:
-        definition["action"]["webhook"] = encode_id(IdKind.WEBHOOK, webhook.id)
+    definition, action = automation.to_json(), automation.action
+    if not isinstance(action, NoOpAction) and webhook is not None:
+        definition["action"][action.kind] = public_id(webhook.fields.kind, webhook.id)
     return definition
 
 
 def shown_definition(stored: StoredAutomation) -> dict[str, Any]:
-    """The definition with its webhook named by name, as people wrote it."""
-    if stored.webhook_id is None:
+    """The definition with its webhook named by name, as people wrote it; by id when it is another entity's."""
+    if stored.webhook_id is None or stored.webhook_entity_id != stored.entity_id:
         return stored.definition
-    action = {**stored.definition["action"], "webhook": stored.webhook_name}
-    return {**stored.definition, "action": action}
+    action = stored.definition["action"]
+    kind = "slack" if "slack" in action else "webhook"
+    return {**stored.definition, "action": {**action, kind: stored.webhook_name}}
 
 
 def view(entity: StoredEntity, stored: StoredAutomation) -> AutomationView:

@@ -5,10 +5,12 @@ Must not repeat a value in a fault: what was sent may be a secret.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.json_values import refuse_unfit
@@ -18,6 +20,27 @@ class Body(BaseModel):
     """Base of everything that is sent in: unknown members are refused, types are not converted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _rfc_3339(value: object) -> object:
+    """Text in the one form that is told: pydantic takes numbers and their texts for seconds or milliseconds as well."""
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        raise ValueError("must be a time as in RFC 3339, with its offset: 2026-11-23T09:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time between the years 1 and 9999 in UTC") from None
+
+
+Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
+"""A moment, given as RFC 3339 text with an offset; in UTC."""
 
 
 class View(BaseModel):

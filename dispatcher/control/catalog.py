@@ -10,6 +10,7 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require, require_instance_admin
+from dispatcher.control.audit import changed_members, note
 from dispatcher.control.bodies import Body, View, parsed
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
@@ -20,6 +21,7 @@ from shared.storage import entities as entity_store
 from shared.storage.catalog import StoredCollection, StoredProject
 from shared.storage.entities import StoredEntity, find_entity
 from shared.storage.identity import Principal
+from shared.storage.revisions import lock_edits, next_revision
 
 _ENTITY_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
 
@@ -81,15 +83,25 @@ def put_entity(connection: Connection, principal: Principal, name: str, raw: obj
             ("entity",), "must be 1 to 128 letters, digits, - _ and . , beginning with none of - ."
         )
     body = parsed(EntityBody, raw)
-    parent_id = _parent_id(connection, name, body.parent)
-    created = entity_store.insert_entity(
-        connection, name=name, kind=body.kind, parent_id=parent_id, now=datetime.now(UTC)
-    )
+    lock_edits(connection)
+    before, parent_id = find_entity(connection, name), _parent_id(connection, name, body.parent)
+    if before is None:
+        entity_store.insert_entity(connection, name=name, kind=body.kind, parent_id=parent_id, now=datetime.now(UTC))
+        changed = ["kind", "parent"]
+    else:
+        changed = changed_members(_links(before), body.model_dump())
+        entity_store.update_entity(connection, before.id, kind=body.kind, parent_id=parent_id)
     stored = _entity(connection, name)
-    if not created:
-        entity_store.update_entity(connection, stored.id, kind=body.kind, parent_id=parent_id)
-        stored = _entity(connection, name)
-    return _entity_view(stored), created
+    if changed:
+        # Workers know which organizations are above an entity: they look again at a new revision.
+        next_revision(connection)
+        did = "entity.create" if before is None else "entity.update"
+        note(connection, principal, did, entity=stored, target_id=name, name=name, changed=changed)
+    return _entity_view(stored), before is None
+
+
+def _links(stored: StoredEntity) -> dict[str, str | None]:
+    return {"kind": stored.kind, "parent": stored.parent}
 
 
 def _parent_id(connection: Connection, name: str, parent: str | None) -> int | None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from sqlalchemy import Connection
 
 from dispatcher.control import webhooks
 from dispatcher.control.access import Action, require
-from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.audit import note
+from dispatcher.control.bodies import Body, Timestamp, View, parsed
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import InvalidDefinition
@@ -23,6 +24,7 @@ from shared.storage.automations import find_automation
 from shared.storage.deliveries import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
+from shared.storage.webhooks import WebhookKind, find_webhook
 
 MAX_REPLAYED = 10_000
 
@@ -34,8 +36,8 @@ class DeliveryQuery(Body):
     automation: Annotated[str | None, Field(description="An automation's id or name.")] = None
     webhook: Annotated[str | None, Field(description="A webhook's id or name.")] = None
     event: Annotated[str | None, Field(description="An event's id.")] = None
-    since: Annotated[AwareDatetime | None, Field(strict=False, description="Made at this time or later.")] = None
-    until: Annotated[AwareDatetime | None, Field(strict=False, description="Made before this time.")] = None
+    since: Annotated[Timestamp | None, Field(description="Made at this time or later.")] = None
+    until: Annotated[Timestamp | None, Field(description="Made before this time.")] = None
 
 
 class Named(View):
@@ -114,6 +116,28 @@ def listed(
     return page.page(rows, lambda row: DeliveryView(**_members(row)), lambda row: row.seq)
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Deliveries of an entity that somebody may read, to be walked through page by page."""
+
+    entity_id: int
+    wanted: DeliveryFilter
+
+
+def selected(connection: Connection, principal: Principal, entity_name: str, raw: object) -> Selection:
+    """The deliveries that match. Raises as `listed`."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    return Selection(entity.id, _filter(connection, entity, parsed(DeliveryQuery, raw)))
+
+
+def walked(
+    connection: Connection, selection: Selection, *, before: int | None, limit: int
+) -> tuple[list[DeliveryView], int | None]:
+    """The next deliveries of a selection, newest first, and the position to go on from; None after the last."""
+    rows = store.list_deliveries(connection, selection.entity_id, selection.wanted, before=before, limit=limit)
+    return [DeliveryView(**_members(row)) for row in rows], rows[-1].seq if len(rows) == limit else None
+
+
 def get(connection: Connection, principal: Principal, entity_name: str, delivery_id: str) -> DeliveryDetail:
     """One delivery with its payload and attempts. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
@@ -138,6 +162,7 @@ def replay_one(connection: Connection, principal: Principal, entity_name: str, d
         raise Conflict(f"delivery {delivery_id} is pending: it can be replayed once it is finished")
     if not store.is_replayable(connection, stored.seq):
         raise Conflict(f"delivery {delivery_id} can't be replayed: it has no payload, or its webhook was deleted")
+    note(connection, principal, "delivery.replay", entity=entity, target_id=stored.id, name="")
     return _replay(connection, [stored.seq])
 
 
@@ -156,6 +181,17 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
     seqs = store.list_replayable(connection, entity.id, wanted, limit=MAX_REPLAYED + 1)
     if len(seqs) > MAX_REPLAYED:
         raise InvalidDefinition.at((), f"matches more than {MAX_REPLAYED} deliveries: narrow it with since and until")
+    criteria = query.model_dump(mode="json", exclude_unset=True)
+    note(
+        connection,
+        principal,
+        "delivery.replay_matching",
+        entity=entity,
+        target_id=entity.name,
+        name="",
+        count=len(seqs),
+        criteria=criteria,
+    )
     return _replay(connection, seqs)
 
 
@@ -186,12 +222,17 @@ def _automation_id(connection: Connection, entity: StoredEntity, text: str | Non
 
 
 def _webhook_id(connection: Connection, entity: StoredEntity, text: str | None) -> int | None:
-    """The webhook meant; an id may be that of a deleted one."""
-    if text is None or (number := decode_id(IdKind.WEBHOOK, text)) is not None:
-        return None if text is None else number
-    stored = webhooks.resolve(connection, entity, text)
+    """The webhook or Slack integration meant; an id may be that of a deleted one, or another entity's."""
+    if text is None:
+        return None
+    for kind in webhooks.ID_KINDS.values():
+        if (number := decode_id(kind, text)) is not None:
+            return number
+    stored = find_webhook(connection, entity.id, name=text, kind=None)
     if stored is None:
-        raise InvalidDefinition.at(("webhook",), "must be the id or name of a webhook of this entity")
+        raise InvalidDefinition.at(
+            ("webhook",), "must be the id or name of a webhook or Slack integration of this entity"
+        )
     return stored.id
 
 
@@ -208,7 +249,7 @@ def _members(stored: StoredDelivery) -> dict[str, Any]:
         "status": stored.status,
         "reason": stored.reason,
         "automation": _named(IdKind.AUTOMATION, stored.automation_id, stored.automation_name),
-        "webhook": _named(IdKind.WEBHOOK, stored.webhook_id, stored.webhook_name),
+        "webhook": _named(_webhook_kind(stored), stored.webhook_id, stored.webhook_name),
         "event": EventView(
             id=stored.event_id,
             source=stored.event_source,
@@ -221,6 +262,10 @@ def _members(stored: StoredDelivery) -> dict[str, Any]:
         "finished_at": stored.finished_at,
         "replay_of": stored.replay_of,
     }
+
+
+def _webhook_kind(stored: StoredDelivery) -> IdKind:
+    return IdKind.WEBHOOK if stored.webhook_kind is None else webhooks.ID_KINDS[WebhookKind(stored.webhook_kind)]
 
 
 def _named(kind: IdKind, number: int | None, name: str | None) -> Named | None:

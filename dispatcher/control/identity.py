@@ -1,11 +1,13 @@
 """Users and their roles, and API keys, whose text is answered once, when they are made.
 
-A key carries all roles of its user. Entity administrators make keys for service users, which have a role in that one
-entity; only instance administrators make keys of, or give roles to, users that exist already.
+A key carries all roles of its user. Entity administrators make keys for service users, which are named after the entity
+(`acme/deployer`) and have a role there; only instance administrators make keys of other users. To rotate a key, make
+another for the same user and revoke the old one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -13,17 +15,23 @@ from pydantic import Field
 from sqlalchemy import ColumnElement, Connection
 
 from dispatcher.control.access import Action, entities_with, require, require_instance_admin
+from dispatcher.control.audit import note
 from dispatcher.control.bodies import Body, View, parsed
 from dispatcher.control.errors import Conflict, Forbidden, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.storage import identity as store
-from shared.storage.entities import find_entity
+from shared.storage import members as member_store
+from shared.storage.entities import entity_ids, find_entity
 from shared.storage.identity import Principal, Role, StoredKey, StoredUser
+from shared.storage.revisions import lock_edits
 
 KeyName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,64}$", description="At most 64 characters.")]
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.@+]{0,127}$")]
+
+
+Email = Annotated[str | None, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
 
 
 class KeyBody(Body):
@@ -64,7 +72,7 @@ class UserBody(Body):
     """A new user."""
 
     name: UserName
-    email: Annotated[str | None, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")] = None
+    email: Email = None
     is_admin: bool = False
     roles: list[Membership] = Field(default=[], max_length=1000)
 
@@ -95,6 +103,10 @@ def create_key(connection: Connection, principal: Principal, raw: object) -> New
     now, text = datetime.now(UTC), store.new_key()
     user_id, user_name = _key_owner(connection, principal, body, now)
     number = store.create_key(connection, user_id=user_id, name=body.name, text=text, now=now)
+    where = None if body.entity is None else find_entity(connection, body.entity)
+    role = {} if body.role is None else {"role": str(body.role)}
+    target_id = encode_id(IdKind.KEY, number)
+    note(connection, principal, "key.create", entity=where, target_id=target_id, name=body.name, user=user_name, **role)
     return NewKey(
         id=encode_id(IdKind.KEY, number),
         name=body.name,
@@ -116,20 +128,27 @@ def _key_owner(connection: Connection, principal: Principal, body: KeyBody, now:
     if body.user is None:
         user_id, name = _service_user(connection, f"{body.entity}/{body.name}", now)
     else:
-        require_instance_admin(principal)
-        user = store.find_user(connection, body.user)
-        if user is None:
-            raise InvalidDefinition.at(("user",), "must be the name of a user")
-        user_id, name = user.id, user.name
+        user_id, name = _existing_user(connection, principal, body.user)
     if entity is not None and body.role is not None:
         store.set_role(connection, user_id=user_id, entity_id=entity.id, role=body.role)
     return user_id, name
 
 
+def _existing_user(connection: Connection, principal: Principal, name: str) -> tuple[int, str]:
+    """A user who is to have one more key. An entity's administrators may ask for its service users."""
+    administered = entities_with(principal, Action.ADMINISTER)
+    user = store.find_user(connection, name)
+    if not principal.is_admin and (user is None or not store.is_service_user(connection, user.id, administered)):
+        raise Forbidden("this needs an instance administrator's key, or that of an administrator of the service user")
+    if user is None:
+        raise InvalidDefinition.at(("user",), "must be the name of a user")
+    return user.id, user.name
+
+
 def _service_user(connection: Connection, name: str, now: datetime) -> tuple[int, str]:
     user_id = store.insert_user(connection, name=name, email=None, is_admin=False, now=now)
     if user_id is None:
-        message = f"there is a service user {name!r} already"
+        message = f"there is a service user {name!r} already; name it as `user` to make one more key for it"
         raise Conflict(message, FieldError(("name",), "must be a name that no other key of the entity had"))
     return user_id, name
 
@@ -141,10 +160,23 @@ def list_keys(connection: Connection, principal: Principal, page: PageRequest) -
 
 
 def revoke_key(connection: Connection, principal: Principal, key_id: str) -> None:
-    """Revoke a key; other processes may honour it for a few seconds more. Raises NotFound."""
+    """Revoke a key; other processes may honour it for a few seconds more.
+
+    Raises:
+        NotFound: when there is no such key, or not for the principal.
+        Conflict: when nobody would be left to administer the instance.
+    """
+    lock_edits(connection)
     number = decode_id(IdKind.KEY, key_id)
-    if number is None or not store.revoke_key(connection, number, of=_managed(principal), now=datetime.now(UTC)):
+    now, managed = datetime.now(UTC), _managed(principal)
+    revoked = None if number is None else store.revoke_key(connection, number, of=managed, now=now)
+    if revoked is None:
         raise NotFound(f"there is no key {key_id!r}")
+    check_administered(connection)
+    name, user_id = revoked
+    roles = store.memberships_of(connection, [user_id])[user_id]
+    where = find_entity(connection, next(iter(roles))) if len(roles) == 1 else None
+    note(connection, principal, "key.revoke", entity=where, target_id=key_id, name=name)
 
 
 def create_user(connection: Connection, principal: Principal, raw: object) -> UserView:
@@ -156,24 +188,39 @@ def create_user(connection: Connection, principal: Principal, raw: object) -> Us
     """
     require_instance_admin(principal)
     body = parsed(UserBody, raw)
-    found = [find_entity(connection, membership.entity) for membership in body.roles]
-    faults = [
-        FieldError(("roles", index, "entity"), "must be the name of an entity")
-        for index, entity in enumerate(found)
-        if entity is None
-    ]
-    if faults:
-        raise InvalidDefinition(*faults)
+    if decode_id(IdKind.USER, body.name) is not None:
+        raise InvalidDefinition.at(("name",), "must not look like a user's id")
+    roles = entity_numbers(connection, body.roles)
     now = datetime.now(UTC)
     user_id = store.insert_user(connection, name=body.name, email=body.email, is_admin=body.is_admin, now=now)
     if user_id is None:
         message = f"there is a user {body.name!r} already"
         raise Conflict(message, FieldError(("name",), "must be a name that no other user has"))
-    for membership, entity in zip(body.roles, found, strict=True):
-        if entity is not None:
-            store.set_role(connection, user_id=user_id, entity_id=entity.id, role=membership.role)
+    member_store.replace_roles(connection, user_id, roles)
+    target_id = encode_id(IdKind.USER, user_id)
+    given = {membership.entity: str(membership.role) for membership in body.roles}
+    note(connection, principal, "user.create", entity=None, target_id=target_id, name=body.name, roles=given)
     stored = StoredUser(user_id, body.name, body.email, body.is_admin, now)
-    return _user_view(stored, store.memberships_of(connection, [user_id])[user_id])
+    return user_view(stored, store.memberships_of(connection, [user_id])[user_id])
+
+
+def entity_numbers(connection: Connection, roles: Sequence[Membership]) -> dict[int, Role]:
+    """The roles by their entities' numbers, the last one of each. Raises InvalidDefinition."""
+    known = entity_ids(connection, {membership.entity for membership in roles})
+    faults = [
+        FieldError(("roles", index, "entity"), "must be the name of an entity")
+        for index, membership in enumerate(roles)
+        if membership.entity not in known
+    ]
+    if faults:
+        raise InvalidDefinition(*faults)
+    return {known[membership.entity]: membership.role for membership in roles}
+
+
+def check_administered(connection: Connection) -> None:
+    """Raises Conflict when no instance administrator with a key is left."""
+    if not member_store.has_instance_admin(connection):
+        raise Conflict("no instance administrator with a key would be left: make another key or administrator first")
 
 
 def list_users(connection: Connection, principal: Principal, page: PageRequest) -> Page[UserView]:
@@ -181,7 +228,7 @@ def list_users(connection: Connection, principal: Principal, page: PageRequest) 
     only = None if principal.is_admin else principal.user_id
     rows = store.list_users(connection, user_id=only, after=page.after, limit=page.with_one_more)
     roles = store.memberships_of(connection, [row.id for row in rows])
-    return page.page(rows, lambda row: _user_view(row, roles[row.id]), lambda row: row.id)
+    return page.page(rows, lambda row: user_view(row, roles[row.id]), lambda row: row.id)
 
 
 def _managed(principal: Principal) -> ColumnElement[bool] | None:
@@ -202,7 +249,8 @@ def _key_view(stored: StoredKey) -> KeyView:
     )
 
 
-def _user_view(stored: StoredUser, roles: dict[str, Role]) -> UserView:
+def user_view(stored: StoredUser, roles: dict[str, Role]) -> UserView:
+    """The user as it is answered."""
     return UserView(
         id=encode_id(IdKind.USER, stored.id),
         name=stored.name,

@@ -1,10 +1,11 @@
-"""Manifests: webhooks and automations of an entity, applied as a whole by name, and exported in the same form.
+"""Manifests: webhooks, Slack integrations and automations of an entity, applied as a whole, exported in the same form.
 
 Nothing is deleted unless the manifest says `prune: true`, and then only of the kinds that it lists.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -12,13 +13,16 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field
 from sqlalchemy import Connection
 
-from dispatcher.control import automations, webhooks
+from dispatcher.control import automations, slack, webhooks
 from dispatcher.control.access import Action, require
+from dispatcher.control.audit import changed_members, note
 from dispatcher.control.bodies import Body, View, of_form
+from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.errors import Conflict
+from dispatcher.control.slack import SlackBody
 from dispatcher.control.webhook_checks import Checks, WebhookBody, check
-from shared.domain.automations import Grants, WebhookAction
-from shared.domain.definitions import DEFAULT_RUN_COOLDOWN, parse_automation
+from shared.domain.automations import Grants, NoOpAction
+from shared.domain.definitions import DEFAULT_RUN_COOLDOWN
 from shared.domain.durations import format_duration
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.events import RUN_TYPES
@@ -28,7 +32,7 @@ from shared.storage import webhooks as webhook_store
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
 from shared.storage.revisions import lock_edits
-from shared.storage.webhooks import StoredWebhook
+from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind
 
 MAX_DEFINITIONS = 10_000
 _PAGE = 500
@@ -41,16 +45,21 @@ class ManifestBody(Body):
 
     entity: str | None = Field(default=None, description="The entity's name, if given, must be the path's.")
     webhooks: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
+    slack: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
     automations: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
     prune: bool = Field(default=False, description="Whether what is not listed is deleted, of the kinds listed.")
+
+
+Kind = Literal["webhook", "slack", "automation"]
+Done = Literal["created", "updated", "unchanged", "deleted"]
 
 
 class Change(View):
     """What applying a manifest did, or would do, to one definition."""
 
-    kind: Literal["webhook", "automation"]
+    kind: Kind
     name: str
-    change: Literal["created", "updated", "unchanged", "deleted"]
+    change: Done
     detail: list[str] = Field(default=[])
     """The members that an update changed."""
 
@@ -58,51 +67,64 @@ class Change(View):
 def apply(
     connection: Connection, principal: Principal, entity_name: str, raw: object, *, checks: Checks, dry_run: bool
 ) -> list[Change]:
-    """Bring the entity's webhooks and automations to what the manifest says, all of it or nothing.
+    """Bring the entity's definitions to what the manifest says, all of it or nothing.
 
     Raises:
         InvalidDefinition: naming all faults, e.g. at `("automations", 3, "filter", "alias")`.
-        Conflict: when a webhook to be deleted is in use.
+        Conflict: when a webhook or Slack integration to be deleted is in use.
     """
     body = of_form(ManifestBody, raw)
-    action = Action.ADMINISTER if "webhooks" in body.model_fields_set else Action.AUTOMATE
+    action = Action.ADMINISTER if {"webhooks", "slack"} & body.model_fields_set else Action.AUTOMATE
     entity = require(connection, principal, entity_name, action)
     if body.entity not in (None, entity.name):
         raise InvalidDefinition.at(("entity",), f"must be {entity.name!r}, the entity that the manifest is applied to")
     lock_edits(connection)
     savepoint = connection.begin_nested()
-    changes = _Application(connection, entity, checks).run(body)
+    changes = _Application(connection, principal, entity, checks).run(body)
     if dry_run:
         savepoint.rollback()
     else:
         savepoint.commit()
+        _note_applied(connection, principal, entity, changes)
     return changes
+
+
+def _note_applied(connection: Connection, principal: Principal, entity: StoredEntity, changes: list[Change]) -> None:
+    counts = Counter(change.change for change in changes if change.change != "unchanged")
+    if counts:
+        name = entity.name
+        note(connection, principal, "manifest.apply", entity=entity, target_id=name, name=name, changes=dict(counts))
 
 
 class _Application:
     """One manifest being applied: what was changed so far, and the faults found so far."""
 
-    def __init__(self, connection: Connection, entity: StoredEntity, checks: Checks) -> None:
+    def __init__(self, connection: Connection, principal: Principal, entity: StoredEntity, checks: Checks) -> None:
         self._connection = connection
+        self._principal = principal
         self._entity = entity
         self._checks = checks
         self._changes: list[Change] = []
         self._faults: list[FieldError] = []
         # Webhooks of the manifest that were refused, with what they were to grant: their automations are still checked.
         self._refused: dict[str, Grants] = {}
+        self._refused_slack: set[str] = set()
         self._written: dict[int, tuple[Loc, StoredWebhook]] = {}
 
     def run(self, body: ManifestBody) -> list[Change]:
         self._each("webhooks", body.webhooks, self._webhook)
+        self._each("slack", body.slack, self._slack)
         self._each("automations", body.automations, self._automation)
         if body.prune and "automations" in body.model_fields_set:
             self._prune_automations(_names(body.automations))
         for loc, webhook in self._written.values():
-            self._collect(loc, partial(webhooks.check_automations, self._connection, self._entity, webhook))
+            self._collect(loc, partial(webhooks.check_automations, self._connection, webhook))
         if self._faults:
             raise InvalidDefinition(*self._faults)
         if body.prune and "webhooks" in body.model_fields_set:
-            self._prune_webhooks(_names(body.webhooks))
+            self._prune_webhooks("webhook", _names(body.webhooks))
+        if body.prune and "slack" in body.model_fields_set:
+            self._prune_webhooks("slack", _names(body.slack))
         return self._changes
 
     def _each(self, kind: str, definitions: Sequence[object], take: Callable[[Loc, object], None]) -> None:
@@ -131,61 +153,90 @@ class _Application:
         if not self._collect(loc, partial(self._write_webhook, loc, raw)) and (name := _name(raw)) is not None:
             self._refused[name] = _meant_grants(raw)
 
+    def _slack(self, loc: Loc, raw: object) -> None:
+        if not self._collect(loc, partial(self._write_slack, loc, raw)):
+            self._refused_slack.update(_names([raw]))
+
     def _write_webhook(self, loc: Loc, raw: object) -> None:
         fields = check(self._connection, self._entity, raw, checks=self._checks)
-        stored = webhook_store.find_webhook(self._connection, self._entity.id, name=fields.name)
+        self._write("webhook", loc, fields, webhooks.body_of)
+
+    def _write_slack(self, loc: Loc, raw: object) -> None:
+        fields = slack.check(self._connection, self._entity, raw, checks=self._checks)
+        self._write("slack", loc, fields, slack.body_of)
+
+    def _write(
+        self, kind: Kind, loc: Loc, fields: WebhookFields, body_of: Callable[[StoredWebhook], dict[str, Any]]
+    ) -> None:
+        stored = webhook_store.find_webhook(self._connection, self._entity.id, name=fields.name, kind=fields.kind)
         written = webhooks.write(self._connection, self._entity, stored, fields)
         self._written[written.id] = (loc, written)
-        before = None if stored is None else webhooks.body_of(stored)
-        self._note("webhook", fields.name, before, webhooks.body_of(written))
+        change = self._note(kind, fields.name, None if stored is None else body_of(stored), body_of(written))
+        self._audit(webhooks.note_change, written, change)
 
     def _automation(self, _loc: Loc, raw: object) -> None:
-        finder = automations.WebhookFinder(self._connection, self._entity, planned=self._refused)
-        automation = parse_automation(raw, finder)
-        if isinstance(automation.action, WebhookAction) and finder.found is None:
+        who, planned_slack = self._principal, self._refused_slack
+        finder = WebhookFinder(self._connection, self._entity, who, planned=self._refused, planned_slack=planned_slack)
+        automation = finder.automation(raw)
+        if not isinstance(automation.action, NoOpAction) and finder.found is None:
             return  # its webhook was refused, and with it the manifest
         stored = automation_store.find_automation(self._connection, self._entity.id, name=automation.name)
         written = automations.write(self._connection, self._entity, stored, automation, finder.found)
         before = None if stored is None else stored.definition
-        self._note("automation", automation.name, before, written.definition)
+        change = self._note("automation", automation.name, before, written.definition)
+        self._audit(automations.note_change, written, change)
 
-    def _note(
-        self, kind: Literal["webhook", "automation"], name: str, before: dict[str, Any] | None, after: dict[str, Any]
-    ) -> None:
-        if before is None:
-            self._changes.append(Change(kind=kind, name=name, change="created"))
-            return
-        detail = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-        self._changes.append(Change(kind=kind, name=name, change="updated" if detail else "unchanged", detail=detail))
+    def _note(self, kind: Kind, name: str, before: dict[str, Any] | None, after: dict[str, Any]) -> Change:
+        detail = [] if before is None else changed_members(before, after)
+        done: Done = "created" if before is None else "updated" if detail else "unchanged"
+        change = Change(kind=kind, name=name, change=done, detail=detail)
+        self._changes.append(change)
+        return change
+
+    def _audit(self, note_change: Callable[..., None], stored: object, change: Change) -> None:
+        """Write a change down as if it had been made alone."""
+        if change.change != "unchanged":
+            did, detail = change.change.removesuffix("d"), {"changed": change.detail} if change.detail else {}
+            note_change(self._connection, self._principal, self._entity, did, stored, **detail)
 
     def _prune_automations(self, kept: frozenset[str]) -> None:
         for stored in list(all_automations(self._connection, self._entity)):
             if stored.name not in kept:
                 automations.remove(self._connection, stored)
-                self._changes.append(Change(kind="automation", name=stored.name, change="deleted"))
+                self._deleted("automation", stored.name, automations.note_change, stored)
 
-    def _prune_webhooks(self, kept: frozenset[str]) -> None:
-        for stored in list(all_webhooks(self._connection, self._entity)):
+    def _prune_webhooks(self, kind: Literal["webhook", "slack"], kept: frozenset[str]) -> None:
+        for stored in list(all_webhooks(self._connection, self._entity, WebhookKind(kind))):
             if stored.name not in kept:
-                webhooks.remove(self._connection, self._entity, stored)
-                self._changes.append(Change(kind="webhook", name=stored.name, change="deleted"))
+                webhooks.remove(self._connection, stored)
+                self._deleted(kind, stored.name, webhooks.note_change, stored)
+
+    def _deleted(self, kind: Kind, name: str, note_change: Callable[..., None], stored: object) -> None:
+        change = Change(kind=kind, name=name, change="deleted")
+        self._changes.append(change)
+        self._audit(note_change, stored, change)
 
 
 def export(connection: Connection, principal: Principal, entity_name: str) -> dict[str, list[dict[str, Any]]]:
-    """The entity's webhooks and automations as a manifest without what is the default anyway."""
+    """The entity's definitions as a manifest without what is the default anyway; `slack` only if there are some."""
     entity = require(connection, principal, entity_name, Action.READ)
+    own_slack = [_brief_slack(stored) for stored in all_webhooks(connection, entity, WebhookKind.SLACK)]
     return {
         "webhooks": [_brief_webhook(stored) for stored in all_webhooks(connection, entity)],
+        **({"slack": own_slack} if own_slack else {}),
         "automations": [
             _brief_automation(automations.shown_definition(stored)) for stored in all_automations(connection, entity)
         ],
     }
 
 
-def all_webhooks(connection: Connection, entity: StoredEntity) -> Iterator[StoredWebhook]:
-    """Every webhook of an entity."""
+def all_webhooks(
+    connection: Connection, entity: StoredEntity, kind: WebhookKind = WebhookKind.WEBHOOK
+) -> Iterator[StoredWebhook]:
+    """Every webhook of an entity that is of this kind."""
     return _all(
-        lambda after: webhook_store.list_webhooks(connection, entity.id, after=after, limit=_PAGE), lambda row: row.id
+        lambda after: webhook_store.list_webhooks(connection, entity.id, after=after, limit=_PAGE, kind=kind),
+        lambda row: row.id,
     )
 
 
@@ -223,6 +274,10 @@ def _meant_grants(raw: object) -> Grants:
 def _brief_webhook(stored: StoredWebhook) -> dict[str, Any]:
     body = WebhookBody.model_validate(webhooks.body_of(stored))
     return body.model_dump(mode="json", exclude_defaults=True)
+
+
+def _brief_slack(stored: StoredWebhook) -> dict[str, Any]:
+    return SlackBody.model_validate(slack.body_of(stored)).model_dump(mode="json", exclude_defaults=True)
 
 
 def _brief_automation(definition: dict[str, Any]) -> dict[str, Any]:

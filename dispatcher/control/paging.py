@@ -47,7 +47,7 @@ class PageRequest:
         """The page from up to `with_one_more` rows."""
         shown = rows[: self.limit]
         more = len(rows) > self.limit
-        return Page(items=[view(row) for row in shown], next=_cursor(position(shown[-1])) if more else None)
+        return Page(items=[view(row) for row in shown], next=cursor_after(position(shown[-1])) if more else None)
 
 
 def page_request(limit: int | None, cursor: str | None) -> PageRequest:
@@ -62,7 +62,8 @@ def page_request(limit: int | None, cursor: str | None) -> PageRequest:
     return PageRequest(limit, None if cursor is None else _position(cursor))
 
 
-def _cursor(position: int) -> str:
+def cursor_after(position: int) -> str:
+    """The cursor of the page that begins after a position."""
     return base64.urlsafe_b64encode(f"after {position}".encode()).decode().rstrip("=")
 
 
@@ -73,7 +74,10 @@ def _position(cursor: str) -> int:
         text = ""
     number = text.removeprefix("after ")
     if not (
-        number.isdecimal() and len(number) < 20 and _cursor(int(number)) == cursor and int(number) <= MAX_ROW_NUMBER
+        number.isdecimal()
+        and len(number) < 20
+        and cursor_after(int(number)) == cursor
+        and int(number) <= MAX_ROW_NUMBER
     ):
         raise InvalidDefinition.at(("cursor",), "must be the `next` of an earlier answer")
     return int(number)

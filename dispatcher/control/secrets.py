@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
+from dispatcher.control.audit import note
 from dispatcher.control.bodies import Body, View, parsed
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.payloads import ACCESS_TOKEN, VARIABLES
 from shared.domain.signing import check_signing_secret
+from shared.guard import check_webhook_url
+from shared.settings import Settings
 from shared.storage import secrets as store
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
 from shared.storage.revisions import lock_edits, next_revision
+from shared.storage.secrets import SecretUses
 from shared.vault import Vault
 
 MAX_VALUE_BYTES = 64 << 10
@@ -47,11 +53,19 @@ class SecretView(View):
     created_at: datetime
     updated_at: datetime
     used_by: list[str]
-    """Names of the webhooks that use it, as access token, as signing secret or in payloads."""
+    """Names of the webhooks that use it, as access token, as signing secret or in payloads, and of the Slack
+    integrations whose URL it is."""
 
 
 def put(
-    connection: Connection, principal: Principal, entity_name: str, name: str, raw: object, *, vault: Vault
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    name: str,
+    raw: object,
+    *,
+    vault: Vault,
+    settings: Settings,
 ) -> tuple[SecretView, bool]:
     """Create a secret or replace its value; also whether it is new.
 
@@ -65,15 +79,14 @@ def put(
     now = datetime.now(UTC)
     stored = store.find_secret(connection, entity.id, name)
     if stored is not None:
-        uses = store.header_uses(connection, stored.id)
-        check_value(
-            value, as_access_token=uses.as_access_token, as_signing_secret=uses.as_signing_secret, loc=("value",)
-        )
+        check_value(value, store.uses_of_secret(connection, stored.id), settings=settings, loc=("value",))
     ciphertext, revision = vault.encrypt(value), next_revision(connection)
     if stored is None:
         store.insert_secret(connection, entity.id, name=name, ciphertext=ciphertext, revision=revision, now=now)
     else:
         store.replace_secret(connection, stored.id, ciphertext=ciphertext, revision=revision, now=now)
+    did = "secret.create" if stored is None else "secret.update"
+    note(connection, principal, did, entity=entity, target_id=name, name=name)
     return get(connection, principal, entity_name, name), stored is None
 
 
@@ -96,7 +109,7 @@ def delete(connection: Connection, principal: Principal, entity_name: str, name:
     """Delete a secret.
 
     Raises:
-        Conflict: naming the webhooks that use it.
+        Conflict: naming the webhooks and Slack integrations that use it.
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
@@ -106,24 +119,31 @@ def delete(connection: Connection, principal: Principal, entity_name: str, name:
         raise Conflict(f"secret {name!r} is in use by the webhooks {', '.join(users)}: take it out of them first")
     next_revision(connection)
     store.delete_secret(connection, stored.id)
+    note(connection, principal, "secret.delete", entity=entity, target_id=name, name=name)
 
 
-def check_value(value: str, *, as_access_token: bool, as_signing_secret: bool, loc: tuple[str, ...]) -> None:
+def check_value(value: str, uses: SecretUses, *, settings: Settings, loc: tuple[str, ...]) -> None:
     """Refuse a value that can't do what webhooks use it for.
 
     Raises:
-        InvalidDefinition: at `loc`.
+        InvalidDefinition: at `loc`, without the value.
     """
-    if as_access_token and not _HEADER_VALUE.fullmatch(value):
+    if uses.as_access_token and not _HEADER_VALUE.fullmatch(value):
         raise InvalidDefinition.at(
             loc, "an access token goes into a header: it must be printable ASCII without line breaks or outer spaces"
         )
-    if as_signing_secret:
-        try:
-            check_signing_secret(value)
-        except InvalidDefinition as exc:
-            refusal = InvalidDefinition(*(FieldError(loc, f"as a signing secret it {e.msg}") for e in exc.errors))
-            raise refusal from None
+    if uses.as_signing_secret:
+        _check_as("a signing secret", partial(check_signing_secret, value), loc)
+    if uses.as_url:
+        _check_as("the URL of a Slack integration", partial(check_webhook_url, value, settings), loc)
+
+
+def _check_as(what: str, check: Callable[[], None], loc: tuple[str, ...]) -> None:
+    try:
+        check()
+    except InvalidDefinition as exc:
+        refusal = InvalidDefinition(*(FieldError(loc, f"as {what} it {e.msg}") for e in exc.errors))
+        raise refusal from None
 
 
 def _check_name(name: str) -> None:

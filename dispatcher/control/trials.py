@@ -17,6 +17,7 @@ from dispatcher.control.access import Action, require
 from dispatcher.control.bodies import Body, View, parsed
 from dispatcher.control.webhook_checks import grants_of
 from dispatcher.control.webhooks import found
+from shared.domain.diagnosis import Credentials, diagnose
 from shared.domain.errors import InvalidDefinition
 from shared.domain.masking import Mask
 from shared.domain.outcomes import Outcome
@@ -85,6 +86,8 @@ class TrialView(View):
     response: TrialResponse | None
     outcome: str
     error: str | None
+    diagnosis: str
+    """What the outcome means, and what to do about it."""
     duration_ms: int
 
 
@@ -95,6 +98,7 @@ class Trial:
     request: Request = field(repr=False)
     secrets: dict[str, str] = field(repr=False)
     masked_body: str
+    credentials: Credentials
 
 
 def prepare(
@@ -129,7 +133,10 @@ def prepare(
         timeout_seconds=(policy := DeliveryPolicy.model_validate(fields.policy)).timeout_seconds,
         connect_timeout_seconds=policy.connect_timeout_seconds,
     )
-    return Trial(request, values, mask_payload(sealed))
+    credentials = Credentials(
+        has_access_token=fields.access_token is not None, has_signing_secret=fields.signing_secret is not None
+    )
+    return Trial(request, values, mask_payload(sealed), credentials)
 
 
 def view(trial: Trial, outcome: Outcome) -> TrialView:
@@ -142,6 +149,7 @@ def view(trial: Trial, outcome: Outcome) -> TrialView:
         response=_response(trial, outcome),
         outcome=str(outcome.kind),
         error=outcome.error,
+        diagnosis=diagnose(outcome, trial.credentials),
         duration_ms=round(outcome.duration_seconds * 1000),
     )
 

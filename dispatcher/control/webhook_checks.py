@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from shared.domain.retries import DeliveryPolicy
 from shared.guard import check_webhook_url
 from shared.settings import Settings
 from shared.storage.entities import StoredEntity
-from shared.storage.secrets import ciphertexts, secret_ids
+from shared.storage.secrets import SecretUses, ciphertexts, secret_ids
 from shared.storage.webhooks import WebhookFields
 from shared.vault import Vault
 
@@ -28,18 +29,23 @@ MAX_GRANTED_SECRETS = 100
 _NAME = re.compile(r"[-\w]+( +[-\w]+)*")
 
 
-def _name(name: str) -> str:
+def _well_named(name: str) -> str:
     if len(name) > MAX_NAME_LENGTH or not _NAME.fullmatch(name):
         raise ValueError(f"must be 1 to {MAX_NAME_LENGTH} letters, digits, - and _, with spaces only inside")
-    if decode_id(IdKind.WEBHOOK, name) is not None:
+    if any(decode_id(kind, name) is not None for kind in (IdKind.WEBHOOK, IdKind.SLACK)):
         raise ValueError("must not look like a webhook's id")
     return name
+
+
+WebhookName = Annotated[
+    str, AfterValidator(_well_named), Field(description="Unique among the entity's webhooks and Slack integrations.")
+]
 
 
 class WebhookBody(Body):
     """A webhook as it is defined; secrets are named, never spelled out."""
 
-    name: Annotated[str, AfterValidator(_name), Field(description="Unique in the entity.")]
+    name: WebhookName
     url: Annotated[str, Field(description="Where deliveries are POSTed to.")]
     access_token: Annotated[str | None, Field(description="The secret that is sent as `Authorization: Bearer …`.")] = (
         None
@@ -73,9 +79,22 @@ def check(connection: Connection, entity: StoredEntity, raw: object, *, checks: 
         InvalidDefinition: naming each fault.
     """
     body = parsed(WebhookBody, raw)
-    faults = [*_url_faults(body, checks.settings), *_secret_faults(connection, entity, body)]
+    named: list[tuple[Loc, str | None]] = [
+        (("access_token",), body.access_token),
+        (("signing_secret",), body.signing_secret),
+        *((("secrets", index), name) for index, name in enumerate(body.secrets)),
+    ]
+    faults = [*_url_faults(body, checks.settings), *secret_faults(connection, entity, named)]
     if not faults:
-        faults += _value_faults(connection, entity, body, checks.vault)
+        faults += value_faults(
+            connection,
+            entity,
+            {
+                "access_token": (body.access_token, SecretUses(as_access_token=True)),
+                "signing_secret": (body.signing_secret, SecretUses(as_signing_secret=True)),
+            },
+            checks=checks,
+        )
     if faults:
         raise InvalidDefinition(*faults)
     return WebhookFields(
@@ -98,12 +117,10 @@ def _url_faults(body: WebhookBody, settings: Settings) -> list[FieldError]:
     return []
 
 
-def _secret_faults(connection: Connection, entity: StoredEntity, body: WebhookBody) -> list[FieldError]:
-    named: list[tuple[Loc, str | None]] = [
-        (("access_token",), body.access_token),
-        (("signing_secret",), body.signing_secret),
-        *((("secrets", index), name) for index, name in enumerate(body.secrets)),
-    ]
+def secret_faults(
+    connection: Connection, entity: StoredEntity, named: Iterable[tuple[Loc, str | None]]
+) -> list[FieldError]:
+    """A fault at each place that names a secret which the entity does not have; None names none."""
     known = secret_ids(connection, entity.id)
     available = ", ".join(known) or "none yet; PUT one first"
     return [
@@ -113,19 +130,21 @@ def _secret_faults(connection: Connection, entity: StoredEntity, body: WebhookBo
     ]
 
 
-def _value_faults(connection: Connection, entity: StoredEntity, body: WebhookBody, vault: Vault) -> list[FieldError]:
+def value_faults(
+    connection: Connection,
+    entity: StoredEntity,
+    members: Mapping[str, tuple[str | None, SecretUses]],
+    *,
+    checks: Checks,
+) -> list[FieldError]:
+    """A fault at each member whose secret, which the entity has, can't do what it is to be used for."""
     faults: list[FieldError] = []
-    for loc, name in (("access_token", body.access_token), ("signing_secret", body.signing_secret)):
+    for member, (name, uses) in members.items():
         if name is None:
             continue
-        value = vault.decrypt(ciphertexts(connection, entity.id, [name])[name])
+        value = checks.vault.decrypt(ciphertexts(connection, entity.id, [name])[name])
         try:
-            check_value(
-                value,
-                as_access_token=loc == "access_token",
-                as_signing_secret=loc == "signing_secret",
-                loc=(loc,),
-            )
+            check_value(value, uses, settings=checks.settings, loc=(member,))
         except InvalidDefinition as exc:
             faults += exc.errors
     return faults

@@ -1,13 +1,18 @@
-"""Webhooks: endpoint, authentication, granted secrets and delivery policy."""
+"""Webhooks: endpoint, authentication, granted secrets and delivery policy.
+
+`write`, `check_automations` and `remove` take Slack integrations as well, which are webhooks of another kind.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
+from dispatcher.control.audit import changed_members, note
 from dispatcher.control.bodies import View, merge_patch
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
@@ -17,15 +22,16 @@ from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.domain.payloads import parse_payload
 from shared.domain.retries import DeliveryPolicy
 from shared.storage import webhooks as store
-from shared.storage.automations import automations_of_webhook
-from shared.storage.deliveries import abandon_deliveries
+from shared.storage.automations import StoredAutomation, automations_of_webhook
+from shared.storage.deliveries import DELETED_REASON, abandon_deliveries
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
 from shared.storage.revisions import lock_edits, next_revision
 from shared.storage.secrets import secret_ids
-from shared.storage.webhooks import StoredWebhook, WebhookFields
+from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind
 
-DELETED_REASON = "the webhook was deleted"
+ID_KINDS = {WebhookKind.WEBHOOK: IdKind.WEBHOOK, WebhookKind.SLACK: IdKind.SLACK}
+_WORDS = {WebhookKind.WEBHOOK: "webhook", WebhookKind.SLACK: "Slack integration"}
 
 
 class WebhookView(View):
@@ -60,7 +66,9 @@ def create(
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    return view(entity, write(connection, entity, None, check(connection, entity, raw, checks=checks)))
+    stored = write(connection, entity, None, check(connection, entity, raw, checks=checks))
+    note_change(connection, principal, entity, "create", stored)
+    return view(entity, stored)
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, webhook_id: str) -> WebhookView:
@@ -90,9 +98,11 @@ def change(
     stored = found(connection, entity, webhook_id)
     if not isinstance(patch, dict):
         raise InvalidDefinition.at((), "must be an object with the members to change")
-    fields = check(connection, entity, merge_patch(body_of(stored), patch), checks=checks)
-    stored = write(connection, entity, stored, fields)
-    check_automations(connection, entity, stored)
+    before = body_of(stored)
+    stored = write(connection, entity, stored, check(connection, entity, merge_patch(before, patch), checks=checks))
+    check_automations(connection, stored)
+    if changed := changed_members(before, body_of(stored)):
+        note_change(connection, principal, entity, "update", stored, changed=changed)
     return view(entity, stored)
 
 
@@ -104,7 +114,9 @@ def delete(connection: Connection, principal: Principal, entity_name: str, webho
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    remove(connection, entity, found(connection, entity, webhook_id))
+    stored = found(connection, entity, webhook_id)
+    remove(connection, stored)
+    note_change(connection, principal, entity, "delete", stored)
 
 
 def found(connection: Connection, entity: StoredEntity, webhook_id: str) -> StoredWebhook:
@@ -134,10 +146,11 @@ def write(
     """
     if stored is not None and stored.fields == fields:
         return stored
-    namesake = store.find_webhook(connection, entity.id, name=fields.name)
+    namesake = store.find_webhook(connection, entity.id, name=fields.name, kind=None)
     if namesake is not None and (stored is None or namesake.id != stored.id):
-        message = f"{entity.name!r} has a webhook {fields.name!r} already"
-        raise Conflict(message, FieldError(("name",), "must be a name that no other webhook of the entity has"))
+        message = f"{entity.name!r} has a {_WORDS[namesake.fields.kind]} {fields.name!r} already"
+        accepted = "must be a name that no other webhook or Slack integration of the entity has"
+        raise Conflict(message, FieldError(("name",), accepted))
     ids, revision, now = secret_ids(connection, entity.id), next_revision(connection), datetime.now(UTC)
     if stored is None:
         number = store.insert_webhook(connection, entity.id, fields, secret_ids=ids, revision=revision, now=now)
@@ -147,41 +160,60 @@ def write(
         store.update_webhook(
             connection, number, fields, secret_ids=ids, revision=revision, now=now, clear_failures=revived
         )
-    written = store.find_webhook(connection, entity.id, webhook_id=number)
+    written = store.find_webhook(connection, entity.id, webhook_id=number, kind=fields.kind)
     assert written is not None  # noqa: S101 - written in this transaction
     return written
 
 
-def check_automations(connection: Connection, entity: StoredEntity, webhook: StoredWebhook) -> None:
-    """Make sure that the webhook's automations still render with what it grants.
+def check_automations(connection: Connection, webhook: StoredWebhook) -> None:
+    """Make sure that the webhook's automations, of whatever entity, still render with what it grants.
 
     Raises:
         Conflict: naming those that don't.
     """
     grants = grants_of(webhook.fields)
     broken = []
-    for automation in automations_of_webhook(connection, entity.id, webhook.id):
+    for automation in automations_of_webhook(connection, webhook.id):
         payload = automation.definition["action"].get("payload")
         try:
             if payload is not None:
                 parse_payload(payload, secrets=grants.secrets, has_access_token=grants.has_access_token)
         except InvalidDefinition:
-            broken.append(automation.name)
+            broken.append(automation)
     if broken:
-        names = ", ".join(repr(name) for name in broken)
+        names = _names(broken, webhook)
         message = f"automations use secrets that this would take from webhook {webhook.name!r}: {names}"
         raise Conflict(message, FieldError(("secrets",), f"must keep what is in the payloads of {names}"))
 
 
-def remove(connection: Connection, entity: StoredEntity, webhook: StoredWebhook) -> None:
+def remove(connection: Connection, webhook: StoredWebhook) -> None:
     """Delete a webhook; the caller holds `lock_edits`. Raises Conflict as `delete`."""
-    users = automations_of_webhook(connection, entity.id, webhook.id)
+    users = automations_of_webhook(connection, webhook.id)
     if users:
-        names = ", ".join(repr(user.name) for user in users)
-        raise Conflict(f"webhook {webhook.name!r} is in use by the automations {names}: change or delete them first")
+        what, names = _WORDS[webhook.fields.kind], _names(users, webhook)
+        raise Conflict(f"{what} {webhook.name!r} is in use by the automations {names}: change or delete them first")
     now = datetime.now(UTC)
     abandon_deliveries(connection, webhook.id, reason=DELETED_REASON, now=now)
     store.delete_webhook(connection, webhook.id, revision=next_revision(connection), now=now)
+
+
+def _names(users: Sequence[StoredAutomation], webhook: StoredWebhook) -> str:
+    own = webhook.entity_id
+    return ", ".join(repr(u.name) if u.entity_id == own else f"{u.name!r} of {u.entity!r}" for u in users)
+
+
+def public_id(kind: WebhookKind | str, number: int) -> str:
+    """The public id of a webhook or Slack integration."""
+    return encode_id(ID_KINDS[WebhookKind(kind)], number)
+
+
+def note_change(
+    connection: Connection, principal: Principal, entity: StoredEntity, did: str, webhook: StoredWebhook, **detail: Any
+) -> None:
+    """Write a change of a webhook or Slack integration down: `webhook.create`, `slack.update`, ..."""
+    kind = webhook.fields.kind
+    target_id = public_id(kind, webhook.id)
+    note(connection, principal, f"{kind}.{did}", entity=entity, target_id=target_id, name=webhook.name, **detail)
 
 
 def body_of(stored: StoredWebhook) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from shared.domain.conditions import Condition, condition_to_json
 from shared.domain.durations import Rate, format_duration
 from shared.domain.events import EventType, RunPhase
 from shared.domain.filters import Filter
 from shared.domain.payloads import Template
+from shared.domain.slack_messages import Severity, SlackMessage
 
 
 class CooldownUnit(StrEnum):
@@ -45,16 +46,33 @@ class Scope:
 class WebhookAction:
     """Send a payload to a webhook of the entity, named or by id; no payload means all variables with a value."""
 
+    kind: ClassVar[str] = "webhook"
+
     webhook: str
     payload: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlackAction:
+    """Send a message to a Slack integration of the entity, named or by id; a blank title is the automation's name."""
+
+    kind: ClassVar[str] = "slack"
+
+    slack: str
+    title: str | None = None
+    message: str | None = None
+    severity: Severity = Severity.INFO
 
 
 @dataclass(frozen=True, slots=True)
 class NoOpAction:
     """Record the firing and do nothing."""
 
+    kind: ClassVar[str] = "no_op"
 
-Action = WebhookAction | NoOpAction
+
+Action = WebhookAction | SlackAction | NoOpAction
+"""Each has a `kind`, the label of `hookline_firings_total`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +98,7 @@ class Automation:
     states: frozenset[RunPhase] = frozenset()
     cooldown: Cooldown | None = None
     rate_limit: Rate | None = None
-    template: Template | None = None
+    template: Template | SlackMessage | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The definition as REST and YAML write it; `parse_automation` reads it back to an equal one."""
@@ -108,6 +126,10 @@ class Automation:
 def _action_json(action: Action) -> dict[str, Any]:
     if isinstance(action, NoOpAction):
         return {"no_op": True}
+    if isinstance(action, SlackAction):
+        texts = {"title": action.title, "message": action.message}
+        defined = {member: text for member, text in texts.items() if text is not None}
+        return {"slack": action.slack, **defined, "severity": str(action.severity)}
     body: dict[str, Any] = {"webhook": action.webhook}
     if action.payload is not None:
         body["payload"] = action.payload

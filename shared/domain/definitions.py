@@ -18,6 +18,7 @@ from shared.domain.automations import (
     Grants,
     NoOpAction,
     Scope,
+    SlackAction,
     WebhookAction,
 )
 from shared.domain.conditions import Condition, parse_conditions
@@ -29,6 +30,7 @@ from shared.domain.filters import Filter, parse_filter
 from shared.domain.json_values import refuse_unfit
 from shared.domain.members import NAME_FORM, is_name
 from shared.domain.payloads import Template, parse_payload
+from shared.domain.slack_messages import Severity, SlackMessage, parse_slack_message
 
 MAX_NAME_LENGTH = 255
 MAX_FAULTS = 100
@@ -51,13 +53,23 @@ MEMBERS = (
 )
 
 FindWebhook = Callable[[str], Grants | None]
-"""What the entity's webhook of this name or id grants to payloads; None when there is no such webhook."""
+"""What the webhook of this name or id grants to payloads; None when there is no such webhook for this entity.
+
+May raise InvalidDefinition, without a place, for a name that could mean several.
+"""
+FindSlack = Callable[[str], bool]
+"""Whether there is a Slack integration of this name or id for this entity. May raise as `FindWebhook` does."""
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=StrEnum)
 
 
-def parse_automation(raw: object, find_webhook: FindWebhook) -> Automation:
+def no_slack(_name_or_id: str) -> bool:
+    """Finds no Slack integration."""
+    return False
+
+
+def parse_automation(raw: object, find_webhook: FindWebhook, find_slack: FindSlack = no_slack) -> Automation:
     """A checked automation from decoded JSON or YAML.
 
     Raises:
@@ -67,15 +79,16 @@ def parse_automation(raw: object, find_webhook: FindWebhook) -> Automation:
     refuse_unfit(raw)
     if not isinstance(raw, Mapping):
         raise InvalidDefinition.at((), f"must be an object with the members {', '.join(MEMBERS)}")
-    return _Reading(raw, find_webhook).automation()
+    return _Reading(raw, find_webhook, find_slack).automation()
 
 
 class _Reading:
     """One definition being read, with the faults found so far."""
 
-    def __init__(self, raw: Mapping[Any, Any], find_webhook: FindWebhook) -> None:
+    def __init__(self, raw: Mapping[Any, Any], find_webhook: FindWebhook, find_slack: FindSlack) -> None:
         self.raw = raw
         self.find_webhook = find_webhook
+        self.find_slack = find_slack
         self.faults: list[FieldError] = []
         self._only(raw, MEMBERS, ())
 
@@ -83,7 +96,7 @@ class _Reading:
         event = self._one_of(self.raw.get("event"), EventType, ("event",))
         name = self._name()
         scope = self._scope()
-        action, template = self._action()
+        action, template = self._action(name)
         of_event = None if event is None else self._of_event(event, scope)
         common: dict[str, Any] = {
             "description": self._description(),
@@ -161,13 +174,17 @@ class _Reading:
             self._fault(("scope",), "must be an object with project and collection, or empty for the whole entity")
             return Scope()
         self._only(value, ("project", "collection"), ("scope",))
-        for key in ("project", "collection"):
-            if value.get(key) is not None and not is_name(value[key]):
-                self._fault(("scope", key), f"must be {NAME_FORM}, or left out")
-        scope = Scope(value.get("project"), value.get("collection"))
-        if scope.collection is not None and scope.project is None:
+        scope = Scope(self._scope_name(value, "project"), self._scope_name(value, "collection"))
+        if scope.collection is not None and value.get("project") is None:
             self._fault(("scope", "project"), "is required with a collection: the project or registry it is in")
         return scope
+
+    def _scope_name(self, scope: Mapping[Any, Any], key: str) -> str | None:
+        value = scope.get(key)
+        if value is None or is_name(value):
+            return value
+        self._fault(("scope", key), f"must be {NAME_FORM}, or left out")
+        return None
 
     def _filter(self, event: EventType) -> Filter:
         everything = parse_filter({}, lambda _: None)
@@ -218,11 +235,14 @@ class _Reading:
         period = self._parsed(("cooldown", "period"), "" if given is None else given, parse_duration)
         return None if unit is None or period is None else Cooldown(unit, period)
 
-    def _action(self) -> tuple[Action | None, Template | None]:
+    def _action(self, name: str) -> tuple[Action | None, Template | SlackMessage | None]:
         raw = self.raw.get("action")
-        if not isinstance(raw, Mapping) or ("webhook" in raw) == ("no_op" in raw):
-            self._fault(("action",), "must be {webhook: <name>, payload: {…}} or {no_op: true}")
+        if not isinstance(raw, Mapping) or sum(kind in raw for kind in ("webhook", "slack", "no_op")) != 1:
+            forms = "{webhook: <name>, payload: {…}}, {slack: <name>, title: …, message: …} or {no_op: true}"
+            self._fault(("action",), f"must be {forms}")
             return None, None
+        if "slack" in raw:
+            return self._slack_action(raw, name)
         if "no_op" in raw:
             self._only(raw, ("no_op",), ("action",))
             if raw["no_op"] is not True:
@@ -233,9 +253,8 @@ class _Reading:
     def _webhook_action(self, raw: Mapping[Any, Any]) -> tuple[Action | None, Template | None]:
         self._only(raw, ("webhook", "payload"), ("action",))
         webhook, payload = raw["webhook"], raw.get("payload")
-        grants = self.find_webhook(webhook) if isinstance(webhook, str) else None
+        grants = self._found(webhook, self.find_webhook, ("action", "webhook"), "webhook")
         if grants is None:
-            self._fault(("action", "webhook"), "must be the name or id of a webhook of this entity")
             return None, None
         template = self._parsed(
             ("action", "payload"),
@@ -243,3 +262,26 @@ class _Reading:
             lambda value: parse_payload(value, secrets=grants.secrets, has_access_token=grants.has_access_token),
         )
         return WebhookAction(webhook, payload), template
+
+    def _slack_action(self, raw: Mapping[Any, Any], name: str) -> tuple[Action | None, SlackMessage | None]:
+        self._only(raw, ("slack", "title", "message", "severity"), ("action",))
+        slack, title, message = raw["slack"], raw.get("title"), raw.get("message")
+        given = raw.get("severity")
+        severity = self._one_of(Severity.INFO if given is None else given, Severity, ("action", "severity"))
+        self._found(slack, self.find_slack, ("action", "slack"), "Slack integration")
+        text = self._parsed(
+            ("action",),
+            severity,
+            lambda value: parse_slack_message(name=name, title=title, message=message, severity=value),
+        )
+        if severity is None or text is None:
+            return None, None
+        return SlackAction(slack, title, message, severity), text
+
+    def _found(self, named: object, find: Callable[[str], _T | None], loc: Loc, what: str) -> _T | None:
+        """What a name or id stands for; a fault when it stands for nothing, or for several."""
+        faults = len(self.faults)
+        found = self._parsed(loc, named if isinstance(named, str) else None, find)
+        if not found and len(self.faults) == faults:
+            self._fault(loc, f"must be the name or id of a {what} of this entity")
+        return found

@@ -19,6 +19,7 @@ class IdKind(StrEnum):
     """What a numbered id names; the value is its prefix."""
 
     WEBHOOK = "wh"
+    SLACK = "slk"
     AUTOMATION = "aut"
     KEY = "key"
     USER = "usr"

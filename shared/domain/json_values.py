@@ -6,15 +6,14 @@ JSON escapes bring characters that no database takes. Says nothing of what a val
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from typing import Final
 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.patterns import is_unicode
 
 MAX_DEPTH: Final = 100
-MAX_VALUES: Final = 300_000
+MAX_VALUES: Final = 150_000
 """How many values, members of lists and objects included; more than the largest payload has."""
 MAX_FAULTS: Final = 20
 _LEAST_INT, _GREATEST_INT = -(2**63), 2**64 - 1
@@ -27,41 +26,41 @@ def refuse_unfit(value: object) -> None:
         InvalidDefinition: with each place, `MAX_FAULTS` at most: member names that are not text, U+0000 and lone
             surrogates, whole numbers of more than 64 bits, and what is too deep or too much.
     """
-    faults = tuple(islice(_Walk().faults(value, ()), MAX_FAULTS))
-    if faults:
-        raise InvalidDefinition(*faults)
+    walk = _Walk()
+    walk.look(value, ())
+    if walk.faults:
+        raise InvalidDefinition(*walk.faults)
 
 
 class _Walk:
     """One walk through a value, which ends early when there is no end in sight."""
 
     def __init__(self) -> None:
+        self.faults: list[FieldError] = []
         self._values = 0
 
-    def faults(self, value: object, loc: Loc) -> Iterator[FieldError]:
+    def look(self, value: object, loc: Loc) -> None:
         self._values += 1
         if self._values > MAX_VALUES:
             raise InvalidDefinition.at((), f"must have at most {MAX_VALUES:,} values")
-        if isinstance(value, Mapping | list | tuple):
-            if len(loc) >= MAX_DEPTH:
-                yield FieldError(loc, f"must not nest deeper than {MAX_DEPTH} levels")
-            else:
-                yield from self._inside(value, loc)
-        elif message := _scalar_fault(value):
-            yield FieldError(loc, message)
-
-    def _inside(
-        self, value: Mapping[object, object] | list[object] | tuple[object, ...], loc: Loc
-    ) -> Iterator[FieldError]:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict | list | tuple | Mapping):
+            self._note(loc, _scalar_fault(value))
+        elif len(loc) >= MAX_DEPTH:
+            self._note(loc, f"must not nest deeper than {MAX_DEPTH} levels")
+        elif isinstance(value, list | tuple):
             for index, item in enumerate(value):
-                yield from self.faults(item, (*loc, index))
-            return
-        for key, member in value.items():
-            if message := _key_fault(key):
-                yield FieldError(loc, message)
-            else:
-                yield from self.faults(member, (*loc, str(key)))
+                self.look(item, (*loc, index))
+        else:
+            for key, member in value.items():
+                self._note(loc, fault := _key_fault(key))
+                if fault is None:
+                    self.look(member, (*loc, key))
+
+    def _note(self, loc: Loc, message: str | None) -> None:
+        if message is not None:
+            self.faults.append(FieldError(loc, message))
+            if len(self.faults) >= MAX_FAULTS:
+                raise InvalidDefinition(*self.faults)
 
 
 def _key_fault(key: object) -> str | None:

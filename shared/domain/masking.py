@@ -1,7 +1,7 @@
 """Taking secrets out of text that others wrote, such as an endpoint's answer that repeats the request it got.
 
-A value is found as it is and as JSON, percent-encoding and HTML write it, and in JSON inside JSON. Text that somebody
-transformed otherwise (compressed, encrypted, base64) can't be recognized.
+A value is found as it is and as JSON, Python, percent-encoding and HTML write it, and in JSON inside JSON. Text that
+somebody transformed otherwise (compressed, encrypted, base64) can't be recognized.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Mask:
 
 
 def _spellings(value: str) -> set[str]:
-    found = {value, quote(value), quote(value, safe=""), quote_plus(value), html.escape(value)}
-    for escape in (_json, _ascii_json):
-        text = value
-        for _ in range(JSON_LEVELS):
-            text = escape(text)
-            found.add(text)
-    return found
+    found = {value, quote(value), quote(value, safe=""), quote_plus(value)}
+    # Each level in a way of its own: a body in UTF-8 that comes back inside JSON in ASCII, or as a program prints it.
+    texts = {value}
+    for _ in range(JSON_LEVELS):
+        texts = {escape(text) for text in texts for escape in (_json, _ascii_json, _printed)}
+        found |= texts
+    return found | {html.escape(text) for text in found}
 
 
 def _json(text: str) -> str:
@@ -62,6 +62,11 @@ def _json(text: str) -> str:
 
 def _ascii_json(text: str) -> str:
     return json.dumps(text)[1:-1]
+
+
+def _printed(text: str) -> str:
+    """As Python writes it in a list or a dictionary; some other languages do likewise."""
+    return repr(text)[1:-1]
 
 
 def _overlap(text: str, value: str) -> int:

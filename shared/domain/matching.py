@@ -1,12 +1,13 @@
 """Automations compiled for matching, and the index that finds the few that may concern an event.
 
-Looking an event up costs the same whatever else is defined: it asks for its own entity, project and collection only.
+Looking an event up costs the same whatever else is defined: it asks for its own entity, project and collection, and for
+the organizations above the entity, only.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from shared.domain.automations import Automation
@@ -74,6 +75,7 @@ class AutomationIndex:
         self._by_scope: dict[ScopeKey, dict[int, CompiledAutomation]] = {}
         # What this index may change in place; the others of its dictionaries are shared with copies.
         self._own: set[ScopeKey] = set()
+        self._organizations: Mapping[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -83,6 +85,7 @@ class AutomationIndex:
         twin = AutomationIndex()
         twin._by_id = dict(self._by_id)
         twin._by_scope = dict(self._by_scope)
+        twin._organizations = self._organizations
         self._own = set()
         return twin
 
@@ -91,6 +94,10 @@ class AutomationIndex:
         self.drop(compiled.id)
         self._by_id[compiled.id] = compiled
         self._at(compiled.scope_key)[compiled.id] = compiled
+
+    def place(self, organizations: Mapping[str, tuple[str, ...]]) -> None:
+        """Say which organizations are above each entity (`organizations_above`); what was said before is forgotten."""
+        self._organizations = organizations
 
     def drop(self, automation_id: int) -> None:
         """Forget an automation, if it is there."""
@@ -120,6 +127,9 @@ class AutomationIndex:
         )
         if not isinstance(data, RunMetricData | RunStateData):
             scopes += ((event.type, data.entity, data.project, data.collection.name),)
+        # What a team does is inside its organization; an organization's projects are its own.
+        if above := self._organizations.get(data.entity):
+            scopes += tuple((event.type, organization, None, None) for organization in above)
         for scope in scopes:
             for compiled in self._by_scope.get(scope, _NONE).values():
                 if compiled.matches(event):
@@ -127,6 +137,19 @@ class AutomationIndex:
 
 
 _NONE: dict[int, CompiledAutomation] = {}
+
+
+def organizations_above(parents: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The organizations above each entity, nearest first, from the one it belongs to; a ring is gone round once."""
+    return {entity: tuple(_chain(parents, entity)) for entity in parents}
+
+
+def _chain(parents: Mapping[str, str], entity: str) -> Iterator[str]:
+    seen = {entity}
+    while (parent := parents.get(entity)) is not None and parent not in seen:
+        seen.add(parent)
+        yield parent
+        entity = parent
 
 
 def firing_id(automation_id: int, event: Event) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, insert, select, update
 
-from shared.storage.tables import automations, webhooks
+from shared.storage.tables import automations, entities, webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,11 @@ class StoredAutomation:
 
     id: int
     name: str
+    entity_id: int
+    entity: str
     webhook_id: int | None
     webhook_name: str | None
+    webhook_entity_id: int | None
     definition: dict[str, Any]
     epoch: int
     revision: int
@@ -40,22 +43,30 @@ class AutomationFields:
     epoch: int
 
 
-def _automations(entity_id: int) -> Select[Any]:
+def _automations() -> Select[Any]:
     return (
         select(
             automations.c.id,
             automations.c.name,
+            automations.c.entity_id,
+            entities.c.name,
             automations.c.webhook_id,
             webhooks.c.name,
+            webhooks.c.entity_id,
             automations.c.definition,
             automations.c.epoch,
             automations.c.revision,
             automations.c.created_at,
             automations.c.updated_at,
         )
+        .join(entities, entities.c.id == automations.c.entity_id)
         .outerjoin(webhooks, webhooks.c.id == automations.c.webhook_id)
-        .where(automations.c.entity_id == entity_id, automations.c.deleted_at.is_(None))
+        .where(automations.c.deleted_at.is_(None))
     )
+
+
+def _of_entity(entity_id: int) -> Select[Any]:
+    return _automations().where(automations.c.entity_id == entity_id)
 
 
 def find_automation(
@@ -63,19 +74,19 @@ def find_automation(
 ) -> StoredAutomation | None:
     """The entity's automation of this id, or else of this name."""
     wanted = automations.c.id == automation_id if automation_id is not None else automations.c.name == name
-    row = connection.execute(_automations(entity_id).where(wanted)).first()
+    row = connection.execute(_of_entity(entity_id).where(wanted)).first()
     return None if row is None else StoredAutomation(*row)
 
 
 def list_automations(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredAutomation]:
     """The entity's automations in the order of their ids."""
-    query = _automations(entity_id).where(automations.c.id > after).order_by(automations.c.id).limit(limit)
+    query = _of_entity(entity_id).where(automations.c.id > after).order_by(automations.c.id).limit(limit)
     return [StoredAutomation(*row) for row in connection.execute(query)]
 
 
-def automations_of_webhook(connection: Connection, entity_id: int, webhook_id: int) -> list[StoredAutomation]:
-    """The automations that call a webhook, in the order of their names."""
-    query = _automations(entity_id).where(automations.c.webhook_id == webhook_id).order_by(automations.c.name)
+def automations_of_webhook(connection: Connection, webhook_id: int) -> list[StoredAutomation]:
+    """The automations of all entities that call a webhook, in the order of their names."""
+    query = _automations().where(automations.c.webhook_id == webhook_id).order_by(automations.c.name, automations.c.id)
     return [StoredAutomation(*row) for row in connection.execute(query)]
 
 
@@ -120,3 +131,25 @@ def _columns(fields: AutomationFields) -> dict[str, Any]:
         "definition": fields.definition,
         "epoch": fields.epoch,
     }
+
+
+def set_enabled(
+    connection: Connection, stored: StoredAutomation, *, enabled: bool, revision: int, now: datetime
+) -> None:
+    """Switch an automation on or off; metric windows and cooldowns begin anew with it."""
+    values = {
+        "enabled": enabled,
+        "definition": {**stored.definition, "enabled": enabled},
+        "epoch": revision,
+        "revision": revision,
+        "updated_at": now,
+    }
+    connection.execute(update(automations).where(automations.c.id == stored.id).values(values))
+
+
+def every_automation(connection: Connection, entity_id: int | None) -> list[StoredAutomation]:
+    """The automations of one entity, or of all, by the names of entity and automation."""
+    query = (_automations() if entity_id is None else _of_entity(entity_id)).order_by(
+        entities.c.name, automations.c.name, automations.c.id
+    )
+    return [StoredAutomation(*row) for row in connection.execute(query)]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, Select, bindparam, select, update
 
+from shared.storage.entities import entity_ids
 from shared.storage.tables import collections, projects
-from shared.storage.upserts import insert_into
+from shared.storage.upserts import insert_ignore, insert_into
+
+Learned = tuple[str, str, str | None, str]
+"""What one event tells: entity, project, the collection if there is one, and its type, blank when not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,55 @@ def ensure_collection(connection: Connection, project_id: int, name: str, now: d
     if type_:
         connection.execute(update(collections).where(*here, collections.c.type != type_).values(type=type_))
     return int(connection.execute(select(collections.c.id).where(*here)).scalar_one())
+
+
+def learn(connection: Connection, names: Collection[Learned], now: datetime) -> frozenset[Learned]:
+    """Register the projects and collections that events name, with the collections' types where they tell them.
+
+    Rows are written in one order by everybody, so that two writers wait for one another and never in a circle.
+
+    Returns:
+        The names whose entity exists; the others are not registered.
+    """
+    owners = entity_ids(connection, {entity for entity, *_ in names})
+    known = sorted((name for name in names if name[0] in owners), key=lambda name: (*name[:2], name[2] or "", name[3]))
+    if not known:
+        return frozenset()
+    wanted = dict.fromkeys((owners[entity], project) for entity, project, *_ in known)
+    rows = [{"entity_id": entity_id, "name": name, "created_at": now} for entity_id, name in wanted]
+    connection.execute(insert_ignore(connection, projects), rows)
+    numbers = _project_numbers(connection, wanted)
+    inside = [
+        {"project_id": numbers[owners[entity], project], "name": name, "type": type_, "created_at": now}
+        for entity, project, name, type_ in known
+        if name is not None
+    ]
+    if inside:
+        connection.execute(insert_ignore(connection, collections), inside)
+        _note_types(connection, [row for row in inside if row["type"]])
+    return frozenset(known)
+
+
+def _project_numbers(connection: Connection, wanted: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    query = select(projects.c.entity_id, projects.c.name, projects.c.id).where(
+        projects.c.entity_id.in_({entity_id for entity_id, _ in wanted}),
+        projects.c.name.in_({name for _, name in wanted}),
+    )
+    return {(entity_id, name): number for entity_id, name, number in connection.execute(query)}
+
+
+def _note_types(connection: Connection, typed: Sequence[Mapping[str, Any]]) -> None:
+    if typed:
+        connection.execute(
+            update(collections)
+            .where(
+                collections.c.project_id == bindparam("of"),
+                collections.c.name == bindparam("named"),
+                collections.c.type != bindparam("told"),
+            )
+            .values(type=bindparam("told")),
+            [{"of": row["project_id"], "named": row["name"], "told": row["type"]} for row in typed],
+        )
 
 
 def describe_project(connection: Connection, project_id: int, description: str | None) -> None:

@@ -35,6 +35,7 @@ from shared.storage.columns import BigId
 from shared.storage.tables import attempts, automations, deliveries, pending_deliveries, webhooks
 
 _CHUNK = 1000
+DELETED_REASON = "the webhook was deleted"
 
 
 class DeliveryStatus(StrEnum):
@@ -76,6 +77,7 @@ class StoredDelivery:
     automation_name: str | None
     webhook_id: int | None
     webhook_name: str | None
+    webhook_kind: str | None
     event_id: str
     event_source: str
     event_type: str
@@ -247,6 +249,7 @@ def _deliveries() -> Select[Any]:
             automations.c.name.label("automation_name"),
             deliveries.c.webhook_id,
             webhooks.c.name.label("webhook_name"),
+            webhooks.c.kind.label("webhook_kind"),
             deliveries.c.event_id,
             deliveries.c.event_source,
             deliveries.c.event_type,

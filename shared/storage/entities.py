@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -57,6 +57,50 @@ def insert_entity(connection: Connection, *, name: str, kind: str, parent_id: in
 def update_entity(connection: Connection, entity_id: int, *, kind: str, parent_id: int | None) -> None:
     """Change an entity's kind and the organization it belongs to."""
     connection.execute(update(entities).where(entities.c.id == entity_id).values(kind=kind, parent_id=parent_id))
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationLink:
+    """An entity, and the organization it belongs to."""
+
+    id: int
+    name: str
+    parent_id: int
+    parent: str
+
+
+def organization_links(connection: Connection) -> list[OrganizationLink]:
+    """Every entity that belongs to an organization, with that organization."""
+    parents = entities.alias("parents")
+    query = (
+        select(entities.c.id, entities.c.name, parents.c.id, parents.c.name)
+        .join(parents, parents.c.id == entities.c.parent_id)
+        .where(parents.c.kind == "organization")
+    )
+    return [OrganizationLink(*row) for row in connection.execute(query)]
+
+
+def related_entities(connection: Connection, entity_id: int) -> dict[int, str]:
+    """The names of the organizations above an entity and of the entities below it, by their ids; itself left out."""
+    links = organization_links(connection)
+    found: dict[int, str] = {}
+    _climb({link.id: [(link.parent_id, link.parent)] for link in links}, entity_id, found)
+    below: dict[int, list[tuple[int, str]]] = {}
+    for link in links:
+        below.setdefault(link.parent_id, []).append((link.id, link.name))
+    _climb(below, entity_id, found)
+    found.pop(entity_id, None)
+    return found
+
+
+def _climb(steps: Mapping[int, Sequence[tuple[int, str]]], start: int, found: dict[int, str]) -> None:
+    seen, left = {start}, [start]
+    while left:
+        for number, name in steps.get(left.pop(), ()):
+            if number not in seen:
+                seen.add(number)
+                found[number] = name
+                left.append(number)
 
 
 def entity_ids(connection: Connection, names: Collection[str]) -> dict[str, int]:

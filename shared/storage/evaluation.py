@@ -25,7 +25,7 @@ from shared.storage.tables import (
     webhooks,
 )
 from shared.storage.tables import secrets as secrets_table
-from shared.storage.upserts import insert_into
+from shared.storage.upserts import insert_ignore, insert_replace
 from shared.streams import START
 
 KEPT_POISON_BYTES = 64 << 10
@@ -62,18 +62,6 @@ class AutomationRow:
     webhook_id: int | None
     grants: frozenset[str]
     has_access_token: bool
-
-
-def insert_ignore(connection: Connection, table: Any) -> Any:
-    """An INSERT that leaves rows alone whose key exists."""
-    return insert_into(connection, table).on_conflict_do_nothing()
-
-
-def insert_replace(connection: Connection, table: Any, key: Sequence[str]) -> Any:
-    """An INSERT that overwrites a row whose key exists."""
-    statement = insert_into(connection, table)
-    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in key}
-    return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
 
 
 def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
 
 from shared.storage.tables import api_keys, entities, memberships, users
 from shared.storage.upserts import insert_into
@@ -181,20 +181,37 @@ def list_keys(connection: Connection, *, of: ColumnElement[bool] | None, after: 
     return [StoredKey(*row) for row in connection.execute(query if of is None else query.where(of))]
 
 
-def revoke_key(connection: Connection, key_id: int, *, of: ColumnElement[bool] | None, now: datetime) -> bool:
-    """Revoke a key whose user meets `of`; False when there is no such unrevoked key."""
+def revoke_key(
+    connection: Connection, key_id: int, *, of: ColumnElement[bool] | None, now: datetime
+) -> tuple[str, int] | None:
+    """Revoke a key whose user meets `of`: its name and its user; None when there is no such unrevoked key."""
     owners = select(users.c.id) if of is None else select(users.c.id).where(of)
     statement = (
         update(api_keys)
         .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None), api_keys.c.user_id.in_(owners))
         .values(revoked_at=now)
+        .returning(api_keys.c.name, api_keys.c.user_id)
     )
-    return connection.execute(statement).rowcount == 1
+    row = connection.execute(statement).first()
+    return None if row is None else (row.name, row.user_id)
 
 
 def managed_users(user_id: int, entity_ids: Collection[int]) -> ColumnElement[bool]:
-    """The user itself, and every user that is no instance admin and has roles in these entities and in no others."""
-    theirs = memberships.c.user_id == users.c.id
-    inside = exists().where(theirs, memberships.c.entity_id.in_(entity_ids))
-    outside = exists().where(theirs, memberships.c.entity_id.not_in(entity_ids))
-    return or_(users.c.id == user_id, and_(users.c.is_admin.is_(False), inside, ~outside))
+    """The user itself, and every service user of these entities that is no instance admin."""
+    return or_(users.c.id == user_id, and_(users.c.is_admin.is_(False), _serves(entity_ids)))
+
+
+def is_service_user(connection: Connection, user_id: int, entity_ids: Collection[int]) -> bool:
+    """Whether a user serves one of these entities, and has power nowhere else."""
+    elsewhere = exists().where(memberships.c.user_id == users.c.id, memberships.c.entity_id.not_in(entity_ids))
+    query = select(users.c.id).where(
+        users.c.id == user_id, users.c.is_admin.is_(False), _serves(entity_ids), ~elsewhere
+    )
+    return connection.execute(query).first() is not None
+
+
+def _serves(entity_ids: Collection[int]) -> ColumnElement[bool]:
+    """By name, which people can't choose so: whose roles somebody else adds to stays with who made it."""
+    prefix = entities.c.name + "/"
+    named = func.substr(users.c.name, 1, func.length(prefix)) == prefix
+    return exists().where(entities.c.id.in_(entity_ids), named)

@@ -7,10 +7,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, any_, bindparam, delete, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    any_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
-from shared.storage.evaluation import chunks, insert_ignore
+from shared.storage.evaluation import chunks
 from shared.storage.tables import attempts, deliveries, pending_deliveries, secrets, webhook_secrets, webhooks
+from shared.storage.upserts import insert_ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,7 @@ class EndpointRow:
 
     id: int
     url: str
+    url_secret: bytes | None
     policy: dict[str, Any]
     access_token: bytes | None
     signing_secret: bytes | None
@@ -83,6 +98,7 @@ def load_endpoint(connection: Connection, webhook_id: int) -> EndpointRow | None
     return EndpointRow(
         id=row.id,
         url=row.url,
+        url_secret=_ciphertext(connection, row.url_secret_id),
         policy=row.policy,
         access_token=_ciphertext(connection, row.access_token_secret_id),
         signing_secret=_ciphertext(connection, row.signing_secret_id),

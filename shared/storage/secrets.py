@@ -90,7 +90,7 @@ def users_of_secrets(connection: Connection, ids: Collection[int]) -> dict[int, 
     """For each of these secrets the names of the webhooks that use it in any way, sorted."""
     own = [
         select(column, webhooks.c.name).where(column.in_(ids), webhooks.c.deleted_at.is_(None))
-        for column in (webhooks.c.access_token_secret_id, webhooks.c.signing_secret_id)
+        for column in (webhooks.c.access_token_secret_id, webhooks.c.signing_secret_id, webhooks.c.url_secret_id)
     ]
     granted = (
         select(webhook_secrets.c.secret_id, webhooks.c.name)
@@ -103,19 +103,25 @@ def users_of_secrets(connection: Connection, ids: Collection[int]) -> dict[int, 
     return {secret_id: tuple(sorted(names)) for secret_id, names in found.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderUses:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretUses:
     """What, besides payloads, webhooks use a secret for."""
 
-    as_access_token: bool
-    as_signing_secret: bool
+    as_access_token: bool = False
+    as_signing_secret: bool = False
+    as_url: bool = False
 
 
-def header_uses(connection: Connection, secret_id: int) -> HeaderUses:
-    """Whether webhooks send the secret as a token or sign with it."""
-    query = select(webhooks.c.access_token_secret_id, webhooks.c.signing_secret_id).where(
-        or_(webhooks.c.access_token_secret_id == secret_id, webhooks.c.signing_secret_id == secret_id),
-        webhooks.c.deleted_at.is_(None),
-    )
-    rows = connection.execute(query).all()
-    return HeaderUses(any(row[0] == secret_id for row in rows), any(row[1] == secret_id for row in rows))
+def uses_of_secret(connection: Connection, secret_id: int) -> SecretUses:
+    """Whether webhooks send the secret as a token, sign with it, or have it as their URL."""
+    columns = (webhooks.c.access_token_secret_id, webhooks.c.signing_secret_id, webhooks.c.url_secret_id)
+    used = or_(*(column == secret_id for column in columns))
+    rows = connection.execute(select(*columns).where(used, webhooks.c.deleted_at.is_(None))).all()
+    as_token, as_signing, as_url = (any(row[place] == secret_id for row in rows) for place in range(len(columns)))
+    return SecretUses(as_access_token=as_token, as_signing_secret=as_signing, as_url=as_url)
+
+
+def secret_revision(connection: Connection, entity_id: int, name: str) -> int:
+    """The revision of the secret of this name, which the entity has."""
+    query = select(secrets.c.revision).where(secrets.c.entity_id == entity_id, secrets.c.name == name)
+    return int(connection.execute(query).scalar_one())

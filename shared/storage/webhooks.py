@@ -1,16 +1,29 @@
-"""Webhooks of an entity. Deleted ones stay as rows without secrets, so that deliveries can still name them."""
+"""Webhooks of an entity, Slack integrations among them: rows of another kind, whose URL is a secret.
+
+Deleted ones stay as rows without secrets, so that deliveries can still name them.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from shared.storage.tables import secrets, webhook_secrets, webhooks
+
+
+class WebhookKind(StrEnum):
+    """What a row of the webhooks' table is."""
+
+    #: An endpoint of the entity's own.
+    WEBHOOK = "webhook"
+    #: A Slack incoming webhook: `url` is blank, the URL is the secret that `url_secret` names.
+    SLACK = "slack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +38,10 @@ class WebhookFields:
     policy: dict[str, Any]
     enabled: bool
     paused: bool
+    kind: WebhookKind = WebhookKind.WEBHOOK
+    url_secret: str | None = None
+    slack_team: str | None = None
+    slack_channel: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +49,7 @@ class StoredWebhook:
     """One webhook that is not deleted."""
 
     id: int
+    entity_id: int
     fields: WebhookFields
     disabled_reason: str | None
     failing_since: datetime | None
@@ -45,31 +63,59 @@ class StoredWebhook:
         return self.fields.name
 
 
-_token, _signing = secrets.alias("token"), secrets.alias("signing")
+_token, _signing, _url = secrets.alias("token"), secrets.alias("signing"), secrets.alias("url_secret")
 
 
-def _webhooks(entity_id: int) -> Select[Any]:
+def _webhooks(entity_ids: Collection[int]) -> Select[Any]:
     return (
-        select(webhooks, _token.c.name.label("access_token"), _signing.c.name.label("signing_secret"))
+        select(
+            webhooks,
+            _token.c.name.label("access_token"),
+            _signing.c.name.label("signing_secret"),
+            _url.c.name.label("url_secret"),
+        )
         .outerjoin(_token, _token.c.id == webhooks.c.access_token_secret_id)
         .outerjoin(_signing, _signing.c.id == webhooks.c.signing_secret_id)
-        .where(webhooks.c.entity_id == entity_id, webhooks.c.deleted_at.is_(None))
+        .outerjoin(_url, _url.c.id == webhooks.c.url_secret_id)
+        .where(webhooks.c.entity_id.in_(entity_ids), webhooks.c.deleted_at.is_(None))
     )
 
 
 def find_webhook(
-    connection: Connection, entity_id: int, *, webhook_id: int | None = None, name: str | None = None
+    connection: Connection,
+    entity_id: int,
+    *,
+    webhook_id: int | None = None,
+    name: str | None = None,
+    kind: WebhookKind | None = WebhookKind.WEBHOOK,
 ) -> StoredWebhook | None:
-    """The entity's webhook of this id, or else of this name."""
-    wanted = webhooks.c.id == webhook_id if webhook_id is not None else webhooks.c.name == name
-    found = _stored(connection, connection.execute(_webhooks(entity_id).where(wanted)).all())
+    """The entity's webhook of this id, or else of this name; `kind` None means of either kind."""
+    found = find_webhooks(connection, [entity_id], webhook_id=webhook_id, name=name, kind=kind)
     return found[0] if found else None
 
 
-def list_webhooks(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredWebhook]:
-    """The entity's webhooks in the order of their ids."""
-    query = _webhooks(entity_id).where(webhooks.c.id > after).order_by(webhooks.c.id).limit(limit)
+def find_webhooks(
+    connection: Connection,
+    entity_ids: Collection[int],
+    *,
+    webhook_id: int | None = None,
+    name: str | None = None,
+    kind: WebhookKind | None = WebhookKind.WEBHOOK,
+) -> list[StoredWebhook]:
+    """The webhooks of these entities that have this id, or else this name, in the order of their ids."""
+    wanted = webhooks.c.id == webhook_id if webhook_id is not None else webhooks.c.name == name
+    query = _webhooks(entity_ids).where(wanted).order_by(webhooks.c.id)
+    if kind is not None:
+        query = query.where(webhooks.c.kind == kind)
     return _stored(connection, connection.execute(query).all())
+
+
+def list_webhooks(
+    connection: Connection, entity_id: int, *, after: int, limit: int, kind: WebhookKind = WebhookKind.WEBHOOK
+) -> list[StoredWebhook]:
+    """The entity's webhooks of one kind in the order of their ids."""
+    query = _webhooks([entity_id]).where(webhooks.c.id > after, webhooks.c.kind == kind)
+    return _stored(connection, connection.execute(query.order_by(webhooks.c.id).limit(limit)).all())
 
 
 def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebhook]:
@@ -77,6 +123,7 @@ def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebh
     return [
         StoredWebhook(
             id=row.id,
+            entity_id=row.entity_id,
             fields=WebhookFields(
                 name=row.name,
                 url=row.url,
@@ -86,6 +133,10 @@ def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebh
                 policy=row.policy,
                 enabled=row.enabled,
                 paused=row.paused,
+                kind=WebhookKind(row.kind),
+                url_secret=row.url_secret,
+                slack_team=row.slack_team,
+                slack_channel=row.slack_channel,
             ),
             disabled_reason=row.disabled_reason,
             failing_since=row.failing_since,
@@ -161,6 +212,7 @@ def delete_webhook(connection: Connection, webhook_id: int, *, revision: int, no
         "revision": revision,
         "access_token_secret_id": None,
         "signing_secret_id": None,
+        "url_secret_id": None,
     }
     connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(values))
 
@@ -169,6 +221,10 @@ def _columns(fields: WebhookFields, secret_ids: dict[str, int]) -> dict[str, Any
     return {
         "name": fields.name,
         "url": fields.url,
+        "kind": fields.kind,
+        "url_secret_id": None if fields.url_secret is None else secret_ids[fields.url_secret],
+        "slack_team": fields.slack_team,
+        "slack_channel": fields.slack_channel,
         "access_token_secret_id": None if fields.access_token is None else secret_ids[fields.access_token],
         "signing_secret_id": None if fields.signing_secret is None else secret_ids[fields.signing_secret],
         "policy": fields.policy,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.fernet import Fernet
 
 from shared.logs import MASK, configure_logging, get_logger
 from shared.settings import load_settings
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 ADMIN_KEY = "hk_a-very-\"secret'-kéy"
 DATABASE_PASSWORD = "pa55wörd!"
+SECRET_KEYS = [Fernet.generate_key().decode() for _ in range(2)]
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +37,8 @@ def configure(log_format: str, log_level: str = "INFO") -> None:
         log_format=log_format,
         log_level=log_level,
         admin_api_key=ADMIN_KEY,
-        secret_keys="first-fernet-key,second-fernet-key",
+        secret_keys=",".join(SECRET_KEYS),
         database_url="postgresql+psycopg://me:pa55w%C3%B6rd!@db/hookline",
-        url="http://[not-a-url",
     )
     configure_logging(settings, "api")
 
@@ -77,7 +80,7 @@ def test_people_get_one_readable_line(log_format: str, capsys: pytest.CaptureFix
 def test_secrets_are_masked_wherever_they_turn_up(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
     configure(log_format)
     log = get_logger("hookline.x")
-    log.info(f"event {ADMIN_KEY}", fact=f"first-fernet-key {DATABASE_PASSWORD}", nested={"k": ["second-fernet-key"]})
+    log.info(f"event {ADMIN_KEY}", fact=f"{SECRET_KEYS[0]} {DATABASE_PASSWORD}", nested={"k": [SECRET_KEYS[1]]})
     logging.getLogger("redis").warning("connecting to redis://user:short@cache/0")
     logging.getLogger("x").warning("headers: %s", {"Authorization": "Bearer abc.def-ghi"})
     try:
@@ -86,7 +89,15 @@ def test_secrets_are_masked_wherever_they_turn_up(log_format: str, capsys: pytes
         log.exception("failed")
     printed = capsys.readouterr().err
     assert printed.count(MASK) >= 7
-    for secret in (ADMIN_KEY, json.dumps(ADMIN_KEY)[1:-1], DATABASE_PASSWORD, "pa55w", "fernet", "short", "abc.def"):
+    for secret in (
+        ADMIN_KEY,
+        json.dumps(ADMIN_KEY)[1:-1],
+        DATABASE_PASSWORD,
+        "pa55w",
+        *SECRET_KEYS,
+        "short",
+        "abc.def",
+    ):
         assert secret not in printed
 
 
@@ -126,3 +137,84 @@ def test_warnings_become_lines(capsys: pytest.CaptureFixture[str]) -> None:
     configure("json")
     logging.getLogger("py.warnings").warning("odd")
     assert [line["logger"] for line in json_lines(capsys)] == ["py.warnings"]
+
+
+def spoiled() -> object:
+    class Spoiled:
+        def __repr__(self) -> str:
+            raise ValueError(ADMIN_KEY)
+
+    return Spoiled()
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_secret_is_masked_in_every_spelling(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(log_format)
+    log = get_logger("hookline.x")
+    log.info("shown", fact=ADMIN_KEY, nested={"k": ADMIN_KEY}, several=(ADMIN_KEY, 1), raw=ADMIN_KEY.encode())
+    logging.getLogger("x").warning("%r and %s", {"k": [ADMIN_KEY]}, f"'{ADMIN_KEY}\"")
+    try:
+        try:
+            raise KeyError(ADMIN_KEY)
+        except KeyError as exc:
+            raise RuntimeError([ADMIN_KEY]) from exc
+    except RuntimeError:
+        log.exception("failed")
+    printed = capsys.readouterr().err
+    assert printed.count(MASK) == 8
+    assert "hk_a" not in printed
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:pass-in-url@cache:6379/0",
+        "rediss://user:pass-in-url@cache",
+        "unix:///run/valkey.sock?db=0&password=pass-in-url",
+    ],
+)
+def test_the_passwords_of_urls_are_masked_wherever_they_turn_up(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(load_settings(log_format="json", redis_url=url), "worker")
+    get_logger("x").info("login with pass-in-url", url=url)
+    (line,) = json_lines(capsys)
+    assert "pass-in-url" not in str(line)
+    assert line["event"] == f"login with {MASK}"
+
+
+def test_a_url_that_cannot_be_read_masks_by_its_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "postgresql+psycopg://me:pass[word@db/hookline"
+    configure_logging(load_settings(log_format="json", database_url=url), "api")
+    get_logger("x").info("connecting", url=url)
+    (line,) = json_lines(capsys)
+    assert line["url"] == f"postgresql+psycopg://me:{MASK}@db/hookline"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_that_cannot_be_made_is_named_and_its_arguments_are_not_shown(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(log_format)
+    logging.getLogger("x.y").warning("count: %d", ADMIN_KEY)
+    get_logger("x.z").info("shown", fact=spoiled())
+    first, second = capsys.readouterr().err.splitlines()
+    assert "a log line is lost: TypeError" in first
+    assert "x.y" in first
+    assert "a log line is lost: ValueError" in second
+    assert "x.z" in second
+    assert "hk_a" not in first + second
+
+
+def test_a_line_that_cannot_be_written_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    configure("json")
+    get_logger("x").info("nobody listens")
+
+
+def test_short_values_do_not_blot_out_innocent_words(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(load_settings(log_format="json", api_key="info", admin_api_key=""), "api")
+    get_logger("x").info("some information")
+    assert json_lines(capsys)[0]["event"] == "some information"

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from fastapi import FastAPI
 
 from dispatcher.api.app import create_app
 from shared.settings import Settings
@@ -39,7 +40,8 @@ class Problem:
 class Client:
     """A running application, called over ASGI from a test's own thread."""
 
-    def __init__(self, portal: BlockingPortal, client: httpx.AsyncClient) -> None:
+    def __init__(self, app: FastAPI, portal: BlockingPortal, client: httpx.AsyncClient) -> None:
+        self.app = app
         self._portal = portal
         self._client = client
 
@@ -62,7 +64,7 @@ def running(settings: Settings) -> Iterator[Client]:
     with start_blocking_portal() as portal:
         client = portal.call(start)
         try:
-            yield Client(portal, client)
+            yield Client(app, portal, client)
         finally:
             portal.call(stack.aclose)
 

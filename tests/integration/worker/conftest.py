@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import select
 
-from shared.domain.automations import Grants, WebhookAction
+from shared.domain.automations import Grants
 from shared.domain.definitions import parse_automation
 from shared.domain.events import check_event, partition_of
 from shared.domain.retries import DeliveryPolicy
@@ -124,10 +124,12 @@ class Scene:
     def automation(self, webhook_id: int | None, *, secrets: Sequence[str] = (), **members: Any) -> int:
         """Define an automation; on any alias unless the members say otherwise."""
         action: dict[str, Any] = {"no_op": True} if webhook_id is None else {"webhook": f"wh_{webhook_id}"}
+        action = members.pop("action", action)
         if (payload := members.pop("payload", None)) is not None:
             action["payload"] = payload
         raw = {"name": f"automation-{next(_numbers)}", "event": "ADD_ARTIFACT_ALIAS", "action": action, **members}
-        checked = parse_automation(raw, lambda _name: Grants(frozenset(secrets), has_access_token=True))
+        grants = Grants(frozenset(secrets), has_access_token=True)
+        checked = parse_automation(raw, lambda _name: grants, lambda _name: True)
         with writing(self.runtime.engine) as connection:
             revision = next_revision(connection)
             return insert_automation(
@@ -139,7 +141,7 @@ class Scene:
                     event_type=str(checked.event),
                     scope_project=checked.scope.project,
                     scope_collection=checked.scope.collection,
-                    webhook_id=webhook_id if isinstance(checked.action, WebhookAction) else None,
+                    webhook_id=webhook_id,
                     definition=checked.to_json(),
                     epoch=revision,
                 ),

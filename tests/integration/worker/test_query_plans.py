@@ -15,6 +15,7 @@ from shared.storage import deliveries as history
 from shared.storage import evaluation, queue
 from shared.storage.deliveries import DeliveryFilter, DeliveryStatus
 from shared.storage.engine import writing
+from shared.storage.orphans import bury_orphans
 from tests.integration.worker.conftest import Scene
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -61,6 +62,7 @@ def grown(scene: Scene) -> Scene:
             portable = portable if postgresql else portable.replace("TIMESTAMP ", "")
             connection.execute(text(portable), {"rows": ROWS})
     with scene.runtime.engine.connect() as connection:
+        connection.execute(text("UPDATE webhooks SET deleted_at = created_at WHERE name = 'hook-19'"))
         connection.execute(text("ANALYZE"))
         connection.commit()
     return scene
@@ -69,6 +71,7 @@ def grown(scene: Scene) -> Scene:
 QUERIES: dict[str, Callable[[Connection], Any]] = {
     "claim": lambda c: queue.claim(c, 3, limit=50, now=NOW, lease_until=NOW + timedelta(seconds=45), token=7),
     "due webhooks": lambda c: queue.due_webhooks(c, NOW),
+    "bury orphans": lambda c: bury_orphans(c, reason="gone", now=NOW),
     "has due": lambda c: queue.has_due(c, 3, NOW),
     "known deliveries": lambda c: evaluation.known_deliveries(c, [f"dlv_{n}" for n in range(40)]),
     "load windows": lambda c: evaluation.load_windows(c, [(n, f"run-{n}") for n in range(40)], NOW),
@@ -93,8 +96,8 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
 def _statements(connection: Connection) -> Iterator[list[tuple[str, Any]]]:
     seen: list[tuple[str, Any]] = []
 
-    def see(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
-        seen.append((statement, parameters))
+    def see(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        seen.append((statement, parameters[0] if many else parameters))
 
     event.listen(connection, "before_cursor_execute", see)
     yield seen

@@ -31,6 +31,9 @@ def nested_json(text: str) -> str:
         json.dumps,
         lambda text: orjson.dumps([text]).decode(),
         nested_json,
+        lambda text: json.dumps(orjson.dumps([text]).decode()),
+        lambda text: repr({"body": orjson.dumps([text]).decode()}),
+        lambda text: html.escape(json.dumps([text])),
         lambda text: f"Authorization: Bearer {text}\r\n",
     ],
 )

@@ -1,0 +1,37 @@
+"""`POST /v1/entities/{entity}/automations/dry-run`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+from redis.exceptions import RedisError
+
+from dispatcher.api.authentication import PrincipalDep
+from dispatcher.api.bodies import ManifestJson, accepts
+from dispatcher.api.parts import PartsDep
+from dispatcher.api.problems import RETRY_AFTER_SECONDS, Problem
+from dispatcher.control import dry_runs
+from dispatcher.control.dry_runs import DryRunBody, DryRunView
+from shared.storage.engine import reading
+from shared.streams import open_redis
+
+router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automations"])
+
+
+@router.post("/dry-run", openapi_extra=accepts(DryRunBody))
+def dry_run(entity: str, body: ManifestJson, principal: PrincipalDep, parts: PartsDep) -> DryRunView:
+    """Say what an automation would make of events, and why; nothing is stored or sent.
+
+    Given events are tried one after the other from empty metric windows, each received at its own `time`. A span of the
+    streams is tried from its start, with nothing kept from before.
+    """
+    with reading(parts.engine) as connection:
+        prepared = dry_runs.prepare(connection, principal, entity, body, now=datetime.now(UTC))
+    with closing(open_redis(parts.settings)) as redis:
+        try:
+            return dry_runs.answered(prepared, redis, parts.settings.partitions)
+        except (RedisError, OSError) as exc:
+            detail = "the server with the event streams can't be reached: try again"
+            raise Problem(503, "unavailable", detail, headers={"Retry-After": RETRY_AFTER_SECONDS}) from exc

@@ -1,0 +1,242 @@
+"""`Idempotency-Key`: a POST that is sent again with the same key is answered again and not done again.
+
+A key belongs to a user for 24 hours. Its first request claims it in a transaction of its own; `Once.writing` seals the
+claim in the transaction of the change, so that what was done stays done although its answer may be lost. A refused or
+failed request changed nothing, and lets go of its key. Answers are encrypted at rest, since one of them shows an API
+key. Must not be applied to events, which their source and id tell apart already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import orjson
+from fastapi import Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dispatcher.api import problems
+from dispatcher.api.authentication import caller_of
+from dispatcher.api.parts import Parts, PartsDep
+from dispatcher.api.problems import Problem
+from dispatcher.control.errors import Conflict
+from shared.domain.errors import HooklineError, InvalidDefinition
+from shared.logs import get_logger
+from shared.storage import idempotency as store
+from shared.storage.engine import writing
+from shared.storage.idempotency import Claim, StoredRequest
+from shared.vault import Vault
+
+HEADER = "Idempotency-Key"
+PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Sent again with the same key within 24 hours, the request is answered again and not done again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "example": "deploy-2026-11-23",
+}
+REPLAYED = "Idempotent-Replayed"
+KEPT = timedelta(hours=24)
+ABANDONED = timedelta(seconds=60)
+REMOVED_IN_PASSING = 100
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+_KEPT_HEADERS = ("content-type", "etag")
+_FORM = "must be given once, as 1 to 255 printable ASCII characters"
+
+log = get_logger("hookline.api")
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What a handler writes through, so that a request with a key takes effect once."""
+
+    engine: Engine
+    claim: Claim | None
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that writes, and with it the note that the key's request is done."""
+        with writing(self.engine) as connection:
+            yield connection
+            if self.claim is not None and not store.seal(connection, self.claim):
+                raise Conflict("this took so long that another request took over its Idempotency-Key")
+
+
+def _once(request: Request, parts: PartsDep) -> Once:
+    return Once(parts.engine, getattr(request.state, "idempotency_claim", None))
+
+
+OnceDep = Annotated[Once, Depends(_once)]
+
+
+class Idempotency:
+    """The ASGI layer that claims keys and answers repeats."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        request = Request(scope, receive) if _applies(scope) else None
+        if request is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            begun = await _begin(request)
+        except (HooklineError, SQLAlchemyError) as exc:
+            await problems.answer(problems.problem_of(exc))(scope, receive, send)
+            return
+        if begun is None:  # the application says why
+            await self._app(scope, receive, send)
+        elif isinstance(begun, Response):
+            await begun(scope, receive, send)
+        else:
+            await self._first(request, begun, send)
+
+    async def _first(self, request: Request, begun: _Begun, send: Send) -> None:
+        """Serve the first request with a key; its answer is kept before it is sent."""
+        request.state.idempotency_claim = begun.claim
+        messages: list[Message] = []
+
+        async def collect(message: Message) -> None:
+            messages.append(message)
+
+        parts: Parts = request.app.state.parts
+        try:
+            await self._app(request.scope, _again(begun.body), collect)
+        except Exception:
+            await run_in_threadpool(_finish, parts, begun.claim, [])
+            raise
+        await run_in_threadpool(_finish, parts, begun.claim, messages)
+        for message in messages:
+            await send(message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A claim that holds, and the body that was read to make it."""
+
+    claim: Claim
+    body: bytes
+
+
+def takes_key(method: str, path: str) -> bool:
+    """Whether a request is one that can take a key: any POST of REST but that of events."""
+    return method == "POST" and path.startswith("/v1/") and path != "/v1/events"
+
+
+def _applies(scope: Scope) -> bool:
+    return scope["type"] == "http" and takes_key(scope["method"], scope["path"]) and HEADER in Headers(scope=scope)
+
+
+async def _begin(request: Request) -> _Begun | Response | None:
+    """A claim, or the answer to a repeat; None when nobody is known who could claim anything.
+
+    Raises:
+        InvalidDefinition: for a key that can't be used.
+        Problem: 422 when the key was used for another request, 409 while its first one is underway.
+    """
+    parts: Parts = request.app.state.parts
+    try:
+        caller = await caller_of(request, parts)
+    except (Problem, HTTPException):
+        return None
+    keys = request.headers.getlist(HEADER)
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise InvalidDefinition.at((HEADER,), _FORM)
+    body = await request.body()
+    claim = Claim(caller.principal.user_id, keys[0], datetime.now(UTC))
+    stored = await run_in_threadpool(_claim, parts.engine, claim, _digest(request, body))
+    return _Begun(claim, body) if stored is None else _repeated(stored, parts.vault)
+
+
+def _digest(request: Request, body: bytes) -> bytes:
+    """SHA-256 of the method, the URL's path and query, and the body, told apart by their lengths."""
+    digest = hashlib.sha256()
+    for part in (request.method.encode(), request.scope["path"].encode(), request.scope["query_string"], body):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+def _claim(engine: Engine, claim: Claim, digest: bytes) -> StoredRequest | None:
+    """Claim the key; the request that it stands for already, if it can't be claimed. Raises Problem."""
+    now = claim.created_at
+    with writing(engine) as connection:
+        store.remove_requests_before(connection, now - KEPT, limit=REMOVED_IN_PASSING)
+        if store.insert_claim(connection, claim, digest):
+            return None
+        found = store.find_request(connection, claim.user_id, claim.key)
+        if found is not None:
+            age = now - found.claim.created_at
+            if not (age > KEPT or (found.status_code is None and age > ABANDONED)):
+                _check_same(found, digest)
+                return found
+            store.remove_request(connection, found.claim)
+        if store.insert_claim(connection, claim, digest):
+            return None
+    raise _underway()  # released and claimed anew between two statements
+
+
+def _check_same(found: StoredRequest, digest: bytes) -> None:
+    if found.request_digest != digest:
+        detail = f"this {HEADER} was used for another request; a key belongs to one method, URL and body"
+        raise InvalidDefinition.at((HEADER,), detail)
+
+
+def _repeated(stored: StoredRequest, vault: Vault) -> Response:
+    """The stored answer. Raises Problem while there is none."""
+    if stored.body is not None and stored.status_code is not None:
+        kept = orjson.loads(vault.decrypt(stored.body))
+        headers = {**kept["headers"], REPLAYED: "true"}
+        return Response(kept["body"], stored.status_code, headers)
+    if datetime.now(UTC) - stored.claim.created_at <= ABANDONED:
+        raise _underway()
+    raise Conflict(f"the request with this {HEADER} was carried out, but its answer was lost: look at what it changed")
+
+
+def _underway() -> Problem:
+    detail = f"the first request with this {HEADER} is still underway; ask again in a moment"
+    return Problem(409, "conflict", detail, headers={"Retry-After": problems.RETRY_AFTER_SECONDS})
+
+
+def _finish(parts: Parts, claim: Claim, messages: list[Message]) -> None:
+    """Keep a successful answer, and let go of the key after any other."""
+    try:
+        with writing(parts.engine) as connection:
+            if messages and 200 <= messages[0]["status"] < 300:
+                status_code, sealed = messages[0]["status"], parts.vault.encrypt(_envelope(messages))
+                store.complete(connection, claim, status_code=status_code, body=sealed)
+            else:
+                store.release(connection, claim)
+    except SQLAlchemyError as exc:
+        # The claim ends by itself: a sealed one after a day, any other can be taken over after a minute.
+        log.warning("idempotency.not_kept", error=type(exc).__name__)
+
+
+def _envelope(messages: list[Message]) -> str:
+    headers = MutableHeaders(scope=messages[0])
+    body = b"".join(message.get("body", b"") for message in messages[1:])
+    kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+    return orjson.dumps({"headers": kept, "body": body.decode()}).decode()
+
+
+def _again(body: bytes) -> Receive:
+    """A `receive` that gives a body that was read already."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return messages.pop() if messages else {"type": "http.disconnect"}
+
+    return receive

@@ -1,0 +1,89 @@
+"""`/v1/entities/{entity}/slack`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter, Response
+from sqlalchemy import Connection
+
+from dispatcher.api.authentication import PrincipalDep
+from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
+from dispatcher.api.idempotency import OnceDep
+from dispatcher.api.parts import PartsDep
+from dispatcher.control import slack
+from dispatcher.control.access import Action, require
+from dispatcher.control.paging import Page
+from dispatcher.control.slack import SlackBody, SlackView
+from shared.domain.ids import IdKind, decode_id
+from shared.storage.engine import reading, writing
+from shared.storage.identity import Principal
+
+router = APIRouter(prefix="/v1/entities/{entity}/slack", tags=["slack"])
+
+
+@router.get("")
+def list_slack(entity: str, principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[SlackView]:
+    """The entity's Slack integrations."""
+    with reading(parts.engine) as connection:
+        return slack.listed(connection, principal, entity, page)
+
+
+@router.post("", status_code=201, openapi_extra=accepts(SlackBody))
+def create_slack(
+    entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, once: OnceDep, response: Response
+) -> SlackView:
+    """Define a Slack integration; put the URL that Slack gave out into a secret first."""
+    with once.writing() as connection:
+        created = slack.create(connection, principal, entity, body, checks=parts.checks)
+    return _tagged(response, created)
+
+
+@router.get("/{slack_id}", responses=NOT_MODIFIED)
+def get_slack(entity: str, slack_id: str, principal: PrincipalDep, parts: PartsDep, response: Response) -> SlackView:
+    """One Slack integration."""
+    with reading(parts.engine) as connection:
+        return _tagged(response, slack.get(connection, principal, entity, slack_id))
+
+
+@router.patch("/{slack_id}", openapi_extra=accepts(SlackBody, partly=True))
+def change_slack(
+    entity: str,
+    slack_id: str,
+    body: JsonBody,
+    principal: PrincipalDep,
+    parts: PartsDep,
+    conditions: IfMatch,
+    response: Response,
+) -> SlackView:
+    """Change a Slack integration by a JSON merge patch: null brings a member's default back."""
+    with writing(parts.engine) as connection:
+        conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
+        changed = slack.change(connection, principal, entity, slack_id, body, checks=parts.checks)
+    if changed.enabled and not changed.paused and (number := decode_id(IdKind.SLACK, changed.id)):
+        parts.wake([number])
+    return _tagged(response, changed)
+
+
+@router.delete("/{slack_id}", status_code=204)
+def delete_slack(entity: str, slack_id: str, principal: PrincipalDep, parts: PartsDep, conditions: IfMatch) -> None:
+    """Delete a Slack integration that no automation uses; what is pending for it becomes dead letters."""
+    with writing(parts.engine) as connection:
+        conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
+        slack.delete(connection, principal, entity, slack_id)
+
+
+def _tagged(response: Response, view: SlackView) -> SlackView:
+    _version(view).put_on(response)
+    return view
+
+
+def _current(connection: Connection, principal: Principal, entity: str, slack_id: str) -> Version:
+    require(connection, principal, entity, Action.ADMINISTER)
+    return _version(slack.get(connection, principal, entity, slack_id))
+
+
+def _version(view: SlackView) -> Version:
+    """Workers note an endpoint's state without a revision."""
+    return Version(view.revision, (view.disabled_reason, view.failing_since))

@@ -1,0 +1,152 @@
+"""What holds for every request, whatever route it is for: ids, methods, URLs, sizes and conditional reads.
+
+Plain ASGI layers, since each event passes through all of them. Must not look into bodies.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+import structlog
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dispatcher.api import problems
+from dispatcher.api.bodies import limit_bytes_of
+from dispatcher.api.described import described
+from dispatcher.api.etags import names_tag
+from dispatcher.api.problems import Problem, too_large
+
+REQUEST_ID = "X-Request-ID"
+_FIT_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+class RequestIds:
+    """Gives each request an id, its own if it brings a fit one: in every log line about it, and in the answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        brought = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = brought if _FIT_ID.fullmatch(brought) else uuid4().hex
+        # The server logs a bug after this layer is left, so the binding stays: each request is a task of its own.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            await send(message)
+
+        await self._app(scope, receive, identified)
+
+
+class Methods:
+    """Answers HEAD as GET without the body, and OPTIONS with what the URL allows (RFC 9110 sections 9.3.2, 9.3.7)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await self._app({**scope, "method": "GET"}, receive, _bodiless(send))
+        elif scope["type"] == "http" and scope["method"] == "OPTIONS" and (allowed := _allowed(scope)):
+            await Response(status_code=204, headers={"Allow": allowed})(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _allowed(scope: Scope) -> str:
+    return ", ".join(sorted(described(Request(scope)).methods(scope["path"])))
+
+
+def _bodiless(send: Send) -> Send:
+    async def bodiless(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return bodiless
+
+
+class Bounds:
+    """Refuses a URL that PostgreSQL can't look for (U+0000), and a body over the limit of its path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit_bytes = limit_bytes_of(scope["path"])
+        refusal = _refusal(scope, limit_bytes)
+        if refusal is not None:
+            await problems.answer(refusal)(scope, receive, send)
+            return
+        await self._app(scope, _bounded(receive, limit_bytes), send)
+
+
+def _refusal(scope: Scope, limit_bytes: int) -> Problem | None:
+    if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+        return Problem(400, "bad-request", "a URL must not contain U+0000")
+    declared = Headers(scope=scope).get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > limit_bytes:
+        return too_large("the body", limit_bytes)
+    return None
+
+
+def _bounded(receive: Receive, limit_bytes: int) -> Receive:
+    seen_bytes = 0
+
+    async def bounded() -> Message:
+        nonlocal seen_bytes
+        message = await receive()
+        seen_bytes += len(message.get("body", b""))
+        if seen_bytes > limit_bytes:
+            raise too_large("the body", limit_bytes)
+        return message
+
+    return bounded
+
+
+class ConditionalReads:
+    """Answers a GET whose If-None-Match names the answer's ETag with 304 and no body (RFC 9110 section 13.1.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        wanted = Headers(scope=scope).get("if-none-match") if scope["type"] == "http" else None
+        if wanted is None or scope["method"] != "GET":
+            await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, _unless_same(send, wanted))
+
+
+def _unless_same(send: Send, wanted: str) -> Send:
+    same = False
+
+    async def conditional(message: Message) -> None:
+        nonlocal same
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            same = message["status"] == 200 and names_tag(wanted, headers.get("etag"))
+            if same:
+                message["status"] = 304
+                del headers["content-length"]
+                del headers["content-type"]
+        elif same:
+            message = {**message, "body": b""}
+        await send(message)
+
+    return conditional

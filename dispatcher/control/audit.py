@@ -1,0 +1,99 @@
+"""The audit log: each change by whom, when, where and of what, written in the change's own transaction.
+
+A row names the members that changed and never what they hold, so that no secret can get in.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from dispatcher.control.access import Action, require, require_instance_admin
+from dispatcher.control.bodies import View
+from dispatcher.control.paging import Page, PageRequest
+from shared.storage import audit as store
+from shared.storage.audit import StoredChange
+from shared.storage.entities import StoredEntity
+from shared.storage.identity import Principal
+
+
+class Target(View):
+    """What was changed; it may be gone since."""
+
+    id: str
+    name: str
+
+
+class ChangeView(View):
+    """One change as it is answered."""
+
+    id: int
+    at: datetime
+    by: str
+    """The user's name."""
+    entity: str | None
+    action: str
+    """What and how, such as `webhook.update`."""
+    target: Target
+    detail: dict[str, Any]
+    """For an update `changed`, the members that it changed; other actions say what there is to say."""
+
+
+def note(
+    connection: Connection,
+    principal: Principal,
+    action: str,
+    *,
+    entity: StoredEntity | None,
+    target_id: str,
+    name: str,
+    **detail: Any,
+) -> None:
+    """Write down what the principal did, in the transaction that does it; `detail` must not hold any secret."""
+    store.insert_change(
+        connection,
+        user_id=principal.user_id,
+        user_name=principal.user_name,
+        entity_id=None if entity is None else entity.id,
+        action=action,
+        target=target_id,
+        detail={"name": name, **detail},
+        now=datetime.now(UTC),
+    )
+
+
+def changed_members(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """The members that differ, sorted."""
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[ChangeView]:
+    """The changes in an entity, newest first. For its administrators."""
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    return _page(connection, entity.id, page)
+
+
+def listed_everywhere(connection: Connection, principal: Principal, page: PageRequest) -> Page[ChangeView]:
+    """The changes in all entities and of the instance itself, newest first. For instance administrators."""
+    require_instance_admin(principal)
+    return _page(connection, None, page)
+
+
+def _page(connection: Connection, entity_id: int | None, page: PageRequest) -> Page[ChangeView]:
+    rows = store.list_changes(connection, entity_id=entity_id, before=page.position, limit=page.with_one_more)
+    return page.page(rows, _view, lambda row: row.id)
+
+
+def _view(stored: StoredChange) -> ChangeView:
+    detail = {**stored.detail}
+    return ChangeView(
+        id=stored.id,
+        at=stored.created_at,
+        by=stored.user_name,
+        entity=stored.entity,
+        action=stored.action,
+        target=Target(id=stored.target, name=detail.pop("name", "")),
+        detail=detail,
+    )

@@ -1,0 +1,208 @@
+"""Dry runs: what an automation, saved or not, would make of events or of a span of the streams, and why.
+
+Must not write anything, and reads no secret: payloads are shown with `***NAME***` in their places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
+from redis import Redis
+from sqlalchemy import Connection
+
+from dispatcher.control.access import Action, require
+from dispatcher.control.bodies import Body, View, of_form
+from dispatcher.control.destinations import WebhookFinder
+from dispatcher.control.paging import cursor_after, page_request
+from shared.domain.dry_runs import MAX_EVENTS, DryRunResult, PageWanted, Summary
+from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.events import Event, check_event
+from shared.domain.explain import Arrival, DryRunOutcome, Simulator, Subject
+from shared.domain.ids import IdKind, encode_id
+from shared.dry_runs import (
+    arrivals_of,
+    check_events,
+    draft_subject,
+    find_by_name_or_id,
+    over_events,
+    over_span,
+    parse_span,
+    saved_subject,
+    stored_simulator,
+)
+from shared.spans import Span
+from shared.storage.entities import StoredEntity
+from shared.storage.identity import Principal
+
+DEFAULT_LIMIT = 100
+
+_T = TypeVar("_T")
+
+
+class DryRunBody(Body):
+    """Which automation is tried, on what, and which results are wanted."""
+
+    definition: Annotated[dict[str, Any] | None, Field(description="An automation, as it is created.")] = None
+    automation: Annotated[str | None, Field(description="Instead: the id or name of a saved one.")] = None
+    event: Annotated[dict[str, Any] | None, Field(description="A CloudEvents event, as it is published.")] = None
+    events: Annotated[list[Any] | None, Field(description=f"Instead: up to {MAX_EVENTS} events, in order.")] = None
+    since: Annotated[
+        str | None, Field(description="Instead: from when on to read the streams; an RFC 3339 time, or `1h` ago.")
+    ] = None
+    until: Annotated[str | None, Field(description="With `since`: up to when; now unless given.")] = None
+    with_state: Annotated[
+        bool,
+        Field(description="Start from the windows and firings stored for a saved automation, as if published now."),
+    ] = False
+    only: Annotated[DryRunOutcome | None, Field(strict=False, description="Only results with this outcome.")] = None
+    limit: int | None = Field(default=None, description=f"Results in a page; {DEFAULT_LIMIT} unless given.")
+    cursor: Annotated[str | None, Field(description="The `next` of the page before.")] = None
+
+
+class DryRunView(View):
+    """What would fire, what would not, and why."""
+
+    automation: str | None
+    """The id of the saved automation; null for a definition."""
+    summary: Summary
+    results: list[DryRunResult]
+    next: str | None
+    """The cursor of the next page of results; null on the last."""
+    since: datetime | None
+    """The span that was read; null when events were given."""
+    until: datetime | None
+    truncated: bool
+    """Whether reading stopped before the end of the span."""
+    read_until: datetime | None
+    """When the stream received the last entry that was read: `since` of the request that goes on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Given events, and what they are run through."""
+
+    simulator: Simulator
+    events: list[Arrival]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked request: nothing but the streams is left to be read."""
+
+    subject: Subject
+    source: Span | Arrivals
+    page: PageWanted
+    automation: str | None
+
+
+def prepare(connection: Connection, principal: Principal, entity_name: str, raw: object, *, now: datetime) -> Prepared:
+    """What a request asks for.
+
+    Raises:
+        InvalidDefinition: naming each fault, those of the definition under `definition`, those of events under `event`
+            or `events`.
+    """
+    entity = require(connection, principal, entity_name, Action.AUTOMATE)
+    body = of_form(DryRunBody, raw)
+    _refuse_combinations(body)
+    checking = _Checking()
+    page = checking.of(lambda: _page(body))
+    source = checking.of(lambda: _source(body, now))
+    subject = checking.of(lambda: _subject(connection, principal, entity, body))
+    if checking.faults or page is None or source is None or subject is None:
+        raise InvalidDefinition(*checking.faults)
+    automation = None if body.automation is None else encode_id(IdKind.AUTOMATION, subject.compiled.id)
+    if isinstance(source, Span):
+        return Prepared(subject, source, page, automation)
+    simulator = stored_simulator(connection, subject, source) if body.with_state else Simulator(subject)
+    return Prepared(subject, Arrivals(simulator, arrivals_of(source, now, as_of_now=body.with_state)), page, automation)
+
+
+def answered(prepared: Prepared, redis: Redis, partitions: int) -> DryRunView:
+    """The answer; only a span needs the streams. Raises `redis.exceptions.RedisError`."""
+    if isinstance(prepared.source, Span):
+        answer = over_span(prepared.subject, redis, partitions, prepared.source, prepared.page)
+    else:
+        answer = over_events(prepared.source.simulator, prepared.source.events, prepared.page)
+    return DryRunView(
+        automation=prepared.automation,
+        summary=answer.summary,
+        results=list(answer.results),
+        next=None if answer.next is None else cursor_after(answer.next),
+        since=answer.since,
+        until=answer.until,
+        truncated=answer.truncated,
+        read_until=answer.read_until,
+    )
+
+
+class _Checking:
+    """Gathers the faults of checks that do not depend on each other."""
+
+    def __init__(self) -> None:
+        self.faults: list[FieldError] = []
+
+    def of(self, check: Callable[[], _T]) -> _T | None:
+        """What the check gives; None when it refused."""
+        try:
+            return check()
+        except InvalidDefinition as exc:
+            self.faults += exc.errors
+            return None
+
+
+def _refuse_combinations(body: DryRunBody) -> None:
+    faults = []
+    if (body.definition is None) == (body.automation is None):
+        faults.append(
+            FieldError(("definition",), "either a definition is required, or the id or name of an automation")
+        )
+    if sum(member is not None for member in (body.event, body.events, body.since)) != 1:
+        faults.append(FieldError(("event",), "exactly one of event, events and since is required"))
+    if body.until is not None and body.since is None:
+        faults.append(FieldError(("until",), "belongs to since"))
+    if body.with_state and (body.automation is None or body.since is not None):
+        faults.append(FieldError(("with_state",), "belongs to a saved automation with event or events"))
+    if faults:
+        raise InvalidDefinition(*faults)
+
+
+def _page(body: DryRunBody) -> PageWanted:
+    page = page_request(DEFAULT_LIMIT if body.limit is None else body.limit, body.cursor)
+    return PageWanted(body.only, page.after, page.limit)
+
+
+def _source(body: DryRunBody, now: datetime) -> Span | list[Event]:
+    if body.event is not None:
+        try:
+            return [check_event(body.event)]
+        except InvalidDefinition as exc:
+            raise exc.under("event") from None
+    if body.events is not None:
+        try:
+            return check_events(body.events)
+        except InvalidDefinition as exc:
+            raise exc.under("events") from None
+    return [] if body.since is None else parse_span(body.since, body.until, now)
+
+
+def _subject(connection: Connection, principal: Principal, entity: StoredEntity, body: DryRunBody) -> Subject | None:
+    if body.definition is not None:
+        finder = WebhookFinder(connection, entity, principal)
+        try:
+            return draft_subject(connection, entity, finder.automation(body.definition), finder.found)
+        except InvalidDefinition as exc:
+            raise exc.under("definition") from None
+    if body.automation is None:
+        return None
+    stored = find_by_name_or_id(connection, entity.id, body.automation)
+    if stored is None:
+        raise InvalidDefinition.at(("automation",), "must be the id or name of an automation of this entity")
+    try:
+        return saved_subject(connection, stored)
+    except InvalidDefinition as exc:
+        raise exc.under("automation") from None

@@ -1,0 +1,31 @@
+"""Deleting an entity: only one that was never used, so that no history loses the name that it is kept under."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from dispatcher.control.access import require_instance_admin
+from dispatcher.control.audit import note
+from dispatcher.control.errors import Conflict, NotFound
+from shared.storage import removal as store
+from shared.storage.entities import find_entity
+from shared.storage.identity import Principal
+from shared.storage.revisions import lock_edits, next_revision
+
+
+def delete_entity(connection: Connection, principal: Principal, name: str) -> None:
+    """Delete an entity with its service users, roles, projects and collections. For instance administrators.
+
+    Raises:
+        Conflict: naming what it has or had; taking its members' roles away retires such an entity.
+    """
+    require_instance_admin(principal)
+    lock_edits(connection)
+    entity = find_entity(connection, name)
+    if entity is None:
+        raise NotFound(f"there is no entity {name!r}")
+    if uses := store.uses_of_entity(connection, entity.id):
+        raise Conflict(f"entity {name!r} was used and stays, since its history names it: it has {', '.join(uses)}")
+    store.delete_entity(connection, entity.id, entity.name)
+    next_revision(connection)
+    note(connection, principal, "entity.delete", entity=None, target_id=name, name=name)

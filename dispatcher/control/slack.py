@@ -1,0 +1,191 @@
+"""Slack integrations: incoming webhooks of Slack, whose URL is a credential and therefore a secret of the entity.
+
+They are webhooks of another kind, and obey the same rules. Must not show the URL, nor anything of it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+from sqlalchemy import Connection
+
+from dispatcher.control import webhooks
+from dispatcher.control.access import Action, require
+from dispatcher.control.audit import changed_members
+from dispatcher.control.bodies import Body, View, merge_patch, parsed
+from dispatcher.control.errors import NotFound
+from dispatcher.control.paging import Page, PageRequest
+from dispatcher.control.webhook_checks import Checks, WebhookName, secret_faults, value_faults
+from shared.domain.errors import InvalidDefinition
+from shared.domain.ids import IdKind, decode_id
+from shared.domain.retries import DeliveryPolicy
+from shared.storage import webhooks as store
+from shared.storage.entities import StoredEntity
+from shared.storage.identity import Principal
+from shared.storage.revisions import lock_edits
+from shared.storage.secrets import SecretUses
+from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind
+
+
+class SlackBody(Body):
+    """A Slack integration as it is defined."""
+
+    name: WebhookName
+    url_secret: Annotated[str, Field(description="The secret whose value is the URL that Slack gave out.")]
+    team: Annotated[str, Field(min_length=1, max_length=255, description="The Slack workspace, for people to read.")]
+    channel: Annotated[str, Field(min_length=1, max_length=255, description="The channel, for people to read.")]
+    policy: DeliveryPolicy = DeliveryPolicy()
+    enabled: Annotated[bool, Field(description="A disabled integration's firings are skipped.")] = True
+    paused: Annotated[bool, Field(description="A paused integration's deliveries wait.")] = False
+
+
+class SlackView(View):
+    """A Slack integration as it is answered."""
+
+    id: str
+    entity: str
+    name: str
+    url_secret: str
+    team: str
+    channel: str
+    policy: DeliveryPolicy
+    enabled: bool
+    paused: bool
+    disabled_reason: str | None
+    failing_since: datetime | None
+    """Since when nothing but failures came back; null after a success."""
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def create(connection: Connection, principal: Principal, entity_name: str, raw: object, *, checks: Checks) -> SlackView:
+    """Store a new Slack integration.
+
+    Raises:
+        InvalidDefinition: naming each fault.
+        Conflict: when the entity has a webhook or Slack integration of this name.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    lock_edits(connection)
+    stored = webhooks.write(connection, entity, None, check(connection, entity, raw, checks=checks))
+    webhooks.note_change(connection, principal, entity, "create", stored)
+    return view(entity, stored)
+
+
+def get(connection: Connection, principal: Principal, entity_name: str, slack_id: str) -> SlackView:
+    """One Slack integration. Raises NotFound."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    return view(entity, found(connection, entity, slack_id))
+
+
+def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[SlackView]:
+    """The entity's Slack integrations."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    rows = store.list_webhooks(
+        connection, entity.id, after=page.after, limit=page.with_one_more, kind=WebhookKind.SLACK
+    )
+    return page.page(rows, lambda row: view(entity, row), lambda row: row.id)
+
+
+def change(
+    connection: Connection, principal: Principal, entity_name: str, slack_id: str, patch: object, *, checks: Checks
+) -> SlackView:
+    """Change a Slack integration by a JSON merge patch. Enabling it again clears why and since when it was failing.
+
+    Raises:
+        InvalidDefinition: naming each fault.
+        Conflict: when the name is taken.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    lock_edits(connection)
+    stored = found(connection, entity, slack_id)
+    if not isinstance(patch, dict):
+        raise InvalidDefinition.at((), "must be an object with the members to change")
+    before = body_of(stored)
+    fields = check(connection, entity, merge_patch(before, patch), checks=checks)
+    stored = webhooks.write(connection, entity, stored, fields)
+    if changed := changed_members(before, body_of(stored)):
+        webhooks.note_change(connection, principal, entity, "update", stored, changed=changed)
+    return view(entity, stored)
+
+
+def delete(connection: Connection, principal: Principal, entity_name: str, slack_id: str) -> None:
+    """Delete a Slack integration. What is pending for it becomes dead letters.
+
+    Raises:
+        Conflict: naming the automations that use it.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    lock_edits(connection)
+    stored = found(connection, entity, slack_id)
+    webhooks.remove(connection, stored)
+    webhooks.note_change(connection, principal, entity, "delete", stored)
+
+
+def found(connection: Connection, entity: StoredEntity, slack_id: str) -> StoredWebhook:
+    """The entity's Slack integration of this public id. Raises NotFound."""
+    number = decode_id(IdKind.SLACK, slack_id)
+    stored = number and store.find_webhook(connection, entity.id, webhook_id=number, kind=WebhookKind.SLACK)
+    if not stored:
+        raise NotFound(f"{entity.name!r} has no Slack integration {slack_id!r}")
+    return stored
+
+
+def check(connection: Connection, entity: StoredEntity, raw: object, *, checks: Checks) -> WebhookFields:
+    """A whole definition, checked, its secret's value included.
+
+    Raises:
+        InvalidDefinition: naming each fault.
+    """
+    body = parsed(SlackBody, raw)
+    faults = secret_faults(connection, entity, [(("url_secret",), body.url_secret)])
+    if not faults:
+        uses = {"url_secret": (body.url_secret, SecretUses(as_url=True))}
+        faults = value_faults(connection, entity, uses, checks=checks)
+    if faults:
+        raise InvalidDefinition(*faults)
+    return WebhookFields(
+        name=body.name,
+        url="",
+        access_token=None,
+        signing_secret=None,
+        secrets=(),
+        policy=body.policy.model_dump(mode="json"),
+        enabled=body.enabled,
+        paused=body.paused,
+        kind=WebhookKind.SLACK,
+        url_secret=body.url_secret,
+        slack_team=body.team,
+        slack_channel=body.channel,
+    )
+
+
+def body_of(stored: StoredWebhook) -> dict[str, Any]:
+    """The Slack integration in the form that `check` takes."""
+    fields = stored.fields
+    return {
+        "name": fields.name,
+        "url_secret": fields.url_secret,
+        "team": fields.slack_team,
+        "channel": fields.slack_channel,
+        "policy": fields.policy,
+        "enabled": fields.enabled,
+        "paused": fields.paused,
+    }
+
+
+def view(entity: StoredEntity, stored: StoredWebhook) -> SlackView:
+    """The Slack integration as it is answered."""
+    return SlackView(
+        **body_of(stored),
+        id=webhooks.public_id(WebhookKind.SLACK, stored.id),
+        entity=entity.name,
+        disabled_reason=stored.disabled_reason,
+        failing_since=stored.failing_since,
+        revision=stored.revision,
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+    )

@@ -1,0 +1,77 @@
+"""Single users: looked at by themselves and by instance administrators, changed and deleted by the latter.
+
+Somebody stays who can administer the instance.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+from sqlalchemy import Connection
+
+from dispatcher.control.access import require_instance_admin
+from dispatcher.control.audit import note
+from dispatcher.control.bodies import Body, parsed
+from dispatcher.control.errors import NotFound
+from dispatcher.control.identity import Email, Membership, UserView, check_administered, entity_numbers, user_view
+from dispatcher.control.members import user_of
+from shared.domain.ids import IdKind, encode_id
+from shared.storage import members as store
+from shared.storage.identity import Principal, StoredUser, memberships_of
+from shared.storage.revisions import lock_edits
+
+
+class UserPatch(Body):
+    """What to change of a user; a name stays, since the history names it."""
+
+    email: Email = None
+    is_admin: bool = False
+    roles: list[Membership] = Field(default=[], max_length=1000, description="All roles; others are taken away.")
+
+
+def get(connection: Connection, principal: Principal, user: str) -> UserView:
+    """A user, by id or name. Raises NotFound, also for another than one's own without an administrator's key."""
+    if not principal.is_admin and user not in (encode_id(IdKind.USER, principal.user_id), principal.user_name):
+        raise NotFound(f"there is no user {user!r}")
+    return _view(connection, user_of(connection, user))
+
+
+def change(connection: Connection, principal: Principal, user: str, raw: object) -> UserView:
+    """Change the members that the patch has. For instance administrators.
+
+    Raises:
+        InvalidDefinition: naming each fault.
+        Conflict: when nobody would be left to administer the instance.
+    """
+    require_instance_admin(principal)
+    lock_edits(connection)
+    before = user_of(connection, user)
+    patch = parsed(UserPatch, raw)
+    given = {name: getattr(patch, name) for name in patch.model_fields_set}
+    values: dict[str, Any] = {"email": before.email, "is_admin": before.is_admin, **given}
+    store.update_user(connection, before.id, email=values["email"], is_admin=values["is_admin"])
+    if "roles" in given:
+        store.replace_roles(connection, before.id, entity_numbers(connection, patch.roles))
+    check_administered(connection)
+    number = encode_id(IdKind.USER, before.id)
+    if given:
+        note(
+            connection, principal, "user.update", entity=None, target_id=number, name=before.name, changed=sorted(given)
+        )
+    return _view(connection, user_of(connection, number))
+
+
+def delete(connection: Connection, principal: Principal, user: str) -> None:
+    """Delete a user with all keys and roles. For instance administrators. Raises as `change`."""
+    require_instance_admin(principal)
+    lock_edits(connection)
+    stored = user_of(connection, user)
+    store.delete_user(connection, stored.id)
+    check_administered(connection)
+    number = encode_id(IdKind.USER, stored.id)
+    note(connection, principal, "user.delete", entity=None, target_id=number, name=stored.name)
+
+
+def _view(connection: Connection, stored: StoredUser) -> UserView:
+    return user_view(stored, memberships_of(connection, [stored.id])[stored.id])

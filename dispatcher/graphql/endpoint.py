@@ -1,0 +1,53 @@
+"""`POST /graphql`: reads the request, has it answered, and puts every refusal of it into GraphQL's form.
+
+The `wandb` client shows `errors[].message` of whatever status it gets, and nothing of a problem document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+
+from dispatcher.api.authentication import PrincipalDep
+from dispatcher.api.bodies import MAX_BODY_BYTES, decoded, media_type, read_body
+from dispatcher.api.parts import PartsDep
+from dispatcher.api.problems import Problem
+from dispatcher.graphql.execution import Answer, answer_to, refused
+from dispatcher.graphql.refusals import refusal_of
+
+
+class _Route(APIRoute):
+    """A route whose refusals, those of authentication included, are GraphQL answers."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Exception as exc:
+                refusal = refusal_of(exc)
+                return _response(refused(refusal.status, refusal.messages), refusal.headers)
+
+        return answered
+
+
+router = APIRouter(route_class=_Route)
+
+
+@router.post("/graphql", include_in_schema=False)
+async def graphql(request: Request, principal: PrincipalDep, parts: PartsDep) -> Response:
+    """One GraphQL document."""
+    if media_type(request) != "application/json":
+        raise Problem(415, "unsupported-media-type", "the body must be application/json")
+    body = decoded(await read_body(request, MAX_BODY_BYTES))
+    return _response(await run_in_threadpool(answer_to, parts, principal, body))
+
+
+def _response(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(answer.body), answer.status, headers, "application/json")

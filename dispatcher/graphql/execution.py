@@ -1,0 +1,143 @@
+"""Runs one GraphQL document in one transaction, within bounds, and gives refusals the HTTP status they belong to.
+
+The `wandb` client tells a conflict (409) and a missing thing (404) by the status alone, so an error is never answered
+with 200. A mutation of which any part is refused changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ariadne import ScalarType, load_schema_from_path, make_executable_schema
+from ariadne.validation import cost_validator
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    KnownFragmentNamesRule,
+    NoFragmentCyclesRule,
+    OperationType,
+    execute_sync,
+    get_operation_ast,
+    parse,
+    specified_rules,
+    validate,
+)
+from sqlalchemy import Connection
+
+from dispatcher.api.parts import Parts
+from dispatcher.graphql import catalog, mutations, triggers, viewer
+from dispatcher.graphql.refusals import Refusal, refusal_of
+from dispatcher.graphql.session import Session
+from shared.storage.engine import reading, writing
+from shared.storage.identity import Principal
+
+MAX_TOKENS = 2000
+"""How long a document may be; the client's longest has some 250 tokens. Checking costs the square of this."""
+MAX_COST = 500
+"""How many fields a document may ask for, fragments unfolded."""
+
+_date_time = ScalarType("DateTime", serializer=datetime.isoformat)
+SCHEMA = make_executable_schema(
+    load_schema_from_path(str(Path(__file__).with_name("schema.graphql"))),
+    [*viewer.BINDABLES, *catalog.BINDABLES, *triggers.BINDABLES, *mutations.BINDABLES, _date_time],
+    convert_names_case=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to answer."""
+
+    status: int
+    body: dict[str, Any]
+
+
+class _Refused(Exception):
+    """Rolls the transaction back."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
+def answer_to(parts: Parts, principal: Principal, body: object) -> Answer:
+    """The answer to a request's decoded body. Blocks."""
+    try:
+        request = _Request.of(body)
+        document = parse(request.query, max_tokens=MAX_TOKENS)
+        request.check(document)
+    except GraphQLError as exc:
+        return refused(400, [exc.message])
+    except RecursionError:
+        return refused(400, ["the document nests too deeply"])
+    try:
+        with _transaction(parts, document, request.operation_name) as connection:
+            return _executed(Session(connection, principal, parts.checks), request, document)
+    except _Refused as exc:
+        return exc.answer
+
+
+def refused(status: int, messages: Iterable[str], data: dict[str, Any] | None = None) -> Answer:
+    """A refusal in the form in which the client looks for messages."""
+    errors = [{"message": message, "extensions": {"status": status}} for message in messages]
+    return Answer(status, {"errors": errors} | ({} if data is None else {"data": data}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    query: str
+    variables: dict[str, Any] | None
+    operation_name: str | None
+
+    @classmethod
+    def of(cls, body: object) -> _Request:
+        if not isinstance(body, Mapping) or not isinstance(body.get("query"), str):
+            raise GraphQLError("the body must be a JSON object with query, and perhaps variables and operationName")
+        variables, name = body.get("variables"), body.get("operationName")
+        if not isinstance(variables, dict | None) or not isinstance(name, str | None):
+            raise GraphQLError("variables must be an object, and operationName text")
+        return cls(body["query"], variables, name or None)  # the client sends "" where it has no name
+
+    def check(self, document: DocumentNode) -> None:
+        cost = cost_validator(maximum_cost=MAX_COST, default_cost=1, variables=self.variables)
+        # What is cheap to check first, and what the next check takes for granted.
+        for rules in ([NoFragmentCyclesRule, KnownFragmentNamesRule], [cost], specified_rules):
+            for error in validate(SCHEMA, document, rules):
+                raise error
+        if get_operation_ast(document, self.operation_name) is None:
+            raise GraphQLError("operationName must name one of the document's operations when it has several")
+
+
+def _transaction(parts: Parts, document: DocumentNode, name: str | None) -> AbstractContextManager[Connection]:
+    operation = get_operation_ast(document, name)
+    is_mutation = operation is not None and operation.operation is OperationType.MUTATION
+    return writing(parts.engine) if is_mutation else reading(parts.engine)
+
+
+def _executed(session: Session, request: _Request, document: DocumentNode) -> Answer:
+    result = execute_sync(
+        SCHEMA,
+        document,
+        context_value=session,
+        variable_values=request.variables,
+        operation_name=request.operation_name,
+    )
+    if result.errors:
+        raise _Refused(_refusal(result.errors, result.data))
+    return Answer(200, {"data": result.data})
+
+
+def _refusal(errors: Iterable[GraphQLError], data: dict[str, Any] | None) -> Answer:
+    """All messages, under the status of the gravest refusal: a fault on this side before any of the sender's."""
+    refusals = [
+        refusal_of(error.original_error)
+        if error.original_error is not None and not isinstance(error.original_error, GraphQLError)
+        else Refusal(400, (error.message,))
+        for error in errors
+    ]
+    worst = next((each for each in refusals if each.status >= 500), refusals[0])
+    return refused(worst.status, [message for each in refusals for message in each.messages], data)

@@ -1,0 +1,82 @@
+"""Pages of lists in Relay's form. A cursor holds the position after which the next page begins, and stays good.
+
+A page is filled up before it is answered: the `wandb` client takes an empty one for the end of the list.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from dispatcher.control.paging import MAX_LIMIT
+from shared.domain.errors import InvalidDefinition
+from shared.domain.ids import MAX_ROW_NUMBER
+
+DEFAULT_FIRST = 50
+Position = tuple[int, int]
+"""An entity's number, or 0 in a list of one entity, and a row's number."""
+Connection = dict[str, Any]
+"""A page as it is answered: `page_info`, `edges` and, where it is known, `total_count`."""
+START: Position = (0, 0)
+
+_CURSOR = re.compile(r"after:(0|[1-9][0-9]{0,18}):(0|[1-9][0-9]{0,18})")
+_Row = TypeVar("_Row")
+
+
+def page_of(items: Iterable[tuple[Position, Any]], first: int | None) -> Connection:
+    """The first `first` of the items; at most one more is drawn from them."""
+    limit = page_size(first)
+    drawn = list(islice(items, limit + 1))
+    shown = drawn[:limit]
+    return connection(
+        [node for _, node in shown], end=shown[-1][0] if shown else None, has_next=len(drawn) > len(shown)
+    )
+
+
+def connection(nodes: Sequence[Any], *, end: Position | None = None, has_next: bool = False) -> Connection:
+    """A page of these nodes, of which `end` is the position of the last."""
+    return {
+        "page_info": {"end_cursor": None if end is None else _cursor(end), "has_next_page": has_next},
+        "edges": [{"node": node} for node in nodes],
+    }
+
+
+def page_size(first: int | None) -> int:
+    """How many items a page may have; more than `MAX_LIMIT` are never on one page.
+
+    Raises:
+        InvalidDefinition: for less than one.
+    """
+    if first is not None and first < 1:
+        raise InvalidDefinition.at(("first",), "must be at least 1")
+    return min(DEFAULT_FIRST if first is None else first, MAX_LIMIT)
+
+
+def position_after(cursor: str | None) -> Position:
+    """Where the page after this cursor begins. Raises InvalidDefinition for text that no answer gave."""
+    if not cursor:
+        return START
+    try:
+        match = _CURSOR.fullmatch(base64.b64decode(cursor, validate=True).decode("ascii"))
+    except (binascii.Error, ValueError):
+        match = None
+    if match is None or max(position := (int(match[1]), int(match[2]))) > MAX_ROW_NUMBER:
+        raise InvalidDefinition.at(("after",), "must be the endCursor of an earlier answer")
+    return position
+
+
+def scanned(fetch: Callable[[int, int], Sequence[_Row]], number: Callable[[_Row], int], after: int) -> Iterator[_Row]:
+    """All rows after a number, fetched batch by batch as they are drawn."""
+    while rows := fetch(after, MAX_LIMIT):
+        yield from rows
+        if len(rows) < MAX_LIMIT:
+            return
+        after = number(rows[-1])
+
+
+def _cursor(position: Position) -> str:
+    return base64.b64encode(f"after:{position[0]}:{position[1]}".encode()).decode()

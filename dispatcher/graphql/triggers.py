@@ -1,0 +1,282 @@
+"""Automations as the client reads them: its form of each, and the lists it asks for.
+
+One automation that the client's form can't express would break the client's whole listing, so such a one is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import orjson
+from ariadne import ObjectType, UnionType
+from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode, SelectionSetNode
+
+from dispatcher.control.paging import MAX_LIMIT
+from dispatcher.graphql import rows
+from dispatcher.graphql.catalog import CollectionNode, EntityNode, ProjectNode, collection_typename, projects_page
+from dispatcher.graphql.listing_filters import Fields, exact_value, row_filter
+from dispatcher.graphql.pages import Connection, Position, connection, page_of, page_size, position_after, scanned
+from dispatcher.graphql.rows import StoredIntegration
+from dispatcher.graphql.session import Info, Session
+from shared.domain.ids import IdKind, encode_id
+from shared.domain.wandb_filters import SavedEvent, saved_event
+from shared.storage import automations as store
+from shared.storage.automations import StoredAutomation
+from shared.storage.entities import StoredEntity
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerNode:
+    """An automation that the client's form expresses."""
+
+    entity: StoredEntity
+    stored: StoredAutomation
+    event: SavedEvent
+    integration: StoredIntegration | None
+
+
+_FIELDS: Fields[TriggerNode] = {
+    "name": lambda node: node.stored.name,
+    "description": lambda node: node.stored.definition.get("description"),
+    "enabled": lambda node: node.stored.definition["enabled"],
+}
+
+entity = ObjectType("Entity")
+user = ObjectType("User")
+project = ObjectType("Project")
+trigger = ObjectType("Trigger")
+webhook = ObjectType("GenericWebhookIntegration")
+slack = ObjectType("SlackIntegration")
+scope = UnionType("TriggerScope")
+condition = UnionType("TriggeringCondition", lambda *_: "FilterEventTriggeringCondition")
+action = UnionType("TriggeredAction")
+integration = UnionType("Integration", lambda node, *_: "SlackIntegration" if node.is_slack else _WEBHOOK)
+_WEBHOOK = "GenericWebhookIntegration"
+
+
+def trigger_nodes(session: Session, of: StoredEntity, stored: Iterable[StoredAutomation]) -> list[TriggerNode]:
+    """The automations that can be served, in their order."""
+    batch = list(stored)
+    integrations = rows.integrations_of(
+        session.connection, {each.webhook_id for each in batch if each.webhook_id is not None}
+    )
+    nodes = (_node(of, each, integrations) for each in batch)
+    return [node for node in nodes if node is not None]
+
+
+def _node(of: StoredEntity, stored: StoredAutomation, known: dict[int, StoredIntegration]) -> TriggerNode | None:
+    event = saved_event(stored.definition)
+    target = None if stored.webhook_id is None else known.get(stored.webhook_id)
+    if event is None or (stored.webhook_id is not None and target is None):
+        return None
+    return TriggerNode(of, stored, event, target)
+
+
+def _of_entity(session: Session, of: StoredEntity, after: int) -> Iterator[TriggerNode]:
+    batch: list[StoredAutomation] = []
+    for stored in scanned(
+        lambda number, limit: store.list_automations(session.connection, of.id, after=number, limit=limit),
+        lambda row: row.id,
+        after,
+    ):
+        batch.append(stored)
+        if len(batch) == MAX_LIMIT:
+            yield from trigger_nodes(session, of, batch)
+            batch = []
+    yield from trigger_nodes(session, of, batch)
+
+
+@entity.field("triggers")
+def resolve_triggers(
+    node: EntityNode,
+    info: Info,
+    *,
+    after: str | None = None,
+    first: int | None = None,
+    filters: str | None = None,
+    **_order: str | None,
+) -> Connection:
+    """A page of the entity's automations."""
+    session = info.context
+    readable = session.readable(node.name)
+    matches = row_filter(filters, _FIELDS, "filters")
+    _, number = position_after(after)
+    if (name := exact_value(filters, "name")) is not None:
+        found = store.find_automation(session.connection, readable.id, name=name)
+        nodes = iter(trigger_nodes(session, readable, [found] if found is not None and found.id > number else []))
+    else:
+        nodes = _of_entity(session, readable, number)
+    return page_of((((0, each.stored.id), each) for each in nodes if matches(each)), first)
+
+
+@entity.field("projects")
+def resolve_projects(
+    node: EntityNode,
+    info: Info,
+    *,
+    filters: str | None = None,
+    after: str | None = None,
+    first: int | None = None,
+    order: str | None = None,
+) -> Connection:
+    """The entity's projects; with `triggers`, those that automations watch."""
+    session = info.context
+    readable = session.readable(node.name)
+    if not node.of_organization and _asks_for(info, ("edges", "node", "triggers")):
+        return _watched(session, [readable], after, first)
+    return projects_page(
+        session, readable, registries=node.of_organization, filters=filters, after=after, first=first, order=order
+    )
+
+
+@user.field("projects")
+def resolve_all_projects(
+    _principal: Any, info: Info, *, after: str | None = None, first: int | None = None
+) -> Connection:
+    """The projects that automations watch, in all entities that the user may read."""
+    session = info.context
+    number, _ = position_after(after)
+    return _watched(session, session.entities(number), after, first)
+
+
+def _watched(session: Session, entities: Iterable[StoredEntity], after: str | None, first: int | None) -> Connection:
+    """A page of at most `first` automations, gathered by the project that they watch.
+
+    Paged by automations, since the client takes a page without any for the last one.
+    """
+    begin = position_after(after)
+    found = _positioned(session, entities, begin)
+    page = page_of(found, page_size(first))
+    nodes = [edge["node"] for edge in page["edges"]]
+    gathered = [
+        ProjectNode(of, name, triggers=tuple(group))
+        for (of, name), group in groupby(sorted(nodes, key=_watched_key), key=lambda n: (n.entity, _project_name(n)))
+    ]
+    return {**page, "edges": connection(gathered)["edges"]}
+
+
+def _positioned(
+    session: Session, entities: Iterable[StoredEntity], begin: Position
+) -> Iterator[tuple[Position, TriggerNode]]:
+    for of in entities:
+        for node in _of_entity(session, of, begin[1] if of.id == begin[0] else 0):
+            yield (of.id, node.stored.id), node
+
+
+def _watched_key(node: TriggerNode) -> tuple[int, str, int]:
+    return node.entity.id, _project_name(node), node.stored.id
+
+
+def _project_name(node: TriggerNode) -> str:
+    return str(node.stored.definition["scope"].get("project") or "")
+
+
+@project.field("triggers")
+def resolve_project_triggers(node: ProjectNode, info: Info) -> list[TriggerNode]:
+    """The automations that watch the project or a collection in it."""
+    if node.triggers is not None:
+        return list(node.triggers)
+    return [each for each in _of_entity(info.context, node.entity, 0) if _project_name(each) == node.name]
+
+
+def _asks_for(info: Info, path: tuple[str, ...]) -> bool:
+    """Whether the document selects this path below the field that is being resolved."""
+    selected = [node.selection_set for node in info.field_nodes]
+    for name in path:
+        selected = [node.selection_set for each in selected for node in _fields(info, each) if node.name.value == name]
+    return bool(selected)
+
+
+def _fields(info: Info, selection_set: SelectionSetNode | None) -> Iterator[FieldNode]:
+    for selection in selection_set.selections if selection_set else ():
+        if isinstance(selection, FieldNode):
+            yield selection
+        elif isinstance(selection, FragmentSpreadNode):
+            yield from _fields(info, info.fragments[selection.name.value].selection_set)
+        elif isinstance(selection, InlineFragmentNode):
+            yield from _fields(info, selection.selection_set)
+
+
+@trigger.field("id")
+def resolve_id(node: TriggerNode, _info: Info) -> str:
+    """The id that the automation has in REST."""
+    return encode_id(IdKind.AUTOMATION, node.stored.id)
+
+
+@trigger.field("scope")
+def resolve_scope(node: TriggerNode, _info: Info) -> EntityNode | ProjectNode | CollectionNode:
+    """Where the automation watches."""
+    watched = node.stored.definition["scope"]
+    if watched.get("project") is None:
+        return EntityNode(node.entity)
+    within = ProjectNode(node.entity, watched["project"])
+    name = watched.get("collection")
+    return within if name is None else CollectionNode(within, name)
+
+
+@trigger.field("triggeringCondition")
+def resolve_condition(node: TriggerNode, _info: Info) -> dict[str, str]:
+    """The event and its filter, in the client's saved form."""
+    return {"event_type": str(node.event.type), "filter": node.event.filter}
+
+
+@trigger.field("triggeredAction")
+def resolve_action(node: TriggerNode, _info: Info) -> dict[str, Any]:
+    """What firing does."""
+    defined = node.stored.definition["action"]
+    if node.integration is None:
+        return {"no_op": True}
+    if node.integration.is_slack:
+        texts = {name: defined.get(name) for name in ("title", "message", "severity")}
+        return {"integration": node.integration, **texts}
+    payload = defined.get("payload")
+    return {
+        "integration": node.integration,
+        "request_payload": None if payload is None else orjson.dumps(payload).decode(),
+    }
+
+
+@action.type_resolver
+def action_typename(node: dict[str, Any], *_: Any) -> str:
+    """By what the action is sent to."""
+    if "integration" not in node:
+        return "NoOpTriggeredAction"
+    return "NotificationTriggeredAction" if node["integration"].is_slack else "GenericWebhookTriggeredAction"
+
+
+@scope.type_resolver
+def scope_typename(node: EntityNode | ProjectNode | CollectionNode, *_: Any) -> str:
+    """By what the automation watches."""
+    if isinstance(node, CollectionNode):
+        return collection_typename(node)
+    return "Project" if isinstance(node, ProjectNode) else "Entity"
+
+
+@entity.field("integrations")
+def resolve_integrations(
+    node: EntityNode, info: Info, *, after: str | None = None, first: int | None = None
+) -> Connection:
+    """The entity's webhooks, Slack integrations among them."""
+    session = info.context
+    of = session.readable(node.name)
+    _, number = position_after(after)
+    found = scanned(
+        lambda begin, limit: rows.list_integrations(session.connection, of.id, after=begin, limit=limit),
+        lambda row: row.number,
+        number,
+    )
+    return page_of((((0, each.number), each) for each in found), first)
+
+
+for _name in ("name", "enabled", "description"):
+    trigger.set_field(_name, lambda node, _info, _name=_name: node.stored.definition.get(_name))
+trigger.set_field("createdAt", lambda node, _info: node.stored.created_at)
+trigger.set_field("updatedAt", lambda node, _info: node.stored.updated_at)
+webhook.set_field("urlEndpoint", lambda node, _info: node.url)
+slack.set_field("teamName", lambda node, _info: node.slack_team or "")
+slack.set_field("channelName", lambda node, _info: node.slack_channel or "")
+
+BINDABLES = (entity, user, project, trigger, webhook, slack, scope, condition, action, integration)

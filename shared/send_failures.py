@@ -1,0 +1,83 @@
+"""Why a request got no answer, in words for the people who own the endpoint.
+
+The libraries' own words are not passed on: they repeat the URL with its query, what the endpoint sent, or the names of
+Python classes. Must not let any of these through, since any of them may hold a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import httpx
+
+from shared.domain.outcomes import OutcomeKind
+from shared.guard import Blocked
+
+Kind = type[BaseException] | tuple[type[BaseException], ...]
+
+
+def failure_of(exc: BaseException, connect_timeout_seconds: float) -> tuple[OutcomeKind, str]:
+    """What kind of end an exception is, and its cause in plain words.
+
+    The transport wraps errors in others, and not always in fitting ones: what counts is what is found in the chain, the
+    deepest first, since wrappers of TLS errors lack the details.
+    """
+    chain = _chain(exc)
+    for kind, outcome, words in _CAUSES:
+        for link in reversed(chain):
+            if isinstance(link, kind):
+                return outcome, words(link)
+    if any(isinstance(link, TimeoutError) for link in chain):
+        return OutcomeKind.TIMEOUT, f"no connection within {connect_timeout_seconds:g} s"
+    return OutcomeKind.NETWORK, _of_the_system(chain) or f"the request failed ({type(chain[-1]).__name__})"
+
+
+def _chain(exc: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while exc is not None and all(exc is not link for link in chain):
+        chain.append(exc)
+        exc = exc.__cause__ or exc.__context__
+    return chain
+
+
+def _of_the_system(chain: list[BaseException]) -> str | None:
+    """The operating system's words for the deepest error that has a number, such as `No route to host`."""
+    numbers = [link.errno for link in chain if isinstance(link, OSError) and link.errno]
+    return os.strerror(numbers[-1]) if numbers else None
+
+
+def _tls_reason(exc: Any) -> str:
+    reason = str(exc.reason or "").replace("_", " ").lower()
+    return f"TLS failed: {reason}" if reason else "TLS failed"
+
+
+def _always(text: str) -> Callable[[Any], str]:
+    return lambda _exc: text
+
+
+_CLOSED = "the endpoint closed the connection before it answered"
+_CAUSES: tuple[tuple[Kind, OutcomeKind, Callable[[Any], str]], ...] = (
+    (Blocked, OutcomeKind.BLOCKED, lambda exc: str(exc.reason)),
+    (socket.gaierror, OutcomeKind.NETWORK, lambda exc: f"the host's name does not resolve: {exc.strerror}"),
+    (
+        ssl.SSLCertVerificationError,
+        OutcomeKind.NETWORK,
+        lambda exc: f"the endpoint's certificate is not trusted: {exc.verify_message}",
+    ),
+    (ssl.SSLError, OutcomeKind.NETWORK, _tls_reason),
+    (ConnectionRefusedError, OutcomeKind.NETWORK, _always("connection refused")),
+    (aiohttp.ClientPayloadError, OutcomeKind.NETWORK, _always("the answer broke off, or its body is not valid HTTP")),
+    (aiohttp.ClientResponseError, OutcomeKind.NETWORK, _always("the answer is not valid HTTP")),
+    ((aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError), OutcomeKind.NETWORK, _always(_CLOSED)),
+    # Broken encodings and aiohttp's own InvalidURL are ValueErrors as well.
+    (
+        (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError),
+        OutcomeKind.NETWORK,
+        _always("the request can't be made: bad URL or header"),
+    ),
+)

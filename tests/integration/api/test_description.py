@@ -1,0 +1,78 @@
+"""The OpenAPI document: complete, with examples that are what it says, and the schemas of events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from cryptography.fernet import Fernet
+
+from dispatcher.api.app import create_app
+from dispatcher.api.examples import ANSWERS, REQUESTS
+from shared.domain.events import EventType
+from shared.settings import load_settings
+from tests.integration.api.conftest import Api
+
+DOCUMENT = create_app(load_settings(secret_keys=Fernet.generate_key().decode())).openapi()
+OPERATIONS: dict[str, Any] = {
+    operation["operationId"]: operation for methods in DOCUMENT["paths"].values() for operation in methods.values()
+}
+
+
+def validator(schema: dict[str, Any]) -> Any:
+    """A validator of a schema that refers into the document."""
+    return jsonschema_rs.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_an_operation_is_described_with_fitting_examples(name: str) -> None:
+    operation = OPERATIONS[name]
+
+    assert operation["summary"]
+    assert operation["description"]
+    assert operation["responses"]["4XX"]["content"].keys() == {"application/problem+json"}
+    assert operation["responses"]["5XX"]["content"].keys() == {"application/problem+json"}
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        if "example" in content:
+            validator(content["schema"]).validate(content["example"])
+    for answer in operation["responses"].values():
+        for content in answer.get("content", {}).values():
+            if "example" in content:
+                validator(content["schema"]).validate(content["example"])
+
+
+def test_every_example_is_shown() -> None:
+    text = repr(DOCUMENT["paths"])
+    for name in REQUESTS:
+        assert any("example" in content for content in OPERATIONS[name]["requestBody"]["content"].values()), name
+    for example in ANSWERS.values():
+        assert repr(example) in text
+    assert DOCUMENT["components"]["securitySchemes"].keys() == {"HTTPBearer", "HTTPBasic"}
+
+
+def test_the_document_is_valid_and_without_dead_references() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1")
+
+    def references(node: Any) -> set[str]:
+        if isinstance(node, dict):
+            own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+            return own.union(*map(references, node.values()))
+        return set().union(*map(references, node)) if isinstance(node, list) else set()
+
+    known = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+    assert references(DOCUMENT) <= known
+
+
+def test_schemas_of_events_are_valid_and_fit_what_is_published(api: Api) -> None:
+    types = api.client.request("GET", "/v1/schemas").json()["types"]
+
+    assert types == [str(event_type) for event_type in EventType]
+    for event_type in types:
+        schema = api.client.request("GET", f"/v1/schemas/{event_type}").json()
+        assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+        jsonschema_rs.meta.validate(schema)
+        assert not jsonschema_rs.Draft202012Validator(schema).is_valid({})
+    schema = api.client.request("GET", "/v1/schemas/ADD_ARTIFACT_ALIAS").json()
+    jsonschema_rs.Draft202012Validator(schema).validate(REQUESTS["publish_events"])
+    api.refused("GET", "/v1/schemas/NOTHING", status=404)

@@ -1,0 +1,184 @@
+"""The test button against real endpoints: it goes the way of a delivery, and says in plain words what is wrong."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from shared.settings import Settings
+from tests.integration.api.conftest import ACME, Api, create_webhook, full_webhook, put_secrets, running, webhook
+from tests.integration.receiver import Answer, receiving
+
+
+def trial(api: Api, definition: dict[str, Any]) -> Any:
+    """What a test of this webhook is answered."""
+    hook = create_webhook(api, definition)
+    answer = api.ok("POST", f"{ACME}/webhooks/{hook['id']}/test")
+    api.ok("DELETE", f"{ACME}/webhooks/{hook['id']}", status=204)
+    return answer
+
+
+STATUSES = {
+    200: "It works",
+    302: "use the URL that it points to",
+    401: "does not accept the webhook's access token",
+    403: "does not accept the webhook's access token",
+    404: "check the path",
+    405: "takes no POST",
+    410: "gone for good",
+    413: "too large",
+    415: "application/json",
+    429: "too often",
+    500: "failed (500)",
+}
+
+
+def test_each_answer_is_explained(api: Api) -> None:
+    put_secrets(api)
+    with receiving() as receiver:
+        for status, words in STATUSES.items():
+            headers = {"Location": "https://elsewhere.example/"}
+            receiver.answer = lambda _request, status=status, headers=headers: Answer(status, headers)  # type: ignore[misc]
+            answered = trial(api, full_webhook(url=receiver.url))
+            assert words in answered["diagnosis"], status
+            assert "was signed" in answered["diagnosis"]
+            assert answered["response"]["status"] == status
+        receiver.answer = lambda _request: Answer(401)
+        unauthenticated = trial(api, webhook(url=receiver.url))["diagnosis"]
+    assert "has no access token" in unauthenticated
+    assert "No signing secret" in unauthenticated
+    assert len(receiver.requests) == len(STATUSES) + 1
+
+
+@contextmanager
+def listening(*, accept: bool) -> Iterator[int]:
+    """The port of a server that never answers; without `accept` its queue is full, and nobody can connect."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0 if not accept else 5) as server:
+        port = server.getsockname()[1]
+        fillers = []
+        if not accept:
+            for _ in range(8):
+                filler = socket.socket()
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.1", port))
+                fillers.append(filler)
+        yield port
+        for filler in fillers:
+            filler.close()
+
+
+def test_who_does_not_answer_is_told_from_who_is_not_there(api: Api) -> None:
+    brief = {"timeout_seconds": 0.5, "connect_timeout_seconds": 0.2}
+    with receiving() as receiver:
+        gone = receiver.url
+    assert "nothing listens" in trial(api, webhook(url=gone))["diagnosis"]
+    assert "not found in DNS" in trial(api, webhook(url="https://no-such-host.invalid/"))["diagnosis"]
+    with listening(accept=True) as port:
+        slow = trial(api, webhook(url=f"http://127.0.0.1:{port}/", policy=brief))
+    assert "did not answer in time" in slow["diagnosis"]
+    assert slow["outcome"] == "timeout"
+    with listening(accept=False) as port:
+        full = trial(api, webhook(url=f"http://127.0.0.1:{port}/", policy=brief))
+    assert "did not take the connection in time" in full["diagnosis"]
+
+
+def test_what_the_guard_blocks_is_not_sent(api: Api, settings: Settings) -> None:
+    with receiving() as receiver:
+        port = receiver.url.rpartition(":")[2]
+        hook = create_webhook(api, webhook(url=f"https://localhost:{port}/"))
+        with running(settings.model_copy(update={"allowed_networks": ()})) as client:
+            strict = Api(client)
+            answered = strict.ok("POST", f"{ACME}/webhooks/{hook['id']}/test")
+    assert answered["outcome"] == "blocked"
+    assert "HOOKLINE_ALLOWED_NETWORKS" in answered["diagnosis"]
+    assert receiver.requests == []
+
+
+def certificate(folder: Path, *, name: str, expired: bool = False, signer: Any = None) -> Path:
+    """A PEM file with a key and a certificate for `name`, self-signed or by a signer."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    alternative: list[x509.GeneralName] = [x509.DNSName(name)]
+    if name == "127.0.0.1":
+        alternative = [x509.IPAddress(IPv4Address(name))]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=30))
+        .not_valid_after(now + timedelta(days=-1 if expired else 30))
+        .add_extension(x509.SubjectAlternativeName(alternative), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(signer or key, SHA256())
+    )
+    path = folder / f"{name}-{expired}.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + made.public_bytes(Encoding.PEM))
+    return path
+
+
+@contextmanager
+def tls_server(pem: Path) -> Iterator[int]:
+    """The port of a server that shakes hands with this certificate and goes no further."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_shake_hands, args=(server, context), daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def _shake_hands(server: socket.socket, context: ssl.SSLContext) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return  # the test is over
+        with connection:
+            try:
+                context.wrap_socket(connection, server_side=True).close()
+            except OSError:
+                continue  # the client refused, which is what the test is about
+
+
+def test_bad_certificates_are_told_apart(
+    api: Api, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expired = certificate(tmp_path, name="127.0.0.1", expired=True)
+    elsewhere = certificate(tmp_path, name="elsewhere.example")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(expired.read_bytes() + elsewhere.read_bytes())
+
+    with tls_server(certificate(tmp_path, name="127.0.0.1")) as port:
+        answered = trial(api, webhook(url=f"https://127.0.0.1:{port}/"))
+        assert "self-signed" in answered["diagnosis"]
+        assert answered["outcome"] == "network"
+    # The other two are trusted as such, so that what is wrong with them comes to light.
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    with running(settings) as client:
+        trusting = Api(client)
+        for pem, words in ((expired, "has expired"), (elsewhere, "another host name")):
+            with tls_server(pem) as port:
+                assert words in trial(trusting, webhook(url=f"https://127.0.0.1:{port}/"))["diagnosis"]
+    with receiving() as receiver:
+        plain = receiver.url.replace("http:", "https:")
+        assert "does not speak TLS" in trial(api, webhook(url=plain))["diagnosis"]

@@ -1,0 +1,210 @@
+"""Endpoints that refuse, leave, hang, drip and lie: each end is an outcome in plain words."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+
+import aiohttp
+import pytest
+
+from shared.domain.outcomes import Outcome, OutcomeKind
+from shared.sender import Request
+from tests.integration.sender.hostile import ANSWER, Behaviour, Visit, answering, behaving
+from tests.integration.sender.sending import (
+    ENOUGH_SECONDS,
+    SOON_SECONDS,
+    TOO_LATE,
+    Run,
+    check,
+    failing,
+    gone,
+    opened,
+    send,
+)
+from tests.servers import free_port
+
+
+async def _closes_at_once(visit: Visit) -> None:
+    return
+
+
+async def _closes_after_the_request(visit: Visit) -> None:
+    await visit.request()
+
+
+async def _resets(visit: Visit) -> None:
+    await visit.request()
+    sock: socket.socket = visit.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    visit.writer.transport.abort()
+
+
+async def _hangs(visit: Visit) -> None:
+    await visit.request()
+    await visit.until_gone()
+
+
+async def _never_reads(visit: Visit) -> None:
+    await asyncio.sleep(ENOUGH_SECONDS)
+
+
+async def _drips_headers(visit: Visit) -> None:
+    await visit.request()
+    for byte in itertools.chain(b"HTTP/1.1 200 OK\r\nX: ", itertools.repeat(120)):
+        await visit.say(bytes([byte]))
+        await asyncio.sleep(0.02)
+
+
+async def _drips_a_body(visit: Visit) -> None:
+    await visit.request()
+    await visit.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    while True:
+        await visit.say(b"x")
+        await asyncio.sleep(0.02)
+
+
+async def _only_preliminaries(visit: Visit) -> None:
+    await visit.request()
+    while True:
+        await visit.say(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+        await asyncio.sleep(0)
+
+
+async def _answers_once(visit: Visit) -> None:
+    await visit.request()
+    await visit.say(ANSWER)
+
+
+CLOSED = "the endpoint closed the connection before it answered"
+BROKE_OFF = "the answer broke off, or its body is not valid HTTP"
+NOT_HTTP = "the answer is not valid HTTP"
+
+
+def test_a_closed_port_refuses(run: Run) -> None:
+    async def outcome() -> Outcome:
+        async with opened() as sender:
+            return await send(sender, f"http://127.0.0.1:{free_port()}")
+
+    check(run, outcome(), OutcomeKind.NETWORK, "connection refused")
+
+
+@pytest.mark.parametrize("behaviour", [_closes_at_once, _closes_after_the_request, _resets])
+def test_an_endpoint_that_leaves(run: Run, behaviour: Behaviour) -> None:
+    check(run, failing(behaviour), OutcomeKind.NETWORK, CLOSED)
+
+
+@pytest.mark.parametrize("behaviour", [_hangs, _drips_headers, _drips_a_body, _only_preliminaries])
+def test_an_endpoint_that_takes_too_long_in_any_way(run: Run, behaviour: Behaviour) -> None:
+    check(run, failing(behaviour, within=SOON_SECONDS), OutcomeKind.TIMEOUT, TOO_LATE)
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body")
+def test_an_endpoint_that_reads_nothing_of_a_large_request(run: Run) -> None:
+    async def scenario() -> None:
+        async with behaving(_never_reads) as endpoint, opened() as sender:
+            large = Request(
+                url=f"http://127.0.0.1:{endpoint.port}/",
+                body=b"x" * (16 << 20),
+                headers={},
+                timeout_seconds=SOON_SECONDS,
+            )
+            outcome = await asyncio.wait_for(sender.send(large), ENOUGH_SECONDS)
+            assert (outcome.kind, outcome.error) == (OutcomeKind.TIMEOUT, TOO_LATE)
+
+    run(scenario())
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body")
+def test_an_answer_counts_although_the_request_was_not_read_to_its_end(run: Run) -> None:
+    async def behaviour(visit: Visit) -> None:
+        await visit.reader.readuntil(b"\r\n\r\n")
+        await visit.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+        await asyncio.sleep(ENOUGH_SECONDS)
+
+    async def scenario() -> None:
+        async with behaving(behaviour) as endpoint, opened() as sender:
+            url = f"http://127.0.0.1:{endpoint.port}/"
+            outcome = await sender.send(Request(url=url, body=b"x" * (16 << 20), headers={}, timeout_seconds=5))
+            assert (outcome.kind, outcome.status) == (OutcomeKind.CLIENT_ERROR, 413)
+            assert outcome.response_body == "no"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"SSH-2.0-OpenSSH_9.9\r\n", NOT_HTTP),
+        (b"secret-in-header echoed\r\n\r\n", NOT_HTTP),
+        (b"HTTP/1.1 abc OK\r\n\r\n", NOT_HTTP),
+        (b"HTTP/9.9.9 200 OK\r\n\r\n", NOT_HTTP),
+        (b"HTTP/1.1 200 OK\r\nno colon secret-in-header\r\n\r\n", NOT_HTTP),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", NOT_HTTP),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", NOT_HTTP),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000 + b"\r\n", NOT_HTTP),
+        (b"HTTP/1.1 200 " + b"y" * 100_000 + b"\r\n\r\n", NOT_HTTP),
+        (b"\0" * 100_000, NOT_HTTP),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", BROKE_OFF),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", BROKE_OFF),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nsecret-in-header\r\n", NOT_HTTP),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: ", CLOSED),
+    ],
+)
+def test_what_is_no_http(run: Run, answer: bytes, error: str) -> None:
+    async def behaviour(visit: Visit) -> None:
+        await visit.request()
+        await visit.say(answer)
+
+    check(run, failing(behaviour), OutcomeKind.NETWORK, error)
+
+
+def test_a_connection_that_the_endpoint_closed_in_between_is_replaced(run: Run) -> None:
+    async def scenario() -> None:
+        async with behaving(_answers_once) as endpoint, opened() as sender:
+            for number in range(1, 4):
+                assert (await send(sender, endpoint)).kind is OutcomeKind.SUCCESS
+                await gone(endpoint.visits[-1])
+                await asyncio.sleep(0)
+                assert len(endpoint.visits) == number
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: secret-in-header", "a\nb", "a\0b", "\ud800"])
+def test_a_header_that_http_does_not_allow_is_not_sent(run: Run, value: str) -> None:
+    async def outcome() -> Outcome:
+        async with behaving(answering(ANSWER)) as endpoint, opened() as sender:
+            found = await send(sender, endpoint, headers={"X-Token": value})
+            assert endpoint.requests == []
+            return found
+
+    check(run, outcome(), OutcomeKind.NETWORK, "the request can't be made: bad URL or header")
+
+
+def test_a_fault_of_a_library_is_an_outcome_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("secret-in-header")
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", fail)
+
+    async def outcome() -> Outcome:
+        async with opened() as sender:
+            return await send(sender, "http://127.0.0.1")
+
+    check(run, outcome(), OutcomeKind.NETWORK, "the request failed (AssertionError)")
+
+
+def test_cancelling_is_not_an_outcome(run: Run) -> None:
+    async def scenario() -> None:
+        async with behaving(_hangs) as endpoint, opened() as sender:
+            sending = asyncio.create_task(send(sender, endpoint))
+            while not endpoint.requests:  # noqa: ASYNC110  (the endpoint tells nobody)
+                await asyncio.sleep(0.01)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            await gone(endpoint.visits[0])
+
+    run(scenario())

@@ -1,0 +1,230 @@
+"""Metrics as a scraper sees them: their names, labels and help, from one process and added up over several."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from shared.version import __version__
+from tests.servers import free_port
+
+ROOT = Path(__file__).parents[2]
+PROMISED = {
+    "hookline_events_published_total": {"type"},
+    "hookline_events_evaluated_total": {"type"},
+    "hookline_evaluation_lag_entries": {"partition"},
+    "hookline_evaluation_lag_seconds": {"partition"},
+    "hookline_firings_total": {"event_type", "action"},
+    "hookline_deliveries_total": {"outcome"},
+    "hookline_attempts_total": {"outcome"},
+    "hookline_attempt_duration_seconds": set[str](),
+    "hookline_event_to_delivery_seconds": set[str](),
+    "hookline_deliveries_pending": set[str](),
+    "hookline_deliveries_due": set[str](),
+    "hookline_deliveries_dead": set[str](),
+    "hookline_oldest_due_seconds": set[str](),
+    "hookline_webhooks_disabled": set[str](),
+    "hookline_webhook_circuit_open": set[str](),
+    "hookline_automations_loaded": set[str](),
+    "hookline_reload_seconds": set[str](),
+    "hookline_build_info": {"version"},
+}
+ADDED = {
+    "hookline_poison_entries_total": set[str](),
+    "hookline_samples_ignored_total": set[str](),
+    "hookline_firings_skipped_total": {"reason"},
+    "hookline_webhook_attempts_total": {"webhook", "outcome"},
+}
+EVERY_FACT = """
+    from shared import telemetry as t
+    t.announce_build()
+    t.events_published({"RUN_STATE": 2, "RUN_METRIC": 3})
+    t.events_evaluated({"RUN_STATE": 1})
+    t.firings({("RUN_STATE", "webhook"): 1, ("RUN_STATE", "no_op"): 4})
+    t.attempts_finished([("2xx", 0.2), ("2xx", 0.4), ("timeout", 15.0)])
+    t.attempts_finished([("5xx", 0.1)], webhook="wh_7")
+    t.deliveries_finished("delivered", 2)
+    t.EVENT_TO_DELIVERY.observe(0.3)
+    t.EVALUATION_LAG_ENTRIES.labels(partition="3").set(7)
+    t.EVALUATION_LAG_SECONDS.labels(partition="3").set(1.5)
+    t.DELIVERIES_PENDING.set(5)
+    t.DELIVERIES_DUE.set(4)
+    t.DELIVERIES_DEAD.set(3)
+    t.OLDEST_DUE.set(2)
+    t.WEBHOOKS_DISABLED.set(1)
+    t.WEBHOOK_CIRCUIT_OPEN.set(1)
+    t.AUTOMATIONS_LOADED.set(9)
+    t.RELOAD_SECONDS.observe(0.01)
+    t.POISON_ENTRIES.inc()
+    t.SAMPLES_IGNORED.inc()
+    t.SKIPPED.labels(reason="cooldown").inc()
+"""
+SHOW = """
+    import sys
+    from shared.telemetry import exposition
+    body, content_type = exposition()
+    sys.stderr.write(content_type)
+    sys.stdout.write(body.decode())
+"""
+
+
+def python(code: str, *, shared: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, whose metrics are kept in a shared folder or in itself."""
+    environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"} | variables
+    if shared is not None:
+        environment["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def families(text: str) -> dict[str, Metric]:
+    """Metrics as a scraper names them: counters end in `_total`."""
+    found = text_string_to_metric_families(text)
+    named = {f"{one.name}_total" if one.type == "counter" else one.name: one for one in found}
+    return {name: one for name, one in named.items() if not name.startswith(("python_", "process_"))}
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    """One sample's value."""
+    (found,) = (
+        sample.value
+        for one in families(text).values()
+        for sample in one.samples
+        if sample.name == name and sample.labels == labels
+    )
+    return float(found)
+
+
+@pytest.fixture(params=["one process", "shared"])
+def every_fact(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What is exposed when each fact was counted, by one process, or by one of several."""
+    if request.param == "one process":
+        return python(textwrap.dedent(EVERY_FACT) + textwrap.dedent(SHOW)).stdout
+    python(EVERY_FACT, shared=tmp_path)
+    return python(SHOW, shared=tmp_path).stdout
+
+
+def test_the_metrics_are_those_that_are_promised_and_those_that_were_added(every_fact: str) -> None:
+    found = families(every_fact)
+    assert found.keys() == PROMISED.keys() | ADDED.keys()
+    for name, labels in (PROMISED | ADDED).items():
+        shown = {frozenset(sample.labels) - {"le"} for sample in found[name].samples}
+        assert shown == {frozenset(labels)}, name
+
+
+def test_every_fact_is_counted_where_it_belongs(every_fact: str) -> None:
+    assert value(every_fact, "hookline_build_info", version=__version__) == 1
+    assert value(every_fact, "hookline_events_published_total", type="RUN_METRIC") == 3
+    assert value(every_fact, "hookline_events_evaluated_total", type="RUN_STATE") == 1
+    assert value(every_fact, "hookline_firings_total", event_type="RUN_STATE", action="no_op") == 4
+    assert value(every_fact, "hookline_attempts_total", outcome="2xx") == 2
+    assert value(every_fact, "hookline_attempts_total", outcome="5xx") == 1
+    assert value(every_fact, "hookline_webhook_attempts_total", webhook="wh_7", outcome="5xx") == 1
+    assert value(every_fact, "hookline_deliveries_total", outcome="delivered") == 2
+    assert value(every_fact, "hookline_attempt_duration_seconds_count") == 4
+    assert value(every_fact, "hookline_attempt_duration_seconds_sum") == pytest.approx(15.7)
+    assert value(every_fact, "hookline_attempt_duration_seconds_bucket", le="0.25") == 2
+    assert value(every_fact, "hookline_evaluation_lag_entries", partition="3") == 7
+    assert value(every_fact, "hookline_deliveries_pending") == 5
+
+
+def test_each_metric_says_what_it_is() -> None:
+    found = families(python(textwrap.dedent(EVERY_FACT) + textwrap.dedent(SHOW)).stdout)
+    texts = [one.documentation for one in found.values()]
+    assert all(text.endswith(".") and len(text) > 20 for text in texts), texts
+    assert len(set(texts)) == len(texts)
+
+
+def test_the_content_type_is_the_one_scrapers_ask_for() -> None:
+    assert python(SHOW).stderr.startswith("text/plain; version=")
+
+
+def test_several_processes_add_up_also_those_that_have_ended(tmp_path: Path) -> None:
+    for pending in (5, 8):
+        python(
+            f"""
+            from shared import telemetry as t
+            t.announce_build()
+            t.events_published({{"RUN_STATE": 10}})
+            t.attempts_finished([("2xx", 0.2), ("timeout", 15.0)])
+            t.DELIVERIES_PENDING.set({pending})
+            t.AUTOMATIONS_LOADED.set({pending})
+            """,
+            shared=tmp_path,
+        )
+    text = python(SHOW, shared=tmp_path).stdout
+    assert value(text, "hookline_events_published_total", type="RUN_STATE") == 20
+    assert value(text, "hookline_attempts_total", outcome="timeout") == 2
+    assert value(text, "hookline_attempt_duration_seconds_count") == 4
+    assert value(text, "hookline_attempt_duration_seconds_bucket", le="+Inf") == 4
+    assert value(text, "hookline_build_info", version=__version__) == 1
+    # What a process found out last replaces what another found before.
+    assert value(text, "hookline_deliveries_pending") == 8
+    assert value(text, "hookline_automations_loaded") == 8
+
+
+def test_a_worker_serves_what_all_its_processes_counted_and_cleans_up() -> None:
+    port = free_port()
+    done = python(
+        """
+        import os, sys, urllib.request
+        from worker.exposition import serve_metrics, share_metrics
+        share_metrics()
+        from shared import telemetry
+        from shared.settings import load_settings
+        telemetry.deliveries_finished("delivered", 2)
+        child = os.fork()
+        if child == 0:
+            telemetry.deliveries_finished("delivered", 3)
+            os._exit(0)
+        os.waitpid(child, 0)
+        serve_metrics(load_settings())
+        port = os.environ["HOOKLINE_METRICS_PORT"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            sys.stdout.write(answer.read().decode())
+        sys.stderr.write(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        """,
+        HOOKLINE_METRICS_PORT=str(port),
+        HOOKLINE_METRICS_HOST="127.0.0.1",
+    )
+    assert value(done.stdout, "hookline_deliveries_total", outcome="delivered") == 5
+    assert value(done.stdout, "hookline_build_info", version=__version__) == 1
+    folder = Path(done.stderr)
+    assert folder.name.startswith("hookline-metrics-")
+    assert not folder.exists()
+
+
+def test_a_folder_that_the_operator_named_is_used_and_left(tmp_path: Path) -> None:
+    python(
+        """
+        from worker.exposition import share_metrics
+        share_metrics()
+        from shared import telemetry
+        telemetry.deliveries_finished("dead", 2)
+        """,
+        shared=tmp_path,
+    )
+    assert value(python(SHOW, shared=tmp_path).stdout, "hookline_deliveries_total", outcome="dead") == 2
+
+
+def test_without_a_port_nothing_is_served() -> None:
+    done = python(
+        """
+        import sys, threading
+        from worker.exposition import serve_metrics, share_metrics
+        share_metrics()
+        from shared.settings import load_settings
+        serve_metrics(load_settings())
+        sys.stdout.write(str(threading.active_count()))
+        """
+    )
+    assert done.stdout == "1"

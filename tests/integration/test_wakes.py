@@ -1,0 +1,221 @@
+"""Wake-ups on a real broker: one message for many wakes, nothing in it but the key, and none that is lost for long."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from shared.settings import load_settings
+from shared.wakes import (
+    DELIVER_QUEUE,
+    EVALUATE_QUEUE,
+    PARTITION_TASK,
+    TOKEN_SECONDS,
+    WEBHOOK_TASK,
+    BrokerUnavailable,
+    Waker,
+    celery_app,
+)
+from tests.servers import free_port
+from worker.locks import LOCK_SECONDS, one_of, renew
+
+
+@pytest.fixture
+def redis(valkey_url: str) -> Iterator[Redis]:
+    """Where tokens are kept: an emptied Valkey."""
+    with Redis.from_url(valkey_url) as redis:
+        redis.flushall()
+        yield redis
+
+
+@pytest.fixture
+def broker(valkey_url: str, redis: Redis) -> Iterator[Redis]:
+    """The broker's database, looked at past Celery."""
+    with Redis.from_url(valkey_url.removesuffix("/0") + "/1") as broker:
+        yield broker
+
+
+@pytest.fixture
+def app(valkey_url: str) -> Celery:
+    """An application; its pool of connections is the process's, and stays open for the next test."""
+    return celery_app(load_settings(redis_url=valkey_url, broker_url=valkey_url.removesuffix("/0") + "/1"))
+
+
+@pytest.fixture
+def waker(app: Celery, redis: Redis) -> Waker:
+    return Waker(app, redis)
+
+
+def messages(broker: Redis, queue: str) -> list[dict[str, Any]]:
+    """The messages of a queue as they are stored, first in first."""
+    stored: Any = broker.lrange(queue, 0, -1)
+    return [json.loads(one) for one in reversed(stored)]
+
+
+def keys(broker: Redis, queue: str) -> list[int]:
+    return [body(message)[0][0] for message in messages(broker, queue)]
+
+
+def body(message: dict[str, Any]) -> Any:
+    assert message["properties"]["body_encoding"] == "base64"
+    return json.loads(base64.b64decode(message["body"]))
+
+
+def test_each_kind_of_drain_has_a_queue_of_its_own(waker: Waker, broker: Redis) -> None:
+    waker.partitions([3, 1])
+    waker.webhooks([7])
+    assert keys(broker, EVALUATE_QUEUE) == [3, 1]
+    assert keys(broker, DELIVER_QUEUE) == [7]
+    assert {message["headers"]["task"] for message in messages(broker, EVALUATE_QUEUE)} == {PARTITION_TASK}
+    assert {message["headers"]["task"] for message in messages(broker, DELIVER_QUEUE)} == {WEBHOOK_TASK}
+
+
+def test_many_wakes_are_one_message(waker: Waker, broker: Redis) -> None:
+    for _ in range(20):
+        waker.partitions([5, 5, 6])
+        waker.webhooks(iter([5]))
+    assert keys(broker, EVALUATE_QUEUE) == [5, 6]
+    assert keys(broker, DELIVER_QUEUE) == [5]
+
+
+def test_wakes_at_the_same_time_are_one_message(waker: Waker, broker: Redis) -> None:
+    barrier = threading.Barrier(8)
+
+    def wake() -> None:
+        barrier.wait()
+        waker.webhooks(range(5))
+
+    threads = [threading.Thread(target=wake) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(keys(broker, DELIVER_QUEUE)) == [0, 1, 2, 3, 4]
+
+
+def test_news_after_a_drain_has_begun_need_a_message_of_their_own(waker: Waker, broker: Redis) -> None:
+    waker.partitions([5])
+    waker.started(PARTITION_TASK, 5)
+    waker.partitions([5])
+    waker.partitions([5])
+    assert keys(broker, EVALUATE_QUEUE) == [5, 5]
+
+
+def test_a_drain_that_begins_frees_its_own_key_only(waker: Waker, broker: Redis) -> None:
+    waker.partitions([5, 6])
+    waker.webhooks([5])
+    waker.started(WEBHOOK_TASK, 5)
+    waker.started(WEBHOOK_TASK, 99)
+    waker.partitions([5, 6])
+    waker.webhooks([5])
+    assert keys(broker, EVALUATE_QUEUE) == [5, 6]
+    assert keys(broker, DELIVER_QUEUE) == [5, 5]
+
+
+def test_waking_nobody_sends_nothing(waker: Waker, broker: Redis, redis: Redis) -> None:
+    waker.partitions([])
+    waker.webhooks(iter(()))
+    assert broker.keys() == []
+    assert redis.keys() == []
+
+
+def test_a_token_expires_so_that_a_lost_message_delays_and_does_not_silence(
+    waker: Waker, broker: Redis, redis: Redis
+) -> None:
+    waker.partitions([5])
+    token = f"hookline:wake:{PARTITION_TASK}:5"
+    left: Any = redis.pttl(token)
+    assert 0 < left <= TOKEN_SECONDS * 1000
+    broker.flushdb()  # the message is lost
+    redis.pexpire(token, 0)
+    waker.partitions([5])
+    assert keys(broker, EVALUATE_QUEUE) == [5]
+    # A wake that sends nothing does not prolong the silence.
+    redis.pexpire(token, 50_000)
+    waker.partitions([5])
+    prolonged: Any = redis.pttl(token)
+    assert prolonged > TOKEN_SECONDS * 1000
+
+
+def test_a_message_holds_the_key_and_nothing_else(waker: Waker, broker: Redis) -> None:
+    waker.webhooks([1234])
+    (message,) = messages(broker, DELIVER_QUEUE)
+    args, kwargs, embedded = body(message)
+    assert (args, kwargs) == ([1234], {})
+    assert not any(embedded.values())
+    assert message["content-type"] == "application/json"
+    headers = message["headers"]
+    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("(1234,)", "{}")
+    assert not any(headers[name] for name in ("eta", "expires", "retries", "group"))
+    assert set(headers) <= {
+        *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
+        *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting"),
+        *("stamped_headers", "stamps", "delivery_info"),
+    }
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_broker_that_is_away_is_an_error_and_leaves_the_keys_free(
+    valkey_url: str, redis: Redis, broker: Redis, waker: Waker, scheme: str
+) -> None:
+    away = celery_app(load_settings(redis_url=valkey_url, broker_url=f"{scheme}://127.0.0.1:{free_port()}//"))
+    with pytest.raises(BrokerUnavailable) as caught:
+        Waker(away, redis).partitions([5, 6])
+    assert isinstance(caught.value, OSError)
+    waker.partitions([5, 6])
+    assert keys(broker, EVALUATE_QUEUE) == [5, 6]
+
+
+def test_the_application_takes_json_only_and_keeps_no_results(app: Celery) -> None:
+    assert list(app.conf.accept_content) == ["json"]
+    assert app.conf.task_serializer == "json"
+    assert app.conf.task_ignore_result
+    assert app.conf.result_backend is None
+
+
+def test_a_key_has_as_many_places_as_it_is_given(redis: Redis) -> None:
+    with one_of(redis, "webhook:1", 2) as first, one_of(redis, "webhook:1", 2) as second:
+        assert first is not None
+        assert second is not None
+        with one_of(redis, "webhook:1", 2) as third:
+            assert third is None
+        with one_of(redis, "webhook:2", 2) as elsewhere:
+            assert elsewhere is not None
+    with one_of(redis, "webhook:1", 1) as free_again:
+        assert free_again is not None
+
+
+def test_a_place_is_given_back_when_its_holder_fails(redis: Redis) -> None:
+    with pytest.raises(ZeroDivisionError), one_of(redis, "partition:1", 1):
+        raise ZeroDivisionError
+    with one_of(redis, "partition:1", 1) as place:
+        assert place is not None
+
+
+def test_a_place_expires_with_a_holder_that_died_and_can_be_kept(redis: Redis) -> None:
+    with one_of(redis, "partition:1", 1) as place:
+        assert place is not None
+        left: Any = redis.pttl("hookline:drain:partition:1:0")
+        assert 0 < left <= LOCK_SECONDS * 1000
+        redis.pexpire("hookline:drain:partition:1:0", 500)
+        assert renew(place)
+        left = redis.pttl("hookline:drain:partition:1:0")
+        assert left > 500
+
+
+def test_a_place_that_another_took_over_is_neither_kept_nor_given_back(redis: Redis) -> None:
+    with one_of(redis, "partition:1", 1) as place:
+        assert place is not None
+        redis.delete("hookline:drain:partition:1:0")
+        assert not renew(place)
+        with one_of(redis, "partition:1", 1) as other:
+            assert other is not None
+            assert not renew(place)
+    assert redis.keys() == []

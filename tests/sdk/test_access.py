@@ -1,0 +1,191 @@
+"""Whose things the client sees, and what it is told when a request can't be served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sdk.conftest import Hookline
+from tests.sdk.scopes import PROJECT, prepare
+
+# The client reads a field of its own that it has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+
+VIEWER = "query Viewer { viewer { id entity username email flags teams { edges { node { name } } } } }"
+DOCUMENT = """
+query Q($name: String!, $project: String!) {
+  %s
+  again: entity(name: $name) { ...E project(name: $project) { id triggers { id } } }
+}
+fragment E on Entity { id name entityType isTeam defaultAccess members { id } user { id }
+  organization { id name orgEntity { id name entityType } } }
+"""
+# Each way to something of an entity, given the entity's and the project's name.
+WAYS = {
+    "integrations": "entity(name: $name) { integrations { edges { node { __typename } } } }",
+    "triggers": "entity(name: $name) { triggers { edges { node { id } } } }",
+    "projects": "entity(name: $name) { projects { edges { node { id name } } } }",
+    "watched projects": "entity(name: $name) { projects { edges { node { triggers { id } } } } }",
+    "collections": "entity(name: $name) { artifactCollections { totalCount } }",
+    "project": "project(entityName: $name, name: $project) { id internalId triggers { id } }",
+    "models": "models(entityName: $name) { edges { node { name } } }",
+}
+
+
+def everything(way: str) -> str:
+    """A document that asks for something of an entity in this way."""
+    return DOCUMENT % WAYS[way]
+
+
+def test_a_wrong_key(hookline: Hookline) -> None:
+    from wandb.errors import AuthenticationError
+
+    hookline.keys["wrong"] = "hlk-" + "x" * 43
+    with pytest.raises(AuthenticationError, match="this API key is unknown or revoked"):
+        hookline.client("wrong")
+
+
+def test_without_a_key_nothing_is_said(hookline: Hookline) -> None:
+    for headers in ({}, {"Authorization": "Bearer nope"}, {"Authorization": "Basic !!!"}):
+        answer = httpx.post(f"{hookline.url}/graphql", json={"query": VIEWER}, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["www-authenticate"]
+        assert set(answer.json()) == {"errors"}
+        assert answer.json()["errors"][0]["message"]
+
+
+def test_bearer_keys_and_blank_operation_names(hookline: Hookline) -> None:
+    for name in ("", None, "Viewer"):
+        body = {"query": VIEWER, "operationName": name}
+        headers = {"Authorization": f"Bearer {hookline.keys['admin']}"}
+        answer = httpx.post(f"{hookline.url}/graphql", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["data"]["viewer"]["username"] == "alice"
+
+
+def test_another_s_entity_is_not_there(hookline: Hookline) -> None:
+    prepare(hookline)
+    hookline.webhook("hidden")
+    variables = {"name": "acme", "project": PROJECT}
+    for way in WAYS:
+        assert hookline.graphql(everything(way), variables).status_code == 200, way
+        for name in ("acme", "ghost"):
+            answer = hookline.graphql(everything(way), {**variables, "name": name}, key="outsider")
+            assert answer.status_code == 404, way
+            assert {error["message"] for error in answer.json()["errors"]} == {f"there is no entity '{name}'"}
+            assert not any((answer.json().get("data") or {}).values())
+        answer = hookline.graphql(everything(way), variables, key="publisher")
+        assert answer.status_code == 403, way
+        assert not any((answer.json().get("data") or {}).values())
+
+
+def test_an_organization_shows_nothing_but_its_name_to_a_team(hookline: Hookline) -> None:
+    prepare(hookline)
+    hookline.webhook("hidden", entity="corp")
+    names = 'query Q { entity(name: "acme") { organization { name orgEntity { name %s } } } }'
+    answer = hookline.graphql(names % "", key="member")
+    assert answer.json()["data"]["entity"]["organization"] == {"name": "corp", "orgEntity": {"name": "corp"}}
+    for inside in (
+        "integrations { edges { node { __typename } } }",
+        "triggers { edges { node { id } } }",
+        "projects { edges { node { id } } }",
+        "artifactCollections { totalCount }",
+        'project(name: "wandb-registry-model") { id }',
+    ):
+        assert hookline.graphql(names % inside, key="admin").status_code == 200
+        answer = hookline.graphql(names % inside, key="member")
+        assert answer.status_code == 404, inside
+        assert "hidden" not in answer.text
+    answer = hookline.graphql('query Q { organization(name: "corp") { id } }', key="member")
+    assert answer.json() == {"data": {"organization": None}}
+
+
+def test_another_s_automation_can_t_be_touched(hookline: Hookline) -> None:
+    from wandb.automations import DoNothing, OnLinkArtifact
+    from wandb.errors import CommError
+
+    prepare(hookline)
+    api = hookline.client()
+    made = api.create_automation(OnLinkArtifact(scope=api.project(PROJECT, entity="acme")) >> DoNothing(), name="n")
+    outsider = hookline.client("outsider")
+    with pytest.raises(CommError, match="Automation 'mine' not found"):
+        outsider.update_automation(made, name="mine")
+    with pytest.raises(CommError, match=f"there is no automation '{made.id}'"):
+        outsider.delete_automation(made)
+    with pytest.raises(CommError, match="scopeID: there is no entity 'acme'"):
+        outsider.create_automation(OnLinkArtifact(scope=made.scope) >> DoNothing(), name="m")
+    assert list(outsider.automations()) == []
+    with pytest.raises(Exception, match="there is no entity 'acme'"):
+        list(outsider.automations(entity="acme"))
+    for kind in ("integrations", "webhook_integrations", "slack_integrations"):
+        with pytest.raises(Exception, match="there is no entity 'acme'"):
+            list(getattr(outsider, kind)(entity="acme"))
+    assert api.automation("n", entity="acme") == made
+
+
+def test_a_publisher_s_key_sees_nothing(hookline: Hookline) -> None:
+    publisher = hookline.client("publisher")
+    with pytest.raises(Exception, match="this needs the role admin or member in 'acme'"):
+        list(publisher.automations(entity="acme"))
+    assert list(publisher.automations()) == []
+
+
+UNFIT: list[tuple[Any, str]] = [
+    ({"query": "{ viewer { nope } }"}, "Cannot query field 'nope' on type 'User'"),
+    ({"query": "{ viewer"}, "Syntax Error"),
+    ({"query": ""}, "Syntax Error"),
+    ({}, "the body must be a JSON object with query"),
+    ([], "the body must be a JSON object with query"),
+    ({"query": VIEWER, "variables": []}, "variables must be an object"),
+    ({"query": VIEWER, "operationName": 7}, "operationName text"),
+    ({"query": VIEWER, "operationName": "Other"}, "operationName must name one"),
+    ({"query": "query A { viewer { id } } query B { viewer { id } }"}, "operationName must name one"),
+    ({"query": "query Q($n: String!) { entity(name: $n) { id } }"}, "Expected a value of non-null type 'String!'"),
+    ({"query": "{" + " a: viewer { id }" * 300 + "}"}, "cost"),
+    ({"query": "{" * 6000}, "Syntax Error"),
+    ({"query": "{" + " viewer { id }" * 600 + "}"}, "more than 2000 tokens"),
+    ({"query": "query Q { ...F } fragment F on Query { ...F }"}, "Cannot spread fragment 'F' within itself"),
+    ({"query": "subscription { x }"}, "The subscription operation is not supported"),
+]
+
+
+def test_documents_that_can_t_be_run(hookline: Hookline) -> None:
+    for body, told in UNFIT:
+        answer = httpx.post(f"{hookline.url}/graphql", json=body, auth=("api", hookline.keys["admin"]))
+        assert answer.status_code == 400, answer.text
+        assert told in answer.json()["errors"][0]["message"]
+
+
+def test_bodies_that_are_no_json(hookline: Hookline) -> None:
+    def post(content: bytes, kind: str = "application/json") -> httpx.Response:
+        auth = ("api", hookline.keys["admin"])
+        return httpx.post(f"{hookline.url}/graphql", content=content, headers={"Content-Type": kind}, auth=auth)
+
+    assert post(b"{").status_code == 400
+    assert post(b"{}", "text/plain").status_code == 415
+    assert post(b" " * (2 << 20)).status_code == 413
+    assert "not JSON" in post(b"{").json()["errors"][0]["message"]
+
+
+def test_a_mutation_of_which_a_part_is_refused_changes_nothing(hookline: Hookline) -> None:
+    prepare(hookline)
+    document = """mutation M {
+      a: upsertModel(input: {entityName: "acme", name: "new"}) { inserted }
+      b: upsertModel(input: {entityName: "acme", name: "newer", framework: "x"}) { inserted }
+    }"""
+    answer = hookline.graphql(document)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["message"] == "framework: is not kept here; leave it out"
+    names = [project["name"] for project in hookline.rest("GET", "/v1/entities/acme/projects")["items"]]
+    assert names == [PROJECT]
+
+
+def test_a_cursor_that_no_answer_gave(hookline: Hookline) -> None:
+    for cursor in ("x", "YWZ0ZXI6MQ==", "YWZ0ZXI6MDo5OTk5OTk5OTk5OTk5OTk5OTk5"):
+        query = 'query Q($c: String) { entity(name: "acme") { triggers(after: $c) { pageInfo { endCursor } } } }'
+        answer = hookline.graphql(query, {"c": cursor})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["message"] == "after: must be the endCursor of an earlier answer"

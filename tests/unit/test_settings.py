@@ -1,0 +1,241 @@
+"""Settings: each variable is read, each wrong value is refused in one line that names it, and no secret is shown."""
+
+from __future__ import annotations
+
+import base64
+import os
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from shared.settings import ENV_PREFIX, MAX_SOCKET_PATH_BYTES, InvalidSetting, Settings, load_settings, split_keys
+
+# Always the same: they are part of the tests' names, which every process of a run has to agree on.
+KEY, SECOND_KEY = (base64.urlsafe_b64encode(byte * 32).decode() for byte in (b"k", b"l"))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
+
+
+def from_environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"{ENV_PREFIX}{name}", value)
+    return load_settings()
+
+
+ACCEPTED: dict[str, list[tuple[str, Any]]] = {
+    "data_dir": [("/var/lib/hookline", Path("/var/lib/hookline")), ("x", Path("x"))],
+    "redis_url": [
+        ("redis://cache:6379/3", "redis://cache:6379/3"),
+        ("rediss://u:p@cache", "rediss://u:p@cache"),
+        ("redis://[::1]:6379", "redis://[::1]:6379"),
+        ("unix:///run/valkey.sock?db=2", "unix:///run/valkey.sock?db=2"),
+    ],
+    "broker_url": [("amqp://guest@rabbit//", "amqp://guest@rabbit//"), ("sentinel://a:1;b:2", "sentinel://a:1;b:2")],
+    "database_url": [
+        ("postgresql+psycopg://u:p@db:5432/hookline", "postgresql+psycopg://u:p@db:5432/hookline"),
+        ("postgresql://u:p%40@db/hookline", "postgresql+psycopg://u:p%40@db/hookline"),
+        ("postgres://db/hookline", "postgresql+psycopg://db/hookline"),
+        ("postgresql+psycopg://u@/hookline?host=/run/pg", "postgresql+psycopg://u@/hookline?host=/run/pg"),
+        ("sqlite:////var/lib/hookline.db", "sqlite:////var/lib/hookline.db"),
+    ],
+    "secret_keys": [(KEY, SecretStr(KEY)), (f"{KEY},{SECOND_KEY}", SecretStr(f"{KEY},{SECOND_KEY}"))],
+    "admin_api_key": [("hlk-1", SecretStr("hlk-1"))],
+    "api_key": [("hlk-2", SecretStr("hlk-2"))],
+    "host": [("0.0.0.0", "0.0.0.0"), ("::1", "::1")],
+    "port": [("0", 0), ("65535", 65535)],
+    "url": [("https://hookline.example.com", "https://hookline.example.com"), ("http://[::1]:80", "http://[::1]:80")],
+    "partitions": [("1", 1), ("1024", 1024)],
+    "event_retention": [("0s", timedelta()), ("7d", timedelta(days=7)), ("1h30m", timedelta(minutes=90))],
+    "allowed_networks": [
+        ("10.0.0.0/8", (ip_network("10.0.0.0/8"),)),
+        (" 10.1.2.3/8 ,::1/128,127.0.0.1,", tuple(map(ip_network, ["10.0.0.0/8", "::1/128", "127.0.0.1/32"]))),
+    ],
+    "allow_http": [("1", True), ("true", True), ("off", False)],
+    "disable_after": [("36h", timedelta(hours=36))],
+    "evaluate_batch": [("1", 1), ("5000", 5000)],
+    "claim_batch": [("1", 1), ("2000", 2000)],
+    "max_in_flight": [("1", 1), ("2000", 2000)],
+    "drains_per_webhook": [("1", 1), ("64", 64)],
+    "drain_slice": [("1ms", timedelta(milliseconds=1))],
+    "worker_threads": [("1", 1), ("500", 500)],
+    "lease_margin": [("0s", timedelta()), ("1m", timedelta(minutes=1))],
+    "sweep_interval": [("250ms", timedelta(milliseconds=250))],
+    "reload_interval": [("0s", timedelta())],
+    "metrics_port": [("9100", 9100)],
+    "metrics_host": [("127.0.0.1", "127.0.0.1")],
+    "metrics_per_webhook": [("yes", True)],
+    "log_level": [("DEBUG", "DEBUG"), ("ERROR", "ERROR")],
+    "log_format": [("json", "json"), ("console", "console")],
+}
+DURATION = "must be a duration such as 30s, 15m, 24h or 5d"
+SPAN = f"{DURATION}, and longer than 0"
+NUMBER = "Input should be a valid integer, unable to parse string as an integer"
+FLAG = "Input should be a valid boolean, unable to interpret input"
+REDIS = "must be redis://host:port/number, rediss://… or unix://path"
+DATABASE = "must be postgresql://user:password@host/name or sqlite:///path"
+BROKER = "must be a URL as Celery takes it, such as redis://host:port/number or amqp://host"
+API = "must be a URL such as http://127.0.0.1:8080"
+KEYS = "must be Fernet keys (32 bytes in url-safe base64), comma-separated, newest first"
+NETWORKS = "must be networks such as 10.0.0.0/8,::1/128: "
+LEVELS = "Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"
+
+
+def above(limit: int) -> str:
+    return f"Input should be greater than or equal to {limit}"
+
+
+def below(limit: int) -> str:
+    return f"Input should be less than or equal to {limit}"
+
+
+REFUSED: list[tuple[str, str, str]] = [
+    *(
+        ("redis_url", value, REDIS)
+        for value in ("cache:6379", "http://cache", "redis://cache:port", "unix://run/x", "x")
+    ),
+    *(("redis_url", value, REDIS) for value in ("redis://:p4ss-w0rd@h:70000/0", "redis://[::1", "redis:/cache")),
+    *(("broker_url", value, BROKER) for value in ("rabbit", "rabbit:5672", "//rabbit", "Amqp://x", " amqp://x")),
+    *(
+        ("database_url", value, DATABASE)
+        for value in ("hookline.db", "mysql://u:p4ss-w0rd@db/x", "sqlite://", "postgresql")
+    ),
+    *(("url", value, API) for value in ("hookline", "ftp://x", "https://", "http://h:port", "http://[::1")),
+    *(("secret_keys", value, KEYS) for value in ("s3cret-key", f"{KEY},s3cret-key", f"{KEY[:-1]}", ",", " ")),
+    *((name, value, NUMBER) for name in ("port", "partitions", "claim_batch") for value in ("many", "1.5", "0x10")),
+    ("port", "-1", above(0)),
+    ("port", "65536", below(65535)),
+    ("metrics_port", "65536", below(65535)),
+    ("partitions", "0", above(1)),
+    ("partitions", "1025", below(1024)),
+    ("evaluate_batch", "5001", below(5000)),
+    ("claim_batch", "2001", below(2000)),
+    ("max_in_flight", "0", above(1)),
+    ("drains_per_webhook", "65", below(64)),
+    ("worker_threads", "0", above(1)),
+    *((name, "soon", DURATION) for name in ("event_retention", "disable_after", "lease_margin", "reload_interval")),
+    *((name, "5", DURATION) for name in ("drain_slice", "sweep_interval", "event_retention")),
+    *((name, "-5s", DURATION) for name in ("drain_slice", "sweep_interval", "event_retention")),
+    ("event_retention", "11000d", f"{DURATION}, and no longer than ten years"),
+    ("drain_slice", "0s", SPAN),
+    ("sweep_interval", "0ms", SPAN),
+    ("allow_http", "maybe", FLAG),
+    ("metrics_per_webhook", "2", FLAG),
+    ("allowed_networks", "10.0.0.0/33", f"{NETWORKS}'10.0.0.0/33' does not appear to be an IPv4 or IPv6 network"),
+    ("allowed_networks", "10.0.0.0/8;::1", f"{NETWORKS}'10.0.0.0/8;::1' does not appear to be an IPv4 or IPv6 network"),
+    ("allowed_networks", "all\nof it", f"{NETWORKS}'all\\nof it' does not appear to be an IPv4 or IPv6 network"),
+    ("log_level", "TRACE", LEVELS),
+    ("log_level", "info", LEVELS),
+    ("log_format", "xml", "Input should be 'auto', 'console' or 'json'"),
+]
+
+
+def test_the_table_names_every_setting() -> None:
+    assert ACCEPTED.keys() == Settings.model_fields.keys()
+
+
+def test_without_any_variable_the_embedded_default_is_meant() -> None:
+    settings = load_settings()
+    folder = Path(".hookline").resolve()
+    assert settings.stream_url == f"unix://{folder}/valkey.sock?db=0"
+    assert settings.celery_broker_url == f"redis+socket://{folder}/valkey.sock?virtual_host=1"
+    assert settings.sqlalchemy_url == f"sqlite:///{folder}/hookline.db"
+    assert settings.allowed_networks == ()
+    assert not settings.allow_http
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"), [(name, text, value) for name, cases in ACCEPTED.items() for text, value in cases]
+)
+def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
+    found = getattr(from_environment(monkeypatch, **{name.upper(): text}), name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_a_blank_variable_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert from_environment(monkeypatch, **{name.upper(): ""}) == load_settings()
+
+
+@pytest.mark.parametrize(("name", "text", "message"), REFUSED)
+def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, message: str
+) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        from_environment(monkeypatch, **{name.upper(): text})
+    assert str(caught.value) == f"HOOKLINE_{name.upper()}: {message}"
+    assert "\n" not in str(caught.value)
+    for error in (caught.value, caught.value.__cause__):
+        assert not any(secret in f"{error} {error!r}" for secret in ("p4ss-w0rd", "s3cret-key", KEY))
+
+
+def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        from_environment(monkeypatch, PORT="x", LOG_LEVEL="x", DRAIN_SLICE="x")
+    named = [part.partition(":")[0] for part in str(caught.value).split("; ")]
+    assert named == ["HOOKLINE_PORT", "HOOKLINE_DRAIN_SLICE", "HOOKLINE_LOG_LEVEL"]
+
+
+def test_variables_of_others_and_unknown_ones_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "not a port")
+    monkeypatch.setenv("HOOKLINE_COLOUR", "blue")
+    assert load_settings() == Settings()
+
+
+def test_settings_do_not_show_secrets_and_cannot_be_changed() -> None:
+    settings = load_settings(
+        secret_keys=KEY,
+        admin_api_key="admin-s3cret",
+        api_key="api-s3cret",
+        redis_url="redis://user:redis-s3cret@cache/0",
+        broker_url="amqp://user:broker-s3cret@rabbit//",
+        database_url="postgresql://user:database-s3cret@db/hookline",
+    )
+    for shown in (repr(settings), str(settings), f"{settings}"):
+        assert "s3cret" not in shown
+        assert KEY not in shown
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("variables", "streams", "broker"),
+    [
+        ({"REDIS_URL": "redis://a/0"}, "redis://a/0", "redis://a/0"),
+        ({"REDIS_URL": "redis://a/0", "BROKER_URL": "amqp://b"}, "redis://a/0", "amqp://b"),
+        ({"REDIS_URL": "unix:///r/x.sock?db=3"}, "unix:///r/x.sock?db=3", "redis+socket:///r/x.sock?virtual_host=3"),
+        ({"REDIS_URL": "unix:///r/x.sock"}, "unix:///r/x.sock", "redis+socket:///r/x.sock"),
+        ({"BROKER_URL": "amqp://b", "DATA_DIR": "/d"}, "unix:///d/valkey.sock?db=0", "amqp://b"),
+    ],
+)
+def test_the_broker_is_the_server_with_the_streams_unless_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], streams: str, broker: str
+) -> None:
+    settings = from_environment(monkeypatch, **variables)
+    assert (settings.stream_url, settings.celery_broker_url) == (streams, broker)
+
+
+def test_a_socket_path_is_never_longer_than_the_system_takes() -> None:
+    short = load_settings(data_dir="/data").valkey_socket
+    assert short == Path("/data/valkey.sock")
+    deep = Path("/data") / ("x" * 120)
+    far = load_settings(data_dir=deep).valkey_socket
+    assert len(str(far).encode()) <= MAX_SOCKET_PATH_BYTES
+    assert far != load_settings(data_dir=deep / "other").valkey_socket
+    assert far == load_settings(data_dir=deep).valkey_socket
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"), [("a,b", ["a", "b"]), (" a ,\nb\n c,", ["a", "b", "c"]), ("", []), (",,", [])]
+)
+def test_keys_are_separated_by_commas_or_lines(text: str, keys: list[str]) -> None:
+    assert split_keys(text) == keys

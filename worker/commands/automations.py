@@ -1,0 +1,114 @@
+"""`celery -A worker automations …`: list, enable, disable, and explain why one would or would not fire.
+
+Declares the commands and their options; each imports what it works with when it runs (`worker.commands` says why).
+"""
+
+from __future__ import annotations
+
+from typing import IO, Literal
+
+import click
+
+from worker.commands.output import as_json, opened, operators_group, print_json, print_table
+
+Outcome = Literal["fired", "skipped", "no_match", "out_of_scope"]
+OUTCOMES: tuple[Outcome, ...] = ("fired", "skipped", "no_match", "out_of_scope")
+LISTED = ("entity", "name", "id", "enabled", "event", "webhook", "updated_at")
+
+_of_entity = click.option("--entity", help="Which entity's; needed where several have one of this name.")
+
+
+@operators_group("automations")
+def automations() -> None:
+    """Hookline: see, switch and explain automations."""
+
+
+@automations.command("list")
+@click.option("--entity", help="Only this entity's.")
+@as_json
+def list_(entity: str | None, as_json: bool) -> None:
+    """List the automations."""
+    from worker.commands.stored_automations import listed
+
+    with opened() as (_settings, engine):
+        rows = listed(engine, entity)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(LISTED, rows)
+
+
+@automations.command()
+@click.argument("automation")
+@_of_entity
+@as_json
+def enable(automation: str, entity: str | None, as_json: bool) -> None:
+    """Switch AUTOMATION, an id or a name, on. Its metric windows and cooldowns begin anew."""
+    _switch(automation, entity, enabled=True, as_json=as_json)
+
+
+@automations.command()
+@click.argument("automation")
+@_of_entity
+@as_json
+def disable(automation: str, entity: str | None, as_json: bool) -> None:
+    """Switch AUTOMATION, an id or a name, off. What it made before is still delivered."""
+    _switch(automation, entity, enabled=False, as_json=as_json)
+
+
+def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool) -> None:
+    from worker.commands.stored_automations import switched
+
+    with opened() as (_settings, engine):
+        row = switched(engine, automation, entity, enabled=enabled)
+    if as_json:
+        print_json(row)
+        return
+    word = f"{'is' if row['changed'] else 'was already'} {'enabled' if enabled else 'disabled'}"
+    click.echo(f"{row['entity']}/{row['name']} ({row['id']}) {word}")
+
+
+@automations.command()
+@click.argument("entity")
+@click.argument("automation")
+@click.option("--event", type=click.File("rb"), help="An event, a list of them, or one a line; `-`: standard input.")
+@click.option("--since", help="Instead: read the streams from this time on, or from so long ago, such as 1h.")
+@click.option("--until", help="With --since: read up to this time; now unless given.")
+@click.option("--with-state", is_flag=True, help="With --event: from the stored windows, as if published now.")
+@click.option("--only", type=click.Choice(OUTCOMES), help="Show only events with this outcome.")
+@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Show at most so many.")
+@as_json
+def explain(
+    *,
+    entity: str,
+    automation: str,
+    event: IO[bytes] | None,
+    since: str | None,
+    until: str | None,
+    with_state: bool,
+    only: Outcome | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Say for each event whether AUTOMATION of ENTITY would fire, and why. Nothing is stored or sent.
+
+    Ends with 0 when something would fire, with 1 when nothing would, with 2 on bad input.
+    """
+    if (event is None) == (since is None):
+        raise click.UsageError("give either --event or --since")
+    if until is not None and since is None:
+        raise click.UsageError("--until belongs to --since")
+    if with_state and event is None:
+        raise click.UsageError("--with-state belongs to --event")
+
+    from worker.commands.explanations import print_answer, trial_of
+    from worker.commands.stored_automations import tried
+
+    trial = trial_of(event, since, until, with_state=with_state, only=only, limit=limit)
+    with opened() as (settings, engine):
+        answer = tried(settings, engine, automation, entity, trial)
+    if as_json:
+        print_json(answer)
+    else:
+        print_answer(automation, answer)
+    click.get_current_context().exit(0 if answer.summary.fired else 1)

@@ -6,6 +6,7 @@ with 200. A mutation of which any part is refused changes nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -30,9 +31,10 @@ from graphql import (
 from sqlalchemy import Connection
 
 from dispatcher.api.parts import Parts
-from dispatcher.graphql import catalog, mutations, triggers, viewer
+from dispatcher.graphql import catalog, catalog_pages, mutations, projects, triggers, viewer
 from dispatcher.graphql.refusals import Refusal, refusal_of
 from dispatcher.graphql.session import Session
+from shared.domain.json_values import refuse_unfit
 from shared.storage.engine import reading, writing
 from shared.storage.identity import Principal
 
@@ -41,10 +43,12 @@ MAX_TOKENS = 2000
 MAX_COST = 500
 """How many fields a document may ask for, fragments unfolded."""
 
+_WRITTEN_NUL = re.compile(r"\\u(?:0000|\{0+\})")
+_PARTS = (viewer, catalog, catalog_pages, projects, triggers, mutations)
 _date_time = ScalarType("DateTime", serializer=datetime.isoformat)
 SCHEMA = make_executable_schema(
     load_schema_from_path(str(Path(__file__).with_name("schema.graphql"))),
-    [*viewer.BINDABLES, *catalog.BINDABLES, *triggers.BINDABLES, *mutations.BINDABLES, _date_time],
+    [*(bindable for part in _PARTS for bindable in part.BINDABLES), _date_time],
     convert_names_case=True,
 )
 
@@ -65,7 +69,11 @@ class _Refused(Exception):
 
 
 def answer_to(parts: Parts, principal: Principal, body: object) -> Answer:
-    """The answer to a request's decoded body. Blocks."""
+    """The answer to a request's decoded body. Blocks.
+
+    Raises:
+        InvalidDefinition: for variables that no database can hold.
+    """
     try:
         request = _Request.of(body)
         document = parse(request.query, max_tokens=MAX_TOKENS)
@@ -98,6 +106,9 @@ class _Request:
         if not isinstance(body, Mapping) or not isinstance(body.get("query"), str):
             raise GraphQLError("the body must be a JSON object with query, and perhaps variables and operationName")
         variables, name = body.get("variables"), body.get("operationName")
+        refuse_unfit({"variables": variables})
+        if _WRITTEN_NUL.search(body["query"]):
+            raise GraphQLError("a document must not hold U+0000")
         if not isinstance(variables, dict | None) or not isinstance(name, str | None):
             raise GraphQLError("variables must be an object, and operationName text")
         return cls(body["query"], variables, name or None)  # the client sends "" where it has no name

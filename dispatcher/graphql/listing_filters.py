@@ -9,6 +9,7 @@ import orjson
 
 from shared.domain.errors import InvalidDefinition
 from shared.domain.filters import Predicate, parse_filter
+from shared.domain.json_values import refuse_unfit
 
 _Row = TypeVar("_Row")
 Fields = Mapping[str, Callable[[_Row], Any]]
@@ -25,7 +26,9 @@ def row_filter(text: str | None, fields: Fields[_Row], argument: str) -> Predica
         return lambda _row: True
     accepted = f"is not a field here; accepted: {', '.join(sorted(fields))}"
     try:
-        parsed = parse_filter(orjson.loads(text), lambda name: None if name in fields else accepted)
+        raw = orjson.loads(text)
+        refuse_unfit(raw)
+        parsed = parse_filter(raw, lambda name: None if name in fields else accepted)
     except orjson.JSONDecodeError:
         raise InvalidDefinition.at((argument,), "must be a JSON object in a string") from None
     except InvalidDefinition as exc:

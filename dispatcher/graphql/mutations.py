@@ -11,7 +11,7 @@ from ariadne import MutationType
 from dispatcher.control import automations, catalog, webhooks
 from dispatcher.control.errors import NotFound
 from dispatcher.graphql import opaque_ids, rows
-from dispatcher.graphql.catalog import CollectionNode, ProjectNode
+from dispatcher.graphql.nodes import CollectionNode, ProjectNode
 from dispatcher.graphql.session import Info, Session
 from dispatcher.graphql.triggers import TriggerNode, trigger_nodes
 from shared.domain.definitions import DEFAULT_RUN_COOLDOWN

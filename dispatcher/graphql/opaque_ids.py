@@ -58,6 +58,8 @@ def read_collection_id(text: str) -> tuple[str, str, str] | None:
     if not (isinstance(names, list) and len(names) == 3 and all(isinstance(name, str) for name in names)):
         return None
     entity, project, collection = names
+    if any("\0" in name for name in names):
+        return None
     return (entity, project, collection) if collection_id(*names) == text else None
 
 
@@ -67,6 +69,7 @@ def _encoded(text: str) -> str:
 
 def _decoded(text: str) -> str:
     try:
-        return base64.b64decode(text, validate=True).decode()
+        decoded = base64.b64decode(text, validate=True).decode()
     except (binascii.Error, ValueError):
         return ""
+    return "" if "\0" in decoded else decoded  # which PostgreSQL can't look for

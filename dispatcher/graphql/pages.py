@@ -31,16 +31,15 @@ def page_of(items: Iterable[tuple[Position, Any]], first: int | None) -> Connect
     """The first `first` of the items; at most one more is drawn from them."""
     limit = page_size(first)
     drawn = list(islice(items, limit + 1))
-    shown = drawn[:limit]
-    return connection(
-        [node for _, node in shown], end=shown[-1][0] if shown else None, has_next=len(drawn) > len(shown)
-    )
+    edges = [{"node": node, "cursor": _cursor(position)} for position, node in drawn[:limit]]
+    end = edges[-1]["cursor"] if edges else None
+    return {"page_info": {"end_cursor": end, "has_next_page": len(drawn) > limit}, "edges": edges}
 
 
-def connection(nodes: Sequence[Any], *, end: Position | None = None, has_next: bool = False) -> Connection:
-    """A page of these nodes, of which `end` is the position of the last."""
+def connection(nodes: Sequence[Any]) -> Connection:
+    """A page that has everything."""
     return {
-        "page_info": {"end_cursor": None if end is None else _cursor(end), "has_next_page": has_next},
+        "page_info": {"end_cursor": None, "has_next_page": False},
         "edges": [{"node": node} for node in nodes],
     }
 

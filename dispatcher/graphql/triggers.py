@@ -16,11 +16,13 @@ from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode, Selection
 
 from dispatcher.control.paging import MAX_LIMIT
 from dispatcher.graphql import rows
-from dispatcher.graphql.catalog import CollectionNode, EntityNode, ProjectNode, collection_typename, projects_page
+from dispatcher.graphql.catalog_pages import projects_page
 from dispatcher.graphql.listing_filters import Fields, exact_value, row_filter
-from dispatcher.graphql.pages import Connection, Position, connection, page_of, page_size, position_after, scanned
+from dispatcher.graphql.nodes import CollectionNode, EntityNode, ProjectNode, collection_typename
+from dispatcher.graphql.pages import Connection, Position, page_of, page_size, position_after, scanned
 from dispatcher.graphql.rows import StoredIntegration
 from dispatcher.graphql.session import Info, Session
+from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, encode_id
 from shared.domain.wandb_filters import SavedEvent, saved_event
 from shared.storage import automations as store
@@ -97,10 +99,12 @@ def resolve_triggers(
     after: str | None = None,
     first: int | None = None,
     filters: str | None = None,
-    **_order: str | None,
+    order: str | None = None,
 ) -> Connection:
-    """A page of the entity's automations."""
+    """A page of the entity's automations, in the order in which they were made."""
     session = info.context
+    if order is not None:
+        raise InvalidDefinition.at(("order",), "must be left out: automations come in the order they were made in")
     readable = session.readable(node.name)
     matches = row_filter(filters, _FIELDS, "filters")
     _, number = position_after(after)
@@ -155,7 +159,8 @@ def _watched(session: Session, entities: Iterable[StoredEntity], after: str | No
         ProjectNode(of, name, triggers=tuple(group))
         for (of, name), group in groupby(sorted(nodes, key=_watched_key), key=lambda n: (n.entity, _project_name(n)))
     ]
-    return {**page, "edges": connection(gathered)["edges"]}
+    end = page["page_info"]["end_cursor"]
+    return {**page, "edges": [{"node": node, "cursor": end} for node in gathered]}
 
 
 def _positioned(
@@ -259,7 +264,11 @@ def scope_typename(node: EntityNode | ProjectNode | CollectionNode, *_: Any) -> 
 def resolve_integrations(
     node: EntityNode, info: Info, *, after: str | None = None, first: int | None = None
 ) -> Connection:
-    """The entity's webhooks, Slack integrations among them."""
+    """The entity's webhooks, Slack integrations among them: on one page, as long as a page may be.
+
+    The client sorts them out itself, and takes a page that has none of the wanted kind for the end of the list.
+    """
+    page_size(first)
     session = info.context
     of = session.readable(node.name)
     _, number = position_after(after)
@@ -268,7 +277,7 @@ def resolve_integrations(
         lambda row: row.number,
         number,
     )
-    return page_of((((0, each.number), each) for each in found), first)
+    return page_of((((0, each.number), each) for each in found), MAX_LIMIT)
 
 
 for _name in ("name", "enabled", "description"):

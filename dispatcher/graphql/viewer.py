@@ -6,7 +6,7 @@ from typing import Any
 
 from ariadne import ObjectType, QueryType
 
-from dispatcher.graphql.catalog import ORGANIZATION, EntityNode, OrganizationNode
+from dispatcher.graphql.nodes import ORGANIZATION, EntityNode, OrganizationNode
 from dispatcher.graphql.pages import Connection, page_of, position_after
 from dispatcher.graphql.session import Info
 from shared.domain.ids import IdKind, encode_id

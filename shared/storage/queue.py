@@ -7,20 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    and_,
-    any_,
-    bindparam,
-    delete,
-    exists,
-    func,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Select, and_, any_, bindparam, delete, exists, func, select, update
 
 from shared.storage.evaluation import chunks
 from shared.storage.tables import attempts, deliveries, pending_deliveries, secrets, webhook_secrets, webhooks

@@ -189,3 +189,18 @@ def test_a_cursor_that_no_answer_gave(hookline: Hookline) -> None:
         answer = hookline.graphql(query, {"c": cursor})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["message"] == "after: must be the endCursor of an earlier answer"
+
+
+def test_what_no_database_can_hold_is_refused(hookline: Hookline) -> None:
+    of = "query Q($name: String, $filters: JSONString) { entity(name: $name) { triggers(filters: $filters) %s } }"
+    of %= "{ edges { node { id } } }"
+    for variables, told in (
+        ({"name": "a\0b"}, "variables.name: must not hold U+0000"),
+        ({"name": "acme", "filters": '{"name": "a\\u0000b"}'}, "filters.name: must not hold U+0000"),
+    ):
+        answer = hookline.graphql(of, variables)
+        assert (answer.status_code, told in answer.json()["errors"][0]["message"]) == (422, True), answer.text
+    for written in ("\\u0000", "\\u{0}", "\\u{000}"):
+        answer = hookline.graphql(f'query Q {{ entity(name: "{written}") {{ id }} }}')
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["message"] == "a document must not hold U+0000"

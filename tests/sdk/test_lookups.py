@@ -154,6 +154,13 @@ def test_more_webhooks_than_a_page(hookline: Hookline, api: Any) -> None:
     names = [f"hook-{number}" for number in range(12)]
     for name in names:
         hookline.webhook(name)
+    hookline.secret("SLACK_URL", f"{hookline.receiver.url}/services/T1/B2/x")
+    for number in range(3):
+        body = {"name": f"slack-{number}", "url_secret": "SLACK_URL", "team": "corp-ws", "channel": f"#{number}"}
+        hookline.rest("POST", "/v1/entities/acme/slack", body, status=201)
     for per_page in (1, 5, 50):
         assert [w.name for w in api.webhook_integrations(entity="acme", per_page=per_page)] == names
+        slack = api.slack_integrations(entity="acme", per_page=per_page)
+        assert [integration.channel_name for integration in slack] == ["#0", "#1", "#2"]
+        assert len(list(api.integrations(entity="acme", per_page=per_page))) == 15
     assert list(api.webhook_integrations(entity="corp")) == []

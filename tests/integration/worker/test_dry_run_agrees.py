@@ -8,14 +8,14 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from shared import dry_runs
 from shared.domain.dry_runs import DryRunResult, PageWanted
 from shared.domain.events import check_event
-from shared.domain.explain import DryRunOutcome, Reason, Simulator
+from shared.domain.explain import DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.explain_text import Explanation
 from shared.spans import Span, SpanReading
 from shared.storage.automations import find_automation
@@ -91,7 +91,7 @@ def append(scene: Scene, history: list[Any], base_ms: int, events: list[Any]) ->
     return Span(base_ms, at_ms + 1)
 
 
-def subject_of(scene: Scene, automation_id: int) -> dry_runs.Subject:
+def subject_of(scene: Scene, automation_id: int) -> Subject:
     with reading(scene.runtime.engine) as connection:
         stored = find_automation(connection, scene.entity_id, automation_id=automation_id)
         assert stored is not None
@@ -157,7 +157,12 @@ def small_batches(scene: Scene) -> Scene:
 
 
 @given(first=histories, second=histories)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes on real servers
+)
 def test_a_dry_run_says_what_evaluation_then_does(small_batches: Scene, first: list[Any], second: list[Any]) -> None:
     scene = small_batches
     base_ms = next(_clock)

@@ -1,0 +1,87 @@
+"""What resolvers pass to each other: entities, projects and collections by name, looked up where more is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dispatcher.control.errors import NotFound
+from dispatcher.graphql import rows
+from dispatcher.graphql.session import Session
+from shared.storage import catalog as store
+from shared.storage.catalog import StoredCollection, StoredProject
+from shared.storage.entities import StoredEntity
+
+REGISTRY_PREFIX = "wandb-registry-"
+ORGANIZATION = "organization"
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationNode:
+    """An organization, by its name, which is that of its entity as well."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntityNode:
+    """An entity that may or may not be readable; `of_organization`: asked for as an organization's `orgEntity`."""
+
+    stored: StoredEntity
+    of_organization: bool = False
+
+    @property
+    def name(self) -> str:
+        """The entity's name."""
+        return self.stored.name
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectNode:
+    """A project of a readable entity; a blank name stands for the entity as a whole, `triggers` for a known part."""
+
+    entity: StoredEntity
+    name: str
+    stored: StoredProject | None = None
+    triggers: tuple[Any, ...] | None = None
+
+    @property
+    def is_registry(self) -> bool:
+        """Whether it is a registry."""
+        return self.name.startswith(REGISTRY_PREFIX)
+
+    def known(self, session: Session) -> StoredProject:
+        """What the catalog has of it. Raises NotFound."""
+        stored = self.stored or store.find_project(session.connection, self.entity.id, self.name)
+        if stored is None:
+            raise NotFound(f"there is no project {self.name!r} in {self.entity.name!r}")
+        return stored
+
+
+@dataclass(frozen=True, slots=True)
+class TypeNode:
+    """A type of artifacts, seen from a project."""
+
+    name: str
+    project: ProjectNode
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionNode:
+    """A collection of a readable entity."""
+
+    project: ProjectNode
+    name: str
+    stored: StoredCollection | None = None
+
+    def known(self, session: Session) -> StoredCollection:
+        """What the catalog has of it. Raises NotFound."""
+        stored = self.stored or rows.find_collection(session.connection, self.project.known(session).id, self.name)
+        if stored is None:
+            raise NotFound(f"there is no collection {self.name!r} in {self.project.entity.name}/{self.project.name}")
+        return stored
+
+
+def collection_typename(node: CollectionNode, *_: Any) -> str:
+    """What W&B calls a collection in a registry, and one in a project."""
+    return "ArtifactPortfolio" if node.project.is_registry else "ArtifactSequence"

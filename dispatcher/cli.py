@@ -103,9 +103,9 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
     from dispatcher.up import listen
 
     settings = load_settings(**_overrides(host=host, port=port))
-    Vault.open(settings)  # without its key it could not serve, and should say so before it listens
     configure_logging(settings, "api")
     listener = socket.socket(fileno=fd) if fd is not None else listen(settings.host, settings.port)
+    Vault.open(settings)  # without its key it could not serve, and should say so in one line
     get_logger("hookline.api").info("api.listening", address=listener.getsockname())
     config = uvicorn.Config(
         "dispatcher.api.app:create_app",

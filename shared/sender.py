@@ -37,7 +37,7 @@ _SKIPPED_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 class Request:
     """One request to make. The headers hold credentials: they are kept out of `repr`."""
 
-    url: str
+    url: str = field(repr=False)  # a Slack URL is a credential
     body: bytes = field(repr=False)
     headers: dict[str, str] = field(repr=False)
     timeout_seconds: float = 15.0

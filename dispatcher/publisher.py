@@ -12,11 +12,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared import telemetry
-from shared.domain.errors import FieldError, HooklineError, InvalidDefinition
-from shared.domain.events import MAX_BATCH_EVENTS, MAX_EVENT_BYTES, Event, check_event, partition_of
+from shared.domain.errors import HooklineError
+from shared.domain.events import Event, check_events, partition_of
 from shared.streams import FIELD, stream_key
 
-MAX_NAMED_FAULTS = 100
 CONFIRM_SECONDS = 5.0
 
 
@@ -42,7 +41,7 @@ class Publisher:
             StreamUnavailable: when the server did not confirm. A batch published again fires nothing twice, since an
                 event is known by its source and id.
         """
-        return await self.append(check_batch(candidates), candidates)
+        return await self.append(check_events(candidates), candidates)
 
     async def append(self, events: Sequence[Event], candidates: Sequence[object]) -> int:
         """Append checked events as the JSON they came in. Raises StreamUnavailable."""
@@ -57,26 +56,3 @@ class Publisher:
             raise StreamUnavailable(StreamUnavailable.__doc__) from exc
         telemetry.events_published(Counter(str(event.type) for event in events))
         return len(events)
-
-
-def check_batch(candidates: Sequence[object]) -> list[Event]:
-    """The events of a batch. Raises InvalidDefinition with the index and field of each fault."""
-    if not 1 <= len(candidates) <= MAX_BATCH_EVENTS:
-        raise InvalidDefinition.at((), f"must hold between 1 and {MAX_BATCH_EVENTS} events")
-    events: list[Event] = []
-    faults: list[FieldError] = []
-    for index, candidate in enumerate(candidates):
-        try:
-            events.append(_check(candidate))
-        except InvalidDefinition as exc:
-            faults += exc.under(index).errors
-    if faults:
-        raise InvalidDefinition(*faults[:MAX_NAMED_FAULTS])
-    return events
-
-
-def _check(candidate: object) -> Event:
-    event = check_event(candidate)
-    if len(orjson.dumps(candidate)) > MAX_EVENT_BYTES:
-        raise InvalidDefinition.at((), f"must be at most {MAX_EVENT_BYTES} bytes")
-    return event

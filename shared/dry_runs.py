@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 
 from shared.domain.automations import Automation, Grants
 from shared.domain.definitions import parse_automation
-from shared.domain.dry_runs import MAX_EVENTS, DryRunResult, PageWanted, Summary, dry_run
+from shared.domain.dry_runs import DryRunResult, PageWanted, Summary, dry_run
 from shared.domain.durations import DURATION_FORM, parse_duration
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events import Event, check_event
+from shared.domain.events import Event
 from shared.domain.explain import Arrival, Simulator, Subject, WebhookState
 from shared.domain.firing_rules import kept_keys
 from shared.domain.ids import IdKind, decode_id
@@ -33,7 +33,6 @@ from shared.storage.entities import StoredEntity, organization_links
 from shared.storage.evaluation import known_deliveries
 from shared.storage.webhooks import StoredWebhook, find_webhooks
 
-MAX_NAMED_FAULTS = 100
 _DRAFT_ID: Final = 0
 _TIME: TypeAdapter[datetime] = TypeAdapter(Time)
 _EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,22 +109,6 @@ def stored_simulator(connection: Connection, subject: Subject, events: Sequence[
         kept=stored_state(connection, compiled.id, compiled.epoch, keys),
         delivered=known_deliveries(connection, [firing_id(compiled.id, event) for event in events]),
     )
-
-
-def check_events(candidates: Sequence[object]) -> list[Event]:
-    """Up to `MAX_EVENTS` events from decoded JSON. Raises InvalidDefinition with the index and field of each fault."""
-    if not 1 <= len(candidates) <= MAX_EVENTS:
-        raise InvalidDefinition.at((), f"must be a list of 1 to {MAX_EVENTS} events")
-    events: list[Event] = []
-    faults: list[FieldError] = []
-    for index, candidate in enumerate(candidates):
-        try:
-            events.append(check_event(candidate))
-        except InvalidDefinition as exc:
-            faults += exc.under(index).errors
-    if faults:
-        raise InvalidDefinition(*faults[:MAX_NAMED_FAULTS])
-    return events
 
 
 def arrivals_of(events: Iterable[Event], now: datetime, *, as_of_now: bool) -> list[Arrival]:

@@ -18,7 +18,6 @@ from dispatcher.api.callers import Caller
 from dispatcher.api.parts import Parts, PartsDep
 from dispatcher.api.problems import Problem, too_large
 from dispatcher.control.errors import Forbidden, NotFound
-from dispatcher.publisher import check_batch
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events import (
     MAX_BATCH_BYTES,
@@ -26,6 +25,7 @@ from shared.domain.events import (
     MAX_EVENT_BYTES,
     Event,
     EventType,
+    check_events,
     json_schema,
 )
 
@@ -85,13 +85,13 @@ def _checked(body: bytes, kind: str) -> tuple[Sequence[object], list[Event]]:
     if isinstance(value, list) and kind != ONE_TYPE:
         if len(value) > MAX_BATCH_EVENTS:
             raise Problem(413, "too-large", f"a batch must have at most {MAX_BATCH_EVENTS} events")
-        return value, check_batch(value)
+        return value, check_events(value)
     if kind == BATCH_TYPE:
         raise InvalidDefinition.at((), "must be an array of events")
     if len(body) > MAX_EVENT_BYTES:
         raise too_large("an event", MAX_EVENT_BYTES)
     try:
-        return [value], check_batch([value])
+        return [value], check_events([value])
     except InvalidDefinition as exc:
         faults = [FieldError(error.loc[1:], error.msg) for error in exc.errors]
     raise InvalidDefinition(*faults)

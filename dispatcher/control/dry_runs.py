@@ -20,12 +20,11 @@ from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.paging import cursor_after, page_request
 from shared.domain.dry_runs import MAX_EVENTS, DryRunResult, PageWanted, Summary
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events import Event, check_event
+from shared.domain.events import Event, check_event, check_events
 from shared.domain.explain import Arrival, DryRunOutcome, Simulator, Subject
 from shared.domain.ids import IdKind, encode_id
 from shared.dry_runs import (
     arrivals_of,
-    check_events,
     draft_subject,
     find_by_name_or_id,
     over_events,

@@ -8,7 +8,7 @@ intake what evaluation would set aside.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -27,6 +27,7 @@ from shared.domain.members import Name as Name
 
 MAX_EVENT_BYTES = 1 << 20
 MAX_BATCH_EVENTS = 1000
+MAX_NAMED_FAULTS = 100
 MAX_BATCH_BYTES = 8 << 20
 
 
@@ -220,6 +221,27 @@ def check_event(candidate: object) -> Event:
     except orjson.JSONEncodeError as exc:
         raise InvalidDefinition.at((), f"can't be written as JSON: {exc}") from exc
     return decode_event(body)
+
+
+def check_events(candidates: Sequence[object]) -> list[Event]:
+    """The events of a batch of decoded JSON.
+
+    Raises:
+        InvalidDefinition: for an empty batch or more than `MAX_BATCH_EVENTS`, else with the index and field of each
+            fault, `MAX_NAMED_FAULTS` at most.
+    """
+    if not 1 <= len(candidates) <= MAX_BATCH_EVENTS:
+        raise InvalidDefinition.at((), f"must be a list of 1 to {MAX_BATCH_EVENTS} events")
+    events: list[Event] = []
+    faults: list[FieldError] = []
+    for index, candidate in enumerate(candidates):
+        try:
+            events.append(check_event(candidate))
+        except InvalidDefinition as exc:
+            faults += exc.under(index).errors
+    if faults:
+        raise InvalidDefinition(*faults[:MAX_NAMED_FAULTS])
+    return events
 
 
 def _refusal(exc: ValidationError) -> InvalidDefinition:

@@ -8,8 +8,7 @@ import orjson
 
 from shared.domain.dry_runs import MAX_EVENTS
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import Event, check_event
-from shared.dry_runs import check_events
+from shared.domain.events import Event, check_event, check_events
 
 
 def read_events(content: bytes) -> list[Event]:

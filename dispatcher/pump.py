@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client import start_http_server
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -151,9 +150,7 @@ class Pump:
 def run(settings: Settings) -> None:
     """Run the pump until SIGTERM or SIGINT."""
     configure_logging(settings, "dispatcher")
-    telemetry.announce_build()
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port, addr=settings.metrics_host)
+    telemetry.serve(settings)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

@@ -19,8 +19,10 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
     multiprocess,
+    start_http_server,
 )
 
+from shared.settings import Settings
 from shared.version import __version__
 
 MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -101,11 +103,23 @@ def announce_build() -> None:
 
 def exposition() -> tuple[bytes, str]:
     """What `/metrics` answers, and its content type."""
+    return generate_latest(_registry()), CONTENT_TYPE_LATEST
+
+
+def serve(settings: Settings) -> None:
+    """Serve `/metrics` of a worker or the pump on the configured port, if one is configured."""
+    if settings.metrics_port:
+        announce_build()
+        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=_registry())
+
+
+def _registry() -> CollectorRegistry:
+    """This process's values, or those of all processes that share a directory."""
     if MULTIPROC_VARIABLE not in os.environ:
-        return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+        return REGISTRY
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+    return registry
 
 
 def events_published(counts: Mapping[str, int]) -> None:

@@ -6,7 +6,7 @@ loop. `--pool prefork` works as well.
 
 from __future__ import annotations
 
-from worker.exposition import serve_metrics, share_metrics
+from worker.exposition import share_metrics
 
 share_metrics()  # before prometheus_client is imported, which decides then whether processes share their values
 
@@ -17,6 +17,7 @@ from typing import Any
 from celery import signals
 from celery.exceptions import SecurityWarning
 
+from shared import telemetry
 from shared.domain.errors import HooklineError
 from shared.logs import configure_logging
 from shared.settings import load_settings
@@ -56,7 +57,7 @@ def _start(**_kwargs: Any) -> None:
         Vault.open(settings)  # a worker without the key could send nothing that holds a secret
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")
-    serve_metrics(settings)
+    telemetry.serve(settings)
 
 
 @signals.worker_shutdown.connect

@@ -78,14 +78,16 @@ def drain_partition(runtime: Runtime, partition: int) -> int:
                 if not renew(lock):
                     return evaluated
         # News that came while the place was still taken woke nobody: look once more now that it is free.
-        if not _has_news(runtime, partition):
+        _offset, news = _waiting(runtime, partition, 1)
+        if not news:
             return evaluated
 
 
-def _has_news(runtime: Runtime, partition: int) -> bool:
+def _waiting(runtime: Runtime, partition: int, count: int) -> tuple[Offset, list[Entry]]:
+    """A partition's committed offset, and up to `count` entries after it."""
     with reading(runtime.engine) as connection:
         offset = read_offset(connection, partition)
-    return bool(read_after(runtime.redis, partition, offset.entry_id, 1))
+    return offset, read_after(runtime.redis, partition, offset.entry_id, count)
 
 
 def evaluate_batch(runtime: Runtime, partition: int) -> int:
@@ -94,9 +96,7 @@ def evaluate_batch(runtime: Runtime, partition: int) -> int:
     Returns:
         The number of entries that this call committed; 0 when there are none, or another worker was faster.
     """
-    with reading(runtime.engine) as connection:
-        offset = read_offset(connection, partition)
-    entries = read_after(runtime.redis, partition, offset.entry_id, runtime.settings.evaluate_batch)
+    offset, entries = _waiting(runtime, partition, runtime.settings.evaluate_batch)
     if not entries:
         return 0
     batch = match_entries(entries, runtime.automations.current())

@@ -1,4 +1,4 @@
-"""A worker's `/metrics`: the values of all its processes added up, so that prefork counts right."""
+"""Where a worker's processes share their metrics, so that prefork counts right; `shared.telemetry` serves them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import atexit
 import os
 import shutil
 import tempfile
-
-from shared.settings import Settings
 
 MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -23,17 +21,3 @@ def share_metrics() -> None:
     os.environ[MULTIPROC_VARIABLE] = directory
     owner = os.getpid()
     atexit.register(lambda: shutil.rmtree(directory, ignore_errors=True) if os.getpid() == owner else None)
-
-
-def serve_metrics(settings: Settings) -> None:
-    """Serve `/metrics` on the configured port, if one is configured."""
-    from prometheus_client import CollectorRegistry, multiprocess, start_http_server
-
-    from shared.telemetry import announce_build
-
-    if settings.metrics_port == 0:
-        return
-    announce_build()
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=registry)

@@ -5,7 +5,6 @@ A webhook or Slack integration of another entity is answered with its id, since 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,12 +12,13 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, note
+from dispatcher.control.bodies import members_to_change
 from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhooks import public_id
 from shared.domain.automations import Automation, NoOpAction, Scope
-from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.errors import FieldError
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.storage import automations as store
 from shared.storage.automations import AutomationFields, StoredAutomation
@@ -75,8 +75,7 @@ def change(
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
     stored = found(connection, entity, automation_id)
-    if not isinstance(patch, Mapping):
-        raise InvalidDefinition.at((), "must be an object with the members to change")
+    patch = members_to_change(patch)
     finder = WebhookFinder(connection, entity, principal, kept=None if "action" in patch else stored)
     before = stored.definition
     stored = write(connection, entity, stored, finder.automation({**before, **patch}), finder.found)

@@ -83,6 +83,13 @@ def _fault(model: type[BaseModel], error: Any) -> FieldError:
     return FieldError(loc, str(error["msg"]).removeprefix("Value error, "))
 
 
+def members_to_change(patch: object) -> Mapping[Any, Any]:
+    """A patch that is an object. Raises InvalidDefinition for any other."""
+    if not isinstance(patch, Mapping):
+        raise InvalidDefinition.at((), "must be an object with the members to change")
+    return patch
+
+
 def merge_patch(target: object, patch: object) -> Any:
     """The target as a JSON merge patch changes it (RFC 7396): objects merge, null removes, all else replaces."""
     if not isinstance(patch, Mapping):

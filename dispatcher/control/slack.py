@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from dispatcher.control import webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members
-from dispatcher.control.bodies import Body, View, merge_patch, parsed
+from dispatcher.control.bodies import Body, View, members_to_change, merge_patch, parsed
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_checks import Checks, WebhookName, secret_faults, value_faults
@@ -102,9 +102,7 @@ def change(
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
     stored = found(connection, entity, slack_id)
-    if not isinstance(patch, dict):
-        raise InvalidDefinition.at((), "must be an object with the members to change")
-    before = body_of(stored)
+    patch, before = members_to_change(patch), body_of(stored)
     fields = check(connection, entity, merge_patch(before, patch), checks=checks)
     stored = webhooks.write(connection, entity, stored, fields)
     if changed := changed_members(before, body_of(stored)):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, note
-from dispatcher.control.bodies import View, merge_patch
+from dispatcher.control.bodies import View, members_to_change, merge_patch
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_checks import Checks, check, grants_of
@@ -96,9 +96,7 @@ def change(
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
     stored = found(connection, entity, webhook_id)
-    if not isinstance(patch, dict):
-        raise InvalidDefinition.at((), "must be an object with the members to change")
-    before = body_of(stored)
+    patch, before = members_to_change(patch), body_of(stored)
     stored = write(connection, entity, stored, check(connection, entity, merge_patch(before, patch), checks=checks))
     check_automations(connection, stored)
     if changed := changed_members(before, body_of(stored)):

@@ -177,7 +177,7 @@ def test_a_worker_serves_what_all_its_processes_counted_and_cleans_up() -> None:
     done = python(
         """
         import os, sys, urllib.request
-        from worker.exposition import serve_metrics, share_metrics
+        from worker.exposition import share_metrics
         share_metrics()
         from shared import telemetry
         from shared.settings import load_settings
@@ -187,7 +187,7 @@ def test_a_worker_serves_what_all_its_processes_counted_and_cleans_up() -> None:
             telemetry.deliveries_finished("delivered", 3)
             os._exit(0)
         os.waitpid(child, 0)
-        serve_metrics(load_settings())
+        telemetry.serve(load_settings())
         port = os.environ["HOOKLINE_METRICS_PORT"]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             sys.stdout.write(answer.read().decode())
@@ -220,10 +220,11 @@ def test_without_a_port_nothing_is_served() -> None:
     done = python(
         """
         import sys, threading
-        from worker.exposition import serve_metrics, share_metrics
+        from worker.exposition import share_metrics
         share_metrics()
+        from shared import telemetry
         from shared.settings import load_settings
-        serve_metrics(load_settings())
+        telemetry.serve(load_settings())
         sys.stdout.write(str(threading.active_count()))
         """
     )

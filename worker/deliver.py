@@ -26,14 +26,13 @@ from shared.domain.retries import Decision, Verdict, decide
 from shared.logs import get_logger
 from shared.sender import Request
 from shared.storage.engine import reading, writing
+from shared.storage.health import disable_webhook, note_health
 from shared.storage.queue import (
     Attempted,
     Claimed,
     claim,
-    disable_webhook,
     has_due,
     load_endpoint,
-    note_health,
     record,
 )
 from shared.vault import SecretUnreadable

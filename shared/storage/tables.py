@@ -151,6 +151,14 @@ webhooks = Table(
     Column("paused", Boolean, nullable=False, server_default=text("false")),
     Column("disabled_reason", Text, nullable=True),
     Column("failing_since", UtcDateTime, nullable=True),
+    Column("client_certificate_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
+    # What workers keep of how it answers lately (shared.domain.circuits) and of its rate limit (shared.domain.pacing).
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("circuit_openings", Integer, nullable=False, server_default="0"),
+    Column("circuit_opened_at", UtcDateTime, nullable=True),
+    Column("circuit_probe_at", UtcDateTime, nullable=True),
+    Column("next_slot_at", UtcDateTime, nullable=True),
+    Column("slow", Boolean, nullable=False, server_default=text("false")),
     Column("revision", BigInteger, nullable=False),
     _created(),
     Column("updated_at", UtcDateTime, nullable=False),
@@ -298,6 +306,16 @@ attempts = Table(
     Column("response_truncated", Boolean, nullable=False, server_default=text("false")),
     Column("request_url", Text, nullable=True),
     PrimaryKeyConstraint("delivery_seq", "number", "claim"),
+)
+
+# Events of Hookline's own, such as a webhook's disabling: written in the transaction that makes them true, appended to
+# their stream right after it, and only then deleted.
+notices = Table(
+    "notices",
+    metadata,
+    _id(),
+    Column("event", Text, nullable=False),
+    _created(),
 )
 
 audit_log = Table(

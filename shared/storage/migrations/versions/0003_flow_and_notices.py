@@ -1,0 +1,56 @@
+"""How a webhook answers lately, its rate limit and client certificate; notices of Hookline's own."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from shared.storage.columns import BigId, UtcDateTime
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+_ADDED = (
+    "client_certificate_secret_id",
+    "failures",
+    "circuit_openings",
+    "circuit_opened_at",
+    "circuit_probe_at",
+    "next_slot_at",
+    "slow",
+)
+
+
+def upgrade() -> None:
+    """Bring the schema one step forward."""
+    with op.batch_alter_table("webhooks") as batch:
+        batch.add_column(sa.Column("client_certificate_secret_id", BigId, nullable=True))
+        batch.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
+        batch.add_column(sa.Column("circuit_openings", sa.Integer(), nullable=False, server_default="0"))
+        batch.add_column(sa.Column("circuit_opened_at", UtcDateTime(), nullable=True))
+        batch.add_column(sa.Column("circuit_probe_at", UtcDateTime(), nullable=True))
+        batch.add_column(sa.Column("next_slot_at", UtcDateTime(), nullable=True))
+        batch.add_column(sa.Column("slow", sa.Boolean(), nullable=False, server_default=sa.text("false")))
+        batch.create_foreign_key(
+            op.f("fk_webhooks_client_certificate_secret_id"), "secrets", ["client_certificate_secret_id"], ["id"]
+        )
+    op.create_index(op.f("ix_webhooks_client_certificate_secret_id"), "webhooks", ["client_certificate_secret_id"])
+    op.create_table(
+        "notices",
+        sa.Column("id", BigId, sa.Identity(always=False), nullable=False),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notices")),
+    )
+
+
+def downgrade() -> None:
+    """Take the step back."""
+    op.drop_table("notices")
+    op.drop_index(op.f("ix_webhooks_client_certificate_secret_id"), "webhooks")
+    with op.batch_alter_table("webhooks") as batch:
+        batch.drop_constraint(op.f("fk_webhooks_client_certificate_secret_id"), type_="foreignkey")
+        for name in _ADDED:
+            batch.drop_column(name)

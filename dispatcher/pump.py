@@ -99,7 +99,7 @@ class Pump:
         with reading(self._engine) as connection:
             offsets = read_offsets(connection)
             due = due_webhooks(connection, now)
-        self._waker.webhooks(due)
+        self._waker.webhooks((one.id for one in due), slow={one.id for one in due if one.slow})
         found = self._lags(offsets, now)
         self._waker.partitions(partition for partition, lag in found.items() if lag.entries)
         if began - self._gauged >= GAUGE_SECONDS:
@@ -127,10 +127,11 @@ class Pump:
             state = queue_state(connection, now)
         telemetry.DELIVERIES_PENDING.set(state.pending)
         telemetry.DELIVERIES_DUE.set(state.due)
+        telemetry.DELIVERIES_HELD.set(state.held)
         telemetry.DELIVERIES_DEAD.set(state.dead)
         telemetry.OLDEST_DUE.set(state.oldest_due_seconds)
         telemetry.WEBHOOKS_DISABLED.set(state.webhooks_disabled)
-        telemetry.WEBHOOK_CIRCUIT_OPEN.set(state.webhooks_failing)
+        telemetry.WEBHOOK_CIRCUIT_OPEN.set(state.circuits_open)
 
     def _trim(self, offsets: dict[int, Offset], now: datetime) -> None:
         keep_since_ms = int((now - self._settings.event_retention).timestamp() * 1000)

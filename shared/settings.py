@@ -172,6 +172,16 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(
         64, ge=1, le=2000, description="Requests in flight to one webhook from one worker process."
     )
+    max_connections: int = Field(
+        800,
+        ge=2,
+        le=50_000,
+        description="Requests in flight from one worker process; slow webhooks together get half of them.",
+    )
+    shutdown_grace: Duration = Field(
+        timedelta(seconds=20),
+        description="How long a worker that ends waits for requests in flight; what is left is sent again later.",
+    )
     drains_per_webhook: int = Field(2, ge=1, le=64, description="Workers that drain the same webhook at the same time.")
     drain_slice: Span = Field(
         timedelta(seconds=2), description="How long a drain works before it makes room for others."

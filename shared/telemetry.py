@@ -69,7 +69,14 @@ DELIVERIES_PENDING = Gauge(
     "hookline_deliveries_pending", "Deliveries that have not come to an end.", multiprocess_mode="mostrecent"
 )
 DELIVERIES_DUE = Gauge(
-    "hookline_deliveries_due", "Pending deliveries whose next attempt is due.", multiprocess_mode="mostrecent"
+    "hookline_deliveries_due",
+    "Pending deliveries whose next attempt is due and may be made now.",
+    multiprocess_mode="mostrecent",
+)
+DELIVERIES_HELD = Gauge(
+    "hookline_deliveries_held",
+    "Pending deliveries that are due, but whose webhook is disabled, paused or behind an open circuit.",
+    multiprocess_mode="mostrecent",
 )
 DELIVERIES_DEAD = Gauge("hookline_deliveries_dead", "Dead letters that are kept.", multiprocess_mode="mostrecent")
 OLDEST_DUE = Gauge(
@@ -80,7 +87,7 @@ OLDEST_DUE = Gauge(
 WEBHOOKS_DISABLED = Gauge("hookline_webhooks_disabled", "Webhooks that are disabled.", multiprocess_mode="mostrecent")
 WEBHOOK_CIRCUIT_OPEN = Gauge(
     "hookline_webhook_circuit_open",
-    "Webhooks that only failed lately and still have work.",
+    "Enabled webhooks whose circuit is open or half open: nothing or one request at a time is sent.",
     multiprocess_mode="mostrecent",
 )
 AUTOMATIONS_LOADED = Gauge(

@@ -6,7 +6,7 @@ keeps a second message away expires, so a lost message delays work by `TOKEN_SEC
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from celery import Celery
 from kombu.exceptions import KombuError
@@ -19,6 +19,8 @@ PARTITION_TASK = "drain_partition"
 WEBHOOK_TASK = "drain_webhook"
 EVALUATE_QUEUE = "evaluate"
 DELIVER_QUEUE = "deliver"
+SLOW_QUEUE = "deliver_slow"
+"""Drains of webhooks that answer slowly: however many there are, those of the others don't queue behind them."""
 TOKEN_SECONDS = 5
 
 
@@ -64,9 +66,11 @@ class Waker:
         """Wake the drains of these partitions. Raises BrokerUnavailable."""
         self._wake(PARTITION_TASK, EVALUATE_QUEUE, partitions)
 
-    def webhooks(self, webhook_ids: Iterable[int]) -> None:
-        """Wake the drains of these webhooks. Raises BrokerUnavailable."""
-        self._wake(WEBHOOK_TASK, DELIVER_QUEUE, webhook_ids)
+    def webhooks(self, webhook_ids: Iterable[int], *, slow: Collection[int] = ()) -> None:
+        """Wake the drains of these webhooks, those that are `slow` in a lane of their own. Raises BrokerUnavailable."""
+        ids = list(webhook_ids)
+        self._wake(WEBHOOK_TASK, DELIVER_QUEUE, (one for one in ids if one not in slow))
+        self._wake(WEBHOOK_TASK, SLOW_QUEUE, (one for one in ids if one in slow))
 
     def started(self, task: str, key: int) -> None:
         """The drain of a key has begun: the next news needs a message of its own."""

@@ -22,7 +22,7 @@ from shared.domain.errors import HooklineError
 from shared.logs import configure_logging
 from shared.settings import load_settings
 from shared.vault import Vault
-from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, celery_app
+from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from worker.runtime import RuntimeSlot
 from worker.tasks import register
 
@@ -36,7 +36,7 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 
 app = celery_app(settings)
 app.conf.update(
-    task_queues={EVALUATE_QUEUE: {}, DELIVER_QUEUE: {}},
+    task_queues={EVALUATE_QUEUE: {}, DELIVER_QUEUE: {}, SLOW_QUEUE: {}},
     worker_pool="threads",
     worker_concurrency=settings.worker_threads,
     worker_prefetch_multiplier=1,

@@ -1,91 +1,96 @@
 """drain_webhook: claim what is due for a webhook, send it concurrently, record every outcome in bulk.
 
 The drain's thread talks to the database, the process's event loop sends; between them is a queue of outcomes. While one
-batch is being recorded others finish, so writes grow with the load by themselves.
+batch is being recorded others finish, so writes grow with the load by themselves. A drain waits for an endpoint only as
+long as it answers briskly: what takes longer it leaves to the process's stragglers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import queue
-import random
 import secrets
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+from redis.exceptions import RedisError
 from redis.lock import Lock
-from sqlalchemy.exc import OperationalError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from shared import telemetry
-from shared.domain.ids import IdKind, encode_id
+from shared.domain.circuits import CircuitState
 from shared.domain.outcomes import Outcome, OutcomeKind
 from shared.domain.payloads import SecretUnavailable
-from shared.domain.retries import Decision, Verdict, decide
 from shared.logs import get_logger
 from shared.sender import Request
 from shared.storage.engine import reading, writing
-from shared.storage.health import disable_webhook, note_health
-from shared.storage.queue import (
-    Attempted,
-    Claimed,
-    claim,
-    has_due,
-    load_endpoint,
-    record,
-)
+from shared.storage.flow import admit, is_limited, note_claimed
+from shared.storage.queue import Claimed, EndpointRow, claim, has_due, load_endpoint
 from shared.vault import SecretUnreadable
-from shared.wakes import WEBHOOK_TASK
+from shared.wakes import WEBHOOK_TASK, BrokerUnavailable
 from worker.endpoint import Endpoint, open_endpoint
 from worker.locks import one_of, renew
+from worker.recording import Fared, Recorder, Sent
 from worker.runtime import Runtime
 
 log = get_logger(__name__)
 
-_jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
-POLL_SECONDS = 1.0
+RENEW_SECONDS = 1.0
+PATIENCE_SECONDS = 0.25
+"""A drain waits this long for the next outcome before it leaves what is in flight to the stragglers."""
 RECORD_AT_MOST = 500
-GONE = "the endpoint answered 410 Gone"
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """A delivery whose attempt has ended."""
+class Flight:
+    """A request on its way out: after how long it may be sent, and whether it is let through a half-open circuit."""
 
     delivery: Claimed
-    started_at: datetime
-    outcome: Outcome
+    request: Request
+    wait_seconds: float
+    probe: bool
 
 
 def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
-    """Deliver what is due for a webhook until nothing is or the time slice is over.
+    """Deliver what is due for a webhook until nothing is, nothing more may be sent, or the time slice is over.
 
     Returns:
-        The number of attempts made.
+        The number of attempts that this drain saw the end of.
     """
     runtime.waker.started(WEBHOOK_TASK, webhook_id)
     with one_of(runtime.redis, f"webhook:{webhook_id}", runtime.settings.drains_per_webhook) as lock:
         if lock is None:
             return 0
-        endpoint = _endpoint(runtime, webhook_id)
-        if endpoint is None:
+        opened = _open(runtime, webhook_id)
+        if opened is None:
             return 0
-        made = WebhookDrain(runtime, webhook_id, endpoint, lock).run()
+        row, endpoint = opened
+        drain = WebhookDrain(runtime, row, endpoint, lock)
+        made = drain.run()
     # What became due while the place was still taken woke nobody; what is left after the slice needs another turn.
-    with reading(runtime.engine) as connection:
-        if has_due(connection, webhook_id, datetime.now(UTC)):
-            runtime.waker.webhooks([webhook_id])
+    if not drain.held_up:
+        wake_if_due(runtime, webhook_id, slow=row.slow)
     return made
 
 
-def _endpoint(runtime: Runtime, webhook_id: int) -> Endpoint | None:
+def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
+    """Ask for another drain of the webhook where something is due."""
+    with reading(runtime.engine) as connection:
+        due = has_due(connection, webhook_id, datetime.now(UTC))
+    if due:
+        runtime.waker.webhooks([webhook_id], slow={webhook_id} if slow else ())
+
+
+def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | None:
+    """The webhook with its secrets decrypted; None while nothing may be sent to it."""
     with reading(runtime.engine) as connection:
         row = load_endpoint(connection, webhook_id)
-    if row is None:
+    if row is None or row.circuit.state(datetime.now(UTC)) is CircuitState.OPEN:
         return None
     try:
-        return open_endpoint(row, runtime.vault)
+        return row, open_endpoint(row, runtime.vault)
     except SecretUnreadable as exc:
         # Ours to mend, not the receiver's: the deliveries stay due until the key is back.
         log.error("webhook.secret_unreadable", webhook_id=webhook_id, error=str(exc))
@@ -95,52 +100,115 @@ def _endpoint(runtime: Runtime, webhook_id: int) -> Endpoint | None:
 class WebhookDrain:
     """One drain at work: what it has claimed and sent, and what came back."""
 
-    def __init__(self, runtime: Runtime, webhook_id: int, endpoint: Endpoint, lock: Lock) -> None:
+    def __init__(self, runtime: Runtime, row: EndpointRow, endpoint: Endpoint, lock: Lock) -> None:
         self._runtime = runtime
         self._settings = runtime.settings
-        self._webhook_id = webhook_id
+        self._webhook_id = row.id
         self._endpoint = endpoint
+        self._circuit = row.circuit
+        self._slow = row.slow
         self._lock = lock
         self._token = secrets.randbits(62)
         self._lease = timedelta(seconds=endpoint.policy.timeout_seconds) + self._settings.lease_margin
+        self._recorder = Recorder(runtime.engine, runtime.settings, row.id, endpoint, slow=row.slow, token=self._token)
         self._ended: queue.SimpleQueue[Sent] = queue.SimpleQueue()
+        self._handing_over = threading.Lock()
+        self._put: Callable[[Sent], None] = self._ended.put
         self._in_flight = 0
-        self._stopped = False
+        self._stopped = self._dry = False
+        self.held_up = False
+        """Whether what is due has to wait: for a limit, for the circuit, or for a place among those in flight."""
 
     def run(self) -> int:
-        """Work until nothing is due or the slice is over, and everything claimed is recorded."""
+        """Work until nothing is due, nothing more may be sent or the slice is over.
+
+        Whatever ends it, what is in flight then is left to the stragglers.
+        """
+        made = 0
+        try:
+            made = self._work()
+        finally:
+            if self._in_flight:
+                self._leave()
+        return made
+
+    def _work(self) -> int:
         deadline = time.monotonic() + self._settings.drain_slice.total_seconds()
-        renewed, made, dry = time.monotonic(), 0, False
+        renewed, made = time.monotonic(), 0
         while True:
             now = time.monotonic()
-            if now >= deadline:
-                self._stopped = True
-            if now - renewed > POLL_SECONDS:
+            self._stopped |= now >= deadline
+            if now - renewed > RENEW_SECONDS:
                 renewed = now
                 self._stopped |= not renew(self._lock)
-            room = self._settings.max_in_flight - self._in_flight
-            if not self._stopped and not dry and room * 2 >= self._settings.max_in_flight:
-                dry = self._claim_and_send(min(room, self._settings.claim_batch)) == 0
+            if self._may_claim():
+                self._claim_and_send()
             if self._in_flight == 0:
-                if self._stopped or dry:
-                    return made
-                continue
+                return made
             sent = self._collect()
-            if sent:
-                self._record(sent)
-                made += len(sent)
+            if not sent:
+                return made
+            made += len(sent)
+            try:
+                fared = self._recorder.record(sent)
+            finally:
+                self._release(len(sent))
+            self._heed(fared)
 
-    def _claim_and_send(self, limit: int) -> int:
-        now = datetime.now(UTC)
-        with writing(self._runtime.engine) as connection:
-            claimed = claim(
-                connection, self._webhook_id, limit=limit, now=now, lease_until=now + self._lease, token=self._token
-            )
+    def _may_claim(self) -> bool:
+        """Half of the places must be free: claiming for each answer anew would be many small transactions."""
+        has_room = self._in_flight * 2 <= self._settings.max_in_flight
+        return has_room and not (self._stopped or self._dry or self.held_up)
+
+    def finish(self, sent: list[Sent]) -> None:
+        """Record what ended after this drain had left, and wake another where there is more to do."""
+        try:
+            fared = self._recorder.record(sent)
+        finally:
+            self._runtime.flights.give_back(self._webhook_id, len(sent))
+        if fared.disabled or fared.circuit.opened_at is not None:
+            return
+        try:
+            wake_if_due(self._runtime, self._webhook_id, slow=fared.slow)
+        except (RedisError, BrokerUnavailable, OSError) as exc:
+            log.warning("wake.failed", error=type(exc).__name__)  # the pump's next sweep finds it
+
+    def _claim_and_send(self) -> None:
+        wanted = min(self._settings.max_in_flight - self._in_flight, self._settings.claim_batch)
+        places = self._runtime.flights.take(self._webhook_id, wanted, slow=self._slow)
+        if not places:
+            self.held_up = True
+            return
+        claimed: Sequence[Claimed] = ()
+        try:
+            now = datetime.now(UTC)
+            claimed, slots, probe = self._claim(places, now)
+        finally:
+            self._runtime.flights.give_back(self._webhook_id, places - len(claimed))
+        self._dry = not claimed and not self.held_up
         self._in_flight += len(claimed)
-        prepared = [(delivery, request) for delivery in claimed if (request := self._request(delivery, now))]
+        prepared = [
+            Flight(delivery, request, (slots[number] - now).total_seconds() if slots else 0.0, probe)
+            for number, delivery in enumerate(claimed)
+            if (request := self._request(delivery, now))
+        ]
         if prepared:
             self._runtime.sending.submit(self._start(prepared))
-        return len(claimed)
+
+    def _claim(self, limit: int, now: datetime) -> tuple[Sequence[Claimed], Sequence[datetime] | None, bool]:
+        """Claim up to `limit`: the deliveries, when each may be sent if its rate is limited, whether it is a probe."""
+        policy, lease_until = self._endpoint.policy, now + self._lease
+        claim_up_to = partial(claim, webhook_id=self._webhook_id, now=now, lease_until=lease_until, token=self._token)
+        with writing(self._runtime.engine) as connection:
+            if not is_limited(policy, self._circuit):
+                return claim_up_to(connection, limit=limit), None, False
+            admission = admit(connection, self._webhook_id, policy, wanted=limit, now=now)
+            self.held_up = admission.limit < limit
+            if not admission.limit:
+                return (), None, False
+            claimed = claim_up_to(connection, limit=admission.limit)
+            note_claimed(connection, self._webhook_id, policy, admission, claimed=len(claimed), lease_until=lease_until)
+            return claimed, admission.slots, admission.probing
 
     def _request(self, delivery: Claimed, now: datetime) -> Request | None:
         try:
@@ -150,24 +218,27 @@ class WebhookDrain:
             self._ended.put(Sent(delivery, now, outcome))
             return None
 
-    async def _start(self, prepared: Sequence[tuple[Claimed, Request]]) -> None:
-        for delivery, request in prepared:
-            self._runtime.sending.spawn(self._attempt(delivery, request))
+    async def _start(self, flights: Sequence[Flight]) -> None:
+        for flight in flights:
+            self._runtime.sending.spawn(self._attempt(flight))
 
-    async def _attempt(self, delivery: Claimed, request: Request) -> None:
+    async def _attempt(self, flight: Flight) -> None:
+        if flight.wait_seconds > 0:
+            await asyncio.sleep(flight.wait_seconds)
         started_at = datetime.now(UTC)
         try:
-            outcome = await self._runtime.sending.sender.send(request)
+            outcome = await self._runtime.sending.sender.send(flight.request)
         except Exception as exc:
             # A fault of ours must not leave the drain waiting for an outcome that never comes.
-            log.exception("delivery.fault", delivery_id=delivery.id)
+            log.exception("delivery.fault", delivery_id=flight.delivery.id)
             outcome = Outcome(kind=OutcomeKind.NETWORK, error=type(exc).__name__, duration_seconds=0.0)
-        self._ended.put(Sent(delivery, started_at, outcome))
+        with self._handing_over:
+            self._put(Sent(flight.delivery, started_at, outcome, flight.probe))
 
     def _collect(self) -> list[Sent]:
-        """What has ended: waits for the first, then takes all that are there."""
+        """What has ended: waits for the first, but not for long, then takes all that are there."""
         try:
-            sent = [self._ended.get(timeout=POLL_SECONDS)]
+            sent = [self._ended.get(timeout=PATIENCE_SECONDS)]
         except queue.Empty:
             return []
         while len(sent) < RECORD_AT_MOST:
@@ -175,89 +246,24 @@ class WebhookDrain:
                 sent.append(self._ended.get_nowait())
             except queue.Empty:
                 break
-        self._in_flight -= len(sent)
         return sent
 
-    def _record(self, sent: Sequence[Sent]) -> None:
-        now = datetime.now(UTC)
-        # Before anything is made of it: an endpoint may send back the secrets it got, and reasons quote errors.
-        sent = [replace(one, outcome=self._endpoint.masked(one.outcome)) for one in sent]
-        decided = [(one, self._decide(one)) for one in sent]
-        # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
-        persistent = Retrying(
-            retry=retry_if_exception_type(OperationalError),
-            wait=wait_exponential(multiplier=0.1, max=2),
-            stop=stop_after_delay(self._settings.lease_margin),
-            reraise=True,
-        )
-        ended, disabled = persistent(self._commit, decided, now)
-        if disabled:
-            self._stopped = True
-            log.warning("webhook.disabled", webhook_id=self._webhook_id, reason=disabled)
-        named = encode_id(IdKind.WEBHOOK, self._webhook_id) if self._settings.metrics_per_webhook else None
-        telemetry.attempts_finished(
-            ((str(one.outcome.kind), one.outcome.duration_seconds) for one, _ in decided), webhook=named
-        )
-        _announce(self._webhook_id, decided, ended, now)
+    def _release(self, count: int) -> None:
+        self._in_flight -= count
+        self._runtime.flights.give_back(self._webhook_id, count)
 
-    def _commit(self, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> tuple[set[int], str | None]:
-        """Record attempts and the webhook's health: which deliveries ended, and why the webhook is disabled now."""
-        delivered = [decision.verdict is Verdict.DELIVERED for _, decision in decided]
-        with writing(self._runtime.engine) as connection:
-            ended = record(connection, [_attempted(*pair, now) for pair in decided], token=self._token, now=now)
-            disabled = note_health(
-                connection,
-                self._webhook_id,
-                succeeded=any(delivered),
-                failed=not all(delivered),
-                disable_before=now - self._settings.disable_after,
-                now=now,
-            )
-            gone = any(decision.disable_webhook for _, decision in decided)
-            if gone and disable_webhook(connection, self._webhook_id, reason=GONE, now=now):
-                disabled = GONE
-        return ended, disabled
+    def _heed(self, fared: Fared) -> None:
+        """Go on by what the answers said about the webhook; places are free again, so what held it up may be over."""
+        self._circuit, self._slow = fared.circuit, fared.slow
+        self.held_up = fared.disabled is not None or fared.circuit.state(datetime.now(UTC)) is CircuitState.OPEN
 
-    def _decide(self, sent: Sent) -> Decision:
-        return decide(self._endpoint.policy, sent.outcome, attempt=sent.delivery.attempts + 1, jitter=_jitter.random())
-
-
-def _attempted(sent: Sent, decision: Decision, now: datetime) -> Attempted:
-    again = decision.verdict is Verdict.RETRY
-    delivered = decision.verdict is Verdict.DELIVERED
-    return Attempted(
-        seq=sent.delivery.seq,
-        number=sent.delivery.attempts + 1,
-        started_at=sent.started_at,
-        duration_ms=round(sent.outcome.duration_seconds * 1000),
-        outcome=str(sent.outcome.kind),
-        status_code=sent.outcome.status,
-        error=sent.outcome.error,
-        response_body=sent.outcome.response_body,
-        response_truncated=sent.outcome.response_truncated,
-        next_attempt_at=now + timedelta(seconds=decision.delay_seconds or 0) if again else None,
-        final_status=None if again else str(decision.verdict),
-        reason=None if delivered else decision.reason,
-    )
-
-
-def _announce(webhook_id: int, decided: Sequence[tuple[Sent, Decision]], ended: set[int], now: datetime) -> None:
-    """Metrics and one log line for each attempt: only after the commit."""
-    for sent, decision in decided:
-        delivery = sent.delivery
-        if delivery.seq in ended:
-            telemetry.deliveries_finished(str(decision.verdict), 1)
-        if decision.verdict is Verdict.DELIVERED:
-            telemetry.EVENT_TO_DELIVERY.observe(max(0.0, (now - delivery.event_received_at).total_seconds()))
-        log.info(
-            "delivery.attempted",
-            delivery_id=delivery.id,
-            webhook_id=webhook_id,
-            attempt=delivery.attempts + 1,
-            outcome=str(sent.outcome.kind),
-            status=sent.outcome.status,
-            error=sent.outcome.error,
-            duration_ms=round(sent.outcome.duration_seconds * 1000),
-            verdict=str(decision.verdict),
-            retry_in_seconds=decision.delay_seconds,
-        )
+    def _leave(self) -> None:
+        """Leave what is in flight, and what has ended and is not recorded yet, to the stragglers."""
+        later = self._runtime.stragglers.expect(self, self._in_flight)
+        with self._handing_over:
+            self._put = later
+        while True:
+            try:
+                later(self._ended.get_nowait())
+            except queue.Empty:
+                break

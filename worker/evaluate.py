@@ -150,7 +150,7 @@ def _fire(connection: Connection, batch: Batch, now: datetime) -> FiringBatch:
 
 def _announce(runtime: Runtime, batch: Batch, firings: FiringBatch) -> None:
     """Metrics, logs and wake-ups: only after the commit, so that nothing is told that did not happen."""
-    runtime.waker.webhooks(firings.webhooks)
+    runtime.waker.webhooks(firings.webhooks, slow=firings.slow_webhooks)
     telemetry.events_evaluated(batch.types)
     telemetry.firings(firings.fired)
     for reason, count in firings.skipped.items():

@@ -171,3 +171,8 @@ class FiringBatch:
             row |= {"status": "delivered", "finished_at": self._now}
         else:
             self.webhooks.add(compiled.webhook_id)
+
+    @property
+    def slow_webhooks(self) -> frozenset[int]:
+        """Those of the webhooks that belong to the slow lane."""
+        return frozenset(one for one in self.webhooks if self._enabled.get(one, False))

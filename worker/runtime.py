@@ -22,7 +22,9 @@ from shared.streams import open_redis
 from shared.vault import Vault
 from shared.wakes import Waker
 from worker.catalog import LearnedCatalog
+from worker.flights import Flights
 from worker.loading import LiveAutomations
+from worker.stragglers import Stragglers
 
 _T = TypeVar("_T")
 
@@ -70,9 +72,12 @@ class Runtime:
         self.automations = LiveAutomations(self.engine, settings.reload_interval.total_seconds())
         self.catalog = LearnedCatalog()
         self.sending = SendingLoop(settings)
+        self.flights = Flights(total=settings.max_connections, per_webhook=settings.max_in_flight)
+        self.stragglers = Stragglers()
 
     def close(self) -> None:
-        """Let everything go."""
+        """Wait for what is in flight, and let everything go."""
+        self.stragglers.close(self.settings.shutdown_grace.total_seconds())
         self.sending.close()
         self.redis.close()
         self.engine.dispose()

@@ -32,6 +32,11 @@ _POLICY = {
     "schedule_seconds": [5.0, 30.0, 300.0],
     "jitter": 0.2,
     "retry_after_cap_seconds": 3600.0,
+    "rate_limit": "10/s",
+    "concurrency": None,
+    "circuit_failures": 20,
+    "circuit_cool_off_seconds": 10.0,
+    "circuit_cool_off_cap_seconds": 300.0,
 }
 _EVENT = {
     "specversion": "1.0",
@@ -89,6 +94,7 @@ ANSWERS: dict[str, Any] = {
         "paused": False,
         "disabled_reason": None,
         "failing_since": None,
+        "circuit": {"state": "closed", "opened_at": None, "next_probe_at": None},
         "revision": 41,
         "created_at": _NOON,
         "updated_at": _NOON,
@@ -102,6 +108,7 @@ ANSWERS: dict[str, Any] = {
         "paused": False,
         "disabled_reason": None,
         "failing_since": None,
+        "circuit": {"state": "closed", "opened_at": None, "next_probe_at": None},
         "revision": 43,
         "created_at": _NOON,
         "updated_at": _NOON,

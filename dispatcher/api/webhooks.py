@@ -102,7 +102,8 @@ def _current(connection: Connection, principal: Principal, entity: str, webhook_
 
 def _version(view: WebhookView) -> Version:
     """Workers note an endpoint's state without a revision."""
-    return Version(view.revision, (view.disabled_reason, view.failing_since))
+    circuit = view.circuit.opened_at and (view.circuit.opened_at, view.circuit.state)
+    return Version(view.revision, (view.disabled_reason, view.failing_since, circuit))
 
 
 def _prepared(parts: Parts, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:

@@ -15,6 +15,7 @@ from dispatcher.control import webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members
 from dispatcher.control.bodies import Body, View, members_to_change, merge_patch, parsed
+from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_checks import Checks, WebhookName, secret_faults, value_faults
@@ -56,6 +57,7 @@ class SlackView(View):
     disabled_reason: str | None
     failing_since: datetime | None
     """Since when nothing but failures came back; null after a success."""
+    circuit: CircuitView
     revision: int
     created_at: datetime
     updated_at: datetime
@@ -183,6 +185,7 @@ def view(entity: StoredEntity, stored: StoredWebhook) -> SlackView:
         entity=entity.name,
         disabled_reason=stored.disabled_reason,
         failing_since=stored.failing_since,
+        circuit=circuit_view(stored.circuit),
         revision=stored.revision,
         created_at=stored.created_at,
         updated_at=stored.updated_at,

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, note
 from dispatcher.control.bodies import View, members_to_change, merge_patch
+from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_checks import Checks, check, grants_of
@@ -50,6 +51,7 @@ class WebhookView(View):
     disabled_reason: str | None
     failing_since: datetime | None
     """Since when nothing but failures came back; null after a success."""
+    circuit: CircuitView
     revision: int
     created_at: datetime
     updated_at: datetime
@@ -237,6 +239,7 @@ def view(entity: StoredEntity, stored: StoredWebhook) -> WebhookView:
         entity=entity.name,
         disabled_reason=stored.disabled_reason,
         failing_since=stored.failing_since,
+        circuit=circuit_view(stored.circuit),
         revision=stored.revision,
         created_at=stored.created_at,
         updated_at=stored.updated_at,

@@ -11,14 +11,27 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_chain, wait_fixed
 
+from shared.domain.durations import Rate, parse_rate
+from shared.domain.errors import InvalidDefinition
 from shared.domain.outcomes import Outcome, OutcomeKind
 
 WEEK_SECONDS = 7 * 86400
 
+
+def _rate(value: object) -> Rate:
+    try:
+        return parse_rate(value)
+    except InvalidDefinition as exc:
+        raise ValueError(exc.errors[0].msg) from exc
+
+
 DelaySeconds = Annotated[float, Field(ge=0, le=WEEK_SECONDS, allow_inf_nan=False)]
+RequestRate = Annotated[
+    Rate, PlainValidator(_rate), PlainSerializer(str), WithJsonSchema({"type": "string", "examples": ["10/s"]})
+]
 
 
 class DeliveryPolicy(BaseModel):
@@ -38,6 +51,16 @@ class DeliveryPolicy(BaseModel):
     """The part of a delay by which it is shortened or lengthened at most."""
     retry_after_cap_seconds: DelaySeconds = 3600.0
     """The longest `Retry-After` that is honoured."""
+    rate_limit: RequestRate | None = None
+    """At most so many requests, evenly spaced; none when unset."""
+    concurrency: int | None = Field(default=None, ge=1, le=1000)
+    """At most so many requests at a time, over all workers; when unset, each worker process has its own limit."""
+    circuit_failures: int = Field(default=20, ge=0, le=10_000)
+    """So many failures in a row open the circuit; 0: it never opens."""
+    circuit_cool_off_seconds: float = Field(default=10.0, ge=0.1, le=86400)
+    """How long nothing is sent when the circuit opens; twice as long each time that it opens again."""
+    circuit_cool_off_cap_seconds: float = Field(default=300.0, ge=0.1, le=86400)
+    """The longest that nothing is sent."""
 
 
 class Verdict(StrEnum):

@@ -137,17 +137,16 @@ def known_deliveries(connection: Connection, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def live_webhooks(connection: Connection, ids: Collection[int]) -> set[int]:
-    """Which of these webhooks are enabled."""
-    found: set[int] = set()
+def live_webhooks(connection: Connection, ids: Collection[int]) -> dict[int, bool]:
+    """Which of these webhooks are enabled, and for each whether it belongs to the slow lane."""
+    found: dict[int, bool] = {}
     for chunk in chunks(list(ids)):
-        found.update(
-            connection.scalars(
-                select(webhooks.c.id).where(
-                    webhooks.c.id.in_(chunk), webhooks.c.enabled, webhooks.c.deleted_at.is_(None)
-                )
+        rows = connection.execute(
+            select(webhooks.c.id, webhooks.c.slow).where(
+                webhooks.c.id.in_(chunk), webhooks.c.enabled, webhooks.c.deleted_at.is_(None)
             )
         )
+        found.update((row.id, row.slow) for row in rows)
     return found
 
 

@@ -7,9 +7,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, any_, bindparam, delete, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    any_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
+from shared.domain.circuits import Circuit
 from shared.storage.evaluation import chunks
+from shared.storage.flow import circuit_of
 from shared.storage.tables import attempts, deliveries, pending_deliveries, secrets, webhook_secrets, webhooks
 from shared.storage.upserts import insert_ignore
 
@@ -36,6 +51,16 @@ class EndpointRow:
     access_token: bytes | None
     signing_secret: bytes | None
     granted: dict[str, bytes]
+    circuit: Circuit
+    slow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DueWebhook:
+    """A webhook with something to send, and whether it belongs to the slow lane."""
+
+    id: int
+    slow: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +83,15 @@ class Attempted:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """The counts that gauges show."""
+    """The counts that gauges show. What is due is either ready to be sent, or held while its webhook takes nothing."""
 
     pending: int
     due: int
+    held: int
     dead: int
     oldest_due_seconds: float
     webhooks_disabled: int
-    webhooks_failing: int
+    circuits_open: int
 
 
 def load_endpoint(connection: Connection, webhook_id: int) -> EndpointRow | None:
@@ -90,6 +116,8 @@ def load_endpoint(connection: Connection, webhook_id: int) -> EndpointRow | None
         access_token=_ciphertext(connection, row.access_token_secret_id),
         signing_secret=_ciphertext(connection, row.signing_secret_id),
         granted={secret.name: secret.ciphertext for secret in granted},
+        circuit=circuit_of(row),
+        slow=row.slow,
     )
 
 
@@ -205,18 +233,19 @@ def _end(connection: Connection, results: Sequence[Attempted], token: int, now: 
     return mine
 
 
-def due_webhooks(connection: Connection, now: datetime) -> list[int]:
+def due_webhooks(connection: Connection, now: datetime) -> list[DueWebhook]:
     """The webhooks that have due deliveries and may be sent to; one index look-up for each webhook."""
     has_due = exists().where(
         and_(pending_deliveries.c.webhook_id == webhooks.c.id, pending_deliveries.c.next_attempt_at <= now)
     )
-    return list(
-        connection.scalars(
-            select(webhooks.c.id).where(
-                webhooks.c.enabled, ~webhooks.c.paused, webhooks.c.deleted_at.is_(None), has_due
-            )
-        )
-    )
+    rows = connection.execute(select(webhooks.c.id, webhooks.c.slow).where(_open_to_requests(now), has_due))
+    return [DueWebhook(row.id, row.slow) for row in rows]
+
+
+def _open_to_requests(now: datetime) -> ColumnElement[bool]:
+    """Webhooks that are enabled, neither paused nor deleted, and whose circuit lets something through."""
+    circuit_lets = or_(webhooks.c.circuit_opened_at.is_(None), webhooks.c.circuit_probe_at <= now)
+    return and_(webhooks.c.enabled, ~webhooks.c.paused, webhooks.c.deleted_at.is_(None), circuit_lets)
 
 
 def has_due(connection: Connection, webhook_id: int, now: datetime) -> bool:
@@ -233,27 +262,30 @@ def has_due(connection: Connection, webhook_id: int, now: datetime) -> bool:
 def queue_state(connection: Connection, now: datetime) -> QueueState:
     """What the gauges show. Counting is proportional to the work that is left and to the dead letters."""
     due = pending_deliveries.c.next_attempt_at <= now
-    pending, due_count, oldest = connection.execute(
+    ready = and_(due, _open_to_requests(now))
+    pending, due_count, ready_count, oldest = connection.execute(
         select(
             func.count(),
             func.count().filter(due),
-            func.min(pending_deliveries.c.next_attempt_at).filter(due),
-        ).select_from(pending_deliveries)
+            func.count().filter(ready),
+            func.min(pending_deliveries.c.next_attempt_at).filter(ready),
+        ).select_from(pending_deliveries.outerjoin(webhooks, webhooks.c.id == pending_deliveries.c.webhook_id))
     ).one()
     dead = connection.scalar(
         select(func.count()).select_from(deliveries).where(deliveries.c.status.in_(("dead", "refused")))
     )
-    disabled, failing = connection.execute(
+    disabled, circuits_open = connection.execute(
         select(
             func.count().filter(~webhooks.c.enabled),
-            func.count().filter(webhooks.c.enabled, webhooks.c.failing_since.is_not(None)),
+            func.count().filter(webhooks.c.enabled, webhooks.c.circuit_opened_at.is_not(None)),
         ).where(webhooks.c.deleted_at.is_(None))
     ).one()
     return QueueState(
         pending=pending,
-        due=due_count,
+        due=ready_count,
+        held=due_count - ready_count,
         dead=dead or 0,
         oldest_due_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
         webhooks_disabled=disabled,
-        webhooks_failing=failing,
+        circuits_open=circuits_open,
     )

@@ -14,6 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
+from shared.domain.circuits import Circuit
+from shared.storage.flow import circuit_columns, circuit_of
 from shared.storage.tables import secrets, webhook_secrets, webhooks
 
 
@@ -53,6 +55,7 @@ class StoredWebhook:
     fields: WebhookFields
     disabled_reason: str | None
     failing_since: datetime | None
+    circuit: Circuit
     revision: int
     created_at: datetime
     updated_at: datetime
@@ -140,6 +143,7 @@ def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebh
             ),
             disabled_reason=row.disabled_reason,
             failing_since=row.failing_since,
+            circuit=circuit_of(row),
             revision=row.revision,
             created_at=row.created_at,
             updated_at=row.updated_at,
@@ -194,8 +198,11 @@ def update_webhook(
     now: datetime,
     clear_failures: bool,
 ) -> None:
-    """Write an edit. `clear_failures` forgets why and since when the webhook was disabled or failing."""
-    values = {"revision": revision, "updated_at": now, **_columns(fields, secret_ids)}
+    """Write an edit, and close the circuit: what was edited may be what was wrong.
+
+    `clear_failures` forgets why and since when the webhook was disabled or failing.
+    """
+    values = {"revision": revision, "updated_at": now, **circuit_columns(Circuit()), **_columns(fields, secret_ids)}
     if clear_failures:
         values |= {"disabled_reason": None, "failing_since": None}
     connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(values))

@@ -130,7 +130,7 @@ class Hookline:
 
     def _due(self) -> list[int]:
         with reading(self.runtime.engine) as connection:
-            return list(due_webhooks(connection, datetime.now(UTC)))
+            return [one.id for one in due_webhooks(connection, datetime.now(UTC))]
 
 
 def event(type_: str, *, entity: str = "acme", project: str = "wandb-registry-model", **data: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from shared.storage.tables import attempts, deliveries, pending_deliveries
 from shared.storage.webhooks import WebhookFields, insert_webhook
 from shared.streams import FIELD, stream_key
 from shared.wakes import celery_app
+from tests.integration.processes import wait_until
 from tests.integration.receiver import Receiver, receiving
 from worker.deliver import drain_webhook
 from worker.evaluate import drain_partition
@@ -167,8 +168,13 @@ class Scene:
                 due = due_webhooks(connection, datetime.now(UTC))
             if not due:
                 return
-            for webhook_id in due:
-                drain_webhook(self.runtime, webhook_id)
+            for webhook in due:
+                drain_webhook(self.runtime, webhook.id)
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait until what drains left in flight has been recorded."""
+        wait_until(lambda: self.runtime.flights.in_flight() == 0, "end of what is in flight")
 
     def rows(self) -> list[Any]:
         """All deliveries, oldest first."""

@@ -43,7 +43,7 @@ def test_a_claimed_delivery_is_nobody_elses_until_its_lease_ends(scene: Scene) -
     assert _claim(scene, hook, token=3, at=now + timedelta(seconds=59)) == []
     with reading(scene.runtime.engine) as connection:
         assert due_webhooks(connection, now + timedelta(seconds=59)) == []
-        assert due_webhooks(connection, now + timedelta(seconds=60)) == [hook]
+        assert [one.id for one in due_webhooks(connection, now + timedelta(seconds=60))] == [hook]
     assert {one.seq for one in _claim(scene, hook, token=3, at=now + timedelta(seconds=60))} == {
         one.seq for one in (*first, *second)
     }

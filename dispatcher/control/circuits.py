@@ -1,0 +1,25 @@
+"""A webhook's circuit as it is answered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from dispatcher.control.bodies import View
+from shared.domain.circuits import Circuit, CircuitState
+
+
+class CircuitView(View):
+    """Whether requests go out: all (closed), none for a while (open), one at a time to try (half_open)."""
+
+    state: CircuitState
+    opened_at: datetime | None
+    """Since when; null while it is closed."""
+    next_probe_at: datetime | None
+    """When the next request tries whether the endpoint answers again; null while it is closed."""
+
+
+def circuit_view(circuit: Circuit) -> CircuitView:
+    """The circuit as it is now."""
+    return CircuitView(
+        state=circuit.state(datetime.now(UTC)), opened_at=circuit.opened_at, next_probe_at=circuit.probe_at
+    )

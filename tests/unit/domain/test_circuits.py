@@ -1,0 +1,99 @@
+"""A circuit opens after failures in a row, tries one request at a time, and closes when something answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.domain.circuits import Answer, Circuit, CircuitState, after_answers, alive, is_slow
+from shared.domain.outcomes import Outcome, OutcomeKind
+from shared.domain.retries import DeliveryPolicy
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+POLICY = DeliveryPolicy(circuit_failures=3, circuit_cool_off_seconds=10, circuit_cool_off_cap_seconds=35)
+
+
+def _at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def _fails(count: int, *, probe: bool = False) -> list[Answer]:
+    return [Answer(alive=False, probe=probe)] * count
+
+
+def test_failures_in_a_row_open_it() -> None:
+    almost = after_answers(Circuit(), POLICY, _fails(2), _at(1))
+    assert (almost.failures, almost.state(_at(1))) == (2, CircuitState.CLOSED)
+    opened = after_answers(almost, POLICY, _fails(1), _at(2))
+    assert opened.state(_at(11.9)) is CircuitState.OPEN
+    assert opened.state(_at(12)) is CircuitState.HALF_OPEN
+
+
+def test_an_answer_between_failures_starts_the_count_anew() -> None:
+    answers = [*_fails(2), Answer(alive=True), *_fails(2)]
+    circuit = after_answers(Circuit(), POLICY, answers, _at(1))
+    assert (circuit.failures, circuit.opened_at) == (2, None)
+
+
+def test_each_failed_probe_doubles_the_cool_off_up_to_its_cap() -> None:
+    circuit, at, waits = Circuit(), 0.0, []
+    circuit = after_answers(circuit, POLICY, _fails(3), _at(at))
+    for _ in range(4):
+        assert circuit.probe_at is not None
+        waits.append((circuit.probe_at - _at(at)).total_seconds())
+        at = (circuit.probe_at - NOW).total_seconds()
+        circuit = after_answers(circuit, POLICY, _fails(1, probe=True), _at(at))
+    assert waits == [10, 20, 35, 35]
+
+
+def test_requests_that_were_underway_when_it_opened_say_nothing_new() -> None:
+    opened = after_answers(Circuit(), POLICY, _fails(3), _at(5))
+    later = after_answers(opened, POLICY, _fails(40), _at(9))
+    assert (later.probe_at, later.openings, later.failures) == (opened.probe_at, 1, 43)
+
+
+def test_an_answer_closes_it_and_forgets_everything() -> None:
+    opened = after_answers(Circuit(), POLICY, _fails(9), _at(0))
+    assert after_answers(opened, POLICY, [Answer(alive=True, probe=True)], _at(61)) == Circuit()
+
+
+def test_a_limit_of_0_never_opens() -> None:
+    circuit = after_answers(Circuit(), DeliveryPolicy(circuit_failures=0), _fails(5000), _at(0))
+    assert circuit.state(_at(0)) is CircuitState.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "expected"),
+    [
+        (OutcomeKind.SUCCESS, 204, True),
+        (OutcomeKind.REDIRECTION, 302, True),
+        (OutcomeKind.CLIENT_ERROR, 400, True),
+        (OutcomeKind.CLIENT_ERROR, 429, False),
+        (OutcomeKind.SERVER_ERROR, 503, False),
+        (OutcomeKind.TIMEOUT, None, False),
+        (OutcomeKind.NETWORK, None, False),
+        (OutcomeKind.BLOCKED, None, True),
+    ],
+)
+def test_what_shows_an_endpoint_at_work(kind: OutcomeKind, status: int | None, expected: bool) -> None:
+    assert alive(Outcome(kind=kind, status=status, duration_seconds=0)) is expected
+
+
+@given(st.lists(st.booleans(), max_size=40), st.integers(0, 5))
+def test_it_is_open_exactly_when_the_limit_was_reached_since_the_last_answer(answers: list[bool], limit: int) -> None:
+    policy = DeliveryPolicy(circuit_failures=limit)
+    circuit = after_answers(Circuit(), policy, [Answer(alive=one) for one in answers], _at(1))
+    in_a_row = 0
+    for one in answers:
+        in_a_row = 0 if one else in_a_row + 1
+    assert circuit.failures == in_a_row
+    assert (circuit.opened_at is not None) == (0 < limit <= in_a_row)
+
+
+def test_slow_is_who_takes_a_second_for_half_of_its_answers() -> None:
+    assert not is_slow([])
+    assert is_slow([1.0, 0.1])
+    assert not is_slow([1.0, 0.1, 0.1])

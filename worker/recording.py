@@ -1,0 +1,171 @@
+"""What came of attempts, recorded in bulk: one transaction, then metrics and a log line for each attempt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from shared import telemetry
+from shared.domain.circuits import Answer, Circuit, alive, is_slow
+from shared.domain.ids import IdKind, encode_id
+from shared.domain.outcomes import Outcome
+from shared.domain.retries import Decision, Verdict, decide
+from shared.logs import get_logger
+from shared.settings import Settings
+from shared.storage.engine import writing
+from shared.storage.flow import note_all_well, note_answers, note_lane
+from shared.storage.health import disable_webhook, note_health
+from shared.storage.queue import Attempted, Claimed, record
+from worker.endpoint import Endpoint
+
+log = get_logger("hookline.deliver")
+
+_jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
+GONE = "the endpoint answered 410 Gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A delivery whose attempt has ended."""
+
+    delivery: Claimed
+    started_at: datetime
+    outcome: Outcome
+    probe: bool = False
+    """Whether it was let through a half-open circuit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fared:
+    """How the webhook fares after a batch of attempts was recorded."""
+
+    ended: frozenset[int]
+    circuit: Circuit
+    slow: bool
+    disabled: str | None
+
+
+class Recorder:
+    """Records what one drain sent to one webhook, for as long as something of it is underway."""
+
+    def __init__(
+        self, engine: Engine, settings: Settings, webhook_id: int, endpoint: Endpoint, *, slow: bool, token: int
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._webhook_id = webhook_id
+        self._endpoint = endpoint
+        self._slow = slow
+        self._token = token
+
+    def record(self, sent: Sequence[Sent]) -> Fared:
+        """Record attempts that have ended, and what follows from them.
+
+        Raises:
+            OperationalError: when the database was away for longer than the leases hold.
+        """
+        now = datetime.now(UTC)
+        # Before anything is made of it: an endpoint may send back the secrets it got, and reasons quote errors.
+        sent = [replace(one, outcome=self._endpoint.masked(one.outcome)) for one in sent]
+        decided = [(one, self._decide(one)) for one in sent]
+        # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
+        persistent = Retrying(
+            retry=retry_if_exception_type(OperationalError),
+            wait=wait_exponential(multiplier=0.1, max=2),
+            stop=stop_after_delay(self._settings.lease_margin),
+            reraise=True,
+        )
+        fared = persistent(self._commit, decided, now)
+        self._slow = fared.slow
+        if fared.disabled:
+            log.warning("webhook.disabled", webhook_id=self._webhook_id, reason=fared.disabled)
+        if fared.circuit.opened_at == now:
+            log.warning("webhook.circuit_opened", webhook_id=self._webhook_id, failures=fared.circuit.failures)
+        self._count(decided)
+        _announce(self._webhook_id, decided, fared.ended, now)
+        return fared
+
+    def _commit(self, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> Fared:
+        slow = is_slow([one.outcome.duration_seconds for one, _ in decided])
+        with writing(self._engine) as connection:
+            ended = record(connection, [_attempted(*pair, now) for pair in decided], token=self._token, now=now)
+            if slow != self._slow:
+                note_lane(connection, self._webhook_id, slow=slow)
+            if all(decision.verdict is Verdict.DELIVERED for _, decision in decided):
+                note_all_well(connection, self._webhook_id)
+                return Fared(frozenset(ended), Circuit(), slow, None)
+            answers = [Answer(alive(one.outcome), one.probe) for one, _ in decided]
+            circuit = note_answers(connection, self._webhook_id, self._endpoint.policy, answers, now)
+            return Fared(frozenset(ended), circuit, slow, self._disabled(connection, decided, now))
+
+    def _disabled(self, connection: Connection, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> str | None:
+        """Why the webhook is disabled just now, if it is."""
+        delivered = [decision.verdict is Verdict.DELIVERED for _, decision in decided]
+        reason = note_health(
+            connection,
+            self._webhook_id,
+            succeeded=any(delivered),
+            failed=not all(delivered),
+            disable_before=now - self._settings.disable_after,
+            now=now,
+        )
+        gone = any(decision.disable_webhook for _, decision in decided)
+        if gone and disable_webhook(connection, self._webhook_id, reason=GONE, now=now):
+            return GONE
+        return reason
+
+    def _decide(self, sent: Sent) -> Decision:
+        return decide(self._endpoint.policy, sent.outcome, attempt=sent.delivery.attempts + 1, jitter=_jitter.random())
+
+    def _count(self, decided: Sequence[tuple[Sent, Decision]]) -> None:
+        named = encode_id(IdKind.WEBHOOK, self._webhook_id) if self._settings.metrics_per_webhook else None
+        telemetry.attempts_finished(
+            ((str(one.outcome.kind), one.outcome.duration_seconds) for one, _ in decided), webhook=named
+        )
+
+
+def _attempted(sent: Sent, decision: Decision, now: datetime) -> Attempted:
+    again = decision.verdict is Verdict.RETRY
+    delivered = decision.verdict is Verdict.DELIVERED
+    return Attempted(
+        seq=sent.delivery.seq,
+        number=sent.delivery.attempts + 1,
+        started_at=sent.started_at,
+        duration_ms=round(sent.outcome.duration_seconds * 1000),
+        outcome=str(sent.outcome.kind),
+        status_code=sent.outcome.status,
+        error=sent.outcome.error,
+        response_body=sent.outcome.response_body,
+        response_truncated=sent.outcome.response_truncated,
+        next_attempt_at=now + timedelta(seconds=decision.delay_seconds or 0) if again else None,
+        final_status=None if again else str(decision.verdict),
+        reason=None if delivered else decision.reason,
+    )
+
+
+def _announce(webhook_id: int, decided: Sequence[tuple[Sent, Decision]], ended: frozenset[int], now: datetime) -> None:
+    """Metrics and one log line for each attempt: only after the commit."""
+    for sent, decision in decided:
+        delivery = sent.delivery
+        if delivery.seq in ended:
+            telemetry.deliveries_finished(str(decision.verdict), 1)
+        if decision.verdict is Verdict.DELIVERED:
+            telemetry.EVENT_TO_DELIVERY.observe(max(0.0, (now - delivery.event_received_at).total_seconds()))
+        log.info(
+            "delivery.attempted",
+            delivery_id=delivery.id,
+            webhook_id=webhook_id,
+            attempt=delivery.attempts + 1,
+            outcome=str(sent.outcome.kind),
+            status=sent.outcome.status,
+            error=sent.outcome.error,
+            duration_ms=round(sent.outcome.duration_seconds * 1000),
+            verdict=str(decision.verdict),
+            retry_in_seconds=decision.delay_seconds,
+        )

@@ -72,8 +72,8 @@ class Waker:
         self._wake(WEBHOOK_TASK, DELIVER_QUEUE, (one for one in ids if one not in slow))
         self._wake(WEBHOOK_TASK, SLOW_QUEUE, (one for one in ids if one in slow))
 
-    def started(self, task: str, key: int) -> None:
-        """The drain of a key has begun: the next news needs a message of its own."""
+    def ended(self, task: str, key: int) -> None:
+        """The drain of a key looks no further: the next news needs a message of its own."""
         self._redis.delete(_token(task, key))
 
     def _wake(self, task: str, queue: str, keys: Iterable[int]) -> None:

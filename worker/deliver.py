@@ -59,17 +59,20 @@ def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
     Returns:
         The number of attempts that this drain saw the end of.
     """
-    runtime.waker.started(WEBHOOK_TASK, webhook_id)
     with one_of(runtime.redis, f"webhook:{webhook_id}", runtime.settings.drains_per_webhook) as lock:
         if lock is None:
             return 0
-        opened = _open(runtime, webhook_id)
-        if opened is None:
-            return 0
-        row, endpoint = opened
-        drain = WebhookDrain(runtime, row, endpoint, lock)
-        made = drain.run()
-    # What became due while the place was still taken woke nobody; what is left after the slice needs another turn.
+        try:
+            opened = _open(runtime, webhook_id)
+            if opened is None:
+                return 0
+            row, endpoint = opened
+            drain = WebhookDrain(runtime, row, endpoint, lock)
+            made = drain.run()
+        finally:
+            # Until here news woke nobody, since this drain would claim it.
+            runtime.waker.ended(WEBHOOK_TASK, webhook_id)
+    # What became due since the last claim woke nobody either, and what is left after the slice needs another turn.
     if not drain.held_up:
         wake_if_due(runtime, webhook_id, slow=row.slow)
     return made
@@ -80,7 +83,15 @@ def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
     with reading(runtime.engine) as connection:
         due = has_due(connection, webhook_id, datetime.now(UTC))
     if due:
+        wake(runtime, webhook_id, slow=slow)
+
+
+def wake(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
+    """Ask for another drain of the webhook; if that fails, the pump's next sweep finds the work."""
+    try:
         runtime.waker.webhooks([webhook_id], slow={webhook_id} if slow else ())
+    except (RedisError, BrokerUnavailable, OSError) as exc:
+        log.warning("wake.failed", error=type(exc).__name__)
 
 
 def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | None:
@@ -115,7 +126,7 @@ class WebhookDrain:
         self._handing_over = threading.Lock()
         self._put: Callable[[Sent], None] = self._ended.put
         self._in_flight = 0
-        self._stopped = self._dry = False
+        self._stopped = self._dry = self._joined = False
         self.held_up = False
         """Whether what is due has to wait: for a limit, for the circuit, or for a place among those in flight."""
 
@@ -168,10 +179,7 @@ class WebhookDrain:
             self._runtime.flights.give_back(self._webhook_id, len(sent))
         if fared.disabled or fared.circuit.opened_at is not None:
             return
-        try:
-            wake_if_due(self._runtime, self._webhook_id, slow=fared.slow)
-        except (RedisError, BrokerUnavailable, OSError) as exc:
-            log.warning("wake.failed", error=type(exc).__name__)  # the pump's next sweep finds it
+        wake_if_due(self._runtime, self._webhook_id, slow=fared.slow)
 
     def _claim_and_send(self) -> None:
         wanted = min(self._settings.max_in_flight - self._in_flight, self._settings.claim_batch)
@@ -194,6 +202,14 @@ class WebhookDrain:
         ]
         if prepared:
             self._runtime.sending.submit(self._start(prepared))
+        if len(claimed) == places and not self._joined:
+            self._joined = True
+            self._call_another()
+
+    def _call_another(self) -> None:
+        """There is more than this drain can send at once: another worker may join it."""
+        self._runtime.waker.ended(WEBHOOK_TASK, self._webhook_id)
+        wake(self._runtime, self._webhook_id, slow=self._slow)
 
     def _claim(self, limit: int, now: datetime) -> tuple[Sequence[Claimed], Sequence[datetime] | None, bool]:
         """Claim up to `limit`: the deliveries, when each may be sent if its rate is limited, whether it is a probe."""
@@ -254,7 +270,7 @@ class WebhookDrain:
 
     def _heed(self, fared: Fared) -> None:
         """Go on by what the answers said about the webhook; places are free again, so what held it up may be over."""
-        self._circuit, self._slow = fared.circuit, fared.slow
+        self._circuit, self._slow, self._dry = fared.circuit, fared.slow, False
         self.held_up = fared.disabled is not None or fared.circuit.state(datetime.now(UTC)) is CircuitState.OPEN
 
     def _leave(self) -> None:

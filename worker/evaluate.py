@@ -63,23 +63,25 @@ def drain_partition(runtime: Runtime, partition: int) -> int:
     Returns:
         The number of entries evaluated.
     """
-    runtime.waker.started(PARTITION_TASK, partition)
     deadline = time.monotonic() + runtime.settings.drain_slice.total_seconds()
     evaluated = 0
     while True:
         with one_of(runtime.redis, f"partition:{partition}", 1) as lock:
             if lock is None:
                 return evaluated
-            while (count := evaluate_batch(runtime, partition)) > 0:
-                evaluated += count
-                if time.monotonic() >= deadline:
-                    runtime.waker.partitions([partition])
-                    return evaluated
-                if not renew(lock):
-                    return evaluated
-        # News that came while the place was still taken woke nobody: look once more now that it is free.
+            try:
+                while time.monotonic() < deadline and (count := evaluate_batch(runtime, partition)) > 0:
+                    evaluated += count
+                    if not renew(lock):
+                        return evaluated
+            finally:
+                # Until here news woke nobody, since this drain would read it.
+                runtime.waker.ended(PARTITION_TASK, partition)
         _offset, news = _waiting(runtime, partition, 1)
         if not news:
+            return evaluated
+        if time.monotonic() >= deadline:
+            runtime.waker.partitions([partition])
             return evaluated
 
 
@@ -144,7 +146,7 @@ def _fire(connection: Connection, batch: Batch, now: datetime) -> FiringBatch:
     firings = FiringBatch(connection, batch.matches, now)
     firings.consider_all()
     firings.save()
-    insert_deliveries(connection, firings.deliveries, now)
+    insert_deliveries(connection, firings.deliveries)
     return firings
 
 

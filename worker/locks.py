@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-LOCK_SECONDS = 10
+LOCK_SECONDS = 5
 """How long a drain that died keeps its key; one at work renews it at least every few seconds."""
 
 

@@ -21,7 +21,8 @@ from shared.settings import Settings
 from shared.storage.engine import writing
 from shared.storage.flow import note_all_well, note_answers, note_lane
 from shared.storage.health import disable_webhook, note_health
-from shared.storage.queue import Attempted, Claimed, record
+from shared.storage.queue import Claimed
+from shared.storage.recording import Attempted, record
 from worker.endpoint import Endpoint
 
 log = get_logger("hookline.deliver")

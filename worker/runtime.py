@@ -65,7 +65,7 @@ class Runtime:
 
     def __init__(self, settings: Settings, app: Celery) -> None:
         self.settings = settings
-        self.engine = open_engine(settings)
+        self.engine = open_engine(settings, ping=False)  # a drain that fails is woken again
         self.redis = open_redis(settings)
         self.vault = Vault.open(settings)
         self.waker = Waker(app, self.redis)

@@ -14,8 +14,10 @@ from shared.settings import Settings
 SQLITE_BUSY_SECONDS = 30
 
 
-def open_engine(settings: Settings) -> Engine:
-    """An engine on the configured database.
+def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
+    """An engine on the configured database. With `ping` each connection is tried before it is used.
+
+    Without it, work on a connection that a restarted server has dropped fails once: for those who try again anyway.
 
     On SQLite: write-ahead log, foreign keys on, and every transaction that `writing` opens takes the write lock at
     once, since a lock taken later can't wait for its turn.
@@ -27,7 +29,7 @@ def open_engine(settings: Settings) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     return create_engine(
-        url, pool_size=10, max_overflow=20, pool_pre_ping=True, connect_args={"application_name": "hookline"}
+        url, pool_size=10, max_overflow=20, pool_pre_ping=ping, connect_args={"application_name": "hookline"}
     )
 
 

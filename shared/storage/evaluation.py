@@ -9,10 +9,12 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, TextClause, and_, func, select, text, tuple_, update
 
+from shared.storage.bulk import among, as_recordset, insert_rows, is_postgresql, recordset
 from shared.storage.tables import (
     automations,
     deliveries,
@@ -131,23 +133,21 @@ def set_aside(connection: Connection, partition: int, entries: Sequence[PoisonEn
 
 def known_deliveries(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Which of these deliveries exist: their events were evaluated before."""
-    found: set[str] = set()
-    for chunk in chunks(ids):
-        found.update(connection.scalars(select(deliveries.c.id).where(deliveries.c.id.in_(chunk))))
-    return found
+    if not ids:
+        return set()
+    return set(connection.scalars(select(deliveries.c.id).where(among(connection, deliveries.c.id, ids))))
 
 
 def live_webhooks(connection: Connection, ids: Collection[int]) -> dict[int, bool]:
     """Which of these webhooks are enabled, and for each whether it belongs to the slow lane."""
-    found: dict[int, bool] = {}
-    for chunk in chunks(list(ids)):
-        rows = connection.execute(
-            select(webhooks.c.id, webhooks.c.slow).where(
-                webhooks.c.id.in_(chunk), webhooks.c.enabled, webhooks.c.deleted_at.is_(None)
-            )
+    if not ids:
+        return {}
+    rows = connection.execute(
+        select(webhooks.c.id, webhooks.c.slow).where(
+            among(connection, webhooks.c.id, ids), webhooks.c.enabled, webhooks.c.deleted_at.is_(None)
         )
-        found.update((row.id, row.slow) for row in rows)
-    return found
+    )
+    return {row.id: row.slow for row in rows}
 
 
 def load_windows(
@@ -195,21 +195,35 @@ def save_windows(connection: Connection, rows: Sequence[dict[str, Any]]) -> None
         connection.execute(insert_replace(connection, metric_windows, ("automation_id", "key")), list(rows))
 
 
-def insert_deliveries(connection: Connection, rows: Sequence[dict[str, Any]], now: datetime) -> None:
+def insert_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Store new deliveries; the pending ones are due at once. A delivery that exists is left as it is."""
     if not rows:
         return
-    connection.execute(insert_ignore(connection, deliveries), list(rows))
-    pending = [row["id"] for row in rows if row["status"] == "pending"]
-    for chunk in chunks(pending):
-        due = select(deliveries.c.seq, deliveries.c.webhook_id, deliveries.c.attempts, deliveries.c.created_at).where(
-            deliveries.c.id.in_(chunk), deliveries.c.status == "pending"
+    if is_postgresql(connection):
+        names = tuple(rows[0])
+        connection.execute(_insert_pending(names), {"rows": as_recordset(rows)})
+        return
+    insert_rows(connection, deliveries, rows)
+    due = select(deliveries.c.seq, deliveries.c.webhook_id, deliveries.c.attempts, deliveries.c.created_at).where(
+        among(connection, deliveries.c.id, [row["id"] for row in rows]), deliveries.c.status == "pending"
+    )
+    queued = insert_ignore(connection, pending_deliveries)
+    connection.execute(queued.from_select(["seq", "webhook_id", "attempts", "next_attempt_at"], due))
+
+
+@lru_cache(maxsize=4)
+def _insert_pending(names: tuple[str, ...]) -> TextClause:
+    """Both rows of each delivery in one round trip."""
+    return text(
+        f"""
+        WITH made AS (
+            INSERT INTO deliveries ({", ".join(names)}) SELECT {", ".join(names)} FROM {recordset(deliveries, names)}
+            ON CONFLICT DO NOTHING RETURNING seq, webhook_id, attempts, created_at, status
         )
-        connection.execute(
-            insert_ignore(connection, pending_deliveries).from_select(
-                ["seq", "webhook_id", "attempts", "next_attempt_at"], due
-            )
-        )
+        INSERT INTO pending_deliveries (seq, webhook_id, attempts, next_attempt_at)
+        SELECT seq, webhook_id, attempts, created_at FROM made WHERE status = 'pending'
+        """  # noqa: S608
+    )
 
 
 def automations_since(connection: Connection, revision: int) -> list[AutomationRow]:

@@ -1,32 +1,17 @@
-"""The work that is left: claiming due deliveries under a lease, and recording what came of them, in bulk."""
+"""The work that is left: what is due, for whom, and claiming it under a lease."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    and_,
-    any_,
-    bindparam,
-    delete,
-    exists,
-    func,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, text, update
 
 from shared.domain.circuits import Circuit
-from shared.storage.evaluation import chunks
+from shared.storage.bulk import among, is_postgresql
 from shared.storage.flow import circuit_of
-from shared.storage.tables import attempts, deliveries, pending_deliveries, secrets, webhook_secrets, webhooks
-from shared.storage.upserts import insert_ignore
+from shared.storage.tables import deliveries, pending_deliveries, secrets, webhook_secrets, webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +46,6 @@ class DueWebhook:
 
     id: int
     slow: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempted:
-    """One attempt and what follows from it: a retry has a time, everything else has a final status."""
-
-    seq: int
-    number: int
-    started_at: datetime
-    duration_ms: int
-    outcome: str
-    status_code: int | None
-    error: str | None
-    response_body: str
-    response_truncated: bool
-    next_attempt_at: datetime | None
-    final_status: str | None
-    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,103 +101,48 @@ def claim(
 
     Rows that another worker is just claiming are passed over, not waited for.
     """
+    if is_postgresql(connection):
+        given = {"webhook_id": webhook_id, "limit": limit, "now": now, "lease_until": lease_until, "token": token}
+        return [Claimed(*row) for row in connection.execute(_CLAIM, given)]
     due = (
         select(pending_deliveries.c.seq)
         .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now)
         .order_by(pending_deliveries.c.next_attempt_at, pending_deliveries.c.seq)
         .limit(limit)
-        .with_for_update(skip_locked=True)
     )
     taken = connection.execute(
         update(pending_deliveries)
-        .where(_among(connection, due))
+        .where(pending_deliveries.c.seq.in_(due.scalar_subquery()))
         .values(next_attempt_at=lease_until, claim=token)
         .returning(pending_deliveries.c.seq, pending_deliveries.c.attempts)
     ).all()
     made = {row.seq: row.attempts for row in taken}
-    found: list[Any] = []
-    for chunk in chunks(list(made)):
-        found += connection.execute(
-            select(deliveries.c.seq, deliveries.c.id, deliveries.c.payload, deliveries.c.event_received_at).where(
-                deliveries.c.seq.in_(chunk)
-            )
-        ).all()
-    return [
-        Claimed(row.seq, row.id, row.payload or "{}", made[row.seq], row.event_received_at)
-        for row in sorted(found, key=lambda row: row.seq)
-    ]
+    found = connection.execute(
+        select(deliveries.c.seq, deliveries.c.id, deliveries.c.payload, deliveries.c.event_received_at)
+        .where(among(connection, deliveries.c.seq, list(made)))
+        .order_by(deliveries.c.seq)
+    )
+    return [Claimed(row.seq, row.id, row.payload or "{}", made[row.seq], row.event_received_at) for row in found]
 
 
-def _among(connection: Connection, due: Select[Any]) -> ColumnElement[bool]:
-    """The rows that `due` names. PostgreSQL gets an array, for which it always takes the index; a join it may hash."""
-    if connection.dialect.name == "postgresql":
-        return pending_deliveries.c.seq == any_(func.array(due.scalar_subquery()))
-    return pending_deliveries.c.seq.in_(due.scalar_subquery())
-
-
-def record(connection: Connection, results: Sequence[Attempted], *, token: int, now: datetime) -> set[int]:
-    """Record attempts and what follows, for the deliveries that are still claimed with `token`.
-
-    A worker that slept past its lease finds its deliveries claimed by another: what it sent is kept as an attempt, but
-    it decides nothing any more.
-
-    Returns:
-        The `seq` of the deliveries that came to an end.
+# One round trip. The array and the lateral look-up keep the planner on the keys: it can't know how few rows are taken.
+_CLAIM = text(
     """
-    connection.execute(insert_ignore(connection, attempts), [_attempt_row(result, token) for result in results])
-    ended = _end(connection, [result for result in results if result.final_status is not None], token, now)
-    retried = [
-        {"of": result.seq, "made": result.number, "at": result.next_attempt_at}
-        for result in results
-        if result.final_status is None
-    ]
-    if retried:
-        connection.execute(
-            update(pending_deliveries)
-            .where(pending_deliveries.c.seq == bindparam("of"), pending_deliveries.c.claim == token)
-            .values(attempts=bindparam("made"), next_attempt_at=bindparam("at"), claim=None),
-            retried,
-        )
-    return ended
-
-
-def _attempt_row(result: Attempted, token: int) -> dict[str, Any]:
-    return {
-        "delivery_seq": result.seq,
-        "number": result.number,
-        "claim": token,
-        "started_at": result.started_at,
-        "duration_ms": result.duration_ms,
-        "outcome": result.outcome,
-        "status_code": result.status_code,
-        "error": result.error,
-        "response_body": result.response_body,
-        "response_truncated": result.response_truncated,
-    }
-
-
-def _end(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:
-    mine: set[int] = set()
-    for chunk in chunks([result.seq for result in results]):
-        mine.update(
-            connection.scalars(
-                delete(pending_deliveries)
-                .where(pending_deliveries.c.seq.in_(chunk), pending_deliveries.c.claim == token)
-                .returning(pending_deliveries.c.seq)
-            )
-        )
-    alike: dict[tuple[str | None, str | None, int], list[int]] = {}
-    for result in results:
-        if result.seq in mine:
-            alike.setdefault((result.final_status, result.reason, result.number), []).append(result.seq)
-    for (status, reason, number), seqs in alike.items():
-        for chunk in chunks(seqs):
-            connection.execute(
-                update(deliveries)
-                .where(deliveries.c.seq.in_(chunk))
-                .values(status=status, reason=reason, attempts=number, finished_at=now)
-            )
-    return mine
+    WITH taken AS (
+        UPDATE pending_deliveries SET next_attempt_at = :lease_until, claim = :token
+        WHERE seq = ANY(ARRAY(
+            SELECT seq FROM pending_deliveries WHERE webhook_id = :webhook_id AND next_attempt_at <= :now
+            ORDER BY next_attempt_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
+        ))
+        RETURNING seq, attempts
+    )
+    SELECT taken.seq, delivery.id, coalesce(delivery.payload, '{}'), taken.attempts, delivery.event_received_at
+    FROM taken CROSS JOIN LATERAL (
+        SELECT id, payload, event_received_at FROM deliveries WHERE deliveries.seq = taken.seq OFFSET 0
+    ) AS delivery
+    ORDER BY taken.seq
+    """
+)
 
 
 def due_webhooks(connection: Connection, now: datetime) -> list[DueWebhook]:

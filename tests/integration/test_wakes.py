@@ -102,7 +102,7 @@ def test_wakes_at_the_same_time_are_one_message(waker: Waker, broker: Redis) -> 
 
 def test_news_after_a_drain_has_begun_need_a_message_of_their_own(waker: Waker, broker: Redis) -> None:
     waker.partitions([5])
-    waker.started(PARTITION_TASK, 5)
+    waker.ended(PARTITION_TASK, 5)
     waker.partitions([5])
     waker.partitions([5])
     assert keys(broker, EVALUATE_QUEUE) == [5, 5]
@@ -111,8 +111,8 @@ def test_news_after_a_drain_has_begun_need_a_message_of_their_own(waker: Waker, 
 def test_a_drain_that_begins_frees_its_own_key_only(waker: Waker, broker: Redis) -> None:
     waker.partitions([5, 6])
     waker.webhooks([5])
-    waker.started(WEBHOOK_TASK, 5)
-    waker.started(WEBHOOK_TASK, 99)
+    waker.ended(WEBHOOK_TASK, 5)
+    waker.ended(WEBHOOK_TASK, 99)
     waker.partitions([5, 6])
     waker.webhooks([5])
     assert keys(broker, EVALUATE_QUEUE) == [5, 6]

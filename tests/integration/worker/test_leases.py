@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from shared.storage.engine import reading, writing
-from shared.storage.queue import Attempted, Claimed, claim, due_webhooks, record
+from shared.storage.queue import Claimed, claim, due_webhooks
+from shared.storage.recording import Attempted, record
 from tests.integration.worker.conftest import Scene, alias_event
 
 

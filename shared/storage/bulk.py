@@ -1,0 +1,64 @@
+"""Many values or rows in one statement whose text does not depend on how many: drivers parse and prepare it once.
+
+They go as one JSON text, which costs the client next to nothing and which both databases take apart themselves. SQLite
+inserts rows one by one all the same, since that costs it no round trips.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Column, ColumnElement, Connection, String, Table, any_, cast, func, literal, select, text
+from sqlalchemy.dialects import postgresql
+
+from shared.storage.upserts import insert_ignore
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+def is_postgresql(connection: Connection) -> bool:
+    """Whether statements may be written for PostgreSQL alone."""
+    return connection.dialect.name == "postgresql"
+
+
+def among(connection: Connection, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    """Whether a column of numbers or texts has one of these values."""
+    listed = literal(json.dumps(list(values)), String)
+    if is_postgresql(connection):
+        # An array, for which the index is always taken; a join may be hashed.
+        elements = func.json_array_elements_text(cast(listed, postgresql.JSON)).table_valued("value")
+        return column == any_(func.array(select(cast(elements.c.value, column.type)).scalar_subquery()))
+    elements = func.json_each(listed).table_valued("value")
+    return column.in_(select(elements.c.value))
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows that all have the same columns; a row whose key exists is left as it is."""
+    if not rows:
+        return
+    if not is_postgresql(connection):
+        connection.execute(insert_ignore(connection, table), list(rows))
+        return
+    names = list(rows[0])
+    source = f"SELECT {', '.join(names)} FROM {recordset(table, names)}"  # noqa: S608
+    statement = f"INSERT INTO {table.name} ({', '.join(names)}) {source} ON CONFLICT DO NOTHING"
+    connection.execute(text(statement), {"rows": as_recordset(rows)})
+
+
+def recordset(table: Table, names: Sequence[str]) -> str:
+    """PostgreSQL's SQL for rows with these columns of a table, named `given`; their values are the parameter `rows`."""
+    columns = ", ".join(f"{name} {_type(table.c[name])}" for name in names)
+    return f"json_to_recordset(CAST(:rows AS json)) AS given ({columns})"
+
+
+def as_recordset(rows: Sequence[dict[str, Any]]) -> str:
+    """The parameter `rows` of a `recordset`: numbers, texts, truth values, aware datetimes and nulls."""
+    return orjson.dumps(rows).decode()
+
+
+def _type(column: Column[Any]) -> str:
+    # A conversion to varchar(n) could cut values short where an insert refuses them.
+    return "text" if isinstance(column.type, String) else column.type.compile(_DIALECT)

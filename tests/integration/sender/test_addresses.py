@@ -130,7 +130,7 @@ def test_of_several_addresses_only_those_that_are_allowed_are_tried(run: Run, mo
         async with behaving(answering(ANSWER)) as endpoint, opened() as sender:
             outcome = await send(sender, f"http://hook.example:{endpoint.port}")
             assert outcome.kind is OutcomeKind.SUCCESS
-            assert b"\r\nhost: hook.example:" in endpoint.requests[0]
+            assert b"\r\nhost: hook.example:" in endpoint.requests[0].lower()
 
     run(scenario())
 

@@ -170,10 +170,10 @@ class Settings(BaseSettings):
     evaluate_batch: int = Field(500, ge=1, le=5000, description="Stream entries evaluated in one transaction.")
     claim_batch: int = Field(128, ge=1, le=2000, description="Deliveries claimed at once for one webhook.")
     max_in_flight: int = Field(
-        64, ge=1, le=2000, description="Requests in flight to one webhook from one worker process."
+        128, ge=1, le=2000, description="Requests in flight to one webhook from one worker process."
     )
     max_connections: int = Field(
-        800,
+        1000,
         ge=2,
         le=50_000,
         description="Requests in flight from one worker process; slow webhooks together get half of them.",

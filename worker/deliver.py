@@ -8,11 +8,9 @@ long as it answers briskly: what takes longer it leaves to the process's straggl
 from __future__ import annotations
 
 import asyncio
-import queue
 import secrets
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -32,6 +30,7 @@ from shared.vault import SecretUnreadable
 from shared.wakes import WEBHOOK_TASK, BrokerUnavailable
 from worker.endpoint import Endpoint, open_endpoint
 from worker.locks import one_of, renew
+from worker.outcomes import Outcomes
 from worker.recording import Fared, Recorder, Sent
 from worker.runtime import Runtime
 
@@ -40,7 +39,6 @@ log = get_logger(__name__)
 RENEW_SECONDS = 1.0
 PATIENCE_SECONDS = 0.25
 """A drain waits this long for the next outcome before it leaves what is in flight to the stragglers."""
-RECORD_AT_MOST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +120,7 @@ class WebhookDrain:
         self._token = secrets.randbits(62)
         self._lease = timedelta(seconds=endpoint.policy.timeout_seconds) + self._settings.lease_margin
         self._recorder = Recorder(runtime.engine, runtime.settings, row.id, endpoint, slow=row.slow, token=self._token)
-        self._ended: queue.SimpleQueue[Sent] = queue.SimpleQueue()
-        self._handing_over = threading.Lock()
-        self._put: Callable[[Sent], None] = self._ended.put
+        self._outcomes = Outcomes()
         self._in_flight = 0
         self._stopped = self._dry = self._joined = False
         self.held_up = False
@@ -201,7 +197,7 @@ class WebhookDrain:
             if (request := self._request(delivery, now))
         ]
         if prepared:
-            self._runtime.sending.submit(self._start(prepared))
+            self._runtime.sending.launch(self._attempt(flight) for flight in prepared)
         if len(claimed) == places and not self._joined:
             self._joined = True
             self._call_another()
@@ -231,12 +227,8 @@ class WebhookDrain:
             return self._endpoint.request(delivery, now)
         except SecretUnavailable as exc:
             outcome = Outcome(kind=OutcomeKind.BLOCKED, error=str(exc), duration_seconds=0.0)
-            self._ended.put(Sent(delivery, now, outcome))
+            self._outcomes.put(Sent(delivery, now, outcome))
             return None
-
-    async def _start(self, flights: Sequence[Flight]) -> None:
-        for flight in flights:
-            self._runtime.sending.spawn(self._attempt(flight))
 
     async def _attempt(self, flight: Flight) -> None:
         if flight.wait_seconds > 0:
@@ -248,21 +240,11 @@ class WebhookDrain:
             # A fault of ours must not leave the drain waiting for an outcome that never comes.
             log.exception("delivery.fault", delivery_id=flight.delivery.id)
             outcome = Outcome(kind=OutcomeKind.NETWORK, error=type(exc).__name__, duration_seconds=0.0)
-        with self._handing_over:
-            self._put(Sent(flight.delivery, started_at, outcome, flight.probe))
+        self._outcomes.put(Sent(flight.delivery, started_at, outcome, flight.probe))
 
     def _collect(self) -> list[Sent]:
-        """What has ended: waits for the first, but not for long, then takes all that are there."""
-        try:
-            sent = [self._ended.get(timeout=PATIENCE_SECONDS)]
-        except queue.Empty:
-            return []
-        while len(sent) < RECORD_AT_MOST:
-            try:
-                sent.append(self._ended.get_nowait())
-            except queue.Empty:
-                break
-        return sent
+        """What has ended: about half of what is in flight, so that what is free is claimed at once."""
+        return self._outcomes.take(wanted=(self._in_flight + 1) // 2, patience_seconds=PATIENCE_SECONDS)
 
     def _release(self, count: int) -> None:
         self._in_flight -= count
@@ -275,11 +257,4 @@ class WebhookDrain:
 
     def _leave(self) -> None:
         """Leave what is in flight, and what has ended and is not recorded yet, to the stragglers."""
-        later = self._runtime.stragglers.expect(self, self._in_flight)
-        with self._handing_over:
-            self._put = later
-        while True:
-            try:
-                later(self._ended.get_nowait())
-            except queue.Empty:
-                break
+        self._outcomes.hand_over(self._runtime.stragglers.expect(self, self._in_flight))

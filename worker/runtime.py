@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -47,11 +47,15 @@ class SendingLoop:
         """Run a coroutine on the loop, from any thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Start a coroutine from the loop's own thread and keep it alive until it ends."""
-        task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def launch(self, coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """Start coroutines on the loop, from any thread, and keep them alive until they end."""
+        self._loop.call_soon_threadsafe(self._spawn, list(coroutines))
+
+    def _spawn(self, coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+        for coroutine in coroutines:
+            task = self._loop.create_task(coroutine)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
         """Close the connections and end the thread."""

@@ -15,15 +15,14 @@ from typing import Any
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from dispatcher.chores import Chores
 from shared import telemetry
 from shared.logs import configure_logging, get_logger
 from shared.settings import Settings
-from shared.storage.deliveries import DELETED_REASON
-from shared.storage.engine import open_engine, reading, writing
+from shared.storage.engine import open_engine, reading
 from shared.storage.evaluation import Offset, read_offsets
-from shared.storage.orphans import bury_orphans
 from shared.storage.queue import due_webhooks, queue_state
-from shared.streams import START, Lag, lags, open_redis, stream_key, trim
+from shared.streams import START, Lag, lags, open_redis, stream_key
 from shared.wakes import Waker, celery_app
 
 log = get_logger(__name__)
@@ -31,13 +30,12 @@ log = get_logger(__name__)
 BLOCK_MILLISECONDS = 1000
 # Under load there is news all the time, and a woken drain reads on by itself: a short rest costs no latency then.
 REST_SECONDS = 0.003
-TRIM_SECONDS = 30.0
 GAUGE_SECONDS = 5.0
 FAILURE_REST_SECONDS = 1.0
 
 
 class Pump:
-    """Watches the streams and sweeps, each in a thread of its own until it is stopped."""
+    """Watches the streams, sweeps and does the chores, each in a thread of its own until it is stopped."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -45,10 +43,11 @@ class Pump:
         self._redis = open_redis(settings)
         self._waker = Waker(celery_app(settings), self._redis)
         self._stop = threading.Event()
-        self._trimmed = self._gauged = float("-inf")
+        self._gauged = float("-inf")
+        chores = Chores(settings, self._engine, self._redis, self._stop)
         self._threads = [
             threading.Thread(target=self._forever, args=(work,), name=name, daemon=True)
-            for name, work in (("watch", self._watch()), ("sweep", self._sweep))
+            for name, work in (("watch", self._watch()), ("sweep", self._sweep), ("chores", chores.round))
         ]
 
     def start(self) -> None:
@@ -93,7 +92,7 @@ class Pump:
         return watch
 
     def _sweep(self) -> None:
-        """Wake what is due or lagging, show gauges, trim, and bury what was fired for a webhook just deleted."""
+        """Wake what is due or lagging, and show gauges."""
         began = time.monotonic()
         now = datetime.now(UTC)
         with reading(self._engine) as connection:
@@ -105,10 +104,6 @@ class Pump:
         if began - self._gauged >= GAUGE_SECONDS:
             self._show(found, now)
             self._gauged = began
-        if began - self._trimmed >= TRIM_SECONDS:
-            self._trim(offsets, now)
-            self._bury_orphans(now)
-            self._trimmed = began
         self._stop.wait(max(0.0, self._settings.sweep_interval.total_seconds() - (time.monotonic() - began)))
 
     def _lags(self, offsets: dict[int, Offset], now: datetime) -> dict[int, Lag]:
@@ -132,20 +127,6 @@ class Pump:
         telemetry.OLDEST_DUE.set(state.oldest_due_seconds)
         telemetry.WEBHOOKS_DISABLED.set(state.webhooks_disabled)
         telemetry.WEBHOOK_CIRCUIT_OPEN.set(state.circuits_open)
-
-    def _trim(self, offsets: dict[int, Offset], now: datetime) -> None:
-        keep_since_ms = int((now - self._settings.event_retention).timestamp() * 1000)
-        for partition, offset in offsets.items():
-            dropped = trim(self._redis, partition, offset.entry_id, keep_since_ms)
-            if dropped:
-                log.info("stream.trimmed", partition=partition, entries=dropped)
-
-    def _bury_orphans(self, now: datetime) -> None:
-        with writing(self._engine) as connection:
-            buried = bury_orphans(connection, reason=DELETED_REASON, now=now)
-        if buried:
-            telemetry.deliveries_finished("dead", buried)
-            log.warning("deliveries.orphaned", deliveries=buried, reason=DELETED_REASON)
 
 
 def run(settings: Settings) -> None:

@@ -159,6 +159,22 @@ class Settings(BaseSettings):
         description="Number of event streams; publishers must use the same. Change it only while all are evaluated.",
     )
     event_retention: Duration = Field(timedelta(hours=24), description="How long evaluated events stay in the streams.")
+    delivery_retention: Duration = Field(
+        timedelta(days=30),
+        description="How long delivered and skipped deliveries are kept, at least `event_retention`; 0: for ever.",
+    )
+    dead_letter_retention: Duration = Field(
+        timedelta(days=90),
+        description="How long dead letters, and stream entries that were no events, are kept; 0: for ever.",
+    )
+    window_retention: Duration = Field(
+        timedelta(days=30),
+        description="How long the metric windows and firing times of a run or collection outlive its last event; "
+        "0: for ever. What a cooldown needs is kept as long as it lasts.",
+    )
+    audit_retention: Duration = Field(
+        timedelta(0), description="How long records of the audit log are kept; 0: for ever."
+    )
     allowed_networks: Networks = Field(
         (),
         description="Private networks that webhooks may reach all the same, comma-separated: `10.0.0.0/8,::1/128`.",

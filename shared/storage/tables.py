@@ -227,6 +227,7 @@ poison_entries = Table(
     Column("body", LargeBinary, nullable=False),
     _created(),
     PrimaryKeyConstraint("partition", "entry_id"),
+    Index("ix_poison_entries_created_at", "created_at"),
 )
 
 # `key` is the run, the collection, or blank for the automation as a whole.
@@ -331,6 +332,7 @@ audit_log = Table(
     Column("target", String(600), nullable=False),
     Column("detail", Json, nullable=True),
     Index("ix_audit_log_entity_id_id", "entity_id", "id"),
+    Index("ix_audit_log_created_at", "created_at"),
 )
 
 idempotency_keys = Table(

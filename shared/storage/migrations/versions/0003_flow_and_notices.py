@@ -37,6 +37,8 @@ def upgrade() -> None:
             op.f("fk_webhooks_client_certificate_secret_id"), "secrets", ["client_certificate_secret_id"], ["id"]
         )
     op.create_index(op.f("ix_webhooks_client_certificate_secret_id"), "webhooks", ["client_certificate_secret_id"])
+    op.create_index("ix_poison_entries_created_at", "poison_entries", ["created_at"])
+    op.create_index("ix_audit_log_created_at", "audit_log", ["created_at"])
     op.create_table(
         "notices",
         sa.Column("id", BigId, sa.Identity(always=False), nullable=False),
@@ -49,6 +51,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take the step back."""
     op.drop_table("notices")
+    op.drop_index("ix_audit_log_created_at", "audit_log")
+    op.drop_index("ix_poison_entries_created_at", "poison_entries")
     op.drop_index(op.f("ix_webhooks_client_certificate_secret_id"), "webhooks")
     with op.batch_alter_table("webhooks") as batch:
         batch.drop_constraint(op.f("fk_webhooks_client_certificate_secret_id"), type_="foreignkey")

@@ -1,0 +1,105 @@
+"""What the pump does now and then: trim streams, bury deliveries of deleted webhooks, forget what is old.
+
+Must not hold anybody up: deleting goes in small batches with rests between them, and only one pump does it at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from threading import Event
+
+from redis import Redis
+from sqlalchemy import Engine
+
+from shared import telemetry
+from shared.logs import get_logger
+from shared.settings import Settings
+from shared.storage import retention
+from shared.storage.deliveries import DELETED_REASON
+from shared.storage.engine import reading, writing
+from shared.storage.evaluation import read_offsets
+from shared.storage.orphans import bury_orphans
+from shared.storage.retention import Forgotten
+from shared.streams import trim
+
+log = get_logger("hookline.dispatcher")
+
+TRIM_SECONDS = 10.0
+FORGET_SECONDS = 60.0
+REST_SECONDS = 0.05
+LOCK = "hookline:forgetting"
+LOCK_SECONDS = 60
+
+
+class Chores:
+    """One round after the other, until `stop` is set."""
+
+    def __init__(self, settings: Settings, engine: Engine, redis: Redis, stop: Event) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._redis = redis
+        self._stop = stop
+        self._forgot = float("-inf")
+
+    def round(self) -> None:
+        """Do what is due, and rest."""
+        began = time.monotonic()
+        self.trim(datetime.now(UTC))
+        self.bury_orphans(datetime.now(UTC))
+        if began - self._forgot >= FORGET_SECONDS:
+            self.forget(datetime.now(UTC))
+            self._forgot = began
+        self._stop.wait(max(0.0, TRIM_SECONDS - (time.monotonic() - began)))
+
+    def trim(self, now: datetime) -> None:
+        """Drop evaluated entries from the streams."""
+        with reading(self._engine) as connection:
+            offsets = read_offsets(connection)
+        keep_since_ms = int((now - self._settings.event_retention).timestamp() * 1000)
+        for partition, offset in offsets.items():
+            dropped = trim(self._redis, partition, offset.entry_id, keep_since_ms)
+            if dropped:
+                log.info("stream.trimmed", partition=partition, entries=dropped)
+
+    def bury_orphans(self, now: datetime) -> None:
+        """Make dead letters of what was fired for a webhook just deleted."""
+        with writing(self._engine) as connection:
+            buried = bury_orphans(connection, reason=DELETED_REASON, now=now)
+        if buried:
+            telemetry.deliveries_finished("dead", buried)
+            log.warning("deliveries.orphaned", deliveries=buried, reason=DELETED_REASON)
+
+    def forget(self, now: datetime) -> Counter[str]:
+        """Delete what is older than its retention, unless another pump is at it; how many rows of each table."""
+        gone: Counter[str] = Counter()
+        lock = self._redis.lock(LOCK, timeout=LOCK_SECONDS, blocking=False, thread_local=False)
+        if not lock.acquire():
+            return gone
+        for batch in self._batches(now):
+            gone[batch.table] += batch.rows
+            telemetry.FORGOTTEN.labels(table=batch.table).inc(batch.rows)
+            lock.reacquire()
+            if self._stop.wait(REST_SECONDS):
+                break
+        lock.release()
+        if gone.total():
+            log.info("retention.forgot", **gone)
+        return gone
+
+    def _batches(self, now: datetime) -> Iterator[Forgotten]:
+        settings = self._settings
+        if settings.delivery_retention:
+            # A repeated event is known by its deliveries: they outlive what the streams may hold.
+            kept = max(settings.delivery_retention, settings.event_retention)
+            yield from retention.old_deliveries(self._engine, retention.FULFILLED, before=now - kept)
+        if settings.dead_letter_retention:
+            kept = max(settings.dead_letter_retention, settings.event_retention)
+            yield from retention.old_deliveries(self._engine, retention.DEAD, before=now - kept)
+            yield from retention.old_poison(self._engine, before=now - settings.dead_letter_retention)
+        if settings.window_retention:
+            yield from retention.old_windows(self._engine, before=now - settings.window_retention, now=now)
+        if settings.audit_retention:
+            yield from retention.old_changes(self._engine, before=now - settings.audit_retention)

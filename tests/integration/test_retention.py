@@ -1,0 +1,198 @@
+"""What is old is forgotten in small batches; what is pending, young or still needed stays."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import func, insert, select, text, update
+
+from dispatcher import chores
+from dispatcher.chores import LOCK, Chores
+from shared.settings import Settings
+from shared.storage import retention
+from shared.storage.engine import reading, writing
+from shared.storage.evaluation import PoisonEntry, set_aside
+from shared.storage.tables import attempts, audit_log, deliveries, metric_windows, poison_entries
+from tests.integration.worker.conftest import Scene, alias_event, metric_event, receiver, scene
+
+__all__ = ["receiver", "scene"]
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+KEEP: dict[str, Any] = {"delivery_retention": "30d", "dead_letter_retention": "90d", "window_retention": "30d"}
+
+
+def _days(count: float) -> datetime:
+    return NOW - timedelta(days=count)
+
+
+def _delivery(number: int, status: str, age_days: float) -> dict[str, Any]:
+    return {
+        "id": f"dlv_{number}",
+        "entity_id": 1,
+        "automation_id": 1,
+        "webhook_id": 1,
+        "status": status,
+        "payload": "{}",
+        "event_id": f"event-{number}",
+        "event_source": "/test",
+        "event_type": "ADD_ARTIFACT_ALIAS",
+        "event_received_at": _days(age_days),
+        "created_at": _days(age_days),
+    }
+
+
+def _store(scene: Scene, rows: list[dict[str, Any]]) -> None:
+    with writing(scene.runtime.engine) as connection:
+        connection.execute(insert(deliveries), rows)
+        connection.execute(
+            text(
+                "INSERT INTO attempts (delivery_seq, number, claim, started_at, duration_ms, outcome)"
+                " SELECT seq, 1, 1, created_at, 5, '2xx' FROM deliveries"
+            )
+        )
+
+
+def _left(scene: Scene) -> Counter[str]:
+    return Counter(row.status for row in scene.rows())
+
+
+@pytest.fixture
+def work(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chores]:
+    """Chores on the scene's servers, without rests."""
+    monkeypatch.setattr(chores, "REST_SECONDS", 0.0)
+    yield Chores(_with(scene.settings, **KEEP), scene.runtime.engine, scene.redis, threading.Event())
+
+
+def _with(settings: Settings, **changes: Any) -> Settings:
+    return Settings(**{**settings.model_dump(), **changes})
+
+
+def test_each_status_has_its_time(scene: Scene, work: Chores) -> None:
+    ages = (89.9, 90.1, 30.1, 29.9, 0)
+    statuses = ("delivered", "skipped", "dead", "refused", "pending")
+    rows = [(age, status) for age in sorted(ages, reverse=True) for status in statuses]
+    _store(scene, [_delivery(number, status, age) for number, (age, status) in enumerate(rows)])
+    gone = work.forget(NOW)
+    assert gone == {"deliveries": 2 * 3 + 2 * 1}
+    assert _left(scene) == {"pending": 5, "delivered": 2, "skipped": 2, "dead": 4, "refused": 4}
+    with reading(scene.runtime.engine) as connection:
+        orphans = select(func.count()).where(attempts.c.delivery_seq.not_in(select(deliveries.c.seq)))
+        assert connection.scalar(orphans) == 0
+        assert connection.scalar(select(func.count()).select_from(attempts)) == 17
+    assert work.forget(NOW) == {}
+
+
+def test_more_than_a_batch_goes_and_kept_ones_between_do_not_stop_it(scene: Scene, work: Chores) -> None:
+    count = 3 * retention.BATCH
+    _store(scene, [_delivery(n, "dead" if n % 3 == 0 else "delivered", 40 - n / count) for n in range(count)])
+    assert work.forget(NOW)["deliveries"] == count * 2 // 3
+    assert _left(scene) == {"dead": count // 3}
+
+
+def test_nothing_of_nothing(work: Chores) -> None:
+    assert work.forget(NOW) == {}
+
+
+def test_0_keeps_for_ever(scene: Scene, work: Chores) -> None:
+    never = dict.fromkeys((*KEEP, "audit_retention"), "0s")
+    _store(scene, [_delivery(1, "delivered", 3000), _delivery(2, "dead", 3000)])
+    forever = Chores(_with(scene.settings, **never), scene.runtime.engine, scene.redis, threading.Event())
+    assert forever.forget(NOW) == {}
+    assert work.forget(NOW) == {"deliveries": 2}
+
+
+def test_deliveries_outlive_what_streams_hold_so_that_repeats_are_known(scene: Scene) -> None:
+    short = _with(scene.settings, delivery_retention="1h", event_retention="24h")
+    _store(scene, [_delivery(1, "delivered", 1.1), _delivery(2, "delivered", 0.9)])
+    assert Chores(short, scene.runtime.engine, scene.redis, threading.Event()).forget(NOW) == {"deliveries": 1}
+
+
+def test_windows_go_unless_a_cooldown_looks_back_further(scene: Scene, work: Chores) -> None:
+    condition = [{"metric": "loss", "op": "$lt", "threshold": 1}]
+    for period in ("1h", "60d"):
+        scene.automation(
+            None, event="RUN_METRIC", conditions=condition, cooldown={"per": "run", "period": period}, name=period
+        )
+    scene.publish(metric_event(1, loss=0.5), metric_event(1, run="r2", loss=0.5))
+    scene.evaluate()
+    with writing(scene.runtime.engine) as connection:
+        connection.execute(update(metric_windows).values(updated_at=_days(31)))
+        connection.execute(update(metric_windows).where(metric_windows.c.key.like("%r2")).values(updated_at=_days(29)))
+    assert work.forget(NOW)["metric_windows"] == 1
+    with writing(scene.runtime.engine) as connection:
+        assert connection.scalar(select(func.count()).select_from(metric_windows)) == 3
+        connection.execute(update(metric_windows).values(updated_at=_days(61)))
+    assert work.forget(NOW)["metric_windows"] == 3
+
+
+def test_poison_and_audit_records(scene: Scene, work: Chores) -> None:
+    with writing(scene.runtime.engine) as connection:
+        for number, age in enumerate((89, 91, 100)):
+            set_aside(connection, 0, [PoisonEntry(f"{number}-0", "no event", b"x")], _days(age))
+            row = {"user_id": 1, "user_name": "root", "entity_id": None, "action": "a", "target": "t"}
+            connection.execute(insert(audit_log).values(created_at=_days(age), **row))
+    assert work.forget(NOW) == {"poison_entries": 2}
+    short = _with(scene.settings, audit_retention="90d")
+    assert Chores(short, scene.runtime.engine, scene.redis, threading.Event()).forget(NOW)["audit_log"] == 2
+    with reading(scene.runtime.engine) as connection:
+        for table in (poison_entries, audit_log):
+            assert connection.scalar(select(func.count()).select_from(table)) == 1
+
+
+def test_only_one_pump_forgets_at_a_time_and_a_dead_one_is_not_waited_for_long(scene: Scene, work: Chores) -> None:
+    _store(scene, [_delivery(1, "delivered", 40)])
+    taken = scene.redis.lock(LOCK, timeout=60, blocking=False, thread_local=False)
+    assert taken.acquire()
+    assert work.forget(NOW) == {}
+    assert 0 < scene.redis.ttl(LOCK) <= 60
+    taken.release()
+    assert work.forget(NOW) == {"deliveries": 1}
+
+
+def test_two_that_forget_at_once_lose_nothing_and_count_each_row_once(scene: Scene) -> None:
+    count = 2 * retention.BATCH
+    _store(scene, [_delivery(n, "delivered", 40) for n in range(count)] + [_delivery(count, "pending", 40)])
+
+    def forget(_number: int) -> int:
+        walk = retention.old_deliveries(scene.runtime.engine, retention.FULFILLED, before=_days(30))
+        return sum(batch.rows for batch in walk)
+
+    with ThreadPoolExecutor() as pool:
+        assert sum(pool.map(forget, range(2))) <= count
+    forget(0)
+    assert _left(scene) == {"pending": 1}
+
+
+def test_workers_go_on_meanwhile(scene: Scene, work: Chores) -> None:
+    _store(scene, [_delivery(n, "delivered", 40) for n in range(4 * retention.BATCH)])
+    hook = scene.webhook()
+    scene.automation(hook)
+    with ThreadPoolExecutor() as pool:
+        forgetting = pool.submit(work.forget, NOW)
+        for _ in range(10):
+            scene.publish(*(alias_event() for _ in range(20)))
+            scene.evaluate()
+            scene.deliver()
+        assert forgetting.result(timeout=60)["deliveries"] == 4 * retention.BATCH
+    assert _left(scene) == {"delivered": 200}
+
+
+def test_a_repeat_of_an_event_is_known_as_long_as_its_delivery_is_kept(
+    scene: Scene, work: Chores, redis: Redis
+) -> None:
+    scene.automation(scene.webhook())
+    event = alias_event(event_id="once")
+    scene.publish(event, event)
+    scene.evaluate()
+    assert len(scene.rows()) == 1
+    assert work.forget(datetime.now(UTC)) == {}
+    scene.publish(event)
+    scene.evaluate()
+    assert len(scene.rows()) == 1

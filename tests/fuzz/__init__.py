@@ -1,0 +1,1 @@
+"""Fuzzing: bytes that nobody would send, against everything that reads what others wrote."""

@@ -1,0 +1,122 @@
+"""A database with something of each kind, for targets that read or write one; it looks the same to every input.
+
+SQLite in a folder of its own, made once a process. Nothing connects to a stream or a broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+from sqlalchemy import Connection
+
+from dispatcher.api.parts import Parts, opened
+from dispatcher.control import automations, catalog, secrets, slack, webhooks
+from shared.settings import Settings, load_settings
+from shared.storage import bootstrap
+from shared.storage.engine import writing
+from shared.storage.identity import Principal, find_principal, hash_key
+
+KEY = "hlk-" + "f" * 43
+ENTITY = "acme"
+SECRETS = {
+    "TOKEN": "tok-5e6f2b",
+    "SIGNING": "whsec_c2lnbmluZy1rZXktMTIz",
+    "SLACK_URL": "https://hooks.slack.com/services/T000/B000/XXXXXXXXXXXXXXXXXXXXXXXX",
+}
+WEBHOOK = {
+    "name": "deploy-hook",
+    "url": "https://hooks.example.com/deploy",
+    "access_token": "TOKEN",
+    "secrets": ["TOKEN"],
+}
+SLACK = {"name": "alerts", "url_secret": "SLACK_URL", "team": "acme", "channel": "#ml"}
+AUTOMATION = {
+    "name": "on-production",
+    "event": "ADD_ARTIFACT_ALIAS",
+    "scope": {"project": "wandb-registry-model", "collection": "llm-models"},
+    "filter": {"alias": {"$regex": "^prod"}},
+    "action": {"webhook": "deploy-hook", "payload": {"by": "${event_author}", "token": "${TOKEN}"}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one process opened, and who asks: an instance admin."""
+
+    parts: Parts
+    principal: Principal
+    _live: Path
+    _pristine: sqlite3.Connection
+
+    def restore(self) -> None:
+        """Make the database what it was in the beginning."""
+        with sqlite3.connect(self._live) as live:
+            self._pristine.backup(live)
+        live.close()
+
+    @contextmanager
+    def rolled_back(self) -> Iterator[Connection]:
+        """A transaction that may write, and of which nothing stays."""
+        with self.parts.engine.connect().execution_options(hookline_write=True) as connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+            finally:
+                transaction.rollback()
+
+
+@cache
+def stage() -> Stage:
+    """The process's stage, closed when the process ends."""
+    stack = AsyncExitStack()
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookline-fuzz-")))
+    runner = asyncio.Runner()
+    settings = _settings(folder)
+    bootstrap.prepare(settings)
+    parts = runner.run(stack.enter_async_context(opened(settings)))
+    with writing(parts.engine) as connection:
+        principal = find_principal(connection, hash_key(KEY))
+        assert principal is not None
+        _fill(connection, principal, parts)
+    pristine = sqlite3.connect(":memory:", check_same_thread=False)
+    with sqlite3.connect(folder / "hookline.db") as live:
+        live.backup(pristine)
+    live.close()
+
+    def close() -> None:
+        pristine.close()
+        runner.run(stack.aclose())
+        runner.close()
+
+    atexit.register(close)
+    return Stage(parts, principal, folder / "hookline.db", pristine)
+
+
+def _settings(folder: Path) -> Settings:
+    return load_settings(
+        data_dir=folder,
+        redis_url="redis://127.0.0.1:9/0",
+        broker_url="redis://127.0.0.1:9/1",
+        database_url=f"sqlite:///{folder / 'hookline.db'}",
+        secret_keys=Fernet.generate_key().decode(),
+        admin_api_key=KEY,
+    )
+
+
+def _fill(connection: Connection, principal: Principal, parts: Parts) -> None:
+    catalog.put_entity(connection, principal, ENTITY, {})
+    for name, value in SECRETS.items():
+        secrets.put(connection, principal, ENTITY, name, {"value": value}, vault=parts.vault, settings=parts.settings)
+    webhooks.create(connection, principal, ENTITY, WEBHOOK, checks=parts.checks)
+    slack.create(connection, principal, ENTITY, SLACK, checks=parts.checks)
+    automations.create(connection, principal, ENTITY, AUTOMATION)
+    catalog.put_project(connection, principal, ENTITY, "plain", {})

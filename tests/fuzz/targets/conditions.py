@@ -1,0 +1,242 @@
+"""Metric conditions: series of samples against a model that keeps every value in a list and reckons in fractions.
+
+Where rounding could decide, any answer is taken, and the model goes on from it.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from hypothesis import strategies as st
+
+from shared.domain.conditions import (
+    ChangeCondition,
+    Condition,
+    ThresholdCondition,
+    ZScoreCondition,
+    condition_to_json,
+    parse_conditions,
+)
+from shared.domain.errors import InvalidDefinition
+from shared.domain.windows import Observation, RunState, compile_conditions, explain
+from tests.fuzz.oracles import check_refusal, in_time, members_of
+from tests.fuzz.strategies import as_json
+from tests.fuzz.target import Target
+
+MAX_EVENTS = 200
+RECKONABLE = 1e100
+"""Beyond it squares overflow, and the model does not know where."""
+CLOSE = Fraction(1, 10**9)
+Truths = frozenset[bool | None]
+ANY: Truths = frozenset({True, False, None})
+Event = tuple[int, dict[str, float]]
+
+
+def check(data: bytes) -> None:
+    """`{"conditions": […], "events": [[step, {metric: value}], …]}`."""
+    members = members_of(data)
+    raw = members.get("conditions")
+    try:
+        conditions = parse_conditions(raw)
+    except InvalidDefinition as refusal:
+        check_refusal(refusal, raw)
+        return
+    assert parse_conditions([condition_to_json(one) for one in conditions]) == conditions
+    assert all(one.text for one in conditions)
+    events = list(_events(members.get("events")))
+    with in_time(data):
+        compiled = compile_conditions(conditions)
+        state, model = compiled.new_state(), _Model(conditions)
+    for step, metrics in events:
+        with in_time(data):
+            seen = compiled.observe(state, step, metrics)
+        model.compare(step, metrics, seen, state)
+        assert (again := RunState.from_bytes(state.to_bytes())) == state
+        state = again
+
+
+def _events(raw: Any) -> Iterator[Event]:
+    """What a checked event may bring: a step of 63 bits, and floats."""
+    for item in raw[:MAX_EVENTS] if isinstance(raw, list) else []:
+        if isinstance(item, list) and len(item) == 2 and isinstance(item[0], int) and isinstance(item[1], dict):
+            numbers = {key: value for key, value in item[1].items() if isinstance(value, int | float)}
+            yield abs(item[0]) % 2**63, {key: _float(value) for key, value in numbers.items()}
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+@dataclass
+class _Model:
+    """Everything that ever happened to one automation in one run."""
+
+    conditions: tuple[Condition, ...]
+    values: dict[str, list[float]] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    was_held: bool = False
+
+    def compare(self, step: int, metrics: dict[str, float], seen: Observation, state: RunState) -> None:
+        """Hold what was observed to what the lists say."""
+        watched = {one.metric for one in self.conditions} & metrics.keys()
+        new = {metric for metric in watched if step > self.steps.get(metric, -1)}
+        assert seen.ignored_samples == len(watched) - len(new)
+        before = list(state.held)
+        for metric in new:
+            self.steps[metric] = step
+            if math.isfinite(metrics[metric]):
+                self.values.setdefault(metric, []).append(metrics[metric])
+        for index, one in enumerate(self.conditions):
+            if one.metric in new:
+                finite = math.isfinite(metrics[one.metric])
+                allowed = truths(one, self.values[one.metric]) if finite else frozenset({False})
+                assert before[index] in allowed, f"{one.text}: {before[index]}, not one of {set(allowed)}"
+            elif one.metric not in self.steps:
+                assert before[index] is None
+        held = all(one is True for one in state.held)
+        assert seen.held is held
+        assert seen.fired is bool(new and held and not self.was_held)
+        assert (seen.condition_index is None) is not bool(new)
+        assert not seen.fired or (seen.metric_value is not None and math.isfinite(seen.metric_value))
+        self.was_held = held
+        for term, truth in zip(explain(self.conditions, state), state.held, strict=True):
+            assert term.held is truth
+            assert (term.value is None) is not (term.reason is None)
+            assert truth is None or term.value is not None or not state.series[_metric_of(term.text, self)].finite
+
+
+def _metric_of(text: str, model: _Model) -> str:
+    return next(one.metric for one in model.conditions if one.text == text)
+
+
+def truths(condition: Condition, values: list[float]) -> Truths:
+    """What may be said of a condition after all these finite values; more than one where rounding may decide."""
+    if isinstance(condition, ThresholdCondition):
+        return _threshold_truths(condition, values)
+    if isinstance(condition, ChangeCondition):
+        return _change_truths(condition, values)
+    return _z_score_truths(condition, values)
+
+
+def _threshold_truths(condition: ThresholdCondition, values: list[float]) -> Truths:
+    window = values[-condition.window :] if condition.aggregate else values[-1:]
+    if condition.aggregate and len(window) < condition.window:
+        return frozenset({None})
+    if max(map(abs, window)) > RECKONABLE:
+        return ANY
+    measured = _aggregated(condition.aggregate, window)
+    scale = max(map(abs, map(Fraction, window)))
+    if condition.aggregate == "AVERAGE" and len(set(window)) > 1 and _is_close(measured, condition.threshold, scale):
+        return ANY
+    return frozenset({_COMPARISONS[condition.op](measured, Fraction(condition.threshold))})
+
+
+def _change_truths(condition: ChangeCondition, values: list[float]) -> Truths:
+    size, before = (condition.window, condition.prior_window) if condition.aggregate else (1, 1)
+    if len(values) < size + before:
+        return frozenset({None})
+    tail = values[-size - before :]
+    if max(map(abs, tail)) > RECKONABLE:
+        return ANY
+    prior, current = (_aggregated(condition.aggregate, part) for part in (tail[:before], tail[before:]))
+    scale = max(map(abs, map(Fraction, tail)))
+    measured = current - prior
+    if condition.change.type == "RELATIVE":
+        if prior == 0 or abs(prior) < scale * CLOSE:
+            return frozenset({None}) if scale == 0 else ANY
+        measured, scale = measured / abs(prior), scale / abs(prior)
+    return _moved(condition.change.direction, measured, condition.change.amount, scale + abs(measured))
+
+
+def _z_score_truths(condition: ZScoreCondition, values: list[float]) -> Truths:
+    if len(values) < condition.window + 1:
+        return frozenset({None})
+    tail = [Fraction(value) for value in values[-condition.window - 1 :]]
+    if max(map(abs, tail)) > RECKONABLE:
+        return ANY
+    *window, newest = tail
+    mean = sum(window) / len(window)
+    variance = sum((value - mean) ** 2 for value in window) / len(window)
+    if variance == 0:
+        return frozenset({None})
+    scale = max(abs(value - window[0]) for value in window) + max(map(abs, window)) * Fraction(1, 10**15)
+    if variance < (scale * Fraction(1, 10**4)) ** 2 or variance < Fraction(1, 10**200):
+        return ANY
+    deviation = Fraction(math.sqrt(variance))
+    z_score = (newest - mean) / deviation
+    return _moved(condition.zscore.direction, z_score, condition.zscore.threshold, 10**4 * (1 + abs(z_score)))
+
+
+def _moved(direction: str, measured: Fraction, limit: float, scale: Fraction) -> Truths:
+    if any(_is_close(measured, bound, scale) for bound in (limit, -limit)):
+        return ANY
+    rises, falls = measured >= Fraction(limit), measured <= -Fraction(limit)
+    return frozenset({{"INCREASE": rises, "DECREASE": falls, "ANY": rises or falls}[direction]})
+
+
+def _is_close(measured: Fraction, limit: float, scale: Fraction) -> bool:
+    return abs(measured - Fraction(limit)) <= CLOSE * max(scale, abs(Fraction(limit)))
+
+
+def _aggregated(aggregate: str | None, values: list[float]) -> Fraction:
+    exact = [Fraction(value) for value in values]
+    if aggregate == "AVERAGE":
+        return sum(exact, Fraction(0)) / len(exact)
+    return {"MAX": max, "MIN": min}[aggregate](exact) if aggregate else exact[-1]
+
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+    "$eq": operator.eq,
+    "$ne": operator.ne,
+}
+
+WORDS = (
+    *_COMPARISONS,
+    *("metric", "aggregate", "window", "prior_window", "op", "threshold", "change", "zscore", "type", "direction"),
+    *("amount", "MAX", "MIN", "average", "ABSOLUTE", "RELATIVE", "INCREASE", "DECREASE", "ANY", "acc", "loss"),
+)
+_metrics = st.sampled_from(["acc", "loss"])
+_numbers = st.one_of(
+    st.integers(-4, 4).map(lambda halves: halves / 2),
+    st.floats(),
+    st.sampled_from([1e16, 1e16 + 2, 0.1, 0.2, 0.30000000000000004, 5e-324, 1.7e308]),
+)
+_finite = _numbers.filter(math.isfinite)
+_positive = _finite.map(abs).filter(bool)
+_windows = st.integers(1, 4)
+_common = {"metric": _metrics}
+_sized = {"aggregate": st.sampled_from(["MAX", "MIN", "AVERAGE"]), "window": _windows}
+_directions = st.sampled_from(["INCREASE", "DECREASE", "ANY"])
+_change = st.fixed_dictionaries(
+    {"amount": _positive}, optional={"type": st.sampled_from(["ABSOLUTE", "RELATIVE"]), "direction": _directions}
+)
+_conditions = st.one_of(
+    st.fixed_dictionaries(_common | {"op": st.sampled_from(list(_COMPARISONS)), "threshold": _finite}, optional=_sized),
+    st.fixed_dictionaries(_common | {"change": _change}, optional=_sized | {"prior_window": _windows}),
+    st.fixed_dictionaries(
+        _common | {"zscore": st.fixed_dictionaries({}, optional={"direction": _directions, "threshold": _positive})},
+        optional={"window": st.integers(2, 4)},
+    ),
+)
+_steps = st.integers(0, 12)
+_series = st.lists(st.tuples(_steps, st.dictionaries(_metrics, _numbers, max_size=2)), max_size=15)
+_rising = st.lists(st.dictionaries(_metrics, _numbers, min_size=1, max_size=2), max_size=15).map(
+    lambda samples: list(enumerate(samples))
+)
+_inputs = st.fixed_dictionaries(
+    {"conditions": st.lists(_conditions, min_size=1, max_size=3), "events": _rising | _series}
+)
+
+TARGET = Target(check, inputs=as_json(_inputs, WORDS), words=WORDS)

@@ -6,12 +6,15 @@ Must not judge events or definitions: the API does. Here is only what must hold 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 import yaml
 from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 from shared.domain import events
 from shared.domain.errors import HooklineError
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_BATCH_BYTES = events.MAX_BATCH_BYTES - events.MAX_BATCH_EVENTS - 2  # less the commas and brackets
+MAX_DOCUMENT_BYTES = 8 << 20
+"""What the API takes of a manifest."""
 TEXT_TAG, MERGE_TAG, TIMESTAMP_TAG = (f"tag:yaml.org,2002:{name}" for name in ("str", "merge", "timestamp"))
 
 
@@ -92,6 +97,8 @@ def read_documents(name: str, file: IO[bytes]) -> list[Document]:
         raise UnreadableInput(f"{place}: {exc.problem}") from exc
     except yaml.YAMLError as exc:
         raise UnreadableInput(f"{name}: {' '.join(str(exc).split())}") from exc
+    except RecursionError as exc:
+        raise UnreadableInput(f"{name}: nests too deeply") from exc
     if not bodies:
         raise UnreadableInput(f"{name}: is empty; each document must have `entity` and definitions")
     return [_document(f"{name}, document {number}", body) for number, body in enumerate(bodies, start=1)]
@@ -102,9 +109,26 @@ def _document(place: str, body: object) -> Document:
         raise UnreadableInput(f"{place}: entity: is required, the name of the entity that the definitions belong to")
     entity = body.pop("entity")
     try:
+        if _unfolded_size(body, {}) > MAX_DOCUMENT_BYTES:
+            raise ValueError(f"with its aliases written out it is more than {MAX_DOCUMENT_BYTES} bytes")
         return Document(entity, json.dumps(body, allow_nan=False).encode())
+    except RecursionError as exc:
+        raise UnreadableInput(f"{place}: nests too deeply") from exc
     except (TypeError, ValueError) as exc:
         raise UnreadableInput(f"{place}: holds a value that JSON does not have: {exc}") from exc
+
+
+def _unfolded_size(value: object, known: dict[int, float]) -> float:
+    """About the length of the JSON text, in which what an alias names stands as often as it is named."""
+    if isinstance(value, str):
+        return len(value) + 2
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf  # until it is known: what holds itself has no end
+        members = chain(value, value.values()) if isinstance(value, dict) else value
+        known[id(value)] = 2 + sum(_unfolded_size(member, known) for member in members)
+    return known[id(value)]
 
 
 class _Loader(yaml.SafeLoader):
@@ -120,6 +144,13 @@ class _Loader(yaml.SafeLoader):
                 raise ComposerError(None, None, f"the key {key.value!r} comes twice", key.start_mark)
             seen.add(key.value)
         return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+            # PyYAML leaves it to Python to refuse `!!int x`, `0x_` and numbers of thousands of digits.
+            raise ConstructorError(None, None, "this value is not what its form or tag says", node.start_mark) from exc
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -16,6 +16,9 @@ from functools import lru_cache
 
 import aiohttp
 import httpx
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from shared.domain.outcomes import Outcome, OutcomeKind, classify_status, parse_retry_after
@@ -94,11 +97,20 @@ class Sender:
         )
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Takes no connection out of the pool on which something came unasked: it would pass for the next answer."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        return None
+
+
 def _session(socket_factory: aiohttp.SocketFactoryType, context: ssl.SSLContext) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=context, socket_factory=socket_factory
-        ),
+        connector=_Connector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=context, socket_factory=socket_factory),
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=_SKIPPED_HEADERS,
         auto_decompress=False,

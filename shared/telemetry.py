@@ -90,9 +90,7 @@ WEBHOOK_CIRCUIT_OPEN = Gauge(
     "Enabled webhooks whose circuit is open or half open: nothing or one request at a time is sent.",
     multiprocess_mode="mostrecent",
 )
-FORGOTTEN = Counter(
-    "hookline_forgotten_rows", "Rows deleted because they were older than their retention.", ["table"]
-)
+FORGOTTEN = Counter("hookline_forgotten_rows", "Rows deleted because they were older than their retention.", ["table"])
 AUTOMATIONS_LOADED = Gauge(
     "hookline_automations_loaded", "Automations that a worker process matches against.", multiprocess_mode="mostrecent"
 )

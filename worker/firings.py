@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -23,10 +23,20 @@ from shared.streams import Entry
 log = get_logger(__name__)
 
 Match = tuple[Entry, Event, CompiledAutomation]
+_T = TypeVar("_T")
 
 
 class Outdated(Exception):
     """Another worker evaluated with a newer edition of an automation: this one must look for edits first."""
+
+
+def _readable(read: Callable[[bytes], _T], stored: bytes | None, row: Any) -> _T | None:
+    """What was stored; None when there is nothing, and when it can't be read: then it begins anew."""
+    try:
+        return None if stored is None else read(stored)
+    except UnreadableState as exc:
+        log.error("windows.unreadable", automation_id=row.automation_id, key=row.key, error=str(exc))
+        return None
 
 
 class FiringBatch:
@@ -78,13 +88,8 @@ class FiringBatch:
             raise Outdated
         if row is None or row.epoch < self._epochs[automation_id]:
             return Kept()
-        windows = None
-        if row.windows is not None:
-            try:
-                windows = RunState.from_bytes(row.windows)
-            except UnreadableState as exc:
-                log.error("windows.unreadable", automation_id=automation_id, key=row.key, error=str(exc))
-        recent = FiringState.recent_from_bytes(row.recent_firings) if row.recent_firings else ()
+        windows = _readable(RunState.from_bytes, row.windows, row)
+        recent = _readable(FiringState.recent_from_bytes, row.recent_firings, row) or ()
         return Kept(windows, FiringState(row.last_fired_ms, recent))
 
     def _row(self, key: tuple[int, str]) -> dict[str, Any]:

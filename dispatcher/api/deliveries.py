@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -15,7 +16,7 @@ from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.parts import PartsDep
 from dispatcher.control import deliveries, exports
-from dispatcher.control.deliveries import DeliveryDetail, DeliveryQuery, DeliveryView, Selection
+from dispatcher.control.deliveries import DeliveryDetail, DeliveryView, ReplayQuery, Selection
 from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
 from dispatcher.control.paging import Page
 from shared.domain.errors import InvalidDefinition
@@ -34,6 +35,8 @@ class ReplayCount(BaseModel):
     """How many deliveries were put into the queue again."""
 
     replayed: int
+    last_due_at: datetime | None
+    """When the last of them is due; null when there are none."""
 
 
 def _criteria(
@@ -105,15 +108,18 @@ def _exported(
         yield exports.written(views, form)
 
 
-@router.post("/replay", status_code=202, openapi_extra=accepts(DeliveryQuery))
+@router.post("/replay", status_code=202, openapi_extra=accepts(ReplayQuery))
 def replay_deliveries(
     entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, once: OnceDep
 ) -> ReplayCount:
-    """Deliver again all that match at least one criterion, as new deliveries with the same payloads."""
+    """Deliver again all that match at least one criterion, as new deliveries with the same payloads.
+
+    With `rate` they are spread over time, in the order in which the old ones were made.
+    """
     with once.writing() as connection:
         replayed = deliveries.replay_matching(connection, principal, entity, body)
     parts.wake(replayed.webhook_ids)
-    return ReplayCount(replayed=len(replayed.ids))
+    return ReplayCount(replayed=len(replayed.ids), last_due_at=replayed.last_due_at)
 
 
 @router.get("/{delivery_id}")

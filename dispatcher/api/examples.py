@@ -138,6 +138,7 @@ ANSWERS: dict[str, Any] = {
     "DeliveryView": _DELIVERY,
     "DeliveryDetail": {
         **_DELIVERY,
+        "replays": [],
         "payload": {"event_type": "DEPLOY_MODEL", "client_payload": {"version": _VERSION}},
         "attempt_log": [
             {
@@ -152,7 +153,7 @@ ANSWERS: dict[str, Any] = {
             }
         ],
     },
-    "ReplayCount": {"replayed": 3},
+    "ReplayCount": {"replayed": 3, "last_due_at": _NOON},
     "Changes": {"changes": [{"kind": "webhook", "name": "deploy-hook", "change": "updated", "detail": ["url"]}]},
     "EntityView": {"name": "acme", "kind": "team", "parent": None, "created_at": _NOON},
     "ProjectView": {"name": "wandb-registry-model", "description": "Released models", "created_at": _NOON},

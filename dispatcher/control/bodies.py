@@ -6,7 +6,7 @@ Must not repeat a value in a fault: what was sent may be a secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -88,6 +88,27 @@ def members_to_change(patch: object) -> Mapping[Any, Any]:
     if not isinstance(patch, Mapping):
         raise InvalidDefinition.at((), "must be an object with the members to change")
     return patch
+
+
+def patched(target: Mapping[str, Any], patch: object) -> Any:
+    """The target as a merge patch changes it.
+
+    Raises:
+        InvalidDefinition: for a patch that is no object, and for a null where the target has no member: a misspelt name
+            must not pass for one that is gone.
+    """
+    patch = members_to_change(patch)
+    if faults := tuple(_idle_nulls(target, patch, ())):
+        raise InvalidDefinition(*faults)
+    return merge_patch(target, patch)
+
+
+def _idle_nulls(target: Mapping[str, Any], patch: Mapping[Any, Any], loc: Loc) -> Iterator[FieldError]:
+    for key, value in patch.items():
+        if value is None and key not in target:
+            yield FieldError((*loc, str(key)), f"is not known here; accepted: {', '.join(target)}")
+        elif isinstance(value, Mapping) and isinstance(inner := target.get(key), Mapping):
+            yield from _idle_nulls(inner, value, (*loc, key))
 
 
 def merge_patch(target: object, patch: object) -> Any:

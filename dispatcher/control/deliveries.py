@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -16,9 +16,11 @@ from dispatcher.control.audit import note
 from dispatcher.control.bodies import Body, Timestamp, View, parsed
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
+from shared.domain.durations import Rate
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.domain.payloads import mask_payload
+from shared.domain.retries import RequestRate
 from shared.storage import deliveries as store
 from shared.storage.automations import find_automation
 from shared.storage.deliveries import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
@@ -38,6 +40,15 @@ class DeliveryQuery(Body):
     event: Annotated[str | None, Field(description="An event's id.")] = None
     since: Annotated[Timestamp | None, Field(description="Made at this time or later.")] = None
     until: Annotated[Timestamp | None, Field(description="Made before this time.")] = None
+
+
+class ReplayQuery(DeliveryQuery):
+    """Which deliveries are to be delivered again, and how fast."""
+
+    rate: Annotated[
+        RequestRate | None,
+        Field(description="At most so many, such as `10/s`, evenly spaced in the order in which they were made."),
+    ] = None
 
 
 class Named(View):
@@ -89,6 +100,8 @@ class AttemptView(View):
 class DeliveryDetail(DeliveryView):
     """A delivery with all that is known of it."""
 
+    replays: list[str]
+    """The deliveries that replayed this one, oldest first."""
     payload: Any
     """What is sent, with `***NAME***` in place of each secret; null when there is none."""
     attempt_log: list[AttemptView]
@@ -100,6 +113,8 @@ class Replayed:
 
     ids: tuple[str, ...]
     webhook_ids: frozenset[int]
+    last_due_at: datetime | None
+    """When the last of them is due."""
 
 
 def listed(
@@ -145,6 +160,7 @@ def get(connection: Connection, principal: Principal, entity_name: str, delivery
     sealed = store.sealed_payload(connection, stored.seq)
     return DeliveryDetail(
         **_members(stored),
+        replays=store.list_replays(connection, entity.id, stored.id),
         payload=None if sealed is None else json.loads(mask_payload(sealed)),
         attempt_log=[_attempt_view(attempt) for attempt in store.list_attempts(connection, stored.seq)],
     )
@@ -173,8 +189,8 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
         InvalidDefinition: for a query without any criterion, or one that more than `MAX_REPLAYED` deliveries match.
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
-    query = parsed(DeliveryQuery, raw)
-    if query == DeliveryQuery():
+    query = parsed(ReplayQuery, raw)
+    if query.model_copy(update={"rate": None}) == ReplayQuery():
         members = ", ".join(DeliveryQuery.model_fields)
         raise InvalidDefinition.at((), f"must have at least one criterion: {members}")
     wanted = _filter(connection, entity, query)
@@ -192,12 +208,14 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
         count=len(seqs),
         criteria=criteria,
     )
-    return _replay(connection, seqs)
+    return _replay(connection, seqs, query.rate)
 
 
-def _replay(connection: Connection, seqs: list[int]) -> Replayed:
-    made = store.replay(connection, seqs, datetime.now(UTC))
-    return Replayed(tuple(made), frozenset(made.values()))
+def _replay(connection: Connection, seqs: list[int], rate: Rate | None = None) -> Replayed:
+    now = datetime.now(UTC)
+    interval = timedelta() if rate is None else rate.period / rate.count
+    made = store.replay(connection, seqs, now, interval=interval)
+    return Replayed(tuple(made), frozenset(made.values()), now + interval * (len(seqs) - 1) if seqs else None)
 
 
 def _filter(connection: Connection, entity: StoredEntity, query: DeliveryQuery) -> DeliveryFilter:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from dispatcher.control import webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members
-from dispatcher.control.bodies import Body, View, members_to_change, merge_patch, parsed
+from dispatcher.control.bodies import Body, View, parsed, patched
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
@@ -104,8 +104,8 @@ def change(
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
     stored = found(connection, entity, slack_id)
-    patch, before = members_to_change(patch), body_of(stored)
-    fields = check(connection, entity, merge_patch(before, patch), checks=checks)
+    before = body_of(stored)
+    fields = check(connection, entity, patched(before, patch), checks=checks)
     stored = webhooks.write(connection, entity, stored, fields)
     if changed := changed_members(before, body_of(stored)):
         webhooks.note_change(connection, principal, entity, "update", stored, changed=changed)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, note
-from dispatcher.control.bodies import View, members_to_change, merge_patch
+from dispatcher.control.bodies import View, patched
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
@@ -98,8 +98,8 @@ def change(
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
     stored = found(connection, entity, webhook_id)
-    patch, before = members_to_change(patch), body_of(stored)
-    stored = write(connection, entity, stored, check(connection, entity, merge_patch(before, patch), checks=checks))
+    before = body_of(stored)
+    stored = write(connection, entity, stored, check(connection, entity, patched(before, patch), checks=checks))
     check_automations(connection, stored)
     if changed := changed_members(before, body_of(stored)):
         note_change(connection, principal, entity, "update", stored, changed=changed)

@@ -44,3 +44,7 @@ class InvalidDefinition(HooklineError):
     def under(self, *prefix: str | int) -> InvalidDefinition:
         """The same refusal seen from an enclosing object."""
         return InvalidDefinition(*(error.under(*prefix) for error in self.errors))
+
+
+class UnreadableState(HooklineError):
+    """Stored bytes are no state that this version can read: damaged, or written by a newer Hookline."""

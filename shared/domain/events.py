@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.members import Label, Samples, Step, Time
+from shared.domain.members import Label, Labels, Samples, Step, Time
 from shared.domain.members import Name as Name
 
 MAX_EVENT_BYTES = 1 << 20
@@ -87,8 +87,8 @@ class Artifact(_Model):
 
     id: Name
     version: Label = ""
-    aliases: tuple[Label, ...] = ()
-    tags: tuple[Label, ...] = ()
+    aliases: Labels = ()
+    tags: Labels = ()
     metadata: dict[str, Any] = {}
 
 
@@ -197,8 +197,8 @@ def decode_event(body: bytes) -> Event:
     `NaN` and `Infinity` without quotes, which Python's json writes, pass for the strings of that name.
 
     Raises:
-        InvalidDefinition: with a fault for each field that is not as the event's type demands, and for more than
-            `MAX_EVENT_BYTES` of JSON.
+        InvalidDefinition: with a fault for each field that is not as the event's type demands, `MAX_NAMED_FAULTS` at
+            most, and for more than `MAX_EVENT_BYTES` of JSON.
     """
     if len(body) > MAX_EVENT_BYTES:
         raise InvalidDefinition.at((), f"must be at most {MAX_EVENT_BYTES} bytes")
@@ -245,7 +245,8 @@ def check_events(candidates: Sequence[object]) -> list[Event]:
 
 
 def _refusal(exc: ValidationError) -> InvalidDefinition:
-    return InvalidDefinition(*(_fault(error) for error in exc.errors(include_url=False, include_input=False)))
+    errors = exc.errors(include_url=False, include_input=False)
+    return InvalidDefinition(*(_fault(error) for error in errors[:MAX_NAMED_FAULTS]))
 
 
 _TYPE_NAMES = frozenset(str(event_type) for event_type in EventType)

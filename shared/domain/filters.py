@@ -165,6 +165,11 @@ def _has_operators(operand: object) -> TypeGuard[dict[Any, Any]]:
     return isinstance(operand, dict) and any(str(key).startswith("$") for key in operand)
 
 
+def _depth_within(members: dict[Any, Any], depth: int) -> int:
+    """The depth of the members in normal form, where several stand in an `$and`: what is accepted is read back."""
+    return depth + (len(members) > 1)
+
+
 def _scalar_fault(value: object) -> str | None:
     """What keeps `value` from being a JSON string, number, boolean or null that everything here can encode."""
     if isinstance(value, str):
@@ -197,6 +202,7 @@ class _Parser:
     def expression(self, value: object, loc: Loc, depth: int) -> Node:
         if not isinstance(value, dict):
             return self._fault(loc, _EXPRESSION)
+        depth = _depth_within(value, depth)
         if self._too_deep(loc, depth):
             return _EVERYTHING
         nodes = [self._member(str(key), operand, (*loc, str(key)), depth) for key, operand in value.items()]
@@ -232,6 +238,9 @@ class _Parser:
     def _on_field(self, field: str, operand: object, loc: Loc, depth: int) -> Node:
         if not _has_operators(operand):
             return self._comparison(field, "$eq", operand, loc, depth)
+        depth = _depth_within(operand, depth)
+        if self._too_deep(loc, depth):
+            return _EVERYTHING
         nodes = [self._operator(field, str(op), value, (*loc, str(op)), depth) for op, value in operand.items()]
         return self._all_of(nodes)
 
@@ -242,8 +251,6 @@ class _Parser:
             return self._fault(loc, f"unknown operator; accepted here: {_OPERATORS}")
         if not _has_operators(operand):
             return self._fault(loc, 'must be an object of operators such as {"$regex": "^prod"}')
-        if self._too_deep(loc, depth + 1):
-            return _EVERYTHING
         return self._combination(op, [self._on_field(field, operand, loc, depth + 1)])
 
     def _comparison(self, field: str, op: str, operand: object, loc: Loc, depth: int) -> Node:

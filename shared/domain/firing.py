@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from shared.domain.durations import Rate
+from shared.domain.errors import UnreadableState
 
 
 @dataclass(slots=True)
@@ -25,8 +26,11 @@ class FiringState:
 
     @staticmethod
     def recent_from_bytes(packed: bytes) -> tuple[int, ...]:
-        """What `to_bytes` packed."""
-        return struct.unpack(f"<{len(packed) // 8}q", packed)
+        """What `to_bytes` packed. Raises `UnreadableState`."""
+        try:
+            return struct.unpack(f"<{len(packed) // 8}q", packed)
+        except struct.error as error:
+            raise UnreadableState("damaged firing times") from error
 
 
 def cooldown_refusal(state: FiringState, period: timedelta, now_ms: int) -> str | None:

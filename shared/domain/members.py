@@ -10,7 +10,7 @@ import math
 import re
 from typing import Annotated, TypeGuard
 
-from pydantic import AwareDatetime, BeforeValidator, Field, WithJsonSchema
+from pydantic import AwareDatetime, BeforeValidator, FailFast, Field, WithJsonSchema
 
 # Control characters have no place in a name: PostgreSQL refuses NUL in text, and the rest would break logs.
 MAX_NAME_LENGTH = 512
@@ -20,6 +20,9 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH, pattern=_N
 Label = Annotated[str, Field(max_length=MAX_NAME_LENGTH, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 NAME_FORM = f"a name of 1 to {MAX_NAME_LENGTH} characters, without control characters"
+
+# A list is refused at its first fault: a megabyte of faulty labels must not become as many faults.
+Labels = Annotated[tuple[Label, ...], FailFast()]
 
 
 def is_name(value: object) -> TypeGuard[str]:
@@ -60,10 +63,20 @@ def _time(value: object) -> object:
 
 _SAMPLE_SCHEMA = {"anyOf": [{"type": "number"}, {"enum": sorted(_NON_FINITE)}]}
 MAX_METRICS = 1000
+
+
+def _few(value: object) -> object:
+    """Before each is looked at: too many samples are one fault, not one each."""
+    if isinstance(value, dict) and len(value) > MAX_METRICS:
+        raise ValueError(f"must have at most {MAX_METRICS} metrics")
+    return value
+
+
 Sample = Annotated[float, BeforeValidator(_sample)]
 Samples = Annotated[
     dict[Name, Sample],
     Field(min_length=1, max_length=MAX_METRICS),
+    BeforeValidator(_few),
     # Pydantic's own schema would let any value pass under a name that the pattern refuses.
     WithJsonSchema(
         {

@@ -16,15 +16,11 @@ from itertools import chain, islice
 import orjson
 
 from shared.domain.conditions import Condition
-from shared.domain.errors import HooklineError
+from shared.domain.errors import UnreadableState as UnreadableState
 from shared.domain.measures import CompiledCondition, compile_condition, why_undefined
 
 _CODEC_VERSION = 1
 _PREFIX = struct.Struct("<BI")
-
-
-class UnreadableState(HooklineError):
-    """Stored bytes are no run state that this version can read: damaged, or written by a newer Hookline."""
 
 
 @dataclass(slots=True)
@@ -35,6 +31,9 @@ class Series:
     values: list[float] = field(default_factory=list)
     finite: bool = True
     """False while the newest sample is NaN or infinite; such a sample is not among the values."""
+
+    def _is_sound(self) -> bool:
+        return type(self.last_step) is int and isinstance(self.finite, bool) and all(map(math.isfinite, self.values))
 
 
 @dataclass(slots=True)
@@ -70,7 +69,19 @@ class RunState:
             }
         except (struct.error, LookupError, TypeError, ValueError) as error:
             raise UnreadableState("a damaged run state") from error
-        return cls(held, series, armed)
+        state = cls(held, series, armed)
+        if not state._is_sound():
+            raise UnreadableState("a damaged run state")
+        return state
+
+    def _is_sound(self) -> bool:
+        """Whether all is of its type, so that no damage comes to light while samples are taken."""
+        return (
+            isinstance(self.armed, bool)
+            and isinstance(self.held, list)
+            and all(truth is None or isinstance(truth, bool) for truth in self.held)
+            and all(isinstance(name, str) and one._is_sound() for name, one in self.series.items())
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -175,8 +175,16 @@ def _replayable() -> Select[Any]:
     )
 
 
-def replay(connection: Connection, seqs: Sequence[int], now: datetime) -> dict[str, int]:
-    """Put deliveries into the queue again, each as a new one that names the old and is due now.
+def list_replays(connection: Connection, entity_id: int, id_: str) -> list[str]:
+    """The ids of the entity's deliveries that replay a delivery, oldest first."""
+    of = (deliveries.c.entity_id == entity_id, deliveries.c.replay_of == id_)
+    return list(connection.scalars(select(deliveries.c.id).where(*of).order_by(deliveries.c.seq)))
+
+
+def replay(connection: Connection, seqs: Sequence[int], now: datetime, *, interval: timedelta) -> dict[str, int]:
+    """Put deliveries into the queue again, each as a new one that names the old.
+
+    The first is due now, each other one an interval after the one before.
 
     Payloads are copied inside the database.
 
@@ -185,7 +193,8 @@ def replay(connection: Connection, seqs: Sequence[int], now: datetime) -> dict[s
     """
     made: dict[str, int] = {}
     for start in range(0, len(seqs), _CHUNK):
-        made |= _replay_chunk(connection, seqs[start : start + _CHUNK], now)
+        first_due_at = now + interval * start
+        made |= _replay_chunk(connection, seqs[start : start + _CHUNK], now, first_due_at, interval)
     return made
 
 
@@ -201,7 +210,9 @@ _COPIED = (
 )
 
 
-def _replay_chunk(connection: Connection, seqs: Sequence[int], now: datetime) -> dict[str, int]:
+def _replay_chunk(
+    connection: Connection, seqs: Sequence[int], now: datetime, first_due_at: datetime, interval: timedelta
+) -> dict[str, int]:
     renewed = (
         values(column("seq", BigId), column("id", String), name="renewed")
         .data([(seq, new_delivery_id()) for seq in seqs])
@@ -220,7 +231,11 @@ def _replay_chunk(connection: Connection, seqs: Sequence[int], now: datetime) ->
     )
     statement = insert(deliveries).from_select(["id", "status", "replay_of", "created_at", *_COPIED], copies)
     rows = connection.execute(statement.returning(deliveries.c.seq, deliveries.c.id, deliveries.c.webhook_id)).all()
-    pending = [{"seq": row.seq, "webhook_id": row.webhook_id, "next_attempt_at": now} for row in rows]
+    # Rows come back in no promised order, but their numbers are in that of the originals.
+    pending = [
+        {"seq": row.seq, "webhook_id": row.webhook_id, "next_attempt_at": first_due_at + interval * number}
+        for number, row in enumerate(sorted(rows, key=lambda row: row.seq))
+    ]
     connection.execute(insert(pending_deliveries), pending)
     return {row.id: row.webhook_id for row in rows}
 

@@ -23,8 +23,7 @@ def stored_state(connection: Connection, automation_id: int, epoch: int, keys: C
             metric_windows.c.key.in_(chunk),
         )
         for row in connection.execute(query):
-            recent = FiringState.recent_from_bytes(row.recent_firings) if row.recent_firings else ()
-            found[row.key] = Kept(_windows(row.windows), FiringState(row.last_fired_ms, recent))
+            found[row.key] = Kept(_windows(row.windows), FiringState(row.last_fired_ms, _recent(row.recent_firings)))
     return found
 
 
@@ -33,3 +32,10 @@ def _windows(stored: bytes | None) -> RunState | None:
         return None if stored is None else RunState.from_bytes(stored)
     except UnreadableState:  # evaluation begins anew as well
         return None
+
+
+def _recent(stored: bytes | None) -> tuple[int, ...]:
+    try:
+        return FiringState.recent_from_bytes(stored) if stored else ()
+    except UnreadableState:
+        return ()

@@ -269,6 +269,12 @@ deliveries = Table(
     Index("ix_deliveries_webhook_id_seq", "webhook_id", "seq"),
     Index("ix_deliveries_event_id", "event_id"),
     Index(
+        "ix_deliveries_replay_of",
+        "replay_of",
+        postgresql_where=text("replay_of IS NOT NULL"),
+        sqlite_where=text("replay_of IS NOT NULL"),
+    ),
+    Index(
         "ix_deliveries_unfulfilled",
         "entity_id",
         "status",

@@ -41,6 +41,8 @@ ADDED = {
     "hookline_samples_ignored_total": set[str](),
     "hookline_firings_skipped_total": {"reason"},
     "hookline_webhook_attempts_total": {"webhook", "outcome"},
+    "hookline_deliveries_held": set[str](),
+    "hookline_forgotten_rows_total": {"table"},
 }
 EVERY_FACT = """
     from shared import telemetry as t
@@ -56,7 +58,9 @@ EVERY_FACT = """
     t.EVALUATION_LAG_SECONDS.labels(partition="3").set(1.5)
     t.DELIVERIES_PENDING.set(5)
     t.DELIVERIES_DUE.set(4)
+    t.DELIVERIES_HELD.set(1)
     t.DELIVERIES_DEAD.set(3)
+    t.FORGOTTEN.labels(table="deliveries").inc(8)
     t.OLDEST_DUE.set(2)
     t.WEBHOOKS_DISABLED.set(1)
     t.WEBHOOK_CIRCUIT_OPEN.set(1)

@@ -131,7 +131,7 @@ def test_a_pending_delivery_shows_where_its_retries_stand(api: Api, history: His
     ]
     assert api.ok("GET", f"{ACME}/deliveries/{underway}")["next_attempt_at"] is None
     listed = api.ok("GET", f"{ACME}/deliveries")["items"][1]
-    assert listed == {name: value for name, value in shown.items() if name not in ("payload", "attempt_log")}
+    assert listed == {name: value for name, value in shown.items() if name not in ("payload", "attempt_log", "replays")}
 
 
 def test_deliveries_are_found_by_what_they_are_about(api: Api, history: History) -> None:
@@ -195,7 +195,7 @@ def test_a_replay_is_a_new_delivery_that_names_the_old(
     assert (new["status"], new["replay_of"], new["attempts"]) == ("pending", old, 0)
     assert (new["payload"], new["event"], new["webhook"]) == (before["payload"], before["event"], before["webhook"])
     assert new["next_attempt_at"] == new["created_at"]
-    assert api.ok("GET", f"{ACME}/deliveries/{old}") == before
+    assert api.ok("GET", f"{ACME}/deliveries/{old}") == before | {"replays": [new["id"]]}
     with Redis.from_url(settings.celery_broker_url) as broker:
         assert broker.llen("deliver") == 1
 
@@ -211,7 +211,10 @@ def test_what_can_not_be_sent_is_not_replayed(api: Api, history: History) -> Non
     for id_ in refusable:
         api.refused("POST", f"{ACME}/deliveries/{id_}/replay", status=409)
     api.refused("POST", f"{ACME}/deliveries/{new_delivery_id()}/replay", status=404)
-    assert api.ok("POST", f"{ACME}/deliveries/replay", {"since": "2000-01-01T00:00:00Z"}, status=202) == {"replayed": 0}
+    assert api.ok("POST", f"{ACME}/deliveries/replay", {"since": "2000-01-01T00:00:00Z"}, status=202) == {
+        "replayed": 0,
+        "last_due_at": None,
+    }
     assert len(ids(api)) == len(refusable)
 
 
@@ -222,14 +225,53 @@ def test_all_that_match_are_replayed(api: Api, history: History, engine: Engine)
 
     answer = api.ok("POST", f"{ACME}/deliveries/replay", {"status": "dead", "webhook": "deploy-hook"}, status=202)
 
-    assert answer == {"replayed": 3}
+    assert answer["replayed"] == 3
     pending = api.ok("GET", f"{ACME}/deliveries?status=pending")["items"]
     assert [delivery["replay_of"] for delivery in pending] == dead[::-1]
     with reading(engine) as connection:
         queued = set(connection.scalars(select(pending_deliveries.c.webhook_id)))
     assert queued == {decode_id(IdKind.WEBHOOK, history.webhook["id"])}
-    assert api.ok("POST", f"{ACME}/deliveries/replay", {"status": "skipped"}, status=202) == {"replayed": 1}
+    assert api.ok("POST", f"{ACME}/deliveries/replay", {"status": "skipped"}, status=202)["replayed"] == 1
     assert api.ok("GET", f"{ACME}/deliveries?status=pending")["items"][0]["replay_of"] == skipped
+
+
+def test_a_replay_at_a_rate_is_spread_over_time_in_the_order_of_the_old_ones(
+    api: Api, history: History, engine: Engine
+) -> None:
+    dead = [history.add("dead") for _ in range(5)]
+
+    answer = api.ok("POST", f"{ACME}/deliveries/replay", {"status": "dead", "rate": "2/s"}, status=202)
+
+    query = (
+        select(deliveries.c.replay_of, pending_deliveries.c.next_attempt_at)
+        .join(deliveries, deliveries.c.seq == pending_deliveries.c.seq)
+        .order_by(pending_deliveries.c.next_attempt_at)
+    )
+    with reading(engine) as connection:
+        rows = connection.execute(query).all()
+    assert [row.replay_of for row in rows] == dead
+    first = rows[0].next_attempt_at
+    assert [(row.next_attempt_at - first).total_seconds() for row in rows] == [0, 0.5, 1, 1.5, 2]
+    assert datetime.fromisoformat(answer["last_due_at"]) == rows[-1].next_attempt_at
+
+
+@pytest.mark.parametrize("rate", ["fast", "0/s", 5, {}])
+def test_a_rate_that_is_none_is_refused(api: Api, history: History, rate: object) -> None:
+    history.add("dead")
+    problem = api.refused("POST", f"{ACME}/deliveries/replay", {"status": "dead", "rate": rate}, status=422)
+    assert problem.locs == [["rate"]]
+    assert ids(api, "?status=pending") == []
+
+
+def test_a_rate_alone_is_no_criterion(api: Api, history: History) -> None:
+    assert api.refused("POST", f"{ACME}/deliveries/replay", {"rate": "1/s"}, status=422).locs == [[]]
+
+
+def test_a_delivery_names_its_replays(api: Api, history: History) -> None:
+    old = history.add("delivered")
+    new = [api.ok("POST", f"{ACME}/deliveries/{old}/replay", status=202)["id"] for _ in range(2)]
+    assert api.ok("GET", f"{ACME}/deliveries/{old}")["replays"] == new
+    assert api.ok("GET", f"{ACME}/deliveries/{new[0]}")["replays"] == []
 
 
 def test_a_replay_of_too_many_is_refused_whole(api: Api, history: History, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +284,7 @@ def test_a_replay_of_too_many_is_refused_whole(api: Api, history: History, monke
     assert "since" in problem.detail
     assert ids(api, "?status=pending") == []
     body = {"status": "dead", "since": (START + timedelta(minutes=1)).isoformat()}
-    assert api.ok("POST", f"{ACME}/deliveries/replay", body, status=202) == {"replayed": 2}
+    assert api.ok("POST", f"{ACME}/deliveries/replay", body, status=202)["replayed"] == 2
 
 
 def test_a_replay_needs_a_criterion_that_is_known(api: Api, history: History) -> None:
@@ -282,7 +324,7 @@ def test_deliveries_are_per_entity_and_replays_for_administrators(api: Api, hist
     api.refused("POST", f"/v1/entities/other/deliveries/{id_}/replay", key="outsider", status=404)
     foreign = {"webhook": history.webhook["id"]}
     answer = api.ok("POST", "/v1/entities/other/deliveries/replay", foreign, key="outsider", status=202)
-    assert answer == {"replayed": 0}
+    assert answer == {"replayed": 0, "last_due_at": None}
     for key in ("member", "publisher"):
         api.refused("POST", f"{ACME}/deliveries/{id_}/replay", key=key, status=403)
         api.refused("POST", f"{ACME}/deliveries/replay", {"status": "dead"}, key=key, status=403)

@@ -68,6 +68,8 @@ BAD: list[tuple[dict[str, Any], list[Any]]] = [
     ({"policy": {"retries": 1}}, ["policy", "retries"]),
     ({"enabled": "yes"}, ["enabled"]),
     ({"colour": "red"}, ["colour"]),
+    ({"colour": None}, ["colour"]),
+    ({"policy": {"retries": None}}, ["policy", "retries"]),
     ({"url": "https://example.com/\0"}, ["url"]),
 ]
 

@@ -6,11 +6,12 @@ import asyncio
 import gzip
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
 from shared.domain.outcomes import OutcomeKind
-from shared.sender import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES
+from shared.sender import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Sender
 from tests.integration.sender.hostile import ANSWER, Visit, answering, behaving
 from tests.integration.sender.sending import (
     ENOUGH_SECONDS,
@@ -43,6 +44,46 @@ def test_what_goes_over_the_wire(run: Run) -> None:
                 ]
             )
             assert body == b'{"key": "secret-in-body"}'
+
+    run(scenario())
+
+
+def test_a_reason_phrase_may_hold_any_bytes(run: Run) -> None:
+    async def scenario() -> None:
+        answer = "HTTP/1.1 200 Succès\r\nContent-Length: 2\r\n\r\nok".encode("latin-1")
+        async with behaving(answering(answer)) as endpoint, opened() as sender:
+            outcome = await send(sender, endpoint)
+            assert (outcome.kind, outcome.status, outcome.response_body) == (OutcomeKind.SUCCESS, 200, "ok")
+
+    run(scenario())
+
+
+async def something_came_unasked(sender: Sender) -> None:
+    """Wait until a pooled connection has bytes that nobody reads; only the pool itself can tell."""
+    connector: Any = sender._plain.connector
+    # Nothing of ours is told when bytes arrive.
+    while not any(protocol.should_close for pooled in connector._conns.values() for protocol, _since in pooled):  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+def test_what_comes_unasked_is_not_the_next_answer(run: Run) -> None:
+    async def scenario() -> None:
+        said = asyncio.Event()
+
+        async def behaviour(visit: Visit) -> None:
+            await visit.request()
+            await visit.say(ANSWER)
+            await asyncio.wait_for(said.wait(), ENOUGH_SECONDS)
+            await visit.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+            await visit.until_gone()
+
+        async with behaving(behaviour) as endpoint, opened() as sender:
+            await send(sender, endpoint)
+            said.set()
+            await asyncio.wait_for(something_came_unasked(sender), ENOUGH_SECONDS)
+            outcome = await send(sender, endpoint)
+            assert (outcome.status, outcome.response_body) == (200, "ok")
+            assert len(endpoint.visits) == 2
 
     run(scenario())
 

@@ -64,6 +64,9 @@ def test_a_merge_into_what_is_merged_elsewhere_works() -> None:
     assert json.loads(document.json) == {"b": {"k": 1}, "deep": {"a": {"k": 2}}, "c": {"k": 2}}
 
 
+BOMB = "entity: a\nx0: &x0 [y, y]\n" + "".join(f"x{n + 1}: &x{n + 1} [*x{n}, *x{n}]\n" for n in range(30))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -80,6 +83,13 @@ def test_a_merge_into_what_is_merged_elsewhere_works() -> None:
         ("entity: a\nx: &x [*x]\n", r"document 1: holds a value that JSON does not have"),
         ("entity: !!python/object:os.system {}\n", r"defs\.yaml:1:9: could not determine a constructor"),
         ("entity: \x00\n", r"defs\.yaml: "),
+        ("entity: a\nx: !!int\n", r"defs\.yaml:2:4: this value is not what its form or tag says"),
+        ("entity: a\nx: [0x_]\n", r"defs\.yaml:2:5: this value is not what"),
+        ("entity: a\nx: !!timestamp y\n", r"defs\.yaml:2:4: this value is not what"),
+        ("entity: a\nx: " + "9" * 5000, r"defs\.yaml:2:4: this value is not what"),
+        (BOMB, r"document 1: holds a value that JSON does not have: with its aliases written out"),
+        ("entity: a\nx: " + "[" * 3000, r"defs\.yaml: nests too deeply"),
+        ("entity: a\nx: " + "[" * 480 + "]" * 480, r"nests too deeply"),
     ],
 )
 def test_unusable_yaml_is_refused_with_its_place(text: str, message: str) -> None:

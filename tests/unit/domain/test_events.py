@@ -216,7 +216,7 @@ def test_the_number_of_metrics_is_bounded() -> None:
     for metrics in ({}, {f"m{n}": n for n in range(1001)}):
         ((loc, message),) = faults(in_metric(metrics=metrics))
         assert loc == ("data", "metrics")
-        assert "at least 1 item" in message or "at most 1000 items" in message
+        assert "at least 1 item" in message or "at most 1000 metrics" in message
 
 
 def test_every_fault_is_named_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -45,7 +46,7 @@ def test_no_two_requests_are_closer_than_the_interval(text: str, turns: list[tup
             taken += slots
             next_slot_at = slot_after(rate, slots[-1])
     interval = rate.period / rate.count
-    assert all(later - earlier >= interval for earlier, later in zip(taken, taken[1:], strict=False))
+    assert all(later - earlier >= interval for earlier, later in itertools.pairwise(taken))
 
 
 @given(RATES)

@@ -183,6 +183,11 @@ def test_the_default_policy() -> None:
         "schedule_seconds": (5, 30, 300, 1800, 7200, 18000, 36000, 36000),
         "jitter": 0.2,
         "retry_after_cap_seconds": 3600,
+        "rate_limit": None,
+        "concurrency": None,
+        "circuit_failures": 20,
+        "circuit_cool_off_seconds": 10,
+        "circuit_cool_off_cap_seconds": 300,
     }
 
 

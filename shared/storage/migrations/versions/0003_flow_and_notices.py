@@ -39,6 +39,10 @@ def upgrade() -> None:
     op.create_index(op.f("ix_webhooks_client_certificate_secret_id"), "webhooks", ["client_certificate_secret_id"])
     op.create_index("ix_poison_entries_created_at", "poison_entries", ["created_at"])
     op.create_index("ix_audit_log_created_at", "audit_log", ["created_at"])
+    replays = sa.text("replay_of IS NOT NULL")
+    op.create_index(
+        "ix_deliveries_replay_of", "deliveries", ["replay_of"], postgresql_where=replays, sqlite_where=replays
+    )
     op.create_table(
         "notices",
         sa.Column("id", BigId, sa.Identity(always=False), nullable=False),
@@ -51,6 +55,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take the step back."""
     op.drop_table("notices")
+    op.drop_index("ix_deliveries_replay_of", "deliveries")
     op.drop_index("ix_audit_log_created_at", "audit_log")
     op.drop_index("ix_poison_entries_created_at", "poison_entries")
     op.drop_index(op.f("ix_webhooks_client_certificate_secret_id"), "webhooks")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 import warnings
-from re import _constants as codes  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from importlib import import_module
 from typing import Any
+
+# Private to Python, but the only parse of a pattern that it gives; typeshed knows them in part.
+codes: Any = import_module("re._constants")
+_parser: Any = import_module("re._parser")
 
 MAX_TEXT_CHARS = 200
 MAX_PATTERN_CHARS = 60
@@ -70,18 +73,18 @@ def _takes(code: Any, argument: Any, char: str) -> bool:
     if code is codes.ANY:
         return char != "\n"
     if code is codes.LITERAL:
-        return ord(char) == argument
+        return bool(ord(char) == argument)
     if code is codes.NOT_LITERAL:
-        return ord(char) != argument
+        return bool(ord(char) != argument)
     if code is codes.IN:
-        negated = argument[0][0] is codes.NEGATE
-        return any(_in_class(*one, char) for one in argument[negated:]) is not negated
+        negated = bool(argument[0][0] is codes.NEGATE)
+        return any(_in_class(kind, what, char) for kind, what in argument[negated:]) is not negated
     raise Unsure
 
 
 def _in_class(code: Any, argument: Any, char: str) -> bool:
     if code is codes.LITERAL:
-        return ord(char) == argument
+        return bool(ord(char) == argument)
     if code is codes.RANGE:
         return bool(argument[0] <= ord(char) <= argument[1])
     if code is codes.CATEGORY and argument in _CATEGORIES:

@@ -1,4 +1,4 @@
-"""Every fuzz target on its seeds, and on some hundred inputs that hypothesis makes: the part of fuzzing that is quick."""
+"""Every fuzz target on its seeds, and on some hundred inputs that hypothesis makes: the quick part of fuzzing."""
 
 from __future__ import annotations
 

@@ -56,7 +56,8 @@ def check(data: bytes) -> None:
         with in_time(data):
             seen = compiled.observe(state, step, metrics)
         model.compare(step, metrics, seen, state)
-        assert (again := RunState.from_bytes(state.to_bytes())) == state
+        again = RunState.from_bytes(state.to_bytes())
+        assert again == state
         state = again
 
 
@@ -163,15 +164,15 @@ def _z_score_truths(condition: ZScoreCondition, values: list[float]) -> Truths:
     if max(map(abs, tail)) > RECKONABLE:
         return ANY
     *window, newest = tail
-    mean = sum(window) / len(window)
-    variance = sum((value - mean) ** 2 for value in window) / len(window)
+    mean = sum(window, Fraction(0)) / len(window)
+    variance = sum(((value - mean) * (value - mean) for value in window), Fraction(0)) / len(window)
     if variance == 0:
         return frozenset({None})
     scale = max(abs(value - window[0]) for value in window) + max(map(abs, window)) * Fraction(1, 10**15)
     if variance < (scale * Fraction(1, 10**4)) ** 2 or variance < Fraction(1, 10**200):
         return ANY
     deviation = Fraction(math.sqrt(variance))
-    z_score = (newest - mean) / deviation
+    z_score: Fraction = (newest - mean) / deviation
     return _moved(condition.zscore.direction, z_score, condition.zscore.threshold, 10**4 * (1 + abs(z_score)))
 
 

@@ -81,7 +81,8 @@ def _recombined(term: Term) -> bool:
 
 def holds(expression: Any, subject: Subject) -> bool:
     """An accepted expression's answer, read off the raw JSON. Raises Unsure where a pattern's meaning is not plain."""
-    return all([_member_holds(key, operand, subject) for key, operand in expression.items()])
+    answers = [_member_holds(key, operand, subject) for key, operand in expression.items()]
+    return all(answers)
 
 
 def _member_holds(key: str, operand: Any, subject: Subject) -> bool:
@@ -95,7 +96,8 @@ def _member_holds(key: str, operand: Any, subject: Subject) -> bool:
 
 def _field_holds(operand: Any, value: Any) -> bool:
     if isinstance(operand, dict) and any(op.startswith("$") for op in operand):
-        return all([_operator_holds(op, wanted, value) for op, wanted in operand.items()])
+        answers = [_operator_holds(op, wanted, value) for op, wanted in operand.items()]
+        return all(answers)
     return _operator_holds("$eq", operand, value)
 
 
@@ -107,7 +109,9 @@ def _operator_holds(op: str, operand: Any, value: Any) -> bool:
     if op in ("$ne", "$nin"):
         return not _operator_holds("$eq" if op == "$ne" else "$in", operand, value)
     one = _ONE[op]
-    return any([one(operand, value), *(one(operand, element) for element in value)] if isinstance(value, list) else [one(operand, value)])  # fmt: skip
+    against = [value, *value] if isinstance(value, list) else [value]
+    answers = [one(operand, item) for item in against]
+    return any(answers)
 
 
 def _equal(operand: Any, value: Any) -> bool:

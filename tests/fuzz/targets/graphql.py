@@ -73,8 +73,8 @@ def _fields(selections: Selections | None, fragments: Fragments, enough: int) ->
             return count
         if isinstance(selection, FieldNode):
             count += 1
-        inner = fragments[selection.name.value] if isinstance(selection, FragmentSpreadNode) else selection
-        count += _fields(inner.selection_set, fragments, enough - count)  # type: ignore[attr-defined]
+        inner: Any = fragments[selection.name.value] if isinstance(selection, FragmentSpreadNode) else selection
+        count += _fields(inner.selection_set, fragments, enough - count)
     return count
 
 
@@ -87,10 +87,12 @@ TRIGGER = """{
 QUERIES = (
     "{ viewer { id name entity flags apiKeys { edges { node { id } } } teams { edges { node { name } } } } }",
     "query V { serverInfo { features { name isEnabled } } }",
-    'query E($n: String = "acme") { entity(name: $n) { id name isTeam projects(first: 2) { edges { node { name } } } } }',
+    'query E($n: String = "acme") { entity(name: $n) { id name isTeam '
+    "projects(first: 2) { edges { node { name } } } } }",
     f'{{ project(name: "wandb-registry-model", entityName: "acme") {{ id triggers {TRIGGER} }} }}',
-    'fragment F on PageInfo { endCursor hasNextPage } query($a: String, $k: Int) { models(entityName: "acme", after: $a, '
-    "first: $k) { edges { node { ...N } cursor } pageInfo { ...F } } } fragment N on Project { name id }",
+    "fragment F on PageInfo { endCursor hasNextPage } query($a: String, $k: Int) { "
+    'models(entityName: "acme", after: $a, first: $k) { edges { node { ...N } cursor } pageInfo { ...F } } } '
+    "fragment N on Project { name id }",
     'mutation { upsertModel(input: {name: "p", entityName: "acme"}) { project { id } inserted } }',
     "mutation D($i: ID!) { deleteTrigger(input: {triggerID: $i}) { success } }",
     "query { __schema { types { name fields { name type { name ofType { name } } } } } }",

@@ -1,4 +1,4 @@
-"""Masking of answers: an endpoint that repeats a secret, spelled in some common way and cut anywhere, shows none of it."""
+"""Masking of answers: an endpoint that repeats a secret, spelled in a common way and cut anywhere, shows none of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids, cursors, entity tags, durations and rates: only what Hookline writes is read, and it is read as it was written."""
+"""Ids, cursors, entity tags, durations, rates: only what Hookline writes is read, and it is read as it was written."""
 
 from __future__ import annotations
 
@@ -107,6 +107,12 @@ def _check_rates(text: str) -> None:
 
 _names = st.text(max_size=5)
 _numbers = st.integers(0, 2**64)
+_rates = st.builds(
+    "{}{}{}".format,
+    st.integers(0, 2000),
+    st.sampled_from(["/", " / ", "//"]),
+    st.sampled_from(["s", "min", "hour", "x"]),
+)
 _written = st.one_of(
     st.builds(encode_id, st.sampled_from(IdKind), _numbers),
     _numbers.map(cursor_after),
@@ -116,8 +122,8 @@ _written = st.one_of(
     st.builds(opaque_ids.collection_id, _names, _names, _names),
     st.text(alphabet='W/"*7, -ab', max_size=10),
     st.text(alphabet="0123456789.wdhms", max_size=10),
-    st.builds("{}{}{}".format, st.integers(0, 2000), st.sampled_from(["/", " / ", "//"]), st.sampled_from(["s", "min", "hour", "x"])),
-)  # fmt: skip
+    _rates,
+)
 
 
 def _damaged(text: str, at: int, other: str) -> str:

@@ -47,7 +47,8 @@ def _date(text: str) -> datetime | None:
     if int(year) < 1900:
         return None  # read as a year of two digits, which no form has written since
     try:
-        return datetime(int(year), _MONTHS.index(month) + 1, int(day), *map(int, clock), tzinfo=UTC)
+        hour, minute, second = map(int, clock)
+        return datetime(int(year), _MONTHS.index(month) + 1, int(day), hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 
@@ -65,12 +66,13 @@ def _spliced(text: str, other: str, at: int) -> str:
     return text[:at] + other + text[at:]
 
 
+_insertions = st.sampled_from(("0", " ", "+9999", "-2400", "(", ",", "GMT", "\xb2", "99999"))
 _texts = st.one_of(
     _dates,
     st.integers(-5, 10**30).map(str),
-    st.builds(_spliced, _dates, st.sampled_from(("0", " ", "+9999", "-2400", "(", ",", "GMT", "\xb2", "99999")), st.integers(0, 40)),
+    st.builds(_spliced, _dates, _insertions, st.integers(0, 40)),
     st.text(alphabet="0123456789 :,-+GMTJanSun()", max_size=30),
-)  # fmt: skip
+)
 
 TARGET = Target(
     check,

@@ -114,7 +114,7 @@ _aggregates = st.sampled_from([None, "MAX", "MIN", "AVERAGE"])
 _sizes = st.integers(1, 5)
 _directions = st.sampled_from(["INCREASE", "DECREASE", "ANY"])
 _numbers = st.floats(allow_nan=False) | st.integers(-3, 3)
-_metric_filters = {
+_metric_filters: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "RUN_METRIC": {
         "threshold_filter": st.fixed_dictionaries(
             {"name": st.just("loss"), "cmp_op": st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), "threshold": _numbers},
@@ -153,7 +153,7 @@ _inputs: st.SearchStrategy[Any] = st.one_of(
             {
                 "type": st.just(event_type),
                 "filter": st.fixed_dictionaries(
-                    {"run_filter": _run_filters, "run_metric_filter": st.fixed_dictionaries(parts)}  # type: ignore[arg-type]
+                    {"run_filter": _run_filters, "run_metric_filter": st.fixed_dictionaries(parts)}
                 ),
             }
         )

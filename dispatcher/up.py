@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dispatcher.embedded import READY_SECONDS, EmbeddedValkey
 from dispatcher.supervisor import Child, Supervisor
 from shared.domain.errors import HooklineError
-from shared.logs import get_logger
+from shared.logs import get_logger, writes_json
 from shared.settings import ENV_PREFIX
 from shared.storage import bootstrap
 from shared.telemetry import MULTIPROC_VARIABLE
@@ -159,6 +159,7 @@ def _environment(settings: Settings, port: int) -> dict[str, str]:
         "HOOKLINE_HOST": settings.host,
         "HOOKLINE_PORT": str(port),
         "HOOKLINE_METRICS_PORT": "0",
+        "HOOKLINE_LOG_FORMAT": "json" if writes_json(settings) else "console",
         MULTIPROC_VARIABLE: str(settings.metrics_dir),
     }
 
@@ -218,6 +219,7 @@ def _bracketed(host: str) -> str:
 
 def _relay(settings: Settings, groups: list[list[Child]]) -> Callable[[str, str], None]:
     """Prints the children's lines: as they are when they are JSON, else each after its child's name."""
+    as_json = writes_json(settings)
     names = [child.name for group in groups for child in group]
     width = max(map(len, names))
     prefixes = {
@@ -226,7 +228,7 @@ def _relay(settings: Settings, groups: list[list[Child]]) -> Callable[[str, str]
 
     def relay(name: str, line: str) -> None:
         with suppress(OSError):  # nobody reads any more, but the child must not wait for that
-            if settings.log_format != "json":
+            if not as_json:
                 click.echo(prefixes[name] + line, err=True)
             elif line.startswith("{"):
                 click.echo(line, err=True)

@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import socket
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import orjson
 import structlog
 from pydantic import SecretStr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from structlog.typing import EventDict, Processor
 
     from shared.settings import Settings
 
+HOST = socket.gethostname()
 MASK = "**********"
 MIN_MASKED_CHARS = 8  # a shorter value would also blot out innocent words
 
@@ -64,17 +69,43 @@ def configure_logging(settings: Settings, process: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = _Handler(sys.stderr)
-    handler.setFormatter(_MaskingFormatter(settings, process))
+    formatter = _MaskingFormatter(settings, process)
+    handler.setFormatter(formatter)
+    handler.joined = formatter.joined if writes_json(settings) else None
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(settings.log_level)
     logging.captureWarnings(True)
     _tame(settings.log_level)
 
 
+def writes_json(settings: Settings) -> bool:
+    """Whether this process logs for machines: unless told otherwise, where nobody reads it on a terminal."""
+    return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+
+
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger whose calls take an event name and facts: `log.info("delivery.attempted", delivery=id, status=204)`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
+
+
+def info_lines(name: str, event: str, lines: Iterable[Mapping[str, Any]]) -> None:
+    """One INFO line of the logger `name` for each of `lines`, its facts; as JSON all of them in one piece.
+
+    For what happens thousands of times a second: a line costs a tenth of what it does alone. They carry one time.
+    """
+    handler = next((one for one in logging.root.handlers if isinstance(one, _Handler)), None)
+    if handler is not None and handler.joined is not None:
+        about = {"timestamp": _now(), "level": "info", "event": event, "logger": name}
+        if logging.getLogger(name).isEnabledFor(logging.INFO):
+            handler.write(handler.joined({**about, **line} for line in lines))
+        return
+    for line in lines:
+        structlog.stdlib.get_logger(name).info(event, **line)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _tame(level: str) -> None:
@@ -92,6 +123,15 @@ def _tame(level: str) -> None:
 class _Handler(logging.StreamHandler[TextIO]):
     """Writes lines, and of one that can't be made only says so."""
 
+    joined: Callable[[Iterable[Mapping[str, Any]]], str] | None = None
+    """Makes one text of many JSON lines; None where lines are for people."""
+
+    def write(self, text: str) -> None:
+        """Write whole lines as they are."""
+        with self.lock or nullcontext(), suppress(OSError, ValueError):
+            self.stream.write(text)
+            self.flush()
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
         """The standard library's own would print the arguments of the line, and any secret in them."""
         kind = sys.exc_info()[0]
@@ -106,20 +146,34 @@ class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
 
     def __init__(self, settings: Settings, process: str) -> None:
         def name_process(_logger: Any, _method: str, event: EventDict) -> EventDict:
-            event["process"] = process
+            event.update(self._place())
             event.pop("color_message", None)  # uvicorn says everything twice
             return event
 
         first = structlog.stdlib.ProcessorFormatter.remove_processors_meta
         super().__init__(foreign_pre_chain=_CHAIN, processors=[first, name_process, *_rendering(settings)])
+        self._process = process
+        self._for_people = not writes_json(settings)
         self._mask = _Mask(settings)
+
+    def _place(self) -> dict[str, Any]:
+        """Where a line comes from; a person at a terminal knows the host."""
+        if self._for_people:
+            return {"process": self._process}
+        return {"process": self._process, "host": HOST, "pid": os.getpid()}
+
+    def joined(self, lines: Iterable[Mapping[str, Any]]) -> str:
+        """The lines as JSON, one after the other, without secrets."""
+        place = self._place()
+        rendered = (orjson.dumps({**line, **place}, default=repr, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
+        return self._mask(b"".join(rendered).decode())
 
     def format(self, record: logging.LogRecord) -> str:
         return self._mask(super().format(record))
 
 
 def _rendering(settings: Settings) -> list[Processor]:
-    if settings.log_format == "json":
+    if writes_json(settings):
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     # plain_traceback because the default one shows local variables, and secrets among them.
     return [
@@ -168,4 +222,4 @@ def _spellings(value: str) -> Iterator[str]:
     # A trailing quote makes `repr` choose the other kind, and so escape that kind inside.
     for shown in (repr(value + '"')[1:-2], repr(value.encode() + b'"')[2:-2]):
         for spelling in (value, shown, shown.replace("\\'", "'")):
-            yield from (spelling, json.dumps(spelling)[1:-1])
+            yield from (spelling, json.dumps(spelling)[1:-1], json.dumps(spelling, ensure_ascii=False)[1:-1])

@@ -224,7 +224,7 @@ class Settings(BaseSettings):
     metrics_per_webhook: bool = Field(False, description="Whether delivery metrics carry a `webhook` label.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
     log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="`json` for machines, `console` for people; `auto`: console on a terminal."
+        "auto", description="`json` for machines, `console` for people; `auto`: console on a terminal, else json."
     )
 
     @property

@@ -26,6 +26,7 @@ from shared.sender import Request
 from shared.storage.engine import reading, writing
 from shared.storage.flow import admit, is_limited, note_claimed
 from shared.storage.queue import Claimed, EndpointRow, claim, has_due, load_endpoint
+from shared.storage.webhooks import public_id
 from shared.vault import SecretUnreadable
 from shared.wakes import WEBHOOK_TASK, BrokerUnavailable
 from worker.endpoint import Endpoint, open_endpoint
@@ -102,7 +103,7 @@ def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | N
         return row, open_endpoint(row, runtime.vault)
     except SecretUnreadable as exc:
         # Ours to mend, not the receiver's: the deliveries stay due until the key is back.
-        log.error("webhook.secret_unreadable", webhook_id=webhook_id, error=str(exc))
+        log.error("webhook.secret_unreadable", webhook_id=public_id(row.kind, row.id), error=str(exc))
         return None
 
 

@@ -13,6 +13,7 @@ from shared.domain.retries import DeliveryPolicy
 from shared.domain.signing import Signer, unsigned_headers
 from shared.sender import USER_AGENT, Request
 from shared.storage.queue import Claimed, EndpointRow
+from shared.storage.webhooks import public_id
 from shared.vault import Vault
 
 SHORTEST_PART = 8
@@ -22,6 +23,8 @@ SHORTEST_PART = 8
 class Endpoint:
     """Where deliveries go and with what. It holds secrets in the clear, so it has no telling `repr`."""
 
+    webhook: str
+    """The webhook's public id."""
     url: str = field(repr=False)
     policy: DeliveryPolicy
     headers: dict[str, str] = field(repr=False)
@@ -71,6 +74,7 @@ def open_endpoint(row: EndpointRow, vault: Vault) -> Endpoint:
         url = vault.decrypt(row.url_secret)
         hidden |= _parts_of_url(url)
     return Endpoint(
+        webhook=public_id(row.kind, row.id),
         url=url,
         policy=DeliveryPolicy.model_validate(row.policy),
         headers=headers,

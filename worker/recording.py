@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
@@ -16,7 +17,7 @@ from shared.domain.circuits import Answer, Circuit, alive, is_slow
 from shared.domain.ids import IdKind, encode_id
 from shared.domain.outcomes import Outcome
 from shared.domain.retries import Decision, Verdict, decide
-from shared.logs import get_logger
+from shared.logs import get_logger, info_lines
 from shared.settings import Settings
 from shared.storage.engine import writing
 from shared.storage.flow import note_all_well, note_answers, note_lane
@@ -25,7 +26,8 @@ from shared.storage.queue import Claimed
 from shared.storage.recording import Attempted, record
 from worker.endpoint import Endpoint
 
-log = get_logger("hookline.deliver")
+LOGGER = "hookline.deliver"
+log = get_logger(LOGGER)
 
 _jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
 GONE = "the endpoint answered 410 Gone"
@@ -85,11 +87,12 @@ class Recorder:
         fared = persistent(self._commit, decided, now)
         self._slow = fared.slow
         if fared.disabled:
-            log.warning("webhook.disabled", webhook_id=self._webhook_id, reason=fared.disabled)
+            log.warning("webhook.disabled", webhook_id=self._endpoint.webhook, reason=fared.disabled)
         if fared.circuit.opened_at == now:
-            log.warning("webhook.circuit_opened", webhook_id=self._webhook_id, failures=fared.circuit.failures)
+            failures = fared.circuit.failures
+            log.warning("webhook.circuit_opened", webhook_id=self._endpoint.webhook, failures=failures)
         self._count(decided)
-        _announce(self._webhook_id, decided, fared.ended, now)
+        _announce(self._endpoint, decided, fared.ended, now)
         return fared
 
     def _commit(self, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> Fared:
@@ -150,23 +153,36 @@ def _attempted(sent: Sent, decision: Decision, now: datetime) -> Attempted:
     )
 
 
-def _announce(webhook_id: int, decided: Sequence[tuple[Sent, Decision]], ended: frozenset[int], now: datetime) -> None:
+def _announce(
+    endpoint: Endpoint, decided: Sequence[tuple[Sent, Decision]], ended: frozenset[int], now: datetime
+) -> None:
     """Metrics and one log line for each attempt: only after the commit."""
     for sent, decision in decided:
-        delivery = sent.delivery
-        if delivery.seq in ended:
+        if sent.delivery.seq in ended:
             telemetry.deliveries_finished(str(decision.verdict), 1)
         if decision.verdict is Verdict.DELIVERED:
-            telemetry.EVENT_TO_DELIVERY.observe(max(0.0, (now - delivery.event_received_at).total_seconds()))
-        log.info(
-            "delivery.attempted",
-            delivery_id=delivery.id,
-            webhook_id=webhook_id,
-            attempt=delivery.attempts + 1,
-            outcome=str(sent.outcome.kind),
-            status=sent.outcome.status,
-            error=sent.outcome.error,
-            duration_ms=round(sent.outcome.duration_seconds * 1000),
-            verdict=str(decision.verdict),
-            retry_in_seconds=decision.delay_seconds,
-        )
+            telemetry.EVENT_TO_DELIVERY.observe(max(0.0, (now - sent.delivery.event_received_at).total_seconds()))
+    info_lines(LOGGER, "delivery.attempted", (_line(endpoint, *pair) for pair in decided))
+
+
+def _line(endpoint: Endpoint, sent: Sent, decision: Decision) -> dict[str, Any]:
+    """All there is to know of an attempt, with the ids by which the API, the commands and receivers know its parts."""
+    delivery, outcome = sent.delivery, sent.outcome
+    automation_id = delivery.automation_id
+    return {
+        "delivery_id": delivery.id,
+        "webhook_id": endpoint.webhook,
+        "automation_id": None if automation_id is None else encode_id(IdKind.AUTOMATION, automation_id),
+        "entity": delivery.entity,
+        "event_id": delivery.event_id,
+        "event_source": delivery.event_source,
+        "event_type": delivery.event_type,
+        "attempt": delivery.attempts + 1,
+        "max_attempts": len(endpoint.policy.schedule_seconds) + 1,
+        "outcome": str(outcome.kind),
+        "status": outcome.status,
+        "error": outcome.error,
+        "duration_ms": round(outcome.duration_seconds * 1000),
+        "verdict": str(decision.verdict),
+        "retry_in_seconds": None if decision.delay_seconds is None else round(decision.delay_seconds, 3),
+    }

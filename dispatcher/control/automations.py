@@ -16,7 +16,6 @@ from dispatcher.control.bodies import members_to_change
 from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
-from dispatcher.control.webhooks import public_id
 from shared.domain.automations import Automation, NoOpAction, Scope
 from shared.domain.errors import FieldError
 from shared.domain.ids import IdKind, decode_id, encode_id
@@ -26,7 +25,7 @@ from shared.storage.catalog import ensure_collection, ensure_project
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
 from shared.storage.revisions import lock_edits, next_revision
-from shared.storage.webhooks import StoredWebhook
+from shared.storage.webhooks import StoredWebhook, public_id
 
 AutomationView = dict[str, Any]
 """An automation as it is answered: the members of its definition, its id, entity, revision and times."""

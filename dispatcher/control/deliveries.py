@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from pydantic import Field
 from sqlalchemy import Connection
 
-from dispatcher.control import webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import note
 from dispatcher.control.bodies import Body, Timestamp, View, parsed
@@ -26,7 +25,7 @@ from shared.storage.automations import find_automation
 from shared.storage.deliveries import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
-from shared.storage.webhooks import WebhookKind, find_webhook
+from shared.storage.webhooks import ID_KINDS, WebhookKind, find_webhook
 
 MAX_REPLAYED = 10_000
 
@@ -243,7 +242,7 @@ def _webhook_id(connection: Connection, entity: StoredEntity, text: str | None) 
     """The webhook or Slack integration meant; an id may be that of a deleted one, or another entity's."""
     if text is None:
         return None
-    for kind in webhooks.ID_KINDS.values():
+    for kind in ID_KINDS.values():
         if (number := decode_id(kind, text)) is not None:
             return number
     stored = find_webhook(connection, entity.id, name=text, kind=None)
@@ -283,7 +282,7 @@ def _members(stored: StoredDelivery) -> dict[str, Any]:
 
 
 def _webhook_kind(stored: StoredDelivery) -> IdKind:
-    return IdKind.WEBHOOK if stored.webhook_kind is None else webhooks.ID_KINDS[WebhookKind(stored.webhook_kind)]
+    return IdKind.WEBHOOK if stored.webhook_kind is None else ID_KINDS[WebhookKind(stored.webhook_kind)]
 
 
 def _named(kind: IdKind, number: int | None, name: str | None) -> Named | None:

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, entities_with
 from dispatcher.control.webhook_checks import grants_of
-from dispatcher.control.webhooks import ID_KINDS, public_id
 from shared.domain.automations import Automation, Grants
 from shared.domain.definitions import parse_automation
 from shared.domain.errors import InvalidDefinition
@@ -20,7 +19,7 @@ from shared.domain.ids import decode_id
 from shared.storage.automations import StoredAutomation
 from shared.storage.entities import StoredEntity, related_entities
 from shared.storage.identity import Principal
-from shared.storage.webhooks import StoredWebhook, WebhookKind, find_webhooks
+from shared.storage.webhooks import ID_KINDS, StoredWebhook, WebhookKind, find_webhooks, public_id
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
 from shared.storage.revisions import lock_edits
 from shared.storage.secrets import SecretUses
-from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind
+from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind, public_id
 
 
 class SlackBody(Body):
@@ -181,7 +181,7 @@ def view(entity: StoredEntity, stored: StoredWebhook) -> SlackView:
     """The Slack integration as it is answered."""
     return SlackView(
         **body_of(stored),
-        id=webhooks.public_id(WebhookKind.SLACK, stored.id),
+        id=public_id(WebhookKind.SLACK, stored.id),
         entity=entity.name,
         disabled_reason=stored.disabled_reason,
         failing_since=stored.failing_since,

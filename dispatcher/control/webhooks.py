@@ -29,9 +29,8 @@ from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
 from shared.storage.revisions import lock_edits, next_revision
 from shared.storage.secrets import secret_ids
-from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind
+from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind, public_id
 
-ID_KINDS = {WebhookKind.WEBHOOK: IdKind.WEBHOOK, WebhookKind.SLACK: IdKind.SLACK}
 _WORDS = {WebhookKind.WEBHOOK: "webhook", WebhookKind.SLACK: "Slack integration"}
 
 
@@ -200,11 +199,6 @@ def remove(connection: Connection, webhook: StoredWebhook) -> None:
 def _names(users: Sequence[StoredAutomation], webhook: StoredWebhook) -> str:
     own = webhook.entity_id
     return ", ".join(repr(u.name) if u.entity_id == own else f"{u.name!r} of {u.entity!r}" for u in users)
-
-
-def public_id(kind: WebhookKind | str, number: int) -> str:
-    """The public id of a webhook or Slack integration."""
-    return encode_id(ID_KINDS[WebhookKind(kind)], number)
 
 
 def note_change(

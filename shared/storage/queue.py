@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, selec
 from shared.domain.circuits import Circuit
 from shared.storage.bulk import among, is_postgresql
 from shared.storage.flow import circuit_of
-from shared.storage.tables import deliveries, pending_deliveries, secrets, webhook_secrets, webhooks
+from shared.storage.tables import deliveries, entities, pending_deliveries, secrets, webhook_secrets, webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,11 @@ class Claimed:
     payload: str
     attempts: int
     event_received_at: datetime
+    automation_id: int | None
+    entity: str
+    event_id: str
+    event_source: str
+    event_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class EndpointRow:
     """How a webhook is reached, with its secrets still encrypted."""
 
     id: int
+    kind: str
     url: str
     url_secret: bytes | None
     policy: dict[str, Any]
@@ -77,6 +83,7 @@ def load_endpoint(connection: Connection, webhook_id: int) -> EndpointRow | None
     ).all()
     return EndpointRow(
         id=row.id,
+        kind=row.kind,
         url=row.url,
         url_secret=_ciphertext(connection, row.url_secret_id),
         policy=row.policy,
@@ -118,11 +125,21 @@ def claim(
     ).all()
     made = {row.seq: row.attempts for row in taken}
     found = connection.execute(
-        select(deliveries.c.seq, deliveries.c.id, deliveries.c.payload, deliveries.c.event_received_at)
+        select(
+            deliveries.c.seq,
+            deliveries.c.id,
+            deliveries.c.payload,
+            deliveries.c.event_received_at,
+            deliveries.c.automation_id,
+            select(entities.c.name).where(entities.c.id == deliveries.c.entity_id).scalar_subquery(),
+            deliveries.c.event_id,
+            deliveries.c.event_source,
+            deliveries.c.event_type,
+        )
         .where(among(connection, deliveries.c.seq, list(made)))
         .order_by(deliveries.c.seq)
     )
-    return [Claimed(row.seq, row.id, row.payload or "{}", made[row.seq], row.event_received_at) for row in found]
+    return [Claimed(seq, id_, payload or "{}", made[seq], *about) for seq, id_, payload, *about in found]
 
 
 # One round trip. The array and the lateral look-up keep the planner on the keys: it can't know how few rows are taken.
@@ -136,9 +153,12 @@ _CLAIM = text(
         ))
         RETURNING seq, attempts
     )
-    SELECT taken.seq, delivery.id, coalesce(delivery.payload, '{}'), taken.attempts, delivery.event_received_at
+    SELECT taken.seq, delivery.id, coalesce(delivery.payload, '{}'), taken.attempts, delivery.event_received_at,
+        delivery.automation_id, (SELECT name FROM entities WHERE entities.id = delivery.entity_id),
+        delivery.event_id, delivery.event_source, delivery.event_type
     FROM taken CROSS JOIN LATERAL (
-        SELECT id, payload, event_received_at FROM deliveries WHERE deliveries.seq = taken.seq OFFSET 0
+        SELECT id, payload, event_received_at, automation_id, entity_id, event_id, event_source, event_type
+        FROM deliveries WHERE deliveries.seq = taken.seq OFFSET 0
     ) AS delivery
     ORDER BY taken.seq
     """

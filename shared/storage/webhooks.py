@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from shared.domain.circuits import Circuit
+from shared.domain.ids import IdKind, encode_id
 from shared.storage.flow import circuit_columns, circuit_of
 from shared.storage.tables import secrets, webhook_secrets, webhooks
 
@@ -26,6 +27,14 @@ class WebhookKind(StrEnum):
     WEBHOOK = "webhook"
     #: A Slack incoming webhook: `url` is blank, the URL is the secret that `url_secret` names.
     SLACK = "slack"
+
+
+ID_KINDS = {WebhookKind.WEBHOOK: IdKind.WEBHOOK, WebhookKind.SLACK: IdKind.SLACK}
+
+
+def public_id(kind: WebhookKind | str, number: int) -> str:
+    """The public id of a webhook or Slack integration."""
+    return encode_id(ID_KINDS[WebhookKind(kind)], number)
 
 
 @dataclass(frozen=True, slots=True)

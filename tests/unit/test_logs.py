@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import re
+import socket
 import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,12 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.fernet import Fernet
 
-from shared.logs import MASK, configure_logging, get_logger
+from shared.logs import MASK, configure_logging, get_logger, info_lines
 from shared.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+HERE = {"process": "api", "host": socket.gethostname(), "pid": os.getpid()}
 ADMIN_KEY = "hk_a-very-\"secret'-kéy"
 DATABASE_PASSWORD = "pa55wörd!"
 SECRET_KEYS = [Fernet.generate_key().decode() for _ in range(2)]
@@ -59,15 +63,54 @@ def test_json_lines_carry_the_facts_the_process_and_utc(capsys: pytest.CaptureFi
         "text": "a\nb",
         "level": "info",
         "logger": "hookline.x",
-        "process": "api",
+        **HERE,
     }
     foreign.pop("timestamp")
-    assert foreign == {"event": "started 5", "level": "warning", "logger": "uvicorn.error", "process": "api"}
+    assert foreign == {"event": "started 5", "level": "warning", "logger": "uvicorn.error", **HERE}
 
 
-@pytest.mark.parametrize("log_format", ["auto", "console"])
-def test_people_get_one_readable_line(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
-    configure(log_format)
+def test_many_lines_at_once_look_like_each_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("json")
+    facts: list[dict[str, str | None]] = [
+        {"delivery_id": "dlv_1", "error": f"refused {ADMIN_KEY}"},
+        {"delivery_id": "dlv_2", "error": None},
+    ]
+    info_lines("hookline.x", "delivery.attempted", facts)
+    get_logger("hookline.x").info("delivery.attempted", delivery_id="dlv_1", error=f"refused {ADMIN_KEY}")
+    *together, alone = json_lines(capsys)
+    assert [line["delivery_id"] for line in together] == ["dlv_1", "dlv_2"]
+    assert {**together[0], "timestamp": None} == {**alone, "timestamp": None}
+    assert together[0]["error"] == f"refused {MASK}"
+    stamps = [str(line["timestamp"]) for line in (together[0], alone)]
+    assert [re.sub(r"\d", "0", stamp) for stamp in stamps] == ["0000-00-00T00:00:00.000000Z"] * 2
+
+
+def test_many_lines_at_once_are_readable_too_and_keep_to_the_level(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("console")
+    info_lines("hookline.x", "delivery.attempted", [{"delivery_id": "dlv_1"}, {"delivery_id": "dlv_2"}])
+    first, second = capsys.readouterr().err.splitlines()
+    assert "delivery.attempted" in first
+    assert "delivery_id=dlv_2" in second
+    for log_format in ("json", "console"):
+        configure(log_format, "WARNING")
+        info_lines("hookline.x", "delivery.attempted", [{"delivery_id": "dlv_1"}])
+        assert capsys.readouterr().err == ""
+
+
+def test_unless_told_it_writes_for_people_on_a_terminal_and_for_machines_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure("auto")
+    get_logger("hookline.x").info("started")
+    assert json_lines(capsys)[0]["event"] == "started"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    configure("auto")
+    get_logger("hookline.x").info("started")
+    assert not capsys.readouterr().err.startswith("{")
+
+
+def test_people_get_one_readable_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("console")
     get_logger("hookline.x").info("delivery.attempted", delivery=7, text="a\nb")
     (line,) = capsys.readouterr().err.splitlines()
     assert "delivery.attempted" in line

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Event
 
 from redis import Redis
@@ -23,11 +23,13 @@ from shared.storage.engine import reading, writing
 from shared.storage.evaluation import read_offsets
 from shared.storage.orphans import bury_orphans
 from shared.storage.retention import Forgotten
+from shared.stream_memory import EARLY_TRIM_FILL, read_memory
 from shared.streams import trim
 
 log = get_logger("hookline.dispatcher")
 
 TRIM_SECONDS = 10.0
+TRIM_FULL_SECONDS = 1.0
 FORGET_SECONDS = 60.0
 REST_SECONDS = 0.05
 LOCK = "hookline:forgetting"
@@ -47,22 +49,30 @@ class Chores:
     def round(self) -> None:
         """Do what is due, and rest."""
         began = time.monotonic()
-        self.trim(datetime.now(UTC))
+        nearly_full = self.trim(datetime.now(UTC))
         self.bury_orphans(datetime.now(UTC))
         if began - self._forgot >= FORGET_SECONDS:
             self.forget(datetime.now(UTC))
             self._forgot = began
-        self._stop.wait(max(0.0, TRIM_SECONDS - (time.monotonic() - began)))
+        pace_seconds = TRIM_FULL_SECONDS if nearly_full else TRIM_SECONDS
+        self._stop.wait(max(0.0, pace_seconds - (time.monotonic() - began)))
 
-    def trim(self, now: datetime) -> None:
-        """Drop evaluated entries from the streams."""
+    def trim(self, now: datetime) -> bool:
+        """Drop evaluated entries that are past their retention, or all of them where memory is nearly full.
+
+        Returns:
+            Whether it is nearly full.
+        """
+        nearly_full = read_memory(self._redis, self._settings).fill >= EARLY_TRIM_FILL
+        kept = timedelta() if nearly_full else self._settings.event_retention
         with reading(self._engine) as connection:
             offsets = read_offsets(connection)
-        keep_since_ms = int((now - self._settings.event_retention).timestamp() * 1000)
+        keep_since_ms = int((now - kept).timestamp() * 1000)
         for partition, offset in offsets.items():
             dropped = trim(self._redis, partition, offset.entry_id, keep_since_ms)
             if dropped:
-                log.info("stream.trimmed", partition=partition, entries=dropped)
+                log.info("stream.trimmed", partition=partition, entries=dropped, early=nearly_full)
+        return nearly_full
 
     def bury_orphans(self, now: datetime) -> None:
         """Make dead letters of what was fired for a webhook just deleted."""

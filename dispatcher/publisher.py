@@ -9,26 +9,36 @@ from typing import Any
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
+from dispatcher.stream_room import StreamRoom
 from shared import telemetry
 from shared.domain.errors import HooklineError
 from shared.domain.events import Event, check_events, partition_of
 from shared.streams import FIELD, stream_key
 
 CONFIRM_SECONDS = 5.0
+OUT_OF_MEMORY = (
+    "the server with the event streams is out of memory (its `maxmemory`): nothing was taken, "
+    "publish the same events again later"
+)
 
 
 class StreamUnavailable(HooklineError):
     """The event streams did not confirm. Publish the same events again: what they have already fires nothing twice."""
 
 
+class StreamFull(HooklineError):
+    """The event streams hold as much as they may: nothing was taken. Publish the same events again later."""
+
+
 class Publisher:
     """Appends events to their partitions' streams."""
 
-    def __init__(self, redis: Redis, partitions: int) -> None:
+    def __init__(self, redis: Redis, partitions: int, *, max_stream_bytes: int | None = None) -> None:
         self._redis = redis
         self._partitions = partitions
+        self._room = StreamRoom(redis, max_stream_bytes)
 
     async def publish(self, candidates: Sequence[object]) -> int:
         """Check and append a batch of decoded JSON objects, whole or not at all.
@@ -38,21 +48,41 @@ class Publisher:
 
         Raises:
             InvalidDefinition: with the index and field of each fault; nothing was published.
+            StreamFull: before anything was appended, because the server's memory is at its bound.
             StreamUnavailable: when the server did not confirm. A batch published again fires nothing twice, since an
                 event is known by its source and id.
         """
         return await self.append(check_events(candidates), candidates)
 
     async def append(self, events: Sequence[Event], candidates: Sequence[object]) -> int:
-        """Append checked events as the JSON they came in. Raises StreamUnavailable."""
+        """Append checked events as the JSON they came in. Raises StreamFull, StreamUnavailable."""
+        bodies = [orjson.dumps(candidate) for candidate in candidates]
+        size_bytes = sum(map(len, bodies))
         pipeline: Any = self._redis.pipeline(transaction=True)
-        for event, candidate in zip(events, candidates, strict=True):
-            pipeline.xadd(stream_key(partition_of(event, self._partitions)), {FIELD: orjson.dumps(candidate)})
+        for event, body in zip(events, bodies, strict=True):
+            pipeline.xadd(stream_key(partition_of(event, self._partitions)), {FIELD: body})
         try:
             # Bounds the client's own time-outs and retries together: a publisher must never wait for long.
             async with asyncio.timeout(CONFIRM_SECONDS):
+                if memory := await self._room.full(size_bytes):
+                    raise _refused(
+                        "full",
+                        events,
+                        StreamFull(
+                            f"the event streams hold as much as they may ({memory.used_bytes} of {memory.bound_bytes} "
+                            "bytes of memory): nothing was taken, publish the same events again later"
+                        ),
+                    )
                 await pipeline.execute()
+        except OutOfMemoryError as exc:
+            raise _refused("out_of_memory", events, StreamFull(OUT_OF_MEMORY)) from exc
         except (RedisError, OSError) as exc:
-            raise StreamUnavailable(StreamUnavailable.__doc__) from exc
+            raise _refused("unavailable", events, StreamUnavailable(StreamUnavailable.__doc__)) from exc
+        self._room.appended(len(events), size_bytes)
         telemetry.events_published(Counter(str(event.type) for event in events))
         return len(events)
+
+
+def _refused(reason: str, events: Sequence[Event], error: HooklineError) -> HooklineError:
+    telemetry.EVENTS_REFUSED.labels(reason=reason).inc(len(events))
+    return error

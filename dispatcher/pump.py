@@ -22,6 +22,7 @@ from shared.settings import Settings
 from shared.storage.engine import open_engine, reading
 from shared.storage.evaluation import Offset, read_offsets
 from shared.storage.queue import due_webhooks, queue_state
+from shared.stream_memory import read_memory
 from shared.streams import START, Lag, lags, open_redis, stream_key
 from shared.wakes import Waker, celery_app
 
@@ -118,6 +119,9 @@ class Pump:
         for partition, lag in found.items():
             telemetry.EVALUATION_LAG_ENTRIES.labels(partition=str(partition)).set(lag.entries)
             telemetry.EVALUATION_LAG_SECONDS.labels(partition=str(partition)).set(lag.seconds)
+        memory = read_memory(self._redis, self._settings)
+        telemetry.STREAM_MEMORY.set(memory.used_bytes)
+        telemetry.STREAM_MEMORY_BOUND.set(memory.bound_bytes)
         with reading(self._engine) as connection:
             state = queue_state(connection, now)
         telemetry.DELIVERIES_PENDING.set(state.pending)

@@ -158,7 +158,16 @@ class Settings(BaseSettings):
         le=1024,
         description="Number of event streams; publishers must use the same. Change it only while all are evaluated.",
     )
-    event_retention: Duration = Field(timedelta(hours=24), description="How long evaluated events stay in the streams.")
+    max_stream_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="Memory of the server with the streams above which publishing is answered with 503; 0: no bound; "
+        "unset: three quarters of its `maxmemory` or, where it has none, half of its machine's memory.",
+    )
+    event_retention: Duration = Field(
+        timedelta(hours=24),
+        description="How long evaluated events stay in the streams; less while their memory is nearly full.",
+    )
     delivery_retention: Duration = Field(
         timedelta(days=30),
         description="How long delivered and skipped deliveries are kept, at least `event_retention`; 0: for ever.",

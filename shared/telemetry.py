@@ -33,6 +33,19 @@ _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15,
 _END_TO_END_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 36000, 172800)
 
 EVENTS_PUBLISHED = Counter("hookline_events_published", "Events that the API appended to a stream.", ["type"])
+EVENTS_REFUSED = Counter(
+    "hookline_events_refused",
+    "Events that the API did not append: the streams' memory is full, its server is out of memory or unavailable.",
+    ["reason"],
+)
+STREAM_MEMORY = Gauge(
+    "hookline_stream_memory_bytes", "Memory that the server with the streams uses.", multiprocess_mode="mostrecent"
+)
+STREAM_MEMORY_BOUND = Gauge(
+    "hookline_stream_memory_bound_bytes",
+    "Memory of the server with the streams above which events are refused; 0: no bound.",
+    multiprocess_mode="mostrecent",
+)
 EVENTS_EVALUATED = Counter("hookline_events_evaluated", "Events evaluated and committed.", ["type"])
 POISON_ENTRIES = Counter("hookline_poison_entries", "Stream entries set aside because they are not events.")
 SAMPLES_IGNORED = Counter("hookline_samples_ignored", "Metric samples at or before the last step of their run.")

@@ -80,7 +80,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             engine=engine,
             redis=redis,
             vault=Vault.open(settings),
-            publisher=Publisher(redis, settings.partitions),
+            publisher=Publisher(redis, settings.partitions, max_stream_bytes=settings.max_stream_bytes),
             sender=sender,
             waker=Waker(broker, waking),
             callers=Callers(engine),

@@ -18,13 +18,14 @@ from starlette.exceptions import HTTPException
 
 from dispatcher.api.described import described
 from dispatcher.control.errors import Conflict, Forbidden, NotFound
-from dispatcher.publisher import StreamUnavailable
+from dispatcher.publisher import StreamFull, StreamUnavailable
 from shared.domain.errors import FieldError, HooklineError, InvalidDefinition
 from shared.logs import get_logger
 from shared.vault import SecretUnreadable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "1"
+FULL_RETRY_AFTER_SECONDS = "5"
 _PLACES = frozenset({"body", "query", "path", "header", "cookie"})
 
 log = get_logger("hookline.api")
@@ -104,6 +105,7 @@ def install(app: FastAPI) -> None:
         NotFound,
         Forbidden,
         Conflict,
+        StreamFull,
         StreamUnavailable,
         SecretUnreadable,
         RequestValidationError,
@@ -144,6 +146,9 @@ def problem_of(exc: Exception) -> Problem:
             return Problem(422, "invalid", _summary(errors), errors)
         case HTTPException():
             return _of_http(exc)
+        case StreamFull():
+            log.warning("api.streams_full", reason=str(exc))
+            return Problem(503, "streams-full", str(exc), headers={"Retry-After": FULL_RETRY_AFTER_SECONDS})
         case StreamUnavailable():
             return _unavailable(str(exc))
         case SecretUnreadable():

@@ -43,11 +43,17 @@ ADDED = {
     "hookline_webhook_attempts_total": {"webhook", "outcome"},
     "hookline_deliveries_held": set[str](),
     "hookline_forgotten_rows_total": {"table"},
+    "hookline_events_refused_total": {"reason"},
+    "hookline_stream_memory_bytes": set[str](),
+    "hookline_stream_memory_bound_bytes": set[str](),
 }
 EVERY_FACT = """
     from shared import telemetry as t
     t.announce_build()
     t.events_published({"RUN_STATE": 2, "RUN_METRIC": 3})
+    t.EVENTS_REFUSED.labels(reason="full").inc(4)
+    t.STREAM_MEMORY.set(3000)
+    t.STREAM_MEMORY_BOUND.set(9000)
     t.events_evaluated({"RUN_STATE": 1})
     t.firings({("RUN_STATE", "webhook"): 1, ("RUN_STATE", "no_op"): 4})
     t.attempts_finished([("2xx", 0.2), ("2xx", 0.4), ("timeout", 15.0)])

@@ -54,6 +54,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "port": [("0", 0), ("65535", 65535)],
     "url": [("https://hookline.example.com", "https://hookline.example.com"), ("http://[::1]:80", "http://[::1]:80")],
     "partitions": [("1", 1), ("1024", 1024)],
+    "max_stream_bytes": [("0", 0), ("4000000000", 4_000_000_000)],
     "event_retention": [("0s", timedelta()), ("7d", timedelta(days=7)), ("1h30m", timedelta(minutes=90))],
     "delivery_retention": [("0s", timedelta()), ("90d", timedelta(days=90))],
     "dead_letter_retention": [("0s", timedelta()), ("1h", timedelta(hours=1))],

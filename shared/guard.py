@@ -1,7 +1,8 @@
 """Where a request may go: never to a private, loopback, link-local or metadata address that the operator did not allow.
 
-A URL is checked when a webhook is saved, so that people see the refusal at once. What protects is the check of the
-address that a socket is about to connect to (`Guard`), since a name may resolve to another address later.
+Ports are limited as well. A URL is checked when a webhook is saved, so that people see the refusal at once. What
+protects is the check of the address that a socket is about to connect to (`Guard`), since a name may resolve to another
+address later.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 
 from shared.domain.errors import HooklineError, InvalidDefinition
-from shared.settings import Network, Settings
+from shared.settings import Network, PortSpan, Settings
 
 Address = IPv4Address | IPv6Address
 
@@ -38,6 +39,7 @@ _REFUSED_V6 = (
     IPv6Network("3fff::/20"),  # documentation, RFC 9637
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 # The last label of what `inet_aton` reads as an address: decimal, octal or hexadecimal, of one to four parts.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE)
@@ -86,6 +88,12 @@ def _is_public(address: Address) -> bool:
     return address in _GLOBAL_V6 and address.is_global and not any(address in network for network in _REFUSED_V6)
 
 
+def _port_refusal(port: int, ports: tuple[PortSpan, ...]) -> str | None:
+    if any(span.first <= port <= span.last for span in ports):
+        return None
+    return f"port {port} is none that webhooks may use: HOOKLINE_ALLOWED_PORTS is {','.join(map(str, ports))}"
+
+
 def _in(address: Address, networks: tuple[Network, ...]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 
@@ -124,7 +132,8 @@ def _url_refusal(url: object, settings: Settings) -> str | None:
         return "must not hold a user name or password; put a token into a secret instead"
     if parts.port is not None and not 1 <= parts.port <= 65535:
         return f"{form}, with a port from 1 to 65535 if any"
-    return _host_refusal(parts.scheme, host, settings)
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    return _host_refusal(parts.scheme, host, settings) or _port_refusal(port, settings.allowed_ports)
 
 
 def _host_refusal(scheme: str, host: str, settings: Settings) -> str | None:
@@ -150,6 +159,7 @@ class Guard:
     def __init__(self, settings: Settings) -> None:
         self._allowed = settings.allowed_networks
         self._allow_http = settings.allow_http
+        self._ports = settings.allowed_ports
 
     def tls_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
         """A socket for an https request to the resolved address. Raises Blocked."""
@@ -160,9 +170,12 @@ class Guard:
         return self._socket(addr_info, self._refusal(addr_info) or self._plain_refusal(addr_info))
 
     def _refusal(self, addr_info: tuple[Any, ...]) -> str | None:
-        address = _address(addr_info[4][0])
+        host, port, *_ = addr_info[4]
+        address = _address(host)
         # A host that only looks like an address gets here unresolved: what `connect` would make of it is not known.
-        return "the host is not an address in its usual form" if address is None else refusal(address, self._allowed)
+        if address is None:
+            return "the host is not an address in its usual form"
+        return refusal(address, self._allowed) or _port_refusal(port, self._ports)
 
     def _plain_refusal(self, addr_info: tuple[Any, ...]) -> str | None:
         address = _address(addr_info[4][0])

@@ -25,6 +25,7 @@ from shared.domain.outcomes import Outcome, OutcomeKind, classify_status, parse_
 from shared.guard import Guard
 from shared.send_failures import failure_of
 from shared.settings import Settings
+from shared.tls import TlsContexts
 from shared.version import __version__
 
 MAX_RESPONSE_BYTES = 64 << 10
@@ -45,15 +46,16 @@ class Request:
     headers: dict[str, str] = field(repr=False)
     timeout_seconds: float = 15.0
     connect_timeout_seconds: float = 5.0
+    tls: ssl.SSLContext | None = None  # for a webhook with a client certificate: `Sender.contexts.identified`
 
 
 class Sender:
     """Sends requests over pooled connections. Open it on the event loop that uses it."""
 
     def __init__(self, settings: Settings) -> None:
-        guard, context = Guard(settings), ssl.create_default_context()
-        self._tls = _session(guard.tls_socket, context)
-        self._plain = _session(guard.plain_socket, context)
+        guard, self.contexts = Guard(settings), TlsContexts(settings)
+        self._tls = _session(guard.tls_socket, self.contexts.anonymous)
+        self._plain = _session(guard.plain_socket, self.contexts.anonymous)
 
     async def aclose(self) -> None:
         """Close every pooled connection."""
@@ -83,6 +85,7 @@ class Sender:
             headers=request.headers,
             allow_redirects=False,
             timeout=_connecting_within(request.connect_timeout_seconds),
+            ssl=request.tls or True,  # connections are pooled apart for each context
         ) as response:
             body, truncated = await _read(response)
             retry_after = response.headers.get("Retry-After")

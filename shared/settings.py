@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 import tempfile
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, MultiFernet
@@ -29,6 +30,16 @@ MAX_SOCKET_PATH_BYTES = 100
 
 class InvalidSetting(HooklineError):
     """An environment variable has a value that Hookline can't start with."""
+
+
+class PortSpan(NamedTuple):
+    """Ports from the first to the last, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
 
 
 def _duration(value: object) -> timedelta:
@@ -52,6 +63,29 @@ def _networks(value: object) -> object:
         return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
     except ValueError as exc:
         raise ValueError(f"must be networks such as 10.0.0.0/8,::1/128: {exc}") from exc
+
+
+def _port_spans(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found = [re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part.strip()) for part in value.split(",") if part.strip()]
+    spans = [PortSpan(int(match[1]), int(match[2] or match[1])) for match in found if match]
+    if not spans or not all(found) or not all(1 <= span.first <= span.last <= 65535 for span in spans):
+        raise ValueError("must be ports from 1 to 65535 and spans of them, such as 80,443,8000-8999")
+    return tuple(spans)
+
+
+def _ca_bundle(value: object) -> object:
+    """Read here, so that a file that can't be used is told at start and not by the first delivery."""
+    path = Path(str(value))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=path.read_text(encoding="ascii"))
+    except OSError as exc:  # of which SSLError is one
+        reason = "holds no certificate that can be read" if isinstance(exc, ssl.SSLError) else exc.strerror
+        raise ValueError(f"must be a file of certificates in PEM: {path}: {reason}") from exc
+    except ValueError as exc:
+        raise ValueError(f"must be a file of certificates in PEM: {path}: is not ASCII text") from exc
+    return path
 
 
 def _secret_keys(value: object) -> object:
@@ -112,6 +146,8 @@ SecretKeys = Annotated[SecretStr, BeforeValidator(_secret_keys)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Span = Annotated[timedelta, BeforeValidator(_span)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+Ports = Annotated[tuple[PortSpan, ...], NoDecode, BeforeValidator(_port_spans)]
+CaBundle = Annotated[Path, BeforeValidator(_ca_bundle)]
 
 
 class Settings(BaseSettings):
@@ -189,6 +225,15 @@ class Settings(BaseSettings):
         description="Private networks that webhooks may reach all the same, comma-separated: `10.0.0.0/8,::1/128`.",
     )
     allow_http: bool = Field(False, description="Whether webhooks may use plain http outside the allowed networks.")
+    allowed_ports: Ports = Field(
+        (PortSpan(80, 80), PortSpan(443, 443), PortSpan(1024, 65535)),
+        description="The ports of endpoints that webhooks may use, in allowed networks too, comma-separated.",
+    )
+    ca_bundle: CaBundle | None = Field(
+        None,
+        description="A PEM file of certificate authorities that endpoints' certificates may come from, besides the "
+        "system's.",
+    )
     disable_after: Duration = Field(
         timedelta(days=5), description="A webhook is disabled after this long of nothing but failures."
     )

@@ -100,7 +100,7 @@ def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | N
     if row is None or row.circuit.state(datetime.now(UTC)) is CircuitState.OPEN:
         return None
     try:
-        return row, open_endpoint(row, runtime.vault)
+        return row, open_endpoint(row, runtime.vault, runtime.sending.sender.contexts)
     except SecretUnreadable as exc:
         # Ours to mend, not the receiver's: the deliveries stay due until the key is back.
         log.error("webhook.secret_unreadable", webhook_id=public_id(row.kind, row.id), error=str(exc))

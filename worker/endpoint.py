@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from shared.domain.signing import Signer, unsigned_headers
 from shared.sender import USER_AGENT, Request
 from shared.storage.queue import Claimed, EndpointRow
 from shared.storage.webhooks import public_id
+from shared.tls import TlsContexts
 from shared.vault import Vault
 
 SHORTEST_PART = 8
@@ -31,6 +33,7 @@ class Endpoint:
     secrets: dict[str, str] = field(repr=False)
     signer: Signer | None = field(repr=False)
     mask: Mask = field(repr=False)
+    tls: ssl.SSLContext | None = None
 
     def request(self, delivery: Claimed, now: datetime) -> Request:
         """The request of a delivery's next attempt. Raises SecretUnavailable when the payload lacks a secret."""
@@ -45,6 +48,7 @@ class Endpoint:
             headers={**self.headers, **identified, "hookline-attempt": str(delivery.attempts + 1)},
             timeout_seconds=self.policy.timeout_seconds,
             connect_timeout_seconds=self.policy.connect_timeout_seconds,
+            tls=self.tls,
         )
 
     def masked(self, outcome: Outcome) -> Outcome:
@@ -56,7 +60,7 @@ class Endpoint:
         return replace(outcome, response_body=body, error=error)
 
 
-def open_endpoint(row: EndpointRow, vault: Vault) -> Endpoint:
+def open_endpoint(row: EndpointRow, vault: Vault, contexts: TlsContexts) -> Endpoint:
     """The endpoint with its secrets in the clear. Raises SecretUnreadable when the vault lacks their key."""
     secrets = {name: vault.decrypt(stored) for name, stored in row.granted.items()}
     hidden = dict(secrets)
@@ -73,6 +77,7 @@ def open_endpoint(row: EndpointRow, vault: Vault) -> Endpoint:
     if row.url_secret is not None:
         url = vault.decrypt(row.url_secret)
         hidden |= _parts_of_url(url)
+    certificate = row.client_certificate
     return Endpoint(
         webhook=public_id(row.kind, row.id),
         url=url,
@@ -81,6 +86,7 @@ def open_endpoint(row: EndpointRow, vault: Vault) -> Endpoint:
         secrets=secrets,
         signer=signer,
         mask=Mask(hidden),
+        tls=None if certificate is None else contexts.identified(row.id, vault.decrypt(certificate)),
     )
 
 

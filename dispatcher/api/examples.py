@@ -24,6 +24,7 @@ _WEBHOOK = {
     "url": "https://ci.example.com/hooks/deploy",
     "access_token": "DEPLOY_TOKEN",
     "signing_secret": "SIGNING_SECRET",
+    "client_certificate": "CLIENT_CERTIFICATE",
     "secrets": ["DEPLOY_TOKEN"],
 }
 _POLICY = {

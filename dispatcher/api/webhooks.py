@@ -108,4 +108,13 @@ def _version(view: WebhookView) -> Version:
 
 def _prepared(parts: Parts, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:
     with reading(parts.engine) as connection:
-        return trials.prepare(connection, principal, entity, webhook_id, body, vault=parts.vault, now=datetime.now(UTC))
+        return trials.prepare(
+            connection,
+            principal,
+            entity,
+            webhook_id,
+            body,
+            vault=parts.vault,
+            contexts=parts.sender.contexts,
+            now=datetime.now(UTC),
+        )

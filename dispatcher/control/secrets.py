@@ -26,6 +26,7 @@ from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
 from shared.storage.revisions import lock_edits, next_revision
 from shared.storage.secrets import SecretUses
+from shared.tls import check_client_certificate
 from shared.vault import Vault
 
 MAX_VALUE_BYTES = 64 << 10
@@ -53,8 +54,8 @@ class SecretView(View):
     created_at: datetime
     updated_at: datetime
     used_by: list[str]
-    """Names of the webhooks that use it, as access token, as signing secret or in payloads, and of the Slack
-    integrations whose URL it is."""
+    """Names of the webhooks that use it, as access token, signing secret or client certificate or in payloads, and of
+    the Slack integrations whose URL it is."""
 
 
 def put(
@@ -136,6 +137,8 @@ def check_value(value: str, uses: SecretUses, *, settings: Settings, loc: tuple[
         _check_as("a signing secret", partial(check_signing_secret, value), loc)
     if uses.as_url:
         _check_as("the URL of a Slack integration", partial(check_webhook_url, value, settings), loc)
+    if uses.as_client_certificate:
+        _check_as("a client certificate", partial(check_client_certificate, value), loc)
 
 
 def _check_as(what: str, check: Callable[[], None], loc: tuple[str, ...]) -> None:

@@ -37,6 +37,7 @@ from shared.storage.deliveries import new_delivery_id
 from shared.storage.identity import Principal
 from shared.storage.secrets import ciphertexts
 from shared.storage.webhooks import WebhookFields
+from shared.tls import TlsContexts
 from shared.vault import Vault
 
 _SAMPLES = {
@@ -109,6 +110,7 @@ def prepare(
     raw: object,
     *,
     vault: Vault,
+    contexts: TlsContexts,
     now: datetime,
 ) -> Trial:
     """The request to a webhook, which may be disabled or paused.
@@ -117,10 +119,14 @@ def prepare(
         InvalidDefinition: for a payload that the webhook's automations could not have.
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
-    fields = found(connection, entity, webhook_id).fields
+    stored = found(connection, entity, webhook_id)
+    fields = stored.fields
     template = _template(parsed(TrialBody, raw), fields)
-    names = {*fields.secrets, *filter(None, (fields.access_token, fields.signing_secret))}
-    values = {name: vault.decrypt(text) for name, text in ciphertexts(connection, entity.id, names).items()}
+    shown = {*fields.secrets, *filter(None, (fields.access_token, fields.signing_secret))}
+    certificate = fields.client_certificate
+    names = shown if certificate is None else {*shown, certificate}
+    opened = {name: vault.decrypt(text) for name, text in ciphertexts(connection, entity.id, names).items()}
+    values = {name: opened[name] for name in shown}  # the private key of a certificate is never sent
     delivery_id = new_delivery_id()
     samples = _samples(entity.name, template, delivery_id=delivery_id, now=now)
     sealed = default_payload(samples) if template is None else template.render(samples)
@@ -132,6 +138,7 @@ def prepare(
         headers=_headers(fields, values, body, delivery_id=delivery_id, now=now),
         timeout_seconds=(policy := DeliveryPolicy.model_validate(fields.policy)).timeout_seconds,
         connect_timeout_seconds=policy.connect_timeout_seconds,
+        tls=None if certificate is None else contexts.identified(stored.id, opened[certificate]),
     )
     credentials = Credentials(
         has_access_token=fields.access_token is not None, has_signing_secret=fields.signing_secret is not None

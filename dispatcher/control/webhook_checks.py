@@ -51,6 +51,13 @@ class WebhookBody(Body):
         None
     )
     signing_secret: Annotated[str | None, Field(description="The secret that requests are signed with.")] = None
+    client_certificate: Annotated[
+        str | None,
+        Field(
+            description="The secret with the client certificate that is shown to the endpoint (mutual TLS): the "
+            "certificate, those that it is signed with, and its private key, in PEM."
+        ),
+    ] = None
     secrets: list[str] = Field(
         default=[], max_length=MAX_GRANTED_SECRETS, description="The secrets that payloads may use."
     )
@@ -82,6 +89,7 @@ def check(connection: Connection, entity: StoredEntity, raw: object, *, checks: 
     named: list[tuple[Loc, str | None]] = [
         (("access_token",), body.access_token),
         (("signing_secret",), body.signing_secret),
+        (("client_certificate",), body.client_certificate),
         *((("secrets", index), name) for index, name in enumerate(body.secrets)),
     ]
     faults = [*_url_faults(body, checks.settings), *secret_faults(connection, entity, named)]
@@ -92,6 +100,7 @@ def check(connection: Connection, entity: StoredEntity, raw: object, *, checks: 
             {
                 "access_token": (body.access_token, SecretUses(as_access_token=True)),
                 "signing_secret": (body.signing_secret, SecretUses(as_signing_secret=True)),
+                "client_certificate": (body.client_certificate, SecretUses(as_client_certificate=True)),
             },
             checks=checks,
         )
@@ -102,6 +111,7 @@ def check(connection: Connection, entity: StoredEntity, raw: object, *, checks: 
         url=body.url,
         access_token=body.access_token,
         signing_secret=body.signing_secret,
+        client_certificate=body.client_certificate,
         secrets=tuple(sorted(set(body.secrets))),
         policy=body.policy.model_dump(mode="json"),
         enabled=body.enabled,
@@ -114,6 +124,8 @@ def _url_faults(body: WebhookBody, settings: Settings) -> list[FieldError]:
         check_webhook_url(body.url, settings)
     except InvalidDefinition as exc:
         return list(exc.under("url").errors)
+    if body.client_certificate is not None and body.url[:6].lower() != "https:":
+        return [FieldError(("client_certificate",), "is shown in TLS only: the webhook's url must be https")]
     return []
 
 

@@ -43,6 +43,7 @@ class WebhookView(View):
     url: str
     access_token: str | None
     signing_secret: str | None
+    client_certificate: str | None
     secrets: list[str]
     policy: DeliveryPolicy
     enabled: bool
@@ -218,6 +219,7 @@ def body_of(stored: StoredWebhook) -> dict[str, Any]:
         "url": fields.url,
         "access_token": fields.access_token,
         "signing_secret": fields.signing_secret,
+        "client_certificate": fields.client_certificate,
         "secrets": list(fields.secrets),
         "policy": fields.policy,
         "enabled": fields.enabled,

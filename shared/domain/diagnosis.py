@@ -43,7 +43,7 @@ _FAILURES = (
     (
         "self-signed",
         "The endpoint's TLS certificate is self-signed, or signed by an authority that is not trusted: use one of a "
-        "public authority, or add yours to the trust store of Hookline's hosts.",
+        "public authority, or have yours added to HOOKLINE_CA_BUNDLE.",
     ),
     (
         "unable to get local issuer",
@@ -60,11 +60,25 @@ _FAILURES = (
         "wrong version number",
         "The port does not speak TLS: check the port, or whether the URL should begin with http:.",
     ),
+    (
+        "alert certificate required",
+        "The endpoint lets nobody in without a client certificate: put one into a secret, and name it as "
+        "client_certificate.",
+    ),
+    (
+        "TLS failed: tlsv1 alert unknown ca",
+        "The endpoint does not know the authority of the webhook's client certificate: check the secret's value, which "
+        "holds the certificates in between as well.",
+    ),
+    (
+        "alert handshake failure",
+        "The endpoint refused the TLS connection: it may demand a client certificate (client_certificate).",
+    ),
     ("TLS failed", "No TLS connection could be agreed on: the endpoint needs TLS 1.2 or newer."),
     (
         "closed the connection",
         "The endpoint closed the connection without an answer: look into its log, and check that the port is an HTTP "
-        "one (https: for TLS).",
+        "one (https: for TLS), and whether it demands a client certificate.",
     ),
     ("broke off", "The answer broke off: look into the endpoint's log."),
     ("not valid HTTP", "What came back is not HTTP: check the port."),
@@ -104,8 +118,8 @@ def _without_answer(outcome: Outcome) -> str:
     error = outcome.error or "the request failed"
     if outcome.kind is OutcomeKind.BLOCKED:
         return (
-            f"Nothing was sent: {error}. Whoever runs Hookline can allow a network with HOOKLINE_ALLOWED_NETWORKS, and "
-            "plain http with HOOKLINE_ALLOW_HTTP."
+            f"Nothing was sent: {error}. Whoever runs Hookline can allow a network with HOOKLINE_ALLOWED_NETWORKS, a "
+            "port with HOOKLINE_ALLOWED_PORTS, and plain http with HOOKLINE_ALLOW_HTTP."
         )
     words = next((words for sign, words in _FAILURES if sign.lower() in error.lower()), None)
     return words or f"No answer came: {error}."

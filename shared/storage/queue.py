@@ -41,6 +41,7 @@ class EndpointRow:
     policy: dict[str, Any]
     access_token: bytes | None
     signing_secret: bytes | None
+    client_certificate: bytes | None
     granted: dict[str, bytes]
     circuit: Circuit
     slow: bool
@@ -89,6 +90,7 @@ def load_endpoint(connection: Connection, webhook_id: int) -> EndpointRow | None
         policy=row.policy,
         access_token=_ciphertext(connection, row.access_token_secret_id),
         signing_secret=_ciphertext(connection, row.signing_secret_id),
+        client_certificate=_ciphertext(connection, row.client_certificate_secret_id),
         granted={secret.name: secret.ciphertext for secret in granted},
         circuit=circuit_of(row),
         slow=row.slow,

@@ -90,7 +90,7 @@ def users_of_secrets(connection: Connection, ids: Collection[int]) -> dict[int, 
     """For each of these secrets the names of the webhooks that use it in any way, sorted."""
     own = [
         select(column, webhooks.c.name).where(column.in_(ids), webhooks.c.deleted_at.is_(None))
-        for column in (webhooks.c.access_token_secret_id, webhooks.c.signing_secret_id, webhooks.c.url_secret_id)
+        for column in _USES.values()
     ]
     granted = (
         select(webhook_secrets.c.secret_id, webhooks.c.name)
@@ -110,15 +110,22 @@ class SecretUses:
     as_access_token: bool = False
     as_signing_secret: bool = False
     as_url: bool = False
+    as_client_certificate: bool = False
+
+
+_USES = {
+    "as_access_token": webhooks.c.access_token_secret_id,
+    "as_signing_secret": webhooks.c.signing_secret_id,
+    "as_url": webhooks.c.url_secret_id,
+    "as_client_certificate": webhooks.c.client_certificate_secret_id,
+}
 
 
 def uses_of_secret(connection: Connection, secret_id: int) -> SecretUses:
-    """Whether webhooks send the secret as a token, sign with it, or have it as their URL."""
-    columns = (webhooks.c.access_token_secret_id, webhooks.c.signing_secret_id, webhooks.c.url_secret_id)
-    used = or_(*(column == secret_id for column in columns))
-    rows = connection.execute(select(*columns).where(used, webhooks.c.deleted_at.is_(None))).all()
-    as_token, as_signing, as_url = (any(row[place] == secret_id for row in rows) for place in range(len(columns)))
-    return SecretUses(as_access_token=as_token, as_signing_secret=as_signing, as_url=as_url)
+    """What webhooks use the secret for: as their token, URL or client certificate, or to sign with."""
+    used = or_(*(column == secret_id for column in _USES.values()))
+    rows = connection.execute(select(*_USES.values()).where(used, webhooks.c.deleted_at.is_(None))).all()
+    return SecretUses(**{use: any(row[place] == secret_id for row in rows) for place, use in enumerate(_USES)})
 
 
 def secret_revision(connection: Connection, entity_id: int, name: str) -> int:

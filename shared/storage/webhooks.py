@@ -51,6 +51,7 @@ class WebhookFields:
     paused: bool
     kind: WebhookKind = WebhookKind.WEBHOOK
     url_secret: str | None = None
+    client_certificate: str | None = None
     slack_team: str | None = None
     slack_channel: str | None = None
 
@@ -76,6 +77,7 @@ class StoredWebhook:
 
 
 _token, _signing, _url = secrets.alias("token"), secrets.alias("signing"), secrets.alias("url_secret")
+_certificate = secrets.alias("certificate")
 
 
 def _webhooks(entity_ids: Collection[int]) -> Select[Any]:
@@ -85,10 +87,12 @@ def _webhooks(entity_ids: Collection[int]) -> Select[Any]:
             _token.c.name.label("access_token"),
             _signing.c.name.label("signing_secret"),
             _url.c.name.label("url_secret"),
+            _certificate.c.name.label("client_certificate"),
         )
         .outerjoin(_token, _token.c.id == webhooks.c.access_token_secret_id)
         .outerjoin(_signing, _signing.c.id == webhooks.c.signing_secret_id)
         .outerjoin(_url, _url.c.id == webhooks.c.url_secret_id)
+        .outerjoin(_certificate, _certificate.c.id == webhooks.c.client_certificate_secret_id)
         .where(webhooks.c.entity_id.in_(entity_ids), webhooks.c.deleted_at.is_(None))
     )
 
@@ -147,6 +151,7 @@ def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebh
                 paused=row.paused,
                 kind=WebhookKind(row.kind),
                 url_secret=row.url_secret,
+                client_certificate=row.client_certificate,
                 slack_team=row.slack_team,
                 slack_channel=row.slack_channel,
             ),
@@ -229,20 +234,25 @@ def delete_webhook(connection: Connection, webhook_id: int, *, revision: int, no
         "access_token_secret_id": None,
         "signing_secret_id": None,
         "url_secret_id": None,
+        "client_certificate_secret_id": None,
     }
     connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(values))
 
 
 def _columns(fields: WebhookFields, secret_ids: dict[str, int]) -> dict[str, Any]:
+    def secret_id(name: str | None) -> int | None:
+        return None if name is None else secret_ids[name]
+
     return {
         "name": fields.name,
         "url": fields.url,
         "kind": fields.kind,
-        "url_secret_id": None if fields.url_secret is None else secret_ids[fields.url_secret],
+        "url_secret_id": secret_id(fields.url_secret),
         "slack_team": fields.slack_team,
         "slack_channel": fields.slack_channel,
-        "access_token_secret_id": None if fields.access_token is None else secret_ids[fields.access_token],
-        "signing_secret_id": None if fields.signing_secret is None else secret_ids[fields.signing_secret],
+        "access_token_secret_id": secret_id(fields.access_token),
+        "signing_secret_id": secret_id(fields.signing_secret),
+        "client_certificate_secret_id": secret_id(fields.client_certificate),
         "policy": fields.policy,
         "enabled": fields.enabled,
         "paused": fields.paused,

@@ -21,6 +21,8 @@ ENVIRONMENTS = {
     "HOOKLINE_REDIS_URL": "localhost:6379",
     "HOOKLINE_ALLOWED_NETWORKS": "everything",
     "HOOKLINE_EVENT_RETENTION": "a day",
+    "HOOKLINE_ALLOWED_PORTS": "https",
+    "HOOKLINE_CA_BUNDLE": "/nowhere/authorities.pem",
 }
 
 

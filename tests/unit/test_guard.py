@@ -66,9 +66,9 @@ PUBLIC = f"{PUBLIC_V4} {MORE_V4} {PUBLIC_V6}".split()
 PRIVATE = "is not a public address, and HOOKLINE_ALLOWED_NETWORKS does not allow it"
 
 
-def addr_info(text: str) -> tuple[Any, ...]:
+def addr_info(text: str, port: int = 443) -> tuple[Any, ...]:
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
-    where = (text, 443, 0, 0) if ":" in text else (text, 443)
+    where = (text, port, 0, 0) if ":" in text else (text, port)
     return (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)
 
 
@@ -80,10 +80,10 @@ def networks(text: str) -> tuple[Network, ...]:
     return tuple(map(ip_network, text.split(",")))
 
 
-def blocked(make: Callable[[tuple[Any, ...]], socket.socket], text: str) -> str:
+def blocked(make: Callable[[tuple[Any, ...]], socket.socket], text: str, port: int = 443) -> str:
     """Why the guard makes no socket for an address."""
     with pytest.raises(Blocked) as caught:
-        make(addr_info(text))
+        make(addr_info(text, port))
     assert str(caught.value) == "the guard refused the address"
     return caught.value.reason
 
@@ -167,6 +167,29 @@ def test_what_is_no_plain_address_gets_no_socket(text: str) -> None:
     guard = Guard(configured("0.0.0.0/0", allow_http=True))
     for make in (guard.tls_socket, guard.plain_socket):
         assert blocked(make, text) == "the host is not an address in its usual form"
+
+
+def port_refusal(port: int, ports: str = "80,443,1024-65535") -> str:
+    return f"port {port} is none that webhooks may use: HOOKLINE_ALLOWED_PORTS is {ports}"
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "10.0.0.1", "::ffff:8.8.8.8", "2606:4700::1"])
+def test_no_socket_is_made_for_a_port_that_is_not_for_webhooks(host: str) -> None:
+    guard = Guard(configured("10.0.0.0/8", allow_http=True))
+    for make in (guard.tls_socket, guard.plain_socket):
+        for port in (1, 22, 25, 53, 79, 81, 442, 444, 1023):
+            assert blocked(make, host, port) == port_refusal(port)
+        for port in (80, 443, 1024, 6379, 8443, 65535):
+            make(addr_info(host, port)).close()
+    strict = Guard(configured("10.0.0.0/8", allowed_ports="8443,9000-9001"))
+    for port in (443, 8442, 8444, 8999, 9002):
+        assert blocked(strict.tls_socket, host, port) == port_refusal(port, "8443,9000-9001")
+    for port in (8443, 9000, 9001):
+        strict.tls_socket(addr_info(host, port)).close()
+
+
+def test_an_allowed_port_opens_no_address() -> None:
+    assert blocked(Guard(configured(allowed_ports="1-65535")).tls_socket, "127.0.0.1", 6379) == f"127.0.0.1 {PRIVATE}"
 
 
 def test_a_zone_does_not_hide_an_address() -> None:
@@ -328,6 +351,27 @@ def test_octal_is_refused_in_one_form_or_the_other() -> None:
 )
 def test_what_the_operator_allows(allowed: str, allow_http: bool, url: str, message: str | None) -> None:
     assert url_refusal(url, configured(allowed, allow_http=allow_http)) == message
+
+
+@pytest.mark.parametrize(
+    ("ports", "url", "port"),
+    [
+        ("80,443,1024-65535", "https://example.com:25/", 25),
+        ("80,443,1024-65535", "https://8.8.8.8:22/", 22),
+        ("80,443,1024-65535", "https://[2606:4700::1]:0022/", 22),
+        ("80,443,1024-65535", "https://example.com:80/", None),
+        ("80,443,1024-65535", "https://example.com:8443/", None),
+        ("8443", "https://example.com:8443/", None),
+        ("8443", "https://example.com/", 443),
+        ("8443", "https://example.com:443/", 443),
+        ("8443", "HTTP://10.0.0.1/", 80),
+        ("80", "http://10.0.0.1:/", None),
+        ("443", "http://10.0.0.1:443/", None),
+    ],
+)
+def test_urls_may_use_the_allowed_ports_only(ports: str, url: str, port: int | None) -> None:
+    message = None if port is None else port_refusal(port, ports)
+    assert url_refusal(url, configured("10.0.0.0/8", allowed_ports=ports)) == message
 
 
 @given(st.text(max_size=30), st.sampled_from(["", "http://", "https://", "https://[", "https://a@", "https://h:"]))

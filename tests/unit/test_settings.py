@@ -12,9 +12,19 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from shared.settings import ENV_PREFIX, MAX_SOCKET_PATH_BYTES, InvalidSetting, Settings, load_settings, split_keys
+from shared.settings import (
+    ENV_PREFIX,
+    MAX_SOCKET_PATH_BYTES,
+    InvalidSetting,
+    PortSpan,
+    Settings,
+    load_settings,
+    split_keys,
+)
+from tests import authority
 
 # Always the same: they are part of the tests' names, which every process of a run has to agree on.
+AUTHORITY = Path(__file__).with_name("authority.pem")
 KEY, SECOND_KEY = (base64.urlsafe_b64encode(byte * 32).decode() for byte in (b"k", b"l"))
 
 
@@ -65,6 +75,11 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
         (" 10.1.2.3/8 ,::1/128,127.0.0.1,", tuple(map(ip_network, ["10.0.0.0/8", "::1/128", "127.0.0.1/32"]))),
     ],
     "allow_http": [("1", True), ("true", True), ("off", False)],
+    "allowed_ports": [
+        ("443", (PortSpan(443, 443),)),
+        (" 80, 8000-8999,1-65535,", (PortSpan(80, 80), PortSpan(8000, 8999), PortSpan(1, 65535))),
+    ],
+    "ca_bundle": [(str(AUTHORITY), AUTHORITY)],
     "disable_after": [("36h", timedelta(hours=36))],
     "evaluate_batch": [("1", 1), ("5000", 5000)],
     "claim_batch": [("1", 1), ("2000", 2000)],
@@ -93,6 +108,8 @@ BROKER = "must be a URL as Celery takes it, such as redis://host:port/number or 
 API = "must be a URL such as http://127.0.0.1:8080"
 KEYS = "must be Fernet keys (32 bytes in url-safe base64), comma-separated, newest first"
 NETWORKS = "must be networks such as 10.0.0.0/8,::1/128: "
+PORTS = "must be ports from 1 to 65535 and spans of them, such as 80,443,8000-8999"
+BUNDLE = "must be a file of certificates in PEM: "
 LEVELS = "Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"
 
 
@@ -139,6 +156,11 @@ REFUSED: list[tuple[str, str, str]] = [
     ("allowed_networks", "10.0.0.0/33", f"{NETWORKS}'10.0.0.0/33' does not appear to be an IPv4 or IPv6 network"),
     ("allowed_networks", "10.0.0.0/8;::1", f"{NETWORKS}'10.0.0.0/8;::1' does not appear to be an IPv4 or IPv6 network"),
     ("allowed_networks", "all\nof it", f"{NETWORKS}'all\\nof it' does not appear to be an IPv4 or IPv6 network"),
+    *(("allowed_ports", value, PORTS) for value in ("http", "0", "65536", "9-8", "80;443", ",", "80-", "-80", "٤٤٣")),
+    ("ca_bundle", "/nowhere/ca.pem", f"{BUNDLE}/nowhere/ca.pem: No such file or directory"),
+    ("ca_bundle", "/", f"{BUNDLE}/: Is a directory"),
+    ("ca_bundle", __file__, f"{BUNDLE}{__file__}: is not ASCII text"),
+    ("ca_bundle", authority.__file__, f"{BUNDLE}{authority.__file__}: holds no certificate that can be read"),
     ("log_level", "TRACE", LEVELS),
     ("log_level", "info", LEVELS),
     ("log_format", "xml", "Input should be 'auto', 'console' or 'json'"),

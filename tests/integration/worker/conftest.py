@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -202,6 +203,13 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scene]:
     """An entity `acme` on both databases."""
+    with opened_scene(settings, redis, receiver) as scene:
+        yield scene
+
+
+@contextmanager
+def opened_scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scene]:
+    """An entity `acme` on the settings' database, which has none yet."""
     runtime = Runtime(settings, celery_app(settings))
     with writing(runtime.engine) as connection:
         insert_entity(connection, name="acme", kind="team", parent_id=None, now=datetime.now(UTC))

@@ -44,5 +44,6 @@ def test_defaults_are_written_as_the_variable_takes_them() -> None:
     assert "| `HOOKLINE_DISABLE_AFTER` | `5d` |" in page
     assert "| `HOOKLINE_RELOAD_INTERVAL` | `500ms` |" in page
     assert "| `HOOKLINE_ALLOW_HTTP` | `false` |" in page
+    assert "| `HOOKLINE_ALLOWED_PORTS` | `80,443,1024-65535` |" in page
     assert "From 1 to 1024. |" in page
     assert "One of `auto`, `console`, `json`. |" in page

@@ -29,6 +29,9 @@ BARE = Credentials(has_access_token=False, has_signing_secret=False)
         (NETWORK, TLS + "CRL is too old", "certificate is not trusted"),
         (NETWORK, "TLS failed: wrong version number", "does not speak TLS"),
         (NETWORK, "TLS failed: unsupported protocol", "TLS 1.2 or newer"),
+        (NETWORK, "TLS failed: tlsv13 alert certificate required", "name it as client_certificate"),
+        (NETWORK, "TLS failed: tlsv1 alert unknown ca", "authority of the webhook's client certificate"),
+        (NETWORK, "TLS failed: sslv3 alert handshake failure", "may demand a client certificate"),
         (NETWORK, "the endpoint closed the connection before it answered", "without an answer"),
         (NETWORK, "the answer broke off, or its body is not valid HTTP", "broke off"),
         (NETWORK, "the answer is not valid HTTP", "is not HTTP"),
@@ -37,6 +40,7 @@ BARE = Credentials(has_access_token=False, has_signing_secret=False)
         (NETWORK, "something new", "No answer came: something new."),
         (NETWORK, None, "No answer came"),
         (BLOCKED, "10.0.0.1 is not a public address", "HOOKLINE_ALLOWED_NETWORKS"),
+        (BLOCKED, "port 25 is none that webhooks may use", "HOOKLINE_ALLOWED_PORTS"),
     ],
 )
 def test_a_failure_is_explained(kind: OutcomeKind, error: str | None, words: str) -> None:

@@ -1,0 +1,137 @@
+"""TLS toward endpoints: whom Hookline trusts, and the client certificates that it shows where a webhook has one.
+
+Certificates of endpoints are always checked, against the system's authorities and those of HOOKLINE_CA_BUNDLE. Must
+never write a private key where somebody else could read it.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from shared.domain.errors import InvalidDefinition
+from shared.settings import Settings
+
+MAX_IDENTITIES = 128
+"""Contexts with a client certificate that a process keeps; each holds the authorities anew, about 0.8 MiB."""
+
+
+class TlsContexts:
+    """The contexts of one process: one without a client certificate, and one for each webhook that has one.
+
+    A pooled connection belongs to the context that it was made with, so that webhooks share neither contexts nor
+    connections, not even when they have the same certificate.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the authorities. Raises OSError when HOOKLINE_CA_BUNDLE can't be read any more."""
+        path = settings.ca_bundle
+        self._authorities = None if path is None else path.read_text(encoding="ascii")
+        self.anonymous = self._context()
+        self._identified: OrderedDict[tuple[int, str], ssl.SSLContext] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def identified(self, webhook_id: int, pem: str) -> ssl.SSLContext:
+        """The context of a webhook with this client certificate and key; made at first, which takes some 30 ms.
+
+        Call it outside the event loop, from any thread.
+
+        Raises:
+            ssl.SSLError: for what `check_client_certificate` would refuse.
+        """
+        key = (webhook_id, pem)
+        with self._lock:
+            if (known := self._identified.get(key)) is not None:
+                self._identified.move_to_end(key)
+                return known
+        made = self._context()
+        _load(made, pem)
+        with self._lock:
+            kept = self._identified.setdefault(key, made)
+            while len(self._identified) > MAX_IDENTITIES:
+                self._identified.popitem(last=False)
+        return kept
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(("http/1.1",))
+        if self._authorities is not None:
+            context.load_verify_locations(cadata=self._authorities)
+        return context
+
+
+def check_client_certificate(pem: str) -> None:
+    """Refuse what no client can identify itself with.
+
+    Raises:
+        InvalidDefinition: saying what is accepted, without anything of the value.
+    """
+    certificates = _certificates(pem)
+    try:
+        key = serialization.load_pem_private_key(pem.encode(), password=None)
+    except TypeError:
+        raise InvalidDefinition.at((), "must have a private key that is not encrypted; the secret is") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise InvalidDefinition.at((), f"{_FORM}, but no private key can be read in it") from None
+    if certificates[0].public_key() != key.public_key():
+        raise InvalidDefinition.at((), f"{_FORM}, but the private key does not belong to the first certificate")
+    try:
+        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), pem)
+    except (ssl.SSLError, ValueError):
+        raise InvalidDefinition.at((), f"{_FORM}, of a kind that TLS can use") from None
+
+
+_FORM = "must be a certificate, those that it is signed with if any, and its private key, all in PEM"
+
+
+def _certificates(pem: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        raise InvalidDefinition.at((), f"{_FORM}, but no certificate can be read in it") from None
+
+
+def _load(context: ssl.SSLContext, pem: str) -> None:
+    with _file_with(pem.encode()) as path:
+        context.load_cert_chain(path, password="")  # never asks on the terminal
+
+
+@contextmanager
+def _file_with(content: bytes) -> Iterator[str]:
+    """A path to the content while the block runs: in memory, or else a file that only this user may read.
+
+    OpenSSL reads certificates of clients from files only.
+    """
+    descriptor, path = _in_memory() or tempfile.mkstemp()
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        yield path
+    finally:
+        os.close(descriptor)
+        if not path.startswith(_DESCRIPTORS):
+            Path(path).unlink()
+
+
+_DESCRIPTORS = "/proc/self/fd/"
+
+
+def _in_memory() -> tuple[int, str] | None:
+    if not hasattr(os, "memfd_create"):
+        return None
+    descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
+    path = f"{_DESCRIPTORS}{descriptor}"
+    if os.access(path, os.R_OK):
+        return descriptor, path
+    os.close(descriptor)  # without /proc it has no path
+    return None

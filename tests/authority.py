@@ -1,0 +1,83 @@
+"""A certificate authority for tests: real certificates for servers and clients, valid for a month."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+VALID = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate and its private key, both in PEM."""
+
+    certificate: str
+    key: str
+
+    @property
+    def pem(self) -> str:
+        """Both in one text, as a secret holds them."""
+        return self.certificate + self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Signs certificates; `pem` is what others trust."""
+
+    name: str = "Test Authority"
+    _key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+
+    @property
+    def pem(self) -> str:
+        """Its own certificate."""
+        return _signed(self.name, self._key, issuer=self.name, signer=self._key, authority=True)
+
+    def issue(self, name: str, *, until: datetime | None = None) -> Issued:
+        """A certificate for an address, for a server's name or of a client."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = _signed(name, key, issuer=self.name, signer=self._key, until=until)
+        return Issued(certificate, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+
+
+def _signed(
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    issuer: str,
+    signer: ec.EllipticCurvePrivateKey,
+    authority: bool = False,
+    until: datetime | None = None,
+) -> str:
+    until = until or datetime.now(UTC) + VALID
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_common_name(name))
+        .issuer_name(_common_name(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(until - 2 * VALID)
+        .not_valid_after(until)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+    )
+    if not authority:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(name)]), critical=False)
+    return builder.sign(signer, SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def _common_name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

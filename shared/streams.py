@@ -15,6 +15,26 @@ from shared.settings import Settings
 FIELD = b"e"
 START = "0-0"
 SOCKET_TIMEOUT_SECONDS = 10.0
+# XRANGE counts entries and not bytes, so the server stops for us; it copies only a few entries more than it answers with.
+_READ_WITHIN = """
+local after, wanted, room, found = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), {}
+while wanted > 0 and room > 0 do
+  local some = redis.call('XRANGE', KEYS[1], '(' .. after, '+', 'COUNT', math.min(wanted, 16))
+  if #some == 0 then break end
+  for _, entry in ipairs(some) do
+    after = entry[1]
+    local body = false
+    for at = 1, #entry[2], 2 do
+      if entry[2][at] == ARGV[4] then body = entry[2][at + 1] end
+    end
+    found[#found + 1] = after
+    found[#found + 1] = body
+    wanted, room = wanted - 1, room - (body and #body or 0)
+    if room <= 0 then break end
+  end
+end
+return found
+"""
 MAX_COUNTED = 1000
 """Where entries have to be counted one by one, a lag goes no further."""
 
@@ -60,6 +80,16 @@ def read_after(redis: Redis, partition: int, offset: str, count: int) -> list[En
     """Up to `count` entries after an offset, oldest first."""
     raw: Any = redis.xrange(stream_key(partition), min=f"({offset}", max="+", count=count)
     return [Entry(entry_id.decode(), fields.get(FIELD)) for entry_id, fields in raw]
+
+
+def read_within(redis: Redis, partition: int, offset: str, count: int, max_bytes: int) -> list[Entry]:
+    """Up to `count` entries after an offset, oldest first, and none after those whose bodies reach `max_bytes`.
+
+    So memory is bounded whatever was appended: a body of any size is still read, but with nothing after it.
+    """
+    read: Any = redis.register_script(_READ_WITHIN)
+    flat = read(keys=[stream_key(partition)], args=[offset, count, max_bytes, FIELD])
+    return [Entry(entry_id.decode(), body) for entry_id, body in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def lags(redis: Redis, offsets: dict[int, tuple[str, int]], now_seconds: float) -> dict[int, Lag]:

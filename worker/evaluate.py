@@ -29,7 +29,7 @@ from shared.storage.evaluation import (
     read_offset,
     set_aside,
 )
-from shared.streams import Entry, read_after
+from shared.streams import Entry, read_within
 from shared.wakes import PARTITION_TASK
 from worker.catalog import names_of
 from worker.firings import FiringBatch, Outdated
@@ -37,6 +37,9 @@ from worker.locks import one_of, renew
 from worker.runtime import Runtime
 
 log = get_logger(__name__)
+
+BATCH_BYTES = 8 << 20
+"""A batch ends with the entry that passes this: five hundred of the largest events would be half a gigabyte."""
 
 
 class Overtaken(Exception):
@@ -86,10 +89,10 @@ def drain_partition(runtime: Runtime, partition: int) -> int:
 
 
 def _waiting(runtime: Runtime, partition: int, count: int) -> tuple[Offset, list[Entry]]:
-    """A partition's committed offset, and up to `count` entries after it."""
+    """A partition's committed offset, and up to `count` entries after it, fewer where they are large."""
     with reading(runtime.engine) as connection:
         offset = read_offset(connection, partition)
-    return offset, read_after(runtime.redis, partition, offset.entry_id, count)
+    return offset, read_within(runtime.redis, partition, offset.entry_id, count, BATCH_BYTES)
 
 
 def evaluate_batch(runtime: Runtime, partition: int) -> int:

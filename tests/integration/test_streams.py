@@ -13,7 +13,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from shared.settings import load_settings
-from shared.streams import FIELD, MAX_COUNTED, START, Entry, Lag, lags, open_redis, read_after, stream_key, trim
+from shared.streams import (
+    FIELD,
+    MAX_COUNTED,
+    START,
+    Entry,
+    Lag,
+    lags,
+    open_redis,
+    read_after,
+    read_within,
+    stream_key,
+    trim,
+)
 from tests.servers import free_port
 
 NOW_MS = 1_700_000_000_000
@@ -62,6 +74,31 @@ def test_entries_come_in_order_after_the_offset_and_no_more_than_asked_for(redis
     assert read_after(redis, 3, "40-0", 100) == []
     assert read_after(redis, 3, "41-0", 100) == []
     assert read_after(redis, 4, START, 100) == []
+
+
+def test_reading_within_bytes_is_reading_that_ends_early(redis: Redis) -> None:
+    for number, size in enumerate((10, 10, 100, 10, 1000, 5, 5)):
+        redis.xadd(stream_key(3), {"other": "-", FIELD: b"\x00" * size}, id=f"{number + 1}-0")
+    redis.xadd(stream_key(3), {"other": "no body"}, id="8-0")
+
+    def sizes(offset: str, count: int, max_bytes: int) -> list[int | None]:
+        entries = read_within(redis, 3, offset, count, max_bytes)
+        assert entries == read_after(redis, 3, offset, len(entries) or 1)[: len(entries)]
+        return [None if entry.body is None else len(entry.body) for entry in entries]
+
+    assert sizes(START, 100, 10_000) == [10, 10, 100, 10, 1000, 5, 5, None]
+    assert sizes(START, 3, 10_000) == [10, 10, 100]
+    assert sizes(START, 100, 20) == [10, 10]
+    assert sizes(START, 100, 21) == [10, 10, 100]
+    assert sizes("4-0", 100, 1) == [1000]
+    assert sizes("5-0", 100, 1000) == [5, 5, None]
+    assert sizes("8-0", 100, 1000) == []
+    assert read_within(redis, 9, START, 100, 1000) == []
+
+
+def test_reading_within_bytes_takes_many_entries_at_once(redis: Redis) -> None:
+    add(redis, *(f"{number}-0" for number in range(1, 701)))
+    assert read_within(redis, 3, "100-0", 500, 1 << 20) == read_after(redis, 3, "100-0", 500)
 
 
 def test_an_entry_has_the_body_and_the_time_at_which_it_came(redis: Redis) -> None:

@@ -15,7 +15,7 @@ from shared.settings import Settings
 FIELD = b"e"
 START = "0-0"
 SOCKET_TIMEOUT_SECONDS = 10.0
-# XRANGE counts entries and not bytes, so the server stops for us; it copies only a few entries more than it answers with.
+# XRANGE counts entries and not bytes, so the server stops for us; it copies a few entries more than it answers with.
 _READ_WITHIN = """
 local after, wanted, room, found = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), {}
 while wanted > 0 and room > 0 do

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dispatcher.chores import Chores
 from shared import telemetry
+from shared.heartbeat import beat
 from shared.logs import configure_logging, get_logger
 from shared.settings import Settings
 from shared.storage.engine import open_engine, reading
@@ -94,6 +95,7 @@ class Pump:
 
     def _sweep(self) -> None:
         """Wake what is due or lagging, and show gauges."""
+        beat(self._settings)  # whether or not servers can be reached: a new process could not reach them either
         began = time.monotonic()
         now = datetime.now(UTC)
         with reading(self._engine) as connection:

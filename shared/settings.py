@@ -275,6 +275,11 @@ class Settings(BaseSettings):
         description="Port for `/metrics` of a worker or the pump on 127.0.0.1 or `metrics_host`; 0: none.",
     )
     metrics_host: str = Field("0.0.0.0", description="Address for `/metrics` of a worker or the pump.")  # noqa: S104
+    heartbeat_file: Path | None = Field(
+        None,
+        description="A file that a worker or the pump touches every few seconds while it lives, for liveness probes; "
+        "unset: none.",
+    )
     metrics_per_webhook: bool = Field(False, description="Whether delivery metrics carry a `webhook` label.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
     log_format: Literal["auto", "console", "json"] = Field(

@@ -6,6 +6,7 @@ keeps a second message away expires, so a lost message delays work by `TOKEN_SEC
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Iterable
 
 from celery import Celery
@@ -14,6 +15,7 @@ from redis import Redis
 
 from shared.domain.errors import HooklineError
 from shared.settings import Settings
+from shared.streams import SOCKET_TIMEOUT_SECONDS
 
 PARTITION_TASK = "drain_partition"
 WEBHOOK_TASK = "drain_webhook"
@@ -36,7 +38,16 @@ def celery_app(settings: Settings) -> Celery:
         broker_transport_options={
             # Unacknowledged messages come back after this long; the pump makes up for a lost wake sooner anyway.
             "visibility_timeout": 60,
+            # A broker that is cut off answers nothing at all: these give it up after 25 seconds at most.
+            "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+            "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
             "socket_keepalive": True,
+            "socket_keepalive_options": {
+                socket.TCP_KEEPIDLE: 10,
+                socket.TCP_KEEPINTVL: 5,
+                socket.TCP_KEEPCNT: 3,
+                socket.TCP_USER_TIMEOUT: 20_000,
+            },
             # Who wakes others has work of its own: it tries a lost connection once more, not for seconds.
             "max_retries": 1,
             "interval_start": 0,

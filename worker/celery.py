@@ -19,6 +19,7 @@ from celery.exceptions import SecurityWarning
 
 from shared import telemetry
 from shared.domain.errors import HooklineError
+from shared.heartbeat import beat
 from shared.logs import configure_logging
 from shared.settings import load_settings
 from shared.vault import Vault
@@ -58,6 +59,11 @@ def _start(**_kwargs: Any) -> None:
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")
     telemetry.serve(settings)
+
+
+@signals.heartbeat_sent.connect
+def _beat(**_kwargs: Any) -> None:
+    beat(settings)  # from the loop that also takes messages: it stops when that hangs or has lost the broker
 
 
 @signals.worker_shutdown.connect

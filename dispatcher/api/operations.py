@@ -16,7 +16,7 @@ from dispatcher.api.problems import Problem
 from shared import telemetry
 from shared.domain.errors import FieldError
 from shared.storage.engine import reading
-from shared.storage.schema import current_revision, newest_revision
+from shared.storage.schema import current_revision, is_served, newest_revision
 
 router = APIRouter(tags=["operations"])
 
@@ -37,7 +37,7 @@ async def healthz() -> Health:
 
 @router.get("/readyz")
 async def readyz(parts: PartsDep) -> Health:
-    """Whether requests can be served: the database has this version's schema, and Redis answers."""
+    """Whether requests can be served: the database has this version's schema or a later one's, and Redis answers."""
     faults = [fault for fault in (await run_in_threadpool(_database_fault, parts), await _redis_fault(parts)) if fault]
     if faults:
         raise Problem(503, "unavailable", "; ".join(map(str, faults)), faults, headers={"Retry-After": "1"})
@@ -61,16 +61,16 @@ def _database_fault(parts: Parts) -> FieldError | None:
             revision = current_revision(connection)
     except SQLAlchemyError as exc:
         return FieldError(("database",), f"can't be reached ({type(exc).__name__})")
-    if revision != _expected_revision():
+    if not _is_served(revision):
         return FieldError(
-            ("database",), f"has schema {revision}, not {_expected_revision()}: run `hookline init` with this version"
+            ("database",), f"has schema {revision}, not {newest_revision()}: run `hookline init` with this version"
         )
     return None
 
 
-@lru_cache(maxsize=1)
-def _expected_revision() -> str | None:
-    return newest_revision()
+@lru_cache(maxsize=8)
+def _is_served(revision: str | None) -> bool:
+    return is_served(revision)
 
 
 async def _redis_fault(parts: Parts) -> FieldError | None:

@@ -39,3 +39,13 @@ def newest_revision() -> str | None:
 def current_revision(connection: Connection) -> str | None:
     """The revision that the database is at; None for an empty one."""
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_served(revision: str | None) -> bool:
+    """Whether this version's code works on a database at that revision: its own, or one of a later version.
+
+    The next version's migrations run while this version still serves, so they only add; what they make useless goes
+    in the version after. Revisions are numbers of four digits.
+    """
+    newest = newest_revision()
+    return revision is not None and newest is not None and revision >= newest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from celery import Celery
 from redis import Redis
 
 from shared.settings import load_settings
+from shared.streams import SOCKET_TIMEOUT_SECONDS
 from shared.wakes import (
     DELIVER_QUEUE,
     EVALUATE_QUEUE,
@@ -219,3 +221,16 @@ def test_a_place_that_another_took_over_is_neither_kept_nor_given_back(redis: Re
             assert other is not None
             assert not renew(place)
     assert redis.keys() == []
+
+
+def test_a_broker_that_is_cut_off_is_given_up(app: Celery) -> None:
+    """The options reach the sockets: kombu drops those that it does not know without a word."""
+    with app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        lent = channel.client.connection_pool.get_connection()
+        lent.connect()
+        sock = lent._sock
+        seconds = [sock.getsockopt(socket.IPPROTO_TCP, one) for one in (socket.TCP_KEEPIDLE, socket.TCP_USER_TIMEOUT)]
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert seconds == [10, 20_000]
+        assert sock.gettimeout() == SOCKET_TIMEOUT_SECONDS

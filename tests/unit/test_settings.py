@@ -94,6 +94,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "reload_interval": [("0s", timedelta())],
     "metrics_port": [("9100", 9100)],
     "metrics_host": [("127.0.0.1", "127.0.0.1")],
+    "heartbeat_file": [("/run/beat", Path("/run/beat"))],
     "metrics_per_webhook": [("yes", True)],
     "log_level": [("DEBUG", "DEBUG"), ("ERROR", "ERROR")],
     "log_format": [("json", "json"), ("console", "console")],

@@ -24,16 +24,24 @@ def _metric(exposition: str, name: str, **labels: str) -> float:
     return total
 
 
+def _await_next_beat(beat: Path) -> None:
+    before = beat.stat().st_mtime_ns
+    wait_until(lambda: beat.stat().st_mtime_ns > before, f"heartbeat in {beat.name}", seconds=20)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_worker_delivers_counts_and_ends_cleanly(scene: Scene, tmp_path: Path, pool: str) -> None:
     port = free_port()
-    settings = scene.settings.model_copy(update={"metrics_port": port, "metrics_host": "127.0.0.1"})
+    beats = {name: tmp_path / f"{name}.beat" for name in ("worker", "pump")}
+    update = {"metrics_port": port, "metrics_host": "127.0.0.1", "heartbeat_file": beats["worker"]}
+    settings = scene.settings.model_copy(update=update)
+    pump_settings = scene.settings.model_copy(update={"heartbeat_file": beats["pump"]})
     hook = scene.webhook()
     scene.automation(hook, filter={"alias": "prod"})
     command = [*worker_command("w"), "--pool", pool, "--concurrency", "2"]
     with (
-        running(dispatcher_command(), scene.settings, tmp_path / "pump.log"),
+        running(dispatcher_command(), pump_settings, tmp_path / "pump.log"),
         running(command, settings, tmp_path / "worker.log") as worker,
     ):
         scene.publish(*(alias_event("prod" if n % 2 else "other", collection=f"c{n}") for n in range(EVENTS)))
@@ -46,6 +54,8 @@ def test_a_worker_delivers_counts_and_ends_cleanly(scene: Scene, tmp_path: Path,
 
         wait_until(lambda: _metric(exposition(), "hookline_deliveries_total") >= EVENTS / 2, "all deliveries")
         seen = exposition()
+        for beat in beats.values():
+            _await_next_beat(beat)
         worker.terminate()
         assert worker.wait(30) == 0, (tmp_path / "worker.log").read_text()
     assert _metric(seen, "hookline_events_evaluated_total", type="ADD_ARTIFACT_ALIAS") == EVENTS

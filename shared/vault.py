@@ -24,11 +24,15 @@ class Vault:
 
     def __init__(self, keys: list[str]) -> None:
         try:
-            self._fernet = MultiFernet([Fernet(key) for key in keys])
+            fernets = [Fernet(key) for key in keys]
+            self._fernet = MultiFernet(fernets)
         except ValueError as exc:
             raise InvalidSetting(
                 "HOOKLINE_SECRET_KEYS: must be Fernet keys (32 bytes, url-safe base64), comma-separated, newest first"
             ) from exc
+        self._newest = fernets[0]
+        self.keys = len(fernets)
+        """How many keys it has."""
 
     @classmethod
     def open(cls, settings: Settings) -> Vault:
@@ -61,6 +65,14 @@ class Vault:
             return self._fernet.decrypt(stored).decode()
         except InvalidToken as exc:
             raise SecretUnreadable(SecretUnreadable.__doc__) from exc
+
+    def is_newest(self, stored: bytes) -> bool:
+        """Whether the newest key alone can read it, so that the others are not needed for it."""
+        try:
+            self._newest.decrypt(stored)
+        except InvalidToken:
+            return False
+        return True
 
     def rotate(self, stored: bytes) -> bytes:
         """The same secret under the newest key. Raises SecretUnreadable when no key fits."""

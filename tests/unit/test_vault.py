@@ -180,3 +180,12 @@ def test_a_key_file_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     assert refusal(tmp_path) == f"HOOKLINE_SECRET_KEYS: is not set, and {path} can't be read"
+
+
+def test_what_the_newest_key_reads_is_told_from_what_needs_an_older_one() -> None:
+    vault = Vault([NEW, OLD])
+    assert vault.keys == 2
+    assert vault.is_newest(vault.encrypt("value"))
+    assert not vault.is_newest(Vault([OLD]).encrypt("value"))
+    assert not vault.is_newest(b"garbage")
+    assert vault.is_newest(vault.rotate(Vault([OLD]).encrypt("value")))

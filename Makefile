@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast serve lint format bench drill smoke docs constraints clean
+.PHONY: help install demo test test-fast serve lint format bench drill fuzz smoke docs constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -47,6 +48,12 @@ bench: $(READY) ## the benchmarks, each against its rival in the same run
 drill: $(READY) ## the fault drills: kill -9 real processes under load
 	$(BIN)/python -m tests.faults
 
+# Without atheris, which has no wheel for some machines, inputs are random.
+fuzz: $(READY) ## each parser of what others write, FUZZ_SECONDS (60) long, guided by coverage
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt -e '.[embedded,dev,fuzz]' || true
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
 smoke: $(READY) ## build the wheel and run it from a clean venv
 	rm -rf dist build/smoke && $(BIN)/python -m build --wheel --installer pip --outdir dist . >/dev/null
 	$(PYTHON) -m venv build/smoke
@@ -58,7 +65,7 @@ docs: $(READY) ## write the generated pages again (docs/settings.md)
 
 constraints: ## resolve pyproject.toml anew into constraints.txt
 	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
-	build/resolve/bin/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,dev,examples]'
+	build/resolve/bin/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,dev,examples,fuzz]'
 	build/resolve/bin/python -m pip list --format=freeze --exclude hookline --exclude pip --exclude setuptools > constraints.txt
 
 clean: ## remove what make made (not .hookline/)

@@ -131,7 +131,7 @@ def available_variables(*, secrets: Collection[str], has_access_token: bool) -> 
 
 def default_payload(values: Mapping[str, str]) -> str:
     """The sealed payload of an action that defines none: each of `VARIABLES` that has a value, nothing else."""
-    members = {name: _unicode(value) for name in VARIABLES if (value := values.get(name))}
+    members = {name: as_unicode(value) for name in VARIABLES if (value := values.get(name))}
     return orjson.dumps(members).decode().replace("$", "$$")
 
 
@@ -165,7 +165,7 @@ def sealed_secrets(sealed: str) -> frozenset[str]:
     return frozenset(match[1] for match in _SEALED.finditer(sealed) if match[1] is not None)
 
 
-def _unicode(text: str) -> str:
+def as_unicode(text: str) -> str:
     """The text with pairs of surrogates joined, and lone ones, which UTF-8 cannot carry, replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -175,7 +175,7 @@ def _escaped(text: str) -> str:
     try:
         return orjson.dumps(text)[1:-1].decode()
     except orjson.JSONEncodeError:
-        return orjson.dumps(_unicode(text))[1:-1].decode()
+        return orjson.dumps(as_unicode(text))[1:-1].decode()
 
 
 def _all_sealed(texts: list[str]) -> list[str]:
@@ -183,7 +183,7 @@ def _all_sealed(texts: list[str]) -> list[str]:
     try:
         items = orjson.dumps(texts, option=orjson.OPT_INDENT_2).decode()
     except orjson.JSONEncodeError:
-        items = orjson.dumps([_unicode(text) for text in texts], option=orjson.OPT_INDENT_2).decode()
+        items = orjson.dumps([as_unicode(text) for text in texts], option=orjson.OPT_INDENT_2).decode()
     if "$" in items:
         items = items.replace("$", "$$")
     return items[5:-3].split('",\n  "')
@@ -209,7 +209,7 @@ class _Cutter:
 
     def cut(self, value: object, loc: Loc) -> None:
         if isinstance(value, str):
-            self._string(_unicode(value), loc)
+            self._string(as_unicode(value), loc)
         elif not isinstance(value, dict | list | tuple):
             self._scalar(value, loc)
         elif len(loc) >= MAX_DEPTH:
@@ -224,8 +224,8 @@ class _Cutter:
         for position, (key, value) in enumerate(members.items()):
             self._write("," if position else "")
             if isinstance(key, str):
-                inner = (*loc, _unicode(key))
-                self._string(_unicode(key), inner)
+                inner = (*loc, as_unicode(key))
+                self._string(as_unicode(key), inner)
                 self._write(":")
                 self.cut(value, inner)
             else:

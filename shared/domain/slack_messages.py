@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.payloads import Template, open_payload, parse_payload
+from shared.domain.payloads import Template, as_unicode, open_payload, parse_payload
 
 # Slack takes 3,000 characters in a section and 2,000 in a field of one; what is cut stays well below.
 MAX_TITLE_CHARS = 250
@@ -88,7 +88,7 @@ def _body(title: str, message: str, facts: list[tuple[str, str]], severity: Seve
     blocks: list[dict[str, Any]] = []
     if message:
         blocks.append(_section(_cut(message, MAX_MESSAGE_CHARS)))
-    fields = [_mrkdwn(f"*{label}*\n{_cut(escape(_line(value)), MAX_FACT_CHARS)}") for label, value in facts]
+    fields = [_mrkdwn(f"*{label}*\n{_cut(escape(_line(as_unicode(value))), MAX_FACT_CHARS)}") for label, value in facts]
     blocks.append({"type": "section", "fields": fields})
     return {
         "text": f"{severity}: {title}",

@@ -42,7 +42,10 @@ def check(data: bytes) -> None:
 def _check_round_trip(document: Document) -> None:
     assert document.entity
     value = json.loads(document.json)
-    text = yaml.safe_dump({"entity": document.entity, **value}, allow_unicode=True)
+    try:
+        text = yaml.safe_dump({"entity": document.entity, **value}, allow_unicode=True)
+    except RecursionError:
+        return  # hundreds of levels: the API refuses them
     try:
         (again,) = read_documents("again.yaml", io.BytesIO(text.encode()))
     except UnicodeEncodeError:

@@ -31,8 +31,8 @@ def check(data: bytes) -> None:
         seconds = parse_retry_after(text, NOW)
     assert seconds is None or 0 <= seconds <= LONGEST_RETRY_AFTER_SECONDS
     if re.fullmatch("[0-9]+", text):
-        whole = int(text) if len(text) < 12 else LONGEST_RETRY_AFTER_SECONDS
-        assert seconds == min(whole, LONGEST_RETRY_AFTER_SECONDS)
+        digits = text.lstrip("0") or "0"
+        assert seconds == min(int(digits[:12]), LONGEST_RETRY_AFTER_SECONDS)
     elif (date := _date(text)) is not None:
         assert seconds == min(max((date - NOW).total_seconds(), 0), LONGEST_RETRY_AFTER_SECONDS)
 

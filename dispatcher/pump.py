@@ -104,6 +104,7 @@ class Pump:
         self._waker.webhooks((one.id for one in due), slow={one.id for one in due if one.slow})
         found = self._lags(offsets, now)
         self._waker.partitions(partition for partition, lag in found.items() if lag.entries)
+        telemetry.PUMP_LAST_SWEEP.set(time.time())
         if began - self._gauged >= GAUGE_SECONDS:
             self._show(found, now)
             self._gauged = began

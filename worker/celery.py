@@ -66,6 +66,11 @@ def _beat(**_kwargs: Any) -> None:
     beat(settings)  # from the loop that also takes messages: it stops when that hangs or has lost the broker
 
 
+@signals.worker_ready.connect
+def _consuming(sender: Any, **_kwargs: Any) -> None:
+    telemetry.worker_consumes(sender.app.amqp.queues.consume_from)
+
+
 @signals.worker_shutdown.connect
 @signals.worker_process_shutdown.connect
 def _close(**_kwargs: Any) -> None:

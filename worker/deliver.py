@@ -18,6 +18,7 @@ from functools import partial
 from redis.exceptions import RedisError
 from redis.lock import Lock
 
+from shared import telemetry
 from shared.domain.circuits import CircuitState
 from shared.domain.outcomes import Outcome, OutcomeKind
 from shared.domain.payloads import SecretUnavailable
@@ -102,9 +103,17 @@ def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | N
     try:
         return row, open_endpoint(row, runtime.vault, runtime.sending.sender.contexts)
     except SecretUnreadable as exc:
+        telemetry.SECRETS_UNREADABLE.inc()
         # Ours to mend, not the receiver's: the deliveries stay due until the key is back.
         log.error("webhook.secret_unreadable", webhook_id=public_id(row.kind, row.id), error=str(exc))
         return None
+
+
+def _prompt_since(row: EndpointRow, endpoint: Endpoint) -> datetime | None:
+    """What fell due since then should be sent at once; None while the webhook itself has others wait."""
+    if row.slow or is_limited(endpoint.policy, row.circuit):
+        return None
+    return row.resumed_at or datetime.min.replace(tzinfo=UTC)
 
 
 class WebhookDrain:
@@ -120,7 +129,15 @@ class WebhookDrain:
         self._lock = lock
         self._token = secrets.randbits(62)
         self._lease = timedelta(seconds=endpoint.policy.timeout_seconds) + self._settings.lease_margin
-        self._recorder = Recorder(runtime.engine, runtime.settings, row.id, endpoint, slow=row.slow, token=self._token)
+        self._recorder = Recorder(
+            runtime.engine,
+            runtime.settings,
+            row.id,
+            endpoint,
+            slow=row.slow,
+            token=self._token,
+            prompt_since=_prompt_since(row, endpoint),
+        )
         self._outcomes = Outcomes()
         self._in_flight = 0
         self._stopped = self._dry = self._joined = False

@@ -55,6 +55,7 @@ class Batch:
     matches: list[tuple[Entry, Event, CompiledAutomation]] = field(default_factory=list)
     poison: list[PoisonEntry] = field(default_factory=list)
     types: Counter[str] = field(default_factory=Counter)
+    received_ms: list[int] = field(default_factory=list)
     names: set[Learned] = field(default_factory=set)
     registered: frozenset[Learned] = frozenset()
     """Those of `names` that the catalog got with this batch."""
@@ -128,6 +129,7 @@ def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
             batch.poison.append(PoisonEntry(entry.id, str(exc), entry.body or b""))
             continue
         batch.types[event.type] += 1
+        batch.received_ms.append(entry.received_ms)
         batch.names.add(names_of(event))
         batch.matches += [(entry, event, automation) for automation in index.matching(event)]
     return batch
@@ -156,7 +158,8 @@ def _fire(connection: Connection, batch: Batch, now: datetime) -> FiringBatch:
 def _announce(runtime: Runtime, batch: Batch, firings: FiringBatch) -> None:
     """Metrics, logs and wake-ups: only after the commit, so that nothing is told that did not happen."""
     runtime.waker.webhooks(firings.webhooks, slow=firings.slow_webhooks)
-    telemetry.events_evaluated(batch.types)
+    now = time.time()
+    telemetry.events_evaluated(batch.types, [now - received_ms / 1000 for received_ms in batch.received_ms])
     telemetry.firings(firings.fired)
     for reason, count in firings.skipped.items():
         telemetry.SKIPPED.labels(reason=reason).inc(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -58,7 +59,15 @@ class Recorder:
     """Records what one drain sent to one webhook, for as long as something of it is underway."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, webhook_id: int, endpoint: Endpoint, *, slow: bool, token: int
+        self,
+        engine: Engine,
+        settings: Settings,
+        webhook_id: int,
+        endpoint: Endpoint,
+        *,
+        slow: bool,
+        token: int,
+        prompt_since: datetime | None,
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -66,6 +75,7 @@ class Recorder:
         self._endpoint = endpoint
         self._slow = slow
         self._token = token
+        self._prompt_since = prompt_since
 
     def record(self, sent: Sequence[Sent]) -> Fared:
         """Record attempts that have ended, and what follows from them.
@@ -87,8 +97,10 @@ class Recorder:
         fared = persistent(self._commit, decided, now)
         self._slow = fared.slow
         if fared.disabled:
+            telemetry.WEBHOOKS_DISABLED_AUTOMATICALLY.inc()
             log.warning("webhook.disabled", webhook_id=self._endpoint.webhook, reason=fared.disabled)
         if fared.circuit.opened_at == now:
+            telemetry.CIRCUIT_OPENINGS.inc()
             failures = fared.circuit.failures
             log.warning("webhook.circuit_opened", webhook_id=self._endpoint.webhook, failures=failures)
         self._count(decided)
@@ -102,7 +114,7 @@ class Recorder:
             if slow != self._slow:
                 note_lane(connection, self._webhook_id, slow=slow)
             if all(decision.verdict is Verdict.DELIVERED for _, decision in decided):
-                note_all_well(connection, self._webhook_id)
+                note_all_well(connection, self._webhook_id, now)
                 return Fared(frozenset(ended), Circuit(), slow, None)
             answers = [Answer(alive(one.outcome), one.probe) for one, _ in decided]
             circuit = note_answers(connection, self._webhook_id, self._endpoint.policy, answers, now)
@@ -130,8 +142,19 @@ class Recorder:
     def _count(self, decided: Sequence[tuple[Sent, Decision]]) -> None:
         named = encode_id(IdKind.WEBHOOK, self._webhook_id) if self._settings.metrics_per_webhook else None
         telemetry.attempts_finished(
-            ((str(one.outcome.kind), one.outcome.duration_seconds) for one, _ in decided), webhook=named
+            ((str(one.outcome.kind), one.outcome.duration_seconds) for one, _ in decided),
+            delays_seconds=self._delays_seconds(decided),
+            webhook=named,
         )
+
+    def _delays_seconds(self, decided: Sequence[tuple[Sent, Decision]]) -> list[float]:
+        """How late requests were sent that nothing but Hookline held up."""
+        since = self._prompt_since
+        if since is None:
+            return []
+        return [
+            (one.started_at - one.delivery.due_at).total_seconds() for one, _ in decided if one.delivery.due_at >= since
+        ]
 
 
 def _attempted(sent: Sent, decision: Decision, now: datetime) -> Attempted:
@@ -157,11 +180,17 @@ def _announce(
     endpoint: Endpoint, decided: Sequence[tuple[Sent, Decision]], ended: frozenset[int], now: datetime
 ) -> None:
     """Metrics and one log line for each attempt: only after the commit."""
-    for sent, decision in decided:
-        if sent.delivery.seq in ended:
-            telemetry.deliveries_finished(str(decision.verdict), 1)
-        if decision.verdict is Verdict.DELIVERED:
-            telemetry.EVENT_TO_DELIVERY.observe(max(0.0, (now - sent.delivery.event_received_at).total_seconds()))
+    for outcome, count in Counter(
+        str(decision.verdict) for sent, decision in decided if sent.delivery.seq in ended
+    ).items():
+        telemetry.deliveries_finished(outcome, count)
+    telemetry.EVENT_TO_DELIVERY.observe_all(
+        [
+            max(0.0, (now - sent.delivery.event_received_at).total_seconds())
+            for sent, decision in decided
+            if decision.verdict is Verdict.DELIVERED
+        ]
+    )
     info_lines(LOGGER, "delivery.attempted", (_line(endpoint, *pair) for pair in decided))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, case, func, or_, select, update
 
 from shared.domain.circuits import Answer, Circuit, CircuitState, after_answers
 from shared.domain.pacing import free_slots, slot_after
@@ -108,12 +108,13 @@ def note_claimed(
         connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(changed))
 
 
-def note_all_well(connection: Connection, webhook_id: int) -> None:
+def note_all_well(connection: Connection, webhook_id: int, now: datetime) -> None:
     """Everything was delivered: forget failures. Nearly always this is one update that finds no row to change."""
     troubled = or_(
         webhooks.c.failures > 0, webhooks.c.circuit_opened_at.is_not(None), webhooks.c.failing_since.is_not(None)
     )
-    well = {"failing_since": None, **circuit_columns(Circuit())}
+    resumed_at = case((webhooks.c.circuit_opened_at.is_not(None), now), else_=webhooks.c.resumed_at)
+    well = {"failing_since": None, "resumed_at": resumed_at, **circuit_columns(Circuit())}
     connection.execute(update(webhooks).where(webhooks.c.id == webhook_id, troubled).values(well))
 
 
@@ -128,7 +129,9 @@ def note_answers(
     before = circuit_of(row)
     after = after_answers(before, policy, answers, now)
     if after != before:
-        connection.execute(update(webhooks).where(mine).values(circuit_columns(after)))
+        closed = before.opened_at is not None and after.opened_at is None
+        resumed = {"resumed_at": now} if closed else {}
+        connection.execute(update(webhooks).where(mine).values(circuit_columns(after) | resumed))
     return after
 
 

@@ -23,6 +23,7 @@ class Claimed:
     payload: str
     attempts: int
     event_received_at: datetime
+    due_at: datetime
     automation_id: int | None
     entity: str
     event_id: str
@@ -45,6 +46,8 @@ class EndpointRow:
     granted: dict[str, bytes]
     circuit: Circuit
     slow: bool
+    resumed_at: datetime | None
+    """Since when requests go out again, if ever they did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ def load_endpoint(connection: Connection, webhook_id: int) -> EndpointRow | None
         granted={secret.name: secret.ciphertext for secret in granted},
         circuit=circuit_of(row),
         slow=row.slow,
+        resumed_at=row.resumed_at,
     )
 
 
@@ -113,52 +117,50 @@ def claim(
     if is_postgresql(connection):
         given = {"webhook_id": webhook_id, "limit": limit, "now": now, "lease_until": lease_until, "token": token}
         return [Claimed(*row) for row in connection.execute(_CLAIM, given)]
-    due = (
-        select(pending_deliveries.c.seq)
-        .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now)
-        .order_by(pending_deliveries.c.next_attempt_at, pending_deliveries.c.seq)
-        .limit(limit)
-    )
-    taken = connection.execute(
-        update(pending_deliveries)
-        .where(pending_deliveries.c.seq.in_(due.scalar_subquery()))
-        .values(next_attempt_at=lease_until, claim=token)
-        .returning(pending_deliveries.c.seq, pending_deliveries.c.attempts)
-    ).all()
-    made = {row.seq: row.attempts for row in taken}
-    found = connection.execute(
+    due = connection.execute(
         select(
-            deliveries.c.seq,
+            pending_deliveries.c.seq,
             deliveries.c.id,
             deliveries.c.payload,
+            pending_deliveries.c.attempts,
             deliveries.c.event_received_at,
+            pending_deliveries.c.next_attempt_at,
             deliveries.c.automation_id,
             select(entities.c.name).where(entities.c.id == deliveries.c.entity_id).scalar_subquery(),
             deliveries.c.event_id,
             deliveries.c.event_source,
             deliveries.c.event_type,
         )
-        .where(among(connection, deliveries.c.seq, list(made)))
-        .order_by(deliveries.c.seq)
+        .join(deliveries, deliveries.c.seq == pending_deliveries.c.seq)
+        .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now)
+        .order_by(pending_deliveries.c.next_attempt_at, pending_deliveries.c.seq)
+        .limit(limit)
+    ).all()
+    # There is one writer, so nobody claims them in between.
+    connection.execute(
+        update(pending_deliveries)
+        .where(among(connection, pending_deliveries.c.seq, [row.seq for row in due]))
+        .values(next_attempt_at=lease_until, claim=token)
     )
-    return [Claimed(seq, id_, payload or "{}", made[seq], *about) for seq, id_, payload, *about in found]
+    return [Claimed(seq, id_, payload or "{}", *rest) for seq, id_, payload, *rest in sorted(due)]
 
 
 # One round trip. The array and the lateral look-up keep the planner on the keys: it can't know how few rows are taken.
 _CLAIM = text(
     """
-    WITH taken AS (
+    WITH due AS (
+        SELECT seq, next_attempt_at FROM pending_deliveries WHERE webhook_id = :webhook_id AND next_attempt_at <= :now
+        ORDER BY next_attempt_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), taken AS (
         UPDATE pending_deliveries SET next_attempt_at = :lease_until, claim = :token
-        WHERE seq = ANY(ARRAY(
-            SELECT seq FROM pending_deliveries WHERE webhook_id = :webhook_id AND next_attempt_at <= :now
-            ORDER BY next_attempt_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
-        ))
+        WHERE seq = ANY(ARRAY(SELECT seq FROM due))
         RETURNING seq, attempts
     )
     SELECT taken.seq, delivery.id, coalesce(delivery.payload, '{}'), taken.attempts, delivery.event_received_at,
-        delivery.automation_id, (SELECT name FROM entities WHERE entities.id = delivery.entity_id),
+        due.next_attempt_at, delivery.automation_id,
+        (SELECT name FROM entities WHERE entities.id = delivery.entity_id),
         delivery.event_id, delivery.event_source, delivery.event_type
-    FROM taken CROSS JOIN LATERAL (
+    FROM taken JOIN due ON due.seq = taken.seq CROSS JOIN LATERAL (
         SELECT id, payload, event_received_at, automation_id, entity_id, event_id, event_source, event_type
         FROM deliveries WHERE deliveries.seq = taken.seq OFFSET 0
     ) AS delivery

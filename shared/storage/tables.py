@@ -158,6 +158,8 @@ webhooks = Table(
     Column("circuit_opened_at", UtcDateTime, nullable=True),
     Column("circuit_probe_at", UtcDateTime, nullable=True),
     Column("next_slot_at", UtcDateTime, nullable=True),
+    # Since when requests go out again, after it was paused, disabled or behind an open circuit.
+    Column("resumed_at", UtcDateTime, nullable=True),
     Column("slow", Boolean, nullable=False, server_default=text("false")),
     Column("revision", BigInteger, nullable=False),
     _created(),

@@ -216,7 +216,13 @@ def update_webhook(
 
     `clear_failures` forgets why and since when the webhook was disabled or failing.
     """
-    values = {"revision": revision, "updated_at": now, **circuit_columns(Circuit()), **_columns(fields, secret_ids)}
+    values = {
+        "revision": revision,
+        "updated_at": now,
+        "resumed_at": now,
+        **circuit_columns(Circuit()),
+        **_columns(fields, secret_ids),
+    }
     if clear_failures:
         values |= {"disabled_reason": None, "failing_since": None}
     connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(values))

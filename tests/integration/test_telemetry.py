@@ -46,6 +46,13 @@ ADDED = {
     "hookline_events_refused_total": {"reason"},
     "hookline_stream_memory_bytes": set[str](),
     "hookline_stream_memory_bound_bytes": set[str](),
+    "hookline_evaluation_delay_seconds": set[str](),
+    "hookline_attempt_delay_seconds": set[str](),
+    "hookline_webhooks_disabled_automatically_total": set[str](),
+    "hookline_webhook_circuit_openings_total": set[str](),
+    "hookline_secrets_unreadable_total": set[str](),
+    "hookline_pump_last_sweep_timestamp_seconds": set[str](),
+    "hookline_workers": {"queue"},
 }
 EVERY_FACT = """
     from shared import telemetry as t
@@ -54,10 +61,14 @@ EVERY_FACT = """
     t.EVENTS_REFUSED.labels(reason="full").inc(4)
     t.STREAM_MEMORY.set(3000)
     t.STREAM_MEMORY_BOUND.set(9000)
-    t.events_evaluated({"RUN_STATE": 1})
+    t.events_evaluated({"RUN_STATE": 1}, [0.04])
+    t.WEBHOOKS_DISABLED_AUTOMATICALLY.inc()
+    t.CIRCUIT_OPENINGS.inc()
+    t.SECRETS_UNREADABLE.inc()
+    t.PUMP_LAST_SWEEP.set(1e9)
     t.firings({("RUN_STATE", "webhook"): 1, ("RUN_STATE", "no_op"): 4})
     t.attempts_finished([("2xx", 0.2), ("2xx", 0.4), ("timeout", 15.0)])
-    t.attempts_finished([("5xx", 0.1)], webhook="wh_7")
+    t.attempts_finished([("5xx", 0.1)], delays_seconds=[0.3, 11], webhook="wh_7")
     t.deliveries_finished("delivered", 2)
     t.EVENT_TO_DELIVERY.observe(0.3)
     t.EVALUATION_LAG_ENTRIES.labels(partition="3").set(7)
@@ -75,6 +86,10 @@ EVERY_FACT = """
     t.POISON_ENTRIES.inc()
     t.SAMPLES_IGNORED.inc()
     t.SKIPPED.labels(reason="cooldown").inc()
+"""
+PRESENT = """
+    from shared import telemetry
+    telemetry.worker_consumes(["evaluate", "deliver"])
 """
 SHOW = """
     import sys
@@ -117,10 +132,11 @@ def value(text: str, name: str, **labels: str) -> float:
 @pytest.fixture(params=["one process", "shared"])
 def every_fact(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """What is exposed when each fact was counted, by one process, or by one of several."""
+    show = textwrap.dedent(PRESENT) + textwrap.dedent(SHOW)
     if request.param == "one process":
-        return python(textwrap.dedent(EVERY_FACT) + textwrap.dedent(SHOW)).stdout
+        return python(textwrap.dedent(EVERY_FACT) + show).stdout
     python(EVERY_FACT, shared=tmp_path)
-    return python(SHOW, shared=tmp_path).stdout
+    return python(show, shared=tmp_path).stdout
 
 
 def test_the_metrics_are_those_that_are_promised_and_those_that_were_added(every_fact: str) -> None:
@@ -143,12 +159,17 @@ def test_every_fact_is_counted_where_it_belongs(every_fact: str) -> None:
     assert value(every_fact, "hookline_attempt_duration_seconds_count") == 4
     assert value(every_fact, "hookline_attempt_duration_seconds_sum") == pytest.approx(15.7)
     assert value(every_fact, "hookline_attempt_duration_seconds_bucket", le="0.25") == 2
+    assert value(every_fact, "hookline_evaluation_delay_seconds_bucket", le="0.05") == 1
+    assert value(every_fact, "hookline_attempt_delay_seconds_bucket", le="10.0") == 1
+    assert value(every_fact, "hookline_attempt_delay_seconds_count") == 2
+    assert value(every_fact, "hookline_workers", queue="deliver") == 1
+    assert value(every_fact, "hookline_pump_last_sweep_timestamp_seconds") == 1e9
     assert value(every_fact, "hookline_evaluation_lag_entries", partition="3") == 7
     assert value(every_fact, "hookline_deliveries_pending") == 5
 
 
 def test_each_metric_says_what_it_is() -> None:
-    found = families(python(textwrap.dedent(EVERY_FACT) + textwrap.dedent(SHOW)).stdout)
+    found = families(python("".join(map(textwrap.dedent, (EVERY_FACT, PRESENT, SHOW)))).stdout)
     texts = [one.documentation for one in found.values()]
     assert all(text.endswith(".") and len(text) > 20 for text in texts), texts
     assert len(set(texts)) == len(texts)
@@ -180,6 +201,33 @@ def test_several_processes_add_up_also_those_that_have_ended(tmp_path: Path) -> 
     # What a process found out last replaces what another found before.
     assert value(text, "hookline_deliveries_pending") == 8
     assert value(text, "hookline_automations_loaded") == 8
+
+
+def test_a_gauge_that_nobody_set_is_not_shown_as_0(tmp_path: Path) -> None:
+    for shared in (None, tmp_path):
+        shown = {name: one for name, one in families(python(SHOW, shared=shared).stdout).items() if one.samples}
+        assert "hookline_deliveries_pending" not in shown
+        assert "hookline_pump_last_sweep_timestamp_seconds" not in shown
+        # An increase from nothing would be none, so counters begin at 0.
+        assert {sample.labels["outcome"] for sample in shown["hookline_deliveries_total"].samples} == {
+            "delivered",
+            "dead",
+            "refused",
+        }
+
+
+def test_workers_are_those_that_run(tmp_path: Path) -> None:
+    """Also when others were killed before they could say so."""
+    consume = 'from shared import telemetry; telemetry.worker_consumes(["evaluate"]); {}'
+    dying = subprocess.run(
+        [sys.executable, "-c", consume.format("import os; os.kill(os.getpid(), 9)")],
+        cwd=ROOT,
+        env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+    )
+    assert dying.returncode == -9
+    assert "hookline_workers" not in families(python(SHOW, shared=tmp_path).stdout)
+    living = python(consume.format("") + "\n" + textwrap.dedent(SHOW), shared=tmp_path).stdout
+    assert value(living, "hookline_workers", queue="evaluate") == 1
 
 
 def test_a_worker_serves_what_all_its_processes_counted_and_cleans_up() -> None:

@@ -19,6 +19,7 @@ _ADDED = (
     "circuit_opened_at",
     "circuit_probe_at",
     "next_slot_at",
+    "resumed_at",
     "slow",
 )
 
@@ -32,6 +33,7 @@ def upgrade() -> None:
         batch.add_column(sa.Column("circuit_opened_at", UtcDateTime(), nullable=True))
         batch.add_column(sa.Column("circuit_probe_at", UtcDateTime(), nullable=True))
         batch.add_column(sa.Column("next_slot_at", UtcDateTime(), nullable=True))
+        batch.add_column(sa.Column("resumed_at", UtcDateTime(), nullable=True))
         batch.add_column(sa.Column("slow", sa.Boolean(), nullable=False, server_default=sa.text("false")))
         batch.create_foreign_key(
             op.f("fk_webhooks_client_certificate_secret_id"), "secrets", ["client_certificate_secret_id"], ["id"]

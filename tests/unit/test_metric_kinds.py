@@ -1,0 +1,51 @@
+"""Metrics that prometheus_client lacks, against its own."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.samples import Sample
+
+from shared.metric_kinds import BatchHistogram, KnownGauge, primed
+
+BUCKETS = (0.5, 1, 2.5)
+AMOUNTS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 3.0, 100.0]))
+
+
+@given(AMOUNTS, AMOUNTS)
+def test_many_observations_at_once_are_as_many_one_by_one(first: list[float], second: list[float]) -> None:
+    batched = BatchHistogram("h", "Of a test.", buckets=BUCKETS, registry=None)
+    single = Histogram("h", "Of a test.", buckets=BUCKETS, registry=None)
+    for amounts in (first, second):
+        batched.observe_all(amounts)
+        for amount in amounts:
+            single.observe(amount)
+    assert _shown(batched) == _shown(single)
+
+
+def _shown(histogram: Histogram) -> list[Sample]:
+    (metric,) = histogram.collect()
+    return [sample for sample in metric.samples if not sample.name.endswith("_created")]
+
+
+def test_a_gauge_shows_nothing_before_it_is_set() -> None:
+    registry = CollectorRegistry()
+    gauge = KnownGauge("g", "Of a test.", registry=registry)
+    assert list(registry.collect()) == []
+    gauge.set(0)
+    assert registry.get_sample_value("g") == 0
+
+
+def test_a_gauge_with_labels_shows_those_that_were_set() -> None:
+    registry = CollectorRegistry()
+    gauge = KnownGauge("g", "Of a test.", ["of"], registry=registry)
+    gauge.labels(of="a").set(3)
+    assert registry.get_sample_value("g", {"of": "a"}) == 3
+    assert registry.get_sample_value("g", {"of": "b"}) is None
+
+
+def test_a_primed_counter_begins_at_0() -> None:
+    registry = CollectorRegistry()
+    primed(Counter("c", "Of a test.", ["of"], registry=registry), of=("a", "b"))
+    assert registry.get_sample_value("c_total", {"of": "b"}) == 0

@@ -12,28 +12,33 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-import aiohttp
 import httpx
 
+from shared.connections import ConnectTimeout
 from shared.domain.outcomes import OutcomeKind
 from shared.guard import Blocked
+from shared.http1 import BrokenOff, Disconnected, NotHttp
 
 Kind = type[BaseException] | tuple[type[BaseException], ...]
 
 
-def failure_of(exc: BaseException, connect_timeout_seconds: float) -> tuple[OutcomeKind, str]:
-    """What kind of end an exception is, and its cause in plain words.
+def failure_of(exc: BaseException, *, within_seconds: float, connect_within_seconds: float) -> tuple[OutcomeKind, str]:
+    """What kind of end an exception is, and its cause in plain words; the times are those that were allowed.
 
-    The transport wraps errors in others, and not always in fitting ones: what counts is what is found in the chain, the
-    deepest first, since wrappers of TLS errors lack the details.
+    Errors are wrapped in others, and not always in fitting ones: what counts is what is found in the chain, the deepest
+    first, since wrappers of TLS errors lack the details.
     """
+    if isinstance(exc, ConnectTimeout):
+        return OutcomeKind.TIMEOUT, f"no connection within {connect_within_seconds:g} s"
+    if type(exc) is TimeoutError and exc.errno is None:
+        return OutcomeKind.TIMEOUT, f"no answer within {within_seconds:g} s"
     chain = _chain(exc)
     for kind, outcome, words in _CAUSES:
         for link in reversed(chain):
             if isinstance(link, kind):
                 return outcome, words(link)
     if any(isinstance(link, TimeoutError) for link in chain):
-        return OutcomeKind.TIMEOUT, f"no connection within {connect_timeout_seconds:g} s"
+        return OutcomeKind.TIMEOUT, f"no connection within {connect_within_seconds:g} s"
     return OutcomeKind.NETWORK, _of_the_system(chain) or f"the request failed ({type(chain[-1]).__name__})"
 
 
@@ -71,10 +76,10 @@ _CAUSES: tuple[tuple[Kind, OutcomeKind, Callable[[Any], str]], ...] = (
     ),
     (ssl.SSLError, OutcomeKind.NETWORK, _tls_reason),
     (ConnectionRefusedError, OutcomeKind.NETWORK, _always("connection refused")),
-    (aiohttp.ClientPayloadError, OutcomeKind.NETWORK, _always("the answer broke off, or its body is not valid HTTP")),
-    (aiohttp.ClientResponseError, OutcomeKind.NETWORK, _always("the answer is not valid HTTP")),
-    ((aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError), OutcomeKind.NETWORK, _always(_CLOSED)),
-    # Broken encodings and aiohttp's own InvalidURL are ValueErrors as well.
+    (BrokenOff, OutcomeKind.NETWORK, _always("the answer broke off, or its body is not valid HTTP")),
+    (NotHttp, OutcomeKind.NETWORK, _always("the answer is not valid HTTP")),
+    ((Disconnected, ConnectionResetError, BrokenPipeError), OutcomeKind.NETWORK, _always(_CLOSED)),
+    # Broken encodings are ValueErrors as well.
     (
         (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError),
         OutcomeKind.NETWORK,

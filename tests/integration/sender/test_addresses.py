@@ -7,8 +7,8 @@ import socket
 from typing import Any
 
 import pytest
-from aiohttp.resolver import ThreadedResolver
 
+from shared import connections
 from shared.domain.outcomes import Outcome, OutcomeKind
 from tests.integration.sender.hostile import ANSWER, answering, behaving
 from tests.integration.sender.sending import (
@@ -25,20 +25,19 @@ from tests.integration.sender.sending import (
 def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     """Let every name resolve to these addresses."""
 
-    async def resolve(_self: object, host: str, port: int = 0, family: int = 0) -> list[dict[str, Any]]:
+    async def resolve(_host: str, port: int) -> list[connections.AddressInfo]:
         return [
-            {
-                "hostname": host,
-                "host": address,
-                "port": port,
-                "family": socket.AF_INET6 if ":" in address else socket.AF_INET,
-                "proto": 0,
-                "flags": 0,
-            }
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                socket.IPPROTO_TCP,
+                "",
+                (address, port, 0, 0) if ":" in address else (address, port),
+            )
             for address in addresses
         ]
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(connections, "resolve", resolve)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +60,11 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 def test_a_url_that_no_request_can_be_sent_to_is_an_outcome_as_well(
     run: Run, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def resolve(_self: object, host: str, *_args: object, **_kwargs: object) -> list[Any]:
+    async def resolve(host: str, _port: int) -> list[Any]:
         host.encode("idna")  # as the system's resolver does
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(connections, "resolve", resolve)
 
     async def scenario() -> None:
         async with opened() as sender:
@@ -152,7 +151,7 @@ def test_a_name_that_does_not_resolve(run: Run, monkeypatch: pytest.MonkeyPatch)
     async def resolve(*_args: object, **_kwargs: object) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(connections, "resolve", resolve)
 
     async def outcome() -> Outcome:
         async with opened() as sender:
@@ -166,7 +165,7 @@ def test_a_resolver_that_hangs_counts_against_the_request_alone(run: Run, monkey
         await asyncio.sleep(ENOUGH_SECONDS)
         return []
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(connections, "resolve", resolve)
 
     async def scenario() -> None:
         async with behaving(answering(ANSWER)) as endpoint, opened() as sender:

@@ -6,12 +6,11 @@ import asyncio
 import gzip
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
 
 import pytest
 
 from shared.domain.outcomes import OutcomeKind
-from shared.sender import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Sender
+from shared.sender import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES
 from tests.integration.sender.hostile import ANSWER, Visit, answering, behaving
 from tests.integration.sender.sending import (
     ENOUGH_SECONDS,
@@ -58,14 +57,6 @@ def test_a_reason_phrase_may_hold_any_bytes(run: Run) -> None:
     run(scenario())
 
 
-async def something_came_unasked(sender: Sender) -> None:
-    """Wait until a pooled connection has bytes that nobody reads; only the pool itself can tell."""
-    connector: Any = sender._plain.connector
-    # Nothing of ours is told when bytes arrive.
-    while not any(protocol.should_close for pooled in connector._conns.values() for protocol, _since in pooled):  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
-
-
 def test_what_comes_unasked_is_not_the_next_answer(run: Run) -> None:
     async def scenario() -> None:
         said = asyncio.Event()
@@ -80,7 +71,7 @@ def test_what_comes_unasked_is_not_the_next_answer(run: Run) -> None:
         async with behaving(behaviour) as endpoint, opened() as sender:
             await send(sender, endpoint)
             said.set()
-            await asyncio.wait_for(something_came_unasked(sender), ENOUGH_SECONDS)
+            await gone(endpoint.visits[0])
             outcome = await send(sender, endpoint)
             assert (outcome.status, outcome.response_body) == (200, "ok")
             assert len(endpoint.visits) == 2

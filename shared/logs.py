@@ -35,7 +35,7 @@ MASK = "**********"
 MIN_MASKED_CHARS = 8  # a shorter value would also blot out innocent words
 
 # At INFO or DEBUG these print whole requests, headers or SQL parameters.
-_TALKATIVE = ("aiohttp", "amqp", "httpcore", "httpx", "kombu", "sqlalchemy")
+_TALKATIVE = ("amqp", "httpcore", "httpx", "kombu", "sqlalchemy")
 # One line for each drain, or for each migration step, says nothing at INFO.
 _ROUTINE = ("alembic", "celery.app.trace", "celery.worker.strategy")
 # These bring handlers of their own.

@@ -25,7 +25,7 @@ from tests.fuzz import targets
 from tests.fuzz.mutation import mutated
 from tests.fuzz.target import Target
 
-INSTRUMENTED = ["shared", "dispatcher", "worker", "yaml", "graphql", "email", "httpx", "yarl", "aiohttp"]
+INSTRUMENTED = ["shared", "dispatcher", "worker", "yaml", "graphql", "email", "httpx"]
 MAX_INPUT_BYTES = 1 << 14
 HANG_SECONDS = 60
 MEMORY_MEBIBYTES = 2048

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Set
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
-from shared.domain.events import Event, RunMetricData, RunStateData
+from shared.domain.quick_events import AnyEvent
 from shared.storage.catalog import Learned, learn
 
 MAX_KNOWN = 100_000
@@ -39,9 +40,10 @@ class LearnedCatalog:
         self._known.update(names)
 
 
-def names_of(event: Event) -> Learned:
+def names_of(event: AnyEvent) -> Learned:
     """What an event tells of the catalog; a run is in no collection."""
-    data = event.data
-    if isinstance(data, RunMetricData | RunStateData):
+    data: Any = event.data
+    collection = getattr(data, "collection", None)
+    if collection is None:
         return (data.entity, data.project, None, "")
-    return (data.entity, data.project, data.collection.name, data.collection.type)
+    return (data.entity, data.project, collection.name, collection.type)

@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 
 from shared import telemetry
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import Event, decode_event
 from shared.domain.matching import AutomationIndex, CompiledAutomation
+from shared.domain.quick_events import AnyEvent, read_event
 from shared.logs import get_logger
 from shared.storage.catalog import Learned
 from shared.storage.engine import reading, writing
@@ -52,7 +52,7 @@ class Batch:
 
     last_id: str
     count: int
-    matches: list[tuple[Entry, Event, CompiledAutomation]] = field(default_factory=list)
+    matches: list[tuple[Entry, AnyEvent, CompiledAutomation]] = field(default_factory=list)
     poison: list[PoisonEntry] = field(default_factory=list)
     types: Counter[str] = field(default_factory=Counter)
     received_ms: list[int] = field(default_factory=list)
@@ -122,16 +122,20 @@ def evaluate_batch(runtime: Runtime, partition: int) -> int:
 def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
     """Decode entries and find the automations whose scope and filter hold; what is no event is set aside."""
     batch = Batch(last_id=entries[-1].id, count=len(entries))
+    types: list[str] = []
+    received, names, matches, matching = batch.received_ms, batch.names, batch.matches, index.matching
     for entry in entries:
         try:
-            event = decode_event(entry.body if entry.body is not None else b"")
+            event = read_event(entry.body if entry.body is not None else b"")
         except InvalidDefinition as exc:
             batch.poison.append(PoisonEntry(entry.id, str(exc), entry.body or b""))
             continue
-        batch.types[event.type] += 1
-        batch.received_ms.append(entry.received_ms)
-        batch.names.add(names_of(event))
-        batch.matches += [(entry, event, automation) for automation in index.matching(event)]
+        types.append(str.__str__(event.type))
+        received.append(entry.received_ms)
+        names.add(names_of(event))
+        for automation in matching(event):
+            matches.append((entry, event, automation))
+    batch.types.update(types)
     return batch
 
 

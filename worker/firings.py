@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from shared.domain.events import Event, RunMetricEvent, subject_key
+from shared.domain.events import RunMetricData, decode_event, subject_key
 from shared.domain.firing import FiringState
 from shared.domain.firing_rules import Kept, hold_back, kept_keys, metric_facts, sealed_payload
 from shared.domain.matching import CompiledAutomation, firing_id
 from shared.domain.payloads import PayloadTooLarge
+from shared.domain.quick_events import AnyEvent, QuickMetricData
 from shared.domain.variables import MetricFacts
 from shared.domain.windows import RunState, UnreadableState
 from shared.logs import get_logger
@@ -22,7 +23,7 @@ from shared.streams import Entry
 
 log = get_logger(__name__)
 
-Match = tuple[Entry, Event, CompiledAutomation]
+Match = tuple[Entry, AnyEvent, CompiledAutomation]
 _T = TypeVar("_T")
 
 
@@ -64,7 +65,7 @@ class FiringBatch:
             if identity not in self._seen:
                 self._consider(entry, event, compiled, identity)
 
-    def _consider(self, entry: Entry, event: Event, compiled: CompiledAutomation, identity: str) -> None:
+    def _consider(self, entry: Entry, event: AnyEvent, compiled: CompiledAutomation, identity: str) -> None:
         fires, metric = self._conditions_fire(event, compiled)
         if not fires:
             return
@@ -104,23 +105,24 @@ class FiringBatch:
             "updated_at": self._now,
         }
 
-    def _conditions_fire(self, event: Event, compiled: CompiledAutomation) -> tuple[bool, MetricFacts | None]:
+    def _conditions_fire(self, event: AnyEvent, compiled: CompiledAutomation) -> tuple[bool, MetricFacts | None]:
         if compiled.conditions is None:
             return True, None
-        if not isinstance(event, RunMetricEvent):
+        data = event.data
+        if not isinstance(data, QuickMetricData | RunMetricData):
             return False, None
         key = (compiled.id, subject_key(event))
         kept = self._kept[key]
         if kept.windows is None:
             kept.windows = compiled.conditions.new_state()
-        seen = compiled.conditions.observe(kept.windows, event.data.step, event.data.metrics)
+        seen = compiled.conditions.observe(kept.windows, data.step, data.metrics)
         if seen.condition_index is not None:
             self._touched.add(key)
         self.samples_ignored += seen.ignored_samples
         metric = metric_facts(seen)
         return seen.fired and metric is not None, metric
 
-    def _held_back(self, entry: Entry, event: Event, compiled: CompiledAutomation) -> str | None:
+    def _held_back(self, entry: Entry, event: AnyEvent, compiled: CompiledAutomation) -> str | None:
         """Why this firing is skipped, or None; a firing that goes through is counted."""
         asked = set()
 
@@ -137,7 +139,7 @@ class FiringBatch:
     def _deliver(
         self,
         entry: Entry,
-        event: Event,
+        event: AnyEvent,
         compiled: CompiledAutomation,
         *,
         identity: str,
@@ -160,7 +162,8 @@ class FiringBatch:
             "finished_at": None,
         }
         try:
-            row["payload"] = sealed_payload(compiled, event, delivery_id=identity, metric=metric)
+            whole = decode_event(entry.body or b"")
+            row["payload"] = sealed_payload(compiled, whole, delivery_id=identity, metric=metric)
         except PayloadTooLarge as exc:
             row |= {"status": "refused", "reason": str(exc), "finished_at": self._now}
         if skipped is not None:
@@ -170,7 +173,7 @@ class FiringBatch:
             self._count(row, event, compiled)
         self.deliveries.append(row)
 
-    def _count(self, row: dict[str, Any], event: Event, compiled: CompiledAutomation) -> None:
+    def _count(self, row: dict[str, Any], event: AnyEvent, compiled: CompiledAutomation) -> None:
         self.fired[(str(event.type), compiled.automation.action.kind)] += 1
         if compiled.webhook_id is None:
             row |= {"status": "delivered", "finished_at": self._now}

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Iterable
 
+import orjson
 from sqlalchemy import Engine
 
 from shared import telemetry
 from shared.domain.automations import Grants
 from shared.domain.definitions import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.matching import AutomationIndex, CompiledAutomation, compile_automation, organizations_above
+from shared.domain.matching import (
+    AutomationIndex,
+    CompiledAutomation,
+    DormantAutomation,
+    compile_automation,
+    organizations_above,
+    scope_key,
+)
 from shared.logs import get_logger
 from shared.storage.engine import reading
 from shared.storage.entities import organization_links
@@ -28,7 +38,7 @@ class LiveAutomations:
         self._engine = engine
         self._interval_seconds = reload_interval_seconds
         self._lock = threading.Lock()
-        self._index = AutomationIndex()
+        self._index = AutomationIndex(_unreadable)
         self._revision = -1
         self._checked = float("-inf")
 
@@ -58,32 +68,39 @@ class LiveAutomations:
         self._revision = newest
         telemetry.AUTOMATIONS_LOADED.set(len(self._index))
 
-    def _take(self, rows: list[AutomationRow], parents: dict[str, str]) -> None:
+    def _take(self, rows: Iterable[AutomationRow], parents: dict[str, str]) -> None:
         # Other threads iterate the index they hold: edits go into a copy that then takes its place.
         index = self._index.copy()
         index.place(organizations_above(parents))
         for row in rows:
-            compiled = _compile(row) if row.live else None
-            if compiled is None:
-                index.drop(row.id)
+            if row.live:
+                index.put(_dormant(row))
             else:
-                index.put(compiled)
+                index.drop(row.id)
         self._index = index
 
 
-def _compile(row: AutomationRow) -> CompiledAutomation | None:
-    grants = Grants(row.grants, row.has_access_token)
-    try:
-        automation = parse_automation(row.definition, lambda _webhook: grants, lambda _slack: True)
-    except InvalidDefinition as exc:
-        # Accepted once, unreadable now: an older or newer version wrote it. The others go on.
-        log.error("automation.unreadable", automation_id=row.id, entity=row.entity, errors=str(exc))
-        return None
+def _dormant(row: AutomationRow) -> DormantAutomation:
+    definition = row.definition
+    scope = definition.get("scope") or {}
+    key = scope_key(definition["event"], sys.intern(row.entity), scope.get("project"), scope.get("collection"))
+    about = (row.id, row.entity_id, row.epoch, row.webhook_id, sorted(row.grants), row.has_access_token)
+    return DormantAutomation(row.id, key, orjson.dumps((*about, row.entity, definition)), _compile)
+
+
+def _compile(text: bytes) -> CompiledAutomation:
+    number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = orjson.loads(text)
+    grants = Grants(frozenset(secrets), has_access_token)
     return compile_automation(
-        automation,
-        automation_id=row.id,
-        entity_id=row.entity_id,
-        entity=row.entity,
-        epoch=row.epoch,
-        webhook_id=row.webhook_id,
+        parse_automation(definition, lambda _webhook: grants, lambda _slack: True),
+        automation_id=number,
+        entity_id=entity_id,
+        entity=entity,
+        epoch=epoch,
+        webhook_id=webhook_id,
     )
+
+
+def _unreadable(one: DormantAutomation, refusal: InvalidDefinition) -> None:
+    # Accepted once, unreadable now: an older or newer version wrote it. The others go on.
+    log.error("automation.unreadable", automation_id=one.id, entity=one.scope_key[1], errors=str(refusal))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import orjson
 from pydantic import (
@@ -283,17 +283,26 @@ def json_schema(event_type: EventType) -> dict[str, Any]:
     return schema
 
 
-def subject_key(event: Event) -> str:
+class _Happening(Protocol):
+    """An event, however it was read."""
+
+    @property
+    def data(self) -> Any:
+        """What happened."""
+
+
+def subject_key(event: _Happening) -> str:
     """What the event is about, as `entity/project/run:<id>` or `entity/project/collection:<name>`.
 
     All events with one key are in one partition, in order.
     """
     data = event.data
-    if isinstance(data, RunMetricData | RunStateData):
-        return f"{data.entity}/{data.project}/run:{data.run.id}"
+    run = getattr(data, "run", None)
+    if run is not None:
+        return f"{data.entity}/{data.project}/run:{run.id}"
     return f"{data.entity}/{data.project}/collection:{data.collection.name}"
 
 
-def partition_of(event: Event, partitions: int) -> int:
+def partition_of(event: _Happening, partitions: int) -> int:
     """The partition of an event: CRC-32 of the UTF-8 bytes of its subject key, modulo the number of partitions."""
     return zlib.crc32(subject_key(event).encode()) % partitions

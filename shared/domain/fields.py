@@ -7,30 +7,33 @@ stand for all aliases (or tags) of the version, as W&B's `ArtifactEvent.alias` d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any
 
 from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, RUN_TYPES, EventType, Run
 from shared.domain.filters import MISSING
+from shared.domain.quick_events import QuickRun
 
 Getter = Callable[[Any], object]
 
 _EVERYWHERE: dict[str, Getter] = {
-    "author": lambda e: e.data.author,
-    "project": lambda e: e.data.project,
+    "author": attrgetter("data.author"),
+    "project": attrgetter("data.project"),
 }
 _ON_COLLECTIONS: dict[str, Getter] = {
-    "collection": lambda e: e.data.collection.name,
-    "artifact_type": lambda e: e.data.collection.type,
+    "collection": attrgetter("data.collection.name"),
+    "artifact_type": attrgetter("data.collection.type"),
 }
 _ON_ARTIFACTS: dict[str, Getter] = {
-    "version": lambda e: e.data.artifact.version,
-    "aliases": lambda e: e.data.artifact.aliases,
-    "tags": lambda e: e.data.artifact.tags,
-    "alias": lambda e: e.data.artifact.aliases,
-    "tag": lambda e: e.data.artifact.tags,
+    "version": attrgetter("data.artifact.version"),
+    "aliases": attrgetter("data.artifact.aliases"),
+    "tags": attrgetter("data.artifact.tags"),
+    "alias": attrgetter("data.artifact.aliases"),
+    "tag": attrgetter("data.artifact.tags"),
 }
-_OWN_ALIAS: dict[str, Getter] = {"alias": lambda e: e.data.alias}
-_OWN_TAG: dict[str, Getter] = {"tag": lambda e: e.data.tag}
+_OWN_ALIAS: dict[str, Getter] = {"alias": attrgetter("data.alias")}
+_OWN_TAG: dict[str, Getter] = {"tag": attrgetter("data.tag")}
 _ON_RUNS: dict[str, Getter] = {
     "display_name": lambda e: e.data.run.name if e.data.run.display_name is None else e.data.run.display_name,
 }
@@ -61,19 +64,26 @@ def _prefixes(event_type: EventType) -> dict[str, Callable[[str], Getter]]:
 
 
 def _metadata(key: str) -> Getter:
-    return lambda e: _member(e.data.artifact.metadata, key)
+    return partial(_member_at, attrgetter("data.artifact.metadata"), key)
 
 
 def _config(key: str) -> Getter:
-    return lambda e: _member(e.data.run.config, key)
+    return partial(_member_at, attrgetter("data.run.config"), key)
 
 
 def _run(key: str) -> Getter:
-    return lambda e: _member(_members_sent(e.data.run), key)
+    return partial(_member_at, _members_sent, key)
 
 
-def _members_sent(run: Run) -> dict[str, Any]:
+def _member_at(get: Callable[[Any], Mapping[str, Any]], key: str, event: Any) -> object:
+    return _member(get(event), key)
+
+
+def _members_sent(event: Any) -> dict[str, Any]:
     """A run's members as the event has them: what it leaves out is missing, what it says is null stays null."""
+    run: Run | QuickRun = event.data.run
+    if isinstance(run, QuickRun):
+        return run.members
     known = {name: value for name, value in run.__dict__.items() if name in run.model_fields_set}
     return known | (run.model_extra or {})
 
@@ -101,6 +111,7 @@ def field_refusal(event_type: EventType, name: str) -> str | None:
     return f"{event_type} events have no field {name!r}; accepted: {', '.join(accepted)}"
 
 
+@lru_cache(maxsize=4096)
 def field_getter(event_type: EventType, name: str) -> Getter:
     """How to read a field of events of this type; the name must have passed `field_refusal`."""
     if name in _FIELDS[event_type]:

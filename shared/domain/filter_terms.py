@@ -51,6 +51,16 @@ class Comparison:
         """A fresh test for values of the field."""
         return TESTS[self.op](json.loads(self.operand_json))
 
+    def predicate(self, get: Getter[T]) -> Callable[[T], bool]:
+        """The test with the reading of the field, in one call where there is a way for the operator and operand.
+
+        These are partial functions and no closures: of many thousands of filters each would hold its own.
+        """
+        operand = json.loads(self.operand_json)
+        if self.op in _ON_TEXT and isinstance(operand, str):
+            return partial(_ON_TEXT[self.op], get, operand)
+        return partial(_on_field, get, TESTS[self.op](operand))
+
     def __str__(self) -> str:
         operand = self.operand_json
         cut = operand if len(operand) <= MAX_OPERAND_CHARS else f"{operand[: MAX_OPERAND_CHARS - 1]}…"
@@ -178,6 +188,36 @@ def _exists(wanted: bool) -> Test:
     return lambda value: (value is not MISSING) is wanted
 
 
+def _on_field(get: Getter[T], test: Test, subject: T) -> bool:
+    return test(get(subject))
+
+
+def _is_text(get: Getter[T], operand: str, subject: T) -> bool:
+    value = get(subject)
+    return value == operand or (isinstance(value, (list, tuple)) and operand in value)
+
+
+def _is_not_text(get: Getter[T], operand: str, subject: T) -> bool:
+    value = get(subject)
+    return value != operand and not (isinstance(value, (list, tuple)) and operand in value)
+
+
+def _has_pattern(get: Getter[T], pattern: str, subject: T) -> bool:
+    value = get(subject)
+    if isinstance(value, str):
+        return pattern_search(pattern)(value)
+    if not isinstance(value, (list, tuple)):
+        return False
+    occurs = pattern_search(pattern)
+    return any(isinstance(element, str) and occurs(element) for element in value)
+
+
+# Patterns are looked up where they are searched for, so that only those in use take memory.
+_ON_TEXT: Final[dict[str, Callable[[Any, str, Any], bool]]] = {
+    "$eq": _is_text,
+    "$ne": _is_not_text,
+    "$regex": _has_pattern,
+}
 TESTS: Final[dict[str, Callable[[Any], Test]]] = {
     "$eq": _equal,
     "$ne": partial(_negated, _equal),

@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
@@ -28,7 +29,6 @@ from shared.domain.filter_terms import (
     Missing,
     Node,
     Term,
-    Test,
     explained,
 )
 from shared.domain.patterns import is_unicode, pattern_fault
@@ -65,7 +65,7 @@ class Filter:
     def compile(self, resolve: Callable[[str], Getter[T]]) -> Predicate[T]:
         """The filter as nested closures; `resolve` is called now, once per comparison, never while matching."""
         folded = _folded(self.root)
-        return (lambda _: folded) if isinstance(folded, bool) else _compiled(folded, resolve)
+        return partial(_always, folded) if isinstance(folded, bool) else _compiled(folded, resolve)
 
     def explain(self, resolve: Callable[[str], Getter[T]], subject: T) -> Term:
         """What each term says about `subject`; the root's `held` is what the compiled filter answers."""
@@ -122,28 +122,24 @@ def _folded(node: Node) -> Node | bool:
     return live[0] if len(live) == 1 and not inverting else Combination(node.op, live)
 
 
+def _always(answer: bool, _subject: object) -> bool:
+    return answer
+
+
 def _compiled(node: Node, resolve: Callable[[str], Getter[T]]) -> Predicate[T]:
     if isinstance(node, Comparison):
-        return _on_field(resolve(node.field), node.test())
+        return node.predicate(resolve(node.field))
     deciding = node.op != "$and"
     outcome = deciding is not (node.op in INVERTING)
-    return _settled(tuple(_compiled(term, resolve) for term in node.terms), deciding, outcome)
+    return partial(_settled, tuple(_compiled(term, resolve) for term in node.terms), deciding, outcome)
 
 
-def _on_field(get: Getter[T], test: Test) -> Predicate[T]:
-    return lambda subject: test(get(subject))
-
-
-def _settled(predicates: tuple[Predicate[T], ...], deciding: bool, outcome: bool) -> Predicate[T]:
+def _settled(predicates: tuple[Predicate[T], ...], deciding: bool, outcome: bool, subject: T) -> bool:
     """`outcome` as soon as one predicate answers `deciding`, else its opposite."""
-
-    def predicate(subject: T) -> bool:
-        for term in predicates:
-            if term(subject) is deciding:
-                return outcome
-        return not outcome
-
-    return predicate
+    for term in predicates:
+        if term(subject) is deciding:
+            return outcome
+    return not outcome
 
 
 _LISTS: Final = ("$and", "$or", "$nor")

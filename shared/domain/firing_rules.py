@@ -13,6 +13,7 @@ from shared.domain.events import Event, subject_key
 from shared.domain.firing import FiringState, cooldown_refusal, rate_refusal, record_firing
 from shared.domain.matching import CompiledAutomation
 from shared.domain.payloads import default_payload
+from shared.domain.quick_events import AnyEvent
 from shared.domain.variables import MetricFacts, payload_values
 from shared.domain.windows import Observation, RunState
 
@@ -29,13 +30,13 @@ class Kept:
     firing: FiringState = field(default_factory=FiringState)
 
 
-def cooldown_key(compiled: CompiledAutomation, event: Event) -> str:
+def cooldown_key(compiled: CompiledAutomation, event: AnyEvent) -> str:
     """The key under which the firing that starts a cooldown is remembered."""
     cooldown = compiled.automation.cooldown
     return WHOLE if cooldown is None or cooldown.per is CooldownUnit.AUTOMATION else subject_key(event)
 
 
-def kept_keys(compiled: CompiledAutomation, event: Event) -> set[str]:
+def kept_keys(compiled: CompiledAutomation, event: AnyEvent) -> set[str]:
     """The keys under which an automation may keep something about an event."""
     keys = set()
     if compiled.conditions is not None:
@@ -49,7 +50,7 @@ def kept_keys(compiled: CompiledAutomation, event: Event) -> set[str]:
 
 def hold_back(
     compiled: CompiledAutomation,
-    event: Event,
+    event: AnyEvent,
     *,
     received_ms: int,
     webhook_enabled: bool,

@@ -1,7 +1,7 @@
 """Automations compiled for matching, and the index that finds the few that may concern an event.
 
 Looking an event up costs the same whatever else is defined: it asks for its own entity, project and collection, and for
-the organizations above the entity, only.
+the organizations above the entity, only. What the automations of one scope answered to the same values is remembered.
 """
 
 from __future__ import annotations
@@ -9,14 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from operator import attrgetter
+from typing import Any
 
 from shared.domain.automations import Automation
-from shared.domain.events import Event, EventType, RunMetricData, RunStateData, RunStateEvent
+from shared.domain.errors import InvalidDefinition
+from shared.domain.events import EventType, RunPhase
 from shared.domain.fields import field_getter
+from shared.domain.filters import Filter
 from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
+from shared.domain.quick_events import AnyEvent
+from shared.domain.scopes import Bucket, Memory, Predicate, ScopeKey
 from shared.domain.windows import CompiledConditions, compile_conditions
 
-ScopeKey = tuple[EventType, str, str | None, str | None]
+STATE = "state"
+"""Stands among an automation's fields for the states that it asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +38,80 @@ class CompiledAutomation:
     webhook_id: int | None
     automation: Automation
     conditions: CompiledConditions | None
-    matches: Callable[[Event], bool]
+    matches: Callable[[Any], bool]
 
     @property
     def scope_key(self) -> ScopeKey:
         """Where the index keeps it."""
         scope = self.automation.scope
-        return (self.automation.event, self.entity, scope.project, scope.collection)
+        return scope_key(self.automation.event, self.entity, scope.project, scope.collection)
+
+    @property
+    def predicate(self) -> Predicate:
+        """What it asks of the events of its scope."""
+        return self.matches, _fields_asked(self.automation)
+
+    def compiled(self) -> CompiledAutomation:
+        """Itself."""
+        return self
+
+
+class DormantAutomation:
+    """One enabled automation of which only the text is kept, and once events come to its scope what it asks of them.
+
+    What else its definition says is read again when it matches; the automations that do are few, and remembered.
+    """
+
+    __slots__ = ("_compile", "_predicate", "id", "scope_key", "text")
+
+    def __init__(
+        self, automation_id: int, key: ScopeKey, text: bytes, compile_text: Callable[[bytes], CompiledAutomation]
+    ) -> None:
+        """Args:
+        text: everything that `compile_text` needs. It raises InvalidDefinition when this version can't read it.
+        """
+        self.id = automation_id
+        self.scope_key = key
+        self.text = text
+        self._compile = compile_text
+        self._predicate: Predicate | None = None
+
+    @property
+    def predicate(self) -> Predicate:
+        """What it asks of the events of its scope. Raises InvalidDefinition."""
+        if self._predicate is None:
+            self._predicate = self.compiled().predicate
+        return self._predicate
+
+    def compiled(self) -> CompiledAutomation:
+        """The whole. Raises InvalidDefinition."""
+        return _awakened(self)
+
+    def compile(self) -> CompiledAutomation:
+        """The whole, made anew. Raises InvalidDefinition."""
+        return self._compile(self.text)
+
+
+@lru_cache(maxsize=4096)
+def _awakened(dormant: DormantAutomation) -> CompiledAutomation:
+    return dormant.compile()
+
+
+Indexed = CompiledAutomation | DormantAutomation
+
+
+def scope_key(event_type: EventType, entity: str, project: str | None, collection: str | None) -> ScopeKey:
+    """The key of a scope; the type is plain text, since members of enumerations are slow to look up by."""
+    return (str.__str__(event_type), entity, project, collection)
 
 
 def compile_automation(
     automation: Automation, *, automation_id: int, entity_id: int, entity: str, epoch: int, webhook_id: int | None
 ) -> CompiledAutomation:
     """The automation with its filter and conditions as closures."""
-    matches = automation.filter.compile(lambda name: field_getter(automation.event, name))
+    matches = _predicate(automation.event, automation.filter)
     if automation.event is EventType.RUN_STATE:
-        matches = _in_states(automation, matches)
+        matches = partial(_in_states, automation.states, matches)
     return CompiledAutomation(
         id=automation_id,
         entity_id=entity_id,
@@ -58,42 +124,75 @@ def compile_automation(
     )
 
 
-def _in_states(automation: Automation, matches: Callable[[Event], bool]) -> Callable[[Event], bool]:
-    states = automation.states
+@lru_cache(maxsize=4096)
+def _predicate(event_type: EventType, expression: Filter) -> Callable[[Any], bool]:
+    """Automations with the same filter share its predicate."""
+    return expression.compile(partial(field_getter, event_type))
 
-    def in_states(event: Event) -> bool:
-        return isinstance(event, RunStateEvent) and event.data.state in states and matches(event)
 
-    return in_states
+def _in_states(states: frozenset[RunPhase], matches: Callable[[Any], bool], event: Any) -> bool:
+    return event.data.state in states and matches(event)
+
+
+def _fields_asked(automation: Automation) -> tuple[str, ...]:
+    asked = automation.filter.fields | {STATE} if automation.states else automation.filter.fields
+    return _shared(tuple(sorted(asked)))
+
+
+@lru_cache(maxsize=4096)
+def _shared(fields: tuple[str, ...]) -> tuple[str, ...]:
+    return fields
+
+
+def _field_getter(event_type: EventType, name: str) -> Callable[[Any], object]:
+    return _STATE_GETTER if name == STATE and event_type is EventType.RUN_STATE else field_getter(event_type, name)
+
+
+_STATE_GETTER = attrgetter("data.state")
+
+
+def _ignore(_one: Indexed, _refusal: InvalidDefinition) -> None:
+    """Passes over an automation that can't be read."""
 
 
 class AutomationIndex:
-    """The enabled automations by event type and scope."""
+    """The enabled automations by event type and scope.
 
-    def __init__(self) -> None:
-        self._by_id: dict[int, CompiledAutomation] = {}
-        self._by_scope: dict[ScopeKey, dict[int, CompiledAutomation]] = {}
-        # What this index may change in place; the others of its dictionaries are shared with copies.
+    `unreadable` is told of each automation whose text can't be read, when events come to its scope; it matches nothing.
+    """
+
+    def __init__(self, unreadable: Callable[[Any, InvalidDefinition], None] = _ignore) -> None:
+        self._unreadable = unreadable
+        self._by_id: dict[int, Indexed] = {}
+        self._by_scope: dict[ScopeKey, Bucket] = {}
+        # What this index may change in place; the others of its buckets are shared with copies.
         self._own: set[ScopeKey] = set()
         self._organizations: Mapping[str, tuple[str, ...]] = {}
+        self._memory = Memory()
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def copy(self) -> AutomationIndex:
         """An index of its own with the same automations; edits of one are not seen in the other."""
-        twin = AutomationIndex()
+        twin = AutomationIndex(self._unreadable)
         twin._by_id = dict(self._by_id)
         twin._by_scope = dict(self._by_scope)
         twin._organizations = self._organizations
+        twin._memory = self._memory
         self._own = set()
         return twin
 
-    def put(self, compiled: CompiledAutomation) -> None:
+    def put(self, one: Indexed) -> None:
         """Add an automation, in place of its older self."""
-        self.drop(compiled.id)
-        self._by_id[compiled.id] = compiled
-        self._at(compiled.scope_key)[compiled.id] = compiled
+        self.drop(one.id)
+        self._by_id[one.id] = one
+        key = one.scope_key
+        bucket = self._at(key)
+        if isinstance(one, DormantAutomation):
+            one.scope_key = bucket.key
+        bucket.members[one.id] = one
+        self._memory.fit(len(self._by_id))
 
     def place(self, organizations: Mapping[str, tuple[str, ...]]) -> None:
         """Say which organizations are above each entity (`organizations_above`); what was said before is forgotten."""
@@ -105,38 +204,63 @@ class AutomationIndex:
         if known is None:
             return
         key = known.scope_key
-        left = self._at(key)
-        del left[automation_id]
-        if not left:
+        bucket = self._at(key)
+        del bucket.members[automation_id]
+        if not bucket.members:
             del self._by_scope[key]
             self._own.discard(key)
 
-    def _at(self, key: ScopeKey) -> dict[int, CompiledAutomation]:
+    def _at(self, key: ScopeKey) -> Bucket:
         """A scope's automations, to be changed: copied once for each copy of the index, not for each edit."""
-        if key not in self._own:
-            self._by_scope[key] = dict(self._by_scope.get(key, _NONE))
+        bucket = self._by_scope.get(key)
+        if bucket is None:
+            bucket = self._by_scope[key] = Bucket(key, {})
             self._own.add(key)
-        return self._by_scope[key]
+        elif key not in self._own:
+            bucket = self._by_scope[key] = Bucket(bucket.key, dict(bucket.members))
+            self._own.add(key)
+        else:
+            bucket.groups = None
+        return bucket
 
-    def matching(self, event: Event) -> Iterator[CompiledAutomation]:
+    def matching(self, event: AnyEvent) -> Iterator[CompiledAutomation]:
         """The automations whose scope and filter hold for the event, conditions not yet looked at."""
         data = event.data
-        scopes: tuple[ScopeKey, ...] = (
-            (event.type, data.entity, None, None),
-            (event.type, data.entity, data.project, None),
-        )
-        if not isinstance(data, RunMetricData | RunStateData):
-            scopes += ((event.type, data.entity, data.project, data.collection.name),)
+        event_type, entity, project = str.__str__(event.type), data.entity, data.project
+        buckets = self._by_scope
+        found: list[Any] = []
+        if bucket := buckets.get((event_type, entity, None, None)):
+            self._look(bucket, event, found)
+        if bucket := buckets.get((event_type, entity, project, None)):
+            self._look(bucket, event, found)
+        collection = getattr(data, "collection", None)  # a run is in no collection
+        if collection is not None and (bucket := buckets.get((event_type, entity, project, collection.name))):
+            self._look(bucket, event, found)
         # What a team does is inside its organization; an organization's projects are its own.
-        if above := self._organizations.get(data.entity):
-            scopes += tuple((event.type, organization, None, None) for organization in above)
-        for scope in scopes:
-            for compiled in self._by_scope.get(scope, _NONE).values():
-                if compiled.matches(event):
-                    yield compiled
+        for organization in self._organizations.get(entity, ()):
+            if bucket := buckets.get((event_type, organization, None, None)):
+                self._look(bucket, event, found)
+        return map(_compiled, found)
+
+    def _look(self, bucket: Bucket, event: AnyEvent, found: list[Any]) -> None:
+        """Add the automations of a bucket that match, in the order in which they were put there."""
+        groups = bucket.groups
+        if groups is None:
+            getter = partial(_field_getter, event.type)
+            groups = bucket.grouped(getter, self._unreadable)
+        answers = [answer for group in groups if (answer := self._memory.answer(group, event))]
+        if len(answers) == 1:
+            found.extend(one for _, one in answers[0])
+        elif answers:
+            found.extend(one for _, one in sorted(sum(answers, ()), key=_place))
 
 
-_NONE: dict[int, CompiledAutomation] = {}
+def _place(placed: tuple[int, Any]) -> int:
+    return placed[0]
+
+
+def _compiled(one: Indexed) -> CompiledAutomation:
+    return one.compiled()
 
 
 def organizations_above(parents: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -152,7 +276,7 @@ def _chain(parents: Mapping[str, str], entity: str) -> Iterator[str]:
         entity = parent
 
 
-def firing_id(automation_id: int, event: Event) -> str:
+def firing_id(automation_id: int, event: AnyEvent) -> str:
     """The id of the delivery that this automation makes of this event: the same whenever and wherever it is worked out.
 
     Since it depends on the event's source and id only, an event that a producer publishes again makes no second one.

@@ -19,13 +19,14 @@ MAX_PATTERN_CHARS: Final = 1_000
 PATTERN_MEMORY_BYTES: Final = 1 << 20
 """What RE2 may spend on one pattern: its program and the states it discovers while searching."""
 
-REMEMBERED_TEXTS: Final = 128
+REMEMBERED_TEXTS: Final = 64
 """Answers remembered per pattern: aliases and tags repeat, and RE2's call costs twenty times a look-up."""
 
 REMEMBERED_TEXT_CHARS: Final = 256
 """Longer texts are searched afresh, so that remembered answers stay small."""
 
-_SHARED_PATTERNS: Final = 1_024
+_SHARED_PATTERNS: Final = 2_048
+"""Compiled patterns kept; one that is used less than so many others is compiled again when it is."""
 _LOOK_AROUNDS: Final = ("(?=", "(?!", "(?<=", "(?<!")
 _BACK_REFERENCES: Final = (*(f"\\{digit}" for digit in range(1, 10)), "\\k", "\\g", "(?P")
 

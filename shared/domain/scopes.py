@@ -1,0 +1,143 @@
+"""The automations of one scope: grouped by the fields that they ask for, their answers to the same values remembered.
+
+Aliases, tags, authors and states repeat, and a scope may have thousands of automations that all look at the same one:
+then an event costs them a look-up together and not a test each. Must not remember what depends on anything but the
+values in its key; knows nothing of what automations do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Protocol
+
+from shared.domain.errors import InvalidDefinition
+from shared.domain.events import RunPhase
+from shared.domain.filter_terms import Missing
+
+ScopeKey = tuple[str, str, str | None, str | None]
+"""Event type, entity, project, collection."""
+Predicate = tuple[Callable[[Any], bool], tuple[str, ...]]
+"""What an automation asks of an event, and the fields that the answer depends on, and on nothing else."""
+
+LEAST_REMEMBERED = 16_384
+"""Answers that a memory holds at least, in each of its two halves."""
+COLD = 64
+"""A group whose values did not repeat for so many times in a row is not remembered any more."""
+
+_serials = count()
+_REPEATING = frozenset({str, type(None), Missing, RunPhase})
+# Of these, values are hardly seen twice.
+_UNIQUE = frozenset({"version", "aliases", "tags"})
+
+
+class Member(Protocol):
+    """An automation as a bucket holds it."""
+
+    @property
+    def predicate(self) -> Predicate:
+        """What it asks of an event. Raises InvalidDefinition when it can't be read."""
+
+
+Placed = tuple[int, Any]
+"""An automation, after its place among those of its scope."""
+
+
+class Group:
+    """Automations of one scope that ask for the same fields."""
+
+    __slots__ = ("key", "misses", "serial", "several", "tests")
+
+    def __init__(self, getters: tuple[Callable[[Any], object], ...], *, remembered: bool) -> None:
+        self.tests: tuple[tuple[Callable[[Any], bool], Placed], ...] = ()
+        self.serial = next(_serials)
+        self.several = len(getters) > 1
+        self.misses = 0 if remembered else COLD
+        self.key: Callable[[Any], Any] = getters[0] if len(getters) == 1 else _all_of(getters)
+
+    def matches(self, event: Any) -> tuple[Placed, ...]:
+        """Those that match, each asked."""
+        return tuple([placed for test, placed in self.tests if test(event)])
+
+
+def _all_of(getters: tuple[Callable[[Any], object], ...]) -> Callable[[Any], tuple[object, ...]]:
+    return lambda event: tuple([get(event) for get in getters])
+
+
+class Bucket:
+    """The automations of one scope, by id; grouped when the first event comes."""
+
+    __slots__ = ("groups", "key", "members")
+
+    def __init__(self, key: ScopeKey, members: dict[int, Any]) -> None:
+        self.key = key
+        self.members = members
+        self.groups: tuple[Group, ...] | None = None
+
+    def grouped(
+        self,
+        getter: Callable[[str], Callable[[Any], object]],
+        unreadable: Callable[[Any, InvalidDefinition], None],
+    ) -> tuple[Group, ...]:
+        """Group the members, of which those that can't be read are left out and told to `unreadable`."""
+        tests: dict[tuple[str, ...], list[tuple[Callable[[Any], bool], Placed]]] = {}
+        for place, one in enumerate(self.members.values()):
+            try:
+                test, fields = one.predicate
+            except InvalidDefinition as exc:
+                unreadable(one, exc)
+                continue
+            tests.setdefault(fields, []).append((test, (place, one)))
+        groups = []
+        for fields, members in tests.items():
+            remembered = bool(fields) and _UNIQUE.isdisjoint(fields)
+            group = Group(tuple(map(getter, fields)), remembered=remembered)
+            group.tests = tuple(members)
+            groups.append(group)
+        self.groups = tuple(groups)
+        return self.groups
+
+
+class Memory:
+    """Answers of groups, the newest `size` at least and twice as many at most. Threads may share it."""
+
+    __slots__ = ("_new", "_old", "size")
+
+    def __init__(self) -> None:
+        self.size = LEAST_REMEMBERED
+        self._new: dict[Any, tuple[Placed, ...]] = {}
+        self._old: dict[Any, tuple[Placed, ...]] = {}
+
+    def fit(self, automations: int) -> None:
+        """Make room for an answer of each automation."""
+        self.size = max(LEAST_REMEMBERED, automations)
+
+    def answer(self, group: Group, event: Any) -> tuple[Placed, ...]:
+        """The members of a group that match an event."""
+        if group.misses >= COLD:
+            return group.matches(event)
+        value = group.key(event)
+        if group.several:
+            for part in value:
+                if part.__class__ not in _REPEATING:
+                    return group.matches(event)
+        elif value.__class__ not in _REPEATING:
+            return group.matches(event)
+        key = (group.serial, value)
+        known = self._new.get(key)
+        if known is not None:
+            if group.misses:
+                group.misses = 0
+            return known
+        known = self._old.get(key)
+        if known is None:
+            group.misses += 1
+            known = group.matches(event)
+        self._keep(key, known)
+        return known
+
+    def _keep(self, key: Any, answer: tuple[Placed, ...]) -> None:
+        if len(self._new) >= self.size:
+            self._old = self._new
+            self._new = {}
+        self._new[key] = answer

@@ -1,0 +1,143 @@
+"""One worker's runtime in this process, on a real Valkey and a durable PostgreSQL, driven drain by drain.
+
+What a drain costs is told by this process's CPU seconds, so that neither the servers' work nor that of the machine's
+other users is counted: the figure is what one core of a worker does.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from cryptography.fernet import Fernet
+from sqlalchemy import insert, select
+
+from shared.domain.automations import Grants
+from shared.domain.definitions import parse_automation
+from shared.domain.events import check_event, partition_of
+from shared.settings import Settings, load_settings
+from shared.storage.engine import open_engine, reading, writing
+from shared.storage.entities import insert_entity
+from shared.storage.revisions import next_revision
+from shared.storage.schema import migrate
+from shared.storage.tables import automations, entities, webhooks
+from shared.streams import FIELD, stream_key
+from shared.wakes import celery_app
+from tests.servers import fresh_database, postgres_server, valkey_server
+from worker.evaluate import drain_partition
+from worker.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+PIPELINE = 1000
+ROWS = 2000
+
+
+class Workbench:
+    """A runtime with what benchmarks need: automations in bulk, events in streams, drains that are timed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.runtime = Runtime(settings, celery_app(settings))
+
+    def renew(self) -> None:
+        """Begin anew as a worker that has just started."""
+        self.runtime.close()
+        self.runtime = Runtime(self.settings, celery_app(self.settings))
+
+    def entity(self, name: str) -> int:
+        """The id of the entity of this name, made if need be."""
+        with writing(self.runtime.engine) as connection:
+            insert_entity(connection, name=name, kind="team", parent_id=None, now=datetime.now(UTC))
+            return int(connection.execute(select(entities.c.id).where(entities.c.name == name)).scalar_one())
+
+    def webhook(self, entity_id: int) -> int:
+        """A webhook whose deliveries nobody sends here."""
+        with writing(self.runtime.engine) as connection:
+            now = datetime.now(UTC)
+            values = {"entity_id": entity_id, "name": "hook", "url": "http://127.0.0.1:9/", "policy": {}}
+            values |= {"enabled": True, "revision": next_revision(connection), "created_at": now, "updated_at": now}
+            return int(connection.execute(insert(webhooks).values(values).returning(webhooks.c.id)).scalar_one())
+
+    def define(self, entity_id: int, definitions: Iterable[dict[str, Any]], *, webhook_id: int) -> int:
+        """Store automations in bulk. Returns the bytes of their texts."""
+        grants, now, text_bytes = Grants(), datetime.now(UTC), 0
+        with writing(self.runtime.engine) as connection:
+            revision = next_revision(connection)
+            rows = []
+            for raw in definitions:
+                checked = parse_automation(raw, lambda _name: grants)
+                definition = checked.to_json()
+                text_bytes += len(orjson.dumps(definition))
+                rows.append(
+                    {
+                        "entity_id": entity_id,
+                        "name": checked.name,
+                        "enabled": True,
+                        "event_type": str(checked.event),
+                        "scope_project": checked.scope.project,
+                        "scope_collection": checked.scope.collection,
+                        "webhook_id": webhook_id,
+                        "definition": definition,
+                        "epoch": revision,
+                        "revision": revision,
+                        "created_at": now,
+                        "updated_at": now,
+                    }
+                )
+            for start in range(0, len(rows), ROWS):
+                connection.execute(insert(automations), rows[start : start + ROWS])
+        return text_bytes
+
+    def publish(self, events: Sequence[dict[str, Any]]) -> None:
+        """Append events to their streams, as a backend that XADDs by itself does."""
+        partitions = self.settings.partitions
+        keyed = [(stream_key(partition_of(check_event(one), partitions)), orjson.dumps(one)) for one in events]
+        for start in range(0, len(keyed), PIPELINE):
+            with self.runtime.redis.pipeline(transaction=False) as pipeline:
+                for key, body in keyed[start : start + PIPELINE]:
+                    pipeline.xadd(key, {FIELD: body})
+                pipeline.execute()
+
+    def evaluate(self) -> tuple[int, float]:
+        """Drain every partition. Returns the events evaluated, and this process's CPU seconds."""
+        began, evaluated = time.process_time(), 0
+        for partition in range(self.settings.partitions):
+            while count := drain_partition(self.runtime, partition):
+                evaluated += count
+        return evaluated, time.process_time() - began
+
+    def scalar(self, query: Any) -> Any:
+        """One value from the database."""
+        with reading(self.runtime.engine) as connection:
+            return connection.execute(query).scalar_one()
+
+
+@contextmanager
+def workbench(*, partitions: int = 4) -> Iterator[Workbench]:
+    """A workbench on servers of its own."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookline-bench-")))
+        redis_url = stack.enter_context(valkey_server(append_only=True))
+        settings = load_settings(
+            data_dir=folder,
+            redis_url=redis_url,
+            broker_url=redis_url.removesuffix("/0") + "/1",
+            database_url=fresh_database(stack.enter_context(postgres_server(durable=True))),
+            secret_keys=Fernet.generate_key().decode(),
+            allowed_networks="127.0.0.0/8",
+            partitions=partitions,
+            log_level="WARNING",
+        )
+        engine = open_engine(settings)
+        migrate(engine)
+        engine.dispose()
+        bench = Workbench(settings)
+        stack.callback(lambda: bench.runtime.close())
+        yield bench

@@ -24,6 +24,8 @@ from shared.logs import configure_logging
 from shared.settings import load_settings
 from shared.vault import Vault
 from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
+from worker.board import Board
+from worker.control import register_control
 from worker.runtime import RuntimeSlot
 from worker.tasks import register
 
@@ -43,8 +45,10 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
 )
-slot = RuntimeSlot(app)
+board = Board()  # before the pool forks, so that all processes have it
+slot = RuntimeSlot(app, board)
 register(app, slot)
+register_control(settings, board)
 
 
 @signals.setup_logging.connect

@@ -16,12 +16,23 @@ REMEMBERED_SECONDS = 10.0
 
 
 class Flights:
-    """Places for requests in flight: `total` of the process, `per_webhook` at most for each webhook."""
+    """Places for requests in flight: `total` of the process, `per_webhook` at most for each webhook.
 
-    def __init__(self, *, total: int, per_webhook: int, clock: Callable[[], float] = time.monotonic) -> None:
+    `show` is told of every change: a webhook, how many places it has, and whether it is slow.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int,
+        per_webhook: int,
+        clock: Callable[[], float] = time.monotonic,
+        show: Callable[[int, int, bool], None] = lambda _webhook_id, _count, _slow: None,
+    ) -> None:
         self._total = total
         self._per_webhook = per_webhook
         self._clock = clock
+        self._show = show
         self._lock = threading.Lock()
         self._taken: Counter[int] = Counter()
         self._slow: dict[int, float] = {}
@@ -33,12 +44,14 @@ class Flights:
             taken = max(0, min(wanted, self._room(webhook_id, slow=slow)))
             if taken:
                 self._taken[webhook_id] += taken
+                self._show(webhook_id, self._taken[webhook_id], webhook_id in self._slow)
             return taken
 
     def give_back(self, webhook_id: int, count: int) -> None:
         """Give places back: their requests have ended, or were never made."""
         with self._lock:
             self._taken[webhook_id] -= count
+            self._show(webhook_id, max(0, self._taken[webhook_id]), webhook_id in self._slow)
             if self._taken[webhook_id] <= 0:
                 del self._taken[webhook_id]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import orjson
 from sqlalchemy import Engine
@@ -32,11 +32,18 @@ log = get_logger(__name__)
 
 
 class LiveAutomations:
-    """An index that takes in edits: whoever asks for it sees every edit that is older than the reload interval."""
+    """An index that takes in edits: whoever asks for it sees every edit that is older than the reload interval.
 
-    def __init__(self, engine: Engine, reload_interval_seconds: float) -> None:
+    Whenever `reloads` has another value, all are read anew.
+    """
+
+    def __init__(
+        self, engine: Engine, reload_interval_seconds: float, *, reloads: Callable[[], int] = lambda: 0
+    ) -> None:
         self._engine = engine
         self._interval_seconds = reload_interval_seconds
+        self._reloads = reloads
+        self._reloaded = reloads()
         self._lock = threading.Lock()
         self._index = AutomationIndex(_unreadable)
         self._revision = -1
@@ -45,6 +52,9 @@ class LiveAutomations:
     def current(self) -> AutomationIndex:
         """The index, refreshed if the last look was longer ago than the reload interval."""
         with self._lock:
+            if self._reloaded != (asked := self._reloads()):
+                self._reloaded = asked
+                self._forget()
             if time.monotonic() - self._checked >= self._interval_seconds:
                 self._refresh()
                 self._checked = time.monotonic()
@@ -54,6 +64,10 @@ class LiveAutomations:
         """Look for edits when next asked, whatever the interval."""
         with self._lock:
             self._checked = float("-inf")
+
+    def _forget(self) -> None:
+        """Read and compile all of them anew, whatever their revisions."""
+        self._index, self._revision, self._checked = AutomationIndex(_unreadable), -1, float("-inf")
 
     def _refresh(self) -> None:
         with reading(self._engine) as connection:

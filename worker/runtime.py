@@ -21,6 +21,7 @@ from shared.storage.engine import open_engine
 from shared.streams import open_redis
 from shared.vault import Vault
 from shared.wakes import Waker
+from worker.board import Board
 from worker.catalog import LearnedCatalog
 from worker.flights import Flights
 from worker.loading import LiveAutomations
@@ -67,16 +68,18 @@ class SendingLoop:
 class Runtime:
     """Everything a drain needs besides its key."""
 
-    def __init__(self, settings: Settings, app: Celery) -> None:
+    def __init__(self, settings: Settings, app: Celery, board: Board | None = None) -> None:
+        board = board or Board()
+        row = board.open_row()
         self.settings = settings
         self.engine = open_engine(settings, ping=False)  # a drain that fails is woken again
         self.redis = open_redis(settings)
         self.vault = Vault.open(settings)
         self.waker = Waker(app, self.redis)
-        self.automations = LiveAutomations(self.engine, settings.reload_interval.total_seconds())
+        self.automations = LiveAutomations(self.engine, settings.reload_interval.total_seconds(), reloads=board.reloads)
         self.catalog = LearnedCatalog()
         self.sending = SendingLoop(settings)
-        self.flights = Flights(total=settings.max_connections, per_webhook=settings.max_in_flight)
+        self.flights = Flights(total=settings.max_connections, per_webhook=settings.max_in_flight, show=row.show)
         self.stragglers = Stragglers()
 
     def close(self) -> None:
@@ -90,8 +93,9 @@ class Runtime:
 class RuntimeSlot:
     """The runtime of the current process, made when first asked for."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, board: Board | None = None) -> None:
         self._app = app
+        self._board = board
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
         self._pid = 0
@@ -100,7 +104,7 @@ class RuntimeSlot:
         """This process's runtime; after a fork the child gets one of its own."""
         with self._lock:
             if self._runtime is None or self._pid != os.getpid():
-                self._runtime = Runtime(load_settings(), self._app)
+                self._runtime = Runtime(load_settings(), self._app, self._board)
                 self._pid = os.getpid()
             return self._runtime
 

@@ -1,4 +1,4 @@
-"""The two tasks. Each takes a key, calls the function that does the work, and answers with nothing."""
+"""The two tasks. Each takes a key, calls the function that does the work, and answers with how much it was."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from celery import Celery
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
+from shared.domain.errors import HooklineError
 from shared.logs import get_logger
 from shared.wakes import PARTITION_TASK, WEBHOOK_TASK
 from worker.deliver import drain_webhook
@@ -17,21 +18,33 @@ from worker.runtime import Runtime, RuntimeSlot
 log = get_logger(__name__)
 
 
+class DrainInterrupted(HooklineError):
+    """What a drain needs is away. Celery's events tell it as a failure, and the log has one line of it already."""
+
+
 def register(app: Celery, slot: RuntimeSlot) -> None:
     """Give the drains to a Celery application, under names that do not change when code moves."""
 
-    @app.task(name=PARTITION_TASK)
-    def _drain_partition(partition: int) -> None:
-        _run(drain_partition, slot, partition)
+    @app.task(name=PARTITION_TASK, throws=(DrainInterrupted,))
+    def _drain_partition(partition: int) -> int:
+        return _run(drain_partition, slot, partition)
 
-    @app.task(name=WEBHOOK_TASK)
-    def _drain_webhook(webhook_id: int) -> None:
-        _run(drain_webhook, slot, webhook_id)
+    @app.task(name=WEBHOOK_TASK, throws=(DrainInterrupted,))
+    def _drain_webhook(webhook_id: int) -> int:
+        return _run(drain_webhook, slot, webhook_id)
 
 
-def _run(drain: Callable[[Runtime, int], int], slot: RuntimeSlot, key: int) -> None:
-    """Run a drain; a database or Redis that is away ends it, and the pump wakes it again when both are back."""
+def _run(drain: Callable[[Runtime, int], int], slot: RuntimeSlot, key: int) -> int:
+    """Run a drain: how many entries it evaluated, or how many attempts it saw the end of.
+
+    Nobody stores the answer; it is what `celery events` and Flower show.
+
+    Raises:
+        DrainInterrupted: where a database or Redis is away; the pump wakes the drain again when both are back.
+    """
     try:
-        drain(slot.get(), key)
+        return drain(slot.get(), key)
     except (OperationalError, RedisError, OSError) as exc:
-        log.warning("drain.interrupted", drain=drain.__name__, key=key, error=str(exc).partition("\n")[0])
+        error = str(exc).partition("\n")[0]
+        log.warning("drain.interrupted", drain=drain.__name__, key=key, error=error)
+        raise DrainInterrupted(error) from None

@@ -112,11 +112,17 @@ def claim(
 ) -> list[Claimed]:
     """Take up to `limit` due deliveries of a webhook, longest due first; nobody else gets them until the lease ends.
 
-    Rows that another worker is just claiming are passed over, not waited for.
+    Rows that another worker is just claiming are passed over, not waited for. There are none once a webhook is paused
+    or disabled, also for a drain that is at work: so pausing holds at once, on every worker.
     """
     if is_postgresql(connection):
         given = {"webhook_id": webhook_id, "limit": limit, "now": now, "lease_until": lease_until, "token": token}
         return [Claimed(*row) for row in connection.execute(_CLAIM, given)]
+    sent_to = (
+        select(and_(webhooks.c.enabled, ~webhooks.c.paused, webhooks.c.deleted_at.is_(None)))
+        .where(webhooks.c.id == webhook_id)
+        .scalar_subquery()
+    )
     due = connection.execute(
         select(
             pending_deliveries.c.seq,
@@ -132,7 +138,7 @@ def claim(
             deliveries.c.event_type,
         )
         .join(deliveries, deliveries.c.seq == pending_deliveries.c.seq)
-        .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now)
+        .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now, sent_to)
         .order_by(pending_deliveries.c.next_attempt_at, pending_deliveries.c.seq)
         .limit(limit)
     ).all()
@@ -150,6 +156,7 @@ _CLAIM = text(
     """
     WITH due AS (
         SELECT seq, next_attempt_at FROM pending_deliveries WHERE webhook_id = :webhook_id AND next_attempt_at <= :now
+            AND (SELECT enabled AND NOT paused AND deleted_at IS NULL FROM webhooks WHERE id = :webhook_id)
         ORDER BY next_attempt_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE pending_deliveries SET next_attempt_at = :lease_until, claim = :token

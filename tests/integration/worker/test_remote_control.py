@@ -1,0 +1,140 @@
+"""Remote control through the real `celery` command, of two real workers: it holds at once, on both, and afterwards."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from shared.settings import Settings
+from shared.storage.engine import reading, writing
+from shared.storage.health import disable_webhook
+from shared.storage.tables import audit_log, webhooks
+from tests.integration.processes import ROOT, dispatcher_command, environment, running, wait_until, worker_command
+from tests.integration.receiver import Answer, Received
+from tests.integration.worker.conftest import Scene, alias_event
+from worker.deliver import drain_webhook
+
+CELERY = [sys.executable, "-m", "celery", "-A", "worker"]
+# As `hookline up` starts its workers.
+FLAGS = ["--without-mingle", "--without-gossip", "--concurrency", "4"]
+EVENTS = 200
+
+
+def celery(settings: Settings, *arguments: str) -> Any:
+    """What a command answers with --json, by worker. Told whom to wait for, it waits no longer."""
+    both = ",".join(f"{name}@{socket.gethostname()}" for name in ("one", "two"))
+    done = subprocess.run(
+        [*CELERY, *arguments, "--json", "--timeout", "20", "--destination", both],
+        cwd=ROOT,
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    answers = json.loads(done.stdout)
+    if isinstance(answers, list):
+        answers = {name: answer for one in answers for name, answer in one.items()}
+    return {name.partition("@")[0]: answer for name, answer in answers.items()}
+
+
+@pytest.fixture
+def workers(scene: Scene, tmp_path: Path) -> Iterator[Scene]:
+    """Two workers and a pump on the scene, of one pool on each database; two requests at a time from each process."""
+    pool = {"sqlite": "threads", "postgresql": "prefork"}[scene.runtime.engine.dialect.name]
+    settings = scene.settings.model_copy(update={"max_in_flight": 2, "claim_batch": 2})
+    settings.model_fields_set.update({"max_in_flight", "claim_batch"})
+    with ExitStack() as stack:
+        for name in ("one", "two"):
+            command = [*worker_command(name), "--pool", pool, *FLAGS]
+            stack.enter_context(running(command, settings, tmp_path / f"{name}.log"))
+        stack.enter_context(running(dispatcher_command(), settings, tmp_path / "pump.log"))
+        yield scene
+
+
+def _claimed(scene: Scene) -> int:
+    return sum(row.claim is not None for row in scene.pending())
+
+
+@pytest.mark.slow
+def test_pausing_and_resuming_hold_on_all_workers(workers: Scene) -> None:
+    scene, settings = workers, workers.settings
+    gate = threading.Event()
+
+    def hold(_request: Received) -> Answer:
+        gate.wait(60)
+        return Answer()
+
+    scene.receiver.answer = hold
+    hook = scene.webhook()
+    scene.automation(hook)
+    scene.publish(*(alias_event(collection=f"c{number}") for number in range(EVENTS)))
+    wait_until(lambda: len(scene.receiver.requests) >= 4, "requests of both workers")
+
+    seen = celery(settings, "inspect", "webhooks")
+    paused = celery(settings, "control", "pause_webhook", f"wh_{hook}")
+    unknown = celery(settings, "control", "pause_webhook", "wh_999")
+    held = len(scene.receiver.requests)
+    gate.set()
+    wait_until(lambda: _claimed(scene) == 0, "end of what is in flight")
+
+    assert set(seen) == set(paused) == {"one", "two"}
+    shown = [one for answer in seen.values() for one in answer]
+    assert shown
+    assert {(one["id"], one["entity"], one["name"]) for one in shown} == {(f"wh_{hook}", "acme", "hook")}
+    assert all(1 <= one["in_flight"] <= 2 and one["lane"] in ("normal", "slow") and one["pid"] for one in shown)
+    said = sorted(answer["ok"].partition(") ")[2] for answer in paused.values())
+    assert said == ["is now paused", "was already paused"]
+    # What was in flight ends, and nothing else is begun.
+    assert len(scene.receiver.requests) == held < EVENTS
+    assert len(scene.pending()) == EVENTS - held
+    assert all("no webhook of any entity has the id or name 'wh_999'" in one["error"] for one in unknown.values())
+
+    resumed = celery(settings, "control", "resume_webhook", f"wh_{hook}")
+    wait_until(lambda: len({request.headers["webhook-id"] for request in scene.receiver.requests}) == EVENTS, "rest")
+
+    said = sorted(answer["ok"].partition(") ")[2] for answer in resumed.values())
+    assert said == ["is now active", "was already active"]
+    with reading(scene.runtime.engine) as connection:
+        changes = connection.execute(select(audit_log).order_by(audit_log.c.id)).all()
+    assert [(one.user_name, one.action, one.target, one.detail["changed"]) for one in changes] == [
+        ("operator (remote control)", "webhook.update", f"wh_{hook}", ["paused"])
+    ] * 2
+
+
+@pytest.mark.parametrize("switch", ["pause", "disable"])
+def test_a_drain_at_work_claims_nothing_more_once_its_webhook_is_paused(scene: Scene, switch: str) -> None:
+    hook = scene.webhook()
+    scene.automation(hook)
+    scene.publish(*(alias_event(collection=f"c{number}") for number in range(EVENTS)))
+    scene.evaluate()
+    runtime = scene.runtime
+    runtime.settings = scene.settings.model_copy(update={"max_in_flight": 2, "claim_batch": 2})
+    once = threading.Lock()
+
+    def pause(_request: Received) -> Answer:
+        if len(scene.receiver.requests) >= 10 and once.acquire(blocking=False):
+            with writing(runtime.engine) as connection:
+                if switch == "disable":
+                    disable_webhook(connection, hook, reason="a test", now=datetime.now(UTC))
+                else:
+                    connection.execute(update(webhooks).values(paused=True))
+        return Answer()
+
+    scene.receiver.answer = pause
+    drain_webhook(runtime, hook)
+    scene.settle()
+
+    assert 10 <= len(scene.receiver.requests) <= 14
+    assert len(scene.pending()) == EVENTS - len(scene.receiver.requests)

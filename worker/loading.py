@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import sys
 import threading
 import time
@@ -14,6 +16,7 @@ from shared import telemetry
 from shared.domain.automations import Grants
 from shared.domain.definitions import parse_automation
 from shared.domain.errors import InvalidDefinition
+from shared.domain.events import EventType
 from shared.domain.matching import (
     AutomationIndex,
     CompiledAutomation,
@@ -79,6 +82,10 @@ class LiveAutomations:
                 rows = automations_since(connection, self._revision)
                 parents = {link.name: link.parent for link in organization_links(connection)}
                 self._take(rows, parents)
+        if self._revision < 0:
+            # What was loaded stays: the collector need not look through all of it again and again.
+            gc.collect()
+            gc.freeze()
         self._revision = newest
         telemetry.AUTOMATIONS_LOADED.set(len(self._index))
 
@@ -95,15 +102,17 @@ class LiveAutomations:
 
 
 def _dormant(row: AutomationRow) -> DormantAutomation:
-    definition = row.definition
-    scope = definition.get("scope") or {}
-    key = scope_key(definition["event"], sys.intern(row.entity), scope.get("project"), scope.get("collection"))
-    about = (row.id, row.entity_id, row.epoch, row.webhook_id, sorted(row.grants), row.has_access_token)
-    return DormantAutomation(row.id, key, orjson.dumps((*about, row.entity, definition)), _compile)
+    # Names repeat: each is kept once.
+    entity, project = sys.intern(row.entity), row.scope_project and sys.intern(row.scope_project)
+    key = scope_key(EventType(row.event_type), entity, project, row.scope_collection)
+    about = (row.id, row.entity_id, row.epoch, row.webhook_id, sorted(row.grants), row.has_access_token, row.entity)
+    text = orjson.dumps(about)[:-1] + b"," + row.definition.encode() + b"]"
+    return DormantAutomation(row.id, key, text, _compile)
 
 
 def _compile(text: bytes) -> CompiledAutomation:
-    number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = orjson.loads(text)
+    # Payloads may hold integers of any size, which orjson would read as fractions.
+    number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = json.loads(text)
     grants = Grants(frozenset(secrets), has_access_token)
     return compile_automation(
         parse_automation(definition, lambda _webhook: grants, lambda _slack: True),

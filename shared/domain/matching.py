@@ -92,7 +92,7 @@ class DormantAutomation:
         return self._compile(self.text)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _awakened(dormant: DormantAutomation) -> CompiledAutomation:
     return dormant.compile()
 
@@ -124,7 +124,7 @@ def compile_automation(
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _predicate(event_type: EventType, expression: Filter) -> Callable[[Any], bool]:
     """Automations with the same filter share its predicate."""
     return expression.compile(partial(field_getter, event_type))
@@ -139,7 +139,7 @@ def _fields_asked(automation: Automation) -> tuple[str, ...]:
     return _shared(tuple(sorted(asked)))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _shared(fields: tuple[str, ...]) -> tuple[str, ...]:
     return fields
 

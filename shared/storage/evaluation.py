@@ -6,13 +6,13 @@ All of a batch's writes belong in one transaction that begins with `advance_offs
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, TextClause, and_, func, select, text, tuple_, update
+from sqlalchemy import Connection, Row, Select, Text, TextClause, and_, cast, func, select, text, tuple_, update
 
 from shared.storage.bulk import among, as_recordset, insert_rows, is_postgresql, recordset
 from shared.storage.tables import (
@@ -31,6 +31,7 @@ from shared.storage.upserts import insert_ignore, insert_replace
 from shared.streams import START
 
 KEPT_POISON_BYTES = 64 << 10
+_ROWS_READ = 500
 _CHUNK = 500  # SQLite takes 32,766 variables in a statement
 
 
@@ -53,13 +54,16 @@ class PoisonEntry:
 
 @dataclass(frozen=True, slots=True)
 class AutomationRow:
-    """An automation as it is compiled: its definition, and what its webhook grants; not live means forget it."""
+    """An automation as it is compiled: its definition as JSON, what its webhook grants; not live means forget it."""
 
     id: int
     entity_id: int
     entity: str
     live: bool
-    definition: dict[str, Any]
+    event_type: str
+    scope_project: str | None
+    scope_collection: str | None
+    definition: str
     epoch: int
     webhook_id: int | None
     grants: frozenset[str]
@@ -226,34 +230,53 @@ def _insert_pending(names: tuple[str, ...]) -> TextClause:
     )
 
 
-def automations_since(connection: Connection, revision: int) -> list[AutomationRow]:
-    """The automations edited after a revision, and those whose webhook or its secrets were."""
-    edited = select(webhooks.c.id).where(webhooks.c.revision > revision)
-    rows = connection.execute(
+def automations_since(connection: Connection, revision: int) -> Iterator[AutomationRow]:
+    """The automations edited after a revision, and those whose webhook or its secrets were, as they are read.
+
+    A negative revision stands for none: then those that are not live are left out, since nobody has them to forget.
+    """
+    concerned = automations.c.revision > revision
+    if revision < 0:
+        concerned = automations.c.enabled & automations.c.deleted_at.is_(None)
+    elif edited := connection.scalars(select(webhooks.c.id).where(webhooks.c.revision > revision)).all():
+        concerned |= among(connection, automations.c.webhook_id, edited)
+    query = (
         select(
-            automations,
+            automations.c.id,
+            automations.c.entity_id,
             entities.c.name.label("entity"),
+            (automations.c.enabled & automations.c.deleted_at.is_(None)).label("live"),
+            automations.c.event_type,
+            automations.c.scope_project,
+            automations.c.scope_collection,
+            cast(automations.c.definition, Text).label("definition"),
+            automations.c.epoch,
+            automations.c.webhook_id,
             webhooks.c.access_token_secret_id,
         )
         .join(entities, entities.c.id == automations.c.entity_id)
         .outerjoin(webhooks, webhooks.c.id == automations.c.webhook_id)
-        .where((automations.c.revision > revision) | automations.c.webhook_id.in_(edited))
-    ).all()
-    grants = _grants(connection, {row.webhook_id for row in rows if row.webhook_id is not None})
-    return [
-        AutomationRow(
-            id=row.id,
-            entity_id=row.entity_id,
-            entity=row.entity,
-            live=row.enabled and row.deleted_at is None,
-            definition=row.definition,
-            epoch=row.epoch,
-            webhook_id=row.webhook_id,
-            grants=frozenset(grants.get(row.webhook_id, ())),
-            has_access_token=row.access_token_secret_id is not None,
-        )
-        for row in rows
-    ]
+        .where(concerned)
+    )
+    # All of them at once could be more than the index that is made of them; of a few, one answer is quicker.
+    options = {"yield_per": _ROWS_READ} if revision < 0 else {}
+    for rows in connection.execute(query, execution_options=options).partitions(_ROWS_READ):
+        grants = _grants(connection, {row.webhook_id for row in rows if row.webhook_id is not None})
+        for row in rows:
+            yield AutomationRow(
+                id=row.id,
+                entity_id=row.entity_id,
+                entity=row.entity,
+                live=bool(row.live),
+                event_type=row.event_type,
+                scope_project=row.scope_project,
+                scope_collection=row.scope_collection,
+                definition=row.definition,
+                epoch=row.epoch,
+                webhook_id=row.webhook_id,
+                grants=frozenset(grants.get(row.webhook_id, ())),
+                has_access_token=row.access_token_secret_id is not None,
+            )
 
 
 def _grants(connection: Connection, webhook_ids: Collection[int]) -> dict[int, list[str]]:

@@ -37,6 +37,7 @@ lint: $(READY) ## format check, lint, types, layering, generated docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m dispatcher.reference --check
+	$(BIN)/python -m deploy.grafana.generate --check
 
 format: $(READY) ## rewrite the sources in the house format
 	$(BIN)/ruff format .
@@ -60,8 +61,9 @@ smoke: $(READY) ## build the wheel and run it from a clean venv
 	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/hookline-*.whl
 	cd build && smoke/bin/hookline --help && smoke/bin/celery -A worker report >/dev/null && echo "smoke: ok"
 
-docs: $(READY) ## write the generated pages again (docs/settings.md)
+docs: $(READY) ## write the generated files again: docs/settings.md, docs/metrics.md, deploy/grafana/dashboards/
 	$(BIN)/python -m dispatcher.reference
+	$(BIN)/python -m deploy.grafana.generate
 
 constraints: ## resolve pyproject.toml anew into constraints.txt
 	rm -rf build/resolve && $(PYTHON) -m venv build/resolve

@@ -1,6 +1,6 @@
-"""Writes docs/settings.md from `shared.settings`: `python -m dispatcher.reference [--check]`.
+"""Writes docs/settings.md and docs/metrics.md from the code: `python -m dispatcher.reference [--check]`.
 
-The page is generated and never edited. Must not describe anything that the settings don't say themselves.
+The pages are generated and never edited. Must not describe anything that the settings don't say themselves.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 from annotated_types import Ge, Le
 
+from dispatcher.metrics_reference import metrics_reference
 from shared.domain.durations import format_duration
 from shared.settings import ENV_PREFIX, Settings
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+METRICS_PAGE = PAGE.with_name("metrics.md")
 HEAD = """\
 # Settings
 
@@ -66,14 +68,17 @@ def _accepted(info: FieldInfo) -> str:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Only say whether the page is up to date.")
+@click.option("--check", is_flag=True, help="Only say whether the pages are up to date.")
 def main(check: bool) -> None:
-    """Write docs/settings.md from the settings."""
-    page = reference()
-    if not check:
-        PAGE.write_text(page, encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
-        click.echo(f"{PAGE} is out of date: run `make docs`", err=True)
+    """Write docs/settings.md from the settings, and docs/metrics.md from the metrics."""
+    old = False
+    for page, text in ((PAGE, reference()), (METRICS_PAGE, metrics_reference())):
+        if not check:
+            page.write_text(text, encoding="utf-8")
+        elif not page.exists() or page.read_text(encoding="utf-8") != text:
+            click.echo(f"{page} is out of date: run `make docs`", err=True)
+            old = True
+    if old:
         sys.exit(1)
 
 

@@ -151,6 +151,49 @@ BUILD_INFO = KnownGauge(
     "hookline_build_info", "Always 1; the label is the version.", ["version"], multiprocess_mode="mostrecent"
 )
 
+SHOWN_BY: Mapping[str, Sequence[Counter | Histogram | KnownGauge]] = {
+    "API": (EVENTS_PUBLISHED, EVENTS_REFUSED, BUILD_INFO),
+    "worker": (
+        EVENTS_EVALUATED,
+        POISON_ENTRIES,
+        SAMPLES_IGNORED,
+        EVALUATION_DELAY,
+        FIRINGS,
+        SKIPPED,
+        DELIVERIES,
+        ATTEMPTS,
+        WEBHOOK_ATTEMPTS,
+        ATTEMPT_DURATION,
+        ATTEMPT_DELAY,
+        EVENT_TO_DELIVERY,
+        WEBHOOKS_DISABLED_AUTOMATICALLY,
+        CIRCUIT_OPENINGS,
+        SECRETS_UNREADABLE,
+        WORKERS,
+        AUTOMATIONS_LOADED,
+        RELOAD_SECONDS,
+        BUILD_INFO,
+    ),
+    "pump": (
+        EVALUATION_LAG_ENTRIES,
+        EVALUATION_LAG_SECONDS,
+        STREAM_MEMORY,
+        STREAM_MEMORY_BOUND,
+        DELIVERIES,
+        DELIVERIES_PENDING,
+        DELIVERIES_DUE,
+        DELIVERIES_HELD,
+        DELIVERIES_DEAD,
+        OLDEST_DUE,
+        WEBHOOKS_DISABLED,
+        WEBHOOK_CIRCUIT_OPEN,
+        PUMP_LAST_SWEEP,
+        FORGOTTEN,
+        BUILD_INFO,
+    ),
+}
+"""Which processes find a metric's values out."""
+
 
 def announce_build() -> None:
     """Set `hookline_build_info` for this process."""

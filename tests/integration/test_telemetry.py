@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from shared.version import __version__
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
+PROMTOOL = shutil.which("promtool")
 PROMISED = {
     "hookline_events_published_total": {"type"},
     "hookline_events_evaluated_total": {"type"},
@@ -173,6 +175,13 @@ def test_each_metric_says_what_it_is() -> None:
     texts = [one.documentation for one in found.values()]
     assert all(text.endswith(".") and len(text) > 20 for text in texts), texts
     assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's package prometheus has it)")
+def test_promtool_finds_nothing_to_say(every_fact: str) -> None:
+    assert PROMTOOL is not None
+    done = subprocess.run([PROMTOOL, "check", "metrics"], input=every_fact, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_content_type_is_the_one_scrapers_ask_for() -> None:

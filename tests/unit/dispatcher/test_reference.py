@@ -1,18 +1,20 @@
-"""docs/settings.md is what the settings say."""
+"""docs/settings.md is what the settings say, docs/metrics.md what the metrics say."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from click.testing import CliRunner
+from prometheus_client import REGISTRY
 
 from dispatcher import reference
+from dispatcher.metrics_reference import metrics_reference
+from shared import telemetry
 from shared.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_the_committed_page_is_up_to_date() -> None:
@@ -20,9 +22,10 @@ def test_the_committed_page_is_up_to_date() -> None:
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_an_old_page_is_told_and_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("request_page", ["PAGE", "METRICS_PAGE"])
+def test_an_old_page_is_told_and_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_page: str) -> None:
     page = tmp_path / "settings.md"
-    monkeypatch.setattr(reference, "PAGE", page)
+    monkeypatch.setattr(reference, request_page, page)
     for _old in (None, page.write_text("old")):
         result = CliRunner().invoke(reference.main, ["--check"])
         assert result.exit_code == 1
@@ -47,3 +50,14 @@ def test_defaults_are_written_as_the_variable_takes_them() -> None:
     assert "| `HOOKLINE_ALLOWED_PORTS` | `80,443,1024-65535` |" in page
     assert "From 1 to 1024. |" in page
     assert "One of `auto`, `console`, `json`. |" in page
+
+
+def test_every_metric_is_shown_by_somebody_and_described() -> None:
+    known = REGISTRY._collector_to_names
+    ours = {metric for metric in known if getattr(metric, "_name", "").startswith("hookline_")}
+    shown = {metric for metrics in telemetry.SHOWN_BY.values() for metric in metrics}
+    assert shown == ours
+    page = metrics_reference()
+    assert "| `hookline_attempts_total` | counter | `outcome` |  | sum | HTTP requests made for deliveries. |" in page
+    assert "| `hookline_oldest_due_seconds` | gauge |  | seconds | max |" in page
+    assert "| `hookline_workers` | gauge | `queue` |  | sum |" in page

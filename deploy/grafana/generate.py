@@ -1,0 +1,387 @@
+"""Writes the dashboards in dashboards/ as JSON: `python -m deploy.grafana.generate [--check]`.
+
+A dashboard is rows of panels; a panel is a title, a kind, a unit, and queries with their legends. The JSON is
+generated and never edited. Gauges of the pump are taken by `max`, since every pump shows the same; counters are summed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).with_name("dashboards")
+COLUMNS = 24
+RATE = "$__rate_interval"
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel; `queries` are (PromQL, legend)."""
+
+    title: str
+    queries: tuple[tuple[str, str], ...]
+    kind: str = "timeseries"
+    unit: str = "short"
+    says: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """One dashboard: rows from top to bottom, each with its height in Grafana's grid."""
+
+    name: str
+    title: str
+    rows: tuple[tuple[int, tuple[Panel, ...]], ...]
+
+    @property
+    def panels(self) -> list[Panel]:
+        """All panels, in reading order."""
+        return [panel for _height, row in self.rows for panel in row]
+
+
+def quantiles(metric: str) -> tuple[tuple[str, str], ...]:
+    """The median, the 95th and the 99th percentile of a histogram."""
+    buckets = f"sum by (le) (rate({metric}_bucket[{RATE}]))"
+    return tuple((f"histogram_quantile({q}, {buckets})", f"p{q * 100:g}") for q in (0.5, 0.95, 0.99))
+
+
+def rate(metric: str, by: str = "", where: str = "") -> str:
+    """The rate of a counter, added up over instances."""
+    grouped = f"sum by ({by}) " if by else "sum"
+    return f"{grouped}(rate({metric}{where}[{RATE}]))"
+
+
+def late(metric: str, bound: str) -> str:
+    """The share of what took longer than a bucket's bound."""
+    return f'1 - sum(rate({metric}_bucket{{le="{bound}"}}[{RATE}])) / sum(rate({metric}_count[{RATE}]))'
+
+
+def stat(title: str, query: str, unit: str = "short", says: str = "") -> Panel:
+    """A single number."""
+    return Panel(title, ((query, ""),), kind="stat", unit=unit, says=says)
+
+
+FAILED_BY_WEBHOOK = rate("hookline_webhook_attempts_total", "webhook, outcome", '{outcome!="2xx"}')
+FLOW = Panel(
+    "Events and deliveries",
+    (
+        (rate("hookline_events_published_total"), "published over HTTP"),
+        (rate("hookline_events_evaluated_total"), "evaluated"),
+        (rate("hookline_firings_total"), "firings"),
+        (rate("hookline_deliveries_total", where='{outcome="delivered"}'), "delivered"),
+    ),
+    unit="ops",
+)
+OUTCOMES = Panel("Attempts by outcome", ((rate("hookline_attempts_total", "outcome"), "{{outcome}}"),), unit="reqps")
+ENDED = Panel("Deliveries that ended", ((rate("hookline_deliveries_total", "outcome"), "{{outcome}}"),), unit="ops")
+LAG = Panel(
+    "Evaluation lag",
+    (
+        ("sum(max by (partition) (hookline_evaluation_lag_entries))", "entries"),
+        ("max(hookline_evaluation_lag_seconds)", "oldest, seconds"),
+    ),
+)
+QUEUE = Panel(
+    "Deliveries that wait",
+    (
+        ("max(hookline_deliveries_pending)", "pending"),
+        ("max(hookline_deliveries_due)", "due"),
+        ("max(hookline_deliveries_held)", "held"),
+    ),
+)
+END_TO_END = Panel("Event to acknowledged delivery", quantiles("hookline_event_to_delivery_seconds"), unit="s")
+DURATION = Panel("Duration of requests", quantiles("hookline_attempt_duration_seconds"), unit="s")
+ATTEMPT_DELAY = Panel(
+    "From due to sent, healthy endpoints",
+    quantiles("hookline_attempt_delay_seconds"),
+    unit="s",
+    says="Objective: 99% in 10 s.",
+)
+EVALUATION_DELAY = Panel(
+    "From received to evaluated",
+    quantiles("hookline_evaluation_delay_seconds"),
+    unit="s",
+    says="Objective: 99.9% in 5 s.",
+)
+
+DASHBOARDS = (
+    Dashboard(
+        "overview",
+        "Hookline: overview",
+        (
+            (
+                4,
+                (
+                    stat("Events evaluated", rate("hookline_events_evaluated_total"), "ops"),
+                    stat("Delivered", rate("hookline_deliveries_total", where='{outcome="delivered"}'), "ops"),
+                    stat("Evaluated too late", late("hookline_evaluation_delay_seconds", "5.0"), "percentunit"),
+                    stat("Attempted too late", late("hookline_attempt_delay_seconds", "10.0"), "percentunit"),
+                    stat("Oldest due", "max(hookline_oldest_due_seconds)", "s"),
+                    stat("Dead letters kept", "max(hookline_deliveries_dead)"),
+                ),
+            ),
+            (8, (FLOW, OUTCOMES)),
+            (8, (LAG, QUEUE)),
+            (8, (END_TO_END, ENDED)),
+            (
+                8,
+                (
+                    Panel(
+                        "Memory of the streams' server",
+                        (
+                            ("max(hookline_stream_memory_bytes)", "used"),
+                            ("max(hookline_stream_memory_bound_bytes)", "bound"),
+                        ),
+                        unit="bytes",
+                    ),
+                    Panel(
+                        "Events refused",
+                        ((rate("hookline_events_refused_total", "reason"), "{{reason}}"),),
+                        unit="ops",
+                    ),
+                ),
+            ),
+        ),
+    ),
+    Dashboard(
+        "webhooks",
+        "Hookline: webhooks",
+        (
+            (
+                4,
+                (
+                    stat("Circuits open", "max(hookline_webhook_circuit_open)"),
+                    stat("Disabled", "max(hookline_webhooks_disabled)"),
+                    stat("Held", "max(hookline_deliveries_held)"),
+                    stat("Dead letters kept", "max(hookline_deliveries_dead)"),
+                ),
+            ),
+            (8, (OUTCOMES, ENDED)),
+            (8, (DURATION, ATTEMPT_DELAY)),
+            (
+                8,
+                (
+                    Panel(
+                        "Requests by webhook",
+                        ((f"topk(10, {rate('hookline_webhook_attempts_total', 'webhook')})", "{{webhook}}"),),
+                        unit="reqps",
+                        says="Needs HOOKLINE_METRICS_PER_WEBHOOK=1.",
+                    ),
+                    Panel(
+                        "Failed requests by webhook",
+                        (
+                            (
+                                f"topk(10, {FAILED_BY_WEBHOOK})",
+                                "{{webhook}} {{outcome}}",
+                            ),
+                        ),
+                        unit="reqps",
+                        says="Needs HOOKLINE_METRICS_PER_WEBHOOK=1.",
+                    ),
+                ),
+            ),
+            (
+                8,
+                (
+                    Panel(
+                        "Circuits opened, webhooks disabled",
+                        (
+                            (f"sum(increase(hookline_webhook_circuit_openings_total[{RATE}]))", "circuits opened"),
+                            (f"sum(increase(hookline_webhooks_disabled_automatically_total[{RATE}]))", "disabled"),
+                            (f"sum(increase(hookline_secrets_unreadable_total[{RATE}]))", "secrets unreadable"),
+                        ),
+                    ),
+                    QUEUE,
+                ),
+            ),
+        ),
+    ),
+    Dashboard(
+        "automations",
+        "Hookline: automations",
+        (
+            (
+                4,
+                (
+                    stat("Automations loaded", "max(hookline_automations_loaded)"),
+                    stat("Events evaluated", rate("hookline_events_evaluated_total"), "ops"),
+                    stat("Firings", rate("hookline_firings_total"), "ops"),
+                    stat("Skipped", rate("hookline_firings_skipped_total"), "ops"),
+                ),
+            ),
+            (
+                8,
+                (
+                    Panel(
+                        "Events evaluated by type",
+                        ((rate("hookline_events_evaluated_total", "type"), "{{type}}"),),
+                        unit="ops",
+                    ),
+                    Panel(
+                        "Firings by event type and action",
+                        ((rate("hookline_firings_total", "event_type, action"), "{{event_type}} {{action}}"),),
+                        unit="ops",
+                    ),
+                ),
+            ),
+            (
+                8,
+                (
+                    Panel(
+                        "Firings held back",
+                        ((rate("hookline_firings_skipped_total", "reason"), "{{reason}}"),),
+                        unit="ops",
+                        says="Cooldowns, rate limits, disabled webhooks.",
+                    ),
+                    Panel(
+                        "Samples ignored, entries set aside",
+                        (
+                            (rate("hookline_samples_ignored_total"), "samples ignored"),
+                            (rate("hookline_poison_entries_total"), "entries set aside"),
+                        ),
+                        unit="ops",
+                    ),
+                ),
+            ),
+            (
+                8,
+                (
+                    EVALUATION_DELAY,
+                    Panel("Reload of edited automations", quantiles("hookline_reload_seconds"), unit="s"),
+                ),
+            ),
+        ),
+    ),
+    Dashboard(
+        "workers",
+        "Hookline: workers",
+        (
+            (
+                4,
+                (
+                    stat("Workers on evaluate", 'sum(hookline_workers{queue="evaluate"})'),
+                    stat("Workers on deliver", 'sum(hookline_workers{queue="deliver"})'),
+                    stat("Workers on deliver_slow", 'sum(hookline_workers{queue="deliver_slow"})'),
+                    stat("Since a pump swept", "time() - max(hookline_pump_last_sweep_timestamp_seconds)", "s"),
+                    stat("Processes that answer", 'sum(up{job=~"hookline.*"})'),
+                ),
+            ),
+            (
+                8,
+                (
+                    Panel(
+                        "Events evaluated by instance",
+                        ((rate("hookline_events_evaluated_total", "instance"), "{{instance}}"),),
+                        unit="ops",
+                    ),
+                    Panel(
+                        "Attempts by instance",
+                        ((rate("hookline_attempts_total", "instance"), "{{instance}}"),),
+                        unit="reqps",
+                    ),
+                ),
+            ),
+            (
+                8,
+                (
+                    Panel(
+                        "Lag by partition",
+                        (("max by (partition) (hookline_evaluation_lag_entries)", "{{partition}}"),),
+                    ),
+                    Panel("Workers by queue", (("sum by (queue) (hookline_workers)", "{{queue}}"),)),
+                ),
+            ),
+            (8, (EVALUATION_DELAY, ATTEMPT_DELAY)),
+            (8, (Panel("Versions", (("count by (version) (hookline_build_info)", "{{version}}"),)), DURATION)),
+        ),
+    ),
+)
+
+
+def as_json(dashboard: Dashboard) -> str:
+    """What Grafana imports."""
+    panels, top = [], 0
+    for height, row in dashboard.rows:
+        width = COLUMNS // len(row)
+        for column, panel in enumerate(row):
+            place = {"h": height, "w": width, "x": column * width, "y": top}
+            panels.append(_panel(panel, place, number=len(panels) + 1))
+        top += height
+    return json.dumps(_frame(dashboard, panels), indent=1) + "\n"
+
+
+def _frame(dashboard: Dashboard, panels: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "uid": f"hookline-{dashboard.name}",
+        "title": dashboard.title,
+        "tags": ["hookline"],
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": True,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "timezone": "browser",
+        "links": [
+            {"type": "dashboards", "tags": ["hookline"], "title": "Hookline", "asDropdown": True, "includeVars": True}
+        ],
+        "templating": {
+            "list": [
+                {
+                    "name": "datasource",
+                    "label": "Prometheus",
+                    "type": "datasource",
+                    "query": "prometheus",
+                    "current": {},
+                }
+            ]
+        },
+        "annotations": {"list": []},
+        "panels": panels,
+    }
+
+
+def _panel(panel: Panel, place: dict[str, int], *, number: int) -> dict[str, Any]:
+    targets = [
+        {"refId": chr(ord("A") + index), "datasource": SOURCE, "expr": expression, "legendFormat": legend or "__auto"}
+        for index, (expression, legend) in enumerate(panel.queries)
+    ]
+    made: dict[str, Any] = {
+        "id": number,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.says,
+        "datasource": SOURCE,
+        "gridPos": place,
+        "targets": targets,
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+    }
+    if panel.kind == "stat":
+        made["options"] = {"reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}}
+    else:
+        made["options"] = {
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        }
+    return made
+
+
+def main() -> int:
+    """Write the files, or with --check only say which are out of date."""
+    old = []
+    for dashboard in DASHBOARDS:
+        path, text = FOLDER / f"{dashboard.name}.json", as_json(dashboard)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            old.append(path)
+    for path in old:
+        sys.stderr.write(f"{path} is out of date: run `make docs`\n")
+    return 1 if old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

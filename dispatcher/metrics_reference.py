@@ -1,0 +1,70 @@
+"""The text of docs/metrics.md, from `shared.telemetry`. Must not say of a metric what is not in its help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Histogram
+
+from shared import telemetry
+
+if TYPE_CHECKING:
+    from shared.metric_kinds import KnownGauge
+
+HEAD = """\
+# Metrics
+
+What `/metrics` shows to Prometheus. This page is generated: `make docs`. Alerts on these metrics are in
+`deploy/prometheus`, dashboards in `deploy/grafana`, and a page for each alert in [runbooks/](runbooks/README.md).
+
+| where | address |
+|---|---|
+| API | `/metrics` on the API's own port, no key |
+| worker, pump | `/metrics` on `HOOKLINE_METRICS_PORT` of `HOOKLINE_METRICS_HOST`; none unless the port is set |
+| `hookline up` | the API shows the metrics of all parts |
+
+No label holds a URL, an id or a name that a user chose, except `webhook` behind `HOOKLINE_METRICS_PER_WEBHOOK=1`.
+
+## Adding up
+
+- **Counters and histograms** count what one worker host, pump or API did: `sum` them over instances, after `rate` or
+  `increase`. The processes of a host's worker (`--pool prefork`) share a directory and are added up at exposition;
+  what a process counted stays when it ends. Each worker on a host needs a port of its own.
+- **Gauges of the pump** describe the one database and the streams, so every pump shows the same: take `max`, never
+  `sum`. They are as old as `hookline_pump_last_sweep_timestamp_seconds` says.
+- **`hookline_workers`** is 1 for each running worker and queue: `sum` it. What a killed worker said of itself is
+  dropped at the next scrape.
+- **`hookline_automations_loaded`** is what the process says that reloaded last; workers agree within
+  `HOOKLINE_RELOAD_INTERVAL`.
+- A gauge that a process does not know is not shown, rather than 0. Counters with few known labels begin at 0.
+- Where `PROMETHEUS_MULTIPROC_DIR` is set by hand, it must be one host's, for one worker, and be emptied before a
+  start.
+
+"""
+UNITS = (("_timestamp_seconds", "Unix time"), ("_seconds", "seconds"), ("_bytes", "bytes"))
+
+
+def metrics_reference() -> str:
+    """The page: a table for each kind of process that shows metrics."""
+    return HEAD + "\n".join(map(_section, telemetry.SHOWN_BY))
+
+
+def _section(shown_by: str) -> str:
+    rows = sorted(_row(metric) for metric in telemetry.SHOWN_BY[shown_by])
+    head = f"## {shown_by}\n\n| metric | type | labels | unit | over instances | meaning |\n|---|---|---|---|---|---|\n"
+    return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _row(metric: Counter | Histogram | KnownGauge) -> tuple[str, ...]:
+    (family,) = metric.describe()
+    name = f"{family.name}_total" if isinstance(metric, Counter) else family.name
+    unit = next((unit for ending, unit in UNITS if name.endswith(ending)), "")
+    labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+    meaning = family.documentation.replace("|", "\\|")
+    return f"`{name}`", family.type, labels, unit, _over_instances(metric), meaning
+
+
+def _over_instances(metric: Counter | Histogram | KnownGauge) -> str:
+    if isinstance(metric, Counter | Histogram) or metric is telemetry.WORKERS:
+        return "sum"
+    return "count" if metric is telemetry.BUILD_INFO else "max"

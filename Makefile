@@ -46,7 +46,7 @@ format: $(READY) ## rewrite the sources in the house format
 bench: $(READY) ## the benchmarks, each against its rival in the same run
 	$(BIN)/python -m tests.bench
 
-drill: $(READY) ## the fault drills: kill -9 real processes under load
+drill: $(READY) ## the fault drills: real processes hurt at random moments under load (about 15 minutes)
 	$(BIN)/python -m tests.faults
 
 # Without atheris, which has no wheel for some machines, inputs are random.

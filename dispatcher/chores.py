@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from threading import Event
 
 from redis import Redis
@@ -18,6 +18,7 @@ from shared import telemetry
 from shared.logs import get_logger
 from shared.settings import Settings
 from shared.storage import retention
+from shared.storage.clock import DatabaseClock
 from shared.storage.deliveries import DELETED_REASON
 from shared.storage.engine import reading, writing
 from shared.storage.evaluation import read_offsets
@@ -42,6 +43,7 @@ class Chores:
     def __init__(self, settings: Settings, engine: Engine, redis: Redis, stop: Event) -> None:
         self._settings = settings
         self._engine = engine
+        self._clock = DatabaseClock(engine)
         self._redis = redis
         self._stop = stop
         self._forgot = float("-inf")
@@ -49,10 +51,10 @@ class Chores:
     def round(self) -> None:
         """Do what is due, and rest."""
         began = time.monotonic()
-        nearly_full = self.trim(datetime.now(UTC))
-        self.bury_orphans(datetime.now(UTC))
+        nearly_full = self.trim(self._clock.now())
+        self.bury_orphans(self._clock.now())
         if began - self._forgot >= FORGET_SECONDS:
-            self.forget(datetime.now(UTC))
+            self.forget(self._clock.now())
             self._forgot = began
         pace_seconds = TRIM_FULL_SECONDS if nearly_full else TRIM_SECONDS
         self._stop.wait(max(0.0, pace_seconds - (time.monotonic() - began)))

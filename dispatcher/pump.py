@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -20,6 +20,7 @@ from shared import telemetry
 from shared.heartbeat import beat
 from shared.logs import configure_logging, get_logger
 from shared.settings import Settings
+from shared.storage.clock import DatabaseClock
 from shared.storage.engine import open_engine, reading
 from shared.storage.evaluation import Offset, read_offsets
 from shared.storage.queue import due_webhooks, queue_state
@@ -42,6 +43,7 @@ class Pump:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engine = open_engine(settings)
+        self._clock = DatabaseClock(self._engine)
         self._redis = open_redis(settings)
         self._waker = Waker(celery_app(settings), self._redis)
         self._stop = threading.Event()
@@ -97,7 +99,7 @@ class Pump:
         """Wake what is due or lagging, and show gauges."""
         beat(self._settings)  # whether or not servers can be reached: a new process could not reach them either
         began = time.monotonic()
-        now = datetime.now(UTC)
+        now = self._clock.now()
         with reading(self._engine) as connection:
             offsets = read_offsets(connection)
             due = due_webhooks(connection, now)

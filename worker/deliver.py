@@ -81,7 +81,7 @@ def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
 def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
     """Ask for another drain of the webhook where something is due."""
     with reading(runtime.engine) as connection:
-        due = has_due(connection, webhook_id, datetime.now(UTC))
+        due = has_due(connection, webhook_id, runtime.clock.now())
     if due:
         wake(runtime, webhook_id, slow=slow)
 
@@ -98,7 +98,7 @@ def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | N
     """The webhook with its secrets decrypted; None while nothing may be sent to it."""
     with reading(runtime.engine) as connection:
         row = load_endpoint(connection, webhook_id)
-    if row is None or row.circuit.state(datetime.now(UTC)) is CircuitState.OPEN:
+    if row is None or row.circuit.state(runtime.clock.now()) is CircuitState.OPEN:
         return None
     try:
         return row, open_endpoint(row, runtime.vault, runtime.sending.sender.contexts)
@@ -131,6 +131,7 @@ class WebhookDrain:
         self._lease = timedelta(seconds=endpoint.policy.timeout_seconds) + self._settings.lease_margin
         self._recorder = Recorder(
             runtime.engine,
+            runtime.clock,
             runtime.settings,
             row.id,
             endpoint,
@@ -203,7 +204,7 @@ class WebhookDrain:
             return
         claimed: Sequence[Claimed] = ()
         try:
-            now = datetime.now(UTC)
+            now = self._runtime.clock.now()
             claimed, slots, probe = self._claim(places, now)
         finally:
             self._runtime.flights.give_back(self._webhook_id, places - len(claimed))
@@ -251,7 +252,7 @@ class WebhookDrain:
     async def _attempt(self, flight: Flight) -> None:
         if flight.wait_seconds > 0:
             await asyncio.sleep(flight.wait_seconds)
-        started_at = datetime.now(UTC)
+        started_at = self._runtime.clock.reckoned()
         try:
             outcome = await self._runtime.sending.sender.send(flight.request)
         except Exception as exc:
@@ -271,7 +272,7 @@ class WebhookDrain:
     def _heed(self, fared: Fared) -> None:
         """Go on by what the answers said about the webhook; places are free again, so what held it up may be over."""
         self._circuit, self._slow, self._dry = fared.circuit, fared.slow, False
-        self.held_up = fared.disabled is not None or fared.circuit.state(datetime.now(UTC)) is CircuitState.OPEN
+        self.held_up = fared.disabled is not None or fared.circuit.state(self._runtime.clock.now()) is CircuitState.OPEN
 
     def _leave(self) -> None:
         """Leave what is in flight, and what has ended and is not recorded yet, to the stragglers."""

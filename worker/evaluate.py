@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -140,7 +140,7 @@ def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
 
 
 def _commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> FiringBatch:
-    now = datetime.now(UTC)
+    now = runtime.clock.now()
     with writing(runtime.engine) as connection:
         moved = advance_offset(connection, partition, since=offset, entry_id=batch.last_id, count=batch.count, now=now)
         if not moved:

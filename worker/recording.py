@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -20,6 +20,7 @@ from shared.domain.outcomes import Outcome
 from shared.domain.retries import Decision, Verdict, decide
 from shared.logs import get_logger, info_lines
 from shared.settings import Settings
+from shared.storage.clock import DatabaseClock
 from shared.storage.engine import writing
 from shared.storage.flow import note_all_well, note_answers, note_lane
 from shared.storage.health import disable_webhook, note_health
@@ -61,6 +62,7 @@ class Recorder:
     def __init__(
         self,
         engine: Engine,
+        clock: DatabaseClock,
         settings: Settings,
         webhook_id: int,
         endpoint: Endpoint,
@@ -70,6 +72,7 @@ class Recorder:
         prompt_since: datetime | None,
     ) -> None:
         self._engine = engine
+        self._clock = clock
         self._settings = settings
         self._webhook_id = webhook_id
         self._endpoint = endpoint
@@ -83,7 +86,7 @@ class Recorder:
         Raises:
             OperationalError: when the database was away for longer than the leases hold.
         """
-        now = datetime.now(UTC)
+        now = self._clock.now()
         # Before anything is made of it: an endpoint may send back the secrets it got, and reasons quote errors.
         sent = [replace(one, outcome=self._endpoint.masked(one.outcome)) for one in sent]
         decided = [(one, self._decide(one)) for one in sent]

@@ -17,6 +17,7 @@ from celery import Celery
 
 from shared.sender import Sender
 from shared.settings import Settings, load_settings
+from shared.storage.clock import DatabaseClock
 from shared.storage.engine import open_engine
 from shared.streams import open_redis
 from shared.vault import Vault
@@ -73,6 +74,7 @@ class Runtime:
         row = board.open_row()
         self.settings = settings
         self.engine = open_engine(settings, ping=False)  # a drain that fails is woken again
+        self.clock = DatabaseClock(self.engine)
         self.redis = open_redis(settings)
         self.vault = Vault.open(settings)
         self.waker = Waker(app, self.redis)

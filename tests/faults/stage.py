@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,35 +16,24 @@ from typing import Any
 import httpx
 from cryptography.fernet import Fernet
 from redis import Redis
-from sqlalchemy import Engine, text
+from redis.exceptions import RedisError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.settings import Settings, load_settings
 from shared.storage.bootstrap import prepare
 from shared.storage.engine import open_engine
-from tests.integration.processes import dispatcher_command, start, stop, wait_until, worker_command
-from tests.integration.receiver import Answer, Received, Receiver, receiving
+from tests.faults import disk
+from tests.faults.receiver import Receiver, receiving
+from tests.integration.processes import ROOT, dispatcher_command, environment, stop, wait_until, worker_command
 from tests.servers import free_port, kill_postgres, kill_valkey, postgres_server, valkey_server
 
 ADMIN_KEY = "hlk-" + "d" * 43
-BATCH = 50
-EVENTS_PER_SECOND = 600  # so that the load lasts while parts are hurt
-
-
-@dataclass
-class Arrivals:
-    """What the receiver saw: for each event the times, and under which webhook-ids."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    times: dict[str, list[float]] = field(default_factory=dict)
-    ids: dict[str, set[str]] = field(default_factory=dict)
-
-    def take(self, request: Received) -> Answer:
-        """Note a request."""
-        event_id = request.json["event"]
-        with self.lock:
-            self.times.setdefault(event_id, []).append(time.monotonic())
-            self.ids.setdefault(event_id, set()).add(request.headers["webhook-id"])
-        return Answer()
+CLOCK = Path(__file__).parent / "clock"
+DISK_MIB = 400
+START_TRIES = 6
+START_SECONDS = 180.0
+CAN_BE_STEPPED = ("worker", "pump")
 
 
 @dataclass
@@ -55,7 +43,6 @@ class Stage:
     settings: Settings
     folder: Path
     receiver: Receiver
-    arrivals: Arrivals
     servers: dict[str, ExitStack]
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -68,8 +55,18 @@ class Stage:
         return [sys.executable, "-m", "dispatcher.cli", "api"]
 
     def start(self, name: str) -> None:
-        """Start a part."""
-        self.parts[name] = start(self.command(name), self.settings, self.folder / f"{name}.log")
+        """Start a part; workers and pumps go by a clock that can be stepped."""
+        own = environment(self.settings)
+        if name.startswith(CAN_BE_STEPPED):
+            own |= {"PYTHONPATH": str(CLOCK), "DRILL_CLOCK_FILE": str(self._clock(name))}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.parts[name] = subprocess.Popen(
+                self.command(name), cwd=ROOT, env=own, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def named(self, kind: str) -> list[str]:
+        """The parts of a kind."""
+        return [name for name in self.parts if name.startswith(kind)]
 
     def kill(self, name: str) -> None:
         """kill -9 a part and start it again."""
@@ -77,15 +74,33 @@ class Stage:
         self.parts[name].wait()
         self.start(name)
 
+    def roll(self, name: str) -> None:
+        """SIGTERM a part, wait for its end and start it again, as a deployment does."""
+        self.parts[name].terminate()
+        stop(self.parts[name])
+        self.start(name)
+        if name == "api":
+            wait_until(lambda: ready(self.settings.url), "answer of the API", seconds=START_SECONDS)
+
     def freeze(self, name: str, *, seconds: float) -> None:
         """Stop a part in its tracks, past its leases, and let it go on as if nothing had been."""
         os.kill(self.parts[name].pid, signal.SIGSTOP)
         time.sleep(seconds)
         os.kill(self.parts[name].pid, signal.SIGCONT)
 
-    def kill_valkey(self) -> None:
-        """kill -9 Valkey and start it again on its append-only file."""
-        kill_valkey(self.settings.stream_url)
+    def step_clock(self, name: str, seconds: float) -> None:
+        """Set a part's wall clock this far from the true time."""
+        aside = self._clock(name).with_suffix(".new")
+        aside.write_text(str(seconds))
+        aside.rename(self._clock(name))
+
+    def _clock(self, name: str) -> Path:
+        return self.folder / f"{name}.clock"
+
+    def restart_valkey(self, *, kill: bool) -> None:
+        """Stop Valkey, in order or by kill -9, and start it again on its append-only file."""
+        if kill:
+            kill_valkey(self.settings.stream_url)
         self.servers["valkey"].close()
         self.serve_valkey()
 
@@ -95,72 +110,93 @@ class Stage:
         self.servers["valkey"].enter_context(
             valkey_server(data_dir=self.folder / "valkey", port=port, append_only=True)
         )
+        with Redis.from_url(self.settings.stream_url) as redis:
+            wait_until(lambda: _loaded(redis), "Valkey with its data")
 
-    def kill_postgres(self) -> None:
-        """kill -9 PostgreSQL with all its backends and start it again on its data."""
-        kill_postgres(self.settings.sqlalchemy_url)
+    def restart_postgres(self, *, kill: bool) -> None:
+        """Stop PostgreSQL, in order or by kill -9 with all its backends, and start it again on its data."""
+        if kill:
+            kill_postgres(self.settings.sqlalchemy_url)
         self.servers["postgres"].close()
-        self.servers["postgres"].enter_context(
-            postgres_server(data_dir=self.folder / "postgres" / "data", durable=True)
-        )
+        self.serve_postgres()
+
+    def serve_postgres(self) -> str:
+        """Run PostgreSQL on its folder. Starting is tried again while it recovers what a crash left."""
+        data = self.folder / "postgres" / "data"
+        for left in reversed(range(START_TRIES)):
+            try:
+                return self.servers["postgres"].enter_context(postgres_server(data_dir=data, durable=True))
+            except (subprocess.SubprocessError, AssertionError):
+                if not left:
+                    raise
+                time.sleep(1)
+        raise AssertionError("the last try returns or raises")
+
+    def fill_disk(self, *, seconds: float) -> None:
+        """Fill the disk of the database for a while; what that made of the server is mended as an operator would."""
+        place = self.folder / "postgres"
+        disk.fill(place)
+        time.sleep(seconds)
+        disk.empty(place)
+        if not self._database_answers():
+            self.servers["postgres"].close()
+            self.serve_postgres()
+
+    def _database_answers(self) -> bool:
+        """Whether it does within the time that recovering from a crash of its own takes."""
+        engine = open_engine(self.settings)
+        try:
+            wait_until(lambda: _selects(engine), "answer of PostgreSQL", seconds=5)
+        except AssertionError:
+            return False
+        finally:
+            engine.dispose()
+        return True
 
     def wipe_broker(self) -> None:
         """Lose every Celery message, binding and queue."""
         with Redis.from_url(self.settings.celery_broker_url) as broker:
             broker.flushdb()
 
-    def publish(self, first: int, count: int) -> dict[str, float]:
-        """POST events, each batch again until it is accepted; when each was accepted."""
-        accepted: dict[str, float] = {}
-        with httpx.Client(base_url=self.settings.url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as api:
-            for at in range(first, first + count, BATCH):
-                events = [_event(number) for number in range(at, min(at + BATCH, first + count))]
-                while not _accepted(api, events):
-                    time.sleep(0.1)
-                accepted |= {event["id"]: time.monotonic() for event in events}
-                time.sleep(BATCH / EVENTS_PER_SECOND)
-        return accepted
-
     def stop(self) -> None:
-        """Stop every part."""
+        """Stop every part: all are told to first, since each takes a while to end."""
+        for part in self.parts.values():
+            if part.poll() is None:
+                part.terminate()
         for part in self.parts.values():
             stop(part)
 
-    def finished(self, engine: Engine, count: int) -> bool:
-        """Whether this many deliveries were recorded as delivered."""
-        with engine.connect() as connection:
-            done = connection.execute(text("SELECT count(*) FROM deliveries WHERE status = 'delivered'")).scalar_one()
-        return bool(done >= count)
 
-
-def _accepted(api: httpx.Client, events: list[Any]) -> bool:
+def attempted(action: Callable[[], object], *errors: type[Exception]) -> bool:
+    """Whether an action goes through."""
     try:
-        answer = api.post("/v1/events", json=events, timeout=15)
-    except httpx.TransportError:
+        action()
+    except errors:
         return False
-    if answer.status_code in (500, 503):
-        return False
-    answer.raise_for_status()
     return True
 
 
-def _event(number: int) -> dict[str, Any]:
-    return {
-        "specversion": "1.0",
-        "id": f"event-{number}",
-        "source": "/drill",
-        "type": "ADD_ARTIFACT_ALIAS",
-        "data": {
-            "entity": "acme",
-            "project": "models",
-            "collection": {"name": f"c{number % 97}", "type": "model"},
-            "artifact": {"id": f"a{number}", "version": "v1"},
-            "alias": "prod",
-        },
-    }
+def _loaded(redis: Redis) -> bool:
+    return attempted(redis.ping, RedisError)
 
 
-def _settings(folder: Path, database_url: str) -> Settings:
+def _selects(engine: Engine) -> bool:
+    def ask() -> None:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+
+    return attempted(ask, SQLAlchemyError)
+
+
+def ready(url: str) -> bool:
+    """Whether the API and what it stands on serve."""
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _settings(folder: Path, database_url: str, **more: Any) -> Settings:
     valkey, api = free_port(), free_port()
     return load_settings(
         data_dir=folder / "data",
@@ -173,39 +209,32 @@ def _settings(folder: Path, database_url: str) -> Settings:
         host="127.0.0.1",
         port=api,
         url=f"http://127.0.0.1:{api}",
-        lease_margin="3s",
         log_level="WARNING",
+        **{"lease_margin": "3s", **more},
     )
 
 
 @contextmanager
-def stage(folder: Path, *, pumps: int = 1) -> Iterator[Stage]:
+def stage(folder: Path, *, pumps: int = 1, on_small_disk: bool = False, **settings: Any) -> Iterator[Stage]:
     """Servers, API, pumps and two workers, with one webhook and one automation that every event fires."""
     folder.chmod(0o755)
     (folder / "postgres").mkdir()
     (folder / "valkey").mkdir()
     with ExitStack() as stack:
+        if on_small_disk:
+            stack.enter_context(disk.small_disk(folder / "postgres", size_mib=DISK_MIB))
         servers = {name: stack.enter_context(ExitStack()) for name in ("postgres", "valkey")}
         url = servers["postgres"].enter_context(postgres_server(data_dir=folder / "postgres" / "data", durable=True))
         receiver = stack.enter_context(receiving())
-        arrivals = Arrivals()
-        receiver.answer = arrivals.take
-        scene = Stage(_settings(folder, url), folder, receiver, arrivals, servers)
+        scene = Stage(_settings(folder, url, **settings), folder, receiver, servers)
         scene.serve_valkey()
         prepare(scene.settings)
         stack.callback(scene.stop)
         for name in ("api", *(f"pump{number}" for number in range(pumps)), "worker0", "worker1"):
             scene.start(name)
-        wait_until(lambda: _ready(scene.settings.url), "answer of the API")
+        wait_until(lambda: ready(scene.settings.url), "answer of the API", seconds=START_SECONDS)
         _define(scene)
         yield scene
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def _define(scene: Stage) -> None:
@@ -220,8 +249,3 @@ def _define(scene: Stage) -> None:
         api.post("/v1/entities/acme/webhooks", json=webhook).raise_for_status()
         automation = {"name": "every-alias", "event": "ADD_ARTIFACT_ALIAS", "action": action}
         api.post("/v1/entities/acme/automations", json=automation).raise_for_status()
-
-
-def engine_of(scene: Stage) -> Engine:
-    """An engine to count with."""
-    return open_engine(scene.settings)

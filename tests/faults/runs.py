@@ -1,0 +1,139 @@
+"""Runs a drill and counts what came of it, from both ends: the receiver's log, and what streams and database say."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.storage.engine import open_engine
+from shared.streams import stream_key
+from tests.faults.drills import DRILLS
+from tests.faults.load import Load
+from tests.faults.stage import ADMIN_KEY, Stage, stage
+from tests.integration.processes import wait_until
+
+LEAST_HURTS = 3
+REST_SECONDS = (0.1, 2.5)
+"""Between two hurts: a random time within these."""
+SETTLE_SECONDS = 240.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a drill counted."""
+
+    drill: str
+    hurts: int
+    events: int
+    expected: int
+    """Deliveries: one for each event that was accepted."""
+    received: int
+    """Deliveries that arrived, however often."""
+    doubled: int
+    """Further requests of deliveries that had arrived, with the same webhook-id: a receiver drops them by it."""
+    lost: int
+    evaluated_twice: int
+    """Stream entries that were committed more than once, and events with more than one delivery."""
+    worst_delay_seconds: float
+    doubles: bool
+
+    @property
+    def passed(self) -> bool:
+        """Nothing lost, nothing evaluated twice, and nothing sent twice but where it may be."""
+        return not (self.lost or self.evaluated_twice or (self.doubled and not self.doubles))
+
+
+def run(name: str, events: int, *, rate: float, seed: int) -> Result:
+    """One drill on a stage of its own.
+
+    Args:
+        rate: events a second.
+        seed: of the random moments and choices, so that a run can be repeated.
+    """
+    drill, chance = DRILLS[name], random.Random(f"{seed}/{name}")
+    with (
+        tempfile.TemporaryDirectory(prefix="hookline-drill-") as folder,
+        stage(Path(folder), pumps=drill.pumps, on_small_disk=drill.on_small_disk, **drill.settings) as scene,
+    ):
+        load = Load(scene.settings.url, ADMIN_KEY, events, rate=rate)
+        load.start()
+        hurts = 0
+        while load.running or hurts < LEAST_HURTS:
+            time.sleep(chance.uniform(*REST_SECONDS))
+            drill.hurt(scene, chance)
+            hurts += 1
+        load.join()
+        drill.after(scene)
+        engine = open_engine(scene.settings)
+        with suppress(AssertionError):  # the count shows what is missing
+            wait_until(lambda: _finished(scene, engine, len(load.accepted)), "end", seconds=SETTLE_SECONDS)
+        result = _count(name, scene, engine, load, hurts)
+        engine.dispose()
+        return result
+
+
+def _finished(scene: Stage, engine: Engine, count: int) -> bool:
+    """Whether every delivery has ended and every entry is evaluated."""
+    try:
+        with engine.connect() as connection:
+            done = connection.execute(text("SELECT count(*) FROM deliveries WHERE status = 'delivered'")).scalar_one()
+        return bool(done >= count) and not any(read < added for read, added in _entries(scene, engine))
+    except (SQLAlchemyError, RedisError):
+        return False
+
+
+def _entries(scene: Stage, engine: Engine) -> list[tuple[int, int]]:
+    """For each partition how many entries were committed as evaluated, and how many were ever appended."""
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT partition, entries_read FROM partitions")).all()
+        read: dict[int, int] = {row.partition: row.entries_read for row in rows}
+    with Redis.from_url(scene.settings.stream_url) as redis:
+        return [(read.get(p, 0), _appended(redis, p)) for p in range(scene.settings.partitions)]
+
+
+def _appended(redis: Redis, partition: int) -> int:
+    if not redis.exists(stream_key(partition)):
+        return 0
+    info: Any = redis.xinfo_stream(stream_key(partition))
+    return int(info["entries-added"])
+
+
+def _count(name: str, scene: Stage, engine: Engine, load: Load, hurts: int) -> Result:
+    first: dict[str, float] = {}
+    ids: defaultdict[str, set[str]] = defaultdict(set)
+    arrivals = scene.receiver.arrivals()
+    for one in arrivals:
+        first.setdefault(one.event, one.at)
+        ids[one.event].add(one.webhook_id)
+    with engine.connect() as connection:
+        twice = connection.execute(
+            text(
+                "SELECT count(*) FROM (SELECT event_id FROM deliveries GROUP BY event_id HAVING count(*) > 1) AS twice"
+            )
+        ).scalar_one()
+    arrived = set(load.accepted) & set(first)
+    return Result(
+        drill=name,
+        hurts=hurts,
+        events=len(load.accepted),
+        expected=len(load.accepted),
+        received=len(arrived),
+        doubled=len(arrivals) - len(first),
+        lost=len(load.accepted) - len(arrived),
+        evaluated_twice=twice
+        + sum(max(0, read - added) for read, added in _entries(scene, engine))
+        + sum(len(several) > 1 for several in ids.values()),
+        worst_delay_seconds=max((first[event] - load.accepted[event] for event in arrived), default=0.0),
+        doubles=DRILLS[name].doubles,
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
+from collections.abc import Callable
 from urllib.parse import quote
 
 import orjson
@@ -61,6 +63,37 @@ def test_without_values_nothing_changes(secrets: dict[str, str]) -> None:
 @given(texts, texts, values)
 def test_no_value_survives(before: str, after: str, value: str) -> None:
     assert value not in Mask({"TOKEN": value})(before + value + after)
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@given(before=texts, after=texts, value=st.text(st.characters(exclude_categories=["Cs"]), min_size=8, max_size=40))
+def test_base64_of_a_text_with_the_value_gives_none_of_it_away(
+    encode: Callable[[bytes], bytes], before: str, after: str, value: str
+) -> None:
+    coded = encode((before + value + after).encode()).decode()
+    masked = Mask({"TOKEN": value})(coded)
+    assert "***TOKEN***" in masked
+    # What is left around the mask holds no byte of the value but bits of its first and last.
+    assert len(masked.replace("***TOKEN***", "")) <= len(coded) - len(value.encode()) * 8 // 6 + 2
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda text: base64.b64encode(text.encode()).decode(),
+        lambda text: json.dumps(base64.b64encode(text.encode()).decode()).replace("/", "\\/"),
+        lambda text: quote(base64.b64encode(text.encode()).decode(), safe=""),
+        lambda text: text.encode().hex(),
+        lambda text: text.encode().hex().upper(),
+        lambda text: json.dumps(text).replace("/", "\\/"),
+        lambda text: quote(text).lower(),
+        lambda text: quote(text, safe="").lower(),
+    ],
+)
+def test_coded_values_are_masked_whole(spell: Callable[[str], str]) -> None:
+    value = 'a~?/?b>>>"c\\/d>'
+    masked = Mask({"TOKEN": value})(f"[{spell(value)}]")
+    assert masked.strip('["]') == "***TOKEN***"
 
 
 @given(st.integers(SHORTEST_REMNANT, 11))

@@ -31,6 +31,7 @@ from shared.vault import Vault
 
 MAX_VALUE_BYTES = 64 << 10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+_WORD = re.compile(r"[a-z_]{1,20}")
 # What RFC 9110 allows in a field's value, without obsolete text and white space around it.
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*")
 
@@ -75,7 +76,7 @@ def put(
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     _check_name(name)
-    value = parsed(SecretBody, raw).value.get_secret_value()
+    value = _body(raw).value.get_secret_value()
     lock_edits(connection)
     now = datetime.now(UTC)
     stored = store.find_secret(connection, entity.id, name)
@@ -139,6 +140,18 @@ def check_value(value: str, uses: SecretUses, *, settings: Settings, loc: tuple[
         _check_as("the URL of a Slack integration", partial(check_webhook_url, value, settings), loc)
     if uses.as_client_certificate:
         _check_as("a client certificate", partial(check_client_certificate, value), loc)
+
+
+def _body(raw: object) -> SecretBody:
+    """The body; what a refusal repeats of it is at most a word, since a value may stand where a name belongs."""
+    try:
+        return parsed(SecretBody, raw)
+    except InvalidDefinition as exc:
+        raise InvalidDefinition(*(FieldError(tuple(filter(_is_word, e.loc)), e.msg) for e in exc.errors)) from None
+
+
+def _is_word(part: str | int) -> bool:
+    return isinstance(part, int) or _WORD.fullmatch(part) is not None
 
 
 def _check_as(what: str, check: Callable[[], None], loc: tuple[str, ...]) -> None:

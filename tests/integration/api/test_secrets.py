@@ -58,6 +58,7 @@ BAD = [
     ("TOKEN", {"value": "a\0b"}, ["value"]),
     ("TOKEN", {"value": "x", "name": "y"}, ["name"]),
     ("TOKEN", ["x"], []),
+    ("TOKEN", {"value": "x", "tok-5e6f2b": "y"}, []),
 ]
 
 

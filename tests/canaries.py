@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import orjson
@@ -55,7 +56,7 @@ class Search:
             for form, needle in forms(value).items():
                 assert len(needle) >= 8, (name, form)
                 self._forms.setdefault(needle, f"{name} ({form})")
-        options = re2.Options()
+        options: Any = re2.Options()  # the stubs lack its encodings
         options.encoding = options.Encoding.LATIN1
         self._pattern = re2.compile(b"|".join(map(re2.escape, self._forms)) or b"$^", options)
 
@@ -65,7 +66,7 @@ class Search:
         assert holding.encode() in content, f"{place} does not even hold {holding!r}: {content[:300]!r}"
         found: dict[str, int] = {}
         for match in self._pattern.finditer(content):
-            found.setdefault(self._forms[match[0]], match.start())
+            found.setdefault(self._forms[match[0] or b""], match.start())
         for canary, at in found.items():
             self.finds.append(f"{canary} in {place}: …{content[max(0, at - 120) : at + 60]!r}…")
 

@@ -134,6 +134,35 @@ def test_of_several_addresses_only_those_that_are_allowed_are_tried(run: Run, mo
     run(scenario())
 
 
+@pytest.mark.parametrize("later", ["127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "64:ff9b::7f00:1"])
+def test_a_name_that_is_bound_anew_is_refused_as_it_is_connected_to(
+    run: Run, monkeypatch: pytest.MonkeyPatch, later: str
+) -> None:
+    """127.0.0.2 stands for a public address: it is open, and 127.0.0.1 is not."""
+    answers = iter(["127.0.0.2"])
+
+    async def resolve(_host: str, port: int) -> list[connections.AddressInfo]:
+        address = next(answers, later)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        where = (address, port, 0, 0) if ":" in address else (address, port)
+        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)]
+
+    monkeypatch.setattr(connections, "resolve", resolve)
+    monkeypatch.setattr(connections, "RESOLVED_SECONDS", 0.0)
+    monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.0)
+
+    async def scenario() -> None:
+        async with behaving(answering(ANSWER)) as inside, opened("127.0.0.2/32") as sender:
+            url = f"http://hook.example:{inside.port}"
+            # Nothing listens there, which is known only because a connection was tried.
+            assert (await send(sender, url)).error == "connection refused"
+            for _ in range(3):
+                assert (await send(sender, url)).kind is OutcomeKind.BLOCKED
+            assert inside.visits == []
+
+    run(scenario())
+
+
 def test_plain_http_to_a_name_that_resolves_to_a_public_address_needs_permission(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,15 @@ def parse_span(since: object, until: object, now: datetime) -> Span:
     return Span(unix_ms(begin), unix_ms(end))
 
 
+def parse_moment(member: str, text: object, now: datetime) -> datetime:
+    """A time as RFC 3339 writes it, or so long before now, such as `1h`. Raises InvalidDefinition at `member`."""
+    faults: list[FieldError] = []
+    found = _moment(member, text, now, faults)
+    if found is None:
+        raise InvalidDefinition(*faults)
+    return found
+
+
 def over_events(simulator: Simulator, arrivals: Iterable[Arrival], page: PageWanted) -> DryRunAnswer:
     """The answer for events that were given."""
     run = dry_run(simulator, arrivals, page)

@@ -23,7 +23,6 @@ from shared.domain.masking import Mask
 from shared.domain.outcomes import Outcome
 from shared.domain.payloads import (
     ACCESS_TOKEN,
-    METADATA_PREFIX,
     Template,
     default_payload,
     mask_payload,
@@ -31,6 +30,7 @@ from shared.domain.payloads import (
     parse_payload,
 )
 from shared.domain.retries import DeliveryPolicy
+from shared.domain.samples import sample_values
 from shared.domain.signing import signature_headers, unsigned_headers
 from shared.sender import USER_AGENT, Request
 from shared.storage.deliveries import new_delivery_id
@@ -39,23 +39,6 @@ from shared.storage.secrets import ciphertexts
 from shared.storage.webhooks import WebhookFields
 from shared.tls import TlsContexts
 from shared.vault import Vault
-
-_SAMPLES = {
-    "project_name": "wandb-registry-model",
-    "event_author": "hookline",
-    "event_type": "ADD_ARTIFACT_ALIAS",
-    "alias": "production",
-    "tag": "approved",
-    "artifact_collection_name": "sample-collection",
-    "artifact_version": "wandb-artifact://_id/c2FtcGxl",
-    "run_id": "sample-run",
-    "run_name": "sample run",
-    "run_state": "finished",
-    "metric_name": "val_accuracy",
-    "metric_value": "0.97",
-    "metric_threshold": "0.95",
-    "event_id": "sample-event",
-}
 
 
 class TrialBody(Body):
@@ -128,7 +111,7 @@ def prepare(
     opened = {name: vault.decrypt(text) for name, text in ciphertexts(connection, entity.id, names).items()}
     values = {name: opened[name] for name in shown}  # the private key of a certificate is never sent
     delivery_id = new_delivery_id()
-    samples = _samples(entity.name, template, delivery_id=delivery_id, now=now)
+    samples = sample_values(entity.name, template, delivery_id=delivery_id, now=now)
     sealed = default_payload(samples) if template is None else template.render(samples)
     token = {} if fields.access_token is None else {ACCESS_TOKEN: values[fields.access_token]}
     body = open_payload(sealed, {**values, **token})
@@ -176,19 +159,6 @@ def _template(body: TrialBody, fields: WebhookFields) -> Template | None:
         return parse_payload(body.payload, secrets=grants.secrets, has_access_token=grants.has_access_token)
     except InvalidDefinition as exc:
         raise exc.under("payload") from None
-
-
-def _samples(entity: str, template: Template | None, *, delivery_id: str, now: datetime) -> dict[str, str]:
-    version = f"{entity}/{_SAMPLES['project_name']}/{_SAMPLES['artifact_collection_name']}:{_SAMPLES['alias']}"
-    named = () if template is None else template.variables
-    return {
-        **_SAMPLES,
-        "entity_name": entity,
-        "artifact_version_string": version,
-        "event_time": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "delivery_id": delivery_id,
-        **{name: "sample" for name in named if name.startswith(METADATA_PREFIX)},
-    }
 
 
 def _headers(

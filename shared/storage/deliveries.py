@@ -21,6 +21,7 @@ from sqlalchemy import (
     case,
     column,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -32,7 +33,7 @@ from sqlalchemy import (
 
 from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
 from shared.storage.columns import BigId
-from shared.storage.tables import attempts, automations, deliveries, pending_deliveries, webhooks
+from shared.storage.tables import attempts, automations, deliveries, entities, pending_deliveries, webhooks
 
 _CHUNK = 1000
 DELETED_REASON = "the webhook was deleted"
@@ -71,6 +72,8 @@ class StoredDelivery:
 
     seq: int
     id: str
+    entity_id: int
+    entity: str
     status: DeliveryStatus
     reason: str | None
     automation_id: int | None
@@ -109,9 +112,9 @@ def new_delivery_id() -> str:
 
 
 def list_deliveries(
-    connection: Connection, entity_id: int, wanted: DeliveryFilter, *, before: int | None, limit: int
+    connection: Connection, entity_id: int | None, wanted: DeliveryFilter, *, before: int | None, limit: int
 ) -> list[StoredDelivery]:
-    """The entity's deliveries, newest first; `before` is the `seq` that a previous page ended with."""
+    """An entity's deliveries or all, newest first; `before` is the `seq` that a previous page ended with."""
     # The page is cut before anything is joined, so that a page costs the same however much there is.
     page = _matching(select(deliveries.c.seq), entity_id, wanted).order_by(deliveries.c.seq.desc()).limit(limit)
     if before is not None:
@@ -120,9 +123,11 @@ def list_deliveries(
     return [StoredDelivery(**row._mapping) for row in connection.execute(query)]
 
 
-def find_delivery(connection: Connection, entity_id: int, id_: str) -> StoredDelivery | None:
-    """The entity's delivery of this id."""
-    query = _deliveries().where(deliveries.c.entity_id == entity_id, deliveries.c.id == id_)
+def find_delivery(connection: Connection, entity_id: int | None, id_: str) -> StoredDelivery | None:
+    """The delivery of this id, of an entity or of any."""
+    query = _deliveries().where(deliveries.c.id == id_)
+    if entity_id is not None:
+        query = query.where(deliveries.c.entity_id == entity_id)
     row = connection.execute(query).first()
     return None if row is None else StoredDelivery(**row._mapping)
 
@@ -152,9 +157,17 @@ def list_attempts(connection: Connection, seq: int) -> list[StoredAttempt]:
     return [StoredAttempt(*row) for row in connection.execute(query)]
 
 
-def list_replayable(connection: Connection, entity_id: int, wanted: DeliveryFilter, *, limit: int) -> list[int]:
-    """The `seq` of matching deliveries that are finished and have a payload and a webhook still; oldest first."""
+def list_replayable(
+    connection: Connection, entity_id: int | None, wanted: DeliveryFilter, *, limit: int, unreplayed: bool = False
+) -> list[int]:
+    """The `seq` of matching deliveries that are finished and have a payload and a webhook still; oldest first.
+
+    With `unreplayed` only those that nobody replayed before.
+    """
     query = _matching(_replayable(), entity_id, wanted).order_by(deliveries.c.seq).limit(limit)
+    if unreplayed:
+        replays = deliveries.alias("replays")
+        query = query.where(~exists().where(replays.c.replay_of == deliveries.c.id))
     return list(connection.scalars(query))
 
 
@@ -258,6 +271,8 @@ def _deliveries() -> Select[Any]:
         select(
             deliveries.c.seq,
             deliveries.c.id,
+            deliveries.c.entity_id,
+            entities.c.name.label("entity"),
             deliveries.c.status,
             deliveries.c.reason,
             deliveries.c.automation_id,
@@ -276,14 +291,20 @@ def _deliveries() -> Select[Any]:
             deliveries.c.finished_at,
             deliveries.c.replay_of,
         )
+        .outerjoin(entities, entities.c.id == deliveries.c.entity_id)
         .outerjoin(automations, automations.c.id == deliveries.c.automation_id)
         .outerjoin(webhooks, webhooks.c.id == deliveries.c.webhook_id)
         .outerjoin(pending_deliveries, pending_deliveries.c.seq == deliveries.c.seq)
     )
 
 
-def _matching(query: Select[Any], entity_id: int, wanted: DeliveryFilter) -> Select[Any]:
-    query = query.where(deliveries.c.entity_id == entity_id)
+def _matching(query: Select[Any], entity_id: int | None, wanted: DeliveryFilter) -> Select[Any]:
+    if entity_id is not None:
+        query = query.where(deliveries.c.entity_id == entity_id)
+    elif wanted.status is DeliveryStatus.PENDING:
+        query = query.where(deliveries.c.seq.in_(select(pending_deliveries.c.seq)))
+    elif wanted.status in (DeliveryStatus.DEAD, DeliveryStatus.REFUSED, DeliveryStatus.SKIPPED):
+        query = query.where(deliveries.c.entity_id.in_(select(entities.c.id)))  # their index begins with the entity
     if wanted.status is not None:
         # Written into the statement, so that the index on what was not delivered can be used.
         status = bindparam("status", wanted.status.value, String, literal_execute=True)

@@ -71,13 +71,15 @@ class QueueState:
     circuits_open: int
 
 
-def load_endpoint(connection: Connection, webhook_id: int) -> EndpointRow | None:
-    """A webhook as deliveries need it; None when nothing may be sent to it now (disabled, paused or deleted)."""
-    row = connection.execute(
-        select(webhooks).where(
-            webhooks.c.id == webhook_id, webhooks.c.enabled, ~webhooks.c.paused, webhooks.c.deleted_at.is_(None)
-        )
-    ).one_or_none()
+def load_endpoint(connection: Connection, webhook_id: int, *, whatever_its_state: bool = False) -> EndpointRow | None:
+    """A webhook as deliveries need it; None when nothing may be sent to it now (disabled, paused or deleted).
+
+    With `whatever_its_state` only a deleted one is None.
+    """
+    query = select(webhooks).where(webhooks.c.id == webhook_id, webhooks.c.deleted_at.is_(None))
+    if not whatever_its_state:
+        query = query.where(webhooks.c.enabled, ~webhooks.c.paused)
+    row = connection.execute(query).one_or_none()
     if row is None:
         return None
     granted = connection.execute(

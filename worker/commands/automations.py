@@ -9,7 +9,7 @@ from typing import IO, Literal
 
 import click
 
-from worker.commands.output import as_json, opened, operators_group, print_json, print_table
+from worker.commands.output import as_json, opened, operators_group, print_json, print_rows
 
 Outcome = Literal["fired", "skipped", "no_match", "out_of_scope"]
 OUTCOMES: tuple[Outcome, ...] = ("fired", "skipped", "no_match", "out_of_scope")
@@ -32,10 +32,7 @@ def list_(entity: str | None, as_json: bool) -> None:
 
     with opened() as (_settings, engine):
         rows = listed(engine, entity)
-    if as_json:
-        print_json(rows)
-    else:
-        print_table(LISTED, rows)
+    print_rows(LISTED, rows, as_json=as_json)
 
 
 @automations.command()

@@ -14,11 +14,28 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
     from sqlalchemy import Engine
 
     from shared.settings import Settings
 
+NOTHING = 1
 UNUSABLE = 2
+WHOLE = ("id", "created_at", "started_at", "partition", "state", "status", "lane")
+COLOURS = {
+    "active": "green",
+    "delivered": "green",
+    "2xx": "green",
+    "paused": "yellow",
+    "pending": "yellow",
+    "circuit open": "yellow",
+    "circuit half open": "yellow",
+    "slow": "yellow",
+    "skipped": "dim",
+    "disabled": "red",
+    "dead": "red",
+    "refused": "red",
+}
 PLAIN_WIDTH = 200
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -81,15 +98,55 @@ def print_json(value: object) -> None:
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
 
 
+def print_rows(members: Sequence[str], rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
+    """All of the rows as JSON, or these members of them as a table; without rows the command ends with `NOTHING`."""
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(members, rows)
+    else:
+        complain("nothing found")
+    if not rows:
+        click.get_current_context().exit(NOTHING)
+
+
 def print_table(members: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Rows as a table with these members as its columns."""
+    """Rows as a table with these members as its columns; ids stay whole, so that they can be copied."""
+    from rich import box
     from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for member in members:
+        table.add_column(member, no_wrap=member in WHOLE, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row[member]) for member in members))
+    print_rich(table)
+
+
+def print_members(row: Mapping[str, object]) -> None:
+    """One row, a member on each line; those without a value are left out."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for member, value in row.items():
+        if value not in (None, [], ()):
+            table.add_row(member, _cell(value))
+    print_rich(table)
+
+
+def _cell(value: object) -> Text:
+    from datetime import datetime
+
     from rich.text import Text
 
-    table = Table(*members)
-    for row in rows:
-        table.add_row(*(Text("" if row[member] is None else str(row[member])) for member in members))
-    print_rich(table)
+    if isinstance(value, datetime):
+        return Text(f"{value:%Y-%m-%d %H:%M:%S}Z")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, list | tuple):
+        return Text(", ".join(map(str, value)))
+    text = "" if value is None else str(value)
+    return Text(text, style=COLOURS.get(text, ""))
 
 
 def print_rich(*parts: RenderableType) -> None:

@@ -18,7 +18,7 @@ from shared.storage.audit import insert_change
 from shared.storage.engine import reading, writing
 from shared.storage.sealed import SealedValue
 from shared.vault import SecretUnreadable, Vault
-from worker.commands.stored_automations import OPERATOR, OPERATOR_ID
+from worker.commands.operators import OPERATOR, OPERATOR_ID
 
 BATCH = 100
 MAX_PASSES = 10

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import Connection, Engine
 
@@ -20,17 +19,11 @@ from shared.domain.ids import IdKind, encode_id
 from shared.dry_runs import DryRunAnswer, find_by_name_or_id
 from shared.settings import Settings
 from shared.spans import Span
-from shared.storage.audit import insert_change
 from shared.storage.automations import StoredAutomation, every_automation, set_enabled
 from shared.storage.engine import reading, writing
-from shared.storage.entities import StoredEntity, find_entity
 from shared.storage.revisions import lock_edits, next_revision
 from shared.streams import open_redis
-
-OPERATOR = "operator (command line)"
-OPERATOR_ID = 0  # no user has it
-
-Row = dict[str, Any]
+from worker.commands.operators import Row, entity_named, note
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +38,7 @@ class Trial:
 def listed(engine: Engine, entity: str | None) -> list[Row]:
     """The automations of one entity, or of all. Raises InvalidDefinition for an entity that there is not."""
     with reading(engine) as connection:
-        owner = None if entity is None else _entity(connection, entity).id
+        owner = None if entity is None else entity_named(connection, entity).id
         return [_row(stored) for stored in every_automation(connection, owner)]
 
 
@@ -57,11 +50,14 @@ def switched(engine: Engine, automation: str, entity: str | None, *, enabled: bo
     """
     with writing(engine) as connection:
         lock_edits(connection)
-        stored = _found(connection, automation, entity)
+        stored = found_automation(connection, automation, entity)
         changed = stored.definition["enabled"] is not enabled
         if changed:
             _switch(connection, stored, enabled=enabled, now=datetime.now(UTC))
-        return {**_row(_found(connection, encode_id(IdKind.AUTOMATION, stored.id), stored.entity)), "changed": changed}
+        return {
+            **_row(found_automation(connection, encode_id(IdKind.AUTOMATION, stored.id), stored.entity)),
+            "changed": changed,
+        }
 
 
 def tried(settings: Settings, engine: Engine, automation: str, entity: str, trial: Trial) -> DryRunAnswer:
@@ -73,7 +69,7 @@ def tried(settings: Settings, engine: Engine, automation: str, entity: str, tria
     """
     source = trial.source
     with reading(engine) as connection:
-        subject = dry_runs.saved_subject(connection, _found(connection, automation, entity))
+        subject = dry_runs.saved_subject(connection, found_automation(connection, automation, entity))
         simulator = Simulator(subject)
         if trial.with_state and not isinstance(source, Span):
             simulator = dry_runs.stored_simulator(connection, subject, source)
@@ -86,29 +82,20 @@ def tried(settings: Settings, engine: Engine, automation: str, entity: str, tria
 
 def _switch(connection: Connection, stored: StoredAutomation, *, enabled: bool, now: datetime) -> None:
     set_enabled(connection, stored, enabled=enabled, revision=next_revision(connection), now=now)
-    insert_change(
+    note(
         connection,
-        user_id=OPERATOR_ID,
-        user_name=OPERATOR,
+        "automation.update",
         entity_id=stored.entity_id,
-        action="automation.update",
         target=encode_id(IdKind.AUTOMATION, stored.id),
         detail={"name": stored.name, "changed": ["enabled"]},
         now=now,
     )
 
 
-def _entity(connection: Connection, name: str) -> StoredEntity:
-    found = find_entity(connection, name)
-    if found is None:
-        raise InvalidDefinition.at(("entity",), f"there is no entity {name!r}")
-    return found
-
-
-def _found(connection: Connection, name_or_id: str, entity: str | None) -> StoredAutomation:
+def found_automation(connection: Connection, name_or_id: str, entity: str | None) -> StoredAutomation:
     """The automation meant, of one entity or of any. Raises InvalidDefinition."""
     if entity is not None:
-        stored = find_by_name_or_id(connection, _entity(connection, entity).id, name_or_id)
+        stored = find_by_name_or_id(connection, entity_named(connection, entity).id, name_or_id)
         found = [] if stored is None else [stored]
     else:
         every = every_automation(connection, None)

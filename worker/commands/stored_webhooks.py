@@ -12,16 +12,18 @@ from sqlalchemy import Connection, Engine
 
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import decode_id
+from shared.storage.automations import automations_of_webhook
 from shared.storage.engine import reading, writing
 from shared.storage.revisions import lock_edits, next_revision
 from shared.storage.webhook_states import (
     WebhookState,
+    count_dead,
     pause_webhook,
     resume_webhook,
     webhook_names,
     webhook_states,
 )
-from shared.storage.webhooks import ID_KINDS, public_id
+from shared.storage.webhooks import ID_KINDS, find_webhook, public_id
 from worker.commands.operators import OPERATOR, Row, entity_named, note
 
 
@@ -31,6 +33,29 @@ def listed(engine: Engine, entity: str | None) -> list[Row]:
     with reading(engine) as connection:
         owner = None if entity is None else entity_named(connection, entity).id
         return [row_of(state, now) for state in webhook_states(connection, now, entity_id=owner)]
+
+
+def shown(engine: Engine, webhook: str, entity: str | None) -> Row:
+    """All there is to say of one webhook. Raises InvalidDefinition as `paused`."""
+    now = datetime.now(UTC)
+    with reading(engine) as connection:
+        state = found(connection, webhook, entity, now)
+        stored = find_webhook(connection, state.entity_id, webhook_id=state.id, kind=None)
+        users = automations_of_webhook(connection, state.id)
+        dead = count_dead(connection, state.id, state.entity_id)
+    assert stored is not None  # noqa: S101 - found in this transaction
+    fields = stored.fields
+    return {
+        **row_of(state, now),
+        "dead": dead,
+        "url": fields.url or None,
+        "access_token": fields.access_token,
+        "signing_secret": fields.signing_secret,
+        "secrets": list(fields.secrets),
+        "policy": fields.policy,
+        "automations": [one.name if one.entity == state.entity else f"{one.entity}/{one.name}" for one in users],
+        "created_at": stored.created_at,
+    }
 
 
 def paused(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATOR) -> Row:

@@ -1,0 +1,126 @@
+"""`celery -A worker deliveries …`: list, show, and replay.
+
+Declares the commands and their options; each imports what it works with when it runs (`worker.commands` says why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from worker.commands.output import (
+    NOTHING,
+    as_json,
+    complain,
+    opened,
+    operators_group,
+    print_json,
+    print_members,
+    print_rows,
+    print_table,
+)
+
+LISTED = ("created_at", "id", "status", "entity", "automation", "webhook", "event_type", "attempts", "reason")
+ATTEMPTS = ("number", "started_at", "duration_ms", "outcome", "status_code", "error", "response_body")
+STATUSES = ("pending", "delivered", "dead", "refused", "skipped")
+
+
+def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        (
+            click.option("--entity", help="Only this entity's."),
+            click.option("--status", type=click.Choice(STATUSES), help="Only those that stand so."),
+            click.option("--automation", help="Only this automation's, an id or a name."),
+            click.option("--webhook", help="Only this webhook's, an id or a name."),
+            click.option("--event", help="Only those of the event of this id."),
+            click.option("--since", help="Only those made at this time or later, or so long ago, such as 1h."),
+            click.option("--until", help="Only those made before this time, or longer ago than this."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@operators_group("deliveries")
+def deliveries() -> None:
+    """Hookline: see and replay deliveries."""
+
+
+@deliveries.command("list")
+@_filters
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@as_json
+def list_(*, limit: int, as_json: bool, **filters: str | None) -> None:
+    """List deliveries, newest first. Ends with 1 when none match."""
+    from worker.commands.stored_deliveries import listed
+
+    with opened() as (_settings, engine):
+        rows = listed(engine, filters, limit)
+    print_rows(LISTED, rows, as_json=as_json)
+
+
+@deliveries.command()
+@click.argument("delivery")
+@as_json
+def show(delivery: str, as_json: bool) -> None:
+    """Show DELIVERY, an id: its event, its payload with secrets masked, and each attempt."""
+    from worker.commands.stored_deliveries import shown
+
+    with opened() as (_settings, engine):
+        row = shown(engine, delivery)
+    if row is None:
+        complain(f"there is no delivery {delivery!r}")
+        click.get_current_context().exit(NOTHING)
+    if as_json:
+        print_json(row)
+        return
+    print_members({member: value for member, value in row.items() if member != "attempt_log"})
+    if row["attempt_log"]:
+        print_table(ATTEMPTS, row["attempt_log"])
+
+
+@deliveries.command()
+@click.argument("delivery", required=False)
+@_filters
+@click.option("--rate", help="Spread them evenly, at most so many: 10/s, 60/min.")
+@click.option("--again", is_flag=True, help="Also those that were replayed before.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be replayed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
+def replay(
+    *,
+    delivery: str | None,
+    rate: str | None,
+    again: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    **filters: str | None,
+) -> None:
+    """Deliver DELIVERY, an id, or all that match the filters again, as new deliveries that name the old.
+
+    What is pending, has no payload, or whose webhook was deleted is left out, and so is what was replayed before unless
+    --again. Ends with 1 when nothing is left.
+    """
+    if (delivery is None) != any(filters.values()):
+        raise click.UsageError("give either DELIVERY or at least one filter")
+    from worker.commands.stored_deliveries import one_to_replay, replayed, to_replay
+
+    with opened() as (_settings, engine):
+        if delivery is not None:
+            plan = one_to_replay(engine, delivery)
+        else:
+            plan = to_replay(engine, filters, rate, again=again)
+        if dry_run or (delivery is None and plan.count and not yes):
+            click.echo(plan.text(), err=not dry_run)
+        if plan.count and not dry_run:
+            if delivery is None and not yes:
+                click.confirm("Replay them?", abort=True, err=True)
+            plan = replayed(engine, plan)
+    if as_json:
+        print_json(plan.to_json())
+    elif not dry_run:
+        click.echo(plan.text())
+    click.get_current_context().exit(0 if plan.count else NOTHING)

@@ -1,0 +1,36 @@
+"""`celery -A worker streams lag`: how far evaluation is behind, by partition.
+
+Declares the command; it imports what it works with when it runs (`worker.commands` says why).
+"""
+
+from __future__ import annotations
+
+import click
+
+from worker.commands.output import NOTHING, as_json, opened, operators_group, print_json, print_table
+
+LISTED = ("partition", "entries", "seconds", "offset", "last_entry", "evaluated", "length")
+
+
+@operators_group("streams")
+def streams() -> None:
+    """Hookline: see how far evaluation is behind the event streams."""
+
+
+@streams.command()
+@click.option("--max-seconds", type=click.FloatRange(0), help="End with 1 when a partition is further behind.")
+@as_json
+def lag(max_seconds: float | None, as_json: bool) -> None:
+    """Show for each partition what is not evaluated yet, and the age of the oldest of it."""
+    from worker.commands.stream_lags import found
+
+    with opened() as (settings, engine):
+        answer = found(settings, engine)
+    if as_json:
+        print_json(answer)
+    else:
+        total = answer["total"]
+        print_table(LISTED, answer["partitions"])
+        click.echo(f"total: {total['entries']} entries wait, the oldest for {total['seconds']} s")
+    behind = max_seconds is not None and answer["total"]["seconds"] > max_seconds
+    click.get_current_context().exit(NOTHING if behind else 0)

@@ -1,0 +1,104 @@
+"""`celery -A worker webhooks …`: list, show, pause, resume, and test one.
+
+Declares the commands and their options; each imports what it works with when it runs (`worker.commands` says why).
+"""
+
+from __future__ import annotations
+
+import click
+
+from worker.commands.output import NOTHING, as_json, opened, operators_group, print_json, print_members, print_rows
+
+LISTED = ("entity", "name", "id", "state", "lane", "pending", "due", "in_flight", "failing_since", "disabled_reason")
+STATES = ("active", "paused", "disabled", "circuit open", "circuit half open")
+
+_of_entity = click.option("--entity", help="Which entity's; needed where several have one of this name.")
+
+
+@operators_group("webhooks")
+def webhooks() -> None:
+    """Hookline: see, pause, resume and test webhooks."""
+
+
+@webhooks.command("list")
+@click.option("--entity", help="Only this entity's.")
+@click.option("--state", type=click.Choice(STATES), help="Only those that stand so.")
+@as_json
+def list_(entity: str | None, state: str | None, as_json: bool) -> None:
+    """List the webhooks and Slack integrations, with what waits for each. Ends with 1 when there are none."""
+    from worker.commands.stored_webhooks import listed
+
+    with opened() as (_settings, engine):
+        rows = listed(engine, entity)
+    print_rows(LISTED, [row for row in rows if state in (None, row["state"])], as_json=as_json)
+
+
+@webhooks.command()
+@click.argument("webhook")
+@_of_entity
+@as_json
+def show(webhook: str, entity: str | None, as_json: bool) -> None:
+    """Show WEBHOOK, an id or a name: how it stands and why, its policy, and who uses it."""
+    from worker.commands.stored_webhooks import shown
+
+    with opened() as (_settings, engine):
+        row = shown(engine, webhook, entity)
+    if as_json:
+        print_json(row)
+    else:
+        print_members(row)
+
+
+@webhooks.command()
+@click.argument("webhook")
+@_of_entity
+@as_json
+def pause(webhook: str, entity: str | None, as_json: bool) -> None:
+    """Let the deliveries of WEBHOOK, an id or a name, wait. Requests in flight end."""
+    from worker.commands.stored_webhooks import paused
+
+    with opened() as (_settings, engine):
+        row = paused(engine, webhook, entity)
+    _say(row, "paused", as_json=as_json)
+
+
+@webhooks.command()
+@click.argument("webhook")
+@_of_entity
+@as_json
+def resume(webhook: str, entity: str | None, as_json: bool) -> None:
+    """Send to WEBHOOK, an id or a name, again: whether it was paused, disabled, or its circuit was open."""
+    from worker.commands.stored_webhooks import resumed
+
+    with opened() as (_settings, engine):
+        row = resumed(engine, webhook, entity)
+    _say(row, "active", as_json=as_json)
+
+
+def _say(row: dict[str, object], word: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(row)
+        return
+    waiting = f"; {row['pending']} deliveries wait" if row["pending"] else ""
+    word = f"{'is now' if row['changed'] else 'was already'} {word}"
+    click.echo(f"{row['entity']}/{row['name']} ({row['id']}) {word}{waiting}")
+
+
+@webhooks.command()
+@click.argument("webhook")
+@_of_entity
+@as_json
+def test(webhook: str, entity: str | None, as_json: bool) -> None:
+    """Send WEBHOOK, an id or a name, one request with sample values now, from this machine, and say what came back.
+
+    It may be paused or disabled. Nothing is stored. Ends with 0 when the endpoint took it, else with 1.
+    """
+    from worker.commands.trials import tried
+
+    with opened() as (settings, engine):
+        row = tried(settings, engine, webhook, entity)
+    if as_json:
+        print_json(row)
+    else:
+        print_members(row)
+    click.get_current_context().exit(0 if row["outcome"] == "2xx" else NOTHING)

@@ -1,0 +1,83 @@
+"""`celery -A worker webhooks`, `deliveries` and `streams`, through click's runner on both databases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Engine
+
+from shared.settings import Settings
+from tests.integration.receiver import Answer
+from tests.integration.worker.conftest import Scene, alias_event
+from worker.commands.deliveries import deliveries
+from worker.commands.streams import streams
+from worker.commands.webhooks import webhooks
+
+
+@pytest.fixture
+def operated(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A scene whose storage is what the environment would name."""
+
+    @contextmanager
+    def opened() -> Iterator[tuple[Settings, Engine]]:
+        yield scene.settings, scene.runtime.engine
+
+    for group in ("webhooks", "deliveries", "streams"):
+        monkeypatch.setattr(f"worker.commands.{group}.opened", opened)
+    return scene
+
+
+def run(group: click.Group, *arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(group, arguments)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.stdout
+
+
+def answer(group: click.Group, *arguments: str, code: int = 0) -> Any:
+    return json.loads(run(group, *arguments, "--json", code=code))
+
+
+def test_dead_letters_are_found_shown_and_replayed_once(operated: Scene) -> None:
+    hook = operated.webhook()
+    operated.automation(hook)
+    operated.receiver.answer = lambda _request: Answer(404)
+    operated.publish(alias_event(event_id="e1"), alias_event(event_id="e2"))
+    assert answer(streams, "lag")["total"]["entries"] == 2
+    assert "2 entries wait" in run(streams, "lag")
+    operated.evaluate()
+    operated.deliver()
+
+    rows = answer(deliveries, "list", "--status", "refused", "--webhook", "hook", "--since", "1h")
+    shown = answer(deliveries, "show", rows[0]["id"])
+    run(deliveries, "replay", code=2)
+    assert "2 deliveries would be replayed" in run(deliveries, "replay", "--status", "refused", "--dry-run")
+    made = answer(deliveries, "replay", "--status", "refused", "--rate", "10/s", "--yes")
+    run(deliveries, "replay", "--status", "refused", "--yes", code=1)
+
+    assert {row["event_id"] for row in rows} == {"e1", "e2"}
+    assert {row["entity"] for row in rows} == {"acme"}
+    assert [one["status_code"] for one in shown["attempt_log"]] == [404]
+    assert len(made["replays"]) == len(operated.pending()) == 2
+    assert {row["replay_of"] for row in answer(deliveries, "list", "--status", "pending")} == {r["id"] for r in rows}
+    assert "refused" in run(deliveries, "list", "--status", "refused")
+    run(deliveries, "list", "--status", "dead", code=1)
+
+
+def test_a_webhook_is_paused_resumed_and_tried(operated: Scene) -> None:
+    hook = operated.webhook()
+    assert run(webhooks, "pause", "hook") == f"acme/hook (wh_{hook}) is now paused\n"
+    assert [row["state"] for row in answer(webhooks, "list", "--state", "paused")] == ["paused"]
+    tried = answer(webhooks, "test", f"wh_{hook}")
+    assert answer(webhooks, "resume", "hook")["changed"] is True
+    assert answer(webhooks, "show", "hook")["state"] == "active"
+    operated.receiver.answer = lambda _request: Answer(500)
+    failed = answer(webhooks, "test", "hook", code=1)
+
+    assert (tried["outcome"], tried["state"], failed["status"]) == ("2xx", "paused", 500)
+    assert len(operated.receiver.requests) == 2

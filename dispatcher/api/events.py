@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
@@ -28,6 +29,7 @@ from shared.domain.events import (
     check_events,
     json_schema,
 )
+from shared.domain.quick_events import AnyEvent, quick_event, quick_events
 
 router = APIRouter(prefix="/v1", tags=["events"])
 
@@ -72,14 +74,25 @@ async def publish_events(request: Request, caller: CallerDep, parts: PartsDep) -
     limit_bytes = MAX_EVENT_BYTES if kind == ONE_TYPE else MAX_BATCH_BYTES
     body = await read_body(request, limit_bytes, what="an event" if kind == ONE_TYPE else "a batch")
     if len(body) <= _CHECKED_INLINE_BYTES:
-        candidates, events = _checked(body, kind)
+        events, texts = _checked(body, kind)
     else:
-        candidates, events = await run_in_threadpool(_checked, body, kind)
+        events, texts = await run_in_threadpool(_checked, body, kind)
     await _authorize(parts, caller, events)
-    return Accepted(accepted=await parts.publisher.append(events, candidates))
+    return Accepted(accepted=await parts.publisher.append(events, texts))
 
 
-def _checked(body: bytes, kind: str) -> tuple[Sequence[object], list[Event]]:
+def _checked(body: bytes, kind: str) -> tuple[Sequence[AnyEvent], Sequence[bytes]]:
+    """The events of a body, each with its JSON text: the quick way where that leaves no doubt."""
+    quick = None if kind == ONE_TYPE else quick_events(body)
+    if quick is not None and 1 <= len(quick[0]) <= MAX_BATCH_EVENTS:
+        return quick
+    if kind != BATCH_TYPE and (event := quick_event(body)) is not None:
+        return [event], [body]
+    candidates, events = _refused_or_checked(body, kind)
+    return events, [orjson.dumps(candidate) for candidate in candidates]
+
+
+def _refused_or_checked(body: bytes, kind: str) -> tuple[Sequence[object], list[Event]]:
     """The events of a body, as they came and checked; faults of a single event carry no index."""
     value = decoded(body)
     if isinstance(value, list) and kind != ONE_TYPE:
@@ -97,7 +110,7 @@ def _checked(body: bytes, kind: str) -> tuple[Sequence[object], list[Event]]:
     raise InvalidDefinition(*faults)
 
 
-async def _authorize(parts: Parts, caller: Caller, events: Sequence[Event]) -> None:
+async def _authorize(parts: Parts, caller: Caller, events: Sequence[AnyEvent]) -> None:
     names = {event.data.entity for event in events}
     if names <= caller.publishes:
         return

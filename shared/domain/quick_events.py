@@ -228,3 +228,21 @@ def quick_event(body: bytes) -> QuickEvent | None:
 def read_event(body: bytes) -> AnyEvent:
     """An event from the JSON on a stream entry. Raises InvalidDefinition as `decode_event` does."""
     return quick_event(body) or decode_event(body)
+
+
+def quick_events(body: bytes) -> tuple[list[QuickEvent], list[bytes]] | None:
+    """The events of a JSON array, each with its own text, if all are sure to be events; None says nothing, as above."""
+    try:
+        texts = [bytes(text) for text in _split(body)]
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return None
+    events: list[QuickEvent] = []
+    for text in texts:
+        event = quick_event(text)
+        if event is None:
+            return None
+        events.append(event)
+    return events, texts
+
+
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode

@@ -14,7 +14,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events import RUN_TYPES, EventType, decode_event, partition_of, subject_key
 from shared.domain.fields import field_getter, field_refusal
 from shared.domain.matching import firing_id
-from shared.domain.quick_events import quick_event, read_event
+from shared.domain.quick_events import quick_event, quick_events, read_event
 from tests.unit.domain.samples import Raw, event
 
 FIELDS = (
@@ -130,3 +130,22 @@ def bodies(draw: st.DrawFn) -> bytes:
 @example(b'{"type":"RUN_STATE",' + orjson.dumps(event("RUN_STATE"))[1:])
 def test_what_the_quick_way_takes_the_models_take_with_the_same_values(body: bytes) -> None:
     same(body)
+
+
+def test_a_batch_is_taken_apart_into_the_texts_of_its_events() -> None:
+    batch = [event(event_type, author="Jürgen") for event_type in EventType]
+    for option in (None, orjson.OPT_INDENT_2):
+        taken = quick_events(orjson.dumps(batch, option=option))
+        assert taken is not None
+        events, texts = taken
+        assert [one.type for one in events] == list(EventType)
+        assert [orjson.loads(text) for text in texts] == batch
+        assert all(map(same, texts))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[1]", b"[null]", b"[" + orjson.dumps(event()) + b",]", b"[[]]", b"[" * 5000]
+)
+def test_a_batch_with_any_doubt_is_left_to_the_models(body: bytes) -> None:
+    assert quick_events(body) is None
+    assert quick_events(b"[" + orjson.dumps(event()) + b"," + orjson.dumps(event(author="a\x7f")) + b"]") is None

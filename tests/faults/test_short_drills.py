@@ -1,0 +1,18 @@
+"""The short set of `make drill`: that nothing is lost or evaluated twice is tested with everything else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.drills import SHORT
+from tests.faults.runs import run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", SHORT)
+def test_nothing_is_lost_and_nothing_evaluated_twice(name: str) -> None:
+    result = run(name, 500, rate=500, seed=1)
+    assert result.passed, result
+    assert result.received == result.expected == 500
+    assert result.hurts >= 3

@@ -59,11 +59,11 @@ class Sender:
         """Make one request; whatever happens to it is an Outcome, never an exception."""
         started = time.perf_counter()
         try:
-            target = target(request.url)
+            to = target(request.url)
             answer = await self._connections.exchange(
                 # Connections are pooled apart for each context: one that is identified serves its webhook alone.
-                Origin(target.host, target.port, (request.tls or self.contexts.anonymous) if target.tls else None),
-                _written(target, request),
+                Origin(to.host, to.port, (request.tls or self.contexts.anonymous) if to.tls else None),
+                _written(to, request),
                 timeout_seconds=request.timeout_seconds,
                 connect_timeout_seconds=request.connect_timeout_seconds,
             )
@@ -102,12 +102,12 @@ def target(url: str) -> Target:
     )
 
 
-def _written(target: Target, request: Request) -> bytes:
+def _written(to: Target, request: Request) -> bytes:
     """A request as it goes over the wire. Raises ValueError for a header that would break out of its line."""
     lines = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
     if any(_BREAKS_A_HEADER.search(line, 0, len(line) - 2) for line in lines):
         raise ValueError("a header holds a line break or NUL")
-    head = "".join((target.head, *lines, f"Content-Length: {len(request.body)}\r\n\r\n"))
+    head = "".join((to.head, *lines, f"Content-Length: {len(request.body)}\r\n\r\n"))
     return head.encode() + request.body
 
 

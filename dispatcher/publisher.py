@@ -14,7 +14,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from dispatcher.stream_room import StreamRoom
 from shared import telemetry
 from shared.domain.errors import HooklineError
-from shared.domain.events import check_events, partition_of
+from shared.domain.events import check_published, partition_of
 from shared.domain.quick_events import AnyEvent
 from shared.streams import FIELD, stream_key
 
@@ -54,7 +54,7 @@ class Publisher:
             StreamUnavailable: when the server did not confirm. A batch published again fires nothing twice, since an
                 event is known by its source and id.
         """
-        return await self.append(check_events(candidates), [orjson.dumps(candidate) for candidate in candidates])
+        return await self.append(check_published(candidates), [orjson.dumps(candidate) for candidate in candidates])
 
     async def append(self, events: Sequence[AnyEvent], bodies: Sequence[bytes]) -> int:
         """Append checked events, each as its JSON text. Raises StreamFull, StreamUnavailable."""

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dispatcher.chores import Chores
+from dispatcher.notices import append_notices
 from shared import telemetry
 from shared.heartbeat import beat
 from shared.logs import configure_logging, get_logger
@@ -51,7 +52,12 @@ class Pump:
         chores = Chores(settings, self._engine, self._redis, self._stop)
         self._threads = [
             threading.Thread(target=self._forever, args=(work,), name=name, daemon=True)
-            for name, work in (("watch", self._watch()), ("sweep", self._sweep), ("chores", chores.round))
+            for name, work in (
+                ("watch", self._watch()),
+                ("sweep", self._sweep),
+                ("notices", self._tell),
+                ("chores", chores.round),
+            )
         ]
 
     def start(self) -> None:
@@ -111,6 +117,11 @@ class Pump:
             self._show(found, now)
             self._gauged = began
         self._stop.wait(max(0.0, self._settings.sweep_interval.total_seconds() - (time.monotonic() - began)))
+
+    def _tell(self) -> None:
+        """Bring notices to the streams."""
+        if append_notices(self._engine, self._redis, self._settings.partitions) == 0:
+            self._stop.wait(self._settings.sweep_interval.total_seconds())
 
     def _lags(self, offsets: dict[int, Offset], now: datetime) -> dict[int, Lag]:
         known = {

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from shared.domain.events import NOTICE_TYPES
 from shared.domain.quick_events import AnyEvent
 from shared.storage.catalog import Learned, learn
 
@@ -40,9 +41,11 @@ class LearnedCatalog:
         self._known.update(names)
 
 
-def names_of(event: AnyEvent) -> Learned:
-    """What an event tells of the catalog; a run is in no collection."""
+def names_of(event: AnyEvent) -> Learned | None:
+    """What an event tells of the catalog; a run is in no collection, a notice in no project."""
     data: Any = event.data
+    if event.type in NOTICE_TYPES:
+        return None
     collection = getattr(data, "collection", None)
     if collection is None:
         return (data.entity, data.project, None, "")

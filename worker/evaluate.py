@@ -29,6 +29,7 @@ from shared.storage.evaluation import (
     read_offset,
     set_aside,
 )
+from shared.storage.notices import note_dead_letters
 from shared.streams import Entry, read_within
 from shared.wakes import PARTITION_TASK
 from worker.catalog import names_of
@@ -132,7 +133,8 @@ def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
             continue
         types.append(str.__str__(event.type))
         received.append(entry.received_ms)
-        names.add(names_of(event))
+        if learned := names_of(event):
+            names.add(learned)
         for automation in matching(event):
             matches.append((entry, event, automation))
     batch.types.update(types)
@@ -156,6 +158,7 @@ def _fire(connection: Connection, batch: Batch, now: datetime) -> FiringBatch:
     firings.consider_all()
     firings.save()
     insert_deliveries(connection, firings.deliveries)
+    note_dead_letters(connection, [row["id"] for row in firings.deliveries if row["status"] == "refused"], now)
     return firings
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from shared import telemetry
-from shared.domain.circuits import Answer, Circuit, alive, is_slow
+from shared.domain.circuits import Answer, Circuit, CircuitState, alive, is_slow
 from shared.domain.ids import IdKind, encode_id
 from shared.domain.outcomes import Outcome
 from shared.domain.retries import Decision, Verdict, decide
@@ -22,8 +22,9 @@ from shared.logs import get_logger, info_lines
 from shared.settings import Settings
 from shared.storage.clock import DatabaseClock
 from shared.storage.engine import writing
-from shared.storage.flow import note_all_well, note_answers, note_lane
+from shared.storage.flow import Turn, note_all_well, note_answers, note_lane
 from shared.storage.health import disable_webhook, note_health
+from shared.storage.notices import note_dead_letters, note_disabled, note_turn
 from shared.storage.queue import Claimed
 from shared.storage.recording import Attempted, record
 from worker.endpoint import Endpoint
@@ -33,6 +34,7 @@ log = get_logger(LOGGER)
 
 _jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
 GONE = "the endpoint answered 410 Gone"
+RECOVERED = "the endpoint answers again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +119,30 @@ class Recorder:
             if slow != self._slow:
                 note_lane(connection, self._webhook_id, slow=slow)
             if all(decision.verdict is Verdict.DELIVERED for _, decision in decided):
-                note_all_well(connection, self._webhook_id, now)
-                return Fared(frozenset(ended), Circuit(), slow, None)
-            answers = [Answer(alive(one.outcome), one.probe) for one, _ in decided]
-            circuit = note_answers(connection, self._webhook_id, self._endpoint.policy, answers, now)
-            return Fared(frozenset(ended), circuit, slow, self._disabled(connection, decided, now))
+                turn = note_all_well(connection, self._webhook_id, now)
+                fared = Fared(frozenset(ended), turn.circuit, slow, None)
+            else:
+                answers = [Answer(alive(one.outcome), one.probe) for one, _ in decided]
+                turn = note_answers(connection, self._webhook_id, self._endpoint.policy, answers, now)
+                fared = Fared(frozenset(ended), turn.circuit, slow, self._disabled(connection, decided, now))
+            self._tell(connection, decided, fared, turn, now)
+            return fared
+
+    def _tell(
+        self, connection: Connection, decided: Sequence[tuple[Sent, Decision]], fared: Fared, turn: Turn, now: datetime
+    ) -> None:
+        """Write what the webhook's owners are told of this batch. Mostly that is nothing."""
+        failed = [(one, decision) for one, decision in decided if decision.verdict is not Verdict.DELIVERED]
+        if turn.turned is not None:
+            seqs = [one.delivery.seq for one, _ in decided]
+            reason = RECOVERED
+            if turn.turned is CircuitState.OPEN:
+                last = next(decision.reason for one, decision in reversed(failed) if not alive(one.outcome))
+                reason = f"{turn.circuit.failures} failures in a row; at last: {last}"
+            note_turn(connection, self._webhook_id, turn.turned, seqs=seqs, reason=reason, now=now)
+        if fared.disabled:
+            note_disabled(connection, self._webhook_id, reason=fared.disabled, now=now)
+        note_dead_letters(connection, [one.delivery.id for one, _ in failed if one.delivery.seq in fared.ended], now)
 
     def _disabled(self, connection: Connection, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> str | None:
         """Why the webhook is disabled just now, if it is."""

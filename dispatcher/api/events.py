@@ -26,7 +26,7 @@ from shared.domain.events import (
     MAX_EVENT_BYTES,
     Event,
     EventType,
-    check_events,
+    check_published,
     json_schema,
 )
 from shared.domain.quick_events import AnyEvent, quick_event, quick_events
@@ -98,13 +98,13 @@ def _refused_or_checked(body: bytes, kind: str) -> tuple[Sequence[object], list[
     if isinstance(value, list) and kind != ONE_TYPE:
         if len(value) > MAX_BATCH_EVENTS:
             raise Problem(413, "too-large", f"a batch must have at most {MAX_BATCH_EVENTS} events")
-        return value, check_events(value)
+        return value, check_published(value)
     if kind == BATCH_TYPE:
         raise InvalidDefinition.at((), "must be an array of events")
     if len(body) > MAX_EVENT_BYTES:
         raise too_large("an event", MAX_EVENT_BYTES)
     try:
-        return [value], check_events([value])
+        return [value], check_published([value])
     except InvalidDefinition as exc:
         faults = [FieldError(error.loc[1:], error.msg) for error in exc.errors]
     raise InvalidDefinition(*faults)

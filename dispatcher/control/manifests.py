@@ -21,11 +21,10 @@ from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.errors import Conflict
 from dispatcher.control.slack import SlackBody
 from dispatcher.control.webhook_checks import Checks, WebhookBody, check
-from shared.domain.automations import Grants, NoOpAction
-from shared.domain.definitions import DEFAULT_RUN_COOLDOWN
-from shared.domain.durations import format_duration
+from shared.domain.automations import Grants, NoOpAction, cooldown_to_json
+from shared.domain.definitions import default_cooldown
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
-from shared.domain.events import RUN_TYPES
+from shared.domain.events import EventType
 from shared.domain.filters import parse_filter
 from shared.storage import automations as automation_store
 from shared.storage import webhooks as webhook_store
@@ -289,9 +288,8 @@ def _is_default(member: str, value: object, event: str) -> bool:
     if member == "filter":
         return parse_filter(value, lambda _field: None).matches_everything
     if member == "cooldown":
-        return value == (_RUN_COOLDOWN if event in RUN_TYPES else None)
+        return value == cooldown_to_json(default_cooldown(EventType(event)))
     return member in _DEFAULTS and _DEFAULTS[member] == value
 
 
 _DEFAULTS: Mapping[str, object] = {"description": None, "enabled": True, "scope": {}, "rate_limit": None}
-_RUN_COOLDOWN = {"per": str(DEFAULT_RUN_COOLDOWN.per), "period": format_duration(DEFAULT_RUN_COOLDOWN.period)}

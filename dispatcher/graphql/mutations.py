@@ -14,10 +14,10 @@ from dispatcher.graphql import opaque_ids, rows
 from dispatcher.graphql.nodes import CollectionNode, ProjectNode
 from dispatcher.graphql.session import Info, Session
 from dispatcher.graphql.triggers import TriggerNode, trigger_nodes
-from shared.domain.definitions import DEFAULT_RUN_COOLDOWN
-from shared.domain.durations import format_duration
+from shared.domain.automations import cooldown_to_json
+from shared.domain.definitions import default_cooldown, own_unit
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events import RUN_TYPES, EventType
+from shared.domain.events import EventType
 from shared.domain.ids import IdKind, decode_id
 from shared.domain.wandb_filters import WandbEventType, event_members
 from shared.storage.automations import StoredAutomation, find_automation
@@ -32,7 +32,6 @@ _INTEGRATIONS = {
     "GENERIC_WEBHOOK": (IdKind.WEBHOOK, "a webhook"),
     "NOTIFICATION": (IdKind.SLACK, "a Slack integration"),
 }
-_RUN_COOLDOWN = {"per": str(DEFAULT_RUN_COOLDOWN.per), "period": format_duration(DEFAULT_RUN_COOLDOWN.period)}
 
 mutation = MutationType()
 
@@ -205,10 +204,10 @@ def _changed_event(given: Mapping[str, Any], stored: StoredAutomation) -> dict[s
         missing = "triggeringEventType" if event_type is None else "eventFilter"
         raise InvalidDefinition.at((missing,), "is required with the other one: what a filter says depends on the type")
     members = event_members(WandbEventType(event_type), event_filter)
-    was_run, is_run = (EventType(event) in RUN_TYPES for event in (stored.definition["event"], members["event"]))
+    was, becomes = EventType(stored.definition["event"]), EventType(members["event"])
     cooldown = stored.definition.get("cooldown")
-    if was_run is not is_run and (cooldown is None or cooldown["per"] != "automation"):
-        members["cooldown"] = _RUN_COOLDOWN if is_run else None
+    if own_unit(was) is not own_unit(becomes) and (cooldown is None or cooldown["per"] != "automation"):
+        members["cooldown"] = cooldown_to_json(default_cooldown(becomes))
     return members
 
 

@@ -19,19 +19,25 @@ from shared.domain.slack_messages import Severity, SlackMessage
 
 
 class CooldownUnit(StrEnum):
-    """What a cooldown counts by: each run, each collection, or the automation as a whole."""
+    """What a cooldown counts by: each run, each collection, each webhook, or the automation as a whole."""
 
     RUN = "run"
     COLLECTION = "collection"
+    WEBHOOK = "webhook"
     AUTOMATION = "automation"
 
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """At most one firing in `period` for each run, each collection, or in all."""
+    """At most one firing in `period` for each run, each collection, each webhook, or in all."""
 
     per: CooldownUnit
     period: timedelta
+
+
+def cooldown_to_json(cooldown: Cooldown | None) -> dict[str, str] | None:
+    """A cooldown as definitions write it."""
+    return None if cooldown is None else {"per": str(cooldown.per), "period": format_duration(cooldown.period)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +117,7 @@ class Automation:
             "event": str(self.event),
             "filter": self.filter.to_json(),
             "action": _action_json(self.action),
-            "cooldown": None
-            if self.cooldown is None
-            else {"per": str(self.cooldown.per), "period": format_duration(self.cooldown.period)},
+            "cooldown": cooldown_to_json(self.cooldown),
             "rate_limit": None if self.rate_limit is None else str(self.rate_limit),
         }
         if self.event is EventType.RUN_METRIC:

@@ -96,6 +96,16 @@ def _opened(circuit: Circuit, policy: DeliveryPolicy, now: datetime) -> Circuit:
     return replace(circuit, openings=circuit.openings + 1, opened_at=now, probe_at=now + timedelta(seconds=cool_off))
 
 
+def turned(before: Circuit, after: Circuit) -> CircuitState | None:
+    """Whether the circuit was opened, or closed again; None when it is as it was.
+
+    One that a probe's failure keeps open has not turned.
+    """
+    if (before.opened_at is None) is (after.opened_at is None):
+        return None
+    return CircuitState.CLOSED if after.opened_at is None else CircuitState.OPEN
+
+
 def is_slow(durations_seconds: Sequence[float]) -> bool:
     """Whether at least half of these answers took `SLOW_SECONDS` or longer."""
     slow = sum(duration >= SLOW_SECONDS for duration in durations_seconds)

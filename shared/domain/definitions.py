@@ -24,7 +24,7 @@ from shared.domain.automations import (
 from shared.domain.conditions import Condition, parse_conditions
 from shared.domain.durations import parse_duration, parse_rate
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
-from shared.domain.events import RUN_TYPES, EventType, RunPhase
+from shared.domain.events import NOTICE_TYPES, RUN_TYPES, EventType, RunPhase
 from shared.domain.fields import field_refusal
 from shared.domain.filters import Filter, parse_filter
 from shared.domain.json_values import refuse_unfit
@@ -37,6 +37,8 @@ MAX_FAULTS = 100
 MAX_DESCRIPTION_LENGTH = 4000
 DEFAULT_RUN_COOLDOWN = Cooldown(CooldownUnit.RUN, timedelta(hours=24))
 """W&B fires an automation at most once a run in 24 hours."""
+DEFAULT_DEAD_LETTER_COOLDOWN = Cooldown(CooldownUnit.WEBHOOK, timedelta(hours=1))
+"""An endpoint that is down may make thousands of dead letters; its owners want to be told once."""
 
 MEMBERS = (
     "name",
@@ -62,6 +64,20 @@ FindSlack = Callable[[str], bool]
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=StrEnum)
+
+
+def default_cooldown(event: EventType) -> Cooldown | None:
+    """The cooldown of an automation on this type that says nothing of one."""
+    if event is EventType.DEAD_LETTER:
+        return DEFAULT_DEAD_LETTER_COOLDOWN
+    return DEFAULT_RUN_COOLDOWN if event in RUN_TYPES else None
+
+
+def own_unit(event: EventType) -> CooldownUnit:
+    """What events of this type are each about."""
+    if event in NOTICE_TYPES:
+        return CooldownUnit.WEBHOOK
+    return CooldownUnit.RUN if event in RUN_TYPES else CooldownUnit.COLLECTION
 
 
 def no_slack(_name_or_id: str) -> bool:
@@ -111,6 +127,8 @@ class _Reading:
         """The members whose meaning depends on the event's type."""
         if event in RUN_TYPES and scope.collection is not None:
             self._fault(("scope", "collection"), f"{event} events happen in a project, not in a collection")
+        if event in NOTICE_TYPES and scope.project is not None:
+            self._fault(("scope", "project"), f"{event} events are about an entity's webhooks: leave the project out")
         return {
             "filter": self._filter(event),
             "conditions": self._conditions(event),
@@ -219,7 +237,7 @@ class _Reading:
 
     def _cooldown(self, event: EventType) -> Cooldown | None:
         if "cooldown" not in self.raw:
-            return DEFAULT_RUN_COOLDOWN if event in RUN_TYPES else None
+            return default_cooldown(event)
         raw = self.raw["cooldown"]
         if raw is None:
             return None
@@ -228,7 +246,7 @@ class _Reading:
             return None
         self._only(raw, ("per", "period"), ("cooldown",))
         unit = self._one_of(raw.get("per"), CooldownUnit, ("cooldown", "per"))
-        own = CooldownUnit.RUN if event in RUN_TYPES else CooldownUnit.COLLECTION
+        own = own_unit(event)
         if unit not in (None, own, CooldownUnit.AUTOMATION):
             self._fault(("cooldown", "per"), f"must be {own} or automation: {event} events have no {unit}")
         given = raw.get("period")

@@ -32,7 +32,7 @@ MAX_BATCH_BYTES = 8 << 20
 
 
 class EventType(StrEnum):
-    """What happened. The names are those of W&B's automation events."""
+    """What happened. The names are those of W&B's automation events; the last four are notices of Hookline's own."""
 
     CREATE_ARTIFACT = "CREATE_ARTIFACT"
     LINK_ARTIFACT = "LINK_ARTIFACT"
@@ -44,6 +44,10 @@ class EventType(StrEnum):
     REMOVE_COLLECTION_TAG = "REMOVE_COLLECTION_TAG"
     RUN_METRIC = "RUN_METRIC"
     RUN_STATE = "RUN_STATE"
+    WEBHOOK_DISABLED = "WEBHOOK_DISABLED"
+    WEBHOOK_CIRCUIT_OPENED = "WEBHOOK_CIRCUIT_OPENED"
+    WEBHOOK_CIRCUIT_CLOSED = "WEBHOOK_CIRCUIT_CLOSED"
+    DEAD_LETTER = "DEAD_LETTER"
 
 
 ARTIFACT_TYPES = frozenset(
@@ -58,6 +62,16 @@ ARTIFACT_TYPES = frozenset(
 )
 COLLECTION_TAG_TYPES = frozenset({EventType.ADD_COLLECTION_TAG, EventType.REMOVE_COLLECTION_TAG})
 RUN_TYPES = frozenset({EventType.RUN_METRIC, EventType.RUN_STATE})
+NOTICE_TYPES = frozenset(
+    {
+        EventType.WEBHOOK_DISABLED,
+        EventType.WEBHOOK_CIRCUIT_OPENED,
+        EventType.WEBHOOK_CIRCUIT_CLOSED,
+        EventType.DEAD_LETTER,
+    }
+)
+"""What Hookline tells about itself: nobody else may publish these."""
+PUBLISHED_TYPES = tuple(event_type for event_type in EventType if event_type not in NOTICE_TYPES)
 
 
 class RunPhase(StrEnum):
@@ -103,6 +117,25 @@ class Run(BaseModel):
     config: dict[str, Any] = {}
 
 
+class Destination(_Model):
+    """The webhook or Slack integration that a notice is about."""
+
+    id: Name
+    name: Name
+
+
+class DeadDelivery(_Model):
+    """The dead letter that a notice is about: what it was to send, and on which event."""
+
+    id: Name
+    status: Literal["dead", "refused"]
+    attempts: Step = 0
+    automation: Label = ""
+    event_type: Label = ""
+    event_source: Label = ""
+    event_id: Label = ""
+
+
 class _Data(_Model):
     entity: Name
     project: Name
@@ -136,6 +169,23 @@ class RunMetricData(_Data):
 class RunStateData(_Data):
     run: Run
     state: RunPhase
+
+
+class NoticeData(_Model):
+    """What a notice says: it is about an entity's webhook, and so in no project."""
+
+    entity: Name
+    author: Label = ""
+    webhook: Destination
+    reason: Label = ""
+
+
+class DisabledData(NoticeData):
+    failing_since: Time | None = None
+
+
+class DeadLetterData(NoticeData):
+    delivery: DeadDelivery
 
 
 class _Envelope(_Model):
@@ -175,8 +225,32 @@ class RunStateEvent(_Envelope):
     data: RunStateData
 
 
+class CircuitEvent(_Envelope):
+    type: Literal[EventType.WEBHOOK_CIRCUIT_OPENED, EventType.WEBHOOK_CIRCUIT_CLOSED]
+    data: NoticeData
+
+
+class DisabledEvent(_Envelope):
+    type: Literal[EventType.WEBHOOK_DISABLED]
+    data: DisabledData
+
+
+class DeadLetterEvent(_Envelope):
+    type: Literal[EventType.DEAD_LETTER]
+    data: DeadLetterData
+
+
+NoticeEvent = CircuitEvent | DisabledEvent | DeadLetterEvent
 Event = Annotated[
-    ArtifactEvent | AliasEvent | ArtifactTagEvent | CollectionTagEvent | RunMetricEvent | RunStateEvent,
+    ArtifactEvent
+    | AliasEvent
+    | ArtifactTagEvent
+    | CollectionTagEvent
+    | RunMetricEvent
+    | RunStateEvent
+    | CircuitEvent
+    | DisabledEvent
+    | DeadLetterEvent,
     Discriminator("type"),
 ]
 
@@ -188,6 +262,9 @@ _MODELS: Mapping[EventType, type[_Envelope]] = {
     **dict.fromkeys((EventType.ADD_COLLECTION_TAG, EventType.REMOVE_COLLECTION_TAG), CollectionTagEvent),
     EventType.RUN_METRIC: RunMetricEvent,
     EventType.RUN_STATE: RunStateEvent,
+    **dict.fromkeys((EventType.WEBHOOK_CIRCUIT_OPENED, EventType.WEBHOOK_CIRCUIT_CLOSED), CircuitEvent),
+    EventType.WEBHOOK_DISABLED: DisabledEvent,
+    EventType.DEAD_LETTER: DeadLetterEvent,
 }
 
 
@@ -244,6 +321,20 @@ def check_events(candidates: Sequence[object]) -> list[Event]:
     return events
 
 
+def check_published(candidates: Sequence[object]) -> list[Event]:
+    """The events of a publisher's batch, who may not tell what only Hookline knows.
+
+    Raises:
+        InvalidDefinition: as `check_events` does; with the index of each event that is a notice (`NOTICE_TYPES`).
+    """
+    events = check_events(candidates)
+    told = [index for index, event in enumerate(events) if event.type in NOTICE_TYPES]
+    if told:
+        msg = f"is Hookline's own and can't be published; must be one of {', '.join(PUBLISHED_TYPES)}"
+        raise InvalidDefinition(*(FieldError((index, "type"), msg) for index in told[:MAX_NAMED_FAULTS]))
+    return events
+
+
 def _refusal(exc: ValidationError) -> InvalidDefinition:
     errors = exc.errors(include_url=False, include_input=False)
     return InvalidDefinition(*(_fault(error) for error in errors[:MAX_NAMED_FAULTS]))
@@ -294,13 +385,18 @@ class _Happening(Protocol):
 def subject_key(event: _Happening) -> str:
     """What the event is about, as `entity/project/run:<id>` or `entity/project/collection:<name>`.
 
+    A notice is about `entity/webhook:<id>`.
+
     All events with one key are in one partition, in order.
     """
     data = event.data
     run = getattr(data, "run", None)
     if run is not None:
         return f"{data.entity}/{data.project}/run:{run.id}"
-    return f"{data.entity}/{data.project}/collection:{data.collection.name}"
+    collection = getattr(data, "collection", None)
+    if collection is not None:
+        return f"{data.entity}/{data.project}/collection:{collection.name}"
+    return f"{data.entity}/webhook:{data.webhook.id}"
 
 
 def partition_of(event: _Happening, partitions: int) -> int:

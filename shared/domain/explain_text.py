@@ -16,7 +16,7 @@ import orjson
 
 from shared.domain.automations import Automation, Cooldown
 from shared.domain.durations import Rate, format_duration
-from shared.domain.events import Event, RunMetricData, RunMetricEvent, RunStateData, RunStateEvent
+from shared.domain.events import Event, NoticeData, RunMetricData, RunMetricEvent, RunStateData, RunStateEvent
 from shared.domain.explain import Considered, DryRunOutcome, Reason, Samples, Subject
 from shared.domain.fields import field_getter
 from shared.domain.filter_terms import MISSING, Term
@@ -122,6 +122,8 @@ def _scope_terms(subject: Subject, event: Event) -> Iterator[Explanation]:
     scope, entity, data = subject.compiled.automation.scope, subject.compiled.entity, event.data
     inside = scope.project is None and entity in subject.organizations.get(data.entity, ())
     yield Explanation(f"entity is {entity}", data.entity == entity or inside, data.entity)
+    if isinstance(data, NoticeData):
+        return
     if scope.project is not None:
         yield Explanation(f"project is {scope.project}", data.project == scope.project, data.project)
     if scope.collection is not None and not isinstance(data, RunMetricData | RunStateData):

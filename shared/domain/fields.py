@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
-from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, RUN_TYPES, EventType, Run
+from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType, Run
 from shared.domain.filters import MISSING
 from shared.domain.quick_events import QuickRun
 
@@ -37,10 +37,22 @@ _OWN_TAG: dict[str, Getter] = {"tag": attrgetter("data.tag")}
 _ON_RUNS: dict[str, Getter] = {
     "display_name": lambda e: e.data.run.name if e.data.run.display_name is None else e.data.run.display_name,
 }
+_ON_NOTICES: dict[str, Getter] = {
+    "author": lambda e: e.data.author,
+    "webhook": lambda e: e.data.webhook.name,
+    "reason": lambda e: e.data.reason,
+}
+_ON_DEAD_LETTERS: dict[str, Getter] = {
+    "automation": lambda e: e.data.delivery.automation,
+    "status": lambda e: e.data.delivery.status,
+    "event_type": lambda e: e.data.delivery.event_type,
+}
 _TAG_TYPES = COLLECTION_TAG_TYPES | {EventType.ADD_ARTIFACT_TAG, EventType.REMOVE_ARTIFACT_TAG}
 
 
 def _fields(event_type: EventType) -> dict[str, Getter]:
+    if event_type in NOTICE_TYPES:
+        return _ON_NOTICES | (_ON_DEAD_LETTERS if event_type is EventType.DEAD_LETTER else {})
     fields = dict(_EVERYWHERE)
     if event_type in ARTIFACT_TYPES:
         fields |= _ON_COLLECTIONS | _ON_ARTIFACTS

@@ -226,12 +226,13 @@ class AutomationIndex:
     def matching(self, event: AnyEvent) -> Iterator[CompiledAutomation]:
         """The automations whose scope and filter hold for the event, conditions not yet looked at."""
         data = event.data
-        event_type, entity, project = str.__str__(event.type), data.entity, data.project
+        event_type, entity = str.__str__(event.type), data.entity
+        project = getattr(data, "project", None)  # a notice is in no project
         buckets = self._by_scope
         found: list[Any] = []
         if bucket := buckets.get((event_type, entity, None, None)):
             self._look(bucket, event, found)
-        if bucket := buckets.get((event_type, entity, project, None)):
+        if project is not None and (bucket := buckets.get((event_type, entity, project, None))):
             self._look(bucket, event, found)
         collection = getattr(data, "collection", None)  # a run is in no collection
         if collection is not None and (bucket := buckets.get((event_type, entity, project, collection.name))):

@@ -28,7 +28,7 @@ COLD = 64
 _serials = count()
 _REPEATING = frozenset({str, type(None), Missing, RunPhase})
 # Of these, values are hardly seen twice.
-_UNIQUE = frozenset({"version", "aliases", "tags"})
+_UNIQUE = frozenset({"version", "aliases", "tags", "reason"})
 
 
 class Member(Protocol):

@@ -112,7 +112,12 @@ def _facts(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     metric = f"{get('metric_name')} = {get('metric_value')} (threshold {get('metric_threshold')})"
     facts = (
         ("Event", get("event_type")),
-        ("Project", f"{get('entity_name')}/{get('project_name')}"),
+        ("Project", f"{get('entity_name')}/{get('project_name')}" if get("project_name") else None),
+        ("Entity", None if get("project_name") else get("entity_name")),
+        ("Webhook", get("webhook_name")),
+        ("Reason", get("reason")),
+        ("Automation", get("dead_letter_automation")),
+        ("Dead letter", get("dead_letter_id")),
         ("Version", get("artifact_version_string")),
         ("Collection", None if get("artifact_version_string") else get("artifact_collection_name")),
         ("Tag", get("tag")),

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 import orjson
 
-from shared.domain.events import AliasEvent, ArtifactEvent, ArtifactTagEvent, CollectionTagEvent, Event, RunStateEvent
+from shared.domain.events import (
+    AliasEvent,
+    ArtifactEvent,
+    ArtifactTagEvent,
+    CollectionTagEvent,
+    DeadLetterEvent,
+    Event,
+    NoticeData,
+    NoticeEvent,
+    RunStateEvent,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +33,7 @@ def payload_values(event: Event, *, delivery_id: str, metric: MetricFacts | None
     """Each variable that has a value for this event, as text; what is absent renders blank."""
     data = event.data
     values = {
-        "project_name": data.project,
+        "project_name": "" if isinstance(data, NoticeData) else data.project,
         "entity_name": data.entity,
         "event_author": data.author,
         "event_type": str(event.type),
@@ -35,6 +45,8 @@ def payload_values(event: Event, *, delivery_id: str, metric: MetricFacts | None
         values |= _artifact_values(event)
     elif isinstance(event, CollectionTagEvent):
         values |= {"artifact_collection_name": event.data.collection.name, "tag": event.data.tag}
+    elif isinstance(event, NoticeEvent):
+        values |= _notice_values(event)
     else:
         run = event.data.run
         values |= {"run_id": run.id, "run_name": run.name if run.display_name is None else run.display_name}
@@ -45,6 +57,20 @@ def payload_values(event: Event, *, delivery_id: str, metric: MetricFacts | None
             "metric_name": metric.name,
             "metric_value": _text(metric.value),
             "metric_threshold": _text(metric.threshold),
+        }
+    return values
+
+
+def _notice_values(event: NoticeEvent) -> dict[str, str]:
+    webhook = event.data.webhook
+    values = {"webhook_name": webhook.name, "webhook_id": webhook.id, "reason": event.data.reason}
+    if isinstance(event, DeadLetterEvent):
+        dead = event.data.delivery
+        values |= {
+            "dead_letter_id": dead.id,
+            "dead_letter_automation": dead.automation,
+            "dead_letter_event_type": dead.event_type,
+            "dead_letter_event_id": dead.event_id,
         }
     return values
 

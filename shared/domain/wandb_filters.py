@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from shared.domain.errors import InvalidDefinition, Loc
-from shared.domain.events import RUN_TYPES, EventType, RunPhase
+from shared.domain.events import NOTICE_TYPES, RUN_TYPES, EventType, RunPhase
 
 LOC: Final = ("eventFilter",)
 _MAX_EXACT: Final = 2**53
@@ -130,10 +130,12 @@ def hookline_type(event_type: WandbEventType) -> EventType:
 def saved_event(definition: Mapping[str, Any]) -> SavedEvent | None:
     """A stored definition's event as the client reads it; None for one that its form can't express.
 
-    Inexpressible are: several conditions, thresholds compared by `$eq` or `$ne`, and states other than running,
-    finished, and failed together with crashed.
+    Inexpressible are: notices of Hookline's own, several conditions, thresholds compared by `$eq` or `$ne`, and states
+    other than running, finished, and failed together with crashed.
     """
     event = EventType(definition["event"])
+    if event in NOTICE_TYPES:
+        return None
     if event is EventType.RUN_METRIC:
         return _saved_metric(definition)
     if event is EventType.RUN_STATE:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, func, or_, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
-from shared.domain.circuits import Answer, Circuit, CircuitState, after_answers
+from shared.domain.circuits import Answer, Circuit, CircuitState, after_answers, turned
 from shared.domain.pacing import free_slots, slot_after
 from shared.domain.retries import DeliveryPolicy
 from shared.storage.tables import pending_deliveries, webhooks
@@ -32,6 +32,14 @@ class Admission:
     limit: int
     slots: tuple[datetime, ...] | None = None
     probing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A circuit, and whether it was opened or closed just now."""
+
+    circuit: Circuit
+    turned: CircuitState | None
 
 
 def circuit_of(row: Any) -> Circuit:
@@ -108,31 +116,39 @@ def note_claimed(
         connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(changed))
 
 
-def note_all_well(connection: Connection, webhook_id: int, now: datetime) -> None:
-    """Everything was delivered: forget failures. Nearly always this is one update that finds no row to change."""
+def note_all_well(connection: Connection, webhook_id: int, now: datetime) -> Turn:
+    """Everything was delivered: forget failures. Nearly always this is one query that finds nothing to forget."""
+    mine = webhooks.c.id == webhook_id
     troubled = or_(
         webhooks.c.failures > 0, webhooks.c.circuit_opened_at.is_not(None), webhooks.c.failing_since.is_not(None)
     )
-    resumed_at = case((webhooks.c.circuit_opened_at.is_not(None), now), else_=webhooks.c.resumed_at)
-    well = {"failing_since": None, "resumed_at": resumed_at, **circuit_columns(Circuit())}
-    connection.execute(update(webhooks).where(webhooks.c.id == webhook_id, troubled).values(well))
+    row = connection.execute(select(*_CIRCUIT).where(mine, troubled).with_for_update(key_share=True)).one_or_none()
+    if row is None:
+        return Turn(Circuit(), None)
+    turn = Turn(Circuit(), turned(circuit_of(row), Circuit()))
+    well = {"failing_since": None, **circuit_columns(Circuit()), **_resumed(turn, now)}
+    connection.execute(update(webhooks).where(mine).values(well))
+    return turn
+
+
+def _resumed(turn: Turn, now: datetime) -> dict[str, Any]:
+    return {"resumed_at": now} if turn.turned is CircuitState.CLOSED else {}
 
 
 def note_answers(
     connection: Connection, webhook_id: int, policy: DeliveryPolicy, answers: Sequence[Answer], now: datetime
-) -> Circuit:
+) -> Turn:
     """The circuit after these answers, stored."""
     mine = webhooks.c.id == webhook_id
     row = connection.execute(select(*_CIRCUIT).where(mine).with_for_update(key_share=True)).one_or_none()
     if row is None:
-        return Circuit()
+        return Turn(Circuit(), None)
     before = circuit_of(row)
     after = after_answers(before, policy, answers, now)
+    turn = Turn(after, turned(before, after))
     if after != before:
-        closed = before.opened_at is not None and after.opened_at is None
-        resumed = {"resumed_at": now} if closed else {}
-        connection.execute(update(webhooks).where(mine).values(circuit_columns(after) | resumed))
-    return after
+        connection.execute(update(webhooks).where(mine).values(circuit_columns(after) | _resumed(turn, now)))
+    return turn
 
 
 def note_lane(connection: Connection, webhook_id: int, *, slow: bool) -> None:

@@ -201,6 +201,7 @@ automations = Table(
     _created(),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("deleted_at", UtcDateTime, nullable=True),
+    Index("ix_automations_event_type", "event_type"),
     Index(
         "uq_automations_live_name",
         "entity_id",

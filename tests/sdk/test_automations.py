@@ -322,13 +322,14 @@ def test_what_the_form_cannot_express_is_left_out(hookline: Hookline, api: Any) 
         {"event": "RUN_METRIC", "conditions": [{**metric, "op": "$ne"}]},
         {"event": "RUN_STATE", "states": ["killed"]},
         {"event": "RUN_STATE", "states": ["failed"]},
+        {"event": "DEAD_LETTER", "scope": {}},
         {"event": "RUN_STATE", "states": ["failed", "crashed"]},
     ]
     for number, members in enumerate(inexpressible):
-        hookline.rest("POST", AUTOMATIONS, {"name": f"n{number}", **members, **common}, status=201)
+        hookline.rest("POST", AUTOMATIONS, {"name": f"n{number}", **common, **members}, status=201)
     for per_page in (1, 50):
-        assert [a.name for a in api.automations(entity="acme", per_page=per_page)] == ["n4"]
-        assert [a.name for a in api.automations(per_page=per_page)] == ["n4"]
+        assert [a.name for a in api.automations(entity="acme", per_page=per_page)] == ["n5"]
+        assert [a.name for a in api.automations(per_page=per_page)] == ["n5"]
     assert refused(new, api, "n0") == "Automation 'n0' exists. Unable to create another with the same name."
 
 

@@ -117,7 +117,7 @@ def _check_uses(event: Event) -> None:
     opened = json.loads(open_payload(sealed, {}))
     assert opened == json.loads(mask_payload(sealed))
     assert all(opened[name] == values[name] for name in opened)
-    assert all("\0" not in name for name in (event.id, event.source, event.data.entity, event.data.project))
+    assert all("\0" not in name for name in (event.id, event.source, event.data.entity, subject_key(event)))
 
 
 WORDS = (

@@ -149,6 +149,22 @@ def test_without_the_stream_nothing_is_accepted(settings: Settings) -> None:
     assert [error["loc"] for error in ready.json()["errors"]] == [["redis"]]
 
 
+def test_notices_cannot_be_forged(api: Api, redis: Redis, settings: Settings) -> None:
+    forged = event() | {
+        "type": "DEAD_LETTER",
+        "data": {
+            "entity": "acme",
+            "webhook": {"id": "wh_1", "name": "hook"},
+            "delivery": {"id": "dlv_1", "status": "dead"},
+        },
+    }
+    assert locs(publish(api, forged, ONE, status=422)) == [["type"]]
+    answer = publish(api, [event(), forged], BATCH, key="root", status=422)
+    assert locs(answer) == [[1, "type"]]
+    assert "Hookline's own" in answer["errors"][0]["msg"]
+    assert published(redis, settings) == []
+
+
 def test_schemas_are_served_for_each_type(api: Api) -> None:
     types = api.ok("GET", "/v1/schemas")["types"]
     assert types == [str(event_type) for event_type in EventType]

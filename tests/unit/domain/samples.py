@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
-from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, EventType
+from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType
 
 Raw = dict[str, Any]
 
@@ -16,16 +17,31 @@ OWN_MEMBERS: dict[EventType, Raw] = {
     EventType.REMOVE_COLLECTION_TAG: {"tag": "approved"},
     EventType.RUN_METRIC: {"step": 7, "metrics": {"val_accuracy": 0.97}},
     EventType.RUN_STATE: {"state": "finished"},
+    EventType.DEAD_LETTER: {
+        "delivery": {
+            "id": "dlv_old",
+            "status": "refused",
+            "attempts": 1,
+            "automation": "deploy",
+            "event_type": "ADD_ARTIFACT_ALIAS",
+            "event_source": "/platform/eu-1",
+            "event_id": "event-0",
+        }
+    },
 }
 
 
 def event(event_type: EventType | str = EventType.ADD_ARTIFACT_ALIAS, **data: Any) -> Raw:
     """An event of this type, members of its data replaced; `...` leaves a member out."""
     event_type = EventType(event_type)
-    members: Raw = {"entity": "acme", "project": "wandb-registry-model", "author": "alice"}
+    members: Raw = {"entity": "acme", "author": "alice"}
+    if event_type in NOTICE_TYPES:
+        members |= {"webhook": {"id": "wh_1", "name": "deploy-hook"}, "reason": "the endpoint answered 404"}
+    else:
+        members["project"] = "wandb-registry-model"
     if event_type in ARTIFACT_TYPES | COLLECTION_TAG_TYPES:
         members["collection"] = {"name": "llm-models", "type": "model"}
-    else:
+    if event_type in RUN_TYPES:
         members["run"] = {"id": "r1", "name": "run one"}
     if event_type in ARTIFACT_TYPES:
         members["artifact"] = {
@@ -35,7 +51,7 @@ def event(event_type: EventType | str = EventType.ADD_ARTIFACT_ALIAS, **data: An
             "tags": [],
             "metadata": {"model_type": "llm"},
         }
-    members |= OWN_MEMBERS.get(event_type, {}) | data
+    members |= copy.deepcopy(OWN_MEMBERS.get(event_type, {})) | data
     return {
         "specversion": "1.0",
         "id": "event-1",

@@ -22,10 +22,16 @@ from shared.domain.automations import (
     SlackAction,
     WebhookAction,
 )
-from shared.domain.definitions import DEFAULT_RUN_COOLDOWN, MAX_FAULTS, MEMBERS, parse_automation
+from shared.domain.definitions import (
+    DEFAULT_DEAD_LETTER_COOLDOWN,
+    DEFAULT_RUN_COOLDOWN,
+    MAX_FAULTS,
+    MEMBERS,
+    parse_automation,
+)
 from shared.domain.durations import Rate
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, RUN_TYPES, EventType, RunPhase
+from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType, RunPhase
 from shared.domain.slack_messages import Severity
 
 Raw = dict[str, Any]
@@ -105,8 +111,22 @@ def test_the_least_that_is_needed(event_type: EventType) -> None:
     assert (automation.scope, automation.description, automation.enabled) == (Scope(), None, True)
     assert automation.filter.matches_everything
     assert automation.rate_limit is None
-    assert automation.cooldown == (DEFAULT_RUN_COOLDOWN if event_type in RUN_TYPES else None)
+    of_runs = dict.fromkeys(RUN_TYPES, DEFAULT_RUN_COOLDOWN)
+    cooldowns = {**of_runs, EventType.DEAD_LETTER: DEFAULT_DEAD_LETTER_COOLDOWN}
+    assert automation.cooldown == cooldowns.get(event_type)
     assert parse(automation.to_json()) == automation
+
+
+@pytest.mark.parametrize("event_type", sorted(NOTICE_TYPES))
+def test_notices_are_watched_in_the_whole_entity(event_type: EventType) -> None:
+    raw = ALIAS | {"event": event_type, "scope": {"project": "p"}, "cooldown": {"per": "run", "period": "1h"}}
+    with pytest.raises(InvalidDefinition) as refused:
+        parse(raw)
+    assert [(error.loc, error.msg) for error in refused.value.errors] == [
+        (("scope", "project"), f"{event_type} events are about an entity's webhooks: leave the project out"),
+        (("cooldown", "per"), f"must be webhook or automation: {event_type} events have no run"),
+    ]
+    assert parse(raw | {"scope": {}, "cooldown": {"per": "webhook", "period": "1h"}}).cooldown is not None
 
 
 @pytest.mark.parametrize(
@@ -275,7 +295,7 @@ HOUR = "1h"
         (
             STATE | {"cooldown": {"period": HOUR}},
             ("cooldown", "per"),
-            "must be one of run, collection, automation",
+            "must be one of run, collection, webhook, automation",
         ),
         (
             STATE | {"cooldown": {"per": "collection", "period": HOUR}},
@@ -558,22 +578,29 @@ comparisons = st.one_of(
     st.fixed_dictionaries({"project": st.fixed_dictionaries({"$in": st.lists(texts, max_size=3)})}),
     st.just({"author": {"$not": {"$regex": "^a+$"}}, "project": {"$exists": True}}),
 )
-expressions = st.recursive(
-    comparisons | st.just({}),
-    lambda inner: st.one_of(
-        st.fixed_dictionaries({"$and": st.lists(inner, max_size=3)}),
-        st.fixed_dictionaries({"$nor": st.lists(inner, min_size=1, max_size=3)}),
-        st.fixed_dictionaries({"$not": inner}),
-    ),
-    max_leaves=5,
-)
+notice_comparisons = st.fixed_dictionaries({"webhook": texts | st.fixed_dictionaries({"$in": st.lists(texts)})})
+
+
+def expressions(leaves: st.SearchStrategy[Raw]) -> st.SearchStrategy[Raw]:
+    return st.recursive(
+        leaves | st.just({}),
+        lambda inner: st.one_of(
+            st.fixed_dictionaries({"$and": st.lists(inner, max_size=3)}),
+            st.fixed_dictionaries({"$nor": st.lists(inner, min_size=1, max_size=3)}),
+            st.fixed_dictionaries({"$not": inner}),
+        ),
+        max_leaves=5,
+    )
 
 
 @st.composite
 def definitions(draw: st.DrawFn) -> Raw:
     event_type = draw(st.sampled_from(EventType))
-    units = ["automation", "run" if event_type in RUN_TYPES else "collection"]
-    scopes = [st.none(), st.just({}), st.fixed_dictionaries({"project": names})]
+    own = dict.fromkeys(RUN_TYPES, "run") | dict.fromkeys(NOTICE_TYPES, "webhook")
+    units = ["automation", own.get(event_type, "collection")]
+    scopes: list[st.SearchStrategy[Any]] = [st.none(), st.just({})]
+    if event_type not in NOTICE_TYPES:
+        scopes.append(st.fixed_dictionaries({"project": names}))
     if event_type in ARTIFACT_TYPES | COLLECTION_TAG_TYPES:
         scopes.append(st.fixed_dictionaries({"project": names, "collection": st.one_of(names, st.none())}))
     needed: dict[str, st.SearchStrategy[Any]] = {"name": names, "event": st.just(str(event_type)), "action": actions}
@@ -586,7 +613,7 @@ def definitions(draw: st.DrawFn) -> Raw:
         "description": st.none() | texts,
         "enabled": st.booleans(),
         "scope": st.one_of(*scopes),
-        "filter": expressions | st.none(),
+        "filter": expressions(notice_comparisons if event_type in NOTICE_TYPES else comparisons) | st.none(),
         "cooldown": st.none() | cooldowns,
         "rate_limit": st.none() | rates,
     }

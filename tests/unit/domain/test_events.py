@@ -17,11 +17,15 @@ from shared.domain.events import (
     ARTIFACT_TYPES,
     COLLECTION_TAG_TYPES,
     MAX_EVENT_BYTES,
+    NOTICE_TYPES,
+    PUBLISHED_TYPES,
     RUN_TYPES,
     Event,
     EventType,
     RunMetricData,
     check_event,
+    check_events,
+    check_published,
     decode_event,
     partition_of,
     subject_key,
@@ -71,15 +75,27 @@ def test_every_type_accepts_its_example(event_type: EventType) -> None:
 
 
 def test_every_type_is_of_one_kind() -> None:
-    kinds = (ARTIFACT_TYPES, COLLECTION_TAG_TYPES, RUN_TYPES)
+    kinds = (ARTIFACT_TYPES, COLLECTION_TAG_TYPES, RUN_TYPES, NOTICE_TYPES)
     assert sum(map(len, kinds)) == len(frozenset().union(*kinds)) == len(EventType)
+
+
+def test_publishers_may_not_tell_what_only_hookline_knows() -> None:
+    told = [event(event_type) for event_type in EventType]
+    assert [one.type for one in check_events(told)] == list(EventType)
+    with pytest.raises(InvalidDefinition) as refused:
+        check_published(told)
+    kept = f"is Hookline's own and can't be published; must be one of {', '.join(PUBLISHED_TYPES)}"
+    assert [(error.loc, error.msg) for error in refused.value.errors] == [
+        ((index, "type"), kept) for index, event_type in enumerate(EventType) if event_type in NOTICE_TYPES
+    ]
+    assert len(check_published([one for one in told if one["type"] in PUBLISHED_TYPES])) == len(PUBLISHED_TYPES)
 
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_members_that_are_not_known_are_tolerated(event_type: EventType) -> None:
     raw = event(event_type, surplus={"a": [None]})
     raw |= {"datacontenttype": "application/json", "traceparent": "00-1-2-03", "subject": None}
-    for name in ("collection", "artifact", "run"):
+    for name in ("collection", "artifact", "run", "webhook", "delivery"):
         if name in raw["data"]:
             raw["data"][name] = raw["data"][name] | {"surplus": 1}
     assert accepted(raw).type is event_type
@@ -87,8 +103,10 @@ def test_members_that_are_not_known_are_tolerated(event_type: EventType) -> None
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_every_member_that_a_type_needs_is_asked_for_at_its_place(event_type: EventType) -> None:
-    needed = {"entity", "project", *OWN_MEMBERS.get(event_type, {})}
-    needed |= {"run"} if event_type in RUN_TYPES else {"collection"}
+    needed = {"entity", *OWN_MEMBERS.get(event_type, {})}
+    needed |= {"webhook"} if event_type in NOTICE_TYPES else {"project"}
+    needed |= {"run"} if event_type in RUN_TYPES else set()
+    needed |= {"collection"} if event_type in ARTIFACT_TYPES | COLLECTION_TAG_TYPES else set()
     needed |= {"artifact"} if event_type in ARTIFACT_TYPES else set()
     raw = event(event_type)
     assert faults({**raw, "data": {}}) == [
@@ -369,6 +387,8 @@ names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
         (event("REMOVE_COLLECTION_TAG"), "acme/wandb-registry-model/collection:llm-models"),
         (event("RUN_STATE"), "acme/wandb-registry-model/run:r1"),
         (event("RUN_METRIC", run={"id": "größe/1"}), "acme/wandb-registry-model/run:größe/1"),
+        (event("WEBHOOK_DISABLED"), "acme/webhook:wh_1"),
+        (event("DEAD_LETTER", webhook={"id": "slk_7", "name": "s"}), "acme/webhook:slk_7"),
     ],
 )
 def test_what_an_event_is_about(raw: Raw, key: str) -> None:
@@ -401,7 +421,10 @@ json_values = st.recursive(
 
 @settings(max_examples=150)
 @given(
-    st.sampled_from(EventType), st.sampled_from(["", "data", "run", "collection", "artifact"]), json_values, st.data()
+    st.sampled_from(EventType),
+    st.sampled_from(["", "data", "run", "collection", "artifact", "webhook", "delivery"]),
+    json_values,
+    st.data(),
 )
 def test_garbage_anywhere_is_accepted_or_refused_but_never_an_accident(
     event_type: EventType, place: str, garbage: object, data: st.DataObject

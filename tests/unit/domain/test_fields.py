@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, RUN_TYPES, EventType, check_event
+from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType, check_event
 from shared.domain.fields import field_getter, field_refusal
 from shared.domain.filters import MISSING, parse_filter
 from tests.unit.domain.samples import Raw, event
@@ -17,11 +17,15 @@ EVERYWHERE = {"author", "project"}
 OF_COLLECTIONS = {"collection", "artifact_type"}
 OF_ARTIFACTS = {"version", "aliases", "tags", "alias", "tag", "metadata.<key>"}
 OF_RUNS = {"display_name", "run.<key>", "config.<key>"}
-ALL = EVERYWHERE | OF_COLLECTIONS | OF_ARTIFACTS | OF_RUNS
+OF_NOTICES = {"author", "webhook", "reason"}
+OF_DEAD_LETTERS = {"automation", "status", "event_type"}
+ALL = EVERYWHERE | OF_COLLECTIONS | OF_ARTIFACTS | OF_RUNS | OF_NOTICES | OF_DEAD_LETTERS
 FIELDS: dict[EventType, set[str]] = {
     **dict.fromkeys(ARTIFACT_TYPES, EVERYWHERE | OF_COLLECTIONS | OF_ARTIFACTS),
     **dict.fromkeys(COLLECTION_TAG_TYPES, EVERYWHERE | OF_COLLECTIONS | {"tag"}),
     **dict.fromkeys(RUN_TYPES, EVERYWHERE | OF_RUNS),
+    **dict.fromkeys(NOTICE_TYPES, OF_NOTICES),
+    EventType.DEAD_LETTER: OF_NOTICES | OF_DEAD_LETTERS,
 }
 
 
@@ -161,6 +165,19 @@ def test_a_run_shows_the_members_that_the_event_has() -> None:
 )
 def test_the_display_name_falls_back_on_the_name(run: Raw, shown: str) -> None:
     assert read(event("RUN_METRIC", run=run), "display_name") == shown
+
+
+@pytest.mark.parametrize("event_type", sorted(NOTICE_TYPES))
+def test_fields_of_notices(event_type: EventType) -> None:
+    raw = event(event_type)
+    assert (read(raw, "webhook"), read(raw, "author")) == ("deploy-hook", "alice")
+    assert holds(raw, {"webhook": "deploy-hook", "reason": {"$regex": "404$"}})
+
+
+def test_fields_of_dead_letters() -> None:
+    raw = event("DEAD_LETTER")
+    assert (read(raw, "automation"), read(raw, "status")) == ("deploy", "refused")
+    assert holds(raw, {"event_type": {"$in": ["ADD_ARTIFACT_ALIAS"]}})
 
 
 keys = st.text(st.sampled_from("ab."), min_size=1, max_size=6)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.domain.automations import Grants
 from shared.domain.definitions import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import RUN_TYPES, Event, EventType, check_event
+from shared.domain.events import NOTICE_TYPES, RUN_TYPES, Event, EventType, check_event
 from shared.domain.fields import field_getter
 from shared.domain.matching import AutomationIndex, CompiledAutomation, compile_automation, firing_id
 from tests.unit.domain.samples import Raw, event
@@ -117,24 +117,28 @@ def test_an_index_that_is_being_read_is_not_disturbed_by_edits_of_its_copy() -> 
 
 # A small world, so that scopes and events meet often.
 entities, projects, collections = st.sampled_from(["e", "f"]), st.sampled_from(["p", "q"]), st.sampled_from(["c", "d"])
-types = st.sampled_from(["ADD_ARTIFACT_ALIAS", "ADD_COLLECTION_TAG", "RUN_STATE"])
+types = st.sampled_from(["ADD_ARTIFACT_ALIAS", "ADD_COLLECTION_TAG", "RUN_STATE", "DEAD_LETTER"])
 filters = st.sampled_from([{}, {"project": "p"}, {"author": {"$ne": "x"}}, {"$nor": [{"project": "q"}]}])
+notice_filters = st.sampled_from([{}, {"webhook": "c"}, {"$nor": [{"webhook": "d"}]}])
 
 
 @st.composite
 def automations(draw: st.DrawFn) -> CompiledAutomation:
     event_type, scope = draw(types), {}
-    if draw(st.booleans()):
+    if event_type not in NOTICE_TYPES and draw(st.booleans()):
         scope["project"] = draw(projects)
         if event_type not in RUN_TYPES and draw(st.booleans()):
             scope["collection"] = draw(collections)
     number = draw(st.integers(1, 12))
-    return compiled(number, event_type, entity=draw(entities), scope=scope, filter=draw(filters))
+    expressions = notice_filters if event_type in NOTICE_TYPES else filters
+    return compiled(number, event_type, entity=draw(entities), scope=scope, filter=draw(expressions))
 
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
     event_type = draw(types)
+    if event_type in NOTICE_TYPES:
+        return check_event(event(event_type, entity=draw(entities), webhook={"id": "wh_1", "name": draw(collections)}))
     about: Raw = {"run": {"id": "c"}} if event_type in RUN_TYPES else {"collection": {"name": draw(collections)}}
     return check_event(event(event_type, entity=draw(entities), project=draw(projects), **about))
 
@@ -145,7 +149,7 @@ def covers(one: CompiledAutomation, happened: Event) -> bool:
     name = getattr(getattr(data, "collection", None), "name", None)
     return (
         (automation.event, one.entity) == (happened.type, data.entity)
-        and automation.scope.project in (None, data.project)
+        and automation.scope.project in (None, getattr(data, "project", None))
         and automation.scope.collection in (None, name)
         and automation.filter.compile(lambda field: field_getter(automation.event, field))(happened)
     )

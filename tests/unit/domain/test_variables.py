@@ -8,13 +8,21 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, RUN_TYPES, EventType, check_event, decode_event
+from shared.domain.events import (
+    ARTIFACT_TYPES,
+    COLLECTION_TAG_TYPES,
+    NOTICE_TYPES,
+    RUN_TYPES,
+    EventType,
+    check_event,
+    decode_event,
+)
 from shared.domain.payloads import VARIABLES, default_payload, open_payload, parse_payload
 from shared.domain.variables import MetricFacts, payload_values
 from tests.unit.domain.samples import Raw, event
 
+IN_A_PROJECT = {"project_name": "wandb-registry-model"}
 EVERYWHERE = {
-    "project_name": "wandb-registry-model",
     "entity_name": "acme",
     "event_author": "alice",
     "event_id": "event-1",
@@ -22,13 +30,15 @@ EVERYWHERE = {
     "delivery_id": "dlv_x",
 }
 OF_ARTIFACTS = {
+    **IN_A_PROJECT,
     "artifact_collection_name": "llm-models",
     "artifact_version": "wandb-artifact://_id/QXJ0aWZhY3Q6NTE3ODg5ODg3",
     "artifact_version_string": "acme/wandb-registry-model/llm-models:v3",
 }
 TAGGED_ARTIFACT = {**OF_ARTIFACTS, "tag": "approved"}
-TAGGED_COLLECTION = {"artifact_collection_name": "llm-models", "tag": "approved"}
-OF_RUNS = {"run_id": "r1", "run_name": "run one"}
+TAGGED_COLLECTION = {**IN_A_PROJECT, "artifact_collection_name": "llm-models", "tag": "approved"}
+OF_RUNS = {**IN_A_PROJECT, "run_id": "r1", "run_name": "run one"}
+OF_NOTICES = {"webhook_name": "deploy-hook", "webhook_id": "wh_1", "reason": "the endpoint answered 404"}
 OWN: dict[EventType, dict[str, str]] = {
     **dict.fromkeys(ARTIFACT_TYPES, OF_ARTIFACTS),
     EventType.ADD_ARTIFACT_ALIAS: {
@@ -40,6 +50,14 @@ OWN: dict[EventType, dict[str, str]] = {
     **dict.fromkeys(COLLECTION_TAG_TYPES, TAGGED_COLLECTION),
     **dict.fromkeys(RUN_TYPES, OF_RUNS),
     EventType.RUN_STATE: {**OF_RUNS, "run_state": "finished"},
+    **dict.fromkeys(NOTICE_TYPES, OF_NOTICES),
+    EventType.DEAD_LETTER: {
+        **OF_NOTICES,
+        "dead_letter_id": "dlv_old",
+        "dead_letter_automation": "deploy",
+        "dead_letter_event_type": "ADD_ARTIFACT_ALIAS",
+        "dead_letter_event_id": "event-0",
+    },
 }
 
 

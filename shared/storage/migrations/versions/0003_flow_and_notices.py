@@ -39,6 +39,7 @@ def upgrade() -> None:
             op.f("fk_webhooks_client_certificate_secret_id"), "secrets", ["client_certificate_secret_id"], ["id"]
         )
     op.create_index(op.f("ix_webhooks_client_certificate_secret_id"), "webhooks", ["client_certificate_secret_id"])
+    op.create_index("ix_automations_event_type", "automations", ["event_type"])
     op.create_index("ix_poison_entries_created_at", "poison_entries", ["created_at"])
     op.create_index("ix_audit_log_created_at", "audit_log", ["created_at"])
     replays = sa.text("replay_of IS NOT NULL")
@@ -60,6 +61,7 @@ def downgrade() -> None:
     op.drop_index("ix_deliveries_replay_of", "deliveries")
     op.drop_index("ix_audit_log_created_at", "audit_log")
     op.drop_index("ix_poison_entries_created_at", "poison_entries")
+    op.drop_index("ix_automations_event_type", "automations")
     op.drop_index(op.f("ix_webhooks_client_certificate_secret_id"), "webhooks")
     with op.batch_alter_table("webhooks") as batch:
         batch.drop_constraint(op.f("fk_webhooks_client_certificate_secret_id"), type_="foreignkey")

@@ -11,12 +11,14 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from dispatcher.event_traces import EventTraces
 from dispatcher.stream_room import StreamRoom
 from shared import telemetry
 from shared.domain.errors import HooklineError
 from shared.domain.events import check_published, partition_of
 from shared.domain.quick_events import AnyEvent
 from shared.streams import FIELD, stream_key
+from shared.tracing import Tracing
 
 CONFIRM_SECONDS = 5.0
 OUT_OF_MEMORY = (
@@ -36,7 +38,10 @@ class StreamFull(HooklineError):
 class Publisher:
     """Appends events to their partitions' streams."""
 
-    def __init__(self, redis: Redis, partitions: int, *, max_stream_bytes: int | None = None) -> None:
+    def __init__(
+        self, redis: Redis, partitions: int, *, max_stream_bytes: int | None = None, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing
         self._redis = redis
         self._partitions = partitions
         self._keys = [stream_key(partition) for partition in range(partitions)]
@@ -58,6 +63,9 @@ class Publisher:
 
     async def append(self, events: Sequence[AnyEvent], bodies: Sequence[bytes]) -> int:
         """Append checked events, each as its JSON text. Raises StreamFull, StreamUnavailable."""
+        traced = EventTraces(self._tracing) if self._tracing else None
+        if traced:
+            bodies = [traced.carried(body) for body in bodies]
         size_bytes = sum(map(len, bodies))
         pipeline: Any = self._redis.pipeline(transaction=True)
         for event, body in zip(events, bodies, strict=True):
@@ -82,6 +90,8 @@ class Publisher:
             raise _refused("unavailable", events, StreamUnavailable(StreamUnavailable.__doc__)) from exc
         self._room.appended(len(events), size_bytes)
         telemetry.events_published(Counter(str(event.type) for event in events))
+        if traced:
+            traced.published(events)
         return len(events)
 
 

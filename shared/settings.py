@@ -280,6 +280,11 @@ class Settings(BaseSettings):
         description="A file that a worker or the pump touches every few seconds while it lives, for liveness probes; "
         "unset: none.",
     )
+    otel: bool = Field(
+        False,
+        description="Whether to trace with OpenTelemetry, from publishing to each attempt; spans go where the usual "
+        "`OTEL_EXPORTER_OTLP_*` variables say. Needs the extra `otel`.",
+    )
     metrics_per_webhook: bool = Field(False, description="Whether delivery metrics carry a `webhook` label.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
     log_format: Literal["auto", "console", "json"] = Field(

@@ -28,6 +28,7 @@ from shared.storage.engine import reading, writing
 from shared.storage.flow import admit, is_limited, note_claimed
 from shared.storage.queue import Claimed, EndpointRow, claim, has_due, load_endpoint
 from shared.storage.webhooks import public_id
+from shared.tracing import TRACEPARENT
 from shared.vault import SecretUnreadable
 from shared.wakes import WEBHOOK_TASK, BrokerUnavailable
 from worker.endpoint import Endpoint, open_endpoint
@@ -35,6 +36,7 @@ from worker.locks import one_of, renew
 from worker.outcomes import Outcomes
 from worker.recording import Fared, Recorder, Sent
 from worker.runtime import Runtime
+from worker.traces import context_of
 
 log = get_logger(__name__)
 
@@ -138,6 +140,7 @@ class WebhookDrain:
             slow=row.slow,
             token=self._token,
             prompt_since=_prompt_since(row, endpoint),
+            tracing=runtime.tracing,
         )
         self._outcomes = Outcomes()
         self._in_flight = 0
@@ -243,11 +246,14 @@ class WebhookDrain:
 
     def _request(self, delivery: Claimed, now: datetime) -> Request | None:
         try:
-            return self._endpoint.request(delivery, now)
+            request = self._endpoint.request(delivery, now)
         except SecretUnavailable as exc:
             outcome = Outcome(kind=OutcomeKind.BLOCKED, error=str(exc), duration_seconds=0.0)
             self._outcomes.put(Sent(delivery, now, outcome))
             return None
+        if self._runtime.tracing is not None:
+            request.headers[TRACEPARENT] = context_of(delivery, self._token).header
+        return request
 
     async def _attempt(self, flight: Flight) -> None:
         if flight.wait_seconds > 0:

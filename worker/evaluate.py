@@ -36,6 +36,7 @@ from worker.catalog import names_of
 from worker.firings import FiringBatch, Outdated
 from worker.locks import one_of, renew
 from worker.runtime import Runtime
+from worker.traces import trace_firings
 
 log = get_logger(__name__)
 
@@ -148,13 +149,13 @@ def _commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> F
         if not moved:
             raise Overtaken
         set_aside(connection, partition, batch.poison, now)
-        firings = _fire(connection, batch, now)
+        firings = _fire(connection, batch, now, traced=runtime.tracing is not None)
         batch.registered = runtime.catalog.register(connection, batch.names, now)
         return firings
 
 
-def _fire(connection: Connection, batch: Batch, now: datetime) -> FiringBatch:
-    firings = FiringBatch(connection, batch.matches, now)
+def _fire(connection: Connection, batch: Batch, now: datetime, *, traced: bool) -> FiringBatch:
+    firings = FiringBatch(connection, batch.matches, now, traced=traced)
     firings.consider_all()
     firings.save()
     insert_deliveries(connection, firings.deliveries)
@@ -172,6 +173,8 @@ def _announce(runtime: Runtime, batch: Batch, firings: FiringBatch) -> None:
         telemetry.SKIPPED.labels(reason=reason).inc(count)
     if firings.samples_ignored:
         telemetry.SAMPLES_IGNORED.inc(firings.samples_ignored)
+    if runtime.tracing is not None:
+        trace_firings(runtime.tracing, firings.traces)
     for entry in batch.poison:
         telemetry.POISON_ENTRIES.inc()
         log.warning("evaluation.poison", entry_id=entry.entry_id, reason=entry.reason)

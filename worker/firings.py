@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import orjson
 from sqlalchemy import Connection
 
 from shared.domain.events import RunMetricData, decode_event, subject_key
@@ -20,6 +21,7 @@ from shared.domain.windows import RunState, UnreadableState
 from shared.logs import get_logger
 from shared.storage.evaluation import known_deliveries, live_webhooks, load_windows, save_windows
 from shared.streams import Entry
+from shared.tracing import TRACEPARENT, TraceContext, child_of, read_traceparent
 
 log = get_logger(__name__)
 
@@ -43,7 +45,9 @@ def _readable(read: Callable[[bytes], _T], stored: bytes | None, row: Any) -> _T
 class FiringBatch:
     """Considers the matches of one batch in stream order and gathers what is to be stored."""
 
-    def __init__(self, connection: Connection, matches: Sequence[Match], now: datetime) -> None:
+    def __init__(
+        self, connection: Connection, matches: Sequence[Match], now: datetime, *, traced: bool = False
+    ) -> None:
         self._connection = connection
         self._now = now
         self._matches = matches
@@ -54,6 +58,9 @@ class FiringBatch:
         self._seen = known_deliveries(connection, self._ids)
         self._enabled = live_webhooks(connection, {a.webhook_id for _, _, a in matches if a.webhook_id is not None})
         self.deliveries: list[dict[str, Any]] = []
+        self._traced = traced
+        self.traces: list[tuple[TraceContext, TraceContext | None, dict[str, Any]]] = []
+        """Of each delivery the place of the span that fired it, the one above, and the row."""
         self.webhooks: set[int] = set()
         self.fired: Counter[tuple[str, str]] = Counter()
         self.skipped: Counter[str] = Counter()
@@ -146,7 +153,7 @@ class FiringBatch:
         metric: MetricFacts | None,
         skipped: str | None,
     ) -> None:
-        row = {
+        row: dict[str, Any] = {
             "id": identity,
             "entity_id": compiled.entity_id,
             "automation_id": compiled.id,
@@ -161,6 +168,11 @@ class FiringBatch:
             "created_at": self._now,
             "finished_at": None,
         }
+        if self._traced:
+            parent = read_traceparent(orjson.loads(entry.body or b"{}").get(TRACEPARENT))
+            own = child_of(parent)
+            row[TRACEPARENT] = own.header
+            self.traces.append((own, parent, row))
         try:
             whole = decode_event(entry.body or b"")
             row["payload"] = sealed_payload(compiled, whole, delivery_id=identity, metric=metric)

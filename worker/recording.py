@@ -27,7 +27,9 @@ from shared.storage.health import disable_webhook, note_health
 from shared.storage.notices import note_dead_letters, note_disabled, note_turn
 from shared.storage.queue import Claimed
 from shared.storage.recording import Attempted, record
+from shared.tracing import Tracing
 from worker.endpoint import Endpoint
+from worker.traces import context_of, trace_attempt
 
 LOGGER = "hookline.deliver"
 log = get_logger(LOGGER)
@@ -72,7 +74,9 @@ class Recorder:
         slow: bool,
         token: int,
         prompt_since: datetime | None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self._engine = engine
         self._clock = clock
         self._settings = settings
@@ -109,7 +113,10 @@ class Recorder:
             failures = fared.circuit.failures
             log.warning("webhook.circuit_opened", webhook_id=self._endpoint.webhook, failures=failures)
         self._count(decided)
-        _announce(self._endpoint, decided, fared.ended, now)
+        _announce(self._endpoint, decided, fared.ended, now, claim=self._token if self._tracing else None)
+        if self._tracing is not None:
+            for one, decision in decided:
+                trace_attempt(self._tracing, self._endpoint.webhook, one, decision, self._token)
         return fared
 
     def _commit(self, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> Fared:
@@ -201,7 +208,12 @@ def _attempted(sent: Sent, decision: Decision, now: datetime) -> Attempted:
 
 
 def _announce(
-    endpoint: Endpoint, decided: Sequence[tuple[Sent, Decision]], ended: frozenset[int], now: datetime
+    endpoint: Endpoint,
+    decided: Sequence[tuple[Sent, Decision]],
+    ended: frozenset[int],
+    now: datetime,
+    *,
+    claim: int | None,
 ) -> None:
     """Metrics and one log line for each attempt: only after the commit."""
     for outcome, count in Counter(
@@ -215,7 +227,11 @@ def _announce(
             if decision.verdict is Verdict.DELIVERED
         ]
     )
-    info_lines(LOGGER, "delivery.attempted", (_line(endpoint, *pair) for pair in decided))
+    lines = (_line(endpoint, *pair) for pair in decided)
+    if claim is not None:
+        traces = (context_of(sent.delivery, claim).trace for sent, _ in decided)
+        lines = (line | {"trace_id": trace} for line, trace in zip(lines, traces, strict=True))
+    info_lines(LOGGER, "delivery.attempted", lines)
 
 
 def _line(endpoint: Endpoint, sent: Sent, decision: Decision) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from shared.settings import Settings, load_settings
 from shared.storage.clock import DatabaseClock
 from shared.storage.engine import open_engine
 from shared.streams import open_redis
+from shared.tracing import open_tracing
 from shared.vault import Vault
 from shared.wakes import Waker
 from worker.board import Board
@@ -83,11 +84,14 @@ class Runtime:
         self.sending = SendingLoop(settings)
         self.flights = Flights(total=settings.max_connections, per_webhook=settings.max_in_flight, show=row.show)
         self.stragglers = Stragglers()
+        self.tracing = open_tracing(settings, "worker")
 
     def close(self) -> None:
         """Wait for what is in flight, and let everything go."""
         self.stragglers.close(self.settings.shutdown_grace.total_seconds())
         self.sending.close()
+        if self.tracing is not None:
+            self.tracing.close()
         self.redis.close()
         self.engine.dispose()
 

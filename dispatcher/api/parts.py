@@ -23,6 +23,7 @@ from shared.sender import Sender
 from shared.settings import Settings
 from shared.storage.engine import open_engine
 from shared.streams import SOCKET_TIMEOUT_SECONDS, open_redis
+from shared.tracing import open_tracing
 from shared.vault import Vault
 from shared.wakes import Waker, celery_app
 
@@ -75,12 +76,17 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.callback(broker.close)
         sender = Sender(settings)
         stack.push_async_callback(sender.aclose)
+        tracing = open_tracing(settings, "api")
+        if tracing is not None:
+            stack.callback(tracing.close)
         yield Parts(
             settings=settings,
             engine=engine,
             redis=redis,
             vault=Vault.open(settings),
-            publisher=Publisher(redis, settings.partitions, max_stream_bytes=settings.max_stream_bytes),
+            publisher=Publisher(
+                redis, settings.partitions, max_stream_bytes=settings.max_stream_bytes, tracing=tracing
+            ),
             sender=sender,
             waker=Waker(broker, waking),
             callers=Callers(engine),

@@ -29,6 +29,7 @@ class Claimed:
     event_id: str
     event_source: str
     event_type: str
+    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ def claim(
             deliveries.c.event_id,
             deliveries.c.event_source,
             deliveries.c.event_type,
+            deliveries.c.traceparent,
         )
         .join(deliveries, deliveries.c.seq == pending_deliveries.c.seq)
         .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now, sent_to)
@@ -168,9 +170,9 @@ _CLAIM = text(
     SELECT taken.seq, delivery.id, coalesce(delivery.payload, '{}'), taken.attempts, delivery.event_received_at,
         due.next_attempt_at, delivery.automation_id,
         (SELECT name FROM entities WHERE entities.id = delivery.entity_id),
-        delivery.event_id, delivery.event_source, delivery.event_type
+        delivery.event_id, delivery.event_source, delivery.event_type, delivery.traceparent
     FROM taken JOIN due ON due.seq = taken.seq CROSS JOIN LATERAL (
-        SELECT id, payload, event_received_at, automation_id, entity_id, event_id, event_source, event_type
+        SELECT id, payload, event_received_at, automation_id, entity_id, event_id, event_source, event_type, traceparent
         FROM deliveries WHERE deliveries.seq = taken.seq OFFSET 0
     ) AS delivery
     ORDER BY taken.seq

@@ -265,6 +265,8 @@ deliveries = Table(
     Column("event_received_at", UtcDateTime, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("replay_of", String(32), nullable=True),
+    # The span that fired it, where HOOKLINE_OTEL is on (W3C Trace Context).
+    Column("traceparent", String(55), nullable=True),
     _created(),
     Column("finished_at", UtcDateTime, nullable=True),
     Index("ix_deliveries_entity_id_seq", "entity_id", "seq"),

@@ -43,6 +43,7 @@ def upgrade() -> None:
     op.create_index("ix_poison_entries_created_at", "poison_entries", ["created_at"])
     op.create_index("ix_audit_log_created_at", "audit_log", ["created_at"])
     replays = sa.text("replay_of IS NOT NULL")
+    op.add_column("deliveries", sa.Column("traceparent", sa.String(55), nullable=True))
     op.create_index(
         "ix_deliveries_replay_of", "deliveries", ["replay_of"], postgresql_where=replays, sqlite_where=replays
     )
@@ -59,6 +60,7 @@ def downgrade() -> None:
     """Take the step back."""
     op.drop_table("notices")
     op.drop_index("ix_deliveries_replay_of", "deliveries")
+    op.drop_column("deliveries", "traceparent")
     op.drop_index("ix_audit_log_created_at", "audit_log")
     op.drop_index("ix_poison_entries_created_at", "poison_entries")
     op.drop_index("ix_automations_event_type", "automations")

@@ -29,7 +29,7 @@ class Claimed:
     event_id: str
     event_source: str
     event_type: str
-    traceparent: str | None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import orjson
-
 from shared.domain.events import MAX_EVENT_BYTES
 from shared.domain.quick_events import AnyEvent
-from shared.tracing import TRACEPARENT, TraceContext, Tracing, child_of, read_traceparent
+from shared.tracing import TRACEPARENT, TraceContext, Tracing, child_of, producers
 
 
 class EventTraces:
@@ -28,7 +26,7 @@ class EventTraces:
 
         The rest stays the text that came. Of two members of one name the last counts. One too large stays as it is.
         """
-        parent = _producers(body)
+        parent = producers(body)
         own = child_of(parent)
         self._contexts.append((own, parent))
         carrying = b'%s,"%s":"%s"}' % (body.rstrip()[:-1], TRACEPARENT.encode(), own.header.encode())
@@ -51,11 +49,3 @@ class EventTraces:
                     "cloudevents.event_type": str(event.type),
                 },
             )
-
-
-def _producers(body: bytes) -> TraceContext | None:
-    """The context that the producer gave the event."""
-    try:
-        return read_traceparent(orjson.loads(body).get(TRACEPARENT))
-    except orjson.JSONDecodeError:  # what events may hold and JSON may not: NaN without quotes
-        return None

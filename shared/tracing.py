@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import pydantic_core
+
 from shared.settings import InvalidSetting, Settings
 
 TRACEPARENT = "traceparent"
@@ -47,6 +49,15 @@ def read_traceparent(value: object) -> TraceContext | None:
         return None
     trace_id, span_id, flags = (int(part, 16) for part in match.groups())
     return TraceContext(trace_id, span_id, bool(flags & 1)) if trace_id and span_id else None
+
+
+def producers(body: bytes) -> TraceContext | None:
+    """The context in an event's JSON, in which `NaN` without quotes is as good as it is to evaluation."""
+    try:
+        members = pydantic_core.from_json(body, allow_inf_nan=True)
+    except ValueError:
+        return None
+    return read_traceparent(members.get(TRACEPARENT)) if isinstance(members, dict) else None
 
 
 def child_of(parent: TraceContext | None) -> TraceContext:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import orjson
 from sqlalchemy import Connection
 
 from shared.domain.events import RunMetricData, decode_event, subject_key
@@ -21,7 +20,7 @@ from shared.domain.windows import RunState, UnreadableState
 from shared.logs import get_logger
 from shared.storage.evaluation import known_deliveries, live_webhooks, load_windows, save_windows
 from shared.streams import Entry
-from shared.tracing import TRACEPARENT, TraceContext, child_of, read_traceparent
+from shared.tracing import TRACEPARENT, TraceContext, child_of, producers
 
 log = get_logger(__name__)
 
@@ -169,7 +168,7 @@ class FiringBatch:
             "finished_at": None,
         }
         if self._traced:
-            parent = read_traceparent(orjson.loads(entry.body or b"{}").get(TRACEPARENT))
+            parent = producers(entry.body or b"")
             own = child_of(parent)
             row[TRACEPARENT] = own.header
             self.traces.append((own, parent, row))

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from dispatcher.publisher import Publisher
 from shared.settings import Settings
-from shared.tracing import TraceContext, attempt_context, child_of, open_tracing, read_traceparent
+from shared.tracing import TraceContext, attempt_context, child_of, open_tracing, producers, read_traceparent
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Receiver, receiving
 from tests.integration.worker.conftest import Scene, alias_event
@@ -112,6 +112,9 @@ def test_contexts_are_read_and_written_as_the_standard_says() -> None:
     assert child_of(unsampled).header.endswith("-00")
     for wrong in (None, 3, "", PRODUCER.upper(), "00-" + "0" * 32 + PRODUCER[35:], PRODUCER + "-x", PRODUCER[:-1]):
         assert read_traceparent(wrong) is None
+    assert producers(b'{"a": NaN, "traceparent": "' + PRODUCER.encode() + b'"}') == context
+    assert producers(b'{"traceparent": "x", "traceparent": "' + PRODUCER.encode() + b'"}') == context
+    assert [producers(body) for body in (b"", b"{", b"[]", b'{"traceparent": 1}')] == [None] * 4
     first = attempt_context(PRODUCER, "dlv_1", 1, 7)
     assert first == attempt_context(PRODUCER, "dlv_1", 1, 7)
     assert len({first, attempt_context(PRODUCER, "dlv_1", 2, 7), attempt_context(PRODUCER, "dlv_1", 1, 8)}) == 3

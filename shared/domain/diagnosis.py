@@ -78,7 +78,7 @@ _FAILURES = (
     (
         "closed the connection",
         "The endpoint closed the connection without an answer: look into its log, and check that the port is an HTTP "
-        "one (https: for TLS), and whether it demands a client certificate.",
+        "one (https: for TLS), and whether it demands a client certificate (client_certificate).",
     ),
     ("broke off", "The answer broke off: look into the endpoint's log."),
     ("not valid HTTP", "What came back is not HTTP: check the port."),

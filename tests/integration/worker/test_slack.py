@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from shared.storage.webhooks import WebhookKind
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event
+from tests.servers import free_port
 
 PATH = "/services/T0001/B0002/s3cr3tS3cr3t"
 
@@ -67,7 +68,7 @@ def test_a_message_is_retried_and_refused_as_any_delivery(scene: Scene) -> None:
 def test_no_trace_of_the_url_is_left_where_it_can_not_be_reached(scene: Scene) -> None:
     scene.secret("SLACK_URL", "http://169.254.169.254" + PATH)
     hook = scene.webhook("chat", url="", kind=WebhookKind.SLACK, url_secret="SLACK_URL")
-    scene.secret("OTHER", "http://127.0.0.1:1" + PATH)
+    scene.secret("OTHER", f"http://127.0.0.1:{free_port()}{PATH}")  # nobody listens there
     other = scene.webhook("gone", url="", kind=WebhookKind.SLACK, url_secret="OTHER")
     tell(scene, hook)
     tell(scene, other)

@@ -96,6 +96,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "metrics_host": [("127.0.0.1", "127.0.0.1")],
     "heartbeat_file": [("/run/beat", Path("/run/beat"))],
     "metrics_per_webhook": [("yes", True)],
+    "otel": [("1", True), ("off", False)],
     "log_level": [("DEBUG", "DEBUG"), ("ERROR", "ERROR")],
     "log_format": [("json", "json"), ("console", "console")],
 }

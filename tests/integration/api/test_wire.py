@@ -110,7 +110,7 @@ def test_requests_have_ids_in_answers_and_in_the_log(api: Api, monkeypatch: pyte
 
 def test_a_stream_that_is_away_says_when_to_try_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
-        def xadd(self, *_args: object) -> None:
+        def execute_command(self, *_args: object) -> None:
             return None
 
         async def execute(self) -> None:

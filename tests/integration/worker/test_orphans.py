@@ -45,10 +45,15 @@ def test_orphans_are_buried_and_others_are_left_alone(scene: Scene) -> None:
 
 
 def test_an_attempt_underway_may_end_before_its_orphan_is_buried(scene: Scene) -> None:
-    hook, now = orphan(scene, 1), datetime.now(UTC)
+    hook = scene.webhook("doomed")
+    scene.automation(hook)
+    scene.publish(alias_event())
+    scene.evaluate()
+    now = datetime.now(UTC)
     until = now + timedelta(seconds=60)
     with writing(scene.runtime.engine) as connection:
-        claim(connection, hook, limit=1, now=now, lease_until=until, token=1)
+        assert len(claim(connection, hook, limit=1, now=now, lease_until=until, token=1)) == 1
+        connection.execute(update(webhooks).where(webhooks.c.id == hook).values(deleted_at=now))
         assert bury_orphans(connection, reason="gone", now=now) == 0
         assert bury_orphans(connection, reason="gone", now=until) == 1
 

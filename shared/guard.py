@@ -39,7 +39,7 @@ _REFUSED_V6 = (
     IPv6Network("3fff::/20"),  # documentation, RFC 9637
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 # The last label of what `inet_aton` reads as an address: decimal, octal or hexadecimal, of one to four parts.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE)
@@ -132,7 +132,7 @@ def _url_refusal(url: object, settings: Settings) -> str | None:
         return "must not hold a user name or password; put a token into a secret instead"
     if parts.port is not None and not 1 <= parts.port <= 65535:
         return f"{form}, with a port from 1 to 65535 if any"
-    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
     return _host_refusal(parts.scheme, host, settings) or _port_refusal(port, settings.allowed_ports)
 
 

@@ -18,7 +18,7 @@ import httpx
 
 from shared.connections import Connections, Origin
 from shared.domain.outcomes import Outcome, OutcomeKind, classify_status, parse_retry_after
-from shared.guard import Guard
+from shared.guard import DEFAULT_PORTS, Guard
 from shared.http1 import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Answer
 from shared.send_failures import failure_of
 from shared.settings import Settings
@@ -29,7 +29,6 @@ __all__ = ["KEPT_RESPONSE_BYTES", "MAX_RESPONSE_BYTES", "USER_AGENT", "Request",
 
 USER_AGENT = f"hookline/{__version__}"
 _BREAKS_A_HEADER = re.compile("[\r\n\0]")
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +91,11 @@ class Target:
 def target(url: str) -> Target:
     """Parsing a URL costs a part of a request, and a webhook's is always the same."""
     parsed = httpx.URL(url)
-    if parsed.scheme not in _PORTS or not parsed.host:
+    if parsed.scheme not in DEFAULT_PORTS or not parsed.host:
         raise httpx.UnsupportedProtocol("not an HTTP URL")
     return Target(
         host=parsed.raw_host.decode("ascii"),
-        port=parsed.port or _PORTS[parsed.scheme],
+        port=parsed.port or DEFAULT_PORTS[parsed.scheme],
         tls=parsed.scheme == "https",
         head=f"POST {parsed.raw_path.decode('ascii')} HTTP/1.1\r\nHost: {parsed.netloc.decode('ascii')}\r\n",
     )

@@ -13,14 +13,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 from redis.exceptions import RedisError
 from redis.lock import Lock
+from sqlalchemy import Connection
 
 from shared import telemetry
 from shared.domain.circuits import CircuitState
 from shared.domain.outcomes import Outcome, OutcomeKind
+from shared.domain.pacing import HORIZON
 from shared.domain.payloads import SecretUnavailable
 from shared.logs import get_logger
 from shared.sender import Request
@@ -53,6 +54,16 @@ class Flight:
     request: Request
     wait_seconds: float
     probe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Haul:
+    """What was claimed at once: when, at which times it may be sent if the rate is limited, and whether to probe."""
+
+    at: datetime
+    claimed: Sequence[Claimed] = ()
+    slots: Sequence[datetime] | None = None
+    probe: bool = False
 
 
 def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
@@ -131,6 +142,8 @@ class WebhookDrain:
         self._lock = lock
         self._token = secrets.randbits(62)
         self._lease = timedelta(seconds=endpoint.policy.timeout_seconds) + self._settings.lease_margin
+        if endpoint.policy.rate_limit is not None:
+            self._lease += HORIZON  # so long may a delivery wait for its slot
         self._recorder = Recorder(
             runtime.engine,
             runtime.clock,
@@ -205,22 +218,22 @@ class WebhookDrain:
         if not places:
             self.held_up = True
             return
-        claimed: Sequence[Claimed] = ()
+        taken = 0
         try:
-            now = self._runtime.clock.now()
-            claimed, slots, probe = self._claim(places, now)
+            haul = self._claim(places)
+            taken = len(haul.claimed)
         finally:
-            self._runtime.flights.give_back(self._webhook_id, places - len(claimed))
-        self._dry = not claimed and not self.held_up
-        self._in_flight += len(claimed)
+            self._runtime.flights.give_back(self._webhook_id, places - taken)
+        self._dry = not taken and not self.held_up
+        self._in_flight += taken
         prepared = [
-            Flight(delivery, request, (slots[number] - now).total_seconds() if slots else 0.0, probe)
-            for number, delivery in enumerate(claimed)
-            if (request := self._request(delivery, now))
+            Flight(delivery, request, (haul.slots[number] - haul.at).total_seconds() if haul.slots else 0.0, haul.probe)
+            for number, delivery in enumerate(haul.claimed)
+            if (request := self._request(delivery, haul))
         ]
         if prepared:
             self._runtime.sending.launch(self._attempt(flight) for flight in prepared)
-        if len(claimed) == places and not self._joined:
+        if taken == places and not self._joined:
             self._joined = True
             self._call_another()
 
@@ -229,31 +242,43 @@ class WebhookDrain:
         self._runtime.waker.ended(WEBHOOK_TASK, self._webhook_id)
         wake(self._runtime, self._webhook_id, slow=self._slow)
 
-    def _claim(self, limit: int, now: datetime) -> tuple[Sequence[Claimed], Sequence[datetime] | None, bool]:
-        """Claim up to `limit`: the deliveries, when each may be sent if its rate is limited, whether it is a probe."""
-        policy, lease_until = self._endpoint.policy, now + self._lease
-        claim_up_to = partial(claim, webhook_id=self._webhook_id, now=now, lease_until=lease_until, token=self._token)
+    def _claim(self, limit: int) -> Haul:
+        """Claim up to `limit` of what is due.
+
+        Leases and slots count from when the database let this drain in: it may have waited long for a connection, for
+        SQLite's one writer, or for others that claim under the webhook's limits.
+        """
+        policy, clock = self._endpoint.policy, self._runtime.clock
+        clock.now()  # looks at the database where it is time to: not later, with a connection in hand
         with writing(self._runtime.engine) as connection:
             if not is_limited(policy, self._circuit):
-                return claim_up_to(connection, limit=limit), None, False
-            admission = admit(connection, self._webhook_id, policy, wanted=limit, now=now)
-            self.held_up = admission.limit < limit
+                now = clock.reckoned()
+                return Haul(now, self._claim_up_to(connection, limit, now))
+            admission = admit(connection, self._webhook_id, policy, wanted=limit, clock=clock.reckoned)
+            now, self.held_up = admission.at, admission.limit < limit
             if not admission.limit:
-                return (), None, False
-            claimed = claim_up_to(connection, limit=admission.limit)
-            note_claimed(connection, self._webhook_id, policy, admission, claimed=len(claimed), lease_until=lease_until)
-            return claimed, admission.slots, admission.probing
+                return Haul(now)
+            claimed = self._claim_up_to(connection, admission.limit, now)
+            until = now + self._lease
+            note_claimed(connection, self._webhook_id, policy, admission, claimed=len(claimed), lease_until=until)
+            return Haul(now, claimed, admission.slots, admission.probing)
 
-    def _request(self, delivery: Claimed, now: datetime) -> Request | None:
+    def _claim_up_to(self, connection: Connection, limit: int, now: datetime) -> Sequence[Claimed]:
+        until = now + self._lease
+        return claim(connection, self._webhook_id, limit=limit, now=now, lease_until=until, token=self._token)
+
+    def _request(self, delivery: Claimed, haul: Haul) -> Request | None:
         try:
-            request = self._endpoint.request(delivery, now)
+            request = self._endpoint.request(delivery, haul.at)
+            if self._runtime.tracing is not None:
+                request.headers[TRACEPARENT] = context_of(delivery, self._token).header
+            return request
         except SecretUnavailable as exc:
             outcome = Outcome(kind=OutcomeKind.BLOCKED, error=str(exc), duration_seconds=0.0)
-            self._outcomes.put(Sent(delivery, now, outcome))
-            return None
-        if self._runtime.tracing is not None:
-            request.headers[TRACEPARENT] = context_of(delivery, self._token).header
-        return request
+        except Exception as exc:
+            outcome = _fault(delivery, exc)
+        self._outcomes.put(Sent(delivery, haul.at, outcome, haul.probe))
+        return None
 
     async def _attempt(self, flight: Flight) -> None:
         if flight.wait_seconds > 0:
@@ -262,9 +287,7 @@ class WebhookDrain:
         try:
             outcome = await self._runtime.sending.sender.send(flight.request)
         except Exception as exc:
-            # A fault of ours must not leave the drain waiting for an outcome that never comes.
-            log.exception("delivery.fault", delivery_id=flight.delivery.id)
-            outcome = Outcome(kind=OutcomeKind.NETWORK, error=type(exc).__name__, duration_seconds=0.0)
+            outcome = _fault(flight.delivery, exc)
         self._outcomes.put(Sent(flight.delivery, started_at, outcome, flight.probe))
 
     def _collect(self) -> list[Sent]:
@@ -283,3 +306,9 @@ class WebhookDrain:
     def _leave(self) -> None:
         """Leave what is in flight, and what has ended and is not recorded yet, to the stragglers."""
         self._outcomes.hand_over(self._runtime.stragglers.expect(self, self._in_flight))
+
+
+def _fault(delivery: Claimed, exc: Exception) -> Outcome:
+    """A fault of ours: it must not leave the drain waiting for an outcome that never comes, nor keep others back."""
+    log.exception("delivery.fault", delivery_id=delivery.id)
+    return Outcome(kind=OutcomeKind.NETWORK, error=type(exc).__name__, duration_seconds=0.0)

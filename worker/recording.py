@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from shared import telemetry
@@ -98,7 +99,7 @@ class Recorder:
         decided = [(one, self._decide(one)) for one in sent]
         # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
         persistent = Retrying(
-            retry=retry_if_exception_type(OperationalError),
+            retry=retry_if_exception_type((OperationalError, NoConnection)),
             wait=wait_exponential(multiplier=0.1, max=2),
             stop=stop_after_delay(self._settings.lease_margin),
             reraise=True,
@@ -144,7 +145,7 @@ class Recorder:
             seqs = [one.delivery.seq for one, _ in decided]
             reason = RECOVERED
             if turn.turned is CircuitState.OPEN:
-                last = next(decision.reason for one, decision in reversed(failed) if not alive(one.outcome))
+                last = next(decision.reason for one, decision in reversed(failed) if alive(one.outcome) is False)
                 reason = f"{turn.circuit.failures} failures in a row; at last: {last}"
             note_turn(connection, self._webhook_id, turn.turned, seqs=seqs, reason=reason, now=now)
         if fared.disabled:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from celery import Celery
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from shared.domain.errors import HooklineError
 from shared.logs import get_logger
@@ -44,7 +45,7 @@ def _run(drain: Callable[[Runtime, int], int], slot: RuntimeSlot, key: int) -> i
     """
     try:
         return drain(slot.get(), key)
-    except (OperationalError, RedisError, OSError) as exc:
+    except (OperationalError, NoConnection, RedisError, OSError) as exc:
         error = str(exc).partition("\n")[0]
         log.warning("drain.interrupted", drain=drain.__name__, key=key, error=error)
         raise DrainInterrupted(error) from None

@@ -24,9 +24,10 @@ from shared.domain.payloads import parse_payload
 from shared.domain.retries import DeliveryPolicy
 from shared.storage import webhooks as store
 from shared.storage.automations import StoredAutomation, automations_of_webhook
-from shared.storage.deliveries import DELETED_REASON, abandon_deliveries
+from shared.storage.deliveries import DELETED_REASON
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
+from shared.storage.orphans import abandon_deliveries
 from shared.storage.revisions import lock_edits, next_revision
 from shared.storage.secrets import secret_ids
 from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind, public_id
@@ -158,7 +159,14 @@ def write(
         number = stored.id
         revived = fields.enabled and not stored.fields.enabled
         store.update_webhook(
-            connection, number, fields, secret_ids=ids, revision=revision, now=now, clear_failures=revived
+            connection,
+            number,
+            fields,
+            before=stored.fields,
+            secret_ids=ids,
+            revision=revision,
+            now=now,
+            clear_failures=revived,
         )
     written = store.find_webhook(connection, entity.id, webhook_id=number, kind=fields.kind)
     assert written is not None  # noqa: S101 - written in this transaction

@@ -57,15 +57,18 @@ class Circuit:
 class Answer:
     """What a circuit learns from an attempt: whether the endpoint is able to work, and whether it was a probe."""
 
-    alive: bool
+    alive: bool | None
+    """None when nothing reached it, so that nothing is known."""
     probe: bool = False
 
 
-def alive(outcome: Outcome) -> bool:
+def alive(outcome: Outcome) -> bool | None:
     """Whether an outcome shows an endpoint at work: a refusal does, a 5xx, a 429 or silence does not.
 
-    What the guard kept from leaving says nothing against the endpoint, so it counts as alive.
+    What was kept from leaving says nothing of it: None.
     """
+    if outcome.kind is OutcomeKind.BLOCKED:
+        return None
     return outcome.kind not in _DEAD_KINDS and outcome.status != _OVERLOADED
 
 
@@ -81,6 +84,9 @@ def after_answers(circuit: Circuit, policy: DeliveryPolicy, answers: Sequence[An
 
 
 def _after(circuit: Circuit, policy: DeliveryPolicy, answer: Answer, now: datetime) -> Circuit:
+    if answer.alive is None:
+        # The probe that never left makes room for another at once.
+        return replace(circuit, probe_at=now) if answer.probe and circuit.opened_at is not None else circuit
     if answer.alive:
         return Circuit()
     circuit = replace(circuit, failures=circuit.failures + 1)

@@ -20,14 +20,12 @@ from sqlalchemy import (
     bindparam,
     case,
     column,
-    delete,
     exists,
     func,
     insert,
     literal,
     null,
     select,
-    update,
     values,
 )
 
@@ -251,18 +249,6 @@ def _replay_chunk(
     ]
     connection.execute(insert(pending_deliveries), pending)
     return {row.id: row.webhook_id for row in rows}
-
-
-def abandon_deliveries(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> None:
-    """Make dead letters of all that is pending for a webhook which is going away."""
-    mine = pending_deliveries.c.webhook_id == webhook_id
-    made = select(pending_deliveries.c.attempts).where(pending_deliveries.c.seq == deliveries.c.seq)
-    connection.execute(
-        update(deliveries)
-        .where(deliveries.c.seq.in_(select(pending_deliveries.c.seq).where(mine)))
-        .values(status=DeliveryStatus.DEAD, reason=reason, finished_at=now, attempts=made.scalar_subquery())
-    )
-    connection.execute(delete(pending_deliveries).where(mine))
 
 
 def _deliveries() -> Select[Any]:

@@ -5,7 +5,7 @@ The limits hold over all workers, since they are kept in the webhook's row and c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,6 +30,8 @@ class Admission:
     """How many deliveries may be claimed now; with a rate limit, the times at which they may be sent."""
 
     limit: int
+    at: datetime
+    """The time of "now": after the wait for others that claim."""
     slots: tuple[datetime, ...] | None = None
     probing: bool = False
 
@@ -57,28 +59,32 @@ def is_limited(policy: DeliveryPolicy, circuit: Circuit) -> bool:
     return policy.rate_limit is not None or policy.concurrency is not None or circuit.opened_at is not None
 
 
-def admit(connection: Connection, webhook_id: int, policy: DeliveryPolicy, *, wanted: int, now: datetime) -> Admission:
+def admit(
+    connection: Connection, webhook_id: int, policy: DeliveryPolicy, *, wanted: int, clock: Callable[[], datetime]
+) -> Admission:
     """What may be claimed of `wanted`. The webhook's row stays locked until the transaction ends.
 
-    Call `note_claimed` with what was claimed before it does.
+    The clock is read once the row is locked: who waited for it long must not judge others' slots and leases by the time
+    at which it began to wait. Call `note_claimed` with what was claimed before the transaction ends.
     """
     row = connection.execute(
         # Definitions refer to the row: a lock that keeps its key free does not hold their inserts up.
         select(*_CIRCUIT, webhooks.c.next_slot_at).where(webhooks.c.id == webhook_id).with_for_update(key_share=True)
     ).one_or_none()
+    now = clock()
     if row is None:
-        return Admission(0)
+        return Admission(0, now)
     state = circuit_of(row).state(now)
     if state is CircuitState.OPEN:
-        return Admission(0)
+        return Admission(0, now)
     probing = state is CircuitState.HALF_OPEN
     limit = min(wanted, 1) if probing else wanted
     if policy.concurrency is not None:
         limit = max(0, min(limit, policy.concurrency - _in_flight(connection, webhook_id, policy.concurrency, now)))
     if policy.rate_limit is None:
-        return Admission(limit, None, probing)
+        return Admission(limit, now, None, probing)
     slots = free_slots(policy.rate_limit, row.next_slot_at, now, wanted=limit)
-    return Admission(len(slots), tuple(slots), probing)
+    return Admission(len(slots), now, tuple(slots), probing)
 
 
 def _in_flight(connection: Connection, webhook_id: int, concurrency: int, now: datetime) -> int:

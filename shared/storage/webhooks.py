@@ -207,21 +207,24 @@ def update_webhook(
     webhook_id: int,
     fields: WebhookFields,
     *,
+    before: WebhookFields,
     secret_ids: dict[str, int],
     revision: int,
     now: datetime,
     clear_failures: bool,
 ) -> None:
-    """Write an edit, and close the circuit: what was edited may be what was wrong.
+    """Write what an edit changes of `before`, and close the circuit: what was edited may be what was wrong.
 
-    `clear_failures` forgets why and since when the webhook was disabled or failing.
+    Nothing else is written: a worker may have disabled the webhook since it was read. `clear_failures` forgets why and
+    since when the webhook was disabled or failing.
     """
+    old = _columns(before, secret_ids)
     values = {
         "revision": revision,
         "updated_at": now,
         "resumed_at": now,
         **circuit_columns(Circuit()),
-        **_columns(fields, secret_ids),
+        **{name: value for name, value in _columns(fields, secret_ids).items() if value != old[name]},
     }
     if clear_failures:
         values |= {"disabled_reason": None, "failing_since": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -60,6 +61,21 @@ def test_an_answer_closes_it_and_forgets_everything() -> None:
     assert after_answers(opened, POLICY, [Answer(alive=True, probe=True)], _at(61)) == Circuit()
 
 
+def test_what_never_left_neither_counts_nor_closes_it() -> None:
+    unknown = Answer(alive=None)
+    almost = after_answers(Circuit(), POLICY, [*_fails(2), unknown], _at(1))
+    assert almost.failures == 2
+    opened = after_answers(almost, POLICY, [unknown, *_fails(1)], _at(2))
+    assert after_answers(opened, POLICY, [unknown], _at(3)) == opened
+
+
+def test_a_probe_that_never_left_makes_room_for_another() -> None:
+    opened = after_answers(Circuit(), POLICY, _fails(3), _at(0))
+    underway = replace(opened, probe_at=_at(60))
+    after = after_answers(underway, POLICY, [Answer(alive=None, probe=True)], _at(15))
+    assert (after.state(_at(15)), after.openings) == (CircuitState.HALF_OPEN, 1)
+
+
 def test_a_limit_of_0_never_opens() -> None:
     circuit = after_answers(Circuit(), DeliveryPolicy(circuit_failures=0), _fails(5000), _at(0))
     assert circuit.state(_at(0)) is CircuitState.CLOSED
@@ -75,10 +91,10 @@ def test_a_limit_of_0_never_opens() -> None:
         (OutcomeKind.SERVER_ERROR, 503, False),
         (OutcomeKind.TIMEOUT, None, False),
         (OutcomeKind.NETWORK, None, False),
-        (OutcomeKind.BLOCKED, None, True),
+        (OutcomeKind.BLOCKED, None, None),
     ],
 )
-def test_what_shows_an_endpoint_at_work(kind: OutcomeKind, status: int | None, expected: bool) -> None:
+def test_what_shows_an_endpoint_at_work(kind: OutcomeKind, status: int | None, expected: bool | None) -> None:
     assert alive(Outcome(kind=kind, status=status, duration_seconds=0)) is expected
 
 

@@ -29,6 +29,20 @@ def test_a_rate_below_one_a_second_gives_one_at_a_time() -> None:
     assert free_slots(rate, later, NOW + timedelta(seconds=29.5), wanted=5) == [later]
 
 
+@given(RATES, st.lists(st.tuples(st.floats(0, 2), st.integers(0, 3), st.integers(0, 50)), max_size=40))
+def test_workers_whose_clocks_differ_keep_the_rate_together(text: str, turns: list[tuple[float, int, int]]) -> None:
+    rate, now, taken = parse_rate(text), NOW, list[datetime]()
+    next_slot_at = None
+    for passed, behind_seconds, wanted in turns:
+        now += timedelta(seconds=passed)
+        slots = free_slots(rate, next_slot_at, now - timedelta(seconds=behind_seconds), wanted=wanted)
+        if slots:
+            taken += slots
+            next_slot_at = slot_after(rate, slots[-1])
+    interval = rate.period / rate.count
+    assert all(later - earlier >= interval for earlier, later in itertools.pairwise(taken))
+
+
 def test_a_slot_from_a_clock_that_was_ahead_is_passed_over() -> None:
     assert free_slots(parse_rate("1/s"), NOW + timedelta(hours=1), NOW, wanted=1) == [NOW]
 

@@ -1,0 +1,175 @@
+"""Drains, edits and deletions at the same moment: nobody overwrites, deadlocks or outwaits anybody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from shared.domain.pacing import HORIZON
+from shared.sender import Request
+from shared.storage.engine import reading, writing
+from shared.storage.health import disable_webhook
+from shared.storage.orphans import abandon_deliveries, bury_orphans
+from shared.storage.queue import Claimed, claim
+from shared.storage.recording import Attempted, record
+from shared.storage.revisions import next_revision
+from shared.storage.tables import webhooks
+from shared.storage.webhooks import delete_webhook, find_webhook, update_webhook
+from tests.integration.processes import wait_until
+from tests.integration.receiver import Answer, Received
+from tests.integration.worker.conftest import Scene, alias_event
+from worker.deliver import drain_webhook
+from worker.endpoint import Endpoint
+
+
+def _fire(scene: Scene, hook: int, count: int) -> None:
+    scene.automation(hook)
+    scene.publish(*(alias_event() for _ in range(count)))
+    scene.evaluate()
+
+
+def _claim(scene: Scene, hook: int, limit: int) -> list[Claimed]:
+    now = datetime.now(UTC)
+    with writing(scene.runtime.engine) as connection:
+        return claim(connection, hook, limit=limit, now=now, lease_until=now + timedelta(seconds=60), token=1)
+
+
+def _attempted(one: Claimed, now: datetime, *, final_status: str | None) -> Attempted:
+    return Attempted(
+        seq=one.seq,
+        number=1,
+        started_at=now,
+        duration_ms=1,
+        outcome="2xx" if final_status else "5xx",
+        status_code=204 if final_status else 500,
+        error=None,
+        response_body="",
+        response_truncated=False,
+        next_attempt_at=None if final_status else now,
+        final_status=final_status,
+        reason=None,
+    )
+
+
+def _delete(scene: Scene, hook: int) -> int:
+    with writing(scene.runtime.engine) as connection:
+        now = datetime.now(UTC)
+        buried = abandon_deliveries(connection, hook, reason="deleted", now=now)
+        delete_webhook(connection, hook, revision=next_revision(connection), now=now)
+        return buried
+
+
+def test_what_is_underway_when_its_webhook_is_deleted_ends_as_it_ends(scene: Scene) -> None:
+    hook = scene.webhook()
+    _fire(scene, hook, 4)
+    delivered, failed = _claim(scene, hook, 2)
+    assert _delete(scene, hook) == 2
+    now = datetime.now(UTC)
+    with writing(scene.runtime.engine) as connection:
+        results = [
+            _attempted(delivered, now, final_status="delivered"),
+            _attempted(failed, now, final_status=None),
+        ]
+        assert record(connection, results, token=1, now=now) == {delivered.seq}
+        assert bury_orphans(connection, reason="deleted", now=now) == 1
+    assert [row.status for row in scene.rows()] == ["delivered", "dead", "dead", "dead"]
+    assert [row.attempts for row in scene.rows()] == [1, 1, 0, 0]
+
+
+def test_deleting_a_webhook_waits_for_no_worker_that_records(scene: Scene) -> None:
+    if scene.settings.sqlalchemy_url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer at a time")
+    hook = scene.webhook()
+    _fire(scene, hook, 3)
+    first, second = _claim(scene, hook, 2)
+    now = datetime.now(UTC)
+    with ThreadPoolExecutor() as pool, writing(scene.runtime.engine) as connection:
+        record(connection, [_attempted(first, now, final_status=None)], token=1, now=now)
+        # Were it to wait for the first while it holds the second, neither could go on.
+        assert pool.submit(_delete, scene, hook).result(timeout=10) == 1
+        assert record(connection, [_attempted(second, now, final_status="delivered")], token=1, now=now)
+
+
+def test_an_edit_does_not_undo_that_a_worker_disabled_the_webhook(scene: Scene) -> None:
+    hook = scene.webhook()
+    with reading(scene.runtime.engine) as connection:
+        stored = find_webhook(connection, scene.entity_id, webhook_id=hook)
+    assert stored is not None
+    now = datetime.now(UTC)
+    with writing(scene.runtime.engine) as connection:
+        assert disable_webhook(connection, hook, reason="gone", now=now)
+    with writing(scene.runtime.engine) as connection:
+        update_webhook(
+            connection,
+            hook,
+            replace(stored.fields, name="renamed"),
+            before=stored.fields,
+            secret_ids={},
+            revision=next_revision(connection),
+            now=now,
+            clear_failures=False,
+        )
+    with reading(scene.runtime.engine) as connection:
+        edited = find_webhook(connection, scene.entity_id, webhook_id=hook)
+    assert edited is not None
+    assert (edited.fields.name, edited.fields.enabled, edited.disabled_reason) == ("renamed", False, "gone")
+
+
+def test_leases_and_slots_count_from_when_a_drain_was_let_in(scene: Scene) -> None:
+    hook = scene.webhook(policy={"rate_limit": "20/s", "timeout_seconds": 5})
+    _fire(scene, hook, 40)
+    arrived, let_go = threading.Event(), threading.Event()
+
+    def hold(_request: Received) -> Answer:
+        arrived.set()
+        let_go.wait(10)
+        return Answer()
+
+    scene.receiver.answer = hold
+    with ThreadPoolExecutor() as pool:
+        with writing(scene.runtime.engine) as connection:
+            connection.execute(update(webhooks).where(webhooks.c.id == hook).values(name="held"))
+            drain = pool.submit(drain_webhook, scene.runtime, hook)
+            wait_until(lambda: bool(scene.redis.exists(f"hookline:drain:webhook:{hook}:0")), "start of the drain")
+            time.sleep(0.5)  # it waits for the row; were it slow to do so, nothing would fail
+            let_in_at = scene.runtime.clock.reckoned()
+        assert arrived.wait(10)
+        claimed = [row for row in scene.pending() if row.claim is not None]
+        let_go.set()
+        drain.result(timeout=60)
+    scene.settle()
+    assert claimed
+    longest = timedelta(seconds=5) + HORIZON
+    assert min(row.next_attempt_at for row in claimed) >= let_in_at + longest + scene.settings.lease_margin
+    with reading(scene.runtime.engine) as connection:
+        slot = connection.scalar(select(webhooks.c.next_slot_at).where(webhooks.c.id == hook))
+    assert slot is not None
+    assert slot >= let_in_at + timedelta(seconds=0.9)
+
+
+def test_a_delivery_that_we_fail_to_write_keeps_no_other_back(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = scene.webhook()
+    _fire(scene, hook, 5)
+    bad = scene.pending()[2].seq
+    write = Endpoint.request
+
+    def fails(self: Endpoint, delivery: Claimed, now: datetime) -> Request:
+        if delivery.seq == bad:
+            raise ZeroDivisionError
+        return write(self, delivery, now)
+
+    monkeypatch.setattr(Endpoint, "request", fails)
+    drain_webhook(scene.runtime, hook)
+    scene.settle()
+    assert len(scene.receiver.requests) == 4
+    ended: dict[int, Any] = {row.seq: row for row in scene.rows()}
+    assert ended.pop(bad).status == "dead"
+    assert {row.status for row in ended.values()} == {"delivered"}
+    assert [one.error for one in scene.attempts() if one.delivery_seq == bad] == ["ZeroDivisionError"]

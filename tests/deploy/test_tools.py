@@ -191,3 +191,16 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     units = [str(path) for path in tmp_path.glob("*.service") if "@." not in path.name]
     done = subprocess.run([analyze, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_adapter_serves_what_the_autoscalers_ask_for() -> None:
+    """With KEDA and with HPA a pool scales on the same figure."""
+    pools = yaml.safe_load((CHART / "values.yaml").read_text())["workers"].values()
+    wanted = {
+        one["autoscaling"]["externalMetric"]: one["autoscaling"]["query"] for one in pools if "autoscaling" in one
+    }
+    rules = yaml.safe_load((CHART / "files" / "adapter-rules.yml").read_text())["rules"]["external"]
+    namespace = 'namespace="{{ .Release.Namespace }}"'
+    served = {rule["name"]["as"]: rule["metricsQuery"].replace("<<.LabelMatchers>>", namespace) for rule in rules}
+    assert served == wanted
+    assert all(rule["seriesQuery"].startswith(f"{rule['name']['as']}{{") for rule in rules)

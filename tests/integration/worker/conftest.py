@@ -208,11 +208,12 @@ def scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scen
 
 
 @contextmanager
-def opened_scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scene]:
-    """An entity `acme` on the settings' database, which has none yet."""
+def opened_scene(settings: Settings, redis: Redis, receiver: Receiver, *, new: bool = True) -> Iterator[Scene]:
+    """An entity `acme` on the settings' database, which has none yet unless it is not `new`."""
     runtime = Runtime(settings, celery_app(settings))
     with writing(runtime.engine) as connection:
-        insert_entity(connection, name="acme", kind="team", parent_id=None, now=datetime.now(UTC))
+        if new:
+            insert_entity(connection, name="acme", kind="team", parent_id=None, now=datetime.now(UTC))
         entity = find_entity(connection, "acme")
     assert entity is not None
     yield Scene(settings, runtime, redis, receiver, entity.id)

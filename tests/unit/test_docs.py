@@ -1,0 +1,186 @@
+"""The pages against the project: links lead somewhere, named files are there, commands and settings exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+from celery.bin.celery import celery
+from celery.worker.control import Panel
+
+from dispatcher.cli import main
+from shared.settings import ENV_PREFIX, Settings
+from worker.celery import app as _worker  # noqa: F401 - it registers the commands for remote control
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "examples").glob("*.md")]
+    + [path for folder in (DOCS, ROOT / "deploy") for path in folder.rglob("*.md")]
+)
+OF_THE_PROJECT = r"(?:deploy|dispatcher|docs|examples|shared|tests|worker)/[\w./@-]*"
+FENCE = re.compile(r"^( *)(```|~~~)(\w*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
+# Where a shell would look for a command's name: first, after settings, a folder, `--`, or what joins commands.
+COMMAND = re.compile(
+    r"(?:^ *|[|;&(] *|/bin/|-- |[A-Z_]+=\S* |exec \S+ )((?:celery -A worker|hookline) [^|;&<>)\n]*)", re.MULTILINE
+)
+NOT_SETTINGS = {"HOOKLINE_NAME", "HOOKLINE_IMAGE", "HOOKLINE_PUBLISH"}  # a placeholder; the compose file's own
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=named)
+
+
+@cache
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return FENCE.sub("", page.read_text())
+
+
+@cache
+def blocks(page: Path) -> tuple[str, ...]:
+    """A page's fenced blocks of shell commands, each command on one line."""
+    found = FENCE.findall(page.read_text())
+    return tuple(re.sub(r"\\\n\s*", " ", text) for _, _, kind, text in found if kind in {"", "bash", "sh"})
+
+
+def inline_code(page: Path) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as the usual renderers make them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """The files and anchors that a page links to in the project."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if not re.match(r"[a-z]+:", target):
+            path, _, anchor = target.partition("#")
+            yield (page.parent / path).resolve() if path else page, anchor
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in links(page):
+        assert path.exists(), f"{path} does not exist"
+        if anchor:
+            assert anchor in anchors(path), f"{named(path)} has no heading for #{anchor}"
+
+
+def test_every_page_is_reached_from_the_overview() -> None:
+    reached: set[Path] = set()
+    waiting = [DOCS / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached and page.suffix == ".md":
+            reached.add(page)
+            waiting += [path for path, _ in links(page)]
+    assert [named(page) for page in PAGES if page not in reached] == []
+
+
+@every_page
+def test_files_that_are_named_exist(page: Path) -> None:
+    tests = {path.name for path in (ROOT / "tests").rglob("*.py")}
+    for code in inline_code(page):
+        if re.fullmatch(OF_THE_PROJECT, code):
+            assert (ROOT / code).exists(), code
+        if re.fullmatch(r"test_\w+\.py", code):
+            assert code in tests, code
+
+
+def test_files_that_deploy_names_exist() -> None:
+    files = [path for path in (ROOT / "deploy").rglob("*") if path.is_file() and path.suffix not in {".png", ".json"}]
+    for path in files:
+        for word in re.findall(r"(?<![\w./-])/?(?:opt/hookline/)?((?:docs|deploy)/[\w./@-]*\w)", path.read_text()):
+            assert (ROOT / word).exists(), f"{named(path)} names {word}"
+
+
+@every_page
+def test_settings_and_metrics_exist(page: Path) -> None:
+    text = page.read_text()
+    settings = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
+    assert set(re.findall(r"\bHOOKLINE_[A-Z0-9_]*[A-Z0-9]", text)) - settings == set()
+    known = set(re.findall(r"`(hookline_\w+)`", (DOCS / "metrics.md").read_text()))
+    used = re.findall(r"(?:^|[`(\s])(hookline_[a-z_]+)(?=[`{\[)\s]|$)", text, re.MULTILINE)
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in used} - known == set()
+
+
+@every_page
+def test_commands_exist(page: Path) -> None:
+    for line in (line for block in blocks(page) for line in block.splitlines()):
+        for text in COMMAND.findall(line):
+            _check(shlex.split(text, comments=True), whole=True)
+    for code in inline_code(page):
+        if code.startswith(("celery -A worker ", "hookline ")) and "ready on" not in code:
+            one_of_several = re.sub(r"\b([a-z]+)(?:/[a-z]+)+\b", r"\1", code)
+            words = shlex.split(re.sub(r"[][]", " ", one_of_several))
+            _check([*words, "FILE"] if words[-1] == "-f" else words, whole=False)
+
+
+@every_page
+def test_make_targets_and_modules_exist(page: Path) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    said = "\n".join([*blocks(page), *inline_code(page)])
+    assert set(re.findall(r"^make ([a-z-]+)", said, re.MULTILINE)) <= set(targets)
+    for module in re.findall(r"python -m ((?:tests|examples|dispatcher|deploy)(?:\.\w+)*)", said):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_a_command_that_is_not_there_is_found_out() -> None:
+    for wrong in (
+        "hookline serve",
+        "hookline up --wrokers 2",
+        "hookline publish",
+        "celery -A worker webhooks halt wh_1",
+        "celery -A worker webhooks show",
+        "celery -A worker streams lag --max-minutes 3",
+        "celery -A worker control stop_webhook wh_1",
+        "celery -A worker inspect pause_webhook",
+    ):
+        with pytest.raises(AssertionError):
+            _check(wrong.split(), whole=True)
+
+
+def _check(words: list[str], *, whole: bool) -> None:
+    """AssertionError unless the words are a command with options that it has and, where `whole`, all that it needs."""
+    command: click.Command = celery if words[0] == "celery" else main
+    context, rest = None, words[1:]
+    while True:
+        context = click.Context(command, parent=context, info_name=command.name, **command.context_settings)
+        try:
+            with warnings.catch_warnings():  # one of Celery's has an option twice
+                warnings.simplefilter("ignore", UserWarning)
+                given, rest, _ = command.make_parser(context).parse_args(rest)
+            if not isinstance(command, click.Group):
+                break
+            if not rest:
+                assert command.no_args_is_help or not whole, f"{words}: a command is missing"
+                return
+            name, found, rest = command.resolve_command(context, rest)
+        except click.UsageError as exc:
+            raise AssertionError(f"{words}: {exc.format_message()}") from exc
+        assert found is not None, f"{words}: no {name}"
+        command = found
+    missing = [one.name for one in command.params if one.required and not _is_given(given.get(one.name or ""))]
+    assert not (whole and missing), f"{words}: {missing}"
+    assert not rest or context.allow_extra_args, f"{words}: {rest} is too much"
+    if command.name in {"control", "inspect"}:
+        known = {name for name, info in Panel.meta.items() if info.type == command.name}
+        assert given["command"] in known, f"{words}: no remote {given['command']}"
+
+
+def _is_given(value: object) -> bool:
+    return isinstance(value, (str, tuple, list)) and bool(value)

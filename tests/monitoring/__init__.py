@@ -1,0 +1,1 @@
+"""Hookline before a real Prometheus: what it scrapes, and what rules, dashboards and runbooks make of it."""

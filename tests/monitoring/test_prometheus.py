@@ -1,0 +1,80 @@
+"""A real Prometheus scrapes real parts: every panel has data, every rule evaluates, and alerts fire for a reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.grafana.generate import FOLDER
+from tests.integration.processes import wait_until
+from tests.monitoring.prometheus import NEEDS_PROMETHEUS, PROMTOOL, Prometheus, prometheus
+from tests.monitoring.scene import Scene, scene
+from tests.monitoring.traffic import OUTCOMES, define, every_outcome
+
+RATE_INTERVAL = "15s"
+FIRING = {"HooklineDeadLetters", "HooklineWebhookDisabled", "HooklinePoisonEntries"}
+"""What the traffic gives reason for and what does not wait before it fires."""
+PENDING = {"HooklineCircuitOpen"}
+"""What waits for a quarter of an hour before it fires."""
+SPEED = {
+    f"Hookline{objective}BudgetBurns{pace}" for objective in ("Evaluation", "Attempt") for pace in ("Fast", "Slow")
+}
+"""What a busy machine gives reason for; they wait for two minutes."""
+
+
+def panels() -> dict[str, str]:
+    """Every query of every dashboard as Grafana would ask it, by dashboard, panel and letter."""
+    asked = {}
+    for file in sorted(FOLDER.glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            for target in panel["targets"]:
+                query = target["expr"].replace("$__rate_interval", RATE_INTERVAL)
+                assert "$" not in query, f"{query} has a variable that nothing is put in for"
+                asked[f"{file.stem}: {panel['title']} {target['refId']}"] = query
+    return asked
+
+
+def without_data(server: Prometheus, since: float) -> list[str]:
+    """The panels' queries that show nothing yet."""
+    until = time.time()
+    return [
+        name for name, query in panels().items() if not server.over(query, since=since, until=until, step_seconds=1)
+    ]
+
+
+@NEEDS_PROMETHEUS
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_prometheus_sees_all_that_happens(tmp_path: Path) -> None:
+    parts = {"api": (), "pump0": (), "worker0": (), "worker1": ("--pool", "prefork", "--concurrency", "2")}
+    with scene(tmp_path, parts, metrics_per_webhook=True) as running, prometheus(tmp_path, running.targets()) as server:
+        began = time.time()
+        wait_until(lambda: list(server.scraped().values()) == ["up"] * len(parts), "scrape of every part")
+        define(running)
+        every_outcome(running)
+        wait_until(lambda: _outcomes(server) == OUTCOMES, "attempts of every outcome")
+        wait_until(lambda: not without_data(server, began), "data for every panel")
+        wait_until(lambda: server.alerts().keys() >= FIRING | PENDING, "alerts")
+        alerts = server.alerts()
+        assert {name for name, state in alerts.items() if state == "firing"} == FIRING
+        assert {name for name, state in alerts.items() if state == "pending"} - SPEED == PENDING
+        assert [(rule["name"], rule["lastError"]) for rule in server.rules() if rule["health"] != "ok"] == []
+        _promtool_finds_nothing(running)
+
+
+def _outcomes(server: Prometheus) -> set[str]:
+    """The outcomes that attempts had."""
+    found = server.now("sum by (outcome) (hookline_attempts_total) > 0")
+    return {dict(labels)["outcome"] for labels in found}
+
+
+def _promtool_finds_nothing(running: Scene) -> None:
+    assert PROMTOOL is not None
+    for name in running.parts:
+        command = [PROMTOOL, "check", "metrics"]
+        done = subprocess.run(command, input=running.exposition(name), capture_output=True, text=True)
+        assert (done.returncode, done.stdout + done.stderr) == (0, ""), name

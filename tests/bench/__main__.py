@@ -1,114 +1,105 @@
-"""`make bench`: Hookline against its rival and a yardstick, in the same run.
+"""`make bench`: every speed that Hookline promises, each against its rival or its limit in the same run.
 
-The exit status says whether every delivery arrived and was recorded exactly once; it never depends on speed.
+Receiver, servers, rivals and Hookline share two cores. The exit status is 1 if a delivery was lost, doubled or
+invented, 2 if an area could not be measured; it never depends on speed. What was measured is kept in any case.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench.arena import Outcome, Scenario, run
-from tests.bench.processes import ROOT, ProcessFailed
-from tests.bench.report import latency_table, throughput_table, write_json
-from tests.bench.rival_system import PREFORK, SOLO, THREADS, Pool
-from tests.bench.system import OverRest
+from tests.bench.areas import AREAS, BY_NAME, Area
+from tests.bench.figures import Figure, figures_table
+from tests.bench.processes import ROOT
+from tests.bench.report import write_json, write_plot
 
-SLOW_RECEIVER_SECONDS = 0.05
-LOG_WIDTH = 132
+LOG_WIDTH = 160
+CORES = 2
 
 
 def main() -> int:
-    """Run the chosen scenarios, print the tables.
-
-    Returns 1 if a delivery was lost, doubled or invented, 2 if a process failed; what was measured is kept anyway.
-    """
+    """Measure the chosen areas, print the table, keep JSON and plot."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = _options()
-    started_at = datetime.now(UTC)
+    _stay_on_two_cores()
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    outcomes: list[Outcome] = []
+    started_at = datetime.now(UTC)
+    figures: list[Figure] = []
+    failed: list[str] = []
     try:
-        for scenario in plan(options):
-            outcomes.append(run(scenario, lambda line: console.print(line, highlight=False)))
-    except ProcessFailed as failure:
-        console.print(str(failure), markup=False, highlight=False)
-        return 2
+        for area in options.areas:
+            figures += _measured(area, options, console, failed)
     finally:
-        _present(outcomes, console, started_at)
-    return 0 if all(outcome.clean for outcome in outcomes) else 1
+        if figures:
+            _present(figures, options, console, started_at)
+    if failed:
+        console.print(f"could not be measured: {', '.join(failed)}")
+        return 2
+    return 1 if any(one.promise and not one.reached for one in figures) else 0
 
 
-def _present(outcomes: list[Outcome], console: Console, started_at: datetime) -> None:
-    """Keep every round in a file, and print the tables."""
-    if not outcomes:
-        return
-    path = write_json(outcomes, folder=ROOT / "bench-results", started_at=started_at)
-    console.print(throughput_table(outcomes))
-    if any(outcome.latency for outcome in outcomes):
-        console.print(latency_table(outcomes))
-    console.print(f"every round: {path.relative_to(ROOT)}")
+def _measured(area: Area, options: argparse.Namespace, console: Console, failed: list[str]) -> list[Figure]:
+    """An area's figures; none, with the reason printed, where it fails: the other areas are measured all the same."""
+    began = time.monotonic()
+    console.print(f"{area.name}: {area.about} …", highlight=False)
+    try:
+        figures = area.measure(options.rounds, options.quick)
+    except Exception as exc:
+        failed.append(area.name)
+        console.print(f"{type(exc).__name__}: {exc}", markup=False, highlight=False)
+        return []
+    console.print(f"{area.name}: took {time.monotonic() - began:.0f} s", highlight=False)
+    return figures
+
+
+def _present(figures: list[Figure], options: argparse.Namespace, console: Console, started_at: datetime) -> None:
+    stem = ROOT / "bench-results" / f"{started_at:%Y%m%dT%H%M%SZ}"
+    json_path, plot_path = options.json or stem.with_suffix(".json"), options.plot or stem.with_suffix(".png")
+    write_json(figures, json_path, started_at=started_at)
+    write_plot(figures, plot_path)
+    console.print(figures_table(figures))
+    console.print(f"every round: {json_path}\nplot: {plot_path}", highlight=False, soft_wrap=True)
+
+
+def _stay_on_two_cores() -> None:
+    """This process and all that it starts: so that machines of any size answer the same question."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a quarter of the events, to see that all works")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each contestant (default 3)")
-    parser.add_argument("--events", type=int, default=4000, help="events of a throughput round (default 4000)")
-    parser.add_argument("--slow-receiver", action="store_true", help="also with a receiver that takes 50 ms")
-    parser.add_argument("--sqlite", action="store_true", help="also on SQLite")
-    parser.add_argument("--every-pool", action="store_true", help="also the rival's other worker pools")
-    parser.add_argument("--all", action="store_true", help="all of the above")
-    parser.add_argument("--without-hookline", action="store_true", help="measure the rival alone")
-    return parser.parse_args()
+    width = max(map(len, BY_NAME))
+    listed = "\n".join(f"  {area.name:{width}}  {area.about}" for area in AREAS)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description=__doc__,
+        epilog=f"areas:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", action="append", choices=BY_NAME, metavar="AREA", help="this area; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="a fraction of the work, to see that all runs")
+    parser.add_argument("--rounds", type=_rounds, help="rounds of each figure (default 3; 1 with --quick)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="where every round goes (default bench-results/)")
+    parser.add_argument("--plot", type=Path, metavar="PATH", help="where the picture goes (default bench-results/)")
+    options = parser.parse_args()
+    options.areas = [BY_NAME[name] for name in dict.fromkeys(options.only)] if options.only else AREAS
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    return options
 
 
-def plan(options: argparse.Namespace) -> list[Scenario]:
-    """The scenarios that the options ask for."""
-    scale = 4 if options.quick else 1
-    events = options.events // scale
-    pools: tuple[Pool, ...] = (PREFORK, SOLO) if options.every_pool or options.all else (PREFORK,)
-    with_hookline = not options.without_hookline
-    scenarios = [
-        Scenario(
-            name="postgresql",
-            database="postgresql",
-            rounds=options.rounds,
-            rivals=pools,
-            events=events,
-            latency_events=200 // scale,
-            with_hookline=with_hookline,
-        )
-    ]
-    if options.sqlite or options.all:
-        scenarios.append(
-            Scenario(
-                name="sqlite",
-                database="sqlite",
-                rounds=options.rounds,
-                rivals=(PREFORK,),
-                events=events,
-                with_hookline=with_hookline,
-            )
-        )
-    if options.slow_receiver or options.all:
-        scenarios.append(
-            Scenario(
-                name="receiver takes 50 ms",
-                database="postgresql",
-                rounds=options.rounds,
-                rivals=(PREFORK, THREADS),
-                events=events,
-                other_counts={PREFORK.system: 160 // scale, THREADS.system: 1200 // scale, OverRest.name: 0},
-                delay_seconds=SLOW_RECEIVER_SECONDS,
-                with_hookline=with_hookline,
-            )
-        )
-    return scenarios
+def _rounds(text: str) -> int:
+    rounds = int(text)
+    if rounds < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return rounds
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ speed drifts. Each contestant has its own Valkey (append-only file on) and its o
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from tests.bench.rival import render
 from tests.bench.rival_system import Pool, running_rival
 from tests.bench.rounds import Contestant, Latency, Throughput, measure_latency, measure_throughput
 from tests.bench.system import OverRest, running_hookline
-from tests.bench.yardstick import requests_per_second
+from tests.bench.yardstick import client_limit, requests_per_second
 from tests.servers import fresh_database, postgres_server, valkey_server
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 Database = Literal["postgresql", "sqlite"]
 YARDSTICK_REQUESTS = 1000
+LIMIT_REQUESTS = 20_000
+WORKERS = 2
 LATENCY_EVENTS_PER_SECOND = 20.0
 
 
@@ -50,7 +51,8 @@ class Scenario:
     """Events a latency round; 0 leaves latency out."""
     delay_seconds: float = 0.0
     """How long the receiver takes to answer in throughput rounds."""
-    with_hookline: bool = True
+    with_limits: bool = False
+    """Whether the bare loops of HTTP clients are measured as well."""
 
 
 @dataclass(slots=True)
@@ -59,28 +61,23 @@ class Outcome:
 
     scenario: Scenario
     yardstick: list[float] = field(default_factory=list)
+    limit: list[float] = field(default_factory=list)
     throughput: dict[str, list[Throughput]] = field(default_factory=dict)
     latency: dict[str, list[Latency]] = field(default_factory=dict)
 
-    @property
-    def clean(self) -> bool:
-        """Whether no round lost, doubled or invented a delivery."""
-        several: list[Sequence[Throughput | Latency]] = [*self.throughput.values(), *self.latency.values()]
-        return all(one.accounts.clean for rounds in several for one in rounds)
+    def all_rounds(self) -> list[tuple[str, Sequence[Throughput | Latency]]]:
+        """Every round, by contestant."""
+        return [*self.throughput.items(), *self.latency.items()]
 
 
-def median_rate(rounds: list[Throughput]) -> float:
-    """Median deliveries a second."""
-    return statistics.median(one.per_second for one in rounds)
-
-
-def run(scenario: Scenario, tell: Callable[[str], None]) -> Outcome:
+def run(scenario: Scenario, tell: Callable[[str], None] = print) -> Outcome:
     """Start everything, take the rounds in turns, stop everything. `tell` gets a line for each round."""
     outcome = Outcome(scenario)
     with _arena(scenario) as arena:
         for number in range(scenario.rounds):
             order = arena.contestants if number % 2 == 0 else arena.contestants[::-1]
-            _yardstick_round(outcome, arena.endpoint, number, tell)
+            if scenario.with_limits:
+                _limits_round(outcome, arena.endpoint, number, tell)
             for contestant in order:
                 _throughput_round(outcome, arena, contestant, number, tell)
             for contestant in order:
@@ -115,16 +112,16 @@ def _arena(scenario: Scenario) -> Iterator[Arena]:
                 folder=place,
             )
             contestants.append(stack.enter_context(rival))
-        if scenario.with_hookline:
-            place = _folder(folder, "hookline")
-            service = running_hookline(
-                redis_url=stack.enter_context(valkey_server(append_only=True)),
-                database_url=_database(server, place),
-                endpoint=endpoint.url,
-                folder=place,
-            )
-            hookline = stack.enter_context(service)
-            contestants += [hookline, OverRest(hookline)]
+        place = _folder(folder, "hookline")
+        service = running_hookline(
+            redis_url=stack.enter_context(valkey_server(append_only=True)),
+            database_url=_database(server, place),
+            endpoint=endpoint.url,
+            folder=place,
+            workers=WORKERS,
+        )
+        hookline = stack.enter_context(service)
+        contestants += [hookline, OverRest(hookline)]
         yield Arena(endpoint, str(make_url(server).query["host"]) if server else None, contestants)
 
 
@@ -139,12 +136,15 @@ def _database(server: str | None, folder: Path) -> str:
     return fresh_database(server) if server else f"sqlite:///{folder / 'bench.db'}"
 
 
-def _yardstick_round(outcome: Outcome, endpoint: Receiver, number: int, tell: Callable[[str], None]) -> None:
+def _limits_round(outcome: Outcome, endpoint: Receiver, number: int, tell: Callable[[str], None]) -> None:
+    count = min(LIMIT_REQUESTS, outcome.scenario.events)
+    bodies = list(map(render, make_events(f"limits-{number}", count)))
     endpoint.reset()
-    bodies = map(render, make_events(f"yardstick-{number}", YARDSTICK_REQUESTS))
-    rate = requests_per_second(endpoint.url, bodies)
-    outcome.yardstick.append(rate)
-    tell(f"{outcome.scenario.name} {number + 1}: yardstick {rate:,.0f} requests/s")
+    outcome.yardstick.append(requests_per_second(endpoint.url, bodies[:YARDSTICK_REQUESTS]))
+    endpoint.reset()
+    outcome.limit.append(client_limit(endpoint.url, bodies, processes=WORKERS))
+    rates = f"httpx {outcome.yardstick[-1]:,.0f} requests/s, Hookline's client {outcome.limit[-1]:,.0f} requests/s"
+    tell(f"{outcome.scenario.name} {number + 1}: bare loops: {rates}")
 
 
 def _throughput_round(
@@ -187,6 +187,6 @@ def _latency_round(
 
 def _faults(result: Throughput | Latency) -> str:
     accounts = result.accounts
-    if accounts.clean:
+    if not accounts.faults:
         return ""
     return f"LOST {accounts.lost} DOUBLED {accounts.doubled} STRAYS {accounts.strays}"

@@ -1,4 +1,4 @@
-"""Events evaluated per CPU second of a worker: those that match nothing, and run metrics with watched series.
+"""Events evaluated per CPU second of a worker: matching nothing, run metrics with watched series, firing deliveries.
 
 The rival is the loop that anyone writes first: `json.loads`, then every automation in turn with `re`. The limits are
 the parts that no evaluation can do without: reading the stream, and decoding JSON.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import orjson
+from sqlalchemy import func, select
 
+from shared.storage.tables import deliveries
 from shared.streams import START, read_after
 from tests.bench import watched
-from tests.bench.figures import Figure, run_alone
+from tests.bench.events import ALIAS_PATTERN, EVENT_TYPE, PAYLOAD, PROJECT, make_events
+from tests.bench.figures import Figure
 from tests.bench.workbench import Workbench, workbench
 
 if TYPE_CHECKING:
@@ -27,6 +29,13 @@ AUTOMATIONS = 1000
 EVENTS = 20_000
 WARM_UP = 2000
 UNIT = "events/s a core"
+FIRING = {
+    "name": "deploy-production",
+    "event": EVENT_TYPE,
+    "scope": {"project": PROJECT},
+    "filter": {"alias": {"$regex": ALIAS_PATTERN}},
+    "action": {"webhook": "hook", "payload": PAYLOAD},
+}
 
 
 def measure(rounds: int, quick: bool) -> list[Figure]:
@@ -40,11 +49,21 @@ def measure(rounds: int, quick: bool) -> list[Figure]:
         idle = _idle(bench, rounds, count)
         metrics = _metrics(bench, rounds, count)
         limits = _limits(bench, rounds)
+        bench.define(entity_id, [FIRING], webhook_id=hook)
+        firing = _firing(bench, rounds, count // 2)
     return [
-        Figure(AREA, f"events that match nothing, {AUTOMATIONS:,} automations", UNIT, idle, at_least=40_000),
-        Figure(AREA, "the same by json.loads and re in a loop", UNIT, _naive(rounds, count // 20)),
+        Figure(
+            AREA,
+            f"events that match nothing, {AUTOMATIONS:,} automations",
+            UNIT,
+            idle,
+            at_least=40_000,
+            against="json.loads, and re in a loop",
+            reference=_naive(rounds, count // 20),
+        ),
         *limits,
         Figure(AREA, f"run metrics, {watched.RUNS} series of {watched.WINDOW}", UNIT, metrics, at_least=15_000),
+        Figure(AREA, "events that fire a delivery each", UNIT, firing, at_least=14_000),
     ]
 
 
@@ -69,6 +88,21 @@ def _metrics(bench: Workbench, rounds: int, count: int) -> tuple[float, ...]:
         bench.publish(watched.samples(f"metric-{number}", count, first_step=step))
         step += count // watched.RUNS
         rates.append(_rate(bench, count))
+    return tuple(rates)
+
+
+def _firing(bench: Workbench, rounds: int, count: int) -> tuple[float, ...]:
+    """Every event fires: its payload is rendered, and its delivery inserted."""
+    bench.runtime.automations.expire()
+    bench.publish(make_events("warm-firing", WARM_UP // 10))
+    bench.evaluate()
+    rates = []
+    for number in range(rounds):
+        bench.publish(make_events(f"firing-{number}", count))
+        rates.append(_rate(bench, count))
+    expected = WARM_UP // 10 + rounds * count
+    if (made := bench.scalar(select(func.count()).select_from(deliveries))) != expected:
+        raise RuntimeError(f"{made} of {expected} deliveries were made")
     return tuple(rates)
 
 
@@ -118,7 +152,3 @@ def _naive(rounds: int, count: int) -> tuple[float, ...]:
         return found
 
     return _timed(rounds, loop, count, repeats=1)
-
-
-if __name__ == "__main__":
-    sys.exit(run_alone(AREA, measure))

@@ -5,7 +5,6 @@ Events and payloads are the benchmark's everyday ones; the sizes of one's own de
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import orjson
@@ -14,7 +13,7 @@ from sqlalchemy import func, select, text, update
 from shared.storage.engine import writing
 from shared.storage.tables import attempts, deliveries, pending_deliveries, webhooks
 from tests.bench.events import ALIAS_PATTERN, ENTITY, EVENT_TYPE, PAYLOAD, PROJECT, make_events
-from tests.bench.figures import Figure, run_alone
+from tests.bench.figures import Figure
 from tests.bench.receiver import receiver
 from tests.bench.workbench import Workbench, workbench
 from worker.deliver import drain_webhook
@@ -90,7 +89,3 @@ def _table(bench: Workbench, table: Table) -> int:
 
 def _indexes(bench: Workbench, table: Table) -> int:
     return int(bench.scalar(text(f"SELECT pg_indexes_size('{table.name}')")))
-
-
-if __name__ == "__main__":
-    sys.exit(run_alone(AREA, measure))

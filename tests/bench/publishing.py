@@ -22,7 +22,7 @@ from shared.settings import load_settings
 from shared.storage import bootstrap
 from shared.streams import FIELD, stream_key
 from tests.bench import watched
-from tests.bench.figures import Figure, run_alone
+from tests.bench.figures import Figure
 from tests.bench.processes import Tree, started
 from tests.servers import free_port, fresh_database, postgres_server, valkey_server
 
@@ -53,11 +53,19 @@ def measure(rounds: int, quick: bool) -> list[Figure]:
             ones = [orjson.dumps(one) for one in watched.events(f"single-{number}", SINGLES, projects=5)]
             single.append(SINGLES / api.post(ones, ONE_TYPE)[1])
         limit = [api.xadd_rate(f"limit-{number}", batches) for number in range(rounds)]
+    against, reference = f"XADD of encoded events by {BATCH}", tuple(limit)
     return [
-        Figure(AREA, f"POST in batches of {BATCH}", "events/s", tuple(wall), at_least=20_000),
-        Figure(AREA, "the same, of the API process's CPU", "events/s a core", tuple(core), at_least=20_000),
+        Figure(
+            AREA,
+            f"POST in batches of {BATCH}",
+            "events/s",
+            tuple(wall),
+            at_least=20_000,
+            against=against,
+            reference=reference,
+        ),
+        Figure(AREA, "the same, of the API process's CPU", "events/s a core", tuple(core)),
         Figure(AREA, "POST one by one, of the API process's CPU", "events/s a core", tuple(single)),
-        Figure(AREA, f"limit: XADD of encoded events by {BATCH}", "events/s", tuple(limit)),
     ]
 
 
@@ -151,7 +159,3 @@ def _answers(client: httpx.Client) -> bool:
         return client.get("/healthz").is_success
     except httpx.TransportError:
         return False
-
-
-if __name__ == "__main__":
-    sys.exit(run_alone(AREA, measure))

@@ -41,12 +41,13 @@ class Pool:
     @property
     def system(self) -> str:
         """What a rival with this pool is called in the results."""
-        return f"rival ({self.label})"
+        return f"one task a delivery ({self.label})"
 
 
 PREFORK = Pool("prefork 2", "prefork", 2)
 SOLO = Pool("2 nodes, solo", "solo", 1, nodes=2)
 THREADS = Pool("32 threads", "threads", 32)
+MANY_PROCESSES = Pool("prefork 16", "prefork", 16)
 
 
 class Rival:

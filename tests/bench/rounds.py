@@ -60,8 +60,9 @@ class Accounts:
     """Arrivals of events that this round did not publish."""
 
     @property
-    def clean(self) -> bool:
-        return not (self.lost or self.doubled or self.strays)
+    def faults(self) -> int:
+        """All of them."""
+        return self.lost + self.doubled + self.strays
 
 
 @dataclass(frozen=True, slots=True)

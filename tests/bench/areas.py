@@ -1,0 +1,47 @@
+"""The areas that `make bench` measures, one module each, and what each can be asked for.
+
+An area's module has `measure(rounds, quick)`, which starts what it needs, measures, stops everything and returns
+figures. It is imported only when it is measured.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.bench.figures import Figure
+
+    Measure = Callable[[int, bool], list[Figure]]
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """What `--only NAME` measures."""
+
+    name: str
+    module: str
+    about: str
+    function: str = "measure"
+
+    def measure(self, rounds: int, quick: bool) -> list[Figure]:
+        """Measure it."""
+        function: Measure = getattr(importlib.import_module(self.module), self.function)
+        return function(rounds, quick)
+
+
+AREAS = (
+    Area("postgresql", "tests.bench.delivering", "stream to recorded on PostgreSQL, share of the HTTP limit"),
+    Area("slow-receiver", "tests.bench.delivering", "the same, receiver takes 50 ms", "measure_slow_receiver"),
+    Area("sqlite", "tests.bench.delivering", "the same on SQLite, the embedded default", "measure_sqlite"),
+    Area("latency", "tests.bench.delivering", "POST to arrival at 20 events/s", "measure_latency"),
+    Area("evaluation", "tests.bench.evaluation", "events evaluated a core: no match, run metrics, matches"),
+    Area("growth", "tests.bench.growth", "100,000 automations over 100: rate, reload, memory"),
+    Area("publishing", "tests.bench.publishing", "POST /v1/events on one API process"),
+    Area("footprint", "tests.bench.footprint", "bytes of an event in Valkey, of a delivery in PostgreSQL"),
+    Area("volume", "tests.bench.volume", "a table of 1,000,000 deliveries over an empty one"),
+)
+BY_NAME = {area.name: area for area in AREAS}

@@ -44,6 +44,7 @@ class DeliveryQuery(Body):
 class ReplayQuery(DeliveryQuery):
     """Which deliveries are to be delivered again, and how fast."""
 
+    unreplayed: Annotated[bool, Field(description="Only those that nobody had delivered again before.")] = False
     rate: Annotated[
         RequestRate | None,
         Field(description="At most so many, such as `10/s`, evenly spaced in the order in which they were made."),
@@ -189,11 +190,11 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     query = parsed(ReplayQuery, raw)
-    if query.model_copy(update={"rate": None}) == ReplayQuery():
+    if query.model_copy(update={"rate": None, "unreplayed": False}) == ReplayQuery():
         members = ", ".join(DeliveryQuery.model_fields)
         raise InvalidDefinition.at((), f"must have at least one criterion: {members}")
     wanted = _filter(connection, entity, query)
-    seqs = store.list_replayable(connection, entity.id, wanted, limit=MAX_REPLAYED + 1)
+    seqs = store.list_replayable(connection, entity.id, wanted, limit=MAX_REPLAYED + 1, unreplayed=query.unreplayed)
     if len(seqs) > MAX_REPLAYED:
         raise InvalidDefinition.at((), f"matches more than {MAX_REPLAYED} deliveries: narrow it with since and until")
     criteria = query.model_dump(mode="json", exclude_unset=True)

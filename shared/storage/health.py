@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, case, or_, update
 
 from shared.storage.tables import webhooks
 
@@ -13,6 +13,8 @@ def note_health(
     connection: Connection, webhook_id: int, *, succeeded: bool, failed: bool, disable_before: datetime, now: datetime
 ) -> str | None:
     """Keep track of since when a webhook does nothing but fail, and disable it when that is too long ago.
+
+    Where it did nothing at all for as long, the count begins anew.
 
     Returns:
         Why the webhook was disabled just now, or None.
@@ -25,8 +27,14 @@ def note_health(
         return None
     if not failed:
         return None
-    connection.execute(update(webhooks).where(mine, webhooks.c.failing_since.is_(None)).values(failing_since=now))
-    since = connection.scalar(select(webhooks.c.failing_since).where(mine))
+    # A silence as long as that is no failure: two bad answers a month apart say little of what is between.
+    anew = or_(webhooks.c.failing_since.is_(None), webhooks.c.failed_at < disable_before)
+    since = connection.scalar(
+        update(webhooks)
+        .where(mine)
+        .values(failing_since=case((anew, now), else_=webhooks.c.failing_since), failed_at=now)
+        .returning(webhooks.c.failing_since)
+    )
     if since is None or since > disable_before:
         return None
     reason = f"nothing but failures since {since.isoformat(timespec='seconds')}"

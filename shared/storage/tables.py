@@ -151,6 +151,7 @@ webhooks = Table(
     Column("paused", Boolean, nullable=False, server_default=text("false")),
     Column("disabled_reason", Text, nullable=True),
     Column("failing_since", UtcDateTime, nullable=True),
+    Column("failed_at", UtcDateTime, nullable=True),
     Column("client_certificate_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
     # What workers keep of how it answers lately (shared.domain.circuits) and of its rate limit (shared.domain.pacing).
     Column("failures", Integer, nullable=False, server_default="0"),

@@ -267,6 +267,17 @@ def test_a_rate_alone_is_no_criterion(api: Api, history: History) -> None:
     assert api.refused("POST", f"{ACME}/deliveries/replay", {"rate": "1/s"}, status=422).locs == [[]]
 
 
+def test_what_was_replayed_before_can_be_left_out(api: Api, history: History) -> None:
+    first, second = history.add("dead"), history.add("dead")
+    api.ok("POST", f"{ACME}/deliveries/{first}/replay", status=202)
+
+    left = {"status": "dead", "unreplayed": True}
+    assert api.ok("POST", f"{ACME}/deliveries/replay", left, status=202)["replayed"] == 1
+    assert api.ok("GET", f"{ACME}/deliveries?status=pending")["items"][0]["replay_of"] == second
+    assert api.ok("POST", f"{ACME}/deliveries/replay", left, status=202)["replayed"] == 0
+    assert api.refused("POST", f"{ACME}/deliveries/replay", {"unreplayed": True}, status=422).locs == [[]]
+
+
 def test_a_delivery_names_its_replays(api: Api, history: History) -> None:
     old = history.add("delivered")
     new = [api.ok("POST", f"{ACME}/deliveries/{old}/replay", status=202)["id"] for _ in range(2)]

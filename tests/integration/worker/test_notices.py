@@ -110,6 +110,23 @@ class TestDisabled:
         assert told["reason"].startswith("nothing but failures since")
         assert told["webhook_name"] == "hook"
 
+    def test_a_silence_of_days_between_two_failures_disables_nothing(self, scene: Scene) -> None:
+        hook = scene.webhook(policy={"schedule_seconds": (0.0,) * 5})
+        scene.automation(hook)
+        scene.receiver.answer = answering({"/hook": 500})
+        before = datetime.now(UTC)
+        long_ago = before - scene.settings.disable_after - timedelta(minutes=1)
+        with writing(scene.runtime.engine) as connection:
+            silent = update(webhooks).where(webhooks.c.id == hook).values(failing_since=long_ago, failed_at=long_ago)
+            connection.execute(silent)
+        scene.publish(alias_event())
+        scene.evaluate()
+        drain_webhook(scene.runtime, hook)
+        with reading(scene.runtime.engine) as connection:
+            row = connection.execute(select(webhooks).where(webhooks.c.id == hook)).one()
+        assert row.enabled
+        assert before <= row.failing_since <= row.failed_at
+
     def test_organizations_watch_the_webhooks_of_their_teams(self, scene: Scene) -> None:
         now = datetime.now(UTC)
         with writing(scene.runtime.engine) as connection:

@@ -13,6 +13,7 @@ branch_labels = None
 depends_on = None
 
 _ADDED = (
+    "failed_at",
     "client_certificate_secret_id",
     "failures",
     "circuit_openings",
@@ -27,6 +28,7 @@ _ADDED = (
 def upgrade() -> None:
     """Bring the schema one step forward."""
     with op.batch_alter_table("webhooks") as batch:
+        batch.add_column(sa.Column("failed_at", UtcDateTime(), nullable=True))
         batch.add_column(sa.Column("client_certificate_secret_id", BigId, nullable=True))
         batch.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
         batch.add_column(sa.Column("circuit_openings", sa.Integer(), nullable=False, server_default="0"))

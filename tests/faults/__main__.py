@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.drills import DRILLS, SHORT
+from tests.faults.drills import DRILLS, FULL, SHORT
 from tests.faults.runs import Result, run
+from tests.faults.stage import end_in_order
 
 COLUMNS = ("drill", "times hurt", "events", "expected", "received", "doubled", "lost", "evaluated twice", "worst delay")
 
@@ -27,6 +30,15 @@ def table(results: list[Result]) -> Table:
     return shown
 
 
+def _told(one: Result) -> str:
+    said = f"{'passed' if one.passed else 'FAILED'}: {one.received} of {one.expected}, hurt {one.hurts} times"
+    said += f", worst delay {one.worst_delay_seconds:.1f} s"
+    if one.doubled:
+        said += f", {one.doubled} doubled, first sent {one.lead_seconds * 1000:.0f} ms before a fault at most"
+        said += f", {one.unexplained} at no fault" if one.unexplained else ""
+    return said
+
+
 def main() -> int:
     """Run the drills and print their table."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
@@ -35,21 +47,23 @@ def main() -> int:
     parser.add_argument("--only", choices=DRILLS, action="append", help="this drill only; may be repeated")
     parser.add_argument("--short", action="store_true", help="few drills with few events")
     parser.add_argument("--seed", type=int, help="repeats the random moments of an earlier run")
+    parser.add_argument(
+        "--former", type=Path, help="a checkout of the release to upgrade from (git worktree add DIR TAG)"
+    )
     options = parser.parse_args()
+    end_in_order()
     seed = random.randrange(10**6) if options.seed is None else options.seed
     events = options.events or (600 if options.short else 20_000)
     console, results = Console(width=None if sys.stdout.isatty() else 140), []
     console.print(f"seed {seed}")
-    for name in options.only or (SHORT if options.short else DRILLS):
+    for name in options.only or (SHORT if options.short else FULL):
         if reason := DRILLS[name].impossible:
             console.print(f"{name}: skipped, {reason}")
             continue
         console.print(f"{name} …")
-        results.append(run(name, events, rate=options.rate, seed=seed))
-        one = results[-1]
-        console.print(
-            f"  {'passed' if one.passed else 'FAILED'}: {one.received} of {one.expected}, {one.doubled} doubled"
-        )
+        began = time.monotonic()
+        results.append(run(name, events, rate=options.rate, seed=seed, former=options.former))
+        console.print(f"  {_told(results[-1])}; took {time.monotonic() - began:.0f} s")
     console.print(table(results))
     return 0 if all(result.passed for result in results) else 1
 

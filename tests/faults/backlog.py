@@ -1,24 +1,20 @@
 """A backlog in one partition: how much memory each part takes while it drains, and what fresh events elsewhere wait.
 
 `python -m tests.faults.backlog` appends a million events to one stream while the workers are stopped, and starts them.
-One event in a hundred fires a delivery; every fifth of a second a fresh event is published to another partition.
+One event in a hundred fires a delivery; twenty times a second a fresh event is published to another partition. Those
+are counted from when each worker has evaluated something: how long a worker takes to start is another matter.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import orjson
-import psutil
 from redis import Redis
 from rich.console import Console
 from rich.table import Table
@@ -27,54 +23,119 @@ from sqlalchemy import Engine, text
 from shared.domain.events import check_event, partition_of
 from shared.storage.engine import open_engine
 from shared.streams import FIELD, stream_key
-from tests.faults.load import accepted, drill_event
-from tests.faults.stage import ADMIN_KEY, Stage, stage
+from shared.wakes import PARTITION_TASK, celery_app
+from tests.bench.figures import Figure, figures_table
+from tests.faults.fresh import Wait, meanwhile, percentile
+from tests.faults.load import drill_event
+from tests.faults.memory import Memory
+from tests.faults.stage import Stage, end_in_order, stage
 from tests.integration.processes import stop, wait_until
 
+AREA = "backlog"
+EVENTS = 1_000_000
+QUICK_EVENTS = 50_000
 CHUNK = 2000
 FIRING_EVERY = 100
-FRESH_EVERY_SECONDS = 0.2
 QUIET_SECONDS = 10.0
-WORKER_BOUND_MIB = 250
-MIB = 1 << 20
+SAMPLE_SECONDS = 0.25
+DRAIN_SECONDS = 1800.0
+BOUND_MIB = 250
+GROWTH_BOUND_MIB = 10
+SLOWEST = 5
 
 
-@dataclass
-class Fresh:
-    """Publishes events outside of one partition, one by one, until it is stopped."""
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What one backlog showed."""
 
-    scene: Stage
-    avoided: int
-    name: str
-    stopped: threading.Event = field(default_factory=threading.Event)
-    published: dict[str, float] = field(default_factory=dict)
+    events: int
+    seconds: float
+    """From the start of the workers to the last event's commit."""
+    expected: int
+    fired: int
+    memory: Memory
+    quiet: list[Wait]
+    busy: list[Wait]
 
-    def run(self) -> None:
-        """Publish."""
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        number = 0
-        with httpx.Client(base_url=self.scene.settings.url, headers=headers, timeout=15, trust_env=False) as api:
-            while not self.stopped.wait(FRESH_EVERY_SECONDS):
-                number += 1
-                event = drill_event(number) | {"id": f"{self.name}-{number}"}
-                if partition_of(check_event(event), self.scene.settings.partitions) == self.avoided:
-                    continue
-                began = time.monotonic()
-                if accepted(api, [event]):
-                    self.published[event["id"]] = began
+    def most_mib(self, kind: str) -> float:
+        """The peak of the largest part of a kind."""
+        return max(self.memory.peak_mib(name) for name in self.memory.taken if name.startswith(kind))
 
-    def waits(self) -> list[float]:
-        """For each event how long after publishing it arrived, in seconds, shortest first."""
-        wait_until(lambda: self.published.keys() <= self._arrived().keys(), "fresh events")
-        arrived = self._arrived()
-        return sorted(arrived[event] - at for event, at in self.published.items())
-
-    def _arrived(self) -> dict[str, float]:
-        return {one.event: one.at for one in reversed(self.scene.receiver.arrivals())}
+    def growth_mib(self, kind: str) -> float:
+        """The growth of that part of a kind which grew most."""
+        return max(self.memory.growth_mib(name) for name in self.memory.taken if name.startswith(kind))
 
 
-def fill(scene: Stage, count: int) -> int:
-    """Append a backlog of one collection; the partition that holds it."""
+def measure(rounds: int, quick: bool) -> list[Figure]:
+    """All figures of this area; one round is one backlog on a stage of its own."""
+    count = QUICK_EVENTS if quick else EVENTS
+    return _figures([_on_a_stage(count) for _ in range(rounds)])
+
+
+def _on_a_stage(events: int) -> Drained:
+    with tempfile.TemporaryDirectory(prefix="hookline-backlog-") as folder, stage(Path(folder)) as scene:
+        return drain(scene, events)
+
+
+def _figures(runs: list[Drained]) -> list[Figure]:
+    what = f"backlog of {runs[0].events:,} events"
+    figures = [Figure(AREA, f"{what}: drained", "events/s", tuple(one.events / one.seconds for one in runs))]
+    for kind, title in (("worker", "a worker"), ("api", "the API"), ("pump", "the pump")):
+        peaks = tuple(one.most_mib(kind) for one in runs)
+        growths = tuple(one.growth_mib(kind) for one in runs)
+        figures += [
+            Figure(AREA, f"{what}: peak memory of {title}", "MiB", peaks, at_most=BOUND_MIB),
+            Figure(AREA, f"{what}: growth of {title} after a quarter", "MiB", growths, at_most=GROWTH_BOUND_MIB),
+        ]
+    for share, title in ((0.5, "p50"), (0.99, "p99")):
+        quiet = tuple(percentile(one.quiet, share) * 1000 for one in runs)
+        busy = tuple(percentile(one.busy, share) * 1000 for one in runs)
+        figures += [
+            Figure(AREA, f"fresh events, {title}, no backlog", "ms", quiet),
+            Figure(AREA, f"fresh events, {title}, backlog elsewhere", "ms", busy),
+        ]
+    return figures
+
+
+def drain(scene: Stage, events: int) -> Drained:
+    """Fill, start the workers, and watch until nothing is left."""
+    engine = open_engine(scene.settings)
+    partition = partition_of(check_event(drill_event(0)), scene.settings.partitions)
+    quiet = meanwhile(scene, engine, partition, "quiet", lambda: time.sleep(QUIET_SECONDS))
+    workers = scene.named("worker")
+    for name in workers:
+        stop(scene.parts[name])
+    before = _evaluated(engine, partition)
+    fill(scene, events)
+    memory = Memory()
+    pids = {name: part.pid for name, part in scene.parts.items() if name not in workers}
+
+    def drained() -> bool:
+        done = _evaluated(engine, partition) - before
+        memory.sample(done / events, pids)
+        return done >= events
+
+    began = time.monotonic()
+    for name in workers:
+        scene.start(name)
+        pids[name] = scene.parts[name].pid
+    wait_until(lambda: _evaluating(scene) == len(workers) or drained(), "workers that evaluate")
+    busy = meanwhile(
+        scene,
+        engine,
+        partition,
+        "busy",
+        lambda: wait_until(drained, "end of the backlog", seconds=DRAIN_SECONDS, every_seconds=SAMPLE_SECONDS),
+    )
+    seconds = time.monotonic() - began
+    with engine.connect() as connection:
+        fired = connection.scalar(text("SELECT count(*) FROM deliveries WHERE event_id LIKE 'backlog-%'"))
+    engine.dispose()
+    return Drained(events, seconds, -(-events // FIRING_EVERY), fired or 0, memory, quiet, busy)
+
+
+def fill(scene: Stage, count: int) -> None:
+    """Append a backlog of one collection."""
     event = drill_event(0)
     partition = partition_of(check_event(event), scene.settings.partitions)
     with Redis.from_url(scene.settings.stream_url) as redis:
@@ -86,7 +147,6 @@ def fill(scene: Stage, count: int) -> int:
                     one = one | {"type": "ADD_ARTIFACT_TAG", "data": event["data"] | {"tag": "t"}}
                 pipeline.xadd(stream_key(partition), {FIELD: orjson.dumps(one)})
             pipeline.execute()
-    return partition
 
 
 def _evaluated(engine: Engine, partition: int) -> int:
@@ -95,66 +155,37 @@ def _evaluated(engine: Engine, partition: int) -> int:
         return int(connection.scalar(query, {"p": partition}) or 0)
 
 
-def _during(scene: Stage, partition: int, name: str, until: Callable[[], None]) -> list[float]:
-    fresh = Fresh(scene, partition, name)
-    thread = threading.Thread(target=fresh.run, daemon=True)
-    thread.start()
-    until()
-    fresh.stopped.set()
-    thread.join()
-    return fresh.waits()
+def _evaluating(scene: Stage) -> int:
+    """How many workers have begun to evaluate."""
+    with celery_app(scene.settings) as app:
+        answers = app.control.inspect(timeout=1).stats() or {}
+    return sum(bool(stats["total"].get(PARTITION_TASK)) for stats in answers.values())
 
 
-def _p99(waits: list[float]) -> float:
-    return waits[min(len(waits) - 1, int(len(waits) * 0.99))]
+def _print(run: Drained, console: Console) -> None:
+    console.print(figures_table(_figures([run])))
+    table = Table("backlog done", *run.memory.taken, title="Memory while it drains, in MiB")
+    for tenth in range(1, 11):
+        taken = (f"{run.memory.at(tenth / 10, name):.0f}" for name in run.memory.taken)
+        table.add_row(f"{tenth * 10} %", *taken)
+    console.print(table)
+    slowest = ", ".join(
+        f"{wait.arrived_seconds * 1000:.0f} ms ({wait.evaluated_seconds * 1000:.0f} ms to its evaluation)"
+        for wait in reversed(run.busy[-SLOWEST:])
+    )
+    console.print(f"{run.fired} of {run.expected} deliveries; of {len(run.busy)} fresh events the slowest: {slowest}")
 
 
 def main() -> int:
-    """Measure, print, and exit 1 when a worker took more than its bound."""
+    """Measure, print, and exit 1 when something is missing or a part took more than its bound."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.backlog", description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000, help="the backlog (default 1000000)")
+    parser.add_argument("--events", type=int, default=EVENTS, help="the backlog (default 1000000)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="hookline-backlog-") as folder, stage(Path(folder)) as scene:
-        return measure(scene, options.events)
-
-
-def measure(scene: Stage, events: int) -> int:
-    """Fill, drain and sample."""
-    engine = open_engine(scene.settings)
-    partition = partition_of(check_event(drill_event(0)), scene.settings.partitions)
-    quiet = _during(scene, partition, "quiet", lambda: time.sleep(QUIET_SECONDS))
-    for name in scene.named("worker"):
-        stop(scene.parts[name])
-    before = _evaluated(engine, partition)
-    fill(scene, events)
-    for name in scene.named("worker"):
-        scene.start(name)
-    peaks: dict[str, int] = {}
-
-    def drained() -> bool:
-        for name, part in scene.parts.items():
-            peaks[name] = max(peaks.get(name, 0), psutil.Process(part.pid).memory_info().rss)
-        return _evaluated(engine, partition) - before >= events
-
-    began = time.monotonic()
-    busy = _during(scene, partition, "busy", lambda: wait_until(drained, "end of the backlog", seconds=1800))
-    seconds = time.monotonic() - began
-    expected = -(-events // FIRING_EVERY)
-    with engine.connect() as connection:
-        fired = connection.scalar(text("SELECT count(*) FROM deliveries WHERE event_id LIKE 'backlog-%'"))
-    engine.dispose()
-    shown = Table(title=f"A backlog of {events} events in one of {scene.settings.partitions} partitions")
-    shown.add_column("what")
-    shown.add_column("measured", justify="right")
-    shown.add_row("evaluated", f"{events / seconds:,.0f} events/s, {fired} of {expected} deliveries")
-    for name, peak in peaks.items():
-        shown.add_row(f"peak memory of {name}", f"{peak / MIB:.0f} MiB")
-    for what, waits in (("quiet", quiet), ("backlog draining", busy)):
-        figures = f"p50 {statistics.median(waits) * 1000:.0f} ms, p99 {_p99(waits) * 1000:.0f} ms ({len(waits)})"
-        shown.add_row(f"fresh events elsewhere, {what}", figures)
-    Console(width=None if sys.stdout.isatty() else 120).print(shown)
-    bounded = all(peak < WORKER_BOUND_MIB * MIB for name, peak in peaks.items() if name.startswith("worker"))
-    return 0 if bounded and fired == expected else 1
+    end_in_order()
+    run = _on_a_stage(options.events)
+    _print(run, Console(width=None if sys.stdout.isatty() else 140))
+    bounded = all(run.most_mib(kind) < BOUND_MIB for kind in ("worker", "api", "pump"))
+    return 0 if bounded and run.fired == run.expected else 1
 
 
 if __name__ == "__main__":

@@ -20,13 +20,26 @@ from shared.storage.engine import open_engine
 from shared.streams import stream_key
 from tests.faults.drills import DRILLS
 from tests.faults.load import Load
-from tests.faults.stage import ADMIN_KEY, Stage, stage
+from tests.faults.stage import ADMIN_KEY, TIMEOUT_SECONDS, Release, Stage, stage
 from tests.integration.processes import wait_until
 
 LEAST_HURTS = 3
 REST_SECONDS = (0.1, 2.5)
 """Between two hurts: a random time within these."""
 SETTLE_SECONDS = 240.0
+SETTLE_POLL_SECONDS = 0.1
+LEAD_SECONDS = float(TIMEOUT_SECONDS)
+"""A request is made again only where its answer was not recorded when the fault began; it may take so long."""
+AFTER_SECONDS = 3.0
+"""For so long after a fault parts may still find that what they stand on was away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """When a fault began and ended, in CLOCK_MONOTONIC's seconds."""
+
+    began: float
+    ended: float
 
 
 @dataclass(frozen=True)
@@ -47,38 +60,53 @@ class Result:
     """Stream entries that were committed more than once, and events with more than one delivery."""
     worst_delay_seconds: float
     doubles: bool
+    lead_seconds: float
+    """How long before a fault the first request of a doubled delivery had been made, at most."""
+    unexplained: int
+    """Doubled deliveries whose first request was made neither shortly before nor during a fault."""
 
     @property
     def passed(self) -> bool:
-        """Nothing lost, nothing evaluated twice, and nothing sent twice but where it may be."""
-        return not (self.lost or self.evaluated_twice or (self.doubled and not self.doubles))
+        """Nothing lost, nothing evaluated twice, and nothing sent twice but where and when it may be."""
+        return not (self.lost or self.evaluated_twice or self.unexplained or (self.doubled and not self.doubles))
 
 
-def run(name: str, events: int, *, rate: float, seed: int) -> Result:
+def run(name: str, events: int, *, rate: float, seed: int, former: Path | None = None) -> Result:
     """One drill on a stage of its own.
 
     Args:
         rate: events a second.
         seed: of the random moments and choices, so that a run can be repeated.
+        former: a checkout of the release to upgrade from, for the drill that upgrades.
     """
     drill, chance = DRILLS[name], random.Random(f"{seed}/{name}")
+    release = Release(former) if former and drill.upgrades else None
     with (
         tempfile.TemporaryDirectory(prefix="hookline-drill-") as folder,
-        stage(Path(folder), pumps=drill.pumps, on_small_disk=drill.on_small_disk, **drill.settings) as scene,
+        stage(
+            Path(folder), pumps=drill.pumps, on_small_disk=drill.on_small_disk, release=release, **drill.settings
+        ) as scene,
     ):
+        drill.before(scene)
         load = Load(scene.settings.url, ADMIN_KEY, events, rate=rate)
         load.start()
-        hurts = 0
-        while load.running or hurts < LEAST_HURTS:
+        faults: list[Fault] = []
+        while load.running or len(faults) < LEAST_HURTS:
             time.sleep(chance.uniform(*REST_SECONDS))
-            drill.hurt(scene, chance)
-            hurts += 1
+            began = time.monotonic()
+            drill.hurts[len(faults) % len(drill.hurts)](scene, chance)
+            faults.append(Fault(began, time.monotonic()))
         load.join()
         drill.after(scene)
         engine = open_engine(scene.settings)
         with suppress(AssertionError):  # the count shows what is missing
-            wait_until(lambda: _finished(scene, engine, len(load.accepted)), "end", seconds=SETTLE_SECONDS)
-        result = _count(name, scene, engine, load, hurts)
+            wait_until(
+                lambda: _finished(scene, engine, len(load.accepted)),
+                "end",
+                seconds=SETTLE_SECONDS,
+                every_seconds=SETTLE_POLL_SECONDS,
+            )
+        result = _count(name, scene, engine, load, faults)
         engine.dispose()
         return result
 
@@ -109,11 +137,14 @@ def _appended(redis: Redis, partition: int) -> int:
     return int(info["entries-added"])
 
 
-def _count(name: str, scene: Stage, engine: Engine, load: Load, hurts: int) -> Result:
+def _count(name: str, scene: Stage, engine: Engine, load: Load, faults: list[Fault]) -> Result:
     first: dict[str, float] = {}
     ids: defaultdict[str, set[str]] = defaultdict(set)
     arrivals = scene.receiver.arrivals()
+    doubled: set[str] = set()
     for one in arrivals:
+        if one.event in first:
+            doubled.add(one.event)
         first.setdefault(one.event, one.at)
         ids[one.event].add(one.webhook_id)
     with engine.connect() as connection:
@@ -123,9 +154,10 @@ def _count(name: str, scene: Stage, engine: Engine, load: Load, hurts: int) -> R
             )
         ).scalar_one()
     arrived = set(load.accepted) & set(first)
+    leads = [_lead(first[event], faults) for event in doubled]
     return Result(
         drill=name,
-        hurts=hurts,
+        hurts=len(faults),
         events=len(load.accepted),
         expected=len(load.accepted),
         received=len(arrived),
@@ -136,4 +168,16 @@ def _count(name: str, scene: Stage, engine: Engine, load: Load, hurts: int) -> R
         + sum(len(several) > 1 for several in ids.values()),
         worst_delay_seconds=max((first[event] - load.accepted[event] for event in arrived), default=0.0),
         doubles=DRILLS[name].doubles,
+        lead_seconds=max((lead for lead in leads if lead is not None), default=0.0),
+        unexplained=sum(lead is None for lead in leads),
     )
+
+
+def _lead(at: float, faults: list[Fault]) -> float | None:
+    """How long before the nearest fault a request was made, 0 during one; None where no fault explains a second one."""
+    leads = [
+        max(0.0, fault.began - at)
+        for fault in faults
+        if fault.began - LEAD_SECONDS <= at <= fault.ended + AFTER_SECONDS
+    ]
+    return min(leads, default=None)

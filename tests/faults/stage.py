@@ -21,7 +21,6 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.settings import Settings, load_settings
-from shared.storage.bootstrap import prepare
 from shared.storage.engine import open_engine
 from tests.faults import disk
 from tests.faults.receiver import Receiver, receiving
@@ -32,8 +31,21 @@ ADMIN_KEY = "hlk-" + "d" * 43
 CLOCK = Path(__file__).parent / "clock"
 DISK_MIB = 400
 START_TRIES = 6
+TIMEOUT_SECONDS = 3
 START_SECONDS = 180.0
 CAN_BE_STEPPED = ("worker", "pump")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The code that parts run: this tree, or a checkout of an earlier release, by its own `.venv` if it has one."""
+
+    folder: Path = ROOT
+
+    def command(self, *arguments: str) -> list[str]:
+        """A Python of this release."""
+        own = self.folder / ".venv/bin/python"
+        return [str(own) if own.exists() else sys.executable, *arguments]
 
 
 @dataclass
@@ -44,15 +56,9 @@ class Stage:
     folder: Path
     receiver: Receiver
     servers: dict[str, ExitStack]
+    release: Release = Release()
+    """What is started from now on."""
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def command(self, name: str) -> list[str]:
-        """How a part is started."""
-        if name.startswith("worker"):
-            return worker_command(f"{name}-{time.monotonic_ns()}")
-        if name.startswith("pump"):
-            return dispatcher_command()
-        return [sys.executable, "-m", "dispatcher.cli", "api"]
 
     def start(self, name: str) -> None:
         """Start a part; workers and pumps go by a clock that can be stepped."""
@@ -61,8 +67,22 @@ class Stage:
             own |= {"PYTHONPATH": str(CLOCK), "DRILL_CLOCK_FILE": str(self._clock(name))}
         with (self.folder / f"{name}.log").open("ab") as log:
             self.parts[name] = subprocess.Popen(
-                self.command(name), cwd=ROOT, env=own, stdout=log, stderr=subprocess.STDOUT
+                self._command(name), cwd=self.release.folder, env=own, stdout=log, stderr=subprocess.STDOUT
             )
+
+    def _command(self, name: str) -> list[str]:
+        """How a part is started in production."""
+        if name.startswith("worker"):
+            return self.release.command(*worker_command(f"{name}-{time.monotonic_ns()}")[1:])
+        if name.startswith("pump"):
+            return self.release.command(*dispatcher_command()[1:])
+        return self.release.command("-m", "dispatcher.cli", "api")
+
+    def init(self) -> subprocess.Popen[bytes]:
+        """Run `hookline init`, as each deployment does."""
+        command = self.release.command("-m", "dispatcher.cli", "init")
+        own = environment(self.settings)
+        return subprocess.Popen(command, cwd=self.release.folder, env=own, stdout=subprocess.DEVNULL)
 
     def named(self, kind: str) -> list[str]:
         """The parts of a kind."""
@@ -167,6 +187,11 @@ class Stage:
             stop(part)
 
 
+def end_in_order() -> None:
+    """Let SIGTERM end this program as an error does, so that no server and no part outlives it."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+
+
 def attempted(action: Callable[[], object], *errors: type[Exception]) -> bool:
     """Whether an action goes through."""
     try:
@@ -215,8 +240,14 @@ def _settings(folder: Path, database_url: str, **more: Any) -> Settings:
 
 
 @contextmanager
-def stage(folder: Path, *, pumps: int = 1, on_small_disk: bool = False, **settings: Any) -> Iterator[Stage]:
-    """Servers, API, pumps and two workers, with one webhook and one automation that every event fires."""
+def stage(
+    folder: Path, *, pumps: int = 1, on_small_disk: bool = False, release: Release | None = None, **settings: Any
+) -> Iterator[Stage]:
+    """Servers, API, pumps and two workers, with one webhook and one automation that every event fires.
+
+    Args:
+        release: what runs there; this tree when None.
+    """
     folder.chmod(0o755)
     (folder / "postgres").mkdir()
     (folder / "valkey").mkdir()
@@ -226,9 +257,9 @@ def stage(folder: Path, *, pumps: int = 1, on_small_disk: bool = False, **settin
         servers = {name: stack.enter_context(ExitStack()) for name in ("postgres", "valkey")}
         url = servers["postgres"].enter_context(postgres_server(data_dir=folder / "postgres" / "data", durable=True))
         receiver = stack.enter_context(receiving())
-        scene = Stage(_settings(folder, url, **settings), folder, receiver, servers)
+        scene = Stage(_settings(folder, url, **settings), folder, receiver, servers, release or Release())
         scene.serve_valkey()
-        prepare(scene.settings)
+        assert scene.init().wait(START_SECONDS) == 0
         stack.callback(scene.stop)
         for name in ("api", *(f"pump{number}" for number in range(pumps)), "worker0", "worker1"):
             scene.start(name)
@@ -241,7 +272,7 @@ def _define(scene: Stage) -> None:
     webhook = {
         "name": "hook",
         "url": scene.receiver.url,
-        "policy": {"timeout_seconds": 3, "schedule_seconds": [1, 1, 2, 5, 5]},
+        "policy": {"timeout_seconds": TIMEOUT_SECONDS, "schedule_seconds": [1, 1, 2, 5, 5]},
     }
     action = {"webhook": "hook", "payload": {"event": "$event_id"}}
     with httpx.Client(base_url=scene.settings.url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as api:

@@ -73,9 +73,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 60, every_seconds: float = 0.02) -> None:
     """Wait for a condition; AssertionError when it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"no {what} within {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(every_seconds)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from shared.domain.events import RunMetricData, decode_event, subject_key
+from shared.domain.events import RunMetricData, subject_key
 from shared.domain.firing import FiringState
 from shared.domain.firing_rules import Kept, hold_back, kept_keys, metric_facts, sealed_payload
 from shared.domain.matching import CompiledAutomation, firing_id
@@ -173,8 +173,7 @@ class FiringBatch:
             row[TRACEPARENT] = own.header
             self.traces.append((own, parent, row))
         try:
-            whole = decode_event(entry.body or b"")
-            row["payload"] = sealed_payload(compiled, whole, delivery_id=identity, metric=metric)
+            row["payload"] = sealed_payload(compiled, event, delivery_id=identity, metric=metric)
         except PayloadTooLarge as exc:
             row |= {"status": "refused", "reason": str(exc), "finished_at": self._now}
         if skipped is not None:

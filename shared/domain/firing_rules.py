@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shared.domain.automations import CooldownUnit
-from shared.domain.events import Event, subject_key
+from shared.domain.events import subject_key
 from shared.domain.firing import FiringState, cooldown_refusal, rate_refusal, record_firing
 from shared.domain.matching import CompiledAutomation
 from shared.domain.payloads import default_payload
@@ -87,7 +87,7 @@ def metric_facts(seen: Observation) -> MetricFacts | None:
 
 
 def sealed_payload(
-    compiled: CompiledAutomation, event: Event, *, delivery_id: str, metric: MetricFacts | None
+    compiled: CompiledAutomation, event: AnyEvent, *, delivery_id: str, metric: MetricFacts | None
 ) -> str | None:
     """The sealed payload of a firing; None for an action without a webhook.
 
@@ -96,6 +96,7 @@ def sealed_payload(
     """
     if compiled.webhook_id is None:
         return None
-    values = payload_values(event, delivery_id=delivery_id, metric=metric)
     template = compiled.automation.template
+    asked = () if template is None else template.metadata
+    values = payload_values(event, delivery_id=delivery_id, metric=metric, metadata=asked)
     return default_payload(values) if template is None else template.render(values)

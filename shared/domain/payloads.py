@@ -86,6 +86,8 @@ class Template:
 
     variables: frozenset[str]
     secrets: frozenset[str]
+    metadata: tuple[str, ...]
+    """The keys of an artifact's metadata among the variables."""
     _parts: tuple[str, ...] = field(repr=False)
     """Literals of the sealed text, with an empty place for a variable between each two."""
     _slots: tuple[str, ...] = field(repr=False)
@@ -212,7 +214,9 @@ class _Cutter:
         if self._faults:
             raise InvalidDefinition(*self._faults)
         parts = (*self._parts, "".join(self._literal))
-        return Template(frozenset(self._slots), frozenset(self._secrets), parts, tuple(self._slots))
+        slots = frozenset(self._slots)
+        keys = sorted(name.removeprefix(METADATA_PREFIX) for name in slots if name.startswith(METADATA_PREFIX))
+        return Template(slots, frozenset(self._secrets), tuple(keys), parts, tuple(self._slots))
 
     def cut(self, value: object, loc: Loc) -> None:
         if isinstance(value, str):

@@ -1,8 +1,8 @@
 """Events as evaluation reads them: decoded in a third of the time that the models take, and no others.
 
 `read_event` takes the quick way only where it is sure that the models accept the same JSON with the same values; what
-leaves any doubt goes to `decode_event`, which alone decides what is refused and why. So the two can't disagree: a test
-holds them to it. What fires is read again with the models, since payloads are made of those.
+leaves any doubt goes to `decode_event`, which alone decides what is refused and why. So the two can't disagree, neither
+in what is matched nor in what payloads are made of: a test holds them to it.
 """
 
 from __future__ import annotations

@@ -50,6 +50,11 @@ class SlackMessage:
     secrets: frozenset[str] = frozenset()
     """The secrets that it needs: none."""
 
+    @property
+    def metadata(self) -> tuple[str, ...]:
+        """The keys of an artifact's metadata among the variables."""
+        return self._texts.metadata
+
     def render(self, values: Mapping[str, str]) -> str:
         """The sealed payload of one delivery; a variable without a value renders blank.
 

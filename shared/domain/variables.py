@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
 
 import orjson
 
-from shared.domain.events import (
-    AliasEvent,
-    ArtifactEvent,
-    ArtifactTagEvent,
-    CollectionTagEvent,
-    DeadLetterEvent,
-    Event,
-    NoticeData,
-    NoticeEvent,
-    RunStateEvent,
-)
+from shared.domain.events import DeadLetterEvent, NoticeData, NoticeEvent
+from shared.domain.payloads import METADATA_PREFIX
+from shared.domain.quick_events import AnyEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +24,56 @@ class MetricFacts:
     threshold: float
 
 
-def payload_values(event: Event, *, delivery_id: str, metric: MetricFacts | None = None) -> dict[str, str]:
-    """Each variable that has a value for this event, as text; what is absent renders blank."""
-    data = event.data
-    values = {
-        "project_name": "" if isinstance(data, NoticeData) else data.project,
+def payload_values(
+    event: AnyEvent, *, delivery_id: str, metric: MetricFacts | None = None, metadata: Iterable[str] | None = None
+) -> dict[str, str]:
+    """Each variable that has a value for this event, as text; what is absent renders blank.
+
+    Args:
+        metadata: the keys of the artifact's metadata that are asked for; all when None.
+    """
+    data: Any = event.data
+    values: dict[str, str] = {
         "entity_name": data.entity,
         "event_author": data.author,
-        "event_type": str(event.type),
+        "event_type": str.__str__(event.type),
         "event_id": event.id,
-        "event_time": event.time.isoformat().replace("+00:00", "Z") if event.time else "",
+        "event_time": _time_text(event.time),
         "delivery_id": delivery_id,
     }
-    if isinstance(event, ArtifactEvent | AliasEvent | ArtifactTagEvent):
-        values |= _artifact_values(event)
-    elif isinstance(event, CollectionTagEvent):
-        values |= {"artifact_collection_name": event.data.collection.name, "tag": event.data.tag}
-    elif isinstance(event, NoticeEvent):
-        values |= _notice_values(event)
+    if isinstance(data, NoticeData):
+        values |= _notice_values(cast("NoticeEvent", event))
+    elif (run := getattr(data, "run", None)) is not None:
+        values["project_name"] = data.project
+        values["run_id"] = run.id
+        values["run_name"] = run.name if run.display_name is None else run.display_name
+        if (state := getattr(data, "state", None)) is not None:
+            values["run_state"] = str.__str__(state)
     else:
-        run = event.data.run
-        values |= {"run_id": run.id, "run_name": run.name if run.display_name is None else run.display_name}
-        if isinstance(event, RunStateEvent):
-            values["run_state"] = str(event.data.state)
+        values["project_name"] = data.project
+        values["artifact_collection_name"] = data.collection.name
+        values["tag"] = getattr(data, "tag", "")
+        if (artifact := getattr(data, "artifact", None)) is not None:
+            _add_artifact(values, data, artifact, metadata)
     if metric is not None:
-        values |= {
-            "metric_name": metric.name,
-            "metric_value": _text(metric.value),
-            "metric_threshold": _text(metric.threshold),
-        }
+        values["metric_name"] = metric.name
+        values["metric_value"] = _text(metric.value)
+        values["metric_threshold"] = _text(metric.threshold)
     return values
+
+
+_PLAIN_SECONDS = len("2026-11-23T09:00:00Z")
+
+
+def _time_text(time: datetime | str | None) -> str:
+    """A time as models hold it, or as the quick way leaves it: with `Z`, and no fraction, milli- or microseconds."""
+    if time is None:
+        return ""
+    if isinstance(time, str):
+        if len(time) == _PLAIN_SECONDS:
+            return time
+        time = datetime.fromisoformat(time)
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def _notice_values(event: NoticeEvent) -> dict[str, str]:
@@ -75,21 +90,17 @@ def _notice_values(event: NoticeEvent) -> dict[str, str]:
     return values
 
 
-def _artifact_values(event: ArtifactEvent | AliasEvent | ArtifactTagEvent) -> dict[str, str]:
-    data = event.data
-    alias = event.data.alias if isinstance(event, AliasEvent) else ""
-    values = {
-        "artifact_collection_name": data.collection.name,
-        "artifact_version": f"wandb-artifact://_id/{data.artifact.id}",
-        "artifact_version_string": (
-            f"{data.entity}/{data.project}/{data.collection.name}:{alias or data.artifact.version}"
-        ),
-        "alias": alias,
-        "tag": event.data.tag if isinstance(event, ArtifactTagEvent) else "",
-    }
-    for key, value in data.artifact.metadata.items():
-        values[f"artifact_metadata.{key}"] = _text(value)
-    return values
+def _add_artifact(values: dict[str, str], data: Any, artifact: Any, metadata: Iterable[str] | None) -> None:
+    alias = getattr(data, "alias", "")
+    values["alias"] = alias
+    values["artifact_version"] = f"wandb-artifact://_id/{artifact.id}"
+    values["artifact_version_string"] = (
+        f"{data.entity}/{data.project}/{data.collection.name}:{alias or artifact.version}"
+    )
+    stored = artifact.metadata
+    for key in stored if metadata is None else metadata:
+        if key in stored:
+            values[METADATA_PREFIX + key] = _text(stored[key])
 
 
 def _text(value: object) -> str:

@@ -22,6 +22,7 @@ from shared.domain.events import (
 from shared.domain.fields import field_getter, field_refusal
 from shared.domain.matching import firing_id
 from shared.domain.quick_events import quick_event, quick_events, read_event
+from shared.domain.variables import payload_values
 from tests.unit.domain.samples import Raw, event
 
 FIELDS = (
@@ -48,6 +49,7 @@ def same(body: bytes) -> bool:
             assert repr(get(quick)) == repr(get(plain)), name
     for name in ("step", "metrics", "state"):
         assert repr(getattr(quick.data, name, None)) == repr(getattr(plain.data, name, None))
+    assert payload_values(quick, delivery_id="dlv_x") == payload_values(plain, delivery_id="dlv_x")
     return True
 
 

@@ -140,6 +140,17 @@ def test_metadata_keys_of_any_form_are_kept_apart_from_other_variables() -> None
     assert found["artifact_metadata.entity_name"] == '{"deep":[1]}'
 
 
+def test_only_the_metadata_that_is_asked_for_becomes_text() -> None:
+    raw = event("CREATE_ARTIFACT", artifact={"id": "a", "metadata": {"f1": 0.5, "f2": [1], "other": {"deep": 1}}})
+    template = parse_payload(
+        {"f": "${artifact_metadata.f1} ${artifact_metadata.absent}"}, secrets=(), has_access_token=False
+    )
+    assert template.metadata == ("absent", "f1")
+    found = payload_values(check_event(raw), delivery_id="d", metadata=template.metadata)
+    assert {name for name in found if name.startswith("artifact_metadata.")} == {"artifact_metadata.f1"}
+    assert json.loads(template.render(found)) == {"f": "0.5 "}
+
+
 def test_deep_metadata_becomes_text() -> None:
     deep: Any = 1
     for _ in range(150):

@@ -30,6 +30,7 @@ from shared.storage.engine import reading
 from shared.storage.entities import organization_links
 from shared.storage.evaluation import AutomationRow, automations_since
 from shared.storage.revisions import current_revision_value
+from worker.packing import pack, unpack
 
 log = get_logger(__name__)
 
@@ -106,13 +107,13 @@ def _dormant(row: AutomationRow) -> DormantAutomation:
     entity, project = sys.intern(row.entity), row.scope_project and sys.intern(row.scope_project)
     key = scope_key(EventType(row.event_type), entity, project, row.scope_collection)
     about = (row.id, row.entity_id, row.epoch, row.webhook_id, sorted(row.grants), row.has_access_token, row.entity)
-    text = orjson.dumps(about)[:-1] + b"," + row.definition.encode() + b"]"
+    text = pack(orjson.dumps(about)[:-1] + b"," + row.definition.encode() + b"]")
     return DormantAutomation(row.id, key, text, _compile)
 
 
-def _compile(text: bytes) -> CompiledAutomation:
+def _compile(packed: bytes) -> CompiledAutomation:
     # Payloads may hold integers of any size, which orjson would read as fractions.
-    number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = json.loads(text)
+    number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = json.loads(unpack(packed))
     grants = Grants(frozenset(secrets), has_access_token)
     return compile_automation(
         parse_automation(definition, lambda _webhook: grants, lambda _slack: True),

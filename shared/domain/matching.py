@@ -62,26 +62,27 @@ class DormantAutomation:
     What else its definition says is read again when it matches; the automations that do are few, and remembered.
     """
 
-    __slots__ = ("_compile", "_predicate", "id", "scope_key", "text")
+    __slots__ = ("_compile", "_fields", "_test", "id", "scope_key", "text")
 
     def __init__(
         self, automation_id: int, key: ScopeKey, text: bytes, compile_text: Callable[[bytes], CompiledAutomation]
     ) -> None:
         """Args:
-        text: everything that `compile_text` needs. It raises InvalidDefinition when this version can't read it.
+        text: all that `compile_text` needs, in any form. It raises InvalidDefinition when this version can't read it.
         """
         self.id = automation_id
         self.scope_key = key
         self.text = text
         self._compile = compile_text
-        self._predicate: Predicate | None = None
+        self._test: Callable[[Any], bool] | None = None
+        self._fields: tuple[str, ...] = ()
 
     @property
     def predicate(self) -> Predicate:
         """What it asks of the events of its scope. Raises InvalidDefinition."""
-        if self._predicate is None:
-            self._predicate = self.compiled().predicate
-        return self._predicate
+        if self._test is None:
+            self._test, self._fields = self.compiled().predicate
+        return self._test, self._fields
 
     def compiled(self) -> CompiledAutomation:
         """The whole. Raises InvalidDefinition."""
@@ -191,7 +192,7 @@ class AutomationIndex:
         bucket = self._at(key)
         if isinstance(one, DormantAutomation):
             one.scope_key = bucket.key
-        bucket.members[one.id] = one
+        bucket.members.append(one)
         self._memory.fit(len(self._by_id))
 
     def place(self, organizations: Mapping[str, tuple[str, ...]]) -> None:
@@ -205,7 +206,7 @@ class AutomationIndex:
             return
         key = known.scope_key
         bucket = self._at(key)
-        del bucket.members[automation_id]
+        bucket.members.remove(known)
         if not bucket.members:
             del self._by_scope[key]
             self._own.discard(key)
@@ -214,10 +215,10 @@ class AutomationIndex:
         """A scope's automations, to be changed: copied once for each copy of the index, not for each edit."""
         bucket = self._by_scope.get(key)
         if bucket is None:
-            bucket = self._by_scope[key] = Bucket(key, {})
+            bucket = self._by_scope[key] = Bucket(key, [])
             self._own.add(key)
         elif key not in self._own:
-            bucket = self._by_scope[key] = Bucket(bucket.key, dict(bucket.members))
+            bucket = self._by_scope[key] = Bucket(bucket.key, list(bucket.members))
             self._own.add(key)
         else:
             bucket.groups = None

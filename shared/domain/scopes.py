@@ -7,7 +7,7 @@ values in its key; knows nothing of what automations do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, Protocol
 
@@ -44,12 +44,19 @@ Placed = tuple[int, Any]
 
 
 class Group:
-    """Automations of one scope that ask for the same fields."""
+    """Automations of one scope that ask for the same fields: tests, automations and places, all in one order."""
 
-    __slots__ = ("key", "misses", "serial", "several", "tests")
+    __slots__ = ("_members", "_places", "_tests", "key", "misses", "serial", "several")
 
-    def __init__(self, getters: tuple[Callable[[Any], object], ...], *, remembered: bool) -> None:
-        self.tests: tuple[tuple[Callable[[Any], bool], Placed], ...] = ()
+    def __init__(
+        self,
+        members: Iterable[tuple[Callable[[Any], bool], int, Any]],
+        getters: tuple[Callable[[Any], object], ...],
+        *,
+        remembered: bool,
+    ) -> None:
+        # Three tuples, and not one of triples: of a hundred thousand automations each would hold its own.
+        self._tests, self._places, self._members = zip(*members, strict=True)
         self.serial = next(_serials)
         self.several = len(getters) > 1
         self.misses = 0 if remembered else COLD
@@ -57,7 +64,8 @@ class Group:
 
     def matches(self, event: Any) -> tuple[Placed, ...]:
         """Those that match, each asked."""
-        return tuple([placed for test, placed in self.tests if test(event)])
+        found = [place for place, test in enumerate(self._tests) if test(event)]
+        return tuple([(self._places[at], self._members[at]) for at in found]) if found else ()
 
 
 def _all_of(getters: tuple[Callable[[Any], object], ...]) -> Callable[[Any], tuple[object, ...]]:
@@ -65,11 +73,11 @@ def _all_of(getters: tuple[Callable[[Any], object], ...]) -> Callable[[Any], tup
 
 
 class Bucket:
-    """The automations of one scope, by id; grouped when the first event comes."""
+    """The automations of one scope, in the order in which they came; grouped when the first event comes."""
 
     __slots__ = ("groups", "key", "members")
 
-    def __init__(self, key: ScopeKey, members: dict[int, Any]) -> None:
+    def __init__(self, key: ScopeKey, members: list[Any]) -> None:
         self.key = key
         self.members = members
         self.groups: tuple[Group, ...] | None = None
@@ -80,21 +88,20 @@ class Bucket:
         unreadable: Callable[[Any, InvalidDefinition], None],
     ) -> tuple[Group, ...]:
         """Group the members, of which those that can't be read are left out and told to `unreadable`."""
-        tests: dict[tuple[str, ...], list[tuple[Callable[[Any], bool], Placed]]] = {}
-        for place, one in enumerate(self.members.values()):
+        alike: dict[tuple[str, ...], list[tuple[Callable[[Any], bool], int, Any]]] = {}
+        for place, one in enumerate(self.members):
             try:
                 test, fields = one.predicate
             except InvalidDefinition as exc:
                 unreadable(one, exc)
                 continue
-            tests.setdefault(fields, []).append((test, (place, one)))
-        groups = []
-        for fields, members in tests.items():
-            remembered = bool(fields) and _UNIQUE.isdisjoint(fields)
-            group = Group(tuple(map(getter, fields)), remembered=remembered)
-            group.tests = tuple(members)
-            groups.append(group)
-        self.groups = tuple(groups)
+            alike.setdefault(fields, []).append((test, place, one))
+        self.groups = tuple(
+            [
+                Group(members, tuple(map(getter, fields)), remembered=bool(fields) and _UNIQUE.isdisjoint(fields))
+                for fields, members in alike.items()
+            ]
+        )
         return self.groups
 
 

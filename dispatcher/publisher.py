@@ -17,7 +17,7 @@ from shared import telemetry
 from shared.domain.errors import HooklineError
 from shared.domain.events import check_published, partition_of
 from shared.domain.quick_events import AnyEvent
-from shared.streams import FIELD, stream_key
+from shared.streams import APPEND_ALL, FIELD, stream_key
 from shared.tracing import Tracing
 
 CONFIRM_SECONDS = 5.0
@@ -45,6 +45,7 @@ class Publisher:
         self._redis = redis
         self._partitions = partitions
         self._keys = [stream_key(partition) for partition in range(partitions)]
+        self._append_all: Any = redis.register_script(APPEND_ALL)
         self._room = StreamRoom(redis, max_stream_bytes)
 
     async def publish(self, candidates: Sequence[object]) -> int:
@@ -67,10 +68,7 @@ class Publisher:
         if traced:
             bodies = [traced.carried(body) for body in bodies]
         size_bytes = sum(map(len, bodies))
-        pipeline: Any = self._redis.pipeline(transaction=True)
-        for event, body in zip(events, bodies, strict=True):
-            # What `xadd` sends, without its looking at each argument.
-            pipeline.execute_command("XADD", self._keys[partition_of(event, self._partitions)], b"*", FIELD, body)
+        keys = [self._keys[partition_of(event, self._partitions)] for event in events]
         try:
             # Bounds the client's own time-outs and retries together: a publisher must never wait for long.
             async with asyncio.timeout(CONFIRM_SECONDS):
@@ -83,13 +81,13 @@ class Publisher:
                             "bytes of memory): nothing was taken, publish the same events again later"
                         ),
                     )
-                await pipeline.execute()
+                await self._append_all(keys=keys, args=[FIELD, *bodies])
         except OutOfMemoryError as exc:
             raise _refused("out_of_memory", events, StreamFull(OUT_OF_MEMORY)) from exc
         except (RedisError, OSError) as exc:
             raise _refused("unavailable", events, StreamUnavailable(StreamUnavailable.__doc__)) from exc
         self._room.appended(len(events), size_bytes)
-        telemetry.events_published(Counter(str(event.type) for event in events))
+        telemetry.events_published(Counter([str.__str__(event.type) for event in events]))
         if traced:
             traced.published(events)
         return len(events)

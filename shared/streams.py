@@ -35,6 +35,12 @@ while wanted > 0 and room > 0 do
 end
 return found
 """
+# All or nothing in one answer: a transaction is confirmed command by command, and a client reads each confirmation.
+APPEND_ALL = """
+for at, key in ipairs(KEYS) do redis.call('XADD', key, '*', ARGV[1], ARGV[at + 1]) end
+return #KEYS
+"""
+"""Appends one entry to each of its keys' streams: the arguments are `FIELD` and then the entries' JSON."""
 MAX_COUNTED = 1000
 """Where entries have to be counted one by one, a lag goes no further."""
 

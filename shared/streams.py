@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -45,8 +45,7 @@ MAX_COUNTED = 1000
 """Where entries have to be counted one by one, a lag goes no further."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a stream: its id, `<milliseconds>-<n>`, and the event's JSON; None when it has no such field."""
 
     id: str

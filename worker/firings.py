@@ -125,8 +125,8 @@ class FiringBatch:
         if seen.condition_index is not None:
             self._touched.add(key)
         self.samples_ignored += seen.ignored_samples
-        metric = metric_facts(seen)
-        return seen.fired and metric is not None, metric
+        metric = metric_facts(seen) if seen.fired else None
+        return metric is not None, metric
 
     def _held_back(self, entry: Entry, event: AnyEvent, compiled: CompiledAutomation) -> str | None:
         """Why this firing is skipped, or None; a firing that goes through is counted."""

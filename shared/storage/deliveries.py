@@ -285,10 +285,10 @@ def _deliveries() -> Select[Any]:
 
 
 def _matching(query: Select[Any], entity_id: int | None, wanted: DeliveryFilter) -> Select[Any]:
+    if wanted.status is DeliveryStatus.PENDING:
+        query = query.where(deliveries.c.seq.in_(select(pending_deliveries.c.seq)))
     if entity_id is not None:
         query = query.where(deliveries.c.entity_id == entity_id)
-    elif wanted.status is DeliveryStatus.PENDING:
-        query = query.where(deliveries.c.seq.in_(select(pending_deliveries.c.seq)))
     elif wanted.status in (DeliveryStatus.DEAD, DeliveryStatus.REFUSED, DeliveryStatus.SKIPPED):
         query = query.where(deliveries.c.entity_id.in_(select(entities.c.id)))  # their index begins with the entity
     if wanted.status is not None:

@@ -288,6 +288,22 @@ deliveries = Table(
         postgresql_where=text("status IN ('dead', 'refused', 'skipped')"),
         sqlite_where=text("status IN ('dead', 'refused', 'skipped')"),
     ),
+    Index(
+        "ix_deliveries_unfulfilled_automation",
+        "automation_id",
+        "status",
+        "seq",
+        postgresql_where=text("status IN ('dead', 'refused', 'skipped')"),
+        sqlite_where=text("status IN ('dead', 'refused', 'skipped')"),
+    ),
+    Index(
+        "ix_deliveries_unfulfilled_webhook",
+        "webhook_id",
+        "status",
+        "seq",
+        postgresql_where=text("status IN ('dead', 'refused', 'skipped')"),
+        sqlite_where=text("status IN ('dead', 'refused', 'skipped')"),
+    ),
     sqlite_autoincrement=True,
 )
 

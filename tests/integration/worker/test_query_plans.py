@@ -80,6 +80,12 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
     "list the dead": lambda c: history.list_deliveries(
         c, 3, DeliveryFilter(status=DeliveryStatus.DEAD), before=None, limit=50
     ),
+    "list a webhook's dead": lambda c: history.list_deliveries(
+        c, None, DeliveryFilter(status=DeliveryStatus.DEAD, webhook_id=3), before=None, limit=50
+    ),
+    "list an automation's dead": lambda c: history.list_deliveries(
+        c, 3, DeliveryFilter(status=DeliveryStatus.DEAD, automation_id=3), before=None, limit=50
+    ),
     "list of an automation": lambda c: history.list_deliveries(
         c, 3, DeliveryFilter(automation_id=3), before=None, limit=50
     ),

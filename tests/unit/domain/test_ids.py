@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import pytest
@@ -47,6 +48,7 @@ def test_only_what_encoding_gives_is_read(text: str) -> None:
 @given(st.binary(min_size=DELIVERY_ID_BYTES, max_size=DELIVERY_ID_BYTES))
 def test_a_delivery_id_has_one_form(bits: bytes) -> None:
     assert re.fullmatch(r"dlv_[a-z2-7]{26}", delivery_id(bits))
+    assert delivery_id(bits) == "dlv_" + base64.b32encode(bits).decode().rstrip("=").lower()
 
 
 @given(st.binary(max_size=40).filter(lambda bits: len(bits) != DELIVERY_ID_BYTES))

@@ -49,6 +49,15 @@ def upgrade() -> None:
     op.create_index(
         "ix_deliveries_replay_of", "deliveries", ["replay_of"], postgresql_where=replays, sqlite_where=replays
     )
+    unfulfilled = sa.text("status IN ('dead', 'refused', 'skipped')")
+    for owner in ("automation", "webhook"):
+        op.create_index(
+            f"ix_deliveries_unfulfilled_{owner}",
+            "deliveries",
+            [f"{owner}_id", "status", "seq"],
+            postgresql_where=unfulfilled,
+            sqlite_where=unfulfilled,
+        )
     op.create_table(
         "notices",
         sa.Column("id", BigId, sa.Identity(always=False), nullable=False),
@@ -61,6 +70,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take the step back."""
     op.drop_table("notices")
+    op.drop_index("ix_deliveries_unfulfilled_webhook", "deliveries")
+    op.drop_index("ix_deliveries_unfulfilled_automation", "deliveries")
     op.drop_index("ix_deliveries_replay_of", "deliveries")
     op.drop_column("deliveries", "traceparent")
     op.drop_index("ix_audit_log_created_at", "audit_log")

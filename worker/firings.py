@@ -18,7 +18,8 @@ from shared.domain.quick_events import AnyEvent, QuickMetricData
 from shared.domain.variables import MetricFacts
 from shared.domain.windows import RunState, UnreadableState
 from shared.logs import get_logger
-from shared.storage.evaluation import known_deliveries, live_webhooks, load_windows, save_windows
+from shared.storage.evaluation import known_deliveries, live_webhooks
+from shared.storage.windows import load_windows, save_windows
 from shared.streams import Entry
 from shared.tracing import TRACEPARENT, TraceContext, child_of, producers
 

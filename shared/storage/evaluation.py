@@ -1,25 +1,23 @@
-"""What evaluating a partition reads and commits: its offset, metric windows, poison entries and new deliveries.
+"""What evaluating a partition reads and commits: its offset, poison entries and new deliveries.
 
 All of a batch's writes belong in one transaction that begins with `advance_offset`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Text, TextClause, and_, cast, func, select, text, tuple_, update
+from sqlalchemy import Connection, Text, TextClause, cast, select, text, update
 
 from shared.storage.bulk import among, as_recordset, insert_rows, is_postgresql, recordset
 from shared.storage.tables import (
     automations,
     deliveries,
     entities,
-    metric_windows,
     partitions,
     pending_deliveries,
     poison_entries,
@@ -27,7 +25,7 @@ from shared.storage.tables import (
     webhooks,
 )
 from shared.storage.tables import secrets as secrets_table
-from shared.storage.upserts import insert_ignore, insert_replace
+from shared.storage.upserts import insert_ignore
 from shared.streams import START
 
 KEPT_POISON_BYTES = 64 << 10
@@ -152,51 +150,6 @@ def live_webhooks(connection: Connection, ids: Collection[int]) -> dict[int, boo
         )
     )
     return {row.id: row.slow for row in rows}
-
-
-def load_windows(
-    connection: Connection, keys: Sequence[tuple[int, str]], now: datetime
-) -> dict[tuple[int, str], Row[Any]]:
-    """The stored windows and firing times of these (automation, key) pairs.
-
-    Rows with a blank key are shared by all partitions, so they are made if need be and locked, in one order everywhere.
-    """
-    shared = sorted(pair for pair in keys if pair[1] == "")
-    if shared:
-        connection.execute(
-            insert_ignore(connection, metric_windows),
-            [{"automation_id": a, "key": k, "epoch": 0, "updated_at": now} for a, k in shared],
-        )
-    found = {}
-    for own in (True, False):
-        pairs = shared if not own else [pair for pair in keys if pair[1] != ""]
-        for chunk in chunks(pairs):
-            query = _windows_of(connection, chunk)
-            if not own:
-                query = query.order_by(metric_windows.c.automation_id).with_for_update()
-            found.update({(row.automation_id, row.key): row for row in connection.execute(query)})
-    return found
-
-
-def _windows_of(connection: Connection, pairs: Sequence[tuple[int, str]]) -> Select[Any]:
-    """The rows of these (automation, key) pairs. SQLite scans a table for a list of pairs, but not for a join."""
-    automation_id, key = metric_windows.c.automation_id, metric_windows.c.key
-    if connection.dialect.name == "postgresql":
-        return select(metric_windows).where(tuple_(automation_id, key).in_(list(pairs)))
-    wanted = func.json_each(json.dumps(pairs)).table_valued("value")
-    return select(metric_windows).join(
-        wanted,
-        and_(
-            automation_id == func.json_extract(wanted.c.value, "$[0]"),
-            key == func.json_extract(wanted.c.value, "$[1]"),
-        ),
-    )
-
-
-def save_windows(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Store windows and firing times, one row for each (automation, key)."""
-    if rows:
-        connection.execute(insert_replace(connection, metric_windows, ("automation_id", "key")), list(rows))
 
 
 def insert_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from shared.storage import deliveries as history
-from shared.storage import evaluation, queue
+from shared.storage import evaluation, queue, windows
 from shared.storage.deliveries import DeliveryFilter, DeliveryStatus
 from shared.storage.engine import writing
 from shared.storage.orphans import bury_orphans
@@ -74,7 +74,7 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
     "bury orphans": lambda c: bury_orphans(c, reason="gone", now=NOW),
     "has due": lambda c: queue.has_due(c, 3, NOW),
     "known deliveries": lambda c: evaluation.known_deliveries(c, [f"dlv_{n}" for n in range(40)]),
-    "load windows": lambda c: evaluation.load_windows(c, [(n, f"run-{n}") for n in range(40)], NOW),
+    "load windows": lambda c: windows.load_windows(c, [(n, f"run-{n}") for n in range(40)], NOW),
     "list": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=None, limit=50),
     "list, a later page": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=40_000, limit=50),
     "list the dead": lambda c: history.list_deliveries(

@@ -61,6 +61,7 @@ class Connections:
         """Send a request over a free connection, or a new one, and read its answer.
 
         Raises:
+            ConnectionError: when the pool is closed, also when that happened while connecting.
             ConnectTimeout: when there is no connection in time.
             TimeoutError: when there is no whole answer in time, whatever the time went to.
             Exception: whatever connecting, TLS or `shared.http1` may raise.
@@ -71,6 +72,9 @@ class Connections:
             async with asyncio.timeout(timeout_seconds):
                 connection = await self._connect(origin, connect_timeout_seconds)
             timeout_seconds -= self._loop.time() - began
+            if self._closed:
+                connection.abort()  # `close` did not know it yet
+                raise ConnectionError("closed")
         self._busy.add(connection)
         try:
             answer = await connection.exchange(request, timeout_seconds)
@@ -103,6 +107,9 @@ class Connections:
         return None
 
     def _give_back(self, origin: Origin, connection: Connection) -> None:
+        if self._closed:
+            connection.abort()
+            return
         connection.free_since = self._loop.time()
         self._free.setdefault(origin, []).append(connection)
         if self._sweep is None:

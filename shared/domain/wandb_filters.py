@@ -188,7 +188,8 @@ def _without_and(expression: Any) -> Any:
 
 
 def _and_rooted(expression: dict[str, Any]) -> dict[str, Any]:
-    return expression if list(expression) == ["$and"] else {"$and": [expression]}
+    """What `_without_and` gives back: an `$and` of one term gets another around it."""
+    return expression if _without_and(expression) is expression and "$and" in expression else {"$and": [expression]}
 
 
 def _run_filter(raw: dict[str, Any]) -> Any:

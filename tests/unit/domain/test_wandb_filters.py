@@ -259,13 +259,22 @@ def test_a_definition_comes_back_with_the_same_meaning(definition: dict[str, Any
     assert saved is not None
     after = checked(event_members(saved.type, saved.filter))
     assert (after.event, after.conditions, after.states) == (before.event, before.conditions, before.states)
-    matches = [each.filter.compile(lambda _field: lambda name: name) for each in (before, after)]
-    for name in ("a", "b", "c", "abc", ""):
-        assert matches[0](name) is matches[1](name)
+    assert after.filter == before.filter
 
 
 @pytest.mark.parametrize(
-    "kept", [EVERYTHING, ALIAS, {"$and": [ALIAS, ALIAS]}, {"$or": [ALIAS, ALIAS]}, {"$not": ALIAS}]
+    "kept",
+    [
+        EVERYTHING,
+        ALIAS,
+        {"$and": [ALIAS, ALIAS]},
+        {"$or": [ALIAS, ALIAS]},
+        {"$not": ALIAS},
+        {"$and": [ALIAS]},
+        {"$and": [{"$and": [ALIAS]}]},
+        {"$and": [EVERYTHING]},
+        {"$or": [{"$and": [ALIAS]}]},
+    ],
 )
 def test_a_definition_that_the_client_sends_back_is_not_changed(kept: dict[str, Any]) -> None:
     before = checked({"event": "ADD_ARTIFACT_ALIAS", "filter": kept})

@@ -144,6 +144,19 @@ def init() -> None:
         click.echo("already initialised")
 
 
+@main.command("copy-database")
+@click.argument("source")
+def copy_database(source: str) -> None:
+    """Copy the database at the URL SOURCE into that of HOOKLINE_DATABASE_URL, which must be empty.
+
+    For moving from SQLite to PostgreSQL; stop Hookline first. Secrets stay encrypted with the same keys.
+    """
+    from dispatcher.up import copied
+
+    for table, rows in copied(load_settings(database_url=source), load_settings()):
+        click.echo(f"{table}: {rows}")
+
+
 @main.command()
 @click.argument("file", type=INPUT)
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events per second; unset: no limit.")

@@ -26,17 +26,45 @@ HEAD = """\
 # Settings
 
 Every setting is an environment variable. A value that can't be used is refused at start, with its variable's name.
-Durations are written like `500ms`, `30s`, `15m`, `24h` or `5d`. This page is generated: `make docs`.
+Durations are written like `500ms`, `30s`, `15m`, `24h` or `5d`. All parts of an installation get the same settings; only
+ports and files may differ by process. This page is generated: `make docs`.
+"""
+TABLE = """
+## {title}
 
 | variable | default | meaning |
 |---|---|---|
+"""
+SECTIONS = {
+    "data_dir": "Servers and keys",
+    "host": "API and commands",
+    "partitions": "Streams and what is kept",
+    "allowed_networks": "Webhooks",
+    "evaluate_batch": "How workers and pump work",
+    "metrics_port": "Metrics, traces, logs",
+}
+"""The first setting of each section, and its title."""
+TAIL = """
+## Others
+
+| variable | meaning |
+|---|---|
+| `OTEL_EXPORTER_OTLP_ENDPOINT` and its kin | OpenTelemetry's own; read where `HOOKLINE_OTEL` is on |
+| `PROMETHEUS_MULTIPROC_DIR` | where the processes of one worker share their counts; set by itself, see [metrics.md](metrics.md) |
+| `NO_COLOR` | no colours in what commands print |
+
+Flags of Celery (`--pool`, `--concurrency`, `-Q`, `-n`, `--loglevel`) work as they always do.
 """
 
 
 def reference() -> str:
     """The page: one row for each setting, in the order in which they are declared."""
-    rows = (_row(name, info) for name, info in Settings.model_fields.items())
-    return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    text = HEAD
+    for name, info in Settings.model_fields.items():
+        if name in SECTIONS:
+            text += TABLE.format(title=SECTIONS[name])
+        text += f"| {' | '.join(_row(name, info))} |\n"
+    return text + TAIL
 
 
 def _row(name: str, info: FieldInfo) -> tuple[str, str, str]:

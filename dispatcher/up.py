@@ -27,7 +27,8 @@ from dispatcher.supervisor import Child, Supervisor
 from shared.domain.errors import HooklineError
 from shared.logs import get_logger, writes_json
 from shared.settings import ENV_PREFIX
-from shared.storage import bootstrap
+from shared.storage import bootstrap, copying
+from shared.storage.engine import open_engine
 from shared.telemetry import MULTIPROC_VARIABLE
 from shared.vault import load_or_create_keys
 
@@ -76,6 +77,27 @@ def prepare(settings: Settings, *, say: Callable[[str], None]) -> bool:
     if key is not None:
         say(f"admin API key (shown once): {key}")
     return key is not None
+
+
+def copied(source: Settings, target: Settings) -> Iterator[tuple[str, int]]:
+    """Copy one database into another, and yield each table with its number of rows; nothing is kept unless all is.
+
+    Raises:
+        CannotStart, CannotCopy: when a database can't be used, or is not as it has to be.
+    """
+    file = make_url(source.sqlalchemy_url).database
+    if source.sqlalchemy_url.startswith("sqlite") and not (file and Path(file).is_file()):
+        raise CannotStart(f"there is no SQLite database {file}")
+    if source.sqlalchemy_url == target.sqlalchemy_url:
+        raise CannotStart("HOOKLINE_DATABASE_URL is the source itself: set it to the database to copy to")
+    engines = open_engine(source), open_engine(target)
+    try:
+        yield from copying.copy_database(*engines)
+    except SQLAlchemyError as exc:
+        raise CannotStart(f"can't copy: {' '.join(str(getattr(exc, 'orig', None) or exc).split())}") from exc
+    finally:
+        for engine in engines:
+            engine.dispose()
 
 
 def run_up(settings: Settings, *, workers: int, say: Callable[[str], None]) -> bool:

@@ -26,8 +26,8 @@ HEAD = """\
 # Settings
 
 Every setting is an environment variable. A value that can't be used is refused at start, with its variable's name.
-Durations are written like `500ms`, `30s`, `15m`, `24h` or `5d`. All parts of an installation get the same settings; only
-ports and files may differ by process. This page is generated: `make docs`.
+Durations are written like `500ms`, `30s`, `15m`, `24h` or `5d`. All parts of an installation get the same settings;
+only ports and files may differ by process. This page is generated: `make docs`.
 """
 TABLE = """
 ## {title}
@@ -50,7 +50,7 @@ TAIL = """
 | variable | meaning |
 |---|---|
 | `OTEL_EXPORTER_OTLP_ENDPOINT` and its kin | OpenTelemetry's own; read where `HOOKLINE_OTEL` is on |
-| `PROMETHEUS_MULTIPROC_DIR` | where the processes of one worker share their counts; set by itself, see [metrics.md](metrics.md) |
+| `PROMETHEUS_MULTIPROC_DIR` | where one worker's processes share their counts; set by itself ([metrics.md](metrics.md)) |
 | `NO_COLOR` | no colours in what commands print |
 
 Flags of Celery (`--pool`, `--concurrency`, `-Q`, `-n`, `--loglevel`) work as they always do.

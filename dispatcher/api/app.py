@@ -18,6 +18,7 @@ from dispatcher.api import (
     manifests,
     members,
     operations,
+    pages,
     problems,
     secrets,
     slack,
@@ -47,6 +48,7 @@ _ROUTERS = (
     members.router,
     audit.router,
     operations.router,
+    pages.router,
     graphql.router,
 )
 
@@ -69,11 +71,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         responses=problems.RESPONSES,
         redirect_slashes=False,
+        docs_url=None,  # `pages` has them
+        redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
     for router in _ROUTERS:
         app.include_router(router)
+    pages.mount_assets(app)
     app.state.described = Described(app)
     for layer in (Idempotency, ConditionalReads, Bounds, Methods, RequestIds):  # the last is the outermost
         app.add_middleware(layer)

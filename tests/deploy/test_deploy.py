@@ -152,6 +152,16 @@ def test_scripts_of_the_image_can_be_run(name: str) -> None:
     assert path.read_text().startswith("#!/bin/sh\n")
 
 
+def test_the_api_listens_where_the_socket_unit_says() -> None:
+    """Passed on as the first descriptor (systemd.socket, sd_listen_fds), so that a restart refuses nobody."""
+    api = _unit(DEPLOY / "systemd" / "hookline-api.service")
+    assert shlex.split(api["Service"]["ExecStart"])[1:] == ["api", "--fd", "3"]
+    assert api["Unit"]["Requires"] == "hookline-api.socket"
+    settings = Settings()
+    port = _unit(DEPLOY / "systemd" / "hookline-api.socket")
+    assert port["Socket"]["ListenStream"] == f"{settings.host}:{settings.port}"
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_units_are_confined(unit: Path) -> None:
     service = _unit(unit)["Service"]

@@ -188,7 +188,9 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
             text = text.replace(f"/opt/hookline/bin/{program}", str(shutil.which("true")))
         (tmp_path / unit.name.replace("@.", "@1.")).write_text(text)
         (tmp_path / unit.name).write_text(text)
-    units = [str(path) for path in tmp_path.glob("*.service") if "@." not in path.name]
+    units = [
+        str(path) for path in tmp_path.iterdir() if path.suffix in {".service", ".socket"} and "@." not in path.name
+    ]
     done = subprocess.run([analyze, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

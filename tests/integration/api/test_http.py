@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -85,6 +86,23 @@ def test_a_later_schema_is_served_while_the_next_version_rolls_out(api: Api, eng
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
     assert api.client.request("GET", "/readyz").json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_pages_load_nothing_from_elsewhere(api: Api, page: str) -> None:
+    """A network without a way out shows them, and nobody else learns who looks."""
+    text = api.client.request("GET", page).text
+    loaded = re.findall(r"""(?:src|href|spec-url)=["']([^"']+)""", text) + re.findall(r"url: '([^']+)'", text)
+    assert len(loaded) >= 3
+    for url in loaded:
+        assert url.startswith("/"), url
+        assert api.client.request("GET", url).status_code == 200, url
+    assert "http" not in re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+
+
+def test_the_address_alone_leads_to_the_pages(api: Api) -> None:
+    answer = api.client.request("GET", "/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
 
 
 def test_the_description_names_every_body_and_problem(api: Api) -> None:

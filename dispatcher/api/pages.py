@@ -1,0 +1,57 @@
+"""The pages for people: `/docs` and `/redoc`, which show `/openapi.json`. They load nothing from elsewhere.
+
+A network without a way out shows them too, and no third party learns who looks. Must not need a key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fastapi_offline
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+
+ASSETS = "/docs/assets"
+FAVICON = f"{ASSETS}/favicon.png"
+OPENAPI = "/openapi.json"
+TITLE = "Hookline"
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def start() -> RedirectResponse:
+    """Who types the address into a browser wants to see something."""
+    return RedirectResponse("/docs")
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """Every operation, to look at and to try."""
+    return get_swagger_ui_html(
+        openapi_url=OPENAPI,
+        title=TITLE,
+        swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+        swagger_css_url=f"{ASSETS}/swagger-ui.css",
+        swagger_favicon_url=FAVICON,
+        swagger_ui_parameters={"docExpansion": "none", "tryItOutEnabled": True, "persistAuthorization": True},
+    )
+
+
+@router.get("/redoc")
+async def redoc() -> HTMLResponse:
+    """Every operation, to read."""
+    return get_redoc_html(
+        openapi_url=OPENAPI,
+        title=TITLE,
+        redoc_js_url=f"{ASSETS}/redoc.standalone.js",
+        redoc_favicon_url=FAVICON,
+        with_google_fonts=False,
+    )
+
+
+def mount_assets(app: FastAPI) -> None:
+    """Serve what the pages load, out of a package that carries it."""
+    app.mount(ASSETS, StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"))

@@ -50,7 +50,7 @@ TAIL = """
 | variable | meaning |
 |---|---|
 | `OTEL_EXPORTER_OTLP_ENDPOINT` and its kin | OpenTelemetry's own; read where `HOOKLINE_OTEL` is on |
-| `PROMETHEUS_MULTIPROC_DIR` | where one worker's processes share their counts; set by itself ([metrics.md](metrics.md)) |
+| `PROMETHEUS_MULTIPROC_DIR` | where one worker's processes share their counts; see [metrics.md](metrics.md) |
 | `NO_COLOR` | no colours in what commands print |
 
 Flags of Celery (`--pool`, `--concurrency`, `-Q`, `-n`, `--loglevel`) work as they always do.

@@ -16,7 +16,8 @@ from celery.worker.control import Panel
 
 from dispatcher.cli import main
 from shared.settings import ENV_PREFIX, Settings
-from worker.celery import app as _worker  # noqa: F401 - it registers the commands for remote control
+from worker.board import Board
+from worker.control import register_control
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -178,6 +179,7 @@ def _check(words: list[str], *, whole: bool) -> None:
     assert not (whole and missing), f"{words}: {missing}"
     assert not rest or context.allow_extra_args, f"{words}: {rest} is too much"
     if command.name in {"control", "inspect"}:
+        register_control(Settings(), Board())  # as a worker does; its module would change how this process counts
         known = {name for name, info in Panel.meta.items() if info.type == command.name}
         assert given["command"] in known, f"{words}: no remote {given['command']}"
 

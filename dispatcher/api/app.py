@@ -54,27 +54,22 @@ _ROUTERS = (
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application on the given settings, or on those of the environment."""
-    settings = settings or load_settings()
+    """The application on the given settings, or on those of the environment.
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        telemetry.announce_build()
-        async with opened(settings) as parts:
-            app.state.parts = parts
-            yield
-
+    It opens what `app.state.settings` says at each start, so that one application can serve several settings in turn.
+    """
     app = HooklineApi(
         title="Hookline",
         version=__version__,
         summary="Calls webhooks about what happens to models.",
-        lifespan=lifespan,
+        lifespan=_lifespan,
         responses=problems.RESPONSES,
         redirect_slashes=False,
         docs_url=None,  # `pages` has them
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.settings = settings or load_settings()
     problems.install(app)
     for router in _ROUTERS:
         app.include_router(router)
@@ -83,3 +78,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for layer in (Idempotency, ConditionalReads, Bounds, Methods, RequestIds):  # the last is the outermost
         app.add_middleware(layer)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    telemetry.announce_build()
+    async with opened(app.state.settings) as parts:
+        app.state.parts = parts
+        yield

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from shared.settings import Settings, load_settings
 from shared.storage.engine import open_engine
 from shared.storage.schema import migrate
-from tests.servers import drop_database, fresh_database, postgres_server, valkey_server
+from tests.servers import copied_database, drop_database, fresh_database, postgres_server, valkey_server
 
 ADMIN_KEY = "hlk-" + "k" * 43
 
@@ -57,7 +57,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield f"sqlite:///{shutil.copy(template, tmp_path / 'hookline.db')}"
         return
     url: str = request.getfixturevalue("postgres_template")
-    own = fresh_database(url, template=url.partition("?")[0].rpartition("/")[2])
+    own = copied_database(url)
     yield own
     drop_database(own)
 

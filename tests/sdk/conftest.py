@@ -18,14 +18,15 @@ import httpx
 import pytest
 import uvicorn
 from cryptography.fernet import Fernet
+from fastapi import FastAPI
 from redis import Redis
 
-from dispatcher.api.app import create_app
 from shared.settings import Settings, load_settings
 from shared.storage import bootstrap
 from shared.storage.engine import reading
 from shared.storage.queue import due_webhooks
 from shared.wakes import celery_app
+from tests.integration.application import lent_application
 from tests.integration.conftest import ADMIN_KEY, sqlite_template, valkey_url
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Receiver, receiving
@@ -56,8 +57,13 @@ def wandb_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @contextmanager
 def serving(settings: Settings) -> Iterator[str]:
     """The API on a port of its own, in a thread; gives its URL."""
-    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="warning", lifespan="on")
-    server = uvicorn.Server(config)
+    with lent_application(settings) as app, _served(app) as url:
+        yield url
+
+
+@contextmanager
+def _served(app: FastAPI) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started or not thread.is_alive(), "API")

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from cryptography.fernet import Fernet
 from fastapi import FastAPI
+from sqlalchemy import make_url
 
-from dispatcher.api.app import create_app
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 from shared.storage import bootstrap
+from tests.integration.application import lent_application
 from tests.integration.conftest import ADMIN_KEY
+from tests.servers import copied_database, drop_database
 
 _numbers = itertools.count(1)
 
@@ -53,7 +58,12 @@ class Client:
 @contextmanager
 def running(settings: Settings) -> Iterator[Client]:
     """The application on these settings, from start-up to shut-down."""
-    app = create_app(settings)
+    with lent_application(settings) as app, _started(app) as client:
+        yield client
+
+
+@contextmanager
+def _started(app: FastAPI) -> Iterator[Client]:
     stack = AsyncExitStack()
 
     async def start() -> httpx.AsyncClient:
@@ -117,9 +127,48 @@ def problem_of(response: httpx.Response, status: int) -> Problem:
     return Problem(status, body["detail"], body["errors"], response.headers)
 
 
-@pytest.fixture
-def api(settings: Settings) -> Iterator[Api]:
-    """The API with the entities `acme` and `other`, and keys: root, admin, member, publisher, outsider."""
+Keys = dict[str, dict[str, str]]
+"""The keys' texts, by kind of database and name."""
+
+
+@pytest.fixture(scope="session")
+def keys_in_template() -> Keys:
+    """The keys that each kind of template holds, once it was made."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(
+    sqlite_template: Path,
+    valkey_url: str,
+    keys_in_template: Keys,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """An SQLite file that also has entities and keys."""
+    folder = tmp_path_factory.mktemp("api-template")
+    path = Path(shutil.copy(sqlite_template, folder / "hookline.db"))
+    keys_in_template["sqlite"] = _populate(f"sqlite:///{path}", valkey_url)
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_template: str, valkey_url: str, keys_in_template: Keys) -> Iterator[str]:
+    """A PostgreSQL database that also has entities and keys."""
+    url = copied_database(postgres_template)
+    keys_in_template["postgresql"] = _populate(url, valkey_url)
+    yield url
+    drop_database(url)
+
+
+def _populate(database_url: str, redis_url: str) -> dict[str, str]:
+    settings = load_settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        broker_url=redis_url.removesuffix("/0") + "/1",
+        secret_keys=Fernet.generate_key().decode(),
+        admin_api_key=ADMIN_KEY,
+        partitions=4,
+    )
     bootstrap.prepare(settings)
     with running(settings) as client:
         api = Api(client)
@@ -128,7 +177,15 @@ def api(settings: Settings) -> Iterator[Api]:
         for role in ("admin", "member", "publisher"):
             api.key(role, entity="acme", role=role)
         api.key("outsider", entity="other", role="admin")
-        yield api
+    return api.keys
+
+
+@pytest.fixture
+def api(settings: Settings, keys_in_template: Keys) -> Iterator[Api]:
+    """The API with the entities `acme` and `other`, and keys: root, admin, member, publisher, outsider."""
+    keys = keys_in_template[make_url(settings.database_url).get_backend_name()]
+    with running(settings) as client:
+        yield Api(client, dict(keys))
 
 
 ACME = "/v1/entities/acme"

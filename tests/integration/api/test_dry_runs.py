@@ -13,7 +13,6 @@ from sqlalchemy import Engine, select
 from shared.domain.events import check_event, partition_of
 from shared.settings import Settings
 from shared.spans import MAX_ENTRIES
-from shared.storage import bootstrap
 from shared.storage.engine import reading
 from shared.storage.tables import metadata
 from shared.streams import FIELD, stream_key
@@ -254,10 +253,8 @@ def test_only_members_and_admins_may(api: Api) -> None:
 
 
 def test_streams_that_are_away_are_a_503(settings: Settings) -> None:
-    bootstrap.prepare(settings)
     with running(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})) as client:
         api = Api(client)
-        api.ok("PUT", ACME, {}, status=201)
         span = {"definition": ON_METRIC, "since": "1h"}
         problem = api.refused("POST", DRY_RUN, span, status=503)
         assert problem.headers["retry-after"]

@@ -9,7 +9,6 @@ from redis import Redis
 
 from shared.domain.events import EventType, check_event, partition_of
 from shared.settings import Settings
-from shared.storage import bootstrap
 from shared.streams import START, read_after, stream_key
 from tests.integration.api.conftest import Api, event, running
 from tests.servers import valkey_server
@@ -126,12 +125,10 @@ def test_a_body_of_unknown_length_is_cut_off_at_the_limit(api: Api) -> None:
 
 
 def test_without_the_stream_nothing_is_accepted(settings: Settings) -> None:
-    bootstrap.prepare(settings)
     with valkey_server() as url:
         gone = settings.model_copy(update={"redis_url": url})
         with running(gone) as client:
             api = Api(client)
-            api.ok("PUT", "/v1/entities/acme", {}, status=201)
             assert publish(api, event(), key="root") == {"accepted": 1}
             assert client.request("GET", "/readyz").status_code == 200
             with Redis.from_url(url) as redis:

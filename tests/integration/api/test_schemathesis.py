@@ -29,8 +29,8 @@ from dispatcher.api.app import create_app
 from shared.settings import load_settings
 from shared.storage import bootstrap
 from tests.integration.api.conftest import (
-    ACME,
     Api,
+    Keys,
     automation,
     create_automation,
     create_webhook,
@@ -71,7 +71,9 @@ schema = schemathesis.openapi.from_dict(_document, config=_config)
 
 
 @pytest.fixture(scope="module")
-def seeded(sqlite_template: Path, valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def seeded(
+    sqlite_template: Path, valkey_url: str, keys_in_template: Keys, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Api]:
     """A running API that has something of each kind."""
     folder = tmp_path_factory.mktemp("schemathesis")
     with Redis.from_url(valkey_url) as redis:
@@ -86,9 +88,7 @@ def seeded(sqlite_template: Path, valkey_url: str, tmp_path_factory: pytest.Temp
     )
     bootstrap.prepare(own)
     with running(own) as client:
-        api = Api(client)
-        api.ok("PUT", ACME, {}, status=201)
-        api.key("member", entity="acme", role="member")
+        api = Api(client, keys_in_template["sqlite"])
         put_secrets(api)
         create_webhook(api, webhook(url="https://127.0.0.1.invalid/"))
         create_automation(api, automation())

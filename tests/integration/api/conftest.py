@@ -183,7 +183,7 @@ def _populate(database_url: str, redis_url: str) -> dict[str, str]:
 @pytest.fixture
 def api(settings: Settings, keys_in_template: Keys) -> Iterator[Api]:
     """The API with the entities `acme` and `other`, and keys: root, admin, member, publisher, outsider."""
-    keys = keys_in_template[make_url(settings.database_url).get_backend_name()]
+    keys = keys_in_template[make_url(settings.database_url or "").get_backend_name()]
     with running(settings) as client:
         yield Api(client, dict(keys))
 

@@ -23,6 +23,8 @@ EVALUATE_QUEUE = "evaluate"
 DELIVER_QUEUE = "deliver"
 SLOW_QUEUE = "deliver_slow"
 """Drains of webhooks that answer slowly: however many there are, those of the others don't queue behind them."""
+KEYS = {PARTITION_TASK: "partition", WEBHOOK_TASK: "webhook_id"}
+"""What the key of each task is; `celery events` and Flower show it so."""
 TOKEN_SECONDS = 5
 
 
@@ -107,7 +109,8 @@ class Waker:
     def _send(self, task: str, queue: str, keys: Iterable[int]) -> None:
         with self._app.producer_or_acquire() as producer:
             for key in keys:
-                self._app.send_task(task, args=(key,), queue=queue, producer=producer)
+                shown = f"({KEYS[task]}={key})"
+                self._app.send_task(task, args=(key,), argsrepr=shown, queue=queue, producer=producer)
 
 
 def _token(task: str, key: int) -> str:

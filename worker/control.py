@@ -14,7 +14,7 @@ from celery.worker.control import control_command, inspect_command
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.domain.errors import HooklineError
+from shared.domain.errors import HooklineError, InvalidDefinition
 from shared.settings import Settings
 from shared.storage.engine import open_engine, reading
 from worker.board import Board, Shown
@@ -28,14 +28,14 @@ def register_control(settings: Settings, board: Board) -> None:
     """Give workers the commands; in the process of `celery control` they are only known by name."""
 
     @control_command(args=[("webhook", str)], signature="<id or name>")
-    def pause_webhook(_state: Any, webhook: str) -> Answer:
+    def pause_webhook(_state: Any, webhook: str = "") -> Answer:
         """Let a webhook's deliveries wait, on all workers and after restarts."""
-        return _answered(settings, lambda engine: _said(paused(engine, webhook, None, by=REMOTE), "paused"))
+        return _answered(settings, lambda engine: _said(paused(engine, _meant(webhook), None, by=REMOTE), "paused"))
 
     @control_command(args=[("webhook", str)], signature="<id or name>")
-    def resume_webhook(_state: Any, webhook: str) -> Answer:
+    def resume_webhook(_state: Any, webhook: str = "") -> Answer:
         """Send to a webhook again that was paused or disabled, or whose circuit is open."""
-        return _answered(settings, lambda engine: _said(resumed(engine, webhook, None, by=REMOTE), "active"))
+        return _answered(settings, lambda engine: _said(resumed(engine, _meant(webhook), None, by=REMOTE), "active"))
 
     @control_command()
     def reload_automations(_state: Any) -> Answer:
@@ -51,6 +51,12 @@ def register_control(settings: Settings, board: Board) -> None:
             return _described(shown, _names(settings, shown))
         except (HooklineError, SQLAlchemyError):
             return _described(shown, {})  # the numbers are known without the database
+
+
+def _meant(webhook: str) -> str:
+    if not webhook:
+        raise InvalidDefinition.at(("webhook",), "is required: the id or the name of a webhook, such as wh_3")
+    return webhook
 
 
 def _answered(settings: Settings, act: Callable[[Engine], str]) -> Answer:

@@ -174,6 +174,7 @@ def resume_webhook(connection: Connection, webhook_id: int, *, revision: int, no
         "failing_since": None,
         "revision": revision,
         "updated_at": now,
+        "resumed_at": now,
         **circuit_columns(Circuit()),
     }
     _write(connection, webhook_id, values)

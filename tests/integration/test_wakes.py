@@ -154,7 +154,7 @@ def test_a_message_holds_the_key_and_nothing_else(waker: Waker, broker: Redis) -
     assert not any(embedded.values())
     assert message["content-type"] == "application/json"
     headers = message["headers"]
-    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("(1234,)", "{}")
+    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("(webhook_id=1234)", "{}")
     assert not any(headers[name] for name in ("eta", "expires", "retries", "group"))
     assert set(headers) <= {
         *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),

@@ -5,6 +5,7 @@ Imports nothing of Hookline and no library but click at import time; see `worker
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,6 +144,8 @@ def _cell(value: object) -> Text:
         return Text(f"{value:%Y-%m-%d %H:%M:%S}Z")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
+    if isinstance(value, dict):
+        return Text(json.dumps(value, ensure_ascii=False, default=str))
     if isinstance(value, list | tuple):
         return Text(", ".join(map(str, value)))
     text = "" if value is None else str(value)

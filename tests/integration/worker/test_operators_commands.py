@@ -10,9 +10,11 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from shared.settings import Settings
+from shared.storage.engine import reading
+from shared.storage.tables import webhooks as webhooks_table
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.commands.deliveries import deliveries
@@ -75,7 +77,12 @@ def test_a_webhook_is_paused_resumed_and_tried(operated: Scene) -> None:
     assert [row["state"] for row in answer(webhooks, "list", "--state", "paused")] == ["paused"]
     tried = answer(webhooks, "test", f"wh_{hook}")
     assert answer(webhooks, "resume", "hook")["changed"] is True
-    assert answer(webhooks, "show", "hook")["state"] == "active"
+    shown = answer(webhooks, "show", "hook")
+    assert shown["state"] == "active"
+    assert f'{{"timeout_seconds": {shown["policy"]["timeout_seconds"]},' in run(webhooks, "show", "hook")
+    with reading(operated.runtime.engine) as connection:
+        stored = connection.execute(select(webhooks_table).where(webhooks_table.c.id == hook)).one()
+    assert stored.resumed_at == stored.updated_at
     operated.receiver.answer = lambda _request: Answer(500)
     failed = answer(webhooks, "test", "hook", code=1)
 

@@ -20,6 +20,7 @@ from shared.settings import Settings
 from shared.storage.engine import reading, writing
 from shared.storage.health import disable_webhook
 from shared.storage.tables import audit_log, webhooks
+from shared.wakes import celery_app
 from tests.integration.processes import ROOT, dispatcher_command, environment, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
@@ -31,11 +32,13 @@ FLAGS = ["--without-mingle", "--without-gossip", "--concurrency", "4"]
 EVENTS = 200
 
 
+BOTH = [f"{name}@{socket.gethostname()}" for name in ("one", "two")]
+
+
 def celery(settings: Settings, *arguments: str) -> Any:
     """What a command answers with --json, by worker. Told whom to wait for, it waits no longer."""
-    both = ",".join(f"{name}@{socket.gethostname()}" for name in ("one", "two"))
     done = subprocess.run(
-        [*CELERY, *arguments, "--json", "--timeout", "20", "--destination", both],
+        [*CELERY, *arguments, "--json", "--timeout", "20", "--destination", ",".join(BOTH)],
         cwd=ROOT,
         env=environment(settings),
         capture_output=True,
@@ -46,6 +49,20 @@ def celery(settings: Settings, *arguments: str) -> Any:
     answers = json.loads(done.stdout)
     if isinstance(answers, list):
         answers = {name: answer for one in answers for name, answer in one.items()}
+    return _by_worker(answers)
+
+
+def told(settings: Settings, command: str, **arguments: str) -> Any:
+    """What `celery control` would be answered, without a process for it."""
+    app = celery_app(settings)
+    answers = app.control.broadcast(
+        command, arguments=arguments, destination=BOTH, reply=True, timeout=20, limit=len(BOTH)
+    )
+    app.close()
+    return _by_worker({name: answer for one in answers or () for name, answer in one.items()})
+
+
+def _by_worker(answers: dict[str, Any]) -> dict[str, Any]:
     return {name.partition("@")[0]: answer for name, answer in answers.items()}
 
 
@@ -84,7 +101,8 @@ def test_pausing_and_resuming_hold_on_all_workers(workers: Scene) -> None:
 
     seen = celery(settings, "inspect", "webhooks")
     paused = celery(settings, "control", "pause_webhook", f"wh_{hook}")
-    unknown = celery(settings, "control", "pause_webhook", "wh_999")
+    unknown = told(settings, "pause_webhook", webhook="wh_999")
+    nameless = told(settings, "pause_webhook")
     held = len(scene.receiver.requests)
     gate.set()
     wait_until(lambda: _claimed(scene) == 0, "end of what is in flight")
@@ -100,8 +118,10 @@ def test_pausing_and_resuming_hold_on_all_workers(workers: Scene) -> None:
     assert len(scene.receiver.requests) == held < EVENTS
     assert len(scene.pending()) == EVENTS - held
     assert all("no webhook of any entity has the id or name 'wh_999'" in one["error"] for one in unknown.values())
+    assert all(one["error"].startswith("webhook: is required") for one in nameless.values())
+    assert set(unknown) == set(nameless) == {"one", "two"}
 
-    resumed = celery(settings, "control", "resume_webhook", f"wh_{hook}")
+    resumed = told(settings, "resume_webhook", webhook=f"wh_{hook}")
     wait_until(lambda: len({request.headers["webhook-id"] for request in scene.receiver.requests}) == EVENTS, "rest")
 
     said = sorted(answer["ok"].partition(") ")[2] for answer in resumed.values())

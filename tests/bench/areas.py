@@ -42,6 +42,7 @@ AREAS = (
     Area("growth", "tests.bench.growth", "100,000 automations over 100: rate, reload, memory"),
     Area("publishing", "tests.bench.publishing", "POST /v1/events on one API process"),
     Area("footprint", "tests.bench.footprint", "bytes of an event in Valkey, of a delivery in PostgreSQL"),
+    Area("backlog", "tests.faults.backlog", "1,000,000 events in one partition: memory, fresh events elsewhere"),
     Area("volume", "tests.bench.volume", "a table of 1,000,000 deliveries over an empty one"),
 )
 BY_NAME = {area.name: area for area in AREAS}

@@ -92,5 +92,7 @@ def meanwhile(scene: Stage, engine: Engine, avoided: int, name: str, until: Call
 
 
 def percentile(waits: list[Wait], share: float) -> float:
-    """The arrival within which this share of the events came, in seconds."""
+    """The arrival within which this share of the events came, in seconds. Raises ValueError where there were none."""
+    if not waits:
+        raise ValueError("no fresh event was published meanwhile")
     return waits[min(len(waits) - 1, int(len(waits) * share))].arrived_seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,16 @@ def _migrate(url: str) -> None:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated, empty database of a test's own, once on SQLite and once on PostgreSQL."""
-    if request.param == "sqlite":
+    with migrated_database(request, tmp_path, request.param) as url:
+        yield url
+
+
+@contextmanager
+def migrated_database(request: pytest.FixtureRequest, folder: Path, kind: str) -> Iterator[str]:
+    """A copy of the template of this kind, `sqlite` or `postgresql`; an SQLite file lies in the folder."""
+    if kind == "sqlite":
         template: Path = request.getfixturevalue("sqlite_template")
-        yield f"sqlite:///{shutil.copy(template, tmp_path / 'hookline.db')}"
+        yield f"sqlite:///{shutil.copy(template, folder / 'hookline.db')}"
         return
     url: str = request.getfixturevalue("postgres_template")
     own = copied_database(url)

@@ -29,7 +29,9 @@ No label holds a URL, an id or a name that a user chose, except `webhook` behind
 
 - **Counters and histograms** count what one worker host, pump or API did: `sum` them over instances, after `rate` or
   `increase`. The processes of a host's worker (`--pool prefork`) share a directory and are added up at exposition;
-  what a process counted stays when it ends. Each worker on a host needs a port of its own.
+  what a process counted stays when it ends, in one file for all that have ended. Each worker on a host needs a port
+  of its own, and begins at 0 when it is started again, as `rate` expects. What a killed worker leaves in the
+  temporary directory is removed when the next one starts there.
 - **Gauges of the pump** describe the one database and the streams, so every pump shows the same: take `max`, never
   `sum`. They are as old as `hookline_pump_last_sweep_timestamp_seconds` says.
 - **`hookline_workers`** is 1 for each running worker and queue: `sum` it. What a killed worker said of itself is
@@ -39,6 +41,14 @@ No label holds a URL, an id or a name that a user chose, except `webhook` behind
 - A gauge that a process does not know is not shown, rather than 0. Counters with few known labels begin at 0.
 - Where `PROMETHEUS_MULTIPROC_DIR` is set by hand, it must be one host's, for one worker, and be emptied before a
   start.
+
+## From a histogram to a trace
+
+With `HOOKLINE_OTEL=1`, buckets of `hookline_attempt_duration_seconds`, `hookline_event_to_delivery_seconds` and
+`hookline_evaluation_delay_seconds` carry the `trace_id` of a sampled observation as an exemplar, with every pool of
+workers. Exemplars exist in the OpenMetrics format only, which Prometheus asks for by itself; it keeps them when started
+with `--enable-feature=exemplar-storage`, and Grafana shows them where the data source's *Exemplars* name `trace_id`. A
+process offers new ones once a second at most. The same id is `trace_id` in the attempt's `delivery.attempted` line.
 
 """
 UNITS = (("_timestamp_seconds", "Unix time"), ("_seconds", "seconds"), ("_bytes", "bytes"))

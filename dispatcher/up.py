@@ -26,10 +26,10 @@ from dispatcher.embedded import READY_SECONDS, EmbeddedValkey
 from dispatcher.supervisor import Child, Supervisor
 from shared.domain.errors import HooklineError
 from shared.logs import get_logger, writes_json
+from shared.metric_files import MULTIPROC_VARIABLE
 from shared.settings import ENV_PREFIX
 from shared.storage import bootstrap, copying
 from shared.storage.engine import open_engine
-from shared.telemetry import MULTIPROC_VARIABLE
 from shared.vault import load_or_create_keys
 
 if TYPE_CHECKING:

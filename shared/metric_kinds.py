@@ -9,6 +9,10 @@ from typing import Any
 
 from prometheus_client import Gauge, Histogram, Metric
 
+from shared.metric_files import ExemplarFile, exemplar
+
+_exemplars = ExemplarFile()
+
 
 class BatchHistogram(Histogram):
     """A histogram that takes many observations at once: one write for each bucket they fall in, not two for each."""
@@ -20,6 +24,17 @@ class BatchHistogram(Histogram):
         self._sum.inc(sum(amounts))
         for bucket, count in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
             self._buckets[bucket].inc(count)
+
+    def exemplify(self, amounts: Iterable[tuple[float, str]]) -> None:
+        """Let observations lead to their traces: the newest of each bucket, as (amount, trace id).
+
+        prometheus_client keeps none where processes share their metrics, so they are kept beside (`metric_files`).
+        """
+        for amount, trace in amounts:
+            bucket = bisect_left(self._upper_bounds, amount)
+            self._buckets[bucket].set_exemplar(exemplar(trace, amount))
+            _exemplars.keep(self._name, self._upper_bounds[bucket], trace, amount)
+        _exemplars.write()
 
 
 class KnownGauge(Gauge):

@@ -11,23 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     REGISTRY,
     CollectorRegistry,
     Counter,
     Histogram,
     disable_created_metrics,
-    generate_latest,
-    multiprocess,
     start_http_server,
 )
+from prometheus_client.exposition import choose_encoder
 
 from shared.domain.outcomes import OutcomeKind
+from shared.metric_files import MULTIPROC_VARIABLE, shared_registry
 from shared.metric_kinds import BatchHistogram, KnownGauge, primed
 from shared.settings import Settings
 from shared.version import __version__
-
-MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter says nothing here
 
@@ -200,9 +197,13 @@ def announce_build() -> None:
     BUILD_INFO.labels(version=__version__).set(1)
 
 
-def exposition() -> tuple[bytes, str]:
-    """What `/metrics` answers, and its content type."""
-    return generate_latest(_registry()), CONTENT_TYPE_LATEST
+def exposition(accept: str = "") -> tuple[bytes, str]:
+    """What `/metrics` answers to a request with this `Accept` header, and its content type.
+
+    Scrapers that ask for OpenMetrics get it, and exemplars with it; all others the text format, which has none.
+    """
+    encode, content_type = choose_encoder(accept)
+    return encode(_registry()), content_type
 
 
 def serve(settings: Settings) -> None:
@@ -214,24 +215,8 @@ def serve(settings: Settings) -> None:
 
 def _registry() -> CollectorRegistry:
     """This process's values, or those of all processes that share a directory."""
-    if MULTIPROC_VARIABLE not in os.environ:
-        return REGISTRY
-    forget_the_dead(Path(os.environ[MULTIPROC_VARIABLE]))
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return registry
-
-
-def forget_the_dead(directory: Path) -> None:
-    """Drop what processes that have ended, however they ended, said of themselves; what they counted stays."""
-    for file in directory.glob("gauge_live*_*.db"):
-        pid = int(file.stem.rpartition("_")[2])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            multiprocess.mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
-        except PermissionError:
-            continue
+    folder = os.environ.get(MULTIPROC_VARIABLE)
+    return REGISTRY if folder is None else shared_registry(Path(folder))
 
 
 def events_published(counts: Mapping[str, int]) -> None:

@@ -10,6 +10,7 @@ from worker.exposition import share_metrics
 
 share_metrics()  # before prometheus_client is imported, which decides then whether processes share their values
 
+import os
 import sys
 import warnings
 from typing import Any
@@ -37,10 +38,13 @@ except HooklineError as exc:
 # Celery warns root because of pickled messages; these are JSON numbers, and nothing else is accepted.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
+# As the default of the option, and not as `worker_pool`: Celery takes `--pool prefork` for its own default, and would
+# start the configured pool in its place (celery.bin.worker.WorkersPool).
+os.environ.setdefault("CELERY_WORKER_POOL", "threads")
+
 app = celery_app(settings)
 app.conf.update(
     task_queues={EVALUATE_QUEUE: {}, DELIVER_QUEUE: {}, SLOW_QUEUE: {}},
-    worker_pool="threads",
     worker_concurrency=settings.worker_threads,
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,

@@ -36,7 +36,7 @@ from worker.catalog import names_of
 from worker.firings import FiringBatch, Outdated
 from worker.locks import one_of, renew
 from worker.runtime import Runtime
-from worker.traces import trace_firings
+from worker.traces import exemplify_evaluations, trace_firings
 
 log = get_logger(__name__)
 
@@ -175,6 +175,7 @@ def _announce(runtime: Runtime, batch: Batch, firings: FiringBatch) -> None:
         telemetry.SAMPLES_IGNORED.inc(firings.samples_ignored)
     if runtime.tracing is not None:
         trace_firings(runtime.tracing, firings.traces)
+        exemplify_evaluations(firings.traces)
     for entry in batch.poison:
         telemetry.POISON_ENTRIES.inc()
         log.warning("evaluation.poison", entry_id=entry.entry_id, reason=entry.reason)

@@ -30,7 +30,7 @@ from shared.storage.queue import Claimed
 from shared.storage.recording import Attempted, record
 from shared.tracing import Tracing
 from worker.endpoint import Endpoint
-from worker.traces import context_of, trace_attempt
+from worker.traces import context_of, exemplify_attempts, trace_attempt
 
 LOGGER = "hookline.deliver"
 log = get_logger(LOGGER)
@@ -118,6 +118,7 @@ class Recorder:
         if self._tracing is not None:
             for one, decision in decided:
                 trace_attempt(self._tracing, self._endpoint.webhook, one, decision, self._token)
+            exemplify_attempts(decided, self._token, now)
         return fared
 
     def _commit(self, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> Fared:

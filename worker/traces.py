@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from shared import telemetry
 from shared.domain.ids import IdKind, encode_id
 from shared.domain.outcomes import Outcome
 from shared.domain.retries import Decision, Verdict
@@ -43,6 +44,25 @@ def trace_firings(tracing: Tracing, traces: Iterable[tuple[TraceContext, TraceCo
                 "cloudevents.event_type": row["event_type"],
             },
         )
+
+
+def exemplify_evaluations(traces: Iterable[tuple[TraceContext, TraceContext | None, dict[str, Any]]]) -> None:
+    """Let the delays of evaluations that fired lead to their traces."""
+    now = datetime.now(UTC)
+    telemetry.EVALUATION_DELAY.exemplify(
+        (max(0.0, (now - row["event_received_at"]).total_seconds()), own.trace) for own, _, row in traces if own.sampled
+    )
+
+
+def exemplify_attempts(attempts: Iterable[tuple[_Sent, Decision]], claim: int, now: datetime) -> None:
+    """Let the durations of attempts, and of what was delivered from the event on, lead to their traces."""
+    traced = [(*pair, context) for pair in attempts if (context := context_of(pair[0].delivery, claim)).sampled]
+    telemetry.ATTEMPT_DURATION.exemplify((one.outcome.duration_seconds, context.trace) for one, _, context in traced)
+    telemetry.EVENT_TO_DELIVERY.exemplify(
+        (max(0.0, (now - one.delivery.event_received_at).total_seconds()), context.trace)
+        for one, decision, context in traced
+        if decision.verdict is Verdict.DELIVERED
+    )
 
 
 def context_of(delivery: Claimed, claim: int) -> TraceContext:

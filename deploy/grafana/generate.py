@@ -15,6 +15,12 @@ from typing import Any
 FOLDER = Path(__file__).with_name("dashboards")
 COLUMNS = 24
 RATE = "$__rate_interval"
+TRACED = (
+    "hookline_attempt_duration_seconds",
+    "hookline_event_to_delivery_seconds",
+    "hookline_evaluation_delay_seconds",
+)
+"""Histograms whose buckets lead to traces, where Prometheus keeps exemplars."""
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -306,9 +312,9 @@ def as_json(dashboard: Dashboard) -> str:
     """What Grafana imports."""
     panels, top = [], 0
     for height, row in dashboard.rows:
-        width = COLUMNS // len(row)
-        for column, panel in enumerate(row):
-            place = {"h": height, "w": width, "x": column * width, "y": top}
+        edges = [round(number * COLUMNS / len(row)) for number in range(len(row) + 1)]
+        for panel, left, right in zip(row, edges, edges[1:], strict=False):
+            place = {"h": height, "w": right - left, "x": left, "y": top}
             panels.append(_panel(panel, place, number=len(panels) + 1))
         top += height
     return json.dumps(_frame(dashboard, panels), indent=1) + "\n"
@@ -346,7 +352,13 @@ def _frame(dashboard: Dashboard, panels: list[dict[str, Any]]) -> dict[str, Any]
 
 def _panel(panel: Panel, place: dict[str, int], *, number: int) -> dict[str, Any]:
     targets = [
-        {"refId": chr(ord("A") + index), "datasource": SOURCE, "expr": expression, "legendFormat": legend or "__auto"}
+        {
+            "refId": chr(ord("A") + index),
+            "datasource": SOURCE,
+            "expr": expression,
+            "legendFormat": legend or "__auto",
+            "exemplar": any(f"{metric}_bucket" in expression for metric in TRACED),
+        }
         for index, (expression, legend) in enumerate(panel.queries)
     ]
     made: dict[str, Any] = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 from redis.exceptions import RedisError
@@ -49,9 +50,9 @@ async def readyz(parts: PartsDep) -> Health:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics() -> Response:
-    """Prometheus metrics."""
-    body, content_type = telemetry.exposition()
+def metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+    """Prometheus metrics, as text or, for those who ask, as OpenMetrics."""
+    body, content_type = telemetry.exposition(accept)
     return Response(body, headers={"Content-Type": content_type})
 
 

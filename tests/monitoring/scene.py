@@ -40,14 +40,19 @@ class Scene:
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     settings_of: dict[str, Settings] = field(default_factory=dict)
 
-    def start(self, name: str, *arguments: str) -> None:
-        """Start a part that serves `/metrics` on an address of its own: an API, a pump or a worker, by its name."""
-        port = self.settings.port if name == "api" else free_port()
-        own = self.settings.model_copy(update={"metrics_port": 0 if name == "api" else port})
+    def start(self, name: str, *arguments: str, port: int | None = None) -> None:
+        """Start a part that serves `/metrics` on `port` or a free one: an API, a pump or a worker, by its name."""
+        own = self.settings.model_copy(update={"metrics_port": 0 if name == "api" else port or free_port()})
         if name.startswith("worker"):
             own = own.model_copy(update={"allowed_networks": (ip_network(REACHABLE),)})
         self.settings_of[name] = own
-        self.parts[name] = start([*_command(name), *arguments], own, self.folder / f"{name}.log")
+        self.temporary(name).mkdir(exist_ok=True)
+        command = ["env", f"TMPDIR={self.temporary(name)}", *_command(name), *arguments]
+        self.parts[name] = start(command, own, self.folder / f"{name}.log")
+
+    def temporary(self, name: str) -> Path:
+        """The temporary directory of the part's host: each is as on one of its own."""
+        return self.folder / f"tmp-{name}"
 
     def address(self, name: str) -> str:
         """Where a part serves `/metrics`."""

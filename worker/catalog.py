@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from shared.domain.events import NOTICE_TYPES
 from shared.domain.quick_events import AnyEvent
 from shared.storage.catalog import Learned, learn
 
@@ -44,9 +43,10 @@ class LearnedCatalog:
 def names_of(event: AnyEvent) -> Learned | None:
     """What an event tells of the catalog; a run is in no collection, a notice in no project."""
     data: Any = event.data
-    if event.type in NOTICE_TYPES:
+    project = getattr(data, "project", None)
+    if project is None:
         return None
     collection = getattr(data, "collection", None)
     if collection is None:
-        return (data.entity, data.project, None, "")
-    return (data.entity, data.project, collection.name, collection.type)
+        return (data.entity, project, None, "")
+    return (data.entity, project, collection.name, collection.type)

@@ -88,7 +88,8 @@ def _run(key: str) -> Getter:
 
 
 def _member_at(get: Callable[[Any], Mapping[str, Any]], key: str, event: Any) -> object:
-    return _member(get(event), key)
+    values = get(event)
+    return values[key] if key in values else _member(values, key)
 
 
 def _members_sent(event: Any) -> dict[str, Any]:

@@ -59,6 +59,8 @@ class Comparison:
         operand = json.loads(self.operand_json)
         if self.op in _ON_TEXT and isinstance(operand, str):
             return partial(_ON_TEXT[self.op], get, operand)
+        if self.op in _ORDERS and isinstance(operand, (int, float)):
+            return partial(_is_ordered, get, _ORDERS[self.op], operand, TESTS[self.op](operand))
         return partial(_on_field, get, TESTS[self.op](operand))
 
     def __str__(self) -> str:
@@ -192,6 +194,16 @@ def _on_field(get: Getter[T], test: Test, subject: T) -> bool:
     return test(get(subject))
 
 
+def _is_ordered(
+    get: Getter[T], compare: Callable[[Any, Any], bool], operand: float, otherwise: Test, subject: T
+) -> bool:
+    """A number, as metrics and metadata mostly are, is compared at once; anything else as ever."""
+    value = get(subject)
+    if value.__class__ is float:
+        return compare(value, operand) and -math.inf < value < math.inf
+    return otherwise(value)
+
+
 def _is_text(get: Getter[T], operand: str, subject: T) -> bool:
     value = get(subject)
     return value == operand or (isinstance(value, (list, tuple)) and operand in value)
@@ -218,13 +230,16 @@ _ON_TEXT: Final[dict[str, Callable[[Any, str, Any], bool]]] = {
     "$ne": _is_not_text,
     "$regex": _has_pattern,
 }
+_ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
 TESTS: Final[dict[str, Callable[[Any], Test]]] = {
     "$eq": _equal,
     "$ne": partial(_negated, _equal),
-    "$gt": partial(_ordered, operator.gt),
-    "$gte": partial(_ordered, operator.ge),
-    "$lt": partial(_ordered, operator.lt),
-    "$lte": partial(_ordered, operator.le),
+    **{op: partial(_ordered, compare) for op, compare in _ORDERS.items()},
     "$in": _one_of,
     "$nin": partial(_negated, _one_of),
     "$regex": _regex,

@@ -250,7 +250,7 @@ class AutomationIndex:
         if groups is None:
             getter = partial(_field_getter, event.type)
             groups = bucket.grouped(getter, self._unreadable)
-        answers = [answer for group in groups if (answer := self._memory.answer(group, event))]
+        answers = self._memory.answers(groups, event)
         if len(answers) == 1:
             found.extend(one for _, one in answers[0])
         elif answers:

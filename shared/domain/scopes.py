@@ -72,6 +72,11 @@ def _all_of(getters: tuple[Callable[[Any], object], ...]) -> Callable[[Any], tup
     return lambda event: tuple([get(event) for get in getters])
 
 
+def _repeats(group: Group, value: Any) -> bool:
+    """Whether the values of a group's fields are such as are seen again."""
+    return _REPEATING.issuperset(map(type, value)) if group.several else value.__class__ in _REPEATING
+
+
 class Bucket:
     """The automations of one scope, in the order in which they came; grouped when the first event comes."""
 
@@ -119,23 +124,31 @@ class Memory:
         """Make room for an answer of each automation."""
         self.size = max(LEAST_REMEMBERED, automations)
 
-    def answer(self, group: Group, event: Any) -> tuple[Placed, ...]:
-        """The members of a group that match an event."""
-        if group.misses >= COLD:
-            return group.matches(event)
-        value = group.key(event)
-        if group.several:
-            for part in value:
-                if part.__class__ not in _REPEATING:
-                    return group.matches(event)
-        elif value.__class__ not in _REPEATING:
-            return group.matches(event)
-        key = (group.serial, value)
-        known = self._new.get(key)
-        if known is not None:
-            if group.misses:
-                group.misses = 0
-            return known
+    def answers(self, groups: Iterable[Group], event: Any) -> list[tuple[Placed, ...]]:
+        """The members that match an event, of each group that has any."""
+        answers = []
+        for group in groups:
+            if group.misses >= COLD:
+                answer = group.matches(event)
+            else:
+                value = group.key(event)
+                if _repeats(group, value):
+                    key = (group.serial, value)
+                    known = self._new.get(key)
+                    if known is not None:
+                        group.misses = 0
+                        answer = known
+                    else:
+                        answer = self._older(key, group, event)
+                else:
+                    group.misses += 1
+                    answer = group.matches(event)
+            if answer:
+                answers.append(answer)
+        return answers
+
+    def _older(self, key: Any, group: Group, event: Any) -> tuple[Placed, ...]:
+        """An answer that is not among the newest: from the older ones, or the group's own."""
         known = self._old.get(key)
         if known is None:
             group.misses += 1

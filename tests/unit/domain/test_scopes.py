@@ -100,7 +100,7 @@ def test_the_memory_is_bounded_and_forgets_the_older_answers_only() -> None:
     for number in range(200):
         if number % 50 == 0:
             group.misses = 0
-        found = memory.answer(group, check_event(event(alias=f"a{number}")))
+        found = memory.answers([group], check_event(event(alias=f"a{number}")))
         assert bool(found) is (number % 10 == 7)
         assert len(memory._new) + len(memory._old) <= 2 * memory.size
 
@@ -110,7 +110,7 @@ def test_values_that_never_repeat_are_no_longer_remembered() -> None:
     bucket = scopes.Bucket(("t", "e", None, None), [compiled(1, TYPE, filter={"alias": "a1"})])
     (group,) = bucket.grouped(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
     for number in range(3 * scopes.COLD):
-        assert bool(memory.answer(group, check_event(event(alias=f"a{number}")))) is (number == 1)
+        assert bool(memory.answers([group], check_event(event(alias=f"a{number}")))) is (number == 1)
     assert len(memory._new) == scopes.COLD
 
 

@@ -96,6 +96,9 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
     "list the dead": lambda c: history.list_deliveries(
         c, 3, DeliveryFilter(status=DeliveryStatus.DEAD), before=None, limit=50
     ),
+    "list anyone's dead": lambda c: history.list_deliveries(
+        c, None, DeliveryFilter(status=DeliveryStatus.DEAD), before=None, limit=50
+    ),
     "list a webhook's dead": lambda c: history.list_deliveries(
         c, None, DeliveryFilter(status=DeliveryStatus.DEAD, webhook_id=3), before=None, limit=50
     ),

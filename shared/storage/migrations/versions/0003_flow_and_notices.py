@@ -50,11 +50,11 @@ def upgrade() -> None:
         "ix_deliveries_replay_of", "deliveries", ["replay_of"], postgresql_where=replays, sqlite_where=replays
     )
     unfulfilled = sa.text("status IN ('dead', 'refused', 'skipped')")
-    for owner in ("automation", "webhook"):
+    for owner, leading in (("anyone", []), ("automation", ["automation_id"]), ("webhook", ["webhook_id"])):
         op.create_index(
             f"ix_deliveries_unfulfilled_{owner}",
             "deliveries",
-            [f"{owner}_id", "status", "seq"],
+            [*leading, "status", "seq"],
             postgresql_where=unfulfilled,
             sqlite_where=unfulfilled,
         )
@@ -72,6 +72,7 @@ def downgrade() -> None:
     op.drop_table("notices")
     op.drop_index("ix_deliveries_unfulfilled_webhook", "deliveries")
     op.drop_index("ix_deliveries_unfulfilled_automation", "deliveries")
+    op.drop_index("ix_deliveries_unfulfilled_anyone", "deliveries")
     op.drop_index("ix_deliveries_replay_of", "deliveries")
     op.drop_column("deliveries", "traceparent")
     op.drop_index("ix_audit_log_created_at", "audit_log")

@@ -1,25 +1,30 @@
-"""A real Prometheus scrapes real parts: every panel has data, every rule evaluates, and alerts fire for a reason."""
+"""A real Prometheus scrapes real parts: panels have data, rules evaluate, alerts fire, runbooks can be followed."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from deploy.grafana.generate import FOLDER
 from tests.integration.processes import wait_until
+from tests.integration.receiver import receiving
+from tests.monitoring import runbooks
 from tests.monitoring.prometheus import NEEDS_PROMETHEUS, PROMTOOL, Prometheus, prometheus
 from tests.monitoring.scene import Scene, scene
-from tests.monitoring.traffic import OUTCOMES, define, every_outcome
+from tests.monitoring.traffic import OUTCOMES, define, deliveries, every_outcome
 
 RATE_INTERVAL = "15s"
 FIRING = {"HooklineDeadLetters", "HooklineWebhookDisabled", "HooklinePoisonEntries"}
 """What the traffic gives reason for and what does not wait before it fires."""
 PENDING = {"HooklineCircuitOpen"}
 """What waits for a quarter of an hour before it fires."""
+TRACED = ("hookline_attempt_duration_seconds", "hookline_event_to_delivery_seconds")
+"""Histograms whose buckets lead to traces of attempts."""
 SPEED = {
     f"Hookline{objective}BudgetBurns{pace}" for objective in ("Evaluation", "Attempt") for pace in ("Fast", "Slow")
 }
@@ -49,12 +54,15 @@ def without_data(server: Prometheus, since: float) -> list[str]:
 @NEEDS_PROMETHEUS
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_prometheus_sees_all_that_happens(tmp_path: Path) -> None:
+def test_prometheus_sees_all_that_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = {"api": (), "pump0": (), "worker0": (), "worker1": ("--pool", "prefork", "--concurrency", "2")}
-    with scene(tmp_path, parts, metrics_per_webhook=True) as running, prometheus(tmp_path, running.targets()) as server:
+    with ExitStack() as stack:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", stack.enter_context(receiving()).url)
+        running = stack.enter_context(scene(tmp_path, parts, metrics_per_webhook=True, otel=True))
+        server = stack.enter_context(prometheus(tmp_path, running.targets()))
         began = time.time()
         wait_until(lambda: list(server.scraped().values()) == ["up"] * len(parts), "scrape of every part")
-        define(running)
+        webhooks = define(running)
         every_outcome(running)
         wait_until(lambda: _outcomes(server) == OUTCOMES, "attempts of every outcome")
         wait_until(lambda: not without_data(server, began), "data for every panel")
@@ -64,6 +72,21 @@ def test_prometheus_sees_all_that_happens(tmp_path: Path) -> None:
         assert {name for name, state in alerts.items() if state == "pending"} - SPEED == PENDING
         assert [(rule["name"], rule["lastError"]) for rule in server.rules() if rule["health"] != "ok"] == []
         _promtool_finds_nothing(running)
+        for histogram in TRACED:
+            shown = server.exemplars(f"{histogram}_bucket", since=began, until=time.time())
+            traces = {one["labels"]["trace_id"] for one in shown}
+            assert traces and traces <= _traces(running), histogram
+        _runbooks_can_be_followed(running, server, webhooks)
+
+
+def _runbooks_can_be_followed(running: Scene, server: Prometheus, webhooks: dict[str, str]) -> None:
+    with running.api() as api:
+        (dead, *_) = deliveries(api, status="dead", webhook=webhooks["dying"])
+    put_in = {"dlv_…": dead["id"], "wh_…": webhooks["deploy"], "INSTANCE": running.address("worker0")}
+    assert runbooks.faults_of_queries(server) == []
+    assert runbooks.faults_of_statements(running) == []
+    assert runbooks.faults_of_commands(running, put_in) == []
+    assert len(runbooks.commands()) >= 15
 
 
 def _outcomes(server: Prometheus) -> set[str]:
@@ -78,3 +101,9 @@ def _promtool_finds_nothing(running: Scene) -> None:
         command = [PROMTOOL, "check", "metrics"]
         done = subprocess.run(command, input=running.exposition(name), capture_output=True, text=True)
         assert (done.returncode, done.stdout + done.stderr) == (0, ""), name
+
+
+def _traces(running: Scene) -> set[str]:
+    """The traces of all attempts, as workers log them."""
+    lines = (line for name in running.parts for line in (running.folder / f"{name}.log").read_text().splitlines())
+    return {json.loads(line)["trace_id"] for line in lines if "delivery.attempted" in line}

@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_keep",
         "_message_done",
         "_parser",
+        "_spoke_unasked",
         "_timer",
         "_transport",
         "_waiter",
@@ -69,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._waiter: asyncio.Future[Answer] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._spoke_unasked = False
         self.is_open = False
         self.free_since = 0.0
 
@@ -79,6 +81,8 @@ class Connection(asyncio.Protocol):
             TimeoutError: when the whole answer is not there in time.
             NotHttp, BrokenOff, Disconnected, OSError: as their names say. The connection is closed then.
         """
+        if not self.is_open:  # the endpoint was quicker: it spoke, or left, before it was asked
+            raise NotHttp if self._spoke_unasked else Disconnected
         loop = asyncio.get_running_loop()
         self._answer = Answer()
         self._parser = httptools.HttpResponseParser(self)
@@ -112,6 +116,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Part of an answer came, or something that nobody asked for: that would pass for the next answer."""
         if self._waiter is None:
+            self._spoke_unasked = True
             self.abort()
             return
         if not self._head_done and len(data) > (room := MAX_HEAD_BYTES - self._head_bytes):
@@ -151,7 +156,7 @@ class Connection(asyncio.Protocol):
         elif exc is None and self._ends_with_connection:
             self._succeed(keep=False)
         else:
-            self._fail(exc or BrokenOff())
+            self._fail(BrokenOff())
 
     # What the parser calls.
 

@@ -37,14 +37,16 @@ RequestRate = Annotated[
 class DeliveryPolicy(BaseModel):
     """How a webhook's deliveries are attempted. The default schedule gives up after about 28 hours."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     timeout_seconds: float = Field(default=15.0, ge=0.1, le=120)
     """For a whole attempt, from the connection to the end of the answer."""
     connect_timeout_seconds: float = Field(default=5.0, ge=0.1, le=60)
     """For the connection alone, TLS included."""
     schedule_seconds: tuple[DelaySeconds, ...] = Field(
-        default=(5.0, 30.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0), max_length=20
+        default=(5.0, 30.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0),
+        max_length=20,
+        strict=False,  # JSON has lists; what is in them is as strict as the rest
     )
     """The delay before each retry; its length is the number of retries, none when empty."""
     jitter: float = Field(default=0.2, ge=0, le=1)

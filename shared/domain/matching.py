@@ -192,7 +192,7 @@ class AutomationIndex:
         bucket = self._at(key)
         if isinstance(one, DormantAutomation):
             one.scope_key = bucket.key
-        bucket.members.append(one)
+        bucket.members[one.id] = one
         self._memory.fit(len(self._by_id))
 
     def place(self, organizations: Mapping[str, tuple[str, ...]]) -> None:
@@ -206,7 +206,7 @@ class AutomationIndex:
             return
         key = known.scope_key
         bucket = self._at(key)
-        bucket.members.remove(known)
+        del bucket.members[automation_id]
         if not bucket.members:
             del self._by_scope[key]
             self._own.discard(key)
@@ -215,10 +215,10 @@ class AutomationIndex:
         """A scope's automations, to be changed: copied once for each copy of the index, not for each edit."""
         bucket = self._by_scope.get(key)
         if bucket is None:
-            bucket = self._by_scope[key] = Bucket(key, [])
+            bucket = self._by_scope[key] = Bucket(key, {})
             self._own.add(key)
         elif key not in self._own:
-            bucket = self._by_scope[key] = Bucket(bucket.key, list(bucket.members))
+            bucket = self._by_scope[key] = Bucket(bucket.key, dict(bucket.members))
             self._own.add(key)
         else:
             bucket.groups = None

@@ -78,11 +78,11 @@ def _repeats(group: Group, value: Any) -> bool:
 
 
 class Bucket:
-    """The automations of one scope, in the order in which they came; grouped when the first event comes."""
+    """The automations of one scope, by id, in the order in which they came; grouped when the first event comes."""
 
     __slots__ = ("groups", "key", "members")
 
-    def __init__(self, key: ScopeKey, members: list[Any]) -> None:
+    def __init__(self, key: ScopeKey, members: dict[int, Any]) -> None:
         self.key = key
         self.members = members
         self.groups: tuple[Group, ...] | None = None
@@ -94,7 +94,7 @@ class Bucket:
     ) -> tuple[Group, ...]:
         """Group the members, of which those that can't be read are left out and told to `unreadable`."""
         alike: dict[tuple[str, ...], list[tuple[Callable[[Any], bool], int, Any]]] = {}
-        for place, one in enumerate(self.members):
+        for place, one in enumerate(self.members.values()):
             try:
                 test, fields = one.predicate
             except InvalidDefinition as exc:

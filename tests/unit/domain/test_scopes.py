@@ -95,7 +95,7 @@ def test_an_edit_is_seen_although_the_answer_to_the_same_event_is_remembered() -
 def test_the_memory_is_bounded_and_forgets_the_older_answers_only() -> None:
     memory = scopes.Memory()
     memory.size = 10
-    bucket = scopes.Bucket(("t", "e", None, None), [compiled(1, TYPE, filter={"alias": {"$regex": "7$"}})])
+    bucket = scopes.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": {"$regex": "7$"}})})
     (group,) = bucket.grouped(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
     for number in range(200):
         if number % 50 == 0:
@@ -107,7 +107,7 @@ def test_the_memory_is_bounded_and_forgets_the_older_answers_only() -> None:
 
 def test_values_that_never_repeat_are_no_longer_remembered() -> None:
     memory = scopes.Memory()
-    bucket = scopes.Bucket(("t", "e", None, None), [compiled(1, TYPE, filter={"alias": "a1"})])
+    bucket = scopes.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": "a1"})})
     (group,) = bucket.grouped(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
     for number in range(3 * scopes.COLD):
         assert bool(memory.answers([group], check_event(event(alias=f"a{number}")))) is (number == 1)

@@ -74,13 +74,13 @@ class Rotation:
     def lines(self) -> list[str]:
         """The result for people."""
         said = [
-            f"rotated {self.secrets.rotated} secrets and {self.answers.rotated} kept answers; under the newest key are "
-            f"{self.secrets.current} secrets and {self.answers.current} answers"
+            f"rotated {_counted(self.secrets.rotated, 'secret')} and {_counted(self.answers.rotated, 'kept answer')}; "
+            f"under the newest key are {_counted(self.secrets.current, 'secret')} and "
+            f"{_counted(self.answers.current, 'answer')}"
         ]
         if self.answers.unreadable:
-            said.append(
-                f"{len(self.answers.unreadable)} kept answers can't be read with any key; they are forgotten after 24 h"
-            )
+            lost = _counted(len(self.answers.unreadable), "kept answer")
+            said.append(f"{lost} can't be read with any key: forgotten after 24 h")
         if self.old_keys_removable:
             said.append(
                 "there is one key only: nothing to remove"
@@ -102,6 +102,10 @@ class Rotation:
                 "run this again"
             )
         return faults
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def rotated(engine: Engine, vault: Vault) -> Rotation:

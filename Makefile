@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast serve lint format bench drill fuzz smoke deploy-tools docs constraints clean
+.PHONY: help install demo test test-fast serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ deploy-tools: $(READY) ## helm, hadolint, docker compose and schemas, with which
 docs: $(READY) ## write the generated files again: docs/settings.md, docs/metrics.md, deploy/grafana/dashboards/
 	$(BIN)/python -m dispatcher.reference
 	$(BIN)/python -m deploy.grafana.generate
+
+pictures: $(READY) ## draw the dashboards in docs/pictures/ again, from four minutes of traffic before a real Prometheus
+	$(BIN)/python -m tests.monitoring.pictures
 
 constraints: ## resolve pyproject.toml anew into constraints.txt
 	rm -rf build/resolve && $(PYTHON) -m venv build/resolve

@@ -42,6 +42,31 @@ No label holds a URL, an id or a name that a user chose, except `webhook` behind
 - Where `PROMETHEUS_MULTIPROC_DIR` is set by hand, it must be one host's, for one worker, and be emptied before a
   start.
 
+## Dashboards
+
+`deploy/grafana/dashboards/*.json` are imported into Grafana as they are, or provisioned as in `deploy/compose`; each
+asks which Prometheus to use. They show, after minutes of traffic in which an endpoint failed for a while and a worker
+was started anew:
+
+**overview**: flow, lag, outcomes, latency
+
+![the overview: stats in a row, then graphs in pairs](pictures/overview.png)
+
+**webhooks**: circuits, durations, who fails
+
+![the webhooks: circuits, attempts by outcome, requests by webhook](pictures/webhooks.png)
+
+**automations**: what fires, and what is held back
+
+![the automations: events by type, firings, skips](pictures/automations.png)
+
+**workers**: who works, and the lag by partition
+
+![the workers: events and attempts by instance, lag by partition](pictures/workers.png)
+
+`python -m deploy.grafana.pictures --prometheus URL --minutes 60 --to FOLDER` draws such pictures from any Prometheus,
+without Grafana; `make pictures` makes these again.
+
 ## From a histogram to a trace
 
 With `HOOKLINE_OTEL=1`, buckets of `hookline_attempt_duration_seconds`, `hookline_event_to_delivery_seconds` and

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.grafana.generate import FOLDER
+from deploy.grafana.pictures import Source, draw, save
 from tests.integration.processes import wait_until
 from tests.integration.receiver import receiving
 from tests.monitoring import runbooks
@@ -77,6 +78,12 @@ def test_prometheus_sees_all_that_happens(tmp_path: Path, monkeypatch: pytest.Mo
             traces = {one["labels"]["trace_id"] for one in shown}
             assert traces and traces <= _traces(running), histogram
         _runbooks_can_be_followed(running, server, webhooks)
+        _a_picture_can_be_drawn(Source(server.url, began, time.time(), RATE_INTERVAL), tmp_path / "overview.png")
+
+
+def _a_picture_can_be_drawn(source: Source, file: Path) -> None:
+    save(draw(json.loads((FOLDER / "overview.json").read_text()), source), file)
+    assert file.read_bytes().startswith(b"\x89PNG") and file.stat().st_size > 20_000
 
 
 def _runbooks_can_be_followed(running: Scene, server: Prometheus, webhooks: dict[str, str]) -> None:

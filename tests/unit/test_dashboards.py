@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.grafana import pictures
 from deploy.grafana.generate import COLUMNS, DASHBOARDS, FOLDER, Dashboard, as_json
 from tests.unit.test_alerts import METRIC, exposed_names
 
@@ -53,3 +54,26 @@ def test_the_provisioned_files_are_what_grafana_reads() -> None:
     assert source["type"] == "prometheus"
     (provider,) = yaml.safe_load((provisioning / "dashboards" / "hookline.yml").read_text())["providers"]
     assert Path(provider["options"]["path"]).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0453, "s", "45.3 ms"),
+        (2.0, "s", "2 s"),
+        (90.0, "s", "1.5 min"),
+        (12.5 * 2**30, "bytes", "12.5 GiB"),
+        (0.0, "bytes", "0 B"),
+        (0.003, "percentunit", "0.3%"),
+        (1234.0, "ops", "1.23K ops/s"),
+        (100.0, "reqps", "100 req/s"),
+        (7.0, "short", "7"),
+        (float("nan"), "short", "-"),
+    ],
+)
+def test_pictures_write_values_in_their_unit(value: float, unit: str, text: str) -> None:
+    assert pictures.written(value, unit) == text
+
+
+def test_pictures_know_every_unit_that_a_panel_has() -> None:
+    assert {panel.unit for dashboard in DASHBOARDS for panel in dashboard.panels} <= pictures.SCALES.keys()

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import event, func, insert, select, text, update
 
 from dispatcher import chores
 from dispatcher.chores import LOCK, Chores
 from shared.settings import Settings
 from shared.storage import retention
-from shared.storage.engine import reading, writing
+from shared.storage.engine import open_engine, reading, writing
 from shared.storage.evaluation import PoisonEntry, set_aside
 from shared.storage.tables import attempts, audit_log, deliveries, metric_windows, poison_entries
 from tests.integration.worker.conftest import Scene, alias_event, metric_event, receiver, scene
@@ -184,15 +184,47 @@ def test_workers_go_on_meanwhile(scene: Scene, work: Chores) -> None:
     assert _left(scene) == {"delivered": 200}
 
 
+def test_claims_wait_for_no_batch_that_is_being_deleted(scene: Scene) -> None:
+    _store(scene, [_delivery(n, "delivered", 40) for n in range(3 * retention.BATCH)])
+    scene.automation(scene.webhook())
+    own = open_engine(scene.settings)
+    deleted, go_on = threading.Event(), threading.Event()
+
+    def pause(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith("DELETE FROM deliveries"):
+            deleted.set()
+            go_on.wait(30)
+
+    halfway = own.dialect.name == "postgresql"  # SQLite has one writer: there claims go on between the batches
+    if halfway:
+        event.listen(own, "after_cursor_execute", pause)
+    walk = retention.old_deliveries(own, retention.FULFILLED, before=_days(30))
+    with ThreadPoolExecutor() as pool:
+        for number in range(1, 4):
+            batch = pool.submit(next, walk)
+            assert not halfway or deleted.wait(30)
+            scene.publish(*(alias_event() for _ in range(5)))
+            scene.evaluate()
+            scene.deliver()
+            assert len(scene.receiver.requests) == 5 * number
+            assert not (halfway and batch.done()), "it was waited for"
+            go_on.set()
+            assert batch.result(timeout=30).rows == retention.BATCH
+            deleted.clear()
+            go_on.clear()
+    own.dispose()
+    assert _left(scene) == {"delivered": 15}
+
+
 def test_a_repeat_of_an_event_is_known_as_long_as_its_delivery_is_kept(
     scene: Scene, work: Chores, redis: Redis
 ) -> None:
     scene.automation(scene.webhook())
-    event = alias_event(event_id="once")
-    scene.publish(event, event)
+    repeated = alias_event(event_id="once")
+    scene.publish(repeated, repeated)
     scene.evaluate()
     assert len(scene.rows()) == 1
     assert work.forget(datetime.now(UTC)) == {}
-    scene.publish(event)
+    scene.publish(repeated)
     scene.evaluate()
     assert len(scene.rows()) == 1

@@ -257,6 +257,13 @@ class Settings(BaseSettings):
         timedelta(seconds=2), description="How long a drain works before it makes room for others."
     )
     worker_threads: int = Field(32, ge=1, le=500, description="Drains that one worker process works at the same time.")
+    database_connections: int = Field(
+        40,
+        ge=1,
+        le=1000,
+        description="Connections to the database that one process opens at most. Threads beyond take turns, since each "
+        "needs one for milliseconds; PostgreSQL's `max_connections` must cover all processes.",
+    )
     lease_margin: Duration = Field(
         timedelta(seconds=30),
         description="How long past a webhook's time-out a claimed delivery stays with its worker.",

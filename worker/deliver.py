@@ -93,8 +93,9 @@ def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
 
 def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
     """Ask for another drain of the webhook where something is due."""
+    now = runtime.clock.now()
     with reading(runtime.engine) as connection:
-        due = has_due(connection, webhook_id, runtime.clock.now())
+        due = has_due(connection, webhook_id, now)
     if due:
         wake(runtime, webhook_id, slow=slow)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -22,6 +22,7 @@ from shared.domain.payloads import mask_payload
 from shared.domain.retries import RequestRate
 from shared.storage import deliveries as store
 from shared.storage.automations import find_automation
+from shared.storage.clock import database_time
 from shared.storage.deliveries import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
@@ -212,7 +213,7 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
 
 
 def _replay(connection: Connection, seqs: list[int], rate: Rate | None = None) -> Replayed:
-    now = datetime.now(UTC)
+    now = database_time(connection)  # that they are due by
     interval = timedelta() if rate is None else rate.period / rate.count
     made = store.replay(connection, seqs, now, interval=interval)
     return Replayed(tuple(made), frozenset(made.values()), now + interval * (len(seqs) - 1) if seqs else None)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -24,6 +24,7 @@ from shared.domain.payloads import parse_payload
 from shared.domain.retries import DeliveryPolicy
 from shared.storage import webhooks as store
 from shared.storage.automations import StoredAutomation, automations_of_webhook
+from shared.storage.clock import database_time
 from shared.storage.deliveries import DELETED_REASON
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
@@ -152,7 +153,7 @@ def write(
         message = f"{entity.name!r} has a {_WORDS[namesake.fields.kind]} {fields.name!r} already"
         accepted = "must be a name that no other webhook or Slack integration of the entity has"
         raise Conflict(message, FieldError(("name",), accepted))
-    ids, revision, now = secret_ids(connection, entity.id), next_revision(connection), datetime.now(UTC)
+    ids, revision, now = secret_ids(connection, entity.id), next_revision(connection), database_time(connection)
     if stored is None:
         number = store.insert_webhook(connection, entity.id, fields, secret_ids=ids, revision=revision, now=now)
     else:
@@ -200,7 +201,7 @@ def remove(connection: Connection, webhook: StoredWebhook) -> None:
     if users:
         what, names = _WORDS[webhook.fields.kind], _names(users, webhook)
         raise Conflict(f"{what} {webhook.name!r} is in use by the automations {names}: change or delete them first")
-    now = datetime.now(UTC)
+    now = database_time(connection)  # leases are by it
     abandon_deliveries(connection, webhook.id, reason=DELETED_REASON, now=now)
     store.delete_webhook(connection, webhook.id, revision=next_revision(connection), now=now)
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool
 
 from shared.settings import Settings
 
@@ -23,6 +25,20 @@ POSTGRES_OPTIONS: dict[str, str | int] = {
     "tcp_user_timeout": 20_000,
 }
 """Times in seconds, `tcp_user_timeout` in milliseconds. A database that is cut off is given up after 25 seconds."""
+SESSION: dict[str, str | int] = {
+    # The same for the server's side: what a host that is cut off holds in a transaction must not stay locked.
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    # Nor what a process holds that is stopped, or whose host sleeps.
+    "idle_in_transaction_session_timeout": 60_000,
+}
+"""What PostgreSQL is told of each connection, in the units of `POSTGRES_OPTIONS`; idle transactions in milliseconds."""
+
+KEPT_CONNECTIONS = 10
+"""So many stay open when nothing is done; those beyond are closed when they come back."""
+POOL_WAIT_SECONDS = 30
 
 
 def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
@@ -30,18 +46,36 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
 
     Without it, work on a connection that a restarted server has dropped fails once: for those who try again anyway.
 
+    At most `database_connections` are open: threads beyond wait for their turn, for `POOL_WAIT_SECONDS` at most. So no
+    thread may want a second one while it holds one, or all could wait for one another.
+
     On SQLite: write-ahead log, foreign keys on, and every transaction that `writing` opens takes the write lock at
     once, since a lock taken later can't wait for its turn. On PostgreSQL: `POSTGRES_OPTIONS`, less what the URL sets.
     """
-    url = settings.sqlalchemy_url
+    url, most = settings.sqlalchemy_url, settings.database_connections
+    kept = min(most, KEPT_CONNECTIONS)
+    pool: dict[str, Any] = {
+        "poolclass": QueuePool,
+        "pool_size": kept,
+        "max_overflow": most - kept,
+        "pool_timeout": POOL_WAIT_SECONDS,
+    }
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False})
+        engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False}, **pool)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     given = make_url(url).query
     options = {name: value for name, value in POSTGRES_OPTIONS.items() if name not in given}
-    return create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=ping, connect_args=options)
+    engine = create_engine(url, pool_pre_ping=ping, connect_args=options, **pool)
+    event.listen(engine, "connect", _prepare_postgresql)
+    return engine
+
+
+def _prepare_postgresql(connection: psycopg.Connection, _record: Any) -> None:
+    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SESSION.items())
+    connection.execute(f"SELECT {settings}".encode())
+    connection.commit()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

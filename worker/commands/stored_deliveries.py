@@ -20,6 +20,7 @@ from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.domain.payloads import mask_payload
 from shared.dry_runs import parse_moment
 from shared.storage import deliveries as store
+from shared.storage.clock import database_time
 from shared.storage.deliveries import DeliveryFilter, DeliveryStatus, StoredDelivery
 from shared.storage.engine import reading, writing
 from shared.storage.webhooks import ID_KINDS, public_id
@@ -124,7 +125,8 @@ def to_replay(engine: Engine, filters: Filters, rate: str | None, *, again: bool
 
 def replayed(engine: Engine, plan: Plan) -> Plan:
     """Carry a plan out, and note it in the audit log."""
-    begun, made = datetime.now(UTC), list[str]()
+    with reading(engine) as connection:
+        begun, made = database_time(connection), list[str]()
     for start in range(0, plan.count, AT_ONCE):
         with writing(engine) as connection:
             if start == 0:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import decode_id
 from shared.storage.automations import automations_of_webhook
+from shared.storage.clock import database_time
 from shared.storage.engine import reading, writing
 from shared.storage.revisions import lock_edits, next_revision
 from shared.storage.webhook_states import (
@@ -64,9 +65,9 @@ def paused(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERAT
     Raises:
         InvalidDefinition: when there is none of this id or name, or several entities have it.
     """
-    now = datetime.now(UTC)
     with writing(engine) as connection:
         lock_edits(connection)
+        now = database_time(connection)
         state = found(connection, webhook, entity, now)
         if changed := not state.paused:
             pause_webhook(connection, state.id, revision=next_revision(connection), now=now)
@@ -76,9 +77,9 @@ def paused(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERAT
 
 def resumed(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATOR) -> Row:
     """Send to a webhook again, whatever kept deliveries from it. Answers and raises as `paused`."""
-    now = datetime.now(UTC)
     with writing(engine) as connection:
         lock_edits(connection)
+        now = database_time(connection)
         state = found(connection, webhook, entity, now)
         if changed := state.word(now) != "active":
             resume_webhook(connection, state.id, revision=next_revision(connection), now=now)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, event, func, select, text, update
+from sqlalchemy.exc import DBAPIError
 
+from dispatcher.control import deliveries as control_deliveries
+from dispatcher.control import webhooks as control_webhooks
 from shared.domain.pacing import HORIZON
 from shared.sender import Request
+from shared.storage import clock
+from shared.storage import engine as engine_module
 from shared.storage.engine import reading, writing
+from shared.storage.flow import Turn, note_all_well
 from shared.storage.health import disable_webhook
 from shared.storage.orphans import abandon_deliveries, bury_orphans
 from shared.storage.queue import Claimed, claim
 from shared.storage.recording import Attempted, record
 from shared.storage.revisions import next_revision
-from shared.storage.tables import webhooks
+from shared.storage.tables import automations, webhooks
 from shared.storage.webhooks import delete_webhook, find_webhook, update_webhook
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
@@ -173,3 +180,108 @@ def test_a_delivery_that_we_fail_to_write_keeps_no_other_back(scene: Scene, monk
     assert ended.pop(bad).status == "dead"
     assert {row.status for row in ended.values()} == {"delivered"}
     assert [one.error for one in scene.attempts() if one.delivery_seq == bad] == ["ZeroDivisionError"]
+
+
+def test_no_thread_wants_a_second_connection_while_it_holds_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "LOOK_SECONDS", 0.0)  # it looks whenever it is asked
+    holds: Counter[int] = Counter()
+    at_once: list[int] = []
+
+    def taken(*_args: object) -> None:
+        holds[threading.get_ident()] += 1
+        at_once.append(holds[threading.get_ident()])
+
+    def given_back(*_args: object) -> None:
+        holds[threading.get_ident()] -= 1
+
+    event.listen(scene.runtime.engine, "checkout", taken)
+    event.listen(scene.runtime.engine, "checkin", given_back)
+    hooks = (
+        scene.webhook("plain"),
+        scene.webhook("limited", policy={"rate_limit": "500/s"}),
+        scene.webhook("failing", policy={"schedule_seconds": (0.01,), "circuit_failures": 2}),
+    )
+    scene.receiver.answer = lambda request: Answer(503 if request.path == "/failing" else 200)
+    for hook in hooks:
+        _fire(scene, hook, 5)
+    for hook in hooks:
+        drain_webhook(scene.runtime, hook)
+    scene.settle()
+    assert Counter(row.status for row in scene.rows() if row.webhook_id != hooks[-1]) == {"delivered": 25}
+    assert set(at_once) == {1}
+
+
+@pytest.fixture
+def impatient(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A scene on PostgreSQL that ends transactions in which nothing happens for a moment."""
+    if scene.runtime.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite's transactions end with their process")
+    monkeypatch.setitem(engine_module.SESSION, "idle_in_transaction_session_timeout", 300)
+    scene.runtime.engine.dispose()
+    return scene
+
+
+def test_who_stands_still_in_a_transaction_locks_nobody_out(impatient: Scene) -> None:
+    hook = impatient.webhook()
+    rename = update(webhooks).where(webhooks.c.id == hook)
+    with impatient.runtime.engine.connect() as still:
+        still.execute(rename.values(name="still"))
+        with writing(impatient.runtime.engine) as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '20s'"))
+            connection.execute(rename.values(name="other"))
+        with pytest.raises(DBAPIError):
+            still.execute(rename.values(name="late"))
+        still.invalidate()
+
+
+def test_outcomes_are_recorded_by_who_stood_still_while_recording(
+    impatient: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = impatient.webhook()
+    _fire(impatient, hook, 3)
+    stood: list[int] = []
+
+    def note_late(connection: Connection, webhook_id: int, now: datetime) -> Turn:
+        if not stood:
+            stood.append(webhook_id)
+            time.sleep(1)
+        return note_all_well(connection, webhook_id, now)
+
+    monkeypatch.setattr("worker.recording.note_all_well", note_late)
+    drain_webhook(impatient.runtime, hook)
+    impatient.settle()
+    assert stood
+    assert len(impatient.receiver.requests) == 3
+    assert {row.status for row in impatient.rows()} == {"delivered"}
+
+
+class _Ahead(datetime):
+    """The clock of a host that is an hour ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> _Ahead:
+        return super().now(tz) + timedelta(hours=1)
+
+
+def test_an_api_whose_clock_is_ahead_ends_no_attempt_and_holds_no_replay_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if scene.runtime.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has no clock but its machine's")
+    for module in (control_webhooks, control_deliveries):
+        monkeypatch.setattr(module, "datetime", _Ahead)
+    hook, doomed = scene.webhook("kept"), scene.webhook("doomed")
+    _fire(scene, hook, 1)
+    scene.deliver()
+    with writing(scene.runtime.engine) as connection:
+        control_deliveries._replay(connection, [scene.rows()[0].seq])
+    (replayed,) = scene.pending()
+    assert replayed.next_attempt_at <= scene.runtime.clock.now() + timedelta(seconds=30)
+    _fire(scene, doomed, 2)
+    underway = _claim(scene, doomed, 1)
+    with writing(scene.runtime.engine) as connection:
+        stored = find_webhook(connection, scene.entity_id, webhook_id=doomed)
+        assert stored is not None
+        connection.execute(update(automations).values(deleted_at=func.now()))
+        control_webhooks.remove(connection, stored)
+    assert [row.seq for row in scene.pending() if row.webhook_id == doomed] == [underway[0].seq]

@@ -9,6 +9,7 @@ from typing import IO, Literal
 
 import click
 
+from worker.commands.completion import automation_names
 from worker.commands.output import as_json, opened, operators_group, print_json, print_rows
 
 Outcome = Literal["fired", "skipped", "no_match", "out_of_scope"]
@@ -36,7 +37,7 @@ def list_(entity: str | None, as_json: bool) -> None:
 
 
 @automations.command()
-@click.argument("automation")
+@click.argument("automation", shell_complete=automation_names)
 @_of_entity
 @as_json
 def enable(automation: str, entity: str | None, as_json: bool) -> None:
@@ -45,7 +46,7 @@ def enable(automation: str, entity: str | None, as_json: bool) -> None:
 
 
 @automations.command()
-@click.argument("automation")
+@click.argument("automation", shell_complete=automation_names)
 @_of_entity
 @as_json
 def disable(automation: str, entity: str | None, as_json: bool) -> None:
@@ -67,7 +68,7 @@ def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool
 
 @automations.command()
 @click.argument("entity")
-@click.argument("automation")
+@click.argument("automation", shell_complete=automation_names)
 @click.option("--event", type=click.File("rb"), help="An event, a list of them, or one a line; `-`: standard input.")
 @click.option("--since", help="Instead: read the streams from this time on, or from so long ago, such as 1h.")
 @click.option("--until", help="With --since: read up to this time; now unless given.")

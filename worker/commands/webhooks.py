@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import click
 
+from worker.commands.completion import webhook_names
 from worker.commands.output import NOTHING, as_json, opened, operators_group, print_json, print_members, print_rows
 
 LISTED = ("entity", "name", "id", "state", "lane", "pending", "due", "in_flight", "failing_since", "disabled_reason")
@@ -34,7 +35,7 @@ def list_(entity: str | None, state: str | None, as_json: bool) -> None:
 
 
 @webhooks.command()
-@click.argument("webhook")
+@click.argument("webhook", shell_complete=webhook_names)
 @_of_entity
 @as_json
 def show(webhook: str, entity: str | None, as_json: bool) -> None:
@@ -50,7 +51,7 @@ def show(webhook: str, entity: str | None, as_json: bool) -> None:
 
 
 @webhooks.command()
-@click.argument("webhook")
+@click.argument("webhook", shell_complete=webhook_names)
 @_of_entity
 @as_json
 def pause(webhook: str, entity: str | None, as_json: bool) -> None:
@@ -63,7 +64,7 @@ def pause(webhook: str, entity: str | None, as_json: bool) -> None:
 
 
 @webhooks.command()
-@click.argument("webhook")
+@click.argument("webhook", shell_complete=webhook_names)
 @_of_entity
 @as_json
 def resume(webhook: str, entity: str | None, as_json: bool) -> None:
@@ -85,7 +86,7 @@ def _say(row: dict[str, object], word: str, *, as_json: bool) -> None:
 
 
 @webhooks.command()
-@click.argument("webhook")
+@click.argument("webhook", shell_complete=webhook_names)
 @_of_entity
 @as_json
 def test(webhook: str, entity: str | None, as_json: bool) -> None:

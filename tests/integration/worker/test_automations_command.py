@@ -216,6 +216,7 @@ def test_a_disabled_automation_says_so(operator: Operator) -> None:
 CELERY = [sys.executable, "-m", "celery", "-A", "worker"]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_real_command_explains_without_a_worker(scene: Scene) -> None:
     scene.automation(scene.webhook(), name="promoted", payload={"alias": "${alias}"})
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from sqlalchemy import Engine, select
 
@@ -17,6 +18,7 @@ from shared.storage.engine import reading
 from shared.storage.tables import webhooks as webhooks_table
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event
+from worker.commands.automations import automations
 from worker.commands.deliveries import deliveries
 from worker.commands.streams import streams
 from worker.commands.webhooks import webhooks
@@ -30,7 +32,7 @@ def operated(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     def opened() -> Iterator[tuple[Settings, Engine]]:
         yield scene.settings, scene.runtime.engine
 
-    for group in ("webhooks", "deliveries", "streams"):
+    for group in ("webhooks", "deliveries", "streams", "completion"):
         monkeypatch.setattr(f"worker.commands.{group}.opened", opened)
     return scene
 
@@ -69,6 +71,24 @@ def test_dead_letters_are_found_shown_and_replayed_once(operated: Scene) -> None
     assert {row["replay_of"] for row in answer(deliveries, "list", "--status", "pending")} == {r["id"] for r in rows}
     assert "refused" in run(deliveries, "list", "--status", "refused")
     run(deliveries, "list", "--status", "dead", code=1)
+
+
+def completed(group: click.Group, *before: str, incomplete: str) -> list[str]:
+    complete = ShellComplete(group, {}, "celery", "_CELERY_COMPLETE")
+    return [one.value for one in complete.get_completions(list(before), incomplete)]
+
+
+def test_a_shell_completes_names(operated: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("deploy-hook", "deploy-later", "audit"):
+        operated.webhook(name)
+    operated.automation(None, name="promoted")
+    assert completed(webhooks, "pause", incomplete="de") == ["deploy-hook", "deploy-later"]
+    assert completed(webhooks, "show", "--entity", "nobody", incomplete="") == []
+    assert completed(automations, "enable", incomplete="") == ["promoted"]
+    assert completed(automations, "explain", "acme", incomplete="p") == ["promoted"]
+
+    monkeypatch.setattr("worker.commands.completion.opened", lambda: 1 / 0)
+    assert completed(webhooks, "pause", incomplete="de") == []
 
 
 def test_a_webhook_is_paused_resumed_and_tried(operated: Scene) -> None:

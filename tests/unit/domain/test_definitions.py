@@ -620,7 +620,7 @@ def definitions(draw: st.DrawFn) -> Raw:
     return draw(st.fixed_dictionaries(needed, optional=optional))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(definitions())
 def test_what_is_written_is_read_back_as_the_same_automation(raw: Raw) -> None:
     automation = parse(raw)
@@ -630,7 +630,7 @@ def test_what_is_written_is_read_back_as_the_same_automation(raw: Raw) -> None:
     assert set(written) <= set(MEMBERS)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(definitions(), st.data())
 def test_garbage_anywhere_is_refused_or_means_something(raw: Raw, data: st.DataObject) -> None:
     garbage = data.draw(

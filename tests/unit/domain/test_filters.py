@@ -534,7 +534,7 @@ REFERENCE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(EXPRESSIONS, SUBJECTS)
 def test_agrees_with_the_reference(expression: dict[str, Any], subject: Subject) -> None:
     rule = parsed(expression)
@@ -543,7 +543,7 @@ def test_agrees_with_the_reference(expression: dict[str, Any], subject: Subject)
     assert rule.explain(resolve, subject).held is expected
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(EXPRESSIONS)
 def test_normal_form_parses_to_an_equal_filter(expression: dict[str, Any]) -> None:
     rule = parsed(expression)

@@ -133,7 +133,7 @@ def bodies(draw: st.DrawFn) -> bytes:
     return body
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(bodies())
 @example(orjson.dumps(event("RUN_STATE", run={"id": "r", "display_name": None, "config": {}, "name": ""})))
 @example(b'{"type":"RUN_STATE",' + orjson.dumps(event("RUN_STATE"))[1:])

@@ -1,0 +1,37 @@
+"""What a shell completes after the operators' commands: names out of the storage. Must never complain there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from worker.commands.output import opened
+
+
+def webhook_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The webhooks and Slack integrations whose name begins so, of the entity that `--entity` gives if any."""
+    try:
+        from worker.commands.stored_webhooks import listed
+
+        with opened() as (_settings, engine):
+            rows = listed(engine, ctx.params.get("entity"))
+    except Exception:  # whatever is wrong: the command itself will say it
+        return []
+    return _beginning(incomplete, (row["name"] for row in rows))
+
+
+def automation_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The automations whose name begins so, of the entity that `--entity` or the argument before gives if any."""
+    try:
+        from worker.commands.stored_automations import listed
+
+        with opened() as (_settings, engine):
+            rows = listed(engine, ctx.params.get("entity"))
+    except Exception:  # as above
+        return []
+    return _beginning(incomplete, (row["name"] for row in rows))
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return sorted({name for name in names if name.startswith(incomplete)})

@@ -13,6 +13,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -21,14 +22,17 @@ from tests.bench.figures import Figure, figures_table
 from tests.bench.processes import ROOT
 from tests.bench.report import write_json, write_plot
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 LOG_WIDTH = 160
 CORES = 2
 
 
 def main() -> int:
     """Measure the chosen areas, print the table, keep JSON and plot."""
+    options = parse_options(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    options = _options()
     _stay_on_two_cores()
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     started_at = datetime.now(UTC)
@@ -75,7 +79,8 @@ def _stay_on_two_cores() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
 
 
-def _options() -> argparse.Namespace:
+def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """What the command line asks for: `areas`, `rounds`, `quick`, `json`, `plot`. Exits where it is not understood."""
     width = max(map(len, BY_NAME))
     listed = "\n".join(f"  {area.name:{width}}  {area.about}" for area in AREAS)
     parser = argparse.ArgumentParser(
@@ -89,7 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_rounds, help="rounds of each figure (default 3; 1 with --quick)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where every round goes (default bench-results/)")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="where the picture goes (default bench-results/)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.areas = [BY_NAME[name] for name in dict.fromkeys(options.only)] if options.only else AREAS
     options.rounds = options.rounds or (1 if options.quick else 3)
     return options

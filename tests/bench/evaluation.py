@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 AREA = "evaluation"
 AUTOMATIONS = 1000
 EVENTS = 20_000
-WARM_UP = 2000
 UNIT = "events/s a core"
 FIRING = {
     "name": "deploy-production",
@@ -40,17 +39,18 @@ FIRING = {
 
 def measure(rounds: int, quick: bool) -> list[Figure]:
     """All figures of this area."""
-    count = EVENTS // 10 if quick else EVENTS
+    count = EVENTS // 40 if quick else EVENTS
+    warm_up = count // 10
     with workbench() as bench:
         entity_id = bench.entity(watched.ENTITY)
         hook = bench.webhook(entity_id)
         bench.define(entity_id, watched.automations(AUTOMATIONS), webhook_id=hook)
         bench.define(entity_id, [watched.metric_automation()], webhook_id=hook)
-        idle = _idle(bench, rounds, count)
+        idle = _idle(bench, rounds, count, warm_up)
         metrics = _metrics(bench, rounds, count)
         limits = _limits(bench, rounds)
         bench.define(entity_id, [FIRING], webhook_id=hook)
-        firing = _firing(bench, rounds, count // 2)
+        firing = _firing(bench, rounds, count // 2, warm_up)
     return [
         Figure(
             AREA,
@@ -67,9 +67,9 @@ def measure(rounds: int, quick: bool) -> list[Figure]:
     ]
 
 
-def _idle(bench: Workbench, rounds: int, count: int) -> tuple[float, ...]:
+def _idle(bench: Workbench, rounds: int, count: int, warm_up: int) -> tuple[float, ...]:
     projects = AUTOMATIONS // watched.PER_PROJECT
-    bench.publish(watched.events("warm", WARM_UP, projects=projects))
+    bench.publish(watched.events("warm", warm_up, projects=projects))
     bench.evaluate()
     rates = []
     for number in range(rounds):
@@ -91,16 +91,16 @@ def _metrics(bench: Workbench, rounds: int, count: int) -> tuple[float, ...]:
     return tuple(rates)
 
 
-def _firing(bench: Workbench, rounds: int, count: int) -> tuple[float, ...]:
+def _firing(bench: Workbench, rounds: int, count: int, warm_up: int) -> tuple[float, ...]:
     """Every event fires: its payload is rendered, and its delivery inserted."""
     bench.runtime.automations.expire()
-    bench.publish(make_events("warm-firing", WARM_UP // 10))
+    bench.publish(make_events("warm-firing", warm_up))
     bench.evaluate()
     rates = []
     for number in range(rounds):
         bench.publish(make_events(f"firing-{number}", count))
         rates.append(_rate(bench, count))
-    expected = WARM_UP // 10 + rounds * count
+    expected = warm_up + rounds * count
     if (made := bench.scalar(select(func.count()).select_from(deliveries))) != expected:
         raise RuntimeError(f"{made} of {expected} deliveries were made")
     return tuple(rates)

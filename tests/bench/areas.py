@@ -41,6 +41,7 @@ AREAS = (
     Area("evaluation", "tests.bench.evaluation", "events evaluated a core: no match, run metrics, matches"),
     Area("growth", "tests.bench.growth", "100,000 automations over 100: rate, reload, memory"),
     Area("publishing", "tests.bench.publishing", "POST /v1/events on one API process"),
+    Area("scale", "tests.bench.scale", "1, 2 and 4 workers: CPU of a delivery by role, connections, memory"),
     Area("footprint", "tests.bench.footprint", "bytes of an event in Valkey, of a delivery in PostgreSQL"),
     Area("backlog", "tests.faults.backlog", "1,000,000 events in one partition: memory, fresh events elsewhere"),
     Area("volume", "tests.bench.volume", "a table of 1,000,000 deliveries over an empty one"),

@@ -32,7 +32,7 @@ class Tree:
     def cpu_seconds(self) -> float:
         """CPU time of all living members so far, and of those that they have buried."""
         total = 0.0
-        for member in self._members():
+        for member in self.members():
             with suppress(psutil.NoSuchProcess):
                 total += sum(member.cpu_times()[:4])
         return total
@@ -56,7 +56,7 @@ class Tree:
 
     def stop(self) -> None:
         """SIGTERM; whoever is left of the tree after `STOP_SECONDS` is killed."""
-        members = self._members()
+        members = self.members()
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)
@@ -65,7 +65,8 @@ class Tree:
                 member.kill()
         self._process.wait()
 
-    def _members(self) -> list[psutil.Process]:
+    def members(self) -> list[psutil.Process]:
+        """The process and its descendants, as far as they live."""
         with suppress(psutil.NoSuchProcess):
             head = psutil.Process(self.pid)
             return [head, *head.children(recursive=True)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import orjson
+import psutil
 import redis
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
@@ -95,6 +96,10 @@ class Hookline:
 
     def cpu_seconds(self) -> float:
         return self._tree.cpu_seconds()
+
+    def processes(self) -> list[psutil.Process]:
+        """The service's supervisor and all that it runs."""
+        return self._tree.members()
 
     def require_alive(self) -> None:
         self._tree.require_alive()

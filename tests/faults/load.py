@@ -41,6 +41,7 @@ class Load:
         self._count = count
         self._rate = rate
         self._failure: BaseException | None = None
+        self._enough = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
     def start(self) -> None:
@@ -51,6 +52,10 @@ class Load:
     def running(self) -> bool:
         """Whether there is more to publish."""
         return self._thread.is_alive()
+
+    def finish(self) -> None:
+        """Publish nothing more than what is underway."""
+        self._enough.set()
 
     def join(self) -> None:
         """Wait for the end. Raises what ended it early."""
@@ -69,7 +74,8 @@ class Load:
         begin = time.monotonic()
         with httpx.Client(base_url=self._url, headers=headers, timeout=15, trust_env=False) as api:
             for first in range(0, self._count, BATCH):
-                time.sleep(max(0.0, begin + first / self._rate - time.monotonic()))
+                if self._enough.wait(max(0.0, begin + first / self._rate - time.monotonic())):
+                    return
                 events = [drill_event(number) for number in range(first, min(first + BATCH, self._count))]
                 _insist(lambda events=events: accepted(api, events))  # type: ignore[misc]
                 now = time.monotonic()

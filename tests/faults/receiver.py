@@ -1,6 +1,7 @@
 """The endpoint of the drills: a process of its own that answers 200 and remembers every request it got.
 
-For each: the event's id in the body, the `webhook-id`, and CLOCK_MONOTONIC, which all processes of a machine share.
+For each: the event's id in the body, the `webhook-id`, CLOCK_MONOTONIC, which all processes of a machine share, and the
+address that it came from.
 GET /log answers with all of them.
 """
 
@@ -24,27 +25,30 @@ import uvloop
 HEAD_END = b"\r\n\r\n"
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 WEBHOOK_ID = re.compile(rb"\r\nwebhook-id:[ \t]*([^\r]*)", re.IGNORECASE)
+Entry = tuple[str, str, float, str]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request: which event it was about, under which webhook-id, and when (seconds, CLOCK_MONOTONIC)."""
+    """One request: its event, its webhook-id, when it came (seconds, CLOCK_MONOTONIC), and from which address."""
 
     event: str
     webhook_id: str
     at: float
+    sender: str
 
 
 class Conversation(asyncio.Protocol):
     """One keep-alive connection."""
 
-    def __init__(self, log: list[tuple[str, str, float]]) -> None:
+    def __init__(self, log: list[Entry]) -> None:
         self._log = log
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses of it
+        self._peer: str = transport.get_extra_info("peername")[0]
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -62,15 +66,16 @@ class Conversation(asyncio.Protocol):
             log = orjson.dumps(self._log)
             return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(log) + log
         named = WEBHOOK_ID.search(head)
-        self._log.append((orjson.loads(body)["event"], named[1].decode() if named else "", time.monotonic()))
+        webhook_id = named[1].decode() if named else ""
+        self._log.append((orjson.loads(body)["event"], webhook_id, time.monotonic(), self._peer))
         return OK
 
 
-async def _serve() -> None:
-    log: list[tuple[str, str, float]] = []
+async def _serve(host: str) -> None:
+    log: list[Entry] = []
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    server = await asyncio.get_running_loop().create_server(lambda: Conversation(log), "127.0.0.1", 0, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(lambda: Conversation(log), host, 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await stop.wait()
     server.close()
@@ -89,13 +94,13 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
-    """A running receiver."""
-    command = [sys.executable, "-m", "tests.faults.receiver"]
+def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
+    """A running receiver that listens on this address."""
+    command = [sys.executable, "-m", "tests.faults.receiver", host]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield Receiver(f"http://127.0.0.1:{int(process.stdout.readline())}")
+            yield Receiver(f"http://{host}:{int(process.stdout.readline())}")
         finally:
             process.terminate()
             process.wait(timeout=10)
@@ -103,4 +108,4 @@ def receiving() -> Iterator[Receiver]:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve())
+        runner.run(_serve(sys.argv[1]))

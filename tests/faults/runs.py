@@ -64,11 +64,14 @@ class Result:
     """How long before a fault the first request of a doubled delivery had been made, at most."""
     unexplained: int
     """Doubled deliveries whose first request was made neither shortly before nor during a fault."""
+    troubles: tuple[str, ...] = ()
+    """What else went wrong, in words."""
 
     @property
     def passed(self) -> bool:
         """Nothing lost, nothing evaluated twice, and nothing sent twice but where and when it may be."""
-        return not (self.lost or self.evaluated_twice or self.unexplained or (self.doubled and not self.doubles))
+        wrong = self.lost or self.evaluated_twice or self.unexplained or self.troubles
+        return not (wrong or (self.doubled and not self.doubles))
 
 
 def run(name: str, events: int, *, rate: float, seed: int, former: Path | None = None) -> Result:
@@ -99,16 +102,18 @@ def run(name: str, events: int, *, rate: float, seed: int, former: Path | None =
         load.join()
         drill.after(scene)
         engine = open_engine(scene.settings)
-        with suppress(AssertionError):  # the count shows what is missing
-            wait_until(
-                lambda: _finished(scene, engine, len(load.accepted)),
-                "end",
-                seconds=SETTLE_SECONDS,
-                every_seconds=SETTLE_POLL_SECONDS,
-            )
-        result = _count(name, scene, engine, load, faults)
+        await_end(scene, engine, len(load.accepted))
+        result = account(name, scene, engine, load, faults=faults, doubles=drill.doubles)
         engine.dispose()
         return result
+
+
+def await_end(scene: Stage, engine: Engine, count: int) -> None:
+    """Wait until so many deliveries have ended and every entry is evaluated, or for as long as that may take."""
+    with suppress(AssertionError):  # the count shows what is missing
+        wait_until(
+            lambda: _finished(scene, engine, count), "end", seconds=SETTLE_SECONDS, every_seconds=SETTLE_POLL_SECONDS
+        )
 
 
 def _finished(scene: Stage, engine: Engine, count: int) -> bool:
@@ -137,7 +142,8 @@ def _appended(redis: Redis, partition: int) -> int:
     return int(info["entries-added"])
 
 
-def _count(name: str, scene: Stage, engine: Engine, load: Load, faults: list[Fault]) -> Result:
+def account(name: str, scene: Stage, engine: Engine, load: Load, *, faults: list[Fault], doubles: bool) -> Result:
+    """What a drill came to, by the receiver's log, the streams and the database."""
     first: dict[str, float] = {}
     ids: defaultdict[str, set[str]] = defaultdict(set)
     arrivals = scene.receiver.arrivals()
@@ -167,7 +173,7 @@ def _count(name: str, scene: Stage, engine: Engine, load: Load, faults: list[Fau
         + sum(max(0, read - added) for read, added in _entries(scene, engine))
         + sum(len(several) > 1 for several in ids.values()),
         worst_delay_seconds=max((first[event] - load.accepted[event] for event in arrived), default=0.0),
-        doubles=DRILLS[name].doubles,
+        doubles=doubles,
         lead_seconds=max((lead for lead in leads if lead is not None), default=0.0),
         unexplained=sum(lead is None for lead in leads),
     )

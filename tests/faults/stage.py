@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Stage:
         own = environment(self.settings)
         if name.startswith(CAN_BE_STEPPED):
             own |= {"PYTHONPATH": str(CLOCK), "DRILL_CLOCK_FILE": str(self._clock(name))}
-        with (self.folder / f"{name}.log").open("ab") as log:
+        with (self.folder / f"{name}.log").open("ab") as log, self.place(name):
             self.parts[name] = subprocess.Popen(
                 self._command(name), cwd=self.release.folder, env=own, stdout=log, stderr=subprocess.STDOUT
             )
@@ -83,6 +83,10 @@ class Stage:
         command = self.release.command("-m", "dispatcher.cli", "init")
         own = environment(self.settings)
         return subprocess.Popen(command, cwd=self.release.folder, env=own, stdout=subprocess.DEVNULL)
+
+    def place(self, name: str) -> AbstractContextManager[None]:
+        """Where a part is started: here."""
+        return nullcontext()
 
     def named(self, kind: str) -> list[str]:
         """The parts of a kind."""
@@ -166,7 +170,7 @@ class Stage:
         """Whether it does within the time that recovering from a crash of its own takes."""
         engine = open_engine(self.settings)
         try:
-            wait_until(lambda: _selects(engine), "answer of PostgreSQL", seconds=5)
+            wait_until(lambda: selects(engine), "answer of PostgreSQL", seconds=5)
         except AssertionError:
             return False
         finally:
@@ -205,7 +209,9 @@ def _loaded(redis: Redis) -> bool:
     return attempted(redis.ping, RedisError)
 
 
-def _selects(engine: Engine) -> bool:
+def selects(engine: Engine) -> bool:
+    """Whether the database answers."""
+
     def ask() -> None:
         with engine.connect() as connection:
             connection.exec_driver_sql("SELECT 1")
@@ -221,22 +227,24 @@ def ready(url: str) -> bool:
         return False
 
 
-def _settings(folder: Path, database_url: str, **more: Any) -> Settings:
+def stage_settings(folder: Path, *, database_url: str, **more: Any) -> Settings:
+    """What the parts of a stage are given; `more` has precedence."""
     valkey, api = free_port(), free_port()
-    return load_settings(
-        data_dir=folder / "data",
-        redis_url=f"redis://127.0.0.1:{valkey}/0",
-        broker_url=f"redis://127.0.0.1:{valkey}/1",
-        database_url=database_url,
-        secret_keys=Fernet.generate_key().decode(),
-        admin_api_key=ADMIN_KEY,
-        allowed_networks="127.0.0.0/8",
-        host="127.0.0.1",
-        port=api,
-        url=f"http://127.0.0.1:{api}",
-        log_level="WARNING",
-        **{"lease_margin": "3s", **more},
-    )
+    own: dict[str, Any] = {
+        "data_dir": folder / "data",
+        "redis_url": f"redis://127.0.0.1:{valkey}/0",
+        "broker_url": f"redis://127.0.0.1:{valkey}/1",
+        "database_url": database_url,
+        "secret_keys": Fernet.generate_key().decode(),
+        "admin_api_key": ADMIN_KEY,
+        "allowed_networks": "127.0.0.0/8",
+        "host": "127.0.0.1",
+        "port": api,
+        "url": f"http://127.0.0.1:{api}",
+        "log_level": "WARNING",
+        "lease_margin": "3s",
+    }
+    return load_settings(**(own | more))
 
 
 @contextmanager
@@ -257,18 +265,20 @@ def stage(
         servers = {name: stack.enter_context(ExitStack()) for name in ("postgres", "valkey")}
         url = servers["postgres"].enter_context(postgres_server(data_dir=folder / "postgres" / "data", durable=True))
         receiver = stack.enter_context(receiving())
-        scene = Stage(_settings(folder, url, **settings), folder, receiver, servers, release or Release())
+        own = stage_settings(folder, database_url=url, **settings)
+        scene = Stage(own, folder, receiver, servers, release or Release())
         scene.serve_valkey()
         assert scene.init().wait(START_SECONDS) == 0
         stack.callback(scene.stop)
-        for name in ("api", *(f"pump{number}" for number in range(pumps)), "worker0", "worker1"):
-            scene.start(name)
-        wait_until(lambda: ready(scene.settings.url), "answer of the API", seconds=START_SECONDS)
-        _define(scene)
+        start_parts(scene, ("api", *(f"pump{number}" for number in range(pumps)), "worker0", "worker1"))
         yield scene
 
 
-def _define(scene: Stage) -> None:
+def start_parts(scene: Stage, names: Iterable[str]) -> None:
+    """Start parts, the API among them, and define a webhook and an automation that every event fires."""
+    for name in names:
+        scene.start(name)
+    wait_until(lambda: ready(scene.settings.url), "answer of the API", seconds=START_SECONDS)
     webhook = {
         "name": "hook",
         "url": scene.receiver.url,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import psycopg
+import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from shared.settings import load_settings
-from shared.storage.engine import POSTGRES_OPTIONS, open_engine, writing
+from shared.storage.engine import POSTGRES_OPTIONS, SESSION, open_engine, writing
+from tests.integration.processes import wait_until
 
 
 def _options(engine: Engine) -> dict[str, str]:
@@ -53,3 +57,48 @@ def test_more_threads_than_connections_take_turns(database_url: str) -> None:
         in_use = list(pool.map(count, range(100), timeout=60))
     engine.dispose()
     assert 1 <= max(in_use) <= 3
+
+
+def _session(engine: Engine) -> dict[str, str]:
+    """What the server goes by, of what it is asked for."""
+    names = list(SESSION)
+    with engine.connect() as connection:
+        return {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names}
+
+
+def test_a_client_that_is_cut_off_within_a_transaction_is_given_up(postgres_template: str) -> None:
+    engine = open_engine(load_settings(database_url=postgres_template))
+    with engine.connect():
+        pass  # returned to the pool, whose reset must not undo it
+    found = _session(engine)
+    engine.dispose()
+    assert found["idle_in_transaction_session_timeout"] == "10s"
+
+
+def _with_options(url: str, options: str) -> Engine:
+    joint = "&" if "?" in url else "?"
+    return open_engine(load_settings(database_url=f"{url}{joint}options={quote(options)}"))
+
+
+def test_who_was_given_up_finds_a_lost_connection_and_goes_on_with_another(postgres_template: str) -> None:
+    engine = _with_options(postgres_template, "-c idle_in_transaction_session_timeout=50ms")
+    with engine.connect() as watching:  # outside of any transaction after each look
+        watching = watching.execution_options(isolation_level="AUTOCOMMIT")
+        with pytest.raises(OperationalError) as refused, writing(engine) as connection:
+            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            alive = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+            wait_until(
+                lambda: watching.execute(alive, {"pid": pid}).scalar_one() == 0, "end of the session", seconds=20
+            )
+            connection.exec_driver_sql("SELECT 1")
+    assert refused.value.connection_invalidated
+    with writing(engine) as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+    engine.dispose()
+
+
+def test_the_url_s_options_have_the_last_word(postgres_template: str) -> None:
+    engine = _with_options(postgres_template, "-c idle_in_transaction_session_timeout=42s")
+    found = _session(engine)
+    engine.dispose()
+    assert found["idle_in_transaction_session_timeout"] == "42s"

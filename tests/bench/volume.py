@@ -1,7 +1,7 @@
-"""Claiming, recording and listing in a table of a million deliveries, over the same in a table that holds one page.
+"""Claiming, recording and listing in a table of a million deliveries, over the same in a table of five thousand.
 
-Both databases are on one server, and take turns. A page of the small table is as full as one of the large table, so
-that what is compared is the table's size and not that of the answer.
+Both databases are on one server, and take turns. The small table fills a page of whatever is listed, so that what is
+compared is the table's size and not that of the answer.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ AREA = "volume"
 LARGE = 1_000_000
 PAGE = 50
 DEAD_EVERY = 10
-SMALL = PAGE * DEAD_EVERY
+OWNERS = 10
+SMALL = PAGE * DEAD_EVERY * OWNERS
 BATCH = 100
-REPEATS = 30
+REPEATS = 50
 TOKEN = 7
 BOUND = 1.3
 WEBHOOK, AUTOMATION, ENTITY = 1, 1, 1
 PAYLOAD = '{"ref":"main","version":"acme/models/llm:v1","message":"' + "m" * 300 + '"}'
 
-# Ten webhooks and a hundred automations share the deliveries; every tenth is a dead letter.
+# Ten webhooks, each with its automation, share the deliveries; every tenth is a dead letter.
 _FILL = (
     "INSERT INTO entities (id, name, kind, created_at) VALUES (1, 'bench', 'team', now())",
     """INSERT INTO webhooks (id, entity_id, name, url, policy, enabled, revision, created_at, updated_at)
     SELECT n, 1, 'hook-' || n, 'http://127.0.0.1:9/', '{}', true, 1, now(), now() FROM generate_series(1, 10) AS n""",
     """INSERT INTO deliveries (id, entity_id, automation_id, webhook_id, status, reason, payload, event_id,
         event_source, event_type, event_received_at, attempts, created_at, finished_at)
-    SELECT 'dlv_' || md5(n::text)::varchar(28), 1, n / 10 % 100 + 1, n / 10 % 10 + 1,
+    SELECT 'dlv_' || md5(n::text)::varchar(28), 1, n / 10 % 10 + 1, n / 10 % 10 + 1,
         CASE WHEN n % 10 = 0 THEN 'dead' ELSE 'delivered' END, CASE WHEN n % 10 = 0 THEN 'out of retries' END,
         :payload, 'event-' || n, '/platform/bench', 'ADD_ARTIFACT_ALIAS', at, 1, at, at
     FROM generate_series(1, :count) AS n, LATERAL (SELECT now() - (:count - n) * interval '1 second' AS at) AS times""",
@@ -69,7 +70,7 @@ def measure(rounds: int, quick: bool) -> list[Figure]:
         repeats = REPEATS // 5 if quick else REPEATS
         taken = {name: _compare(work, large, small, rounds, repeats) for name, work in _OPERATIONS.items()}
     figures = [
-        Figure(AREA, name, "ms", many, against="a table of one page", reference=few, ratio_at_most=BOUND)
+        Figure(AREA, name, "ms", many, against=f"a table of {SMALL:,}", reference=few, ratio_at_most=BOUND)
         for name, (many, few) in taken.items()
     ]
     return [*figures, Figure(AREA, "filling the table", "s", (filling,))]
@@ -225,8 +226,8 @@ _OPERATIONS: dict[str, Callable[[Engine], float]] = {
     "list dead letters": _listing(DeliveryFilter(status=_DEAD)),
     "list dead letters, all entities": _listing(DeliveryFilter(status=_DEAD), entity_id=None),
     "list a webhook's": _listing(DeliveryFilter(webhook_id=WEBHOOK)),
-    "list a webhook's dead letters": _listing(DeliveryFilter(webhook_id=2, status=_DEAD), expected=5),
-    "list an automation's dead letters": _listing(DeliveryFilter(automation_id=2, status=_DEAD), expected=1),
+    "list a webhook's dead letters": _listing(DeliveryFilter(webhook_id=2, status=_DEAD)),
+    "list an automation's dead letters": _listing(DeliveryFilter(automation_id=2, status=_DEAD)),
     "list an event's": _listing(DeliveryFilter(event_id="event-100"), expected=1),
     "list what is pending": _listing(DeliveryFilter(status=DeliveryStatus.PENDING), expected=0),
 }

@@ -54,6 +54,7 @@ fuzz: $(READY) ## each parser of what others write, FUZZ_SECONDS (60) long, guid
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  -c constraints.txt -e '.[embedded,dev,fuzz]' || true
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+	FUZZ_EXAMPLES=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q -n 2 --timeout 1800 $(wildcard tests/integration/api/test_schemathesis*.py)
 
 smoke: $(READY) ## build the wheel and run it from a clean venv
 	rm -rf dist build/smoke && $(BIN)/python -m build --wheel --installer pip --outdir dist . >/dev/null

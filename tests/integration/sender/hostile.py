@@ -33,6 +33,8 @@ class Visit:
 
     async def say(self, data: bytes) -> None:
         """Send bytes. Raises ConnectionError when the client is gone."""
+        if self.writer.transport.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
         await asyncio.sleep(0)  # behind TLS, drain alone never learns that the client is gone

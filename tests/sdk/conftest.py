@@ -159,16 +159,12 @@ def event(type_: str, *, entity: str = "acme", project: str = "wandb-registry-mo
     }
 
 
-@pytest.fixture
-def settings(sqlite_template: Path, valkey_url: str, tmp_path: Path) -> Settings:
-    """Settings on a migrated SQLite database of the test's own and an emptied Valkey."""
-    with Redis.from_url(valkey_url) as redis:
-        redis.flushall()
+def _settings(database: Path, valkey_url: str, data_dir: Path) -> Settings:
     return load_settings(
-        data_dir=tmp_path / "data",
+        data_dir=data_dir,
         redis_url=valkey_url,
         broker_url=valkey_url.removesuffix("/0") + "/1",
-        database_url=f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'hookline.db')}",
+        database_url=f"sqlite:///{database}",
         secret_keys=Fernet.generate_key().decode(),
         admin_api_key=ADMIN_KEY,
         allowed_networks="127.0.0.0/8",
@@ -177,23 +173,55 @@ def settings(sqlite_template: Path, valkey_url: str, tmp_path: Path) -> Settings
     )
 
 
-@pytest.fixture
-def hookline(settings: Settings) -> Iterator[Hookline]:
-    """Hookline with the organization `corp`, its team `acme`, a stranger `other`, and a key in each role."""
-    bootstrap.prepare(settings)
+@contextmanager
+def _running(settings: Settings) -> Iterator[Hookline]:
     runtime = Runtime(settings, celery_app(settings))
     try:
         with receiving() as receiver, serving(settings) as url:
-            running = Hookline(url, settings, runtime, receiver)
-            running.rest("PUT", "/v1/entities/corp", {"kind": "organization"}, status=201)
-            running.rest("PUT", "/v1/entities/acme", {"parent": "corp"}, status=201)
-            running.rest("PUT", "/v1/entities/other", {}, status=201)
-            roles = [{"entity": "corp", "role": "admin"}, {"entity": "acme", "role": "admin"}]
-            running.rest("POST", "/v1/users", {"name": "alice", "roles": roles}, status=201)
-            running.key("admin", user="alice")
-            running.key("outsider", entity="other", role="admin")
-            running.key("member", entity="acme", role="member")
-            running.key("publisher", entity="acme", role="publisher")
-            yield running
+            yield Hookline(url, settings, runtime, receiver)
     finally:
         runtime.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Populated:
+    """An SQLite file with entities and keys, to be copied for each test, and the keys' texts by name."""
+
+    path: Path
+    keys: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def populated(sqlite_template: Path, valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Populated:
+    """The organization `corp`, its team `acme`, a stranger `other`, and a key in each role."""
+    folder = tmp_path_factory.mktemp("sdk-template")
+    path = Path(shutil.copy(sqlite_template, folder / "hookline.db"))
+    settings = _settings(path, valkey_url, folder)
+    bootstrap.prepare(settings)
+    with _running(settings) as running:
+        running.rest("PUT", "/v1/entities/corp", {"kind": "organization"}, status=201)
+        running.rest("PUT", "/v1/entities/acme", {"parent": "corp"}, status=201)
+        running.rest("PUT", "/v1/entities/other", {}, status=201)
+        roles = [{"entity": "corp", "role": "admin"}, {"entity": "acme", "role": "admin"}]
+        running.rest("POST", "/v1/users", {"name": "alice", "roles": roles}, status=201)
+        running.key("admin", user="alice")
+        running.key("outsider", entity="other", role="admin")
+        running.key("member", entity="acme", role="member")
+        running.key("publisher", entity="acme", role="publisher")
+    return Populated(path, running.keys)
+
+
+@pytest.fixture
+def settings(populated: Populated, valkey_url: str, tmp_path: Path) -> Settings:
+    """Settings on a populated SQLite database of the test's own and an emptied Valkey."""
+    with Redis.from_url(valkey_url) as redis:
+        redis.flushall()
+    return _settings(Path(shutil.copy(populated.path, tmp_path / "hookline.db")), valkey_url, tmp_path / "data")
+
+
+@pytest.fixture
+def hookline(settings: Settings, populated: Populated) -> Iterator[Hookline]:
+    """Hookline with the organization `corp`, its team `acme`, a stranger `other`, and a key in each role."""
+    with _running(settings) as running:
+        running.keys |= populated.keys
+        yield running

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from dispatcher.api.authentication import CallerDep
 from dispatcher.api.problems import Problem, too_large
@@ -26,15 +27,18 @@ def limit_bytes_of(path: str) -> int:
 
 
 async def read_body(request: Request, limit_bytes: int, *, what: str = "the body") -> bytes:
-    """The body, of which no more than the limit is ever held. Raises Problem (413)."""
+    """The body, of which no more than the limit is ever held. Raises Problem (413; 400 to a client that has left)."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit_bytes:
         raise too_large(what, limit_bytes)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit_bytes:
-            raise too_large(what, limit_bytes)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit_bytes:
+                raise too_large(what, limit_bytes)
+    except ClientDisconnect:  # it gave up, perhaps because a server was away: no fault for the log
+        raise Problem(400, "client-left", f"the connection ended before {what} was read") from None
     return bytes(body)
 
 

@@ -38,6 +38,7 @@ AREAS = (
     Area("slow-receiver", "tests.bench.delivering", "the same, receiver takes 50 ms", "measure_slow_receiver"),
     Area("sqlite", "tests.bench.delivering", "the same on SQLite, the embedded default", "measure_sqlite"),
     Area("latency", "tests.bench.delivering", "POST to arrival at 20 events/s", "measure_latency"),
+    Area("isolation", "tests.bench.isolation", "p99 beside 20 hostile endpoints over p99 without them"),
     Area("evaluation", "tests.bench.evaluation", "events evaluated a core: no match, run metrics, matches"),
     Area("growth", "tests.bench.growth", "100,000 automations over 100: rate, reload, memory"),
     Area("publishing", "tests.bench.publishing", "POST /v1/events on one API process"),

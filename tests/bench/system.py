@@ -34,6 +34,10 @@ STREAM_CHUNK = 1000
 REST_BATCH = 250
 WARM_UP_EVENTS = 60
 DELIVERED = sa.text("SELECT count(*) FROM deliveries WHERE status = 'delivered'")
+DELIVERED_TO = sa.text(
+    "SELECT count(*) FROM deliveries WHERE status = 'delivered'"
+    " AND webhook_id = (SELECT id FROM webhooks WHERE name = :name)"
+)
 UNFINISHED = sa.text(
     "SELECT status, count(*) AS deliveries FROM deliveries WHERE status <> 'delivered' GROUP BY status"
 )
@@ -53,9 +57,9 @@ class Hookline:
     def define(self, endpoint: str) -> None:
         """Create what a team creates: entity, signing secret, webhook, automation."""
         base = f"/v1/entities/{ENTITY}"
-        self._call("PUT", base, {})
-        self._call("PUT", f"{base}/secrets/SIGNING", {"value": secrets.token_urlsafe(32)})
-        self._call("POST", f"{base}/webhooks", {"name": "deploy", "url": endpoint, "signing_secret": "SIGNING"})
+        self.call("PUT", base, {})
+        self.call("PUT", f"{base}/secrets/SIGNING", {"value": secrets.token_urlsafe(32)})
+        self.call("POST", f"{base}/webhooks", {"name": "deploy", "url": endpoint, "signing_secret": "SIGNING"})
         automation = {
             "name": "deploy-production",
             "scope": {"project": PROJECT},
@@ -63,7 +67,7 @@ class Hookline:
             "filter": {"alias": {"$regex": ALIAS_PATTERN}},
             "action": {"webhook": "deploy", "payload": PAYLOAD},
         }
-        self._call("POST", f"{base}/automations", automation)
+        self.call("POST", f"{base}/automations", automation)
 
     def release(self, events: Sequence[Event]) -> float:
         """Append all events to their streams; the monotonic second before the first was appended."""
@@ -89,6 +93,11 @@ class Hookline:
         with self._engine.connect() as connection:
             return int(connection.execute(DELIVERED).scalar_one())
 
+    def recorded_of(self, webhook: str) -> int:
+        """Deliveries to the webhook of this name that were delivered."""
+        with self._engine.connect() as connection:
+            return int(connection.execute(DELIVERED_TO, {"name": webhook}).scalar_one())
+
     def unfinished(self) -> dict[str, int]:
         """Deliveries in any other status."""
         with self._engine.connect() as connection:
@@ -113,8 +122,12 @@ class Hookline:
         response = self._api.post("/v1/events", content=body, headers={"Content-Type": media_type})
         _require_success(response)
 
-    def _call(self, method: str, path: str, body: dict[str, Any]) -> None:
-        _require_success(self._api.request(method, path, json=body))
+    def call(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        """What the API answers to a request that must succeed."""
+        # One that was kept open may just be closed from the other side.
+        response = self._api.request(method, path, json=body, headers={"Connection": "close"})
+        _require_success(response)
+        return response.json()
 
 
 class OverRest:

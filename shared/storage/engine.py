@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg.errors import IdleInTransactionSessionTimeout
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError
@@ -114,6 +115,25 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads: one consistent picture, never in a writer's way."""
-    with engine.connect() as connection, connection.begin():
+    """A transaction that only reads: one consistent picture, never in a writer's way.
+
+    PostgreSQL would show each statement what was committed by then: a webhook's row of before an edit, and not the
+    secrets that it names.
+    """
+    with engine.connect() as connection, _one_picture(connection), connection.begin():
         yield connection
+
+
+@contextmanager
+def _one_picture(connection: Connection) -> Iterator[None]:
+    """Let the next transaction see what was committed when it began; set on the driver, which costs no round trip."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        yield  # SQLite knows no other
+        return
+    driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    try:
+        yield
+    finally:
+        if driver.info.transaction_status == TransactionStatus.IDLE:  # else it is broken, and goes
+            driver.isolation_level = None

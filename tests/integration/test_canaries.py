@@ -2,7 +2,8 @@
 
 The endpoints are the worst that there are: they demand a client certificate, fail, and send back all they got in their
 status line, headers and body, plain and encoded. Searched are the broker and the streams with their append-only file,
-the database as text and as files, the logs of all processes, the metrics, and every answer of the API.
+the database as text and as files, the logs of all processes, the metrics, the exported traces, and every answer of the
+API.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from shared.storage.tables import deliveries
 from tests.authority import Authority
 from tests.canaries import Search
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
+from tests.integration.receiver import receiving
 from tests.integration.worker.conftest import alias_event
 from tests.servers import free_port, valkey_server
 
@@ -325,7 +327,9 @@ def ended(engine: Engine) -> bool:
         return bool(total and total == connection.scalar(query))
 
 
-def test_no_canary_is_found_anywhere(database_url: str, engine_of: Any, tmp_path: Path) -> None:
+def test_no_canary_is_found_anywhere(
+    database_url: str, engine_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
     (tmp_path / "authority.pem").write_text(AUTHORITY.pem)
@@ -333,6 +337,8 @@ def test_no_canary_is_found_anywhere(database_url: str, engine_of: Any, tmp_path
         valkey = stack.enter_context(valkey_server(data_dir=tmp_path / "valkey", append_only=True))
         hostile = stack.enter_context(echoing(demanding(tmp_path)))
         chat = stack.enter_context(echoing())
+        collector = stack.enter_context(receiving())
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         api_port, metrics_port = free_port(), free_port()
         settings = load_settings(
             data_dir=tmp_path / "data",
@@ -348,6 +354,7 @@ def test_no_canary_is_found_anywhere(database_url: str, engine_of: Any, tmp_path
             partitions=2,
             log_level="DEBUG",
             metrics_per_webhook=True,
+            otel=True,
         )
         prepare(settings)
         worker = settings.model_copy(update={"metrics_port": metrics_port, "metrics_host": "127.0.0.1"})
@@ -382,6 +389,9 @@ def test_no_canary_is_found_anywhere(database_url: str, engine_of: Any, tmp_path
         assert SECRETS["TOKEN"].encode() in sent, "the endpoint never got what it was to echo"
         assert b'gr\\"anted' in sent
         assert SLACK_PATH.encode() in b"".join(chat.requests)
+    exported = b"".join(request.body for request in collector.requests)  # protobuf holds texts as they are
+    for span in ("publish", "evaluate ADD_ARTIFACT_ALIAS", "attempt"):
+        search.look("exported spans", exported, holding=span)
     search.look_into("Valkey's append-only file", tmp_path / "valkey", holding="drain_webhook")
     search_database(search, database_url)
     for name, word in (("api", "api.listening"), ("pump", "dispatcher"), ("worker", "delivery.attempted")):

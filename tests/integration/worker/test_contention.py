@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, func, select, text, update
+from sqlalchemy import Connection, delete, event, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from dispatcher.control import deliveries as control_deliveries
@@ -20,14 +20,14 @@ from shared.domain.pacing import HORIZON
 from shared.sender import Request
 from shared.storage import clock
 from shared.storage import engine as engine_module
-from shared.storage.engine import reading, writing
+from shared.storage.engine import open_engine, reading, writing
 from shared.storage.flow import Turn, note_all_well
 from shared.storage.health import disable_webhook
 from shared.storage.orphans import abandon_deliveries, bury_orphans
-from shared.storage.queue import Claimed, claim
+from shared.storage.queue import Claimed, claim, load_endpoint
 from shared.storage.recording import Attempted, record
 from shared.storage.revisions import next_revision
-from shared.storage.tables import automations, webhooks
+from shared.storage.tables import automations, secrets, webhooks
 from shared.storage.webhooks import delete_webhook, find_webhook, update_webhook
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
@@ -209,6 +209,31 @@ def test_no_thread_wants_a_second_connection_while_it_holds_one(scene: Scene, mo
     scene.settle()
     assert Counter(row.status for row in scene.rows() if row.webhook_id != hooks[-1]) == {"delivered": 25}
     assert set(at_once) == {1}
+
+
+def test_a_webhook_that_is_edited_while_it_is_read_keeps_its_token(scene: Scene) -> None:
+    scene.secret("OLD", "old-token")
+    scene.secret("NEW", "new-token")
+    hook = scene.webhook(access_token="OLD")
+    other = open_engine(scene.settings)
+    edits: list[int] = []
+
+    def edit(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if "FROM webhooks" in statement and not edits:
+            edits.append(hook)
+            with writing(other) as connection:
+                renewed = {"access_token_secret_id": scene.secret_ids["NEW"]}
+                connection.execute(update(webhooks).where(webhooks.c.id == hook).values(renewed))
+                connection.execute(delete(secrets).where(secrets.c.id == scene.secret_ids["OLD"]))
+
+    event.listen(scene.runtime.engine, "after_cursor_execute", edit)
+    with reading(scene.runtime.engine) as connection:
+        row = load_endpoint(connection, hook)
+    other.dispose()
+    assert edits
+    assert row is not None
+    assert row.access_token is not None
+    assert scene.runtime.vault.decrypt(row.access_token) == "old-token"
 
 
 @pytest.fixture

@@ -15,20 +15,24 @@ from sqlalchemy import Connection, Engine, event, text
 
 from shared.settings import load_settings
 from shared.storage import deliveries as history
-from shared.storage import evaluation, queue, windows
+from shared.storage import evaluation, queue, retention, windows
 from shared.storage.deliveries import DeliveryFilter, DeliveryStatus
 from shared.storage.engine import writing
-from shared.storage.orphans import bury_orphans
+from shared.storage.orphans import abandon_deliveries, bury_orphans
+from shared.storage.recording import Attempted, record
 from tests.integration.conftest import migrated_database
 from tests.integration.receiver import Receiver
 from tests.integration.worker.conftest import Scene, opened_scene
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
-ROWS = 60_000
+ROWS = {"sqlite": 60_000, "postgresql": 200_000}
+BEFORE = NOW + timedelta(days=1)
+"""All of them are older."""
 LARGE = ("deliveries", "pending_deliveries", "attempts", "metric_windows")
 
 
 NUMBERS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :rows) "
+SERIES = "WITH numbers(n) AS (SELECT generate_series(1, :rows)) "
 DELIVERIES = (
     "INSERT INTO deliveries (seq, id, entity_id, automation_id, webhook_id, status, payload, event_id, event_source,"
     " event_type, event_received_at, created_at) "
@@ -72,22 +76,49 @@ def grown(
 def _grow(scene: Scene) -> None:
     for number in range(20):
         scene.webhook(f"hook-{number}")
-    postgresql = scene.runtime.engine.dialect.name == "postgresql"
+    dialect = scene.runtime.engine.dialect.name
     with writing(scene.runtime.engine) as connection:
         for statement in (DELIVERIES, PENDING, ATTEMPTS, WINDOWS):
             portable = statement.replace("'2026-11-23 00:00:00.000000'", "TIMESTAMP '2026-11-23 00:00:00.000000'")
-            portable = portable if postgresql else portable.replace("TIMESTAMP ", "")
-            connection.execute(text(portable), {"rows": ROWS})
+            if dialect == "postgresql":
+                portable = portable.replace(NUMBERS, SERIES)
+            else:
+                portable = portable.replace("TIMESTAMP ", "")
+            connection.execute(text(portable), {"rows": ROWS[dialect]})
     with scene.runtime.engine.connect() as connection:
         connection.execute(text("UPDATE webhooks SET deleted_at = created_at WHERE name = 'hook-19'"))
+        if dialect == "postgresql":
+            connection.execute(
+                text("SELECT setval(pg_get_serial_sequence('deliveries', 'seq'), max(seq)) FROM deliveries")
+            )
         connection.execute(text("ANALYZE"))
         connection.commit()
+
+
+def _ended(seq: int) -> Attempted:
+    again = seq % 20 == 0
+    return Attempted(
+        seq=seq,
+        number=2,
+        started_at=NOW,
+        duration_ms=1,
+        outcome="2xx",
+        status_code=200,
+        error=None,
+        response_body="",
+        response_truncated=False,
+        next_attempt_at=NOW if again else None,
+        final_status=None if again else "delivered",
+        reason=None,
+    )
 
 
 QUERIES: dict[str, Callable[[Connection], Any]] = {
     "claim": lambda c: queue.claim(c, 3, limit=50, now=NOW, lease_until=NOW + timedelta(seconds=45), token=7),
     "due webhooks": lambda c: queue.due_webhooks(c, NOW),
     "bury orphans": lambda c: bury_orphans(c, reason="gone", now=NOW),
+    "abandon": lambda c: abandon_deliveries(c, 20, reason="gone", now=NOW),
+    "record": lambda c: record(c, [_ended(seq) for seq in range(10, 1_000, 10)], token=7, now=NOW),
     "has due": lambda c: queue.has_due(c, 3, NOW),
     "known deliveries": lambda c: evaluation.known_deliveries(c, [f"dlv_{n}" for n in range(40)]),
     "load windows": lambda c: windows.load_windows(c, [(n, f"run-{n}") for n in range(40)], NOW),
@@ -112,13 +143,17 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
     "list of an event": lambda c: history.list_deliveries(
         c, 3, DeliveryFilter(event_id="event-7"), before=None, limit=9
     ),
+    "what may be replayed": lambda c: history.list_replayable(
+        c, 3, DeliveryFilter(status=DeliveryStatus.DEAD), limit=50, unreplayed=True
+    ),
+    "replay": lambda c: history.replay(c, range(97, 9_700, 97), NOW, interval=timedelta(0)),
     "one": lambda c: history.find_delivery(c, 3, "dlv_3"),
     "its attempts": lambda c: history.list_attempts(c, 3),
 }
 
 
 @contextmanager
-def _statements(connection: Connection) -> Iterator[list[tuple[str, Any]]]:
+def _statements(connection: Connection | Engine) -> Iterator[list[tuple[str, Any]]]:
     seen: list[tuple[str, Any]] = []
 
     def see(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
@@ -140,7 +175,30 @@ def test_a_query_reaches_its_rows_through_an_index(grown: Engine, name: str) -> 
     with grown.connect() as connection:  # and not committed
         with _statements(connection) as seen:
             QUERIES[name](connection)
-        plans = [_plan(connection, statement, parameters) for statement, parameters in seen]
+        faults = _whole_scans(connection, seen)
+    assert not faults, "\n\n".join(faults)
+
+
+@pytest.mark.parametrize("statuses", [retention.FULFILLED, retention.DEAD])
+def test_retention_reaches_its_rows_through_an_index(grown: Engine, statuses: tuple[str, ...]) -> None:
+    """The last tests here: they delete a few hundred rows."""
+    with _statements(grown) as seen:
+        walk = retention.old_deliveries(grown, statuses, before=BEFORE)
+        assert next(walk).rows == retention.BATCH
+    with grown.connect() as connection:
+        faults = _whole_scans(connection, seen)
+    assert not faults, "\n\n".join(faults)
+
+
+def _whole_scans(connection: Connection, seen: list[tuple[str, Any]]) -> list[str]:
+    """The plans in which a large table is read from end to end."""
+    plans = [
+        _plan(connection, *one)
+        for one in seen
+        if one[0].lstrip().startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")) and "set_config" not in one[0]
+    ]
     assert plans
-    whole = re.compile(rf"(Seq Scan on|SCAN) ({'|'.join(LARGE)})(?! USING)")
-    assert not [plan for plan in plans if whole.search(plan)], "\n\n".join(plans)
+    return [plan for plan in plans if _WHOLE(plan)]
+
+
+_WHOLE = re.compile(rf"(Seq Scan on|SCAN) ({'|'.join(LARGE)})(?! USING)").search

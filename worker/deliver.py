@@ -25,7 +25,7 @@ from shared.domain.pacing import HORIZON
 from shared.domain.payloads import SecretUnavailable
 from shared.logs import get_logger
 from shared.sender import Request
-from shared.storage.engine import reading, writing
+from shared.storage.engine import at_once, reading, writing
 from shared.storage.flow import admit, is_limited, note_claimed
 from shared.storage.queue import Claimed, EndpointRow, claim, has_due, load_endpoint
 from shared.storage.webhooks import public_id
@@ -251,10 +251,11 @@ class WebhookDrain:
         """
         policy, clock = self._endpoint.policy, self._runtime.clock
         clock.now()  # looks at the database where it is time to: not later, with a connection in hand
-        with writing(self._runtime.engine) as connection:
-            if not is_limited(policy, self._circuit):
+        if not is_limited(policy, self._circuit):
+            with at_once(self._runtime.engine) as connection:
                 now = clock.reckoned()
                 return Haul(now, self._claim_up_to(connection, limit, now))
+        with writing(self._runtime.engine) as connection:
             admission = admit(connection, self._webhook_id, policy, wanted=limit, clock=clock.reckoned)
             now, self.held_up = admission.at, admission.limit < limit
             if not admission.limit:

@@ -22,12 +22,12 @@ from shared.domain.retries import Decision, Verdict, decide
 from shared.logs import get_logger, info_lines
 from shared.settings import Settings
 from shared.storage.clock import DatabaseClock
-from shared.storage.engine import writing
+from shared.storage.engine import at_once, writing
 from shared.storage.flow import Turn, note_all_well, note_answers, note_lane
 from shared.storage.health import disable_webhook, note_health
 from shared.storage.notices import note_dead_letters, note_disabled, note_turn
 from shared.storage.queue import Claimed
-from shared.storage.recording import Attempted, record
+from shared.storage.recording import Attempted, record, record_all_well
 from shared.tracing import Tracing
 from worker.endpoint import Endpoint
 from worker.traces import context_of, exemplify_attempts, trace_attempt
@@ -124,11 +124,18 @@ class Recorder:
 
     def _commit(self, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> Fared:
         slow = is_slow([one.outcome.duration_seconds for one, _ in decided])
+        results = [_attempted(*pair, now) for pair in decided]
+        all_well = all(decision.verdict is Verdict.DELIVERED for _, decision in decided)
+        if all_well and slow == self._slow:
+            with at_once(self._engine) as connection:
+                ended = record_all_well(connection, self._webhook_id, results, token=self._token, now=now)
+            if ended is not None:
+                return Fared(frozenset(ended), Circuit(), slow, None)
         with writing(self._engine) as connection:
-            ended = record(connection, [_attempted(*pair, now) for pair in decided], token=self._token, now=now)
+            ended = record(connection, results, token=self._token, now=now)
             if slow != self._slow:
                 note_lane(connection, self._webhook_id, slow=slow)
-            if all(decision.verdict is Verdict.DELIVERED for _, decision in decided):
+            if all_well:
                 turn = note_all_well(connection, self._webhook_id, now)
                 fared = Fared(frozenset(ended), turn.circuit, slow, None)
             else:

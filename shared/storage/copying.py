@@ -70,7 +70,7 @@ def _copy(table: Table, old: Connection, new: Connection) -> int:
 
 def _batches(connection: Connection, table: Table, refers_to_own: bool) -> Iterator[list[dict[str, object]]]:
     own = [column for column in table.columns if any(key.column.table is table for key in column.foreign_keys)]
-    query = select(table).order_by(*table.primary_key)
+    query = select(*(column for column in table.columns if column.computed is None)).order_by(*table.primary_key)
     if refers_to_own and not own:
         return
     for column in own:

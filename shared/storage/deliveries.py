@@ -17,7 +17,6 @@ from sqlalchemy import (
     Connection,
     Select,
     String,
-    bindparam,
     case,
     column,
     exists,
@@ -31,7 +30,7 @@ from sqlalchemy import (
 
 from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
 from shared.storage.columns import BigId
-from shared.storage.tables import UNFULFILLED, attempts, automations, deliveries, entities, pending_deliveries, webhooks
+from shared.storage.tables import attempts, automations, deliveries, entities, pending_deliveries, webhooks
 
 _CHUNK = 1000
 DELETED_REASON = "the webhook was deleted"
@@ -294,11 +293,9 @@ def _matching(query: Select[Any], entity_id: int | None, wanted: DeliveryFilter)
         mine = select(deliveries.c.seq).where(deliveries.c.seq == pending_deliveries.c.seq)
         return query.where(_narrowed(mine, entity_id, wanted).offset(0).exists())
     if wanted.status is not None:
-        # Written into the statement, so that the index on what was not delivered can be used.
-        status = bindparam("status", wanted.status.value, String, literal_execute=True)
-        query = query.where(deliveries.c.status == status)
-        if wanted.status is not DeliveryStatus.DELIVERED:
-            query = query.where(UNFULFILLED)
+        delivered = wanted.status is DeliveryStatus.DELIVERED
+        status = deliveries.c.status if delivered else deliveries.c.unfulfilled
+        query = query.where(status == wanted.status.value)
     return _narrowed(query, entity_id, wanted)
 
 

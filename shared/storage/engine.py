@@ -137,3 +137,17 @@ def _one_picture(connection: Connection) -> Iterator[None]:
     finally:
         if driver.info.transaction_status == TransactionStatus.IDLE:  # else it is broken, and goes
             driver.isolation_level = None
+
+
+@contextmanager
+def at_once(engine: Engine) -> Iterator[Connection]:
+    """For one statement that writes and is whole by itself: on PostgreSQL it needs no round trips to begin and commit.
+
+    On SQLite, whose statements may be several, it is the same as `writing`.
+    """
+    if engine.dialect.name != "postgresql":
+        with writing(engine) as connection:
+            yield connection
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        yield connection

@@ -156,11 +156,14 @@ def claim(
 
 
 # One round trip. The array and the lateral look-up keep the planner on the keys: it can't know how few rows are taken.
+# Nobody waits for the disk: a claim that a crash of the server takes back leaves deliveries due, whose requests may be
+# underway, as the crash of a worker does. The setting holds for this transaction, which must make nothing else true.
 _CLAIM = text(
     """
     WITH due AS (
         SELECT seq, next_attempt_at FROM pending_deliveries WHERE webhook_id = :webhook_id AND next_attempt_at <= :now
             AND (SELECT enabled AND NOT paused AND deleted_at IS NULL FROM webhooks WHERE id = :webhook_id)
+            AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
         ORDER BY next_attempt_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE pending_deliveries SET next_attempt_at = :lease_until, claim = :token
@@ -219,7 +222,7 @@ def queue_state(connection: Connection, now: datetime) -> QueueState:
         ).select_from(pending_deliveries.outerjoin(webhooks, webhooks.c.id == pending_deliveries.c.webhook_id))
     ).one()
     dead = connection.scalar(
-        select(func.count()).select_from(deliveries).where(deliveries.c.status.in_(("dead", "refused")))
+        select(func.count()).select_from(deliveries).where(deliveries.c.unfulfilled.in_(("dead", "refused")))
     )
     disabled, circuits_open = connection.execute(
         select(

@@ -27,6 +27,7 @@ from shared.vault import Vault
 from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from worker.board import Board
 from worker.control import register_control
+from worker.interpreter import prefer_work
 from worker.runtime import RuntimeSlot
 from worker.tasks import register
 
@@ -67,6 +68,12 @@ def _start(**_kwargs: Any) -> None:
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")
     telemetry.serve(settings)
+
+
+@signals.worker_ready.connect
+@signals.worker_process_init.connect
+def _begin(**_kwargs: Any) -> None:
+    prefer_work()
 
 
 @signals.heartbeat_sent.connect

@@ -32,7 +32,7 @@ from shared.storage.webhooks import public_id
 from shared.tracing import TRACEPARENT
 from shared.vault import SecretUnreadable
 from shared.wakes import WEBHOOK_TASK, BrokerUnavailable
-from worker.endpoint import Endpoint, open_endpoint
+from worker.endpoint import Endpoint
 from worker.locks import one_of, renew
 from worker.outcomes import Outcomes
 from worker.recording import Fared, Recorder, Sent
@@ -110,17 +110,18 @@ def wake(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
 
 def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | None:
     """The webhook with its secrets decrypted; None while nothing may be sent to it."""
+    now = runtime.clock.now()
     with reading(runtime.engine) as connection:
         row = load_endpoint(connection, webhook_id)
-    if row is None or row.circuit.state(runtime.clock.now()) is CircuitState.OPEN:
-        return None
-    try:
-        return row, open_endpoint(row, runtime.vault, runtime.sending.sender.contexts)
-    except SecretUnreadable as exc:
-        telemetry.SECRETS_UNREADABLE.inc()
-        # Ours to mend, not the receiver's: the deliveries stay due until the key is back.
-        log.error("webhook.secret_unreadable", webhook_id=public_id(row.kind, row.id), error=str(exc))
-        return None
+        if row is None or row.circuit.state(now) is CircuitState.OPEN:
+            return None
+        try:
+            return row, runtime.endpoints.open(connection, row)
+        except SecretUnreadable as exc:
+            telemetry.SECRETS_UNREADABLE.inc()
+            # Ours to mend, not the receiver's: the deliveries stay due until the key is back.
+            log.error("webhook.secret_unreadable", webhook_id=public_id(row.kind, row.id), error=str(exc))
+            return None
 
 
 def _prompt_since(row: EndpointRow, endpoint: Endpoint) -> datetime | None:

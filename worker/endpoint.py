@@ -7,18 +7,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from sqlalchemy import Connection
+
 from shared.domain.masking import Mask
 from shared.domain.outcomes import Outcome
 from shared.domain.payloads import ACCESS_TOKEN, open_payload
 from shared.domain.retries import DeliveryPolicy
 from shared.domain.signing import Signer, unsigned_headers
 from shared.sender import USER_AGENT, Request
-from shared.storage.queue import Claimed, EndpointRow
+from shared.storage.queue import Claimed, EndpointRow, EndpointSecrets, load_secrets
 from shared.storage.webhooks import public_id
 from shared.tls import TlsContexts
 from shared.vault import Vault
 
 SHORTEST_PART = 8
+KEPT_ENDPOINTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +63,24 @@ class Endpoint:
         return replace(outcome, response_body=body, error=error)
 
 
-def open_endpoint(row: EndpointRow, vault: Vault, contexts: TlsContexts) -> Endpoint:
+def open_endpoint(row: EndpointRow, stored: EndpointSecrets, vault: Vault, contexts: TlsContexts) -> Endpoint:
     """The endpoint with its secrets in the clear. Raises SecretUnreadable when the vault lacks their key."""
-    secrets = {name: vault.decrypt(stored) for name, stored in row.granted.items()}
+    secrets = {name: vault.decrypt(ciphertext) for name, ciphertext in stored.granted.items()}
     hidden = dict(secrets)
     headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
-    if row.access_token is not None:
-        token = vault.decrypt(row.access_token)
+    if stored.access_token is not None:
+        token = vault.decrypt(stored.access_token)
         headers["Authorization"] = f"Bearer {token}"
         secrets[ACCESS_TOKEN] = hidden[ACCESS_TOKEN] = token
     signer = None
-    if row.signing_secret is not None:
-        signing_secret = hidden["SIGNING_SECRET"] = vault.decrypt(row.signing_secret)
+    if stored.signing_secret is not None:
+        signing_secret = hidden["SIGNING_SECRET"] = vault.decrypt(stored.signing_secret)
         signer = Signer(signing_secret)
     url = row.url
-    if row.url_secret is not None:
-        url = vault.decrypt(row.url_secret)
+    if stored.url is not None:
+        url = vault.decrypt(stored.url)
         hidden |= _parts_of_url(url)
-    certificate = row.client_certificate
+    certificate = stored.client_certificate
     return Endpoint(
         webhook=public_id(row.kind, row.id),
         url=url,
@@ -88,6 +91,31 @@ def open_endpoint(row: EndpointRow, vault: Vault, contexts: TlsContexts) -> Endp
         mask=Mask(hidden),
         tls=None if certificate is None else contexts.identified(row.id, vault.decrypt(certificate)),
     )
+
+
+class Endpoints:
+    """The endpoints that a process sends to, kept open from drain to drain until anything is edited."""
+
+    def __init__(self, vault: Vault, contexts: TlsContexts) -> None:
+        self._vault = vault
+        self._contexts = contexts
+        self._open: dict[int, tuple[int, Endpoint]] = {}
+
+    def open(self, connection: Connection, row: EndpointRow) -> Endpoint:
+        """The endpoint of a row that this transaction read.
+
+        Raises:
+            SecretUnreadable: when the vault lacks the key of its secrets.
+        """
+        kept = self._open.get(row.id)
+        # Every edit of a webhook or a secret takes the next revision, and commits with it.
+        if kept is not None and kept[0] == row.revision:
+            return kept[1]
+        endpoint = open_endpoint(row, load_secrets(connection, row), self._vault, self._contexts)
+        if len(self._open) >= KEPT_ENDPOINTS:
+            self._open = {}
+        self._open[row.id] = row.revision, endpoint
+        return endpoint
 
 
 def _parts_of_url(url: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ from shared.vault import Vault
 from shared.wakes import Waker
 from worker.board import Board
 from worker.catalog import LearnedCatalog
+from worker.endpoint import Endpoints
 from worker.flights import Flights
 from worker.loading import LiveAutomations
 from worker.stragglers import Stragglers
@@ -82,6 +83,7 @@ class Runtime:
         self.automations = LiveAutomations(self.engine, settings.reload_interval.total_seconds(), reloads=board.reloads)
         self.catalog = LearnedCatalog()
         self.sending = SendingLoop(settings)
+        self.endpoints = Endpoints(self.vault, self.sending.sender.contexts)
         self.flights = Flights(total=settings.max_connections, per_webhook=settings.max_in_flight, show=row.show)
         self.stragglers = Stragglers()
         self.tracing = open_tracing(settings, "worker")

@@ -8,10 +8,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, ColumnElement, Connection, String, Table, any_, cast, func, literal, select, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    String,
+    Table,
+    TextClause,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql
 
 from shared.storage.upserts import insert_ignore
@@ -26,8 +41,21 @@ def is_postgresql(connection: Connection) -> bool:
 
 def among(connection: Connection, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
     """Whether a column of numbers or texts has one of these values."""
-    listed = literal(json.dumps(list(values)), String)
-    if is_postgresql(connection):
+    return _among(column, literal(listed(values), String), as_array=is_postgresql(connection))
+
+
+def among_given(column: Column[Any], name: str, *, as_array: bool) -> ColumnElement[bool]:
+    """The same for values that are given later, as `listed`: for statements that are made once."""
+    return _among(column, bindparam(name, type_=String), as_array=as_array)
+
+
+def listed(values: Collection[Any]) -> str:
+    """Values as `among_given` takes them."""
+    return json.dumps(list(values))
+
+
+def _among(column: Column[Any], listed: ColumnElement[str], *, as_array: bool) -> ColumnElement[bool]:
+    if as_array:
         # An array, for which the index is always taken; a join may be hashed.
         elements = func.json_array_elements_text(cast(listed, postgresql.JSON)).table_valued("value")
         return column == any_(func.array(select(cast(elements.c.value, column.type)).scalar_subquery()))
@@ -42,10 +70,13 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, A
     if not is_postgresql(connection):
         connection.execute(insert_ignore(connection, table), list(rows))
         return
-    names = list(rows[0])
+    connection.execute(_insert(table, tuple(rows[0])), {"rows": as_recordset(rows)})
+
+
+@lru_cache(maxsize=64)
+def _insert(table: Table, names: tuple[str, ...]) -> TextClause:
     source = f"SELECT {', '.join(names)} FROM {recordset(table, names)}"  # noqa: S608
-    statement = f"INSERT INTO {table.name} ({', '.join(names)}) {source} ON CONFLICT DO NOTHING"
-    connection.execute(text(statement), {"rows": as_recordset(rows)})
+    return text(f"INSERT INTO {table.name} ({', '.join(names)}) {source} ON CONFLICT DO NOTHING")
 
 
 def recordset(table: Table, names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.errors import IdleInTransactionSessionTimeout
@@ -149,5 +149,13 @@ def at_once(engine: Engine) -> Iterator[Connection]:
         with writing(engine) as connection:
             yield connection
         return
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        yield connection
+    with engine.connect() as connection:
+        driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+        driver.autocommit = True  # on the driver, as above: SQLAlchemy's option costs more than is won
+        try:
+            yield connection
+        finally:
+            if driver.info.transaction_status == TransactionStatus.IDLE:
+                driver.autocommit = False
+            else:
+                connection.invalidate()  # broken, or cut short in the middle of the statement

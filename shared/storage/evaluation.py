@@ -11,9 +11,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Text, TextClause, cast, select, text, update
+from sqlalchemy import Connection, Select, Text, TextClause, bindparam, cast, select, text, update
 
-from shared.storage.bulk import among, as_recordset, insert_rows, is_postgresql, recordset
+from shared.storage.bulk import among, among_given, as_recordset, insert_rows, is_postgresql, listed, recordset
 from shared.storage.tables import (
     automations,
     deliveries,
@@ -73,11 +73,18 @@ def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
 
 
+# Statements of every batch are made once: to make one costs more than to send it.
+_OFFSET = select(partitions.c.offset, partitions.c.entries_read).where(partitions.c.partition == bindparam("of"))
+_ADVANCE = (
+    update(partitions)
+    .where(partitions.c.partition == bindparam("of"), partitions.c.offset == bindparam("since"))
+    .values(offset=bindparam("offset"), entries_read=bindparam("entries_read"), updated_at=bindparam("updated_at"))
+)
+
+
 def read_offset(connection: Connection, partition: int) -> Offset:
     """A partition's committed offset; the start of the stream when nothing was committed yet."""
-    row = connection.execute(
-        select(partitions.c.offset, partitions.c.entries_read).where(partitions.c.partition == partition)
-    ).one_or_none()
+    row = connection.execute(_OFFSET, {"of": partition}).one_or_none()
     return Offset(START, 0) if row is None else Offset(row.offset, row.entries_read)
 
 
@@ -107,12 +114,7 @@ def advance_offset(
         ).one_or_none()
         if inserted is not None:
             return True
-    moved = connection.execute(
-        update(partitions)
-        .where(partitions.c.partition == partition, partitions.c.offset == since.entry_id)
-        .values(**values)
-    )
-    return moved.rowcount == 1
+    return connection.execute(_ADVANCE, {"of": partition, "since": since.entry_id, **values}).rowcount == 1
 
 
 def set_aside(connection: Connection, partition: int, entries: Sequence[PoisonEntry], now: datetime) -> None:
@@ -137,19 +139,27 @@ def known_deliveries(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Which of these deliveries exist: their events were evaluated before."""
     if not ids:
         return set()
-    return set(connection.scalars(select(deliveries.c.id).where(among(connection, deliveries.c.id, ids))))
+    return set(connection.scalars(_known(as_array=is_postgresql(connection)), {"ids": listed(ids)}))
+
+
+@lru_cache(maxsize=2)
+def _known(*, as_array: bool) -> Select[tuple[str]]:
+    return select(deliveries.c.id).where(among_given(deliveries.c.id, "ids", as_array=as_array))
 
 
 def live_webhooks(connection: Connection, ids: Collection[int]) -> dict[int, bool]:
     """Which of these webhooks are enabled, and for each whether it belongs to the slow lane."""
     if not ids:
         return {}
-    rows = connection.execute(
-        select(webhooks.c.id, webhooks.c.slow).where(
-            among(connection, webhooks.c.id, ids), webhooks.c.enabled, webhooks.c.deleted_at.is_(None)
-        )
-    )
+    rows = connection.execute(_live(as_array=is_postgresql(connection)), {"ids": listed(ids)})
     return {row.id: row.slow for row in rows}
+
+
+@lru_cache(maxsize=2)
+def _live(*, as_array: bool) -> Select[tuple[int, bool]]:
+    return select(webhooks.c.id, webhooks.c.slow).where(
+        among_given(webhooks.c.id, "ids", as_array=as_array), webhooks.c.enabled, webhooks.c.deleted_at.is_(None)
+    )
 
 
 def insert_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func, or_, select, text, update
 
 from shared.domain.circuits import Circuit
 from shared.storage.bulk import among, is_postgresql
 from shared.storage.flow import circuit_of
-from shared.storage.tables import deliveries, entities, pending_deliveries, secrets, webhook_secrets, webhooks
+from shared.storage.tables import (
+    deliveries,
+    entities,
+    pending_deliveries,
+    revisions,
+    secrets,
+    webhook_secrets,
+    webhooks,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +42,32 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class EndpointRow:
-    """How a webhook is reached, with its secrets still encrypted."""
+    """How a webhook is reached and how it fares; `revision` tells whether anything was edited anywhere."""
 
     id: int
+    revision: int
     kind: str
     url: str
-    url_secret: bytes | None
+    url_secret_id: int | None
     policy: dict[str, Any]
-    access_token: bytes | None
-    signing_secret: bytes | None
-    client_certificate: bytes | None
-    granted: dict[str, bytes]
+    access_token_secret_id: int | None
+    signing_secret_id: int | None
+    client_certificate_secret_id: int | None
     circuit: Circuit
     slow: bool
     resumed_at: datetime | None
     """Since when requests go out again, if ever they did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSecrets:
+    """The secrets of a webhook, encrypted: by what they are for, and those granted to it by name."""
+
+    url: bytes | None
+    access_token: bytes | None
+    signing_secret: bytes | None
+    client_certificate: bytes | None
+    granted: dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +96,43 @@ def load_endpoint(connection: Connection, webhook_id: int, *, whatever_its_state
 
     With `whatever_its_state` only a deleted one is None.
     """
-    query = select(webhooks).where(webhooks.c.id == webhook_id, webhooks.c.deleted_at.is_(None))
-    if not whatever_its_state:
-        query = query.where(webhooks.c.enabled, ~webhooks.c.paused)
-    row = connection.execute(query).one_or_none()
-    if row is None:
+    row = connection.execute(_ENDPOINT, {"webhook_id": webhook_id}).one_or_none()
+    if row is None or not (whatever_its_state or (row.enabled and not row.paused)):
         return None
+    return EndpointRow(
+        id=row.id,
+        revision=row.newest_revision,
+        kind=row.kind,
+        url=row.url,
+        url_secret_id=row.url_secret_id,
+        policy=row.policy,
+        access_token_secret_id=row.access_token_secret_id,
+        signing_secret_id=row.signing_secret_id,
+        client_certificate_secret_id=row.client_certificate_secret_id,
+        circuit=circuit_of(row),
+        slow=row.slow,
+        resumed_at=row.resumed_at,
+    )
+
+
+_ENDPOINT = select(
+    webhooks, select(revisions.c.value).where(revisions.c.id == 1).scalar_subquery().label("newest_revision")
+).where(webhooks.c.id == bindparam("webhook_id"), webhooks.c.deleted_at.is_(None))
+
+
+def load_secrets(connection: Connection, row: EndpointRow) -> EndpointSecrets:
+    """The secrets of a webhook, as they were when `row` was read: in the same transaction."""
     granted = connection.execute(
         select(secrets.c.name, secrets.c.ciphertext)
         .join(webhook_secrets, webhook_secrets.c.secret_id == secrets.c.id)
-        .where(webhook_secrets.c.webhook_id == webhook_id)
+        .where(webhook_secrets.c.webhook_id == row.id)
     ).all()
-    return EndpointRow(
-        id=row.id,
-        kind=row.kind,
-        url=row.url,
-        url_secret=_ciphertext(connection, row.url_secret_id),
-        policy=row.policy,
+    return EndpointSecrets(
+        url=_ciphertext(connection, row.url_secret_id),
         access_token=_ciphertext(connection, row.access_token_secret_id),
         signing_secret=_ciphertext(connection, row.signing_secret_id),
         client_certificate=_ciphertext(connection, row.client_certificate_secret_id),
         granted={secret.name: secret.ciphertext for secret in granted},
-        circuit=circuit_of(row),
-        slow=row.slow,
-        resumed_at=row.resumed_at,
     )
 
 
@@ -200,13 +232,18 @@ def _open_to_requests(now: datetime) -> ColumnElement[bool]:
 
 def has_due(connection: Connection, webhook_id: int, now: datetime) -> bool:
     """Whether a webhook has a due delivery."""
-    found = connection.execute(
-        select(pending_deliveries.c.seq)
-        .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now)
-        .order_by(pending_deliveries.c.next_attempt_at)
-        .limit(1)
+    return connection.execute(_HAS_DUE, {"webhook_id": webhook_id, "now": now}).first() is not None
+
+
+_HAS_DUE = (
+    select(pending_deliveries.c.seq)
+    .where(
+        pending_deliveries.c.webhook_id == bindparam("webhook_id"),
+        pending_deliveries.c.next_attempt_at <= bindparam("now"),
     )
-    return found.first() is not None
+    .order_by(pending_deliveries.c.next_attempt_at)
+    .limit(1)
+)
 
 
 def queue_state(connection: Connection, now: datetime) -> QueueState:

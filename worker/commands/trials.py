@@ -16,7 +16,7 @@ from shared.sender import Request, Sender
 from shared.settings import Settings
 from shared.storage.deliveries import new_delivery_id
 from shared.storage.engine import reading
-from shared.storage.queue import Claimed, load_endpoint
+from shared.storage.queue import Claimed, load_endpoint, load_secrets
 from shared.storage.webhooks import WebhookKind, public_id
 from shared.tls import TlsContexts
 from shared.vault import Vault
@@ -36,8 +36,9 @@ def tried(settings: Settings, engine: Engine, webhook: str, entity: str | None) 
     with reading(engine) as connection:
         state = found(connection, webhook, entity, now)
         row = load_endpoint(connection, state.id, whatever_its_state=True)
-    assert row is not None  # noqa: S101 - found in this transaction
-    endpoint = open_endpoint(row, Vault.open(settings), TlsContexts(settings))
+        assert row is not None  # noqa: S101 - found in this transaction
+        secrets = load_secrets(connection, row)
+    endpoint = open_endpoint(row, secrets, Vault.open(settings), TlsContexts(settings))
     id_ = new_delivery_id()
     samples = sample_values(state.entity, None, delivery_id=id_, now=now)
     payload = default_payload(samples)
@@ -47,7 +48,7 @@ def tried(settings: Settings, engine: Engine, webhook: str, entity: str | None) 
     request = endpoint.request(_delivery(id_, payload, state.entity, now), now)
     outcome = endpoint.masked(asyncio.run(_sent(settings, request)))
     credentials = Credentials(
-        has_access_token=row.access_token is not None, has_signing_secret=endpoint.signer is not None
+        has_access_token=secrets.access_token is not None, has_signing_secret=endpoint.signer is not None
     )
     return {
         "id": public_id(state.kind, state.id),

@@ -1,0 +1,98 @@
+"""Endpoints stay open from drain to drain, until an edit concerns them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from shared.storage.engine import at_once, reading, writing
+from shared.storage.queue import load_endpoint
+from shared.storage.revisions import next_revision
+from shared.storage.secrets import replace_secret
+from shared.storage.webhooks import find_webhook, update_webhook
+from tests.integration.worker.conftest import Scene, alias_event
+from worker.deliver import drain_webhook
+from worker.endpoint import Endpoint
+
+
+def _opened(scene: Scene, hook: int) -> Endpoint:
+    with reading(scene.runtime.engine) as connection:
+        row = load_endpoint(connection, hook)
+        assert row is not None
+        return scene.runtime.endpoints.open(connection, row)
+
+
+def test_what_nobody_edited_is_not_opened_again(scene: Scene) -> None:
+    scene.secret("TOKEN", "first-token")
+    hook = scene.webhook(access_token="TOKEN")
+    assert _opened(scene, hook) is _opened(scene, hook)
+
+
+def test_another_value_of_a_secret_counts_at_once(scene: Scene) -> None:
+    scene.secret("TOKEN", "first-token")
+    hook = scene.webhook(access_token="TOKEN")
+    assert _opened(scene, hook).headers["Authorization"] == "Bearer first-token"
+    with writing(scene.runtime.engine) as connection:
+        replace_secret(
+            connection,
+            scene.secret_ids["TOKEN"],
+            ciphertext=scene.runtime.vault.encrypt("second-token"),
+            revision=next_revision(connection),
+            now=datetime.now(UTC),
+        )
+    assert _opened(scene, hook).headers["Authorization"] == "Bearer second-token"
+
+
+def test_an_edit_of_the_webhook_counts_at_once(scene: Scene) -> None:
+    hook = scene.webhook()
+    before = _opened(scene, hook)
+    with reading(scene.runtime.engine) as connection:
+        stored = find_webhook(connection, scene.entity_id, webhook_id=hook)
+    assert stored is not None
+    with writing(scene.runtime.engine) as connection:
+        update_webhook(
+            connection,
+            hook,
+            replace(stored.fields, url=f"{scene.receiver.url}/elsewhere"),
+            before=stored.fields,
+            secret_ids={},
+            revision=next_revision(connection),
+            now=datetime.now(UTC),
+            clear_failures=False,
+        )
+    assert (before.url, _opened(scene, hook).url) == (f"{scene.receiver.url}/hook", f"{scene.receiver.url}/elsewhere")
+
+
+def test_a_statement_at_once_is_kept_and_its_connection_is_as_before(scene: Scene) -> None:
+    engine, hook = scene.runtime.engine, scene.webhook()
+    with at_once(engine) as connection:
+        connection.execute(text("UPDATE webhooks SET failures = 7"))
+    with pytest.raises(DBAPIError), at_once(engine) as connection:
+        connection.execute(text("UPDATE webhooks SET no_such_column = 7"))
+    with pytest.raises(RuntimeError, match="taken back"), writing(engine) as connection:
+        connection.execute(text("UPDATE webhooks SET failures = 8"))
+        raise RuntimeError("taken back")
+    with reading(engine) as connection:
+        row = load_endpoint(connection, hook)
+    assert row is not None
+    assert row.circuit.failures == 7
+
+
+def test_a_batch_that_all_went_well_forgets_failures_of_before(scene: Scene) -> None:
+    hook = scene.webhook()
+    scene.automation(hook)
+    with at_once(scene.runtime.engine) as connection:
+        connection.execute(text("UPDATE webhooks SET failures = 3"))
+    scene.publish(*(alias_event() for _ in range(3)))
+    scene.evaluate()
+    drain_webhook(scene.runtime, hook)
+    scene.settle()
+    with reading(scene.runtime.engine) as connection:
+        row = load_endpoint(connection, hook)
+    assert row is not None
+    assert row.circuit.failures == 0
+    assert [one.status for one in scene.rows()] == ["delivered"] * 3

@@ -23,7 +23,7 @@ demo: $(READY) ## the whole way on recorded input: start, define, publish, deliv
 	$(BIN)/python -m examples.demo
 
 test: $(READY) ## the whole test suite, on real Valkey, PostgreSQL and SQLite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-fast: $(READY) ## the pure tests only
 	$(BIN)/python -m pytest tests/unit

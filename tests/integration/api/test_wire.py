@@ -109,14 +109,10 @@ def test_requests_have_ids_in_answers_and_in_the_log(api: Api, monkeypatch: pyte
 
 
 def test_a_stream_that_is_away_says_when_to_try_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken:
-        def execute_command(self, *_args: object) -> None:
-            return None
-
-        async def execute(self) -> None:
-            raise RedisConnectionError("gone")
+    async def gone(**_: object) -> None:
+        raise RedisConnectionError("gone")
 
     publisher: Publisher = api.client.app.state.parts.publisher
-    monkeypatch.setattr(publisher._redis, "pipeline", lambda **_: Broken())
+    monkeypatch.setattr(publisher, "_append_all", gone)
 
     assert api.refused("POST", "/v1/events", event(), status=503).headers["retry-after"] == "1"

@@ -195,7 +195,8 @@ def _whole_scans(connection: Connection, seen: list[tuple[str, Any]]) -> list[st
     plans = [
         _plan(connection, *one)
         for one in seen
-        if one[0].lstrip().startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")) and "set_config" not in one[0]
+        if one[0].lstrip().startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE"))
+        and not one[0].startswith("SELECT set_config")  # the driver's, when it connects
     ]
     assert plans
     return [plan for plan in plans if _WHOLE(plan)]

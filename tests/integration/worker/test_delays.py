@@ -18,6 +18,7 @@ from shared.storage.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.deliver import drain_webhook
+from worker.endpoint import Endpoints
 
 
 def _value(name: str) -> float:
@@ -124,7 +125,8 @@ def test_a_secret_that_no_key_opens_is_counted(scene: Scene) -> None:
     scene.secret("TOKEN", "a-secret-value")
     hook = scene.webhook(access_token="TOKEN")
     _fire(scene, hook)
-    scene.runtime.vault = type(scene.runtime.vault)(["A" * 43 + "="])
+    other_vault = type(scene.runtime.vault)(["A" * 43 + "="])
+    scene.runtime.endpoints = Endpoints(other_vault, scene.runtime.sending.sender.contexts)
     seen = _drained(scene, hook)
     assert (seen.count, seen.unreadable) == (0, 1)
     assert len(scene.pending()) == 2

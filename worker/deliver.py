@@ -25,7 +25,7 @@ from shared.domain.pacing import HORIZON
 from shared.domain.payloads import SecretUnavailable
 from shared.logs import get_logger
 from shared.sender import Request
-from shared.storage.engine import at_once, reading, writing
+from shared.storage.engine import at_once, glance, reading, writing
 from shared.storage.flow import admit, is_limited, note_claimed
 from shared.storage.queue import Claimed, EndpointRow, claim, has_due, load_endpoint
 from shared.storage.webhooks import public_id
@@ -94,7 +94,7 @@ def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
 def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
     """Ask for another drain of the webhook where something is due."""
     now = runtime.clock.now()
-    with reading(runtime.engine) as connection:
+    with glance(runtime.engine) as connection:
         due = has_due(connection, webhook_id, now)
     if due:
         wake(runtime, webhook_id, slow=slow)
@@ -111,9 +111,16 @@ def wake(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
 def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | None:
     """The webhook with its secrets decrypted; None while nothing may be sent to it."""
     now = runtime.clock.now()
+    with glance(runtime.engine) as connection:
+        row = load_endpoint(connection, webhook_id)
+    if row is None or row.circuit.state(now) is CircuitState.OPEN:
+        return None
+    if (kept := runtime.endpoints.kept(row)) is not None:
+        return row, kept
+    # With its secrets it is read again, so that they are of one picture.
     with reading(runtime.engine) as connection:
         row = load_endpoint(connection, webhook_id)
-        if row is None or row.circuit.state(now) is CircuitState.OPEN:
+        if row is None:
             return None
         try:
             return row, runtime.endpoints.open(connection, row)

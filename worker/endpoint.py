@@ -101,16 +101,20 @@ class Endpoints:
         self._contexts = contexts
         self._open: dict[int, tuple[int, Endpoint]] = {}
 
+    def kept(self, row: EndpointRow) -> Endpoint | None:
+        """The endpoint of a row, where it is open and nothing was edited since."""
+        revision, endpoint = self._open.get(row.id, (None, None))
+        # Every edit of a webhook or a secret takes the next revision, and commits with it.
+        return endpoint if revision == row.revision else None
+
     def open(self, connection: Connection, row: EndpointRow) -> Endpoint:
         """The endpoint of a row that this transaction read.
 
         Raises:
             SecretUnreadable: when the vault lacks the key of its secrets.
         """
-        kept = self._open.get(row.id)
-        # Every edit of a webhook or a secret takes the next revision, and commits with it.
-        if kept is not None and kept[0] == row.revision:
-            return kept[1]
+        if (kept := self.kept(row)) is not None:
+            return kept
         endpoint = open_endpoint(row, load_secrets(connection, row), self._vault, self._contexts)
         if len(self._open) >= KEPT_ENDPOINTS:
             self._open = {}

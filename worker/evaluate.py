@@ -20,7 +20,7 @@ from shared.domain.matching import AutomationIndex, CompiledAutomation
 from shared.domain.quick_events import AnyEvent, read_event
 from shared.logs import get_logger
 from shared.storage.catalog import Learned
-from shared.storage.engine import reading, writing
+from shared.storage.engine import glance, writing
 from shared.storage.evaluation import (
     Offset,
     PoisonEntry,
@@ -71,54 +71,72 @@ def drain_partition(runtime: Runtime, partition: int) -> int:
     """
     deadline = time.monotonic() + runtime.settings.drain_slice.total_seconds()
     evaluated = 0
+    offset: Offset | None = None
     while True:
         with one_of(runtime.redis, f"partition:{partition}", 1) as lock:
             if lock is None:
                 return evaluated
             try:
-                while time.monotonic() < deadline and (count := evaluate_batch(runtime, partition)) > 0:
-                    evaluated += count
+                while time.monotonic() < deadline:
+                    progress = evaluate_batch(runtime, partition, offset)
+                    offset = progress.offset
+                    evaluated += progress.count
+                    if progress.count < runtime.settings.evaluate_batch:
+                        break
                     if not renew(lock):
                         return evaluated
             finally:
                 # Until here news woke nobody, since this drain would read it.
                 runtime.waker.ended(PARTITION_TASK, partition)
-        _offset, news = _waiting(runtime, partition, 1)
-        if not news:
+        if offset is not None and not read_within(runtime.redis, partition, offset.entry_id, 1, BATCH_BYTES):
             return evaluated
         if time.monotonic() >= deadline:
             runtime.waker.partitions([partition])
             return evaluated
 
 
-def _waiting(runtime: Runtime, partition: int, count: int) -> tuple[Offset, list[Entry]]:
-    """A partition's committed offset, and up to `count` entries after it, fewer where they are large."""
-    with reading(runtime.engine) as connection:
-        offset = read_offset(connection, partition)
-    return offset, read_within(runtime.redis, partition, offset.entry_id, count, BATCH_BYTES)
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many entries a batch committed, and where the partition stands now; None where only the database knows."""
+
+    count: int
+    offset: Offset | None
 
 
-def evaluate_batch(runtime: Runtime, partition: int) -> int:
+def evaluate_batch(runtime: Runtime, partition: int, since: Offset | None = None) -> Progress:
     """Evaluate the next entries of a partition and commit their effects.
 
+    Args:
+        runtime: the process's.
+        partition: which one.
+        since: where the partition stands, as its last batch told; without it the database is asked. Only an offset that
+            still holds can be committed to.
+
     Returns:
-        The number of entries that this call committed; 0 when there are none, or another worker was faster.
+        What this call committed; nothing when there are no entries, or another worker was faster.
     """
-    offset, entries = _waiting(runtime, partition, runtime.settings.evaluate_batch)
+    offset = since or _offset(runtime, partition)
+    limit = runtime.settings.evaluate_batch
+    entries = read_within(runtime.redis, partition, offset.entry_id, limit, BATCH_BYTES)
     if not entries:
-        return 0
+        return Progress(0, offset)
     batch = match_entries(entries, runtime.automations.current())
     try:
         firings = _commit(runtime, partition, offset, batch)
     except Overtaken:
         log.info("evaluation.overtaken", partition=partition, offset=offset.entry_id)
-        return 0
+        return Progress(0, None)
     except Outdated:
         runtime.automations.expire()
         return evaluate_batch(runtime, partition)
     runtime.catalog.remember(batch.registered)
     _announce(runtime, batch, firings)
-    return batch.count
+    return Progress(batch.count, Offset(batch.last_id, offset.entries_read + batch.count))
+
+
+def _offset(runtime: Runtime, partition: int) -> Offset:
+    with glance(runtime.engine) as connection:
+        return read_offset(connection, partition)
 
 
 def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.storage.engine import reading
+from shared.storage.engine import glance
 
 LOOK_SECONDS = 1.0
 
@@ -66,7 +66,7 @@ class DatabaseClock:
 
     def _look(self) -> None:
         try:
-            with reading(self._engine) as connection:
+            with glance(self._engine) as connection:
                 told = database_time(connection)
         except SQLAlchemyError:
             if self._seen is None:

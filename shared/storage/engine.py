@@ -145,10 +145,19 @@ def at_once(engine: Engine) -> Iterator[Connection]:
 
     On SQLite, whose statements may be several, it is the same as `writing`.
     """
-    if engine.dialect.name != "postgresql":
-        with writing(engine) as connection:
-            yield connection
-        return
+    with (_alone if engine.dialect.name == "postgresql" else writing)(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def glance(engine: Engine) -> Iterator[Connection]:
+    """For one statement that only reads: the same for reading."""
+    with (_alone if engine.dialect.name == "postgresql" else reading)(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
     with engine.connect() as connection:
         driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
         driver.autocommit = True  # on the driver, as above: SQLAlchemy's option costs more than is won

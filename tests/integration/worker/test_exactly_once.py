@@ -109,7 +109,7 @@ def _overtaken(scene: Scene, partition: int, *, dies: bool) -> None:
     batch = match_entries(entries, scene.runtime.automations.current())
     if dies:
         return
-    assert evaluate_batch(scene.runtime, partition) > 0
+    assert evaluate_batch(scene.runtime, partition).count > 0
     with pytest.raises(Overtaken):
         _commit(scene.runtime, partition, offset, batch)
 
@@ -158,7 +158,7 @@ def test_workers_that_race_for_a_partition_commit_each_entry_once(scene: Scene) 
     def work(runtime: Runtime) -> None:
         for partition in range(scene.settings.partitions):
             while True:
-                count = evaluate_batch(runtime, partition)
+                count = evaluate_batch(runtime, partition).count
                 counted.append(count)
                 with reading(runtime.engine) as connection:
                     offset = read_offset(connection, partition)

@@ -33,7 +33,7 @@ from tests.integration.processes import stop, wait_until
 
 AREA = "backlog"
 EVENTS = 1_000_000
-QUICK_EVENTS = 150_000
+QUICK_EVENTS = 400_000
 CHUNK = 2000
 FIRING_EVERY = 100
 QUIET_SECONDS = 10.0

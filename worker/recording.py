@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import InternalError, OperationalError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
@@ -98,9 +98,8 @@ class Recorder:
         sent = [replace(one, outcome=self._endpoint.masked(one.outcome)) for one in sent]
         decided = [(one, self._decide(one)) for one in sent]
         # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
-        # InternalError: PostgreSQL ended the transaction of a process that stood still.
         persistent = Retrying(
-            retry=retry_if_exception_type((OperationalError, InternalError, NoConnection)),
+            retry=retry_if_exception_type((OperationalError, NoConnection)),
             wait=wait_exponential(multiplier=0.1, max=2),
             stop=stop_after_delay(self._settings.lease_margin),
             reraise=True,

@@ -24,6 +24,7 @@ from shared.storage.engine import reading, writing
 from shared.storage.evaluation import read_offsets
 from shared.storage.orphans import bury_orphans
 from shared.storage.retention import Forgotten
+from shared.storage.tables import DEAD
 from shared.stream_memory import EARLY_TRIM_FILL, read_memory
 from shared.streams import trim
 
@@ -109,7 +110,7 @@ class Chores:
             yield from retention.old_deliveries(self._engine, retention.FULFILLED, before=now - kept)
         if settings.dead_letter_retention:
             kept = max(settings.dead_letter_retention, settings.event_retention)
-            yield from retention.old_deliveries(self._engine, retention.DEAD, before=now - kept)
+            yield from retention.old_deliveries(self._engine, DEAD, before=now - kept)
             yield from retention.old_poison(self._engine, before=now - settings.dead_letter_retention)
         if settings.window_retention:
             yield from retention.old_windows(self._engine, before=now - settings.window_retention, now=now)

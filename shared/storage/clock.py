@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.storage.bulk import is_postgresql
 from shared.storage.engine import glance
 
 LOOK_SECONDS = 1.0
@@ -20,7 +21,7 @@ LOOK_SECONDS = 1.0
 
 def database_time(connection: Connection) -> datetime:
     """The time, in UTC, by the clock that `DatabaseClock` goes by: for transactions of those who have none at hand."""
-    if connection.dialect.name != "postgresql":
+    if not is_postgresql(connection):
         return datetime.now(UTC)
     told: datetime = connection.scalars(select(func.clock_timestamp())).one()
     return told.astimezone(UTC)

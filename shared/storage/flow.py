@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, func, select, text, update
 
 from shared.domain.circuits import Answer, Circuit, CircuitState, after_answers, turned
 from shared.domain.pacing import free_slots, slot_after
@@ -23,6 +23,10 @@ _CIRCUIT = (
     webhooks.c.circuit_opened_at,
     webhooks.c.circuit_probe_at,
 )
+
+
+TROUBLED = "(failures > 0 OR circuit_opened_at IS NOT NULL OR failing_since IS NOT NULL)"
+"""SQL on a webhook's row: whether there is anything that a success makes forget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +129,9 @@ def note_claimed(
 def note_all_well(connection: Connection, webhook_id: int, now: datetime) -> Turn:
     """Everything was delivered: forget failures. Nearly always this is one query that finds nothing to forget."""
     mine = webhooks.c.id == webhook_id
-    troubled = or_(
-        webhooks.c.failures > 0, webhooks.c.circuit_opened_at.is_not(None), webhooks.c.failing_since.is_not(None)
-    )
-    row = connection.execute(select(*_CIRCUIT).where(mine, troubled).with_for_update(key_share=True)).one_or_none()
+    row = connection.execute(
+        select(*_CIRCUIT).where(mine, text(TROUBLED)).with_for_update(key_share=True)
+    ).one_or_none()
     if row is None:
         return Turn(Circuit(), None)
     turn = Turn(Circuit(), turned(circuit_of(row), Circuit()))

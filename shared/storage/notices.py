@@ -15,10 +15,9 @@ from shared.domain.events import NOTICE_TYPES, EventType
 from shared.domain.ids import IdKind, encode_id
 from shared.domain.notices import About, DeadLetter, circuit_turned, dead_letter, webhook_disabled
 from shared.storage.bulk import among
-from shared.storage.tables import automations, deliveries, entities, notices, webhooks
+from shared.storage.tables import DEAD, automations, deliveries, entities, notices, webhooks
 
 _TOLD = tuple(str(event_type) for event_type in NOTICE_TYPES)
-_DEAD = ("dead", "refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,7 @@ def _dead_letters() -> Select[Any]:
         .join(entities, entities.c.id == deliveries.c.entity_id)
         .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
         .outerjoin(automations, automations.c.id == deliveries.c.automation_id)
-        .where(deliveries.c.status.in_(_DEAD), deliveries.c.event_type.not_in(_TOLD))
+        .where(deliveries.c.status.in_(DEAD), deliveries.c.event_type.not_in(_TOLD))
         .order_by(deliveries.c.seq)
     )
 

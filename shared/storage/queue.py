@@ -12,6 +12,7 @@ from shared.domain.circuits import Circuit
 from shared.storage.bulk import among, is_postgresql
 from shared.storage.flow import circuit_of
 from shared.storage.tables import (
+    DEAD,
     deliveries,
     entities,
     pending_deliveries,
@@ -258,9 +259,7 @@ def queue_state(connection: Connection, now: datetime) -> QueueState:
             func.min(pending_deliveries.c.next_attempt_at).filter(ready),
         ).select_from(pending_deliveries.outerjoin(webhooks, webhooks.c.id == pending_deliveries.c.webhook_id))
     ).one()
-    dead = connection.scalar(
-        select(func.count()).select_from(deliveries).where(deliveries.c.unfulfilled.in_(("dead", "refused")))
-    )
+    dead = connection.scalar(select(func.count()).select_from(deliveries).where(deliveries.c.unfulfilled.in_(DEAD)))
     disabled, circuits_open = connection.execute(
         select(
             func.count().filter(~webhooks.c.enabled),

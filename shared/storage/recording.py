@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, text, update
+from sqlalchemy import Connection, TextClause, bindparam, delete, text, update
 
 from shared.storage.bulk import among, as_recordset, insert_rows, is_postgresql, recordset
+from shared.storage.flow import TROUBLED
 from shared.storage.tables import attempts, deliveries, pending_deliveries
 
 
@@ -61,9 +63,9 @@ def record_all_well(
     """
     if not is_postgresql(connection):
         return None
-    rows = as_recordset([_attempt_row(result, token) for result in results])
-    given = {"rows": rows, "token": token, "now": now, "webhook_id": webhook_id}
-    untroubled, ended = connection.execute(_DELIVERED, given).one()
+    rows = [_attempt_row(result, token) for result in results]
+    given = {"rows": as_recordset(rows), "token": token, "now": now, "webhook_id": webhook_id}
+    untroubled, ended = connection.execute(_delivered(tuple(rows[0])), given).one()
     return set(ended) if untroubled else None
 
 
@@ -108,43 +110,33 @@ _END = text(
 )
 
 
-_ATTEMPT = (
-    "delivery_seq",
-    "number",
-    "claim",
-    "started_at",
-    "duration_ms",
-    "outcome",
-    "status_code",
-    "error",
-    "response_body",
-    "response_truncated",
-)
-
-_DELIVERED = text(
-    f"""
-    WITH webhook AS (
-        SELECT NOT EXISTS (
-            SELECT FROM webhooks WHERE id = :webhook_id
-                AND (failures > 0 OR circuit_opened_at IS NOT NULL OR failing_since IS NOT NULL)
-        ) AS untroubled
-    ), these AS MATERIALIZED (
-        SELECT given.* FROM {recordset(attempts, _ATTEMPT)} WHERE (SELECT untroubled FROM webhook)
-    ), noted AS (
-        INSERT INTO attempts ({", ".join(_ATTEMPT)}) SELECT {", ".join(_ATTEMPT)} FROM these ON CONFLICT DO NOTHING
-    ), mine AS (
-        DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT delivery_seq FROM these)) AND claim = :token
-        RETURNING seq
-    ), ended AS (
-        UPDATE deliveries SET status = 'delivered', reason = NULL, attempts = these.number, finished_at = :now
-        FROM these JOIN mine ON mine.seq = these.delivery_seq
-        WHERE deliveries.seq = these.delivery_seq
-            AND deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
-        RETURNING deliveries.seq
+@lru_cache(maxsize=1)
+def _delivered(names: tuple[str, ...]) -> TextClause:
+    """The statement of `record_all_well`, for attempts with these columns."""
+    columns = ", ".join(names)
+    return text(
+        f"""
+        WITH webhook AS (
+            SELECT NOT EXISTS (
+                SELECT FROM webhooks WHERE id = :webhook_id AND {TROUBLED}
+            ) AS untroubled
+        ), these AS MATERIALIZED (
+            SELECT given.* FROM {recordset(attempts, names)} WHERE (SELECT untroubled FROM webhook)
+        ), noted AS (
+            INSERT INTO attempts ({columns}) SELECT {columns} FROM these ON CONFLICT DO NOTHING
+        ), mine AS (
+            DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT delivery_seq FROM these)) AND claim = :token
+            RETURNING seq
+        ), ended AS (
+            UPDATE deliveries SET status = 'delivered', reason = NULL, attempts = these.number, finished_at = :now
+            FROM these JOIN mine ON mine.seq = these.delivery_seq
+            WHERE deliveries.seq = these.delivery_seq
+                AND deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
+            RETURNING deliveries.seq
+        )
+        SELECT (SELECT untroubled FROM webhook), ARRAY(SELECT seq FROM ended)
+        """  # noqa: S608
     )
-    SELECT (SELECT untroubled FROM webhook), ARRAY(SELECT seq FROM ended)
-    """  # noqa: S608
-)
 
 
 def _end_at_once(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:

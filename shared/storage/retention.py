@@ -20,7 +20,6 @@ from shared.storage.tables import attempts, audit_log, automations, deliveries, 
 
 BATCH = 500
 FULFILLED = ("delivered", "skipped")
-DEAD = ("dead", "refused")
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,6 +251,9 @@ metric_windows = Table(
 )
 
 
+DEAD = ("dead", "refused")
+"""The statuses of dead letters."""
+
 # It stays null when a delivery is delivered: PostgreSQL then writes no new entries for its indexes (HOT).
 _UNFULFILLED = Computed("CASE WHEN status IN ('dead', 'refused', 'skipped') THEN status END", persisted=True)
 

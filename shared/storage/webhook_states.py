@@ -14,9 +14,7 @@ from sqlalchemy import Connection, Select, and_, func, select, update
 
 from shared.domain.circuits import Circuit, CircuitState
 from shared.storage.flow import circuit_columns, circuit_of
-from shared.storage.tables import deliveries, entities, pending_deliveries, webhooks
-
-_DEAD = ("dead", "refused")
+from shared.storage.tables import DEAD, deliveries, entities, pending_deliveries, webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +152,7 @@ def count_dead(connection: Connection, webhook_id: int, entity_id: int) -> int:
     query = select(func.count()).where(
         deliveries.c.entity_id == entity_id,
         deliveries.c.webhook_id == webhook_id,
-        deliveries.c.unfulfilled.in_(_DEAD),
+        deliveries.c.unfulfilled.in_(DEAD),
     )
     return int(connection.execute(query).scalar_one())
 

@@ -48,7 +48,7 @@ def _stored_windows(connection: Connection, pairs: Sequence[tuple[int, str]]) ->
 def _windows_of(connection: Connection, pairs: Sequence[tuple[int, str]]) -> Select[Any]:
     """The rows of these (automation, key) pairs. SQLite scans a table for a list of pairs, but not for a join."""
     automation_id, key = metric_windows.c.automation_id, metric_windows.c.key
-    if connection.dialect.name == "postgresql":
+    if is_postgresql(connection):
         return select(metric_windows).where(tuple_(automation_id, key).in_(list(pairs)))
     wanted = func.json_each(json.dumps(pairs)).table_valued("value")
     return select(metric_windows).join(

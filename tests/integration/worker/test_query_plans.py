@@ -20,6 +20,7 @@ from shared.storage.deliveries import DeliveryFilter, DeliveryStatus
 from shared.storage.engine import writing
 from shared.storage.orphans import abandon_deliveries, bury_orphans
 from shared.storage.recording import Attempted, record
+from shared.storage.tables import DEAD
 from tests.integration.conftest import migrated_database
 from tests.integration.receiver import Receiver
 from tests.integration.worker.conftest import Scene, opened_scene
@@ -179,7 +180,7 @@ def test_a_query_reaches_its_rows_through_an_index(grown: Engine, name: str) -> 
     assert not faults, "\n\n".join(faults)
 
 
-@pytest.mark.parametrize("statuses", [retention.FULFILLED, retention.DEAD])
+@pytest.mark.parametrize("statuses", [retention.FULFILLED, DEAD])
 def test_retention_reaches_its_rows_through_an_index(grown: Engine, statuses: tuple[str, ...]) -> None:
     """The last tests here: they delete a few hundred rows."""
     with _statements(grown) as seen:

@@ -28,6 +28,10 @@ AddressInfo = tuple[Any, ...]
 SocketFactory = Callable[[AddressInfo], socket.socket]
 
 
+class PoolClosed(ConnectionError):
+    """Nothing is sent any more: this process is ending."""
+
+
 class ConnectTimeout(TimeoutError):
     """No connection came about in the time that connecting may take."""
 
@@ -61,7 +65,7 @@ class Connections:
         """Send a request over a free connection, or a new one, and read its answer.
 
         Raises:
-            ConnectionError: when the pool is closed, also when that happened while connecting.
+            PoolClosed: when the pool is closed, also when that happened while connecting.
             ConnectTimeout: when there is no connection in time.
             TimeoutError: when there is no whole answer in time, whatever the time went to.
             Exception: whatever connecting, TLS or `shared.http1` may raise.
@@ -74,7 +78,7 @@ class Connections:
             timeout_seconds -= self._loop.time() - began
             if self._closed:
                 connection.abort()  # `close` did not know it yet
-                raise ConnectionError("closed")
+                raise PoolClosed("closed")
         self._busy.add(connection)
         try:
             answer = await connection.exchange(request, timeout_seconds)
@@ -97,7 +101,7 @@ class Connections:
     def _take(self, origin: Origin) -> Connection | None:
         """The connection that was used last, if it is still good."""
         if self._closed:
-            raise ConnectionError("closed")
+            raise PoolClosed("closed")
         connections = self._free.get(origin)
         while connections:
             connection = connections.pop()

@@ -14,8 +14,10 @@ import os
 import re
 import socket
 import sys
+import traceback
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -87,6 +89,15 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger whose calls take an event name and facts: `log.info("delivery.attempted", delivery=id, status=204)`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
+
+
+def places(exc: BaseException, *, last: int = 8) -> list[str]:
+    """The innermost `last` places that an exception came through, as `file:line function`.
+
+    For where the exception's own text may hold a secret, which a traceback would print.
+    """
+    frames = traceback.extract_tb(exc.__traceback__)[-last:]
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def info_lines(name: str, event: str, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -6,6 +6,7 @@ Python classes. Must not let any of these through, since any of them may hold a 
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -14,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from shared.connections import ConnectTimeout
+from shared.connections import ConnectTimeout, PoolClosed
 from shared.domain.outcomes import OutcomeKind
 from shared.guard import Blocked
 from shared.http1 import BrokenOff, Disconnected, NotHttp
@@ -33,13 +34,37 @@ def failure_of(exc: BaseException, *, within_seconds: float, connect_within_seco
     if type(exc) is TimeoutError and exc.errno is None:
         return OutcomeKind.TIMEOUT, f"no answer within {within_seconds:g} s"
     chain = _chain(exc)
+    if (lacking := _lacking(chain)) is not None:
+        return OutcomeKind.INTERNAL, lacking
     for kind, outcome, words in _CAUSES:
         for link in reversed(chain):
             if isinstance(link, kind):
                 return outcome, words(link)
     if any(isinstance(link, TimeoutError) for link in chain):
         return OutcomeKind.TIMEOUT, f"no connection within {connect_within_seconds:g} s"
-    return OutcomeKind.NETWORK, _of_the_system(chain) or f"the request failed ({type(chain[-1]).__name__})"
+    if any(isinstance(link, OSError) for link in chain):
+        return OutcomeKind.NETWORK, _of_the_system(chain) or f"the request failed ({type(chain[-1]).__name__})"
+    return OutcomeKind.INTERNAL, own_fault(chain[-1])
+
+
+def own_fault(exc: BaseException) -> str:
+    """What is said of a fault that is Hookline's own. Its text stays where it is: it may hold anything."""
+    return f"a fault in Hookline, not in the endpoint ({type(exc).__name__})"
+
+
+def _lacking(chain: list[BaseException]) -> str | None:
+    """What this host ran out of, if that is why nothing was sent."""
+    for link in reversed(chain):
+        if isinstance(link, MemoryError):
+            return "Hookline's host is out of memory"
+        # Errors of TLS and of the resolver have numbers of their own.
+        if (
+            isinstance(link, OSError)
+            and not isinstance(link, ssl.SSLError | socket.gaierror)
+            and link.errno in _LACKING
+        ):
+            return f"Hookline's host has no more to give: {os.strerror(link.errno)}"
+    return None
 
 
 def _chain(exc: BaseException | None) -> list[BaseException]:
@@ -65,6 +90,8 @@ def _always(text: str) -> Callable[[Any], str]:
     return lambda _exc: text
 
 
+_LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+"""Files, memory, buffers, and ports to connect from."""
 _CLOSED = "the endpoint closed the connection before it answered"
 _CAUSES: tuple[tuple[Kind, OutcomeKind, Callable[[Any], str]], ...] = (
     (Blocked, OutcomeKind.BLOCKED, lambda exc: str(exc.reason)),
@@ -75,6 +102,7 @@ _CAUSES: tuple[tuple[Kind, OutcomeKind, Callable[[Any], str]], ...] = (
         lambda exc: f"the endpoint's certificate is not trusted: {exc.verify_message}",
     ),
     (ssl.SSLError, OutcomeKind.NETWORK, _tls_reason),
+    (PoolClosed, OutcomeKind.INTERNAL, _always("Hookline was about to end")),
     (ConnectionRefusedError, OutcomeKind.NETWORK, _always("connection refused")),
     (BrokenOff, OutcomeKind.NETWORK, _always("the answer broke off, or its body is not valid HTTP")),
     (NotHttp, OutcomeKind.NETWORK, _always("the answer is not valid HTTP")),

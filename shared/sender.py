@@ -20,12 +20,15 @@ from shared.connections import Connections, Origin
 from shared.domain.outcomes import Outcome, OutcomeKind, classify_status, parse_retry_after
 from shared.guard import DEFAULT_PORTS, Guard
 from shared.http1 import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Answer
+from shared.logs import get_logger, places
 from shared.send_failures import failure_of
 from shared.settings import Settings
 from shared.tls import TlsContexts
 from shared.version import __version__
 
 __all__ = ["KEPT_RESPONSE_BYTES", "MAX_RESPONSE_BYTES", "USER_AGENT", "Request", "Sender"]
+
+log = get_logger("hookline.sender")
 
 USER_AGENT = f"hookline/{__version__}"
 _BREAKS_A_HEADER = re.compile("[\r\n\0]")
@@ -67,12 +70,12 @@ class Sender:
                 connect_timeout_seconds=request.connect_timeout_seconds,
             )
         except Exception as exc:
-            return _failure(
-                *failure_of(
-                    exc, within_seconds=request.timeout_seconds, connect_within_seconds=request.connect_timeout_seconds
-                ),
-                started,
+            kind, error = failure_of(
+                exc, within_seconds=request.timeout_seconds, connect_within_seconds=request.connect_timeout_seconds
             )
+            if kind is OutcomeKind.INTERNAL:
+                log.error("request.fault", error=error, at=places(exc))
+            return Outcome(kind=kind, error=error, duration_seconds=time.perf_counter() - started)
         return _outcome(answer, started)
 
 
@@ -122,7 +125,3 @@ def _outcome(answer: Answer, started: float) -> Outcome:
         response_truncated=answer.seen_bytes > len(answer.body),
         duration_seconds=time.perf_counter() - started,
     )
-
-
-def _failure(kind: OutcomeKind, error: str, started: float) -> Outcome:
-    return Outcome(kind=kind, error=error, duration_seconds=time.perf_counter() - started)

@@ -70,7 +70,11 @@ FIRINGS = Counter("hookline_firings", "Firings of automations, skipped ones left
 SKIPPED = Counter("hookline_firings_skipped", "Firings that were held back.", ["reason"])
 DELIVERIES = Counter("hookline_deliveries", "Deliveries that came to an end.", ["outcome"])
 primed(DELIVERIES, outcome=("delivered", "dead", "refused"))
-ATTEMPTS = Counter("hookline_attempts", "HTTP requests made for deliveries.", ["outcome"])
+ATTEMPTS = Counter(
+    "hookline_attempts",
+    "HTTP requests made for deliveries; outcome internal: a fault of Hookline's own, not of the endpoint.",
+    ["outcome"],
+)
 primed(ATTEMPTS, outcome=OutcomeKind)
 WEBHOOK_ATTEMPTS = Counter(
     "hookline_webhook_attempts",

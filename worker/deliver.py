@@ -23,7 +23,8 @@ from shared.domain.circuits import CircuitState
 from shared.domain.outcomes import Outcome, OutcomeKind
 from shared.domain.pacing import HORIZON
 from shared.domain.payloads import SecretUnavailable
-from shared.logs import get_logger
+from shared.logs import get_logger, places
+from shared.send_failures import own_fault
 from shared.sender import Request
 from shared.storage.engine import at_once, glance, reading, writing
 from shared.storage.flow import admit, is_limited, note_claimed
@@ -320,5 +321,5 @@ class WebhookDrain:
 
 def _fault(delivery: Claimed, exc: Exception) -> Outcome:
     """A fault of ours: it must not leave the drain waiting for an outcome that never comes, nor keep others back."""
-    log.exception("delivery.fault", delivery_id=delivery.id)
-    return Outcome(kind=OutcomeKind.NETWORK, error=type(exc).__name__, duration_seconds=0.0)
+    log.error("delivery.fault", delivery_id=delivery.id, error=type(exc).__name__, at=places(exc))
+    return Outcome(kind=OutcomeKind.INTERNAL, error=own_fault(exc), duration_seconds=0.0)

@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 from shared import telemetry
 from shared.domain.circuits import Answer, Circuit, CircuitState, alive, is_slow
 from shared.domain.ids import IdKind, encode_id
-from shared.domain.outcomes import Outcome
+from shared.domain.outcomes import Outcome, OutcomeKind
 from shared.domain.retries import Decision, Verdict, decide
 from shared.logs import get_logger, info_lines
 from shared.settings import Settings
@@ -122,7 +122,7 @@ class Recorder:
         return fared
 
     def _commit(self, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> Fared:
-        slow = is_slow([one.outcome.duration_seconds for one, _ in decided])
+        slow = is_slow([one.outcome for one, _ in decided], before=self._slow)
         results = [_attempted(*pair, now) for pair in decided]
         all_well = all(decision.verdict is Verdict.DELIVERED for _, decision in decided)
         if all_well and slow == self._slow:
@@ -161,8 +161,9 @@ class Recorder:
         note_dead_letters(connection, [one.delivery.id for one, _ in failed if one.delivery.seq in fared.ended], now)
 
     def _disabled(self, connection: Connection, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> str | None:
-        """Why the webhook is disabled just now, if it is."""
-        delivered = [decision.verdict is Verdict.DELIVERED for _, decision in decided]
+        """Why the webhook is disabled just now, if it is. A fault of Hookline's own is no failure of it."""
+        theirs = [pair for pair in decided if pair[0].outcome.kind is not OutcomeKind.INTERNAL]
+        delivered = [decision.verdict is Verdict.DELIVERED for _, decision in theirs]
         reason = note_health(
             connection,
             self._webhook_id,

@@ -19,6 +19,7 @@ from shared.domain.retries import DeliveryPolicy
 SLOW_SECONDS = 1.0
 """A webhook that takes this long for half of its answers goes to the slow lane."""
 _DEAD_KINDS = frozenset({OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.NETWORK})
+_SILENT_KINDS = frozenset({OutcomeKind.BLOCKED, OutcomeKind.INTERNAL})
 _OVERLOADED = 429
 _MAX_DOUBLINGS = 30
 
@@ -65,9 +66,9 @@ class Answer:
 def alive(outcome: Outcome) -> bool | None:
     """Whether an outcome shows an endpoint at work: a refusal does, a 5xx, a 429 or silence does not.
 
-    What was kept from leaving says nothing of it: None.
+    What was kept from leaving says nothing of it, and neither does a fault of Hookline's own: None.
     """
-    if outcome.kind is OutcomeKind.BLOCKED:
+    if outcome.kind in _SILENT_KINDS:
         return None
     return outcome.kind not in _DEAD_KINDS and outcome.status != _OVERLOADED
 
@@ -112,7 +113,12 @@ def turned(before: Circuit, after: Circuit) -> CircuitState | None:
     return CircuitState.CLOSED if after.opened_at is None else CircuitState.OPEN
 
 
-def is_slow(durations_seconds: Sequence[float]) -> bool:
-    """Whether at least half of these answers took `SLOW_SECONDS` or longer."""
-    slow = sum(duration >= SLOW_SECONDS for duration in durations_seconds)
-    return bool(durations_seconds) and slow * 2 >= len(durations_seconds)
+def is_slow(outcomes: Sequence[Outcome], *, before: bool) -> bool:
+    """Whether at least half of these attempts took `SLOW_SECONDS` or longer; as `before` where nothing is known of it.
+
+    What never reached the endpoint, and what Hookline itself broke off, tells nothing of its pace.
+    """
+    durations = [one.duration_seconds for one in outcomes if one.kind not in _SILENT_KINDS]
+    if not durations:
+        return before
+    return sum(duration >= SLOW_SECONDS for duration in durations) * 2 >= len(durations)

@@ -121,6 +121,8 @@ def _without_answer(outcome: Outcome) -> str:
             f"Nothing was sent: {error}. Whoever runs Hookline can allow a network with HOOKLINE_ALLOWED_NETWORKS, a "
             "port with HOOKLINE_ALLOWED_PORTS, and plain http with HOOKLINE_ALLOW_HTTP."
         )
+    if outcome.kind is OutcomeKind.INTERNAL:
+        return f"{error[:1].upper()}{error[1:]}: try again, and tell whoever runs Hookline, whose log says more."
     words = next((words for sign, words in _FAILURES if sign.lower() in error.lower()), None)
     return words or f"No answer came: {error}."
 

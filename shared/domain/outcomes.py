@@ -30,6 +30,8 @@ class OutcomeKind(StrEnum):
     NETWORK = "network"
     #: The guard against private addresses let nothing out.
     BLOCKED = "blocked"
+    #: Hookline itself failed while it built or sent the request, or its host ran out of something.
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

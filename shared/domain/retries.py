@@ -88,8 +88,8 @@ class Decision:
     disable_webhook: bool = False
 
 
-_RETRIED_KINDS = frozenset({OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.NETWORK})
-_UNANSWERED_KINDS = frozenset({OutcomeKind.TIMEOUT, OutcomeKind.NETWORK, OutcomeKind.BLOCKED})
+_RETRIED_KINDS = frozenset({OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.NETWORK, OutcomeKind.INTERNAL})
+_UNANSWERED_KINDS = frozenset({OutcomeKind.TIMEOUT, OutcomeKind.NETWORK, OutcomeKind.BLOCKED, OutcomeKind.INTERNAL})
 _RETRIED_STATUSES = frozenset({408, 425, 429})
 _RETRY_AFTER_STATUSES = frozenset({429, 503})
 _GONE = 410

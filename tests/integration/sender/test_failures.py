@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import resource
 import socket
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared.connections import Connections
 from shared.domain.outcomes import Outcome, OutcomeKind
@@ -187,7 +190,27 @@ def test_a_fault_of_a_library_is_an_outcome_too(run: Run, monkeypatch: pytest.Mo
         async with opened() as sender:
             return await send(sender, "http://127.0.0.1")
 
-    check(run, outcome(), OutcomeKind.NETWORK, "the request failed (AssertionError)")
+    with capture_logs() as logs:
+        check(run, outcome(), OutcomeKind.INTERNAL, "a fault in Hookline, not in the endpoint (AssertionError)")
+    [line] = logs
+    assert line["event"] == "request.fault" and "fail" in line["at"][-1]
+    assert "secret-in-header" not in str(line)
+
+
+def test_a_host_that_runs_out_of_files_is_not_the_endpoints_fault(run: Run) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def outcome() -> Outcome:
+        async with behaving(answering(ANSWER)) as endpoint, opened() as sender:
+            spare = os.dup(0)
+            os.close(spare)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (spare, before[1]))
+            try:
+                return await send(sender, endpoint)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    check(run, outcome(), OutcomeKind.INTERNAL, "Hookline's host has no more to give: Too many open files")
 
 
 def test_cancelling_is_not_an_outcome(run: Run) -> None:

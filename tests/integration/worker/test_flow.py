@@ -9,16 +9,19 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import pytest
 from redis import Redis
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 
 from shared.storage.engine import reading, writing
 from shared.storage.queue import due_webhooks, queue_state
-from shared.storage.tables import webhooks
+from shared.storage.tables import pending_deliveries, webhooks
 from shared.wakes import DELIVER_QUEUE, SLOW_QUEUE
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.deliver import drain_webhook
+from worker.endpoint import Endpoint
 
 
 def _fire(scene: Scene, hook: int, count: int) -> None:
@@ -110,6 +113,32 @@ class TestCircuit:
             probe.result(timeout=30)
         scene.settle()
         assert len(scene.receiver.requests) == 1
+
+    def test_a_fault_of_hooklines_own_is_retried_and_counts_against_no_endpoint(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hook = scene.webhook(policy={"circuit_failures": 1, "schedule_seconds": (3600.0,)})
+        with writing(scene.runtime.engine) as connection:
+            connection.execute(update(webhooks).values(slow=True))
+        _fire(scene, hook, 3)
+
+        def break_down(*_args: object) -> None:
+            raise RuntimeError("s3cr3t")
+
+        with monkeypatch.context() as broken, capture_logs() as logs:
+            broken.setattr(Endpoint, "request", break_down)
+            _drain(scene, hook)
+        assert {attempt.outcome for attempt in scene.attempts()} == {"internal"}
+        assert {delivery.status for delivery in scene.rows()} == {"pending"}
+        row = _row(scene, hook)
+        assert (row.failures, row.circuit_opened_at, row.failing_since, row.slow) == (0, None, None, True)
+        faults = [line for line in logs if line["event"] == "delivery.fault"]
+        assert "break_down" in faults[0]["at"][-1]
+        assert "s3cr3t" not in str([logs, scene.attempts(), scene.rows()])
+        with writing(scene.runtime.engine) as connection:
+            connection.execute(update(pending_deliveries).values(next_attempt_at=datetime.now(UTC)))
+        scene.deliver()
+        assert {delivery.status for delivery in scene.rows()} == {"delivered"}
 
     def test_gauges_tell_what_is_ready_from_what_is_held(self, scene: Scene) -> None:
         scene.receiver.answer = lambda _request: Answer(status=500)

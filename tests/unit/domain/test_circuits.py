@@ -21,6 +21,10 @@ def _at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
+def _took(*durations_seconds: float) -> list[Outcome]:
+    return [Outcome(kind=OutcomeKind.SUCCESS, duration_seconds=one, status=200) for one in durations_seconds]
+
+
 def _fails(count: int, *, probe: bool = False) -> list[Answer]:
     return [Answer(alive=False, probe=probe)] * count
 
@@ -110,6 +114,16 @@ def test_it_is_open_exactly_when_the_limit_was_reached_since_the_last_answer(ans
 
 
 def test_slow_is_who_takes_a_second_for_half_of_its_answers() -> None:
-    assert not is_slow([])
-    assert is_slow([1.0, 0.1])
-    assert not is_slow([1.0, 0.1, 0.1])
+    for before in (True, False):
+        assert is_slow(_took(1.0, 0.1), before=before)
+        assert not is_slow(_took(1.0, 0.1, 0.1), before=before)
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.INTERNAL, OutcomeKind.BLOCKED])
+def test_what_never_reached_the_endpoint_moves_neither_circuit_nor_lane(kind: OutcomeKind) -> None:
+    unsent = Outcome(kind=kind, duration_seconds=0.0)
+    for before in (True, False):
+        assert is_slow([unsent], before=before) is before
+    assert is_slow([*_took(1.0), unsent, unsent], before=False)
+    failing = after_answers(Circuit(), POLICY, _fails(2), _at(1))
+    assert after_answers(failing, POLICY, [Answer(alive(unsent))] * 9, _at(2)) == failing

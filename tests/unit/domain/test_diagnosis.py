@@ -8,6 +8,7 @@ from shared.domain.diagnosis import Credentials, diagnose
 from shared.domain.outcomes import Outcome, OutcomeKind, classify_status
 
 NETWORK, TIMEOUT, BLOCKED = OutcomeKind.NETWORK, OutcomeKind.TIMEOUT, OutcomeKind.BLOCKED
+INTERNAL = OutcomeKind.INTERNAL
 TLS = "the endpoint's certificate is not trusted: "
 BARE = Credentials(has_access_token=False, has_signing_secret=False)
 
@@ -40,6 +41,7 @@ BARE = Credentials(has_access_token=False, has_signing_secret=False)
         (NETWORK, "something new", "No answer came: something new."),
         (NETWORK, None, "No answer came"),
         (BLOCKED, "10.0.0.1 is not a public address", "HOOKLINE_ALLOWED_NETWORKS"),
+        (INTERNAL, "a fault in Hookline, not in the endpoint (KeyError)", "A fault in Hookline, not in the endpoint"),
         (BLOCKED, "port 25 is none that webhooks may use", "HOOKLINE_ALLOWED_PORTS"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_passing_refusal_is_retried(status: int) -> None:
     assert str(status) in decision.reason
 
 
-@pytest.mark.parametrize("kind", [OutcomeKind.TIMEOUT, OutcomeKind.NETWORK])
+@pytest.mark.parametrize("kind", [OutcomeKind.TIMEOUT, OutcomeKind.NETWORK, OutcomeKind.INTERNAL])
 def test_no_answer_is_retried(kind: OutcomeKind) -> None:
     decision = first(unanswered(kind))
     assert (decision.verdict, decision.delay_seconds) == (Verdict.RETRY, 5.0)

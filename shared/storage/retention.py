@@ -83,7 +83,8 @@ def _made_before(connection: Connection, before: datetime) -> int:
 def old_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterator[Forgotten]:
     """Delete metric windows and firing times that nothing has touched since `before`, a batch at each step.
 
-    One that a cooldown or rate limit of its automation still needs is kept for as long.
+    One that a cooldown or rate limit of its automation still needs is kept for as long. One that an evaluation has
+    locked is passed over, for it is about to be touched: who forgets waits for nobody, and so can't deadlock.
     """
     position: tuple[Any, ...] | None = None
     columns = (metric_windows.c.updated_at, metric_windows.c.automation_id, metric_windows.c.key)
@@ -94,6 +95,7 @@ def old_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterator[
             .where(metric_windows.c.updated_at < before)
             .order_by(*columns)
             .limit(BATCH)
+            .with_for_update(of=metric_windows, skip_locked=True)
         )
         with writing(engine) as connection:
             after = query if position is None else query.where(tuple_(*columns) > position)

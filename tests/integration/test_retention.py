@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from sqlalchemy import event, func, insert, select, text, update
+from sqlalchemy import Connection, event, func, insert, select, text, update
 
 from dispatcher import chores
 from dispatcher.chores import LOCK, Chores
@@ -20,6 +20,7 @@ from shared.storage import retention
 from shared.storage.engine import open_engine, reading, writing
 from shared.storage.evaluation import PoisonEntry, set_aside
 from shared.storage.tables import attempts, audit_log, deliveries, metric_windows, poison_entries
+from shared.storage.windows import save_windows
 from tests.integration.worker.conftest import Scene, alias_event, metric_event, receiver, scene
 
 __all__ = ["receiver", "scene"]
@@ -112,6 +113,29 @@ def test_deliveries_outlive_what_streams_hold_so_that_repeats_are_known(scene: S
     short = _with(scene.settings, delivery_retention="1h", event_retention="24h")
     _store(scene, [_delivery(1, "delivered", 1.1), _delivery(2, "delivered", 0.9)])
     assert Chores(short, scene.runtime.engine, scene.redis, threading.Event()).forget(NOW) == {"deliveries": 1}
+
+
+def test_forgetting_windows_waits_for_no_evaluation_that_comes_back_to_them(scene: Scene) -> None:
+    if scene.settings.sqlalchemy_url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer at a time")
+
+    def saved(connection: Connection, key: str, at: datetime) -> None:
+        empty = {"epoch": 0, "windows": b"", "last_fired_ms": None, "recent_firings": b""}
+        save_windows(connection, [{"automation_id": 1, "key": key, "updated_at": at, **empty}])
+
+    def forget() -> int:
+        return sum(one.rows for one in retention.old_windows(scene.runtime.engine, before=_days(30), now=NOW))
+
+    for age, key in enumerate(("younger", "middle", "older")):
+        with writing(scene.runtime.engine) as connection:
+            saved(connection, key, _days(40 + age))
+    with ThreadPoolExecutor() as pool, writing(scene.runtime.engine) as connection:
+        saved(connection, "middle", NOW)
+        # Were it to wait for this one while it holds the older one, neither could go on.
+        assert pool.submit(forget).result(timeout=10) == 2
+        saved(connection, "older", NOW)
+    with reading(scene.runtime.engine) as connection:
+        assert set(connection.scalars(select(metric_windows.c.key))) == {"middle", "older"}
 
 
 def test_windows_go_unless_a_cooldown_looks_back_further(scene: Scene, work: Chores) -> None:

@@ -25,6 +25,7 @@ from shared.storage.clock import DatabaseClock
 from shared.storage.engine import open_engine, reading
 from shared.storage.evaluation import Offset, read_offsets
 from shared.storage.queue import due_webhooks, queue_state
+from shared.storage.schema_gate import SchemaGate, SchemaTooOld
 from shared.stream_memory import read_memory
 from shared.streams import START, Lag, lags, open_redis, stream_key
 from shared.wakes import Waker, celery_app
@@ -49,14 +50,15 @@ class Pump:
         self._waker = Waker(celery_app(settings), self._redis)
         self._stop = threading.Event()
         self._gauged = float("-inf")
+        self._schema = SchemaGate(self._engine)
         chores = Chores(settings, self._engine, self._redis, self._stop)
         self._threads = [
             threading.Thread(target=self._forever, args=(work,), name=name, daemon=True)
             for name, work in (
-                ("watch", self._watch()),
+                ("watch", self._migrated(self._watch())),
                 ("sweep", self._sweep),
-                ("notices", self._tell),
-                ("chores", chores.round),
+                ("notices", self._migrated(self._tell)),
+                ("chores", self._migrated(chores.round)),
             )
         ]
 
@@ -74,13 +76,26 @@ class Pump:
         self._engine.dispose()
 
     def _forever(self, work: Callable[[], None]) -> None:
-        """Repeat a round of work; a server that can't be reached is waited for."""
+        """Repeat a round of work; a server that can't be reached is waited for, as is a migration."""
         while not self._stop.is_set():
             try:
                 work()
+            except SchemaTooOld:
+                self._stop.wait(FAILURE_REST_SECONDS)
             except (RedisError, SQLAlchemyError, OSError) as exc:
+                if isinstance(exc, SQLAlchemyError):
+                    self._schema.doubt()
                 log.warning("pump.waiting", thread=threading.current_thread().name, error=str(exc))
                 self._stop.wait(FAILURE_REST_SECONDS)
+
+    def _migrated(self, work: Callable[[], None]) -> Callable[[], None]:
+        """A round that is not begun on a schema older than the code."""
+
+        def round_of_work() -> None:
+            self._schema.check()
+            work()
+
+        return round_of_work
 
     def _watch(self) -> Callable[[], None]:
         """A round that blocks until some stream has news, and wakes the drains of those that have."""
@@ -104,6 +119,7 @@ class Pump:
     def _sweep(self) -> None:
         """Wake what is due or lagging, and show gauges."""
         beat(self._settings)  # whether or not servers can be reached: a new process could not reach them either
+        self._schema.check()
         began = time.monotonic()
         now = self._clock.now()
         with reading(self._engine) as connection:

@@ -19,6 +19,7 @@ from shared.sender import Sender
 from shared.settings import Settings, load_settings
 from shared.storage.clock import DatabaseClock
 from shared.storage.engine import open_engine
+from shared.storage.schema_gate import SchemaGate
 from shared.streams import open_redis
 from shared.tracing import open_tracing
 from shared.vault import Vault
@@ -77,6 +78,7 @@ class Runtime:
         self.settings = settings
         self.engine = open_engine(settings, ping=False)  # a drain that fails is woken again
         self.clock = DatabaseClock(self.engine)
+        self.schema = SchemaGate(self.engine)
         self.redis = open_redis(settings)
         self.vault = Vault.open(settings)
         self.waker = Waker(app, self.redis)

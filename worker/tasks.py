@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from celery import Celery
 from redis.exceptions import RedisError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from shared.domain.errors import HooklineError
 from shared.logs import get_logger
+from shared.storage.schema_gate import SchemaTooOld
 from shared.wakes import PARTITION_TASK, WEBHOOK_TASK
 from worker.deliver import drain_webhook
 from worker.evaluate import drain_partition
@@ -41,11 +42,23 @@ def _run(drain: Callable[[Runtime, int], int], slot: RuntimeSlot, key: int) -> i
     Nobody stores the answer; it is what `celery events` and Flower show.
 
     Raises:
-        DrainInterrupted: where a database or Redis is away; the pump wakes the drain again when both are back.
+        DrainInterrupted: where a database or Redis is away, or the schema is older than the code; the pump wakes the
+            drain again when they are as they should be.
     """
     try:
-        return drain(slot.get(), key)
+        return _through(slot.get(), drain, key)
+    except SchemaTooOld as exc:
+        raise DrainInterrupted(str(exc)) from None
     except (OperationalError, NoConnection, RedisError, OSError) as exc:
         error = str(exc).partition("\n")[0]
         log.warning("drain.interrupted", drain=drain.__name__, key=key, error=error)
         raise DrainInterrupted(error) from None
+
+
+def _through(runtime: Runtime, drain: Callable[[Runtime, int], int], key: int) -> int:
+    runtime.schema.check()
+    try:
+        return drain(runtime, key)
+    except SQLAlchemyError:
+        runtime.schema.doubt()
+        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
@@ -17,7 +16,7 @@ from dispatcher.api.problems import Problem
 from shared import telemetry
 from shared.domain.errors import FieldError
 from shared.storage.engine import reading
-from shared.storage.schema import current_revision, is_served, newest_revision
+from shared.storage.schema import current_revision, schema_fault
 
 router = APIRouter(tags=["operations"])
 
@@ -62,16 +61,8 @@ def _database_fault(parts: Parts) -> FieldError | None:
             revision = current_revision(connection)
     except SQLAlchemyError as exc:
         return FieldError(("database",), f"can't be reached ({type(exc).__name__})")
-    if not _is_served(revision):
-        return FieldError(
-            ("database",), f"has schema {revision}, not {newest_revision()}: run `hookline init` with this version"
-        )
-    return None
-
-
-@lru_cache(maxsize=8)
-def _is_served(revision: str | None) -> bool:
-    return is_served(revision)
+    fault = schema_fault(revision)
+    return None if fault is None else FieldError(("database",), fault)
 
 
 async def _redis_fault(parts: Parts) -> FieldError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from alembic import command
@@ -31,6 +32,7 @@ def migrate(engine: Engine) -> None:
         command.upgrade(_config(connection), "head")
 
 
+@lru_cache(maxsize=1)
 def newest_revision() -> str | None:
     """The revision that this version's code expects."""
     return ScriptDirectory.from_config(_config()).get_current_head()
@@ -49,3 +51,11 @@ def is_served(revision: str | None) -> bool:
     """
     newest = newest_revision()
     return revision is not None and newest is not None and revision >= newest
+
+
+def schema_fault(revision: str | None) -> str | None:
+    """What is wrong with a database at that revision, and what mends it; None where this version serves it."""
+    if is_served(revision):
+        return None
+    found = f"has schema {revision}, not {newest_revision()}" if revision else "has no schema"
+    return f"{found}: run `hookline init` with this version"

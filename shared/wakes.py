@@ -13,6 +13,7 @@ from celery import Celery
 from kombu.exceptions import KombuError
 from redis import Redis
 
+from shared import broker
 from shared.domain.errors import HooklineError
 from shared.settings import Settings
 from shared.streams import SOCKET_TIMEOUT_SECONDS
@@ -30,6 +31,7 @@ TOKEN_SECONDS = 5
 
 def celery_app(settings: Settings) -> Celery:
     """A Celery application on the configured broker: workers add the tasks, everyone else only sends."""
+    broker.use()
     app = Celery("hookline", broker=settings.celery_broker_url)
     app.conf.update(
         task_ignore_result=True,
@@ -38,8 +40,10 @@ def celery_app(settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         broker_transport_options={
-            # Unacknowledged messages come back after this long; the pump makes up for a lost wake sooner anyway.
+            # For Sentinel, whose transport is kombu's: what is not acknowledged comes back after this long.
             "visibility_timeout": 60,
+            # Nobody sends with a priority: a worker waits for one list of each queue, and not for four.
+            "priority_steps": [0],
             # A broker that is cut off answers nothing at all: these give it up after 25 seconds at most.
             "socket_timeout": SOCKET_TIMEOUT_SECONDS,
             "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
@@ -59,6 +63,8 @@ def celery_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         task_publish_retry=False,
         worker_hijack_root_logger=False,
+        # After a lost connection; acknowledging, which would raise the count again, goes past Celery's loop.
+        worker_enable_prefetch_count_reduction=False,
         enable_utc=True,
     )
     return app

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from celery import Celery
+from celery.worker.request import Request
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from shared.broker import Channel
 from shared.domain.errors import HooklineError
 from shared.logs import get_logger
 from shared.storage.schema_gate import SchemaTooOld
@@ -24,14 +26,29 @@ class DrainInterrupted(HooklineError):
     """What a drain needs is away. Celery's events tell it as a failure, and the log has one line of it already."""
 
 
+class Wake(Request):
+    """Celery's request, which acknowledges from the thread that begins the task.
+
+    Celery lets its loop do that, which it wakes for it. Where nothing is told to the broker there is nothing to do.
+    """
+
+    def acknowledge(self) -> None:
+        """Let the worker take one more message."""
+        if self.acknowledged or not isinstance(self.message.channel, Channel):
+            super().acknowledge()
+            return
+        self.message.ack()
+        self.acknowledged = True
+
+
 def register(app: Celery, slot: RuntimeSlot) -> None:
     """Give the drains to a Celery application, under names that do not change when code moves."""
 
-    @app.task(name=PARTITION_TASK, throws=(DrainInterrupted,))
+    @app.task(name=PARTITION_TASK, Request=Wake, throws=(DrainInterrupted,))
     def _drain_partition(partition: int) -> int:
         return _run(drain_partition, slot, partition)
 
-    @app.task(name=WEBHOOK_TASK, throws=(DrainInterrupted,))
+    @app.task(name=WEBHOOK_TASK, Request=Wake, throws=(DrainInterrupted,))
     def _drain_webhook(webhook_id: int) -> int:
         return _run(drain_webhook, slot, webhook_id)
 

@@ -177,6 +177,16 @@ def copied_database(url: str) -> str:
     return fresh_database(url, template=make_url(url).database or "")
 
 
+def renamed_database(url: str) -> str:
+    """Give the database of `url`, to which nobody may be connected, a new name and return its URL."""
+    server = make_url(url)
+    name = f"hookline_{secrets.token_hex(6)}"
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    with _administrator(server) as connection:
+        connection.execute(rename.format(sql.Identifier(server.database or ""), sql.Identifier(name)))
+    return server.set(database=name).render_as_string(hide_password=False)
+
+
 def drop_database(url: str) -> None:
     """Drop the database of `url`, throwing out whoever is still connected to it."""
     server = make_url(url)

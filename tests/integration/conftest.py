@@ -15,7 +15,8 @@ from sqlalchemy import Engine
 from shared.settings import Settings, load_settings
 from shared.storage.engine import open_engine
 from shared.storage.schema import migrate
-from tests.servers import copied_database, drop_database, fresh_database, postgres_server, valkey_server
+from tests.integration.databases import lent_database
+from tests.servers import fresh_database, postgres_server, valkey_server
 
 ADMIN_KEY = "hlk-" + "k" * 43
 
@@ -29,7 +30,7 @@ def valkey_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_template() -> Iterator[str]:
-    """A PostgreSQL database with the schema, to be copied for each test."""
+    """A PostgreSQL database with the schema, as each test gets one."""
     with postgres_server() as server:
         url = fresh_database(server)
         _migrate(url)
@@ -59,15 +60,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @contextmanager
 def migrated_database(request: pytest.FixtureRequest, folder: Path, kind: str) -> Iterator[str]:
-    """A copy of the template of this kind, `sqlite` or `postgresql`; an SQLite file lies in the folder."""
+    """A database as the template of this kind, `sqlite` or `postgresql`; an SQLite file lies in the folder."""
     if kind == "sqlite":
         template: Path = request.getfixturevalue("sqlite_template")
         yield f"sqlite:///{shutil.copy(template, folder / 'hookline.db')}"
         return
     url: str = request.getfixturevalue("postgres_template")
-    own = copied_database(url)
-    yield own
-    drop_database(own)
+    with lent_database(url) as own:
+        yield own
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from tests.integration.receiver import Receiver
 from tests.integration.worker.conftest import Scene, opened_scene
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
-ROWS = {"sqlite": 60_000, "postgresql": 200_000}
+ROWS = {"sqlite": 60_000, "postgresql": 80_000}
 BEFORE = NOW + timedelta(days=1)
 """All of them are older."""
 LARGE = ("deliveries", "pending_deliveries", "attempts", "metric_windows")

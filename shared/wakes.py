@@ -6,12 +6,17 @@ keeps a second message away expires, so a lost message delays work by `TOKEN_SEC
 
 from __future__ import annotations
 
+import base64
 import socket
 from collections.abc import Collection, Iterable
+from uuid import uuid4
 
+import orjson
 from celery import Celery
 from kombu.exceptions import KombuError
+from kombu.serialization import dumps
 from redis import Redis
+from redis.exceptions import RedisError
 
 from shared import broker
 from shared.domain.errors import HooklineError
@@ -27,6 +32,12 @@ SLOW_QUEUE = "deliver_slow"
 KEYS = {PARTITION_TASK: "partition", WEBHOOK_TASK: "webhook_id"}
 """What the key of each task is; `celery events` and Flower show it so."""
 TOKEN_SECONDS = 5
+
+# What stands in a draft for the message's id, its key and its body; nothing else in it looks like one of them.
+_ID = "<id>"
+_KEY = 8_191_919_191_919_191
+_KEY_TEXT = str(_KEY)
+_BODY = "<body>"
 
 
 def celery_app(settings: Settings) -> Celery:
@@ -74,12 +85,41 @@ class BrokerUnavailable(HooklineError, ConnectionError):
     """Celery's broker can't be reached: nobody was woken, and the pump's next sweep tries again."""
 
 
+class Draft:
+    """The message that wakes one kind of drain, as Celery and kombu make it: made once, and filled in for each key."""
+
+    def __init__(self, app: Celery, channel: broker.Channel, task: str, queue: str) -> None:
+        made = app.amqp.as_task_v2(_ID, task, args=(_KEY,), argsrepr=_shown(task, _KEY))
+        content_type, content_encoding, self._body = dumps(made.body, app.conf.task_serializer)
+        message = channel.prepare_message(
+            _BODY,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            headers=made.headers | {"ignore_result": None},  # the task knows
+            properties=made.properties
+            | {
+                "delivery_mode": app.conf.task_default_delivery_mode,
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "body_encoding": "base64",
+                "delivery_tag": _ID,
+            },
+        )
+        self._text = orjson.dumps(message).decode()
+
+    def message(self, key: int) -> bytes:
+        """The message for a key, as a queue holds it."""
+        body = base64.b64encode(self._body.replace(_KEY_TEXT, str(key)).encode()).decode()
+        text = self._text.replace(_ID, str(uuid4())).replace(_KEY_TEXT, str(key)).replace(_BODY, body)
+        return text.encode()
+
+
 class Waker:
     """Sends wake-ups. Redis errors propagate: the pump's next sweep makes up for a wake that was not sent."""
 
     def __init__(self, app: Celery, redis: Redis) -> None:
         self._app = app
         self._redis = redis
+        self._drafts: dict[tuple[str, str], Draft] = {}
 
     def partitions(self, partitions: Iterable[int]) -> None:
         """Wake the drains of these partitions. Raises BrokerUnavailable."""
@@ -107,16 +147,30 @@ class Waker:
             return
         try:
             self._send(task, queue, waiting)
-        except (KombuError, OSError) as exc:
+        except (KombuError, OSError, RedisError) as exc:
             # Without its token each of them may be woken at once when the broker is back.
             self._redis.delete(*(_token(task, key) for key in waiting))
             raise BrokerUnavailable(BrokerUnavailable.__doc__) from exc
 
     def _send(self, task: str, queue: str, keys: Iterable[int]) -> None:
         with self._app.producer_or_acquire() as producer:
+            channel = producer.channel
+            if isinstance(channel, broker.Channel):
+                draft = self._draft(channel, task, queue)
+                channel.put_all(queue, [draft.message(key) for key in keys])
+                return
             for key in keys:
-                shown = f"({KEYS[task]}={key})"
-                self._app.send_task(task, args=(key,), argsrepr=shown, queue=queue, producer=producer)
+                self._app.send_task(task, args=(key,), argsrepr=_shown(task, key), queue=queue, producer=producer)
+
+    def _draft(self, channel: broker.Channel, task: str, queue: str) -> Draft:
+        draft = self._drafts.get((task, queue))
+        if draft is None:
+            draft = self._drafts[task, queue] = Draft(self._app, channel, task, queue)
+        return draft
+
+
+def _shown(task: str, key: int) -> str:
+    return f"({KEYS[task]}={key})"
 
 
 def _token(task: str, key: int) -> str:

@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ from shared.wakes import (
     Waker,
     celery_app,
 )
-from tests.servers import free_port
+from tests.servers import free_port, valkey_server
 from worker.locks import LOCK_SECONDS, one_of, renew
 
 
@@ -144,6 +145,39 @@ def test_a_token_expires_so_that_a_lost_message_delays_and_does_not_silence(
     waker.partitions([5])
     prolonged: Any = redis.pttl(token)
     assert prolonged > TOKEN_SECONDS * 1000
+
+
+def test_a_wake_is_the_message_that_celery_would_send(app: Celery, waker: Waker, broker: Redis) -> None:
+    waker.webhooks([1234])
+    app.send_task(WEBHOOK_TASK, args=(1234,), argsrepr="(webhook_id=1234)", queue=DELIVER_QUEUE)
+    ours, celerys = messages(broker, DELIVER_QUEUE)
+    for message in (ours, celerys):
+        headers, properties = message["headers"], message["properties"]
+        assert headers["id"] == headers["root_id"] == properties["correlation_id"]
+        assert uuid.UUID(headers["id"]).version == uuid.UUID(properties.pop("delivery_tag")).version == 4
+        for named in (headers, properties):
+            named.update(dict.fromkeys({"id", "root_id", "correlation_id"} & set(named)))
+    # Where answers would go, and a copy that Celery leaves behind.
+    assert celerys["properties"].pop("argsrepr") == ours["headers"]["argsrepr"]
+    assert celerys["properties"].pop("reply_to")
+    assert ours["properties"].pop("reply_to") == ""
+    assert ours == celerys
+
+
+def test_each_message_has_an_id_of_its_own(waker: Waker, broker: Redis) -> None:
+    waker.partitions(range(20))
+    waker.webhooks(range(20))
+    ids = {one["headers"]["id"] for queue in (EVALUATE_QUEUE, DELIVER_QUEUE) for one in messages(broker, queue)}
+    assert len(ids) == 40
+
+
+def test_a_broker_that_goes_away_between_two_wakes_is_an_error(valkey_url: str, redis: Redis) -> None:
+    with valkey_server() as url:
+        waker = Waker(celery_app(load_settings(redis_url=valkey_url, broker_url=url)), redis)
+        waker.partitions([1])
+    with pytest.raises(BrokerUnavailable):
+        waker.partitions([2])
+    assert redis.exists(f"hookline:wake:{PARTITION_TASK}:2") == 0
 
 
 def test_a_message_holds_the_key_and_nothing_else(waker: Waker, broker: Redis) -> None:

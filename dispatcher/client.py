@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 BATCH_TYPE = "application/cloudevents-batch+json"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+# A manifest is one transaction of up to thousands of definitions, which waits for the edits before it.
+APPLY_TIMEOUT = httpx.Timeout(300.0, connect=5.0)
 BUSY_STATUSES = frozenset({429, 502, 503, 504})
 RETRY_AFTER_CAP_SECONDS = 60.0
 GIVE_UP_SECONDS = 300.0
@@ -119,6 +121,7 @@ class Client:
             content=document,
             headers={"Content-Type": "application/json"},
             params={"dry_run": "true"} if dry_run else {},
+            timeout=APPLY_TIMEOUT,
         )
         changes: list[dict[str, Any]] = answer["changes"]
         return changes

@@ -14,7 +14,7 @@ from dispatcher.control.access import Action, require, require_instance_admin
 from dispatcher.control.bodies import View
 from dispatcher.control.paging import Page, PageRequest
 from shared.storage import audit as store
-from shared.storage.audit import StoredChange
+from shared.storage.audit import NewChange, StoredChange
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
 
@@ -52,8 +52,15 @@ def note(
     **detail: Any,
 ) -> None:
     """Write down what the principal did, in the transaction that does it; `detail` must not hold any secret."""
-    store.insert_change(
-        connection,
+    noted = noting(principal, action, entity=entity, target_id=target_id, name=name, **detail)
+    store.insert_changes(connection, [noted])
+
+
+def noting(
+    principal: Principal, action: str, *, entity: StoredEntity | None, target_id: str, name: str, **detail: Any
+) -> NewChange:
+    """What `note` writes down, for those who write many at once."""
+    return NewChange(
         user_id=principal.user_id,
         user_name=principal.user_name,
         entity_id=None if entity is None else entity.id,

@@ -5,13 +5,15 @@ A webhook or Slack integration of another entity is answered with its id, since 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
-from dispatcher.control.audit import changed_members, note
+from dispatcher.control.audit import changed_members, noting
 from dispatcher.control.bodies import members_to_change
 from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.errors import Conflict, NotFound
@@ -20,11 +22,12 @@ from shared.domain.automations import Automation, NoOpAction, Scope
 from shared.domain.errors import FieldError
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.storage import automations as store
+from shared.storage.audit import NewChange, insert_changes
 from shared.storage.automations import AutomationFields, StoredAutomation
 from shared.storage.catalog import ensure_collection, ensure_project
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
-from shared.storage.revisions import lock_edits, next_revision
+from shared.storage.revisions import lock_edits, next_revision, next_revisions
 from shared.storage.webhooks import StoredWebhook, public_id
 
 AutomationView = dict[str, Any]
@@ -115,33 +118,62 @@ def write(
     Raises:
         Conflict: when another automation has the name.
     """
-    definition = stored_definition(automation, webhook)
-    if stored is not None and stored.definition == definition:
-        return stored
-    namesake = store.find_automation(connection, entity.id, name=automation.name)
-    if namesake is not None and (stored is None or namesake.id != stored.id):
-        message = f"{entity.name!r} has an automation {automation.name!r} already"
-        raise Conflict(message, FieldError(("name",), "must be a name that no other automation of the entity has"))
-    revision, now = next_revision(connection), datetime.now(UTC)
-    _register(connection, entity, automation.scope, now)
-    fields = AutomationFields(
+    if stored is None or stored.definition != stored_definition(automation, webhook):
+        namesake = store.find_automation(connection, entity.id, name=automation.name)
+        if namesake is not None and (stored is None or namesake.id != stored.id):
+            message = f"{entity.name!r} has an automation {automation.name!r} already"
+            raise Conflict(message, FieldError(("name",), "must be a name that no other automation of the entity has"))
+    return write_all(connection, entity, [AutomationEdit(stored, automation, webhook)])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class AutomationEdit:
+    """A checked definition that is to be a new automation or to replace `stored`, and the webhook that it names."""
+
+    stored: StoredAutomation | None
+    automation: Automation
+    webhook: StoredWebhook | None
+
+
+def write_all(connection: Connection, entity: StoredEntity, edits: Sequence[AutomationEdit]) -> list[StoredAutomation]:
+    """The same for many, whose names are known to be free, in few statements; they come back in the same order."""
+    definitions = [stored_definition(edit.automation, edit.webhook) for edit in edits]
+    changed = [
+        (edit, definition)
+        for edit, definition in zip(edits, definitions, strict=True)
+        if edit.stored is None or edit.stored.definition != definition
+    ]
+    if not changed:
+        return [edit.stored for edit in edits if edit.stored is not None]
+    revisions, now = next_revisions(connection, len(changed)), datetime.now(UTC)
+    for scope in dict.fromkeys(edit.automation.scope for edit, _ in changed):
+        _register(connection, entity, scope, now)
+    new, old = [], []
+    for (edit, definition), revision in zip(changed, revisions, strict=True):
+        fields = _fields(edit, definition, revision)
+        if edit.stored is None:
+            new.append((fields, revision))
+        else:
+            old.append((edit.stored.id, fields, revision))
+    store.update_automations(connection, old, now=now)
+    made = iter(store.insert_automations(connection, entity.id, new, now=now))
+    numbers = [next(made) if edit.stored is None else edit.stored.id for edit in edits]
+    written = {one.id: one for one in store.many_automations(connection, entity.id, ids=numbers)}
+    return [written[number] for number in numbers]
+
+
+def _fields(edit: AutomationEdit, definition: dict[str, Any], revision: int) -> AutomationFields:
+    automation = edit.automation
+    return AutomationFields(
         name=automation.name,
         enabled=automation.enabled,
         event_type=str(automation.event),
         scope_project=automation.scope.project,
         scope_collection=automation.scope.collection,
-        webhook_id=None if webhook is None else webhook.id,
+        webhook_id=None if edit.webhook is None else edit.webhook.id,
         definition=definition,
-        epoch=_epoch(stored, definition, revision),
+        epoch=_epoch(edit.stored, definition, revision),
     )
-    if stored is None:
-        number = store.insert_automation(connection, entity.id, fields, revision=revision, now=now)
-    else:
-        number = stored.id
-        store.update_automation(connection, number, fields, revision=revision, now=now)
-    written = store.find_automation(connection, entity.id, automation_id=number)
-    assert written is not None  # noqa: S101 - written in this transaction
-    return written
 
 
 def remove(connection: Connection, stored: StoredAutomation) -> None:
@@ -158,9 +190,15 @@ def note_change(
     **detail: Any,
 ) -> None:
     """Write a change of an automation down."""
+    insert_changes(connection, [noting_change(principal, entity, did, automation, **detail)])
+
+
+def noting_change(
+    principal: Principal, entity: StoredEntity, did: str, automation: StoredAutomation, **detail: Any
+) -> NewChange:
+    """What `note_change` writes down."""
     target_id = encode_id(IdKind.AUTOMATION, automation.id)
-    action = f"automation.{did}"
-    note(connection, principal, action, entity=entity, target_id=target_id, name=automation.name, **detail)
+    return noting(principal, f"automation.{did}", entity=entity, target_id=target_id, name=automation.name, **detail)
 
 
 def stored_definition(automation: Automation, webhook: StoredWebhook | None) -> dict[str, Any]:

@@ -28,7 +28,8 @@ class WebhookFinder:
 
     `planned` are webhooks that are not stored, with what they are meant to grant, and `planned_slack` such Slack
     integrations; a definition may be checked with them, not stored. `kept` is an automation whose action is not being
-    changed: it keeps its webhook, whatever the principal may read.
+    changed: it keeps its webhook, whatever the principal may read. `known` are webhooks of the entity that were read
+    already, by what a definition may call them; what is looked up is added, for those who check many definitions.
     """
 
     connection: Connection
@@ -38,6 +39,7 @@ class WebhookFinder:
     planned_slack: Collection[str] = ()
     kept: StoredAutomation | None = None
     found: StoredWebhook | None = None
+    known: dict[tuple[WebhookKind, str], StoredWebhook | None] = field(default_factory=dict)
 
     def automation(self, raw: object) -> Automation:
         """The checked automation of a definition. Raises InvalidDefinition."""
@@ -62,6 +64,12 @@ class WebhookFinder:
         return self.found is not None
 
     def _find(self, name_or_id: str, kind: WebhookKind) -> StoredWebhook | None:
+        key = kind, name_or_id
+        if key not in self.known:
+            self.known[key] = self._look_up(name_or_id, kind)
+        return self.known[key]
+
+    def _look_up(self, name_or_id: str, kind: WebhookKind) -> StoredWebhook | None:
         number = decode_id(ID_KINDS[kind], name_or_id)
         own = self._among([self.entity.id], name_or_id, number, kind)
         if own:

@@ -6,7 +6,7 @@ Nothing is deleted unless the manifest says `prune: true`, and then only of the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -16,22 +16,26 @@ from sqlalchemy import Connection
 from dispatcher.control import automations, slack, webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, note
+from dispatcher.control.automations import AutomationEdit
 from dispatcher.control.bodies import Body, View, of_form
 from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.errors import Conflict
 from dispatcher.control.slack import SlackBody
-from dispatcher.control.webhook_checks import Checks, WebhookBody, check
+from dispatcher.control.webhook_checks import Checks, KnownSecrets, WebhookBody, check
 from shared.domain.automations import Grants, NoOpAction, cooldown_to_json
 from shared.domain.definitions import default_cooldown
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.events import EventType
 from shared.domain.filters import parse_filter
+from shared.domain.ids import decode_id
 from shared.storage import automations as automation_store
 from shared.storage import webhooks as webhook_store
+from shared.storage.audit import NewChange, insert_changes
+from shared.storage.automations import StoredAutomation
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
 from shared.storage.revisions import lock_edits
-from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind
+from shared.storage.webhooks import ID_KINDS, StoredWebhook, WebhookFields, WebhookKind, public_id
 
 MAX_DEFINITIONS = 10_000
 _PAGE = 500
@@ -104,27 +108,48 @@ class _Application:
         self._entity = entity
         self._checks = checks
         self._changes: list[Change] = []
+        self._noted: list[NewChange] = []
         self._faults: list[FieldError] = []
+        self._secrets = KnownSecrets(connection, entity, checks)
+        # What the entity has of the manifest's names, and what the manifest has put there so far.
+        self._webhooks: dict[str, StoredWebhook] = {}
+        self._kinds: dict[str, WebhookKind] = {}
+        self._automations: dict[str, StoredAutomation] = {}
+        self._webhook_edits: list[tuple[Loc, StoredWebhook | None, WebhookFields]] = []
+        self._automation_edits: list[AutomationEdit] = []
         # Webhooks of the manifest that were refused, with what they were to grant: their automations are still checked.
         self._refused: dict[str, Grants] = {}
         self._refused_slack: set[str] = set()
-        self._written: dict[int, tuple[Loc, StoredWebhook]] = {}
+        refused, refused_slack = self._refused, self._refused_slack
+        self._finder = WebhookFinder(connection, entity, principal, planned=refused, planned_slack=refused_slack)
 
     def run(self, body: ManifestBody) -> list[Change]:
+        named = _storable(_names(body.webhooks) | _names(body.slack))
+        self._webhooks = {one.name: one for one in webhook_store.many_webhooks(*self._of_entity, names=named)}
+        self._kinds = {name: one.fields.kind for name, one in self._webhooks.items()}
         self._each("webhooks", body.webhooks, self._webhook)
         self._each("slack", body.slack, self._slack)
+        written = self._write_webhooks()
+        self._read_ahead(body.automations)
         self._each("automations", body.automations, self._automation)
+        self._write_automations()
         if body.prune and "automations" in body.model_fields_set:
             self._prune_automations(_names(body.automations))
-        for loc, webhook in self._written.values():
-            self._collect(loc, partial(webhooks.check_automations, self._connection, webhook))
+        users = automation_store.automations_of_webhooks(self._connection, [webhook.id for _, webhook in written])
+        for loc, webhook in written:
+            self._collect(loc, partial(webhooks.check_users, webhook, users[webhook.id]))
         if self._faults:
             raise InvalidDefinition(*self._faults)
         if body.prune and "webhooks" in body.model_fields_set:
             self._prune_webhooks("webhook", _names(body.webhooks))
         if body.prune and "slack" in body.model_fields_set:
             self._prune_webhooks("slack", _names(body.slack))
+        insert_changes(self._connection, self._noted)
         return self._changes
+
+    @property
+    def _of_entity(self) -> tuple[Connection, int]:
+        return self._connection, self._entity.id
 
     def _each(self, kind: str, definitions: Sequence[object], take: Callable[[Loc, object], None]) -> None:
         seen: set[str] = set()
@@ -157,33 +182,52 @@ class _Application:
             self._refused_slack.update(_names([raw]))
 
     def _write_webhook(self, loc: Loc, raw: object) -> None:
-        fields = check(self._connection, self._entity, raw, checks=self._checks)
-        self._write("webhook", loc, fields, webhooks.body_of)
+        self._plan(loc, check(self._connection, self._entity, raw, checks=self._checks, known=self._secrets))
 
     def _write_slack(self, loc: Loc, raw: object) -> None:
-        fields = slack.check(self._connection, self._entity, raw, checks=self._checks)
-        self._write("slack", loc, fields, slack.body_of)
+        self._plan(loc, slack.check(self._connection, self._entity, raw, checks=self._checks, known=self._secrets))
 
-    def _write(
-        self, kind: Kind, loc: Loc, fields: WebhookFields, body_of: Callable[[StoredWebhook], dict[str, Any]]
-    ) -> None:
-        stored = webhook_store.find_webhook(self._connection, self._entity.id, name=fields.name, kind=fields.kind)
-        written = webhooks.write(self._connection, self._entity, stored, fields)
-        self._written[written.id] = (loc, written)
-        change = self._note(kind, fields.name, None if stored is None else body_of(stored), body_of(written))
-        self._audit(webhooks.note_change, written, change)
+    def _plan(self, loc: Loc, fields: WebhookFields) -> None:
+        holder = self._kinds.setdefault(fields.name, fields.kind)
+        if holder is not fields.kind:
+            raise webhooks.name_taken(self._entity, holder, fields.name)
+        self._webhook_edits.append((loc, self._webhooks.get(fields.name), fields))
+
+    def _write_webhooks(self) -> list[tuple[Loc, StoredWebhook]]:
+        edits = [(stored, fields) for _, stored, fields in self._webhook_edits]
+        all_written = webhooks.write_all(self._connection, self._entity, edits)
+        for (_, stored, fields), written in zip(self._webhook_edits, all_written, strict=True):
+            kind, body_of = _FORMS[fields.kind]
+            change = self._note(kind, fields.name, None if stored is None else body_of(stored), body_of(written))
+            self._audit(webhooks.noting_change, written, change)
+        return [(loc, written) for (loc, _, _), written in zip(self._webhook_edits, all_written, strict=True)]
+
+    def _read_ahead(self, definitions: Sequence[object]) -> None:
+        """Read what of the entity's the automations are or name, all of it at once."""
+        stored = automation_store.many_automations(*self._of_entity, names=_storable(_names(definitions)))
+        self._automations = {one.name: one for one in stored}
+        named = _storable({called for raw in definitions for called in _named_webhooks(raw)})
+        ids = {number for one in named for kind in ID_KINDS.values() if (number := decode_id(kind, one)) is not None}
+        for webhook in webhook_store.many_webhooks(*self._of_entity, ids=ids, names=named):
+            kind = webhook.fields.kind
+            for called in (webhook.name, public_id(kind, webhook.id)):
+                self._finder.known[kind, called] = webhook
 
     def _automation(self, _loc: Loc, raw: object) -> None:
-        who, planned_slack = self._principal, self._refused_slack
-        finder = WebhookFinder(self._connection, self._entity, who, planned=self._refused, planned_slack=planned_slack)
+        finder = self._finder
+        finder.found = None
         automation = finder.automation(raw)
         if not isinstance(automation.action, NoOpAction) and finder.found is None:
             return  # its webhook was refused, and with it the manifest
-        stored = automation_store.find_automation(self._connection, self._entity.id, name=automation.name)
-        written = automations.write(self._connection, self._entity, stored, automation, finder.found)
-        before = None if stored is None else stored.definition
-        change = self._note("automation", automation.name, before, written.definition)
-        self._audit(automations.note_change, written, change)
+        stored = self._automations.get(automation.name)
+        self._automation_edits.append(AutomationEdit(stored, automation, finder.found))
+
+    def _write_automations(self) -> None:
+        all_written = automations.write_all(self._connection, self._entity, self._automation_edits)
+        for edit, written in zip(self._automation_edits, all_written, strict=True):
+            before = None if edit.stored is None else edit.stored.definition
+            change = self._note("automation", written.name, before, written.definition)
+            self._audit(automations.noting_change, written, change)
 
     def _note(self, kind: Kind, name: str, before: dict[str, Any] | None, after: dict[str, Any]) -> Change:
         detail = [] if before is None else changed_members(before, after)
@@ -192,28 +236,28 @@ class _Application:
         self._changes.append(change)
         return change
 
-    def _audit(self, note_change: Callable[..., None], stored: object, change: Change) -> None:
-        """Write a change down as if it had been made alone."""
+    def _audit(self, noting_change: Callable[..., NewChange], stored: object, change: Change) -> None:
+        """Have a change written down as if it had been made alone."""
         if change.change != "unchanged":
             did, detail = change.change.removesuffix("d"), {"changed": change.detail} if change.detail else {}
-            note_change(self._connection, self._principal, self._entity, did, stored, **detail)
+            self._noted.append(noting_change(self._principal, self._entity, did, stored, **detail))
 
     def _prune_automations(self, kept: frozenset[str]) -> None:
         for stored in list(all_automations(self._connection, self._entity)):
             if stored.name not in kept:
                 automations.remove(self._connection, stored)
-                self._deleted("automation", stored.name, automations.note_change, stored)
+                self._deleted("automation", stored.name, automations.noting_change, stored)
 
     def _prune_webhooks(self, kind: Literal["webhook", "slack"], kept: frozenset[str]) -> None:
         for stored in list(all_webhooks(self._connection, self._entity, WebhookKind(kind))):
             if stored.name not in kept:
                 webhooks.remove(self._connection, stored)
-                self._deleted(kind, stored.name, webhooks.note_change, stored)
+                self._deleted(kind, stored.name, webhooks.noting_change, stored)
 
-    def _deleted(self, kind: Kind, name: str, note_change: Callable[..., None], stored: object) -> None:
+    def _deleted(self, kind: Kind, name: str, noting_change: Callable[..., NewChange], stored: object) -> None:
         change = Change(kind=kind, name=name, change="deleted")
         self._changes.append(change)
-        self._audit(note_change, stored, change)
+        self._audit(noting_change, stored, change)
 
 
 def export(connection: Connection, principal: Principal, entity_name: str) -> dict[str, list[dict[str, Any]]]:
@@ -263,6 +307,18 @@ def _names(definitions: Sequence[object]) -> frozenset[str]:
     return frozenset(name for raw in definitions if (name := _name(raw)) is not None)
 
 
+def _storable(names: Collection[str]) -> set[str]:
+    """Those that a database can be asked for: no text column holds a NUL or half a character."""
+    return {name for name in names if "\0" not in name and name == name.encode(errors="ignore").decode()}
+
+
+def _named_webhooks(raw: object) -> Iterator[str]:
+    """What a definition's action calls, if it has the form of one."""
+    action = raw.get("action") if isinstance(raw, Mapping) else None
+    if isinstance(action, Mapping):
+        yield from (called for kind in WebhookKind if isinstance(called := action.get(kind), str))
+
+
 def _meant_grants(raw: object) -> Grants:
     members = raw if isinstance(raw, Mapping) else {}
     secrets = members.get("secrets")
@@ -292,4 +348,8 @@ def _is_default(member: str, value: object, event: str) -> bool:
     return member in _DEFAULTS and _DEFAULTS[member] == value
 
 
+_FORMS: Mapping[WebhookKind, tuple[Kind, Callable[[StoredWebhook], dict[str, Any]]]] = {
+    WebhookKind.WEBHOOK: ("webhook", webhooks.body_of),
+    WebhookKind.SLACK: ("slack", slack.body_of),
+}
 _DEFAULTS: Mapping[str, object] = {"description": None, "enabled": True, "scope": {}, "rate_limit": None}

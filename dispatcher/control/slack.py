@@ -18,7 +18,7 @@ from dispatcher.control.bodies import Body, View, parsed, patched
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
-from dispatcher.control.webhook_checks import Checks, WebhookName, secret_faults, value_faults
+from dispatcher.control.webhook_checks import Checks, KnownSecrets, WebhookName
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, decode_id
 from shared.domain.retries import DeliveryPolicy
@@ -134,17 +134,24 @@ def found(connection: Connection, entity: StoredEntity, slack_id: str) -> Stored
     return stored
 
 
-def check(connection: Connection, entity: StoredEntity, raw: object, *, checks: Checks) -> WebhookFields:
-    """A whole definition, checked, its secret's value included.
+def check(
+    connection: Connection,
+    entity: StoredEntity,
+    raw: object,
+    *,
+    checks: Checks,
+    known: KnownSecrets | None = None,
+) -> WebhookFields:
+    """A whole definition, checked, its secret's value included; `known` is for those who check many.
 
     Raises:
         InvalidDefinition: naming each fault.
     """
     body = parsed(SlackBody, raw)
-    faults = secret_faults(connection, entity, [(("url_secret",), body.url_secret)])
+    known = known or KnownSecrets(connection, entity, checks)
+    faults = known.missing([(("url_secret",), body.url_secret)])
     if not faults:
-        uses = {"url_secret": (body.url_secret, SecretUses(as_url=True))}
-        faults = value_faults(connection, entity, uses, checks=checks)
+        faults = known.unfit({"url_secret": (body.url_secret, SecretUses(as_url=True))})
     if faults:
         raise InvalidDefinition(*faults)
     return WebhookFields(

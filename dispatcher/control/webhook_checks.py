@@ -79,8 +79,57 @@ def grants_of(fields: WebhookFields) -> Grants:
     return Grants(frozenset(fields.secrets), fields.access_token is not None)
 
 
-def check(connection: Connection, entity: StoredEntity, raw: object, *, checks: Checks) -> WebhookFields:
-    """A whole definition, checked.
+class KnownSecrets:
+    """An entity's secrets as one edit sees them: read once, and each value looked at once for each use."""
+
+    def __init__(self, connection: Connection, entity: StoredEntity, checks: Checks) -> None:
+        self._connection = connection
+        self._entity = entity
+        self._checks = checks
+        self._known = secret_ids(connection, entity.id)
+        self._unfit: dict[tuple[str, SecretUses, str], tuple[FieldError, ...]] = {}
+
+    def missing(self, named: Iterable[tuple[Loc, str | None]]) -> list[FieldError]:
+        """A fault at each place that names a secret which the entity does not have; None names none."""
+        missing = [(loc, name) for loc, name in named if name is not None and name not in self._known]
+        if not missing:
+            return []
+        available = ", ".join(self._known) or "none yet; PUT one first"
+        return [
+            FieldError(loc, f"{self._entity.name!r} has no secret {name!r}; available: {available}")
+            for loc, name in missing
+        ]
+
+    def unfit(self, members: Mapping[str, tuple[str | None, SecretUses]]) -> list[FieldError]:
+        """A fault at each member whose secret, which the entity has, can't do what it is to be used for."""
+        return [
+            fault
+            for member, (name, uses) in members.items()
+            if name is not None
+            for fault in self._faults(member, uses, name)
+        ]
+
+    def _faults(self, member: str, uses: SecretUses, name: str) -> tuple[FieldError, ...]:
+        key = (member, uses, name)
+        if key not in self._unfit:
+            stored = ciphertexts(self._connection, self._entity.id, [name])[name]
+            try:
+                check_value(self._checks.vault.decrypt(stored), uses, settings=self._checks.settings, loc=(member,))
+                self._unfit[key] = ()
+            except InvalidDefinition as exc:
+                self._unfit[key] = exc.errors
+        return self._unfit[key]
+
+
+def check(
+    connection: Connection,
+    entity: StoredEntity,
+    raw: object,
+    *,
+    checks: Checks,
+    known: KnownSecrets | None = None,
+) -> WebhookFields:
+    """A whole definition, checked; `known` is for those who check many.
 
     Raises:
         InvalidDefinition: naming each fault.
@@ -92,17 +141,15 @@ def check(connection: Connection, entity: StoredEntity, raw: object, *, checks: 
         (("client_certificate",), body.client_certificate),
         *((("secrets", index), name) for index, name in enumerate(body.secrets)),
     ]
-    faults = [*_url_faults(body, checks.settings), *secret_faults(connection, entity, named)]
+    known = known or KnownSecrets(connection, entity, checks)
+    faults = [*_url_faults(body, checks.settings), *known.missing(named)]
     if not faults:
-        faults += value_faults(
-            connection,
-            entity,
+        faults += known.unfit(
             {
                 "access_token": (body.access_token, SecretUses(as_access_token=True)),
                 "signing_secret": (body.signing_secret, SecretUses(as_signing_secret=True)),
                 "client_certificate": (body.client_certificate, SecretUses(as_client_certificate=True)),
-            },
-            checks=checks,
+            }
         )
     if faults:
         raise InvalidDefinition(*faults)
@@ -127,36 +174,3 @@ def _url_faults(body: WebhookBody, settings: Settings) -> list[FieldError]:
     if body.client_certificate is not None and body.url[:6].lower() != "https:":
         return [FieldError(("client_certificate",), "is shown in TLS only: the webhook's url must be https")]
     return []
-
-
-def secret_faults(
-    connection: Connection, entity: StoredEntity, named: Iterable[tuple[Loc, str | None]]
-) -> list[FieldError]:
-    """A fault at each place that names a secret which the entity does not have; None names none."""
-    known = secret_ids(connection, entity.id)
-    available = ", ".join(known) or "none yet; PUT one first"
-    return [
-        FieldError(loc, f"{entity.name!r} has no secret {name!r}; available: {available}")
-        for loc, name in named
-        if name is not None and name not in known
-    ]
-
-
-def value_faults(
-    connection: Connection,
-    entity: StoredEntity,
-    members: Mapping[str, tuple[str | None, SecretUses]],
-    *,
-    checks: Checks,
-) -> list[FieldError]:
-    """A fault at each member whose secret, which the entity has, can't do what it is to be used for."""
-    faults: list[FieldError] = []
-    for member, (name, uses) in members.items():
-        if name is None:
-            continue
-        value = checks.vault.decrypt(ciphertexts(connection, entity.id, [name])[name])
-        try:
-            check_value(value, uses, settings=checks.settings, loc=(member,))
-        except InvalidDefinition as exc:
-            faults += exc.errors
-    return faults

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
-from dispatcher.control.audit import changed_members, note
+from dispatcher.control.audit import changed_members, noting
 from dispatcher.control.bodies import View, patched
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import Conflict, NotFound
@@ -23,15 +23,16 @@ from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.domain.payloads import parse_payload
 from shared.domain.retries import DeliveryPolicy
 from shared.storage import webhooks as store
+from shared.storage.audit import NewChange, insert_changes
 from shared.storage.automations import StoredAutomation, automations_of_webhook
 from shared.storage.clock import database_time
 from shared.storage.deliveries import DELETED_REASON
 from shared.storage.entities import StoredEntity
 from shared.storage.identity import Principal
 from shared.storage.orphans import abandon_deliveries
-from shared.storage.revisions import lock_edits, next_revision
+from shared.storage.revisions import lock_edits, next_revision, next_revisions
 from shared.storage.secrets import secret_ids
-from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind, public_id
+from shared.storage.webhooks import StoredWebhook, WebhookEdit, WebhookFields, WebhookKind, public_id
 
 _WORDS = {WebhookKind.WEBHOOK: "webhook", WebhookKind.SLACK: "Slack integration"}
 
@@ -150,28 +151,45 @@ def write(
         return stored
     namesake = store.find_webhook(connection, entity.id, name=fields.name, kind=None)
     if namesake is not None and (stored is None or namesake.id != stored.id):
-        message = f"{entity.name!r} has a {_WORDS[namesake.fields.kind]} {fields.name!r} already"
-        accepted = "must be a name that no other webhook or Slack integration of the entity has"
-        raise Conflict(message, FieldError(("name",), accepted))
-    ids, revision, now = secret_ids(connection, entity.id), next_revision(connection), database_time(connection)
-    if stored is None:
-        number = store.insert_webhook(connection, entity.id, fields, secret_ids=ids, revision=revision, now=now)
-    else:
-        number = stored.id
-        revived = fields.enabled and not stored.fields.enabled
-        store.update_webhook(
-            connection,
-            number,
-            fields,
-            before=stored.fields,
-            secret_ids=ids,
-            revision=revision,
-            now=now,
-            clear_failures=revived,
-        )
-    written = store.find_webhook(connection, entity.id, webhook_id=number, kind=fields.kind)
-    assert written is not None  # noqa: S101 - written in this transaction
-    return written
+        raise name_taken(entity, namesake.fields.kind, fields.name)
+    return write_all(connection, entity, [(stored, fields)])[0]
+
+
+def name_taken(entity: StoredEntity, kind: WebhookKind, name: str) -> Conflict:
+    """The refusal of a name that one of this kind has already."""
+    message = f"{entity.name!r} has a {_WORDS[kind]} {name!r} already"
+    accepted = "must be a name that no other webhook or Slack integration of the entity has"
+    return Conflict(message, FieldError(("name",), accepted))
+
+
+def write_all(
+    connection: Connection, entity: StoredEntity, edits: Sequence[tuple[StoredWebhook | None, WebhookFields]]
+) -> list[StoredWebhook]:
+    """The same for many, whose names are known to be free, in few statements; they come back in the same order."""
+    changed = [(stored, fields) for stored, fields in edits if stored is None or stored.fields != fields]
+    if not changed:
+        return [stored for stored, _ in edits if stored is not None]
+    ids, revisions = secret_ids(connection, entity.id), next_revisions(connection, len(changed))
+    now = database_time(connection)
+    new, old = [], []
+    for (stored, fields), revision in zip(changed, revisions, strict=True):
+        if stored is None:
+            new.append((fields, revision))
+        else:
+            old.append(
+                WebhookEdit(
+                    webhook_id=stored.id,
+                    before=stored.fields,
+                    after=fields,
+                    revision=revision,
+                    clear_failures=fields.enabled and not stored.fields.enabled,
+                )
+            )
+    store.update_webhooks(connection, old, secret_ids=ids, now=now)
+    made = iter(store.insert_webhooks(connection, entity.id, new, secret_ids=ids, now=now))
+    numbers = [next(made) if stored is None else stored.id for stored, _ in edits]
+    written = {one.id: one for one in store.many_webhooks(connection, entity.id, ids=numbers)}
+    return [written[number] for number in numbers]
 
 
 def check_automations(connection: Connection, webhook: StoredWebhook) -> None:
@@ -180,9 +198,14 @@ def check_automations(connection: Connection, webhook: StoredWebhook) -> None:
     Raises:
         Conflict: naming those that don't.
     """
+    check_users(webhook, automations_of_webhook(connection, webhook.id))
+
+
+def check_users(webhook: StoredWebhook, users: Sequence[StoredAutomation]) -> None:
+    """The same for the automations that are known to call the webhook."""
     grants = grants_of(webhook.fields)
     broken = []
-    for automation in automations_of_webhook(connection, webhook.id):
+    for automation in users:
         payload = automation.definition["action"].get("payload")
         try:
             if payload is not None:
@@ -215,9 +238,16 @@ def note_change(
     connection: Connection, principal: Principal, entity: StoredEntity, did: str, webhook: StoredWebhook, **detail: Any
 ) -> None:
     """Write a change of a webhook or Slack integration down: `webhook.create`, `slack.update`, ..."""
+    insert_changes(connection, [noting_change(principal, entity, did, webhook, **detail)])
+
+
+def noting_change(
+    principal: Principal, entity: StoredEntity, did: str, webhook: StoredWebhook, **detail: Any
+) -> NewChange:
+    """What `note_change` writes down."""
     kind = webhook.fields.kind
     target_id = public_id(kind, webhook.id)
-    note(connection, principal, f"{kind}.{did}", entity=entity, target_id=target_id, name=webhook.name, **detail)
+    return noting(principal, f"{kind}.{did}", entity=entity, target_id=target_id, name=webhook.name, **detail)
 
 
 def body_of(stored: StoredWebhook) -> dict[str, Any]:

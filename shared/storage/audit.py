@@ -5,7 +5,7 @@ Must not be given a secret's value: what is written here is shown to administrat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,6 +30,19 @@ class StoredChange:
     detail: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewChange:
+    """A change to be written down."""
+
+    user_id: int
+    user_name: str
+    entity_id: int | None
+    action: str
+    target: str
+    detail: Mapping[str, Any]
+    now: datetime
+
+
 def insert_change(
     connection: Connection,
     *,
@@ -42,17 +55,35 @@ def insert_change(
     now: datetime,
 ) -> None:
     """Write a change down."""
-    connection.execute(
-        insert(audit_log).values(
-            created_at=now,
-            user_id=user_id,
-            user_name=user_name,
-            entity_id=entity_id,
-            action=action,
-            target=target[:MAX_TARGET_CHARS],
-            detail=dict(detail),
-        )
+    change = NewChange(
+        user_id=user_id,
+        user_name=user_name,
+        entity_id=entity_id,
+        action=action,
+        target=target,
+        detail=detail,
+        now=now,
     )
+    insert_changes(connection, [change])
+
+
+def insert_changes(connection: Connection, changes: Sequence[NewChange]) -> None:
+    """Write changes down, in their order."""
+    if not changes:
+        return
+    rows = [
+        {
+            "created_at": one.now,
+            "user_id": one.user_id,
+            "user_name": one.user_name,
+            "entity_id": one.entity_id,
+            "action": one.action,
+            "target": one.target[:MAX_TARGET_CHARS],
+            "detail": dict(one.detail),
+        }
+        for one in changes
+    ]
+    connection.execute(insert(audit_log), rows)
 
 
 def list_changes(

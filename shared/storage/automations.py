@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
+from shared.storage.bulk import among
 from shared.storage.tables import automations, entities, webhooks
 
 
@@ -78,6 +81,14 @@ def find_automation(
     return None if row is None else StoredAutomation(*row)
 
 
+def many_automations(
+    connection: Connection, entity_id: int, *, ids: Collection[int] = (), names: Collection[str] = ()
+) -> list[StoredAutomation]:
+    """The entity's automations that have one of these ids or names."""
+    wanted = among(connection, automations.c.id, ids) | among(connection, automations.c.name, names)
+    return [StoredAutomation(*row) for row in connection.execute(_of_entity(entity_id).where(wanted))]
+
+
 def list_automations(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredAutomation]:
     """The entity's automations in the order of their ids."""
     query = _of_entity(entity_id).where(automations.c.id > after).order_by(automations.c.id).limit(limit)
@@ -86,8 +97,18 @@ def list_automations(connection: Connection, entity_id: int, *, after: int, limi
 
 def automations_of_webhook(connection: Connection, webhook_id: int) -> list[StoredAutomation]:
     """The automations of all entities that call a webhook, in the order of their names."""
-    query = _automations().where(automations.c.webhook_id == webhook_id).order_by(automations.c.name, automations.c.id)
-    return [StoredAutomation(*row) for row in connection.execute(query)]
+    return automations_of_webhooks(connection, [webhook_id])[webhook_id]
+
+
+def automations_of_webhooks(
+    connection: Connection, webhook_ids: Collection[int]
+) -> defaultdict[int, list[StoredAutomation]]:
+    """The same for each of many webhooks."""
+    query = _automations().where(among(connection, automations.c.webhook_id, webhook_ids))
+    of: defaultdict[int, list[StoredAutomation]] = defaultdict(list)
+    for row in connection.execute(query.order_by(automations.c.name, automations.c.id)):
+        of[row.webhook_id].append(StoredAutomation(*row))
+    return of
 
 
 def insert_automation(
@@ -98,20 +119,31 @@ def insert_automation(
     Raises:
         sqlalchemy.exc.IntegrityError: when the entity has an automation of this name.
     """
-    statement = (
-        insert(automations)
-        .values(entity_id=entity_id, revision=revision, created_at=now, updated_at=now, **_columns(fields))
-        .returning(automations.c.id)
-    )
-    return int(connection.execute(statement).scalar_one())
+    return insert_automations(connection, entity_id, [(fields, revision)], now=now)[0]
 
 
-def update_automation(
-    connection: Connection, automation_id: int, fields: AutomationFields, *, revision: int, now: datetime
+def insert_automations(
+    connection: Connection, entity_id: int, new: Sequence[tuple[AutomationFields, int]], *, now: datetime
+) -> list[int]:
+    """The same for many, each under a revision of its own; their ids in the same order."""
+    if not new:
+        return []
+    times = {"created_at": now, "updated_at": now}
+    rows = [{"entity_id": entity_id, "revision": revision, **times, **_columns(fields)} for fields, revision in new]
+    made = insert(automations).returning(automations.c.id, sort_by_parameter_order=True)
+    return list(connection.scalars(made, rows))
+
+
+def update_automations(
+    connection: Connection, edits: Sequence[tuple[int, AutomationFields, int]], *, now: datetime
 ) -> None:
-    """Write an edit."""
-    values = {"revision": revision, "updated_at": now, **_columns(fields)}
-    connection.execute(update(automations).where(automations.c.id == automation_id).values(values))
+    """Write edits: of each the automation's id, what it becomes, and the revision."""
+    rows = [
+        {"of": number, "revision": revision, "updated_at": now, **_columns(fields)}
+        for number, fields, revision in edits
+    ]
+    if rows:
+        connection.execute(update(automations).where(automations.c.id == bindparam("of")), rows)
 
 
 def delete_automation(connection: Connection, automation_id: int, *, revision: int, now: datetime) -> None:

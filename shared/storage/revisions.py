@@ -6,6 +6,8 @@ checked (a free name, an unused secret) can't change under it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, select, update
 
 from shared.storage.tables import revisions
@@ -21,10 +23,14 @@ def lock_edits(connection: Connection) -> None:
 
 def next_revision(connection: Connection) -> int:
     """Take the next revision; locks as `lock_edits` does."""
-    statement = (
-        update(revisions).where(revisions.c.id == 1).values(value=revisions.c.value + 1).returning(revisions.c.value)
-    )
-    return int(connection.execute(statement).scalar_one())
+    return next_revisions(connection, 1)[0]
+
+
+def next_revisions(connection: Connection, count: int) -> Sequence[int]:
+    """Take as many revisions, in their order; locks as `lock_edits` does."""
+    taken = update(revisions).where(revisions.c.id == 1).values(value=revisions.c.value + count)
+    last = int(connection.execute(taken.returning(revisions.c.value)).scalar_one())
+    return range(last - count + 1, last + 1)
 
 
 def current_revision_value(connection: Connection) -> int:

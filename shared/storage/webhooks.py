@@ -6,16 +6,17 @@ Deleted ones stay as rows without secrets, so that deliveries can still name the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select, update
 
 from shared.domain.circuits import Circuit
 from shared.domain.ids import IdKind, encode_id
+from shared.storage.bulk import among
 from shared.storage.flow import circuit_columns, circuit_of
 from shared.storage.tables import secrets, webhook_secrets, webhooks
 
@@ -126,6 +127,14 @@ def find_webhooks(
     return _stored(connection, connection.execute(query).all())
 
 
+def many_webhooks(
+    connection: Connection, entity_id: int, *, ids: Collection[int] = (), names: Collection[str] = ()
+) -> list[StoredWebhook]:
+    """The entity's webhooks of either kind that have one of these ids or names."""
+    wanted = among(connection, webhooks.c.id, ids) | among(connection, webhooks.c.name, names)
+    return _stored(connection, connection.execute(_webhooks([entity_id]).where(wanted)).all())
+
+
 def list_webhooks(
     connection: Connection, entity_id: int, *, after: int, limit: int, kind: WebhookKind = WebhookKind.WEBHOOK
 ) -> list[StoredWebhook]:
@@ -135,7 +144,7 @@ def list_webhooks(
 
 
 def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebhook]:
-    granted = _granted(connection, (row.id for row in rows))
+    granted = _granted(connection, [row.id for row in rows])
     return [
         StoredWebhook(
             id=row.id,
@@ -166,11 +175,11 @@ def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebh
     ]
 
 
-def _granted(connection: Connection, webhook_ids: Iterable[int]) -> dict[int, list[str]]:
+def _granted(connection: Connection, webhook_ids: Collection[int]) -> dict[int, list[str]]:
     query = (
         select(webhook_secrets.c.webhook_id, secrets.c.name)
         .join(secrets, secrets.c.id == webhook_secrets.c.secret_id)
-        .where(webhook_secrets.c.webhook_id.in_(list(webhook_ids)))
+        .where(among(connection, webhook_secrets.c.webhook_id, webhook_ids))
     )
     granted = defaultdict(list)
     for webhook_id, name in connection.execute(query):
@@ -192,45 +201,69 @@ def insert_webhook(
     Raises:
         sqlalchemy.exc.IntegrityError: when the entity has a webhook of this name.
     """
-    statement = (
-        insert(webhooks)
-        .values(entity_id=entity_id, revision=revision, created_at=now, updated_at=now, **_columns(fields, secret_ids))
-        .returning(webhooks.c.id)
-    )
-    webhook_id = int(connection.execute(statement).scalar_one())
-    _grant(connection, webhook_id, [secret_ids[name] for name in fields.secrets])
-    return webhook_id
+    return insert_webhooks(connection, entity_id, [(fields, revision)], secret_ids=secret_ids, now=now)[0]
 
 
-def update_webhook(
+def insert_webhooks(
     connection: Connection,
-    webhook_id: int,
-    fields: WebhookFields,
+    entity_id: int,
+    new: Sequence[tuple[WebhookFields, int]],
     *,
-    before: WebhookFields,
     secret_ids: dict[str, int],
-    revision: int,
     now: datetime,
-    clear_failures: bool,
-) -> None:
-    """Write what an edit changes of `before`, and close the circuit: what was edited may be what was wrong.
+) -> list[int]:
+    """The same for many, each under a revision of its own; their ids in the same order."""
+    if not new:
+        return []
+    times = {"created_at": now, "updated_at": now}
+    rows = [
+        {"entity_id": entity_id, "revision": revision, **times, **_columns(fields, secret_ids)}
+        for fields, revision in new
+    ]
+    made = insert(webhooks).returning(webhooks.c.id, sort_by_parameter_order=True)
+    numbers = list(connection.scalars(made, rows))
+    _grant(connection, {number: fields.secrets for number, (fields, _) in zip(numbers, new, strict=True)}, secret_ids)
+    return numbers
 
-    Nothing else is written: a worker may have disabled the webhook since it was read. `clear_failures` forgets why and
-    since when the webhook was disabled or failing.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookEdit:
+    """What an edit makes of a webhook."""
+
+    webhook_id: int
+    before: WebhookFields
+    after: WebhookFields
+    revision: int
+    clear_failures: bool
+    """Whether it is forgotten why and since when the webhook was disabled or failing."""
+
+
+def update_webhooks(
+    connection: Connection, edits: Sequence[WebhookEdit], *, secret_ids: dict[str, int], now: datetime
+) -> None:
+    """Write what edits change, and close the circuits: what was edited may be what was wrong.
+
+    Nothing else is written: a worker may have disabled a webhook since it was read.
     """
-    old = _columns(before, secret_ids)
-    values = {
-        "revision": revision,
-        "updated_at": now,
-        "resumed_at": now,
-        **circuit_columns(Circuit()),
-        **{name: value for name, value in _columns(fields, secret_ids).items() if value != old[name]},
-    }
-    if clear_failures:
-        values |= {"disabled_reason": None, "failing_since": None}
-    connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(values))
-    connection.execute(delete(webhook_secrets).where(webhook_secrets.c.webhook_id == webhook_id))
-    _grant(connection, webhook_id, [secret_ids[name] for name in fields.secrets])
+    alike: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for edit in edits:
+        old = _columns(edit.before, secret_ids)
+        values = {
+            "revision": edit.revision,
+            "updated_at": now,
+            "resumed_at": now,
+            **circuit_columns(Circuit()),
+            **{name: value for name, value in _columns(edit.after, secret_ids).items() if value != old[name]},
+        }
+        if edit.clear_failures:
+            values |= {"disabled_reason": None, "failing_since": None}
+        alike[tuple(values)].append({"of": edit.webhook_id, **values})
+    for rows in alike.values():
+        connection.execute(update(webhooks).where(webhooks.c.id == bindparam("of")), rows)
+    granted = {edit.webhook_id: edit.after.secrets for edit in edits if edit.after.secrets != edit.before.secrets}
+    if granted:
+        connection.execute(delete(webhook_secrets).where(among(connection, webhook_secrets.c.webhook_id, granted)))
+        _grant(connection, granted, secret_ids)
 
 
 def delete_webhook(connection: Connection, webhook_id: int, *, revision: int, now: datetime) -> None:
@@ -268,7 +301,11 @@ def _columns(fields: WebhookFields, secret_ids: dict[str, int]) -> dict[str, Any
     }
 
 
-def _grant(connection: Connection, webhook_id: int, granted: Sequence[int]) -> None:
-    if granted:
-        rows = [{"webhook_id": webhook_id, "secret_id": secret_id} for secret_id in granted]
+def _grant(connection: Connection, granted: Mapping[int, Collection[str]], secret_ids: dict[str, int]) -> None:
+    rows = [
+        {"webhook_id": webhook_id, "secret_id": secret_ids[name]}
+        for webhook_id, names in granted.items()
+        for name in names
+    ]
+    if rows:
         connection.execute(insert(webhook_secrets), rows)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from sqlalchemy import Engine, event
 
 from tests.integration.api.conftest import (
     ACME,
@@ -17,6 +20,7 @@ from tests.integration.api.conftest import (
     put_secrets,
     webhook,
 )
+from tests.integration.conftest import ADMIN_KEY
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "automations.yaml"
 
@@ -51,6 +55,51 @@ def test_a_manifest_creates_then_leaves_alone_then_updates(api: Api) -> None:
     assert [change["change"] for change in answer] == ["updated", "updated"]
     assert [change["detail"] for change in answer] == [["paused"], ["event"]]
     assert [found["name"] for found in everything(api)[1]["items"]] == ["first", "second"]
+
+
+def test_many_definitions_take_about_as_many_statements_as_few(api: Api) -> None:
+    put_secrets(api)
+    statements = 0
+
+    def count(*_args: object) -> None:
+        nonlocal statements
+        statements += 1
+
+    def statements_of(size: int, *, secrets: list[str]) -> int:
+        nonlocal statements
+        statements = 0
+        names = [f"{size}-{number}" for number in range(size)]
+        body = {
+            "webhooks": [full_webhook(name) | {"secrets": secrets} for name in names],
+            "automations": [automation(name, description=f"{secrets}", action={"webhook": name}) for name in names],
+        }
+        assert [change[1] for change in apply(api, body)] == [*names, *names]
+        return statements
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        for secrets in ([], ["DEPLOY"], ["DEPLOY"]):  # created, updated, unchanged
+            few, many = (statements_of(size, secrets=secrets) for size in (3, 40))
+            # SQLite inserts one by one what it has to number: two rows and no look-up for each.
+            assert many - few <= 2 * 37, (secrets, few, many)
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+    assert many < 40
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_no_database_takes_is_refused_as_any_other(api: Api, name: str) -> None:
+    body = {
+        "webhooks": [webhook(name)],
+        "automations": [automation(name), automation("good", action={"webhook": name})],
+    }
+    answer = api.client.request(
+        "POST",
+        f"{ACME}/apply",
+        content=json.dumps(body),
+        headers={"Authorization": f"Bearer {ADMIN_KEY}", "Content-Type": "application/json"},
+    )
+    assert answer.status_code in (400, 422), answer.text
 
 
 def test_a_dry_run_says_the_same_and_does_nothing(api: Api) -> None:

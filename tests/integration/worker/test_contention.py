@@ -28,7 +28,7 @@ from shared.storage.queue import Claimed, claim, load_endpoint, load_secrets
 from shared.storage.recording import Attempted, record
 from shared.storage.revisions import next_revision
 from shared.storage.tables import automations, secrets, webhooks
-from shared.storage.webhooks import delete_webhook, find_webhook, update_webhook
+from shared.storage.webhooks import WebhookEdit, delete_webhook, find_webhook, update_webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
@@ -113,16 +113,14 @@ def test_an_edit_does_not_undo_that_a_worker_disabled_the_webhook(scene: Scene) 
     with writing(scene.runtime.engine) as connection:
         assert disable_webhook(connection, hook, reason="gone", now=now)
     with writing(scene.runtime.engine) as connection:
-        update_webhook(
-            connection,
-            hook,
-            replace(stored.fields, name="renamed"),
+        edit = WebhookEdit(
+            webhook_id=hook,
             before=stored.fields,
-            secret_ids={},
+            after=replace(stored.fields, name="renamed"),
             revision=next_revision(connection),
-            now=now,
             clear_failures=False,
         )
+        update_webhooks(connection, [edit], secret_ids={}, now=now)
     with reading(scene.runtime.engine) as connection:
         edited = find_webhook(connection, scene.entity_id, webhook_id=hook)
     assert edited is not None

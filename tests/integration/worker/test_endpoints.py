@@ -13,7 +13,7 @@ from shared.storage.engine import at_once, reading, writing
 from shared.storage.queue import load_endpoint
 from shared.storage.revisions import next_revision
 from shared.storage.secrets import replace_secret
-from shared.storage.webhooks import find_webhook, update_webhook
+from shared.storage.webhooks import WebhookEdit, find_webhook, update_webhooks
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.deliver import drain_webhook
 from worker.endpoint import Endpoint
@@ -54,16 +54,14 @@ def test_an_edit_of_the_webhook_counts_at_once(scene: Scene) -> None:
         stored = find_webhook(connection, scene.entity_id, webhook_id=hook)
     assert stored is not None
     with writing(scene.runtime.engine) as connection:
-        update_webhook(
-            connection,
-            hook,
-            replace(stored.fields, url=f"{scene.receiver.url}/elsewhere"),
+        edit = WebhookEdit(
+            webhook_id=hook,
             before=stored.fields,
-            secret_ids={},
+            after=replace(stored.fields, url=f"{scene.receiver.url}/elsewhere"),
             revision=next_revision(connection),
-            now=datetime.now(UTC),
             clear_failures=False,
         )
+        update_webhooks(connection, [edit], secret_ids={}, now=datetime.now(UTC))
     assert (before.url, _opened(scene, hook).url) == (f"{scene.receiver.url}/hook", f"{scene.receiver.url}/elsewhere")
 
 

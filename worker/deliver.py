@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from redis.exceptions import RedisError
 from redis.lock import Lock
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared import telemetry
 from shared.domain.circuits import CircuitState
@@ -168,6 +169,8 @@ class WebhookDrain:
         self._outcomes = Outcomes()
         self._in_flight = 0
         self._stopped = self._dry = self._joined = False
+        self.webhook = endpoint.webhook
+        self.leased_until = datetime.min.replace(tzinfo=UTC)
         self.held_up = False
         """Whether what is due has to wait: for a limit, for the circuit, or for a place among those in flight."""
 
@@ -220,7 +223,10 @@ class WebhookDrain:
             self._runtime.flights.give_back(self._webhook_id, len(sent))
         if fared.disabled or fared.circuit.opened_at is not None:
             return
-        wake_if_due(self._runtime, self._webhook_id, slow=fared.slow)
+        try:
+            wake_if_due(self._runtime, self._webhook_id, slow=fared.slow)
+        except SQLAlchemyError as exc:
+            log.warning("wake.failed", error=type(exc).__name__)  # and what has ended is recorded all the same
 
     def _claim_and_send(self) -> None:
         wanted = min(self._settings.max_in_flight - self._in_flight, self._settings.claim_batch)
@@ -275,7 +281,7 @@ class WebhookDrain:
             return Haul(now, claimed, admission.slots, admission.probing)
 
     def _claim_up_to(self, connection: Connection, limit: int, now: datetime) -> Sequence[Claimed]:
-        until = now + self._lease
+        self.leased_until = until = now + self._lease
         return claim(connection, self._webhook_id, limit=limit, now=now, lease_until=until, token=self._token)
 
     def _request(self, delivery: Claimed, haul: Haul) -> Request | None:

@@ -18,6 +18,7 @@ from shared.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 40
+LOOK_SECONDS = 0.25
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -74,8 +75,12 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 60, every_seconds: float = 0.02) -> None:
-    """Wait for a condition; AssertionError when it does not come true in time."""
-    deadline = time.monotonic() + seconds
+    """Wait for a condition; AssertionError when it does not come true in time.
+
+    What has been waited for long is looked at less often, since to look takes time from those who are waited for.
+    """
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"no {what} within {seconds:g} s"
-        time.sleep(every_seconds)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"no {what} within {seconds:g} s"
+        time.sleep(max(every_seconds, min(waited / 20, LOOK_SECONDS)))

@@ -66,7 +66,7 @@ def test_prometheus_sees_all_that_happens(tmp_path: Path, monkeypatch: pytest.Mo
         webhooks = define(running)
         every_outcome(running)
         wait_until(lambda: _outcomes(server) == OUTCOMES, "attempts of every outcome")
-        wait_until(lambda: not without_data(server, began), "data for every panel")
+        wait_until(lambda: not without_data(server, began), "data for every panel", every_seconds=0.5)
         wait_until(lambda: server.alerts().keys() >= FIRING | PENDING, "alerts")
         alerts = server.alerts()
         assert {name for name, state in alerts.items() if state == "firing"} == FIRING

@@ -19,22 +19,23 @@ from sqlalchemy.pool import QueuePool
 from shared.settings import Settings
 
 SQLITE_BUSY_SECONDS = 30
+_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_UNANSWERED = {"tcp_user_timeout": 20_000}
+"""After how long a host that is cut off, and answers nothing at all, is given up by the other side: 25 seconds.
+
+Without them it is waited for two hours. libpq (34.1.2) and the server call them the same, but for a `tcp_`.
+"""
 POSTGRES_OPTIONS: dict[str, str | int] = {
     "application_name": "hookline",
     "connect_timeout": 10,
-    # A host that is cut off answers nothing at all: without these, work waits for it for two hours (libpq, 34.1.2).
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
+    **_KEEPALIVES,
+    **_UNANSWERED,
 }
-"""Times in seconds, `tcp_user_timeout` in milliseconds. A database that is cut off is given up after 25 seconds."""
+"""Times in seconds, `tcp_user_timeout` in milliseconds."""
 SESSION: dict[str, str | int] = {
-    # The same for the server's side: what a host that is cut off holds in a transaction must not stay locked.
-    "tcp_keepalives_idle": 10,
-    "tcp_keepalives_interval": 5,
-    "tcp_keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
+    # What a host that is cut off holds in a transaction must not stay locked.
+    **{f"tcp_{name}": value for name, value in _KEEPALIVES.items()},
+    **_UNANSWERED,
     # Nor what a process holds that is stopped, or whose host sleeps: others wait for the locks of a transaction.
     "idle_in_transaction_session_timeout": 10_000,
 }

@@ -61,6 +61,11 @@ def rate(metric: str, by: str = "", where: str = "") -> str:
     return f"{grouped}(rate({metric}{where}[{RATE}]))"
 
 
+def of_workers(metric: str, where: str = "") -> str:
+    """The rate of a counter by instance, for workers alone: APIs and pumps have the counter too, and never count."""
+    return f"{rate(metric, 'instance')} and on (instance) hookline_workers{where}"
+
+
 def late(metric: str, bound: str) -> str:
     """The share of what took longer than a bucket's bound."""
     return f'1 - sum(rate({metric}_bucket{{le="{bound}"}}[{RATE}])) / sum(rate({metric}_count[{RATE}]))'
@@ -281,12 +286,12 @@ DASHBOARDS = (
                 (
                     Panel(
                         "Events evaluated by instance",
-                        ((rate("hookline_events_evaluated_total", "instance"), "{{instance}}"),),
+                        ((of_workers("hookline_events_evaluated_total", '{queue="evaluate"}'), "{{instance}}"),),
                         unit="ops",
                     ),
                     Panel(
                         "Attempts by instance",
-                        ((rate("hookline_attempts_total", "instance"), "{{instance}}"),),
+                        ((of_workers("hookline_attempts_total"), "{{instance}}"),),
                         unit="reqps",
                     ),
                 ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from itertools import combinations
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 import yaml
 
 from deploy.grafana import pictures
-from deploy.grafana.generate import COLUMNS, DASHBOARDS, FOLDER, Dashboard, as_json
-from tests.unit.test_alerts import METRIC, exposed_names
+from deploy.grafana.generate import COLUMNS, DASHBOARDS, FOLDER, RATE, Dashboard, as_json
+from tests.unit.test_alerts import METRIC, NEEDS_PROMTOOL, PROMTOOL, exposed_names
 
 BY_NAME = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda one: one.name)
 
@@ -46,6 +47,39 @@ def test_panels_lie_side_by_side(dashboard: Dashboard) -> None:
             or other["y"] + other["h"] <= one["y"]
         )
         assert apart, (one, other)
+
+
+@NEEDS_PROMTOOL
+def test_only_those_that_work_have_a_line_by_instance(tmp_path: Path) -> None:
+    """An API and a pump have every counter too, at 0 for ever."""
+    assert PROMTOOL is not None
+    queues = {"evaluates": ["evaluate"], "delivers": ["deliver", "deliver_slow"], "api": [], "pump": []}
+    counters = ("hookline_events_evaluated_total", "hookline_attempts_total")
+    series = [
+        {"series": f'{counter}{{instance="{instance}"}}', "values": "0+60x20" if queues[instance] else "0x20"}
+        for counter in counters
+        for instance in queues
+    ]
+    series += [
+        {"series": f'hookline_workers{{instance="{instance}", queue="{queue}"}}', "values": "1x20"}
+        for instance, consumed in queues.items()
+        for queue in consumed
+    ]
+    (workers,) = (one for one in DASHBOARDS if one.name == "workers")
+    asked = {panel.title: panel.queries[0][0].replace(RATE, "5m") for panel in workers.panels}
+    lines = {"Events evaluated by instance": ["evaluates"], "Attempts by instance": ["delivers", "evaluates"]}
+    expected = [
+        {
+            "expr": asked[title],
+            "eval_time": "15m",
+            "exp_samples": [{"labels": f'{{instance="{instance}"}}', "value": 1} for instance in instances],
+        }
+        for title, instances in lines.items()
+    ]
+    tests = {"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": expected}]}
+    (file := tmp_path / "tests.yml").write_text(yaml.safe_dump(tests))
+    done = subprocess.run([PROMTOOL, "test", "rules", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_provisioned_files_are_what_grafana_reads() -> None:

@@ -94,7 +94,10 @@ def open_endpoint(row: EndpointRow, stored: EndpointSecrets, vault: Vault, conte
 
 
 class Endpoints:
-    """The endpoints that a process sends to, kept open from drain to drain until anything is edited."""
+    """The endpoints that a process sends to, kept open from drain to drain until anything is edited.
+
+    Those with a client certificate are opened for each drain, with a context that `TlsContexts` keeps.
+    """
 
     def __init__(self, vault: Vault, contexts: TlsContexts) -> None:
         self._vault = vault
@@ -116,6 +119,8 @@ class Endpoints:
         if (kept := self.kept(row)) is not None:
             return kept
         endpoint = open_endpoint(row, load_secrets(connection, row), self._vault, self._contexts)
+        if endpoint.tls is not None:
+            return endpoint  # kept here, more of the large contexts would stay than `TlsContexts` lets
         if len(self._open) >= KEPT_ENDPOINTS:
             self._open = {}
         self._open[row.id] = row.revision, endpoint

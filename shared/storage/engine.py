@@ -57,23 +57,26 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
     On SQLite: write-ahead log, foreign keys on, and every transaction that `writing` opens takes the write lock at
     once, since a lock taken later can't wait for its turn. On PostgreSQL: `POSTGRES_OPTIONS` and `SESSION`, less what
     the URL sets, the latter by its `options`.
+
+    Errors tell statements without their parameters, since they end up in logs: payloads and names have no place there.
     """
     url, most = settings.sqlalchemy_url, settings.database_connections
     kept = min(most, KEPT_CONNECTIONS)
-    pool: dict[str, Any] = {
+    common: dict[str, Any] = {
         "poolclass": QueuePool,
         "pool_size": kept,
         "max_overflow": most - kept,
         "pool_timeout": POOL_WAIT_SECONDS,
+        "hide_parameters": True,
     }
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False}, **pool)
+        engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False}, **common)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     given = make_url(url).query
     options = {name: value for name, value in POSTGRES_OPTIONS.items() if name not in given}
-    engine = create_engine(url, pool_pre_ping=ping, connect_args=options, **pool)
+    engine = create_engine(url, pool_pre_ping=ping, connect_args=options, **common)
     session = {name: value for name, value in SESSION.items() if name not in str(given.get("options", ""))}
     if session:
         event.listen(engine, "connect", partial(_prepare_postgresql, session))

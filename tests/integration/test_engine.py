@@ -9,7 +9,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from shared.settings import load_settings
@@ -57,6 +57,15 @@ def test_more_threads_than_connections_take_turns(database_url: str) -> None:
         in_use = list(pool.map(count, range(100), timeout=60))
     engine.dispose()
     assert 1 <= max(in_use) <= 3
+
+
+def test_an_error_tells_no_parameter(database_url: str) -> None:
+    engine = open_engine(load_settings(database_url=database_url))
+    for given in ({"value": "s3cr3t"}, [{"value": "s3cr3t"}] * 2):
+        with pytest.raises(DBAPIError) as raised, writing(engine) as connection:
+            connection.execute(text("UPDATE no_such_table SET value = :value"), given)
+        assert "no_such_table" in str(raised.value) and "s3cr3t" not in str(raised.value)
+    engine.dispose()
 
 
 def _session(engine: Engine) -> dict[str, str]:

@@ -115,6 +115,21 @@ def test_deliveries_outlive_what_streams_hold_so_that_repeats_are_known(scene: S
     assert Chores(short, scene.runtime.engine, scene.redis, threading.Event()).forget(NOW) == {"deliveries": 1}
 
 
+def test_deliveries_that_somebody_holds_are_passed_over_and_go_next_time(scene: Scene) -> None:
+    if scene.settings.sqlalchemy_url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer at a time")
+    _store(scene, [_delivery(n, "delivered", 40) for n in range(3)])
+
+    def forget() -> int:
+        walk = retention.old_deliveries(scene.runtime.engine, retention.FULFILLED, before=_days(30))
+        return sum(batch.rows for batch in walk)
+
+    with ThreadPoolExecutor() as pool, writing(scene.runtime.engine) as connection:
+        connection.execute(select(deliveries.c.seq).where(deliveries.c.id == "dlv_1").with_for_update())
+        assert pool.submit(forget).result(timeout=10) == 2
+    assert forget() == 1
+
+
 def test_forgetting_windows_waits_for_no_evaluation_that_comes_back_to_them(scene: Scene) -> None:
     if scene.settings.sqlalchemy_url.startswith("sqlite"):
         pytest.skip("SQLite has one writer at a time")

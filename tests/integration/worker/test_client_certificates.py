@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import ssl
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from shared import tls
 from shared.settings import Settings
+from shared.storage.engine import reading
+from shared.storage.queue import load_endpoint
 from tests.integration.api.test_client_certificates import AUTHORITY, ONE, TWO, demanding
 from tests.integration.receiver import Receiver
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene
@@ -21,6 +27,26 @@ def trusting(settings: Settings, redis: Redis, receiver: Receiver, tmp_path: Pat
     bundle.write_text(AUTHORITY.pem)
     with opened_scene(settings.model_copy(update={"ca_bundle": bundle}), redis, receiver) as scene:
         yield scene
+
+
+def test_no_more_contexts_stay_than_the_bound_however_many_webhooks_are_sent_to(
+    trusting: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "MAX_IDENTITIES", 2)
+    trusting.secret("ONE", ONE.pem)
+    alive: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
+    for number in range(4):
+        hook = trusting.webhook(f"hook-{number}", client_certificate="ONE")
+        with reading(trusting.runtime.engine) as connection:
+            row = load_endpoint(connection, hook)
+            assert row is not None
+            endpoint = trusting.runtime.endpoints.open(connection, row)
+            again = trusting.runtime.endpoints.open(connection, row)
+        assert endpoint.tls is not None and again.tls is endpoint.tls
+        alive.add(endpoint.tls)
+        del endpoint, again
+    gc.collect()
+    assert len(alive) == 2
 
 
 def test_webhooks_deliver_with_their_own_certificates(trusting: Scene, tmp_path: Path) -> None:

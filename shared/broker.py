@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from queue import Empty
 from typing import Any
 
-import orjson
 from kombu.asynchronous import get_event_loop
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis import Redis
@@ -107,26 +105,6 @@ class Channel(_Channel):  # type: ignore[misc]
         finally:
             if self.closed:
                 self._disconnect_pools()
-
-    def _brpop_read(self, **options: Any) -> bool:
-        """As kombu's, with orjson: its `loads` calls a Python function for each object of a message."""
-        connection = self.client.connection
-        try:
-            try:
-                answer = self.client.parse_response(connection, "BRPOP", **options)
-            except self.connection_errors:
-                connection.disconnect()
-                raise
-            if not answer:
-                raise Empty
-            key, text = answer
-            queue = key.decode().rsplit(self.sep, 1)[0]
-            self._queue_cycle.rotate(queue)
-            self.connection._deliver(orjson.loads(text), queue)
-            return True
-        finally:
-            self._in_poll = None
-            self._flush_brpop_reauth()
 
 
 class _Loop:

@@ -164,6 +164,17 @@ def test_a_wake_is_the_message_that_celery_would_send(app: Celery, waker: Waker,
     assert ours == celerys
 
 
+def test_a_broker_of_another_kind_gets_the_message_from_celery(valkey_url: str, redis: Redis) -> None:
+    app = celery_app(load_settings(redis_url=valkey_url, broker_url="memory://"))
+    Waker(app, redis).webhooks([7, 8])
+    with app.connection_for_read() as connection, connection.SimpleQueue(DELIVER_QUEUE) as queue:
+        for key in (7, 8):
+            message = queue.get(timeout=5)
+            assert message.payload[0] == [key]
+            assert message.headers["argsrepr"] == f"(webhook_id={key})"
+            message.ack()
+
+
 def test_each_message_has_an_id_of_its_own(waker: Waker, broker: Redis) -> None:
     waker.partitions(range(20))
     waker.webhooks(range(20))

@@ -11,6 +11,7 @@ import httpx
 from sqlalchemy import Engine, text
 
 from shared.domain.events import check_event, partition_of
+from tests.authority import TRUSTS_NOBODY
 from tests.faults.load import accepted, drill_event
 from tests.faults.stage import ADMIN_KEY, Stage
 from tests.integration.processes import wait_until
@@ -49,7 +50,9 @@ class Fresh:
         """Publish."""
         headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
         number = 0
-        with httpx.Client(base_url=self.scene.settings.url, headers=headers, timeout=15, trust_env=False) as api:
+        with httpx.Client(
+            base_url=self.scene.settings.url, headers=headers, timeout=15, trust_env=False, verify=TRUSTS_NOBODY
+        ) as api:
             while not self.stopped.wait(EVERY_SECONDS):
                 number += 1
                 event = drill_event(number) | {"id": f"{self.name}-{number}"}

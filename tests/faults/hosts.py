@@ -24,6 +24,7 @@ import httpx
 from shared.settings import Settings
 from shared.storage.bootstrap import prepare
 from shared.storage.engine import open_engine
+from tests.authority import TRUSTS_NOBODY
 from tests.faults.load import Load
 from tests.faults.network import Network, network
 from tests.faults.receiver import Arrival, receiving
@@ -226,7 +227,9 @@ def _works(scene: HostStage, load: Load, name: str, mended: float) -> bool:
 def _swept_at(scene: HostStage, name: str) -> float:
     """When a pump last swept, by CLOCK_MONOTONIC."""
     with suppress(httpx.TransportError):
-        text = httpx.get(f"http://{scene.address(name)}:{METRICS_PORT}/metrics", timeout=2, trust_env=False).text
+        text = httpx.get(
+            f"http://{scene.address(name)}:{METRICS_PORT}/metrics", timeout=2, trust_env=False, verify=TRUSTS_NOBODY
+        ).text
         if found := LAST_SWEEP.search(text):
             return float(found[1]) - time.time() + time.monotonic()
     return 0.0

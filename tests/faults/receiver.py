@@ -22,6 +22,8 @@ import httpx
 import orjson
 import uvloop
 
+from tests.authority import TRUSTS_NOBODY
+
 HEAD_END = b"\r\n\r\n"
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 WEBHOOK_ID = re.compile(rb"\r\nwebhook-id:[ \t]*([^\r]*)", re.IGNORECASE)
@@ -89,7 +91,7 @@ class Receiver:
 
     def arrivals(self) -> list[Arrival]:
         """Every request so far, in order."""
-        log = httpx.get(f"{self.url}/log", timeout=60, trust_env=False).json()
+        log = httpx.get(f"{self.url}/log", timeout=60, trust_env=False, verify=TRUSTS_NOBODY).json()
         return [Arrival(*one) for one in log]
 
 

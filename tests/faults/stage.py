@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.settings import Settings, load_settings
 from shared.storage.engine import open_engine
+from tests.authority import TRUSTS_NOBODY
 from tests.faults import disk
 from tests.faults.receiver import Receiver, receiving
 from tests.integration.processes import ROOT, dispatcher_command, environment, stop, wait_until, worker_command
@@ -222,7 +223,7 @@ def selects(engine: Engine) -> bool:
 def ready(url: str) -> bool:
     """Whether the API and what it stands on serve."""
     try:
-        return httpx.get(f"{url}/readyz", trust_env=False).is_success
+        return httpx.get(f"{url}/readyz", trust_env=False, verify=TRUSTS_NOBODY).is_success
     except httpx.TransportError:
         return False
 

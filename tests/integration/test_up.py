@@ -16,6 +16,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.authority import TRUSTS_NOBODY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -86,7 +88,7 @@ def get(url: str) -> httpx.Response:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         try:
-            return httpx.get(url, trust_env=False)
+            return httpx.get(url, trust_env=False, verify=TRUSTS_NOBODY)
         except httpx.TransportError:
             if time.monotonic() > deadline:
                 raise
@@ -114,7 +116,7 @@ def test_it_serves_refuses_a_second_one_and_drains(folder: Path) -> None:
         assert running.process.stdout is not None
         assert running.process.stdout.read() == ""
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{running.url}/healthz", trust_env=False)
+            httpx.get(f"{running.url}/healthz", trust_env=False, verify=TRUSTS_NOBODY)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.authority import TRUSTS_NOBODY
 from tests.integration.processes import ROOT, stop, wait_until
 from tests.servers import free_port
 
@@ -37,7 +38,9 @@ class Prometheus:
 
     def ask(self, path: str, **parameters: str | float) -> Any:
         """What its API answers under `data`. Raises AssertionError with its complaint about a wrong query."""
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, trust_env=False, timeout=30)
+        answer = httpx.get(
+            f"{self.url}/api/v1/{path}", params=parameters, trust_env=False, verify=TRUSTS_NOBODY, timeout=30
+        )
         assert answer.is_success, answer.text
         return answer.json()["data"]
 
@@ -114,6 +117,6 @@ def _configuration(targets: Mapping[str, Sequence[str]], interval: str) -> dict[
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/-/ready", trust_env=False).is_success
+        return httpx.get(f"{url}/-/ready", trust_env=False, verify=TRUSTS_NOBODY).is_success
     except httpx.TransportError:
         return False

@@ -18,6 +18,7 @@ from redis import Redis
 
 from shared.settings import Settings, load_settings
 from shared.storage.bootstrap import prepare
+from tests.authority import TRUSTS_NOBODY
 from tests.integration.processes import dispatcher_command, environment, start, stop, wait_until, worker_command
 from tests.integration.receiver import Answer, Received, Receiver, receiving
 from tests.servers import free_port, postgres_server, valkey_server
@@ -69,7 +70,7 @@ class Scene:
     def exposition(self, name: str) -> str:
         """A part's `/metrics` in the text format; blank while it does not answer."""
         try:
-            return httpx.get(f"http://{self.address(name)}/metrics", trust_env=False).text
+            return httpx.get(f"http://{self.address(name)}/metrics", trust_env=False, verify=TRUSTS_NOBODY).text
         except httpx.TransportError:
             return ""
 
@@ -80,7 +81,9 @@ class Scene:
     def api(self) -> httpx.Client:
         """A client of the API with the admin's key."""
         headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        return httpx.Client(base_url=self.settings.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(
+            base_url=self.settings.url, headers=headers, timeout=30, trust_env=False, verify=TRUSTS_NOBODY
+        )
 
     def redis(self) -> Redis:
         """A client of the server with the streams."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from sqlalchemy import text
 
 from shared.storage.engine import open_engine, reading
+from tests.integration.forked import Command, outcomes
 from tests.integration.processes import ROOT
-from tests.monitoring.commands import outcomes
 from tests.monitoring.prometheus import Prometheus
 from tests.monitoring.scene import Scene
 
@@ -75,7 +75,9 @@ def faults_of_commands(running: Scene, put_in: Mapping[str, str]) -> list[str]:
     for placeholder, value in put_in.items():
         lines = [line.replace(placeholder, value) for line in lines]
     ours = [line for line in lines if line.startswith("celery ")]
-    done = dict(zip(ours, outcomes([shlex.split(line) for line in ours], running.environment()), strict=True))
+    commands_of_ours = [Command(shlex.split(line)) for line in ours]
+    ended = outcomes(commands_of_ours, running.environment(), imports=["worker.celery"])
+    done = dict(zip(ours, ended, strict=True))
     for line in lines:
         if line not in done and all(shutil.which(program) for program in _programs(line)):
             done[line] = _shell(line, running)

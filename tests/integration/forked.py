@@ -1,4 +1,4 @@
-"""Runs commands of `celery` and `hookline`, many for the price of one: started once, forked for each. JSON in and out."""
+"""Runs many commands of `celery` and `hookline` for the price of one: started once, forked for each. Speaks JSON."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def get(url: str) -> httpx.Response:
             time.sleep(0.05)
 
 
-def test_it_serves_refuses_a_second_one_and_drains(folder: Path) -> None:
+def test_it_serves_refuses_a_second_one_brings_killed_parts_back_and_drains(folder: Path) -> None:
     with up(folder) as running:
         assert len(running.said) == 2
         assert KEY.fullmatch(running.said[0])
@@ -112,6 +112,14 @@ def test_it_serves_refuses_a_second_one_and_drains(folder: Path) -> None:
             f"hookline: another hookline up (process {running.process.pid}) already runs on {folder / 'data'}\n"
         )
 
+        for word in ("api", "dispatcher", "worker1@%h"):
+            killed = running.child(word)
+            assert killed is not None
+            killed.kill()
+            successor = wait_for(running, word, other_than=killed.pid)
+            running.family.append(successor)
+        assert get(f"{running.url}/healthz").status_code == 200
+
         assert running.end(signal.SIGTERM) == 0
         assert running.process.stdout is not None
         assert running.process.stdout.read() == ""
@@ -127,18 +135,6 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_starts_again(folder: Path
         assert len(second.said) == 1  # the key was shown the first time
         assert get(f"{second.url}/readyz").status_code == 200
         assert second.end(signal.SIGTERM) == 0
-
-
-def test_a_killed_part_comes_back(folder: Path) -> None:
-    with up(folder) as running:
-        for word in ("api", "dispatcher", "worker1@%h"):
-            killed = running.child(word)
-            assert killed is not None
-            killed.kill()
-            successor = wait_for(running, word, other_than=killed.pid)
-            running.family.append(successor)
-        assert get(f"{running.url}/healthz").status_code == 200
-        assert running.end(signal.SIGTERM) == 0
 
 
 def wait_for(running: Up, word: str, *, other_than: int) -> psutil.Process:

@@ -14,7 +14,7 @@ from shared.storage.tables import deliveries
 from tests.integration.processes import dispatcher_command, running, start, stop, wait_until, worker_command
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
 
-EVENTS = 3000
+EVENTS = 1500
 RUNS = 50
 
 
@@ -49,13 +49,13 @@ def test_killed_workers_lose_nothing_and_fire_nothing_twice(scene: Scene, tmp_pa
             for worker in workers:
                 stop(worker)
 
-        scene.publish(*aliases[:1200], *metrics)
-        for victim, arrived in ((0, 200), (1, 800), (0, 1600)):
+        scene.publish(*aliases[:600], *metrics)
+        for victim, arrived in ((0, 100), (1, 400), (0, 800)):
             wait_until(lambda: len(scene.receiver.requests) >= arrived, f"{arrived} requests")  # noqa: B023
             workers[victim].kill()
             workers[victim].wait()
             workers[victim] = start(worker_command(f"again{arrived}"), settings, tmp_path / "worker.log")
-            scene.publish(*aliases[1200:] if arrived == 800 else ())
+            scene.publish(*aliases[600:] if arrived == 400 else ())
         wait_until(lambda: _finished(scene) == len(expected), "all deliveries finished", seconds=120)
 
     assert Counter(row.event_id for row in scene.rows()) == Counter(expected)

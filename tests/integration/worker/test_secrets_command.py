@@ -211,6 +211,7 @@ def test_values_that_stay_under_an_older_key_are_told(storage: Engine, monkeypat
     assert "still written under an older key" in done.faults()[0]
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_the_real_command_rotates_and_the_old_key_can_go(storage: Engine, settings: Settings) -> None:
     store(storage, OLD, "ONE", "TWO")
 

@@ -13,6 +13,8 @@ from tests.integration.worker.conftest import Scene, alias_event
 from tests.servers import free_port
 
 EVENTS = 200
+# What a pool does to connections that are open when it forks, on both; what else workers do, other tests see on both.
+POOLS = [("sqlite", "threads"), ("sqlite", "prefork"), ("postgresql", "prefork"), ("postgresql", "solo")]
 
 
 def _metric(exposition: str, name: str, **labels: str) -> float:
@@ -30,7 +32,7 @@ def _await_next_beat(beat: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+@pytest.mark.parametrize(("database_url", "pool"), POOLS, indirect=["database_url"])
 def test_a_worker_delivers_counts_and_ends_cleanly(scene: Scene, tmp_path: Path, pool: str) -> None:
     port = free_port()
     beats = {name: tmp_path / f"{name}.beat" for name in ("worker", "pump")}

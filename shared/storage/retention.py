@@ -6,15 +6,15 @@ has seen and kept is not looked at again by the next batch: each walk goes on fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, func, select, tuple_
+from sqlalchemy import Connection, Engine, Table, delete, func, or_, select, tuple_
 
 from shared.domain.durations import parse_duration
-from shared.storage.bulk import among
+from shared.storage.bulk import among, is_postgresql
 from shared.storage.engine import reading, writing
 from shared.storage.tables import attempts, audit_log, automations, deliveries, metric_windows, poison_entries
 
@@ -84,7 +84,8 @@ def old_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterator[
     """Delete metric windows and firing times that nothing has touched since `before`, a batch at each step.
 
     One that a cooldown or rate limit of its automation still needs is kept for as long. One that an evaluation has
-    locked is passed over, for it is about to be touched: who forgets waits for nobody, and so can't deadlock.
+    locked is passed over, for it is about to be touched: who forgets waits for nobody, and so can't deadlock. The one
+    that all partitions share stays with its automation: an evaluation that finds it expects to lock it next.
     """
     position: tuple[Any, ...] | None = None
     columns = (metric_windows.c.updated_at, metric_windows.c.automation_id, metric_windows.c.key)
@@ -93,22 +94,31 @@ def old_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterator[
             select(*columns, automations.c.definition, automations.c.deleted_at)
             .outerjoin(automations, automations.c.id == metric_windows.c.automation_id)
             .where(metric_windows.c.updated_at < before)
+            .where(or_(metric_windows.c.key != "", automations.c.id.is_(None), automations.c.deleted_at.is_not(None)))
             .order_by(*columns)
             .limit(BATCH)
-            .with_for_update(of=metric_windows, skip_locked=True)
         )
         with writing(engine) as connection:
             after = query if position is None else query.where(tuple_(*columns) > position)
             rows = connection.execute(after).all()
-            idle = [row for row in rows if now - row.updated_at >= _remembers(row)]
+            idle = [tuple(row[:3]) for row in rows if now - row.updated_at >= _remembers(row)]
+            # Those that are kept are not locked, which would write to each of them again and again.
             gone = 0
-            for row in idle:
-                same = (column == value for column, value in zip(columns, row[:3], strict=True))
+            for one in _locked(connection, columns, idle):
+                same = (column == value for column, value in zip(columns, one, strict=True))
                 gone += connection.execute(delete(metric_windows).where(*same)).rowcount
         if not rows:
             return
         position = tuple(rows[-1][:3])
         yield Forgotten(metric_windows.name, gone)
+
+
+def _locked(connection: Connection, key: tuple[Any, ...], wanted: Sequence[Any]) -> Sequence[Any]:
+    """Those of these rows that nobody holds, locked. SQLite has one writer, and this is it."""
+    if not wanted or not is_postgresql(connection):
+        return wanted
+    free = select(*key).where(tuple_(*key).in_(wanted)).with_for_update(skip_locked=True)
+    return [tuple(row) for row in connection.execute(free)]
 
 
 def _remembers(row: Any) -> timedelta:

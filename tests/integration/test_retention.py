@@ -17,8 +17,10 @@ from dispatcher import chores
 from dispatcher.chores import LOCK, Chores
 from shared.settings import Settings
 from shared.storage import retention
+from shared.storage.automations import delete_automation
 from shared.storage.engine import open_engine, reading, writing
 from shared.storage.evaluation import PoisonEntry, set_aside
+from shared.storage.revisions import next_revision
 from shared.storage.tables import attempts, audit_log, deliveries, metric_windows, poison_entries
 from shared.storage.windows import save_windows
 from tests.integration.worker.conftest import Scene, alias_event, metric_event, receiver, scene
@@ -169,6 +171,19 @@ def test_windows_go_unless_a_cooldown_looks_back_further(scene: Scene, work: Cho
         assert connection.scalar(select(func.count()).select_from(metric_windows)) == 3
         connection.execute(update(metric_windows).values(updated_at=_days(61)))
     assert work.forget(NOW)["metric_windows"] == 3
+
+
+def test_what_all_partitions_share_stays_with_its_automation(scene: Scene, work: Chores) -> None:
+    automation = scene.automation(None, rate_limit="1/h")
+    scene.publish(alias_event())
+    scene.evaluate()
+    with writing(scene.runtime.engine) as connection:
+        assert connection.scalars(select(metric_windows.c.key)).all() == [""]
+        connection.execute(update(metric_windows).values(updated_at=_days(400)))
+    assert work.forget(NOW) == {}
+    with writing(scene.runtime.engine) as connection:
+        delete_automation(connection, automation, revision=next_revision(connection), now=NOW)
+    assert work.forget(NOW) == {"metric_windows": 1}
 
 
 def test_poison_and_audit_records(scene: Scene, work: Chores) -> None:

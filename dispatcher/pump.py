@@ -85,7 +85,8 @@ class Pump:
             except (RedisError, SQLAlchemyError, OSError) as exc:
                 if isinstance(exc, SQLAlchemyError):
                     self._schema.doubt()
-                log.warning("pump.waiting", thread=threading.current_thread().name, error=str(exc))
+                error = str(exc).partition("\n")[0]
+                log.warning("pump.waiting", thread=threading.current_thread().name, error=error)
                 self._stop.wait(FAILURE_REST_SECONDS)
 
     def _migrated(self, work: Callable[[], None]) -> Callable[[], None]:

@@ -16,6 +16,9 @@ from celery.worker.control import Panel
 
 from dispatcher.cli import main
 from shared.settings import ENV_PREFIX, Settings
+from tests.faults.__main__ import COLUMNS
+from tests.faults.drills import DRILLS
+from tests.faults.hosts import CUTS
 from worker.board import Board
 from worker.control import register_control
 
@@ -138,6 +141,15 @@ def test_make_targets_and_modules_exist(page: Path) -> None:
     for module in re.findall(r"python -m ((?:tests|examples|dispatcher|deploy)(?:\.\w+)*)", said):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_drills_that_the_page_on_reliability_names_exist() -> None:
+    text = (DOCS / "reliability.md").read_text()
+    named = {name.partition("…")[0].strip() for name in re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", text)}
+    rows = set(re.findall(r"^\| ([^|]+?) \| \d+ \| \d+ \|", text, re.MULTILINE))
+    drills = {*DRILLS, *CUTS}
+    assert rows <= drills
+    assert {name for name in named - set(COLUMNS) if not any(one.startswith(name) for one in drills)} == set()
 
 
 def test_a_command_that_is_not_there_is_found_out() -> None:

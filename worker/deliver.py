@@ -7,65 +7,41 @@ long as it answers briskly: what takes longer it leaves to the process's straggl
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from redis.exceptions import RedisError
 from redis.lock import Lock
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared import telemetry
 from shared.domain.circuits import CircuitState
-from shared.domain.outcomes import Outcome, OutcomeKind
 from shared.domain.pacing import HORIZON
-from shared.domain.payloads import SecretUnavailable
-from shared.logs import get_logger, places
-from shared.send_failures import own_fault
-from shared.sender import Request
+from shared.logs import get_logger
 from shared.storage.engine import at_once, glance, reading, writing
 from shared.storage.flow import admit, is_limited, note_claimed
 from shared.storage.queue import Claimed, EndpointRow, claim, has_due, load_endpoint
 from shared.storage.webhooks import public_id
-from shared.tracing import TRACEPARENT
 from shared.vault import SecretUnreadable
-from shared.wakes import WEBHOOK_TASK, BrokerUnavailable
+from shared.wakes import WEBHOOK_TASK
+from worker.attempts import HOLD_SECONDS, LIGHT_CHARS, Attempts, Haul
 from worker.endpoint import Endpoint
+from worker.flights import AHEAD
 from worker.locks import one_of, renew
 from worker.outcomes import Outcomes
-from worker.recording import Fared, Recorder, Sent
+from worker.recording import Ended, Fared, Recorder
 from worker.runtime import Runtime
-from worker.traces import context_of
+from worker.waking import wake, wake_refused
 
 log = get_logger(__name__)
 
 RENEW_SECONDS = 1.0
+FIRST_CLAIM = 16
+"""Mostly there is little: places for more would be held while it is looked for, and others would find none."""
 PATIENCE_SECONDS = 0.25
 """A drain waits this long for the next outcome before it leaves what is in flight to the stragglers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """A request on its way out: after how long it may be sent, and whether it is let through a half-open circuit."""
-
-    delivery: Claimed
-    request: Request
-    wait_seconds: float
-    probe: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Haul:
-    """What was claimed at once: when, at which times it may be sent if the rate is limited, and whether to probe."""
-
-    at: datetime
-    claimed: Sequence[Claimed] = ()
-    slots: Sequence[datetime] | None = None
-    probe: bool = False
 
 
 def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
@@ -100,14 +76,6 @@ def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
         due = has_due(connection, webhook_id, now)
     if due:
         wake(runtime, webhook_id, slow=slow)
-
-
-def wake(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
-    """Ask for another drain of the webhook; if that fails, the pump's next sweep finds the work."""
-    try:
-        runtime.waker.webhooks([webhook_id], slow={webhook_id} if slow else ())
-    except (RedisError, BrokerUnavailable, OSError) as exc:
-        log.warning("wake.failed", error=type(exc).__name__)
 
 
 def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | None:
@@ -152,7 +120,7 @@ class WebhookDrain:
         self._slow = row.slow
         self._lock = lock
         self._token = secrets.randbits(62)
-        self._lease = timedelta(seconds=endpoint.policy.timeout_seconds) + self._settings.lease_margin
+        self._lease = timedelta(seconds=endpoint.policy.timeout_seconds + HOLD_SECONDS) + self._settings.lease_margin
         if endpoint.policy.rate_limit is not None:
             self._lease += HORIZON  # so long may a delivery wait for its slot
         self._recorder = Recorder(
@@ -161,14 +129,18 @@ class WebhookDrain:
             runtime.settings,
             row.id,
             endpoint,
+            circuit=row.circuit,
             slow=row.slow,
             token=self._token,
             prompt_since=_prompt_since(row, endpoint),
             tracing=runtime.tracing,
         )
         self._outcomes = Outcomes()
+        self._attempts = Attempts(runtime, row.id, endpoint, token=self._token, put=self._outcomes.put)
         self._in_flight = 0
-        self._stopped = self._dry = self._joined = False
+        self._light = True
+        self._batch = FIRST_CLAIM
+        self._stopped = self._dry = self._joined = self._ahead = False
         self.webhook = endpoint.webhook
         self.leased_until = datetime.min.replace(tzinfo=UTC)
         self.held_up = False
@@ -196,31 +168,36 @@ class WebhookDrain:
             if now - renewed > RENEW_SECONDS:
                 renewed = now
                 self._stopped |= not renew(self._lock)
-            if self._may_claim():
+            while self._may_claim():
                 self._claim_and_send()
             if self._in_flight == 0:
                 return made
-            sent = self._collect()
-            if not sent:
+            ended = self._collect()
+            if not ended:
                 return made
-            made += len(sent)
+            made += len(ended)
             try:
-                fared = self._recorder.record(sent)
+                fared = self._recorder.record(ended)
             finally:
-                self._release(len(sent))
+                self._release(len(ended))
             self._heed(fared)
+
+    @property
+    def _most(self) -> int:
+        """What may be claimed at a time."""
+        return self._settings.max_in_flight * (AHEAD if self._ahead else 1)
 
     def _may_claim(self) -> bool:
         """Half of the places must be free: claiming for each answer anew would be many small transactions."""
-        has_room = self._in_flight * 2 <= self._settings.max_in_flight
-        return has_room and not (self._stopped or self._dry or self.held_up)
+        return self._in_flight * 2 <= self._most and not (self._stopped or self._dry or self.held_up)
 
-    def finish(self, sent: list[Sent]) -> None:
+    def finish(self, ended: list[Ended]) -> None:
         """Record what ended after this drain had left, and wake another where there is more to do."""
         try:
-            fared = self._recorder.record(sent)
+            fared = self._recorder.record(ended)
         finally:
-            self._runtime.flights.give_back(self._webhook_id, len(sent))
+            self._runtime.flights.give_back(self._webhook_id, len(ended))
+            wake_refused(self._runtime)
         if fared.disabled or fared.circuit.opened_at is not None:
             return
         try:
@@ -229,8 +206,8 @@ class WebhookDrain:
             log.warning("wake.failed", error=type(exc).__name__)  # and what has ended is recorded all the same
 
     def _claim_and_send(self) -> None:
-        wanted = min(self._settings.max_in_flight - self._in_flight, self._settings.claim_batch)
-        places = self._runtime.flights.take(self._webhook_id, wanted, slow=self._slow)
+        wanted = min(self._most - self._in_flight, self._batch)
+        places = self._runtime.flights.take(self._webhook_id, wanted, slow=self._slow, ahead=self._ahead)
         if not places:
             self.held_up = True
             return
@@ -240,16 +217,13 @@ class WebhookDrain:
             taken = len(haul.claimed)
         finally:
             self._runtime.flights.give_back(self._webhook_id, places - taken)
-        self._dry = not taken and not self.held_up
+        self._light = sum(len(one.payload) for one in haul.claimed) <= taken * LIGHT_CHARS
+        self._dry = taken < places and not self.held_up
+        if taken == places:
+            self._batch = self._settings.claim_batch
         self._in_flight += taken
-        prepared = [
-            Flight(delivery, request, (haul.slots[number] - haul.at).total_seconds() if haul.slots else 0.0, haul.probe)
-            for number, delivery in enumerate(haul.claimed)
-            if (request := self._request(delivery, haul))
-        ]
-        if prepared:
-            self._runtime.sending.launch(self._attempt(flight) for flight in prepared)
-        if taken == places and not self._joined:
+        self._attempts.launch(haul)
+        if taken == places and self._in_flight >= self._settings.max_in_flight and not self._joined:
             self._joined = True
             self._call_another()
 
@@ -284,48 +258,22 @@ class WebhookDrain:
         self.leased_until = until = now + self._lease
         return claim(connection, self._webhook_id, limit=limit, now=now, lease_until=until, token=self._token)
 
-    def _request(self, delivery: Claimed, haul: Haul) -> Request | None:
-        try:
-            request = self._endpoint.request(delivery, haul.at)
-            if self._runtime.tracing is not None:
-                request.headers[TRACEPARENT] = context_of(delivery, self._token).header
-            return request
-        except SecretUnavailable as exc:
-            outcome = Outcome(kind=OutcomeKind.BLOCKED, error=str(exc), duration_seconds=0.0)
-        except Exception as exc:
-            outcome = _fault(delivery, exc)
-        self._outcomes.put(Sent(delivery, haul.at, outcome, haul.probe))
-        return None
-
-    async def _attempt(self, flight: Flight) -> None:
-        if flight.wait_seconds > 0:
-            await asyncio.sleep(flight.wait_seconds)
-        started_at = self._runtime.clock.reckoned()
-        try:
-            outcome = await self._runtime.sending.sender.send(flight.request)
-        except Exception as exc:
-            outcome = _fault(flight.delivery, exc)
-        self._outcomes.put(Sent(flight.delivery, started_at, outcome, flight.probe))
-
-    def _collect(self) -> list[Sent]:
+    def _collect(self) -> list[Ended]:
         """What has ended: about half of what is in flight, so that what is free is claimed at once."""
         return self._outcomes.take(wanted=(self._in_flight + 1) // 2, patience_seconds=PATIENCE_SECONDS)
 
     def _release(self, count: int) -> None:
         self._in_flight -= count
         self._runtime.flights.give_back(self._webhook_id, count)
+        wake_refused(self._runtime)
 
     def _heed(self, fared: Fared) -> None:
         """Go on by what the answers said about the webhook; places are free again, so what held it up may be over."""
         self._circuit, self._slow, self._dry = fared.circuit, fared.slow, False
+        # It answered within a drain's patience: what waits here for its turn will not wait for long.
+        self._ahead = self._light and fared.untroubled and not is_limited(self._endpoint.policy, fared.circuit)
         self.held_up = fared.disabled is not None or fared.circuit.state(self._runtime.clock.now()) is CircuitState.OPEN
 
     def _leave(self) -> None:
         """Leave what is in flight, and what has ended and is not recorded yet, to the stragglers."""
         self._outcomes.hand_over(self._runtime.stragglers.expect(self, self._in_flight))
-
-
-def _fault(delivery: Claimed, exc: Exception) -> Outcome:
-    """A fault of ours: it must not leave the drain waiting for an outcome that never comes, nor keep others back."""
-    log.error("delivery.fault", delivery_id=delivery.id, error=type(exc).__name__, at=places(exc))
-    return Outcome(kind=OutcomeKind.INTERNAL, error=own_fault(exc), duration_seconds=0.0)

@@ -162,28 +162,39 @@ def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
 
 def _commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> FiringBatch:
     now = runtime.clock.now()
-    with writing(runtime.engine) as connection:
-        moved = advance_offset(connection, partition, since=offset, entry_id=batch.last_id, count=batch.count, now=now)
-        if not moved:
-            raise Overtaken
-        set_aside(connection, partition, batch.poison, now)
-        firings = _fire(connection, batch, now, traced=runtime.tracing is not None)
-        batch.registered = runtime.catalog.register(connection, batch.names, now)
-        return firings
-
-
-def _fire(connection: Connection, batch: Batch, now: datetime, *, traced: bool) -> FiringBatch:
-    firings = FiringBatch(connection, batch.matches, now, traced=traced)
-    firings.consider_all()
-    firings.save()
-    insert_deliveries(connection, firings.deliveries)
-    note_dead_letters(connection, [row["id"] for row in firings.deliveries if row["status"] == "refused"], now)
+    hand = None
+    try:
+        with writing(runtime.engine) as connection:
+            moved = advance_offset(
+                connection, partition, since=offset, entry_id=batch.last_id, count=batch.count, now=now
+            )
+            if not moved:
+                raise Overtaken
+            set_aside(connection, partition, batch.poison, now)
+            firings = FiringBatch(connection, batch.matches, now, traced=runtime.tracing is not None)
+            firings.consider_all()
+            firings.save()
+            hand = runtime.firsthand.take(firings.deliveries, firings.enabled)
+            stored = insert_deliveries(connection, firings.deliveries, hand.claim)
+            _note_refused(connection, firings, now)
+            batch.registered = runtime.catalog.register(connection, batch.names, now)
+    except BaseException:
+        if hand is not None:
+            runtime.firsthand.drop(hand)
+        raise
+    runtime.firsthand.launch(hand, firings.deliveries, stored, firings.entities)
+    firings.webhooks.difference_update(hand.lines)
     return firings
+
+
+def _note_refused(connection: Connection, firings: FiringBatch, now: datetime) -> None:
+    refused = [row["id"] for row in firings.deliveries if row["status"] == "refused"]
+    note_dead_letters(connection, refused, now)
 
 
 def _announce(runtime: Runtime, batch: Batch, firings: FiringBatch) -> None:
     """Metrics, logs and wake-ups: only after the commit, so that nothing is told that did not happen."""
-    runtime.waker.webhooks(firings.webhooks, slow=firings.slow_webhooks)
+    runtime.waker.webhooks(firings.webhooks, slow={one for one in firings.webhooks if firings.enabled[one].slow})
     now = time.time()
     telemetry.events_evaluated(batch.types, [now - received_ms / 1000 for received_ms in batch.received_ms])
     telemetry.firings(firings.fired)

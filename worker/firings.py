@@ -18,7 +18,8 @@ from shared.domain.quick_events import AnyEvent, QuickMetricData
 from shared.domain.variables import MetricFacts
 from shared.domain.windows import RunState, UnreadableState
 from shared.logs import get_logger
-from shared.storage.evaluation import known_deliveries, live_webhooks
+from shared.storage.evaluation import known_deliveries
+from shared.storage.queue import load_endpoints
 from shared.storage.windows import load_windows, save_windows
 from shared.streams import Entry
 from shared.tracing import TRACEPARENT, TraceContext, child_of, producers
@@ -56,12 +57,15 @@ class FiringBatch:
         self._touched: set[tuple[int, str]] = set()
         self._ids = [firing_id(automation.id, event) for _, event, automation in matches]
         self._seen = known_deliveries(connection, self._ids)
-        self._enabled = live_webhooks(connection, {a.webhook_id for _, _, a in matches if a.webhook_id is not None})
+        self.enabled = load_endpoints(connection, {a.webhook_id for _, _, a in matches if a.webhook_id is not None})
+        """The webhooks that are enabled, as this transaction reads them."""
         self.deliveries: list[dict[str, Any]] = []
         self._traced = traced
         self.traces: list[tuple[TraceContext, TraceContext | None, dict[str, Any]]] = []
         """Of each delivery the place of the span that fired it, the one above, and the row."""
         self.webhooks: set[int] = set()
+        self.entities: dict[int, str] = {}
+        """The names of the deliveries' entities."""
         self.fired: Counter[tuple[str, str]] = Counter()
         self.skipped: Counter[str] = Counter()
         self.samples_ignored = 0
@@ -137,7 +141,7 @@ class FiringBatch:
             asked.add((compiled.id, key))
             return self._kept[compiled.id, key].firing
 
-        enabled = compiled.webhook_id is None or compiled.webhook_id in self._enabled
+        enabled = compiled.webhook_id is None or compiled.webhook_id in self.enabled
         reason = hold_back(compiled, event, received_ms=entry.received_ms, webhook_enabled=enabled, firing_of=firing_of)
         if reason is None:
             self._touched |= asked
@@ -182,6 +186,7 @@ class FiringBatch:
             self.skipped[skipped] += 1
         elif row["status"] == "pending":
             self._count(row, event, compiled)
+        self.entities[compiled.entity_id] = compiled.entity
         self.deliveries.append(row)
 
     def _count(self, row: dict[str, Any], event: AnyEvent, compiled: CompiledAutomation) -> None:
@@ -190,8 +195,3 @@ class FiringBatch:
             row |= {"status": "delivered", "finished_at": self._now}
         else:
             self.webhooks.add(compiled.webhook_id)
-
-    @property
-    def slow_webhooks(self) -> frozenset[int]:
-        """Those of the webhooks that belong to the slow lane."""
-        return frozenset(one for one in self.webhooks if self._enabled.get(one, False))

@@ -1,24 +1,32 @@
-"""How many requests are in flight from this process, and who may send more.
+"""How much this process has claimed and sends at once, and who may have more.
 
 Slow webhooks together get half of the places, in equal shares, so that a crowd of endpoints that hang leaves the other
-half to those that answer.
+half to those that answer. Of what is claimed for endpoints that answer briskly, some waits in the process for its turn,
+so that claims and records are few and large while no endpoint gets more requests at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 REMEMBERED_SECONDS = 10.0
 """A slow webhook that found no place keeps its claim to a share for so long; drains come back sooner."""
 
 
-class Flights:
-    """Places for requests in flight: `total` of the process, `per_webhook` at most for each webhook.
+AHEAD = 4
+"""So many times as much may be claimed for an endpoint that answers briskly as may be in flight to it."""
 
-    `show` is told of every change: a webhook, how many places it has, and whether it is slow.
+
+class Flights:
+    """Places for what is claimed: `total` of the process, `per_webhook` at most for each webhook.
+
+    With `ahead` it is `AHEAD` times as much of both. `show` is told of every change: a webhook, how many requests to it
+    are in flight as long as its places on the `Wire` are taken, and whether it is slow.
     """
 
     def __init__(
@@ -36,24 +44,56 @@ class Flights:
         self._lock = threading.Lock()
         self._taken: Counter[int] = Counter()
         self._slow: dict[int, float] = {}
+        self._refused: dict[int, bool] = {}
+        self._flying = 0
+        """Places taken, without what is ahead: that must not keep others from theirs."""
 
-    def take(self, webhook_id: int, wanted: int, *, slow: bool) -> int:
+    def take(self, webhook_id: int, wanted: int, *, slow: bool, ahead: bool = False) -> int:
         """Take up to `wanted` places; how many were free for this webhook."""
         with self._lock:
             self._place(webhook_id, slow=slow)
-            taken = max(0, min(wanted, self._room(webhook_id, slow=slow)))
+            taken = max(0, min(wanted, self._room(webhook_id, slow=slow, ahead=ahead)))
             if taken:
-                self._taken[webhook_id] += taken
-                self._show(webhook_id, self._taken[webhook_id], webhook_id in self._slow)
+                self._change(webhook_id, taken)
+            else:
+                self._refused[webhook_id] = slow
             return taken
+
+    def take_all(self, webhook_id: int, wanted: int, *, ahead: bool) -> bool:
+        """Take `wanted` places for a webhook that is not slow, or none; whether there were as many."""
+        with self._lock:
+            if wanted > self._room(webhook_id, slow=False, ahead=ahead):
+                return False
+            self._change(webhook_id, wanted)
+            return True
+
+    def let_in(self) -> dict[int, bool]:
+        """The webhooks that found no place when they asked, and would now, each with whether it is slow: told once."""
+        if not self._refused:
+            return {}
+        with self._lock:
+            found = {
+                webhook_id: slow
+                for webhook_id, slow in self._refused.items()
+                if self._room(webhook_id, slow=slow, ahead=False) > 0
+            }
+            for webhook_id in found:
+                del self._refused[webhook_id]
+            return found
 
     def give_back(self, webhook_id: int, count: int) -> None:
         """Give places back: their requests have ended, or were never made."""
         with self._lock:
-            self._taken[webhook_id] -= count
-            self._show(webhook_id, max(0, self._taken[webhook_id]), webhook_id in self._slow)
+            self._change(webhook_id, -count)
             if self._taken[webhook_id] <= 0:
                 del self._taken[webhook_id]
+
+    def _change(self, webhook_id: int, count: int) -> None:
+        before = min(self._taken[webhook_id], self._per_webhook)
+        self._taken[webhook_id] += count
+        flying = max(0, min(self._taken[webhook_id], self._per_webhook))
+        self._flying += flying - before
+        self._show(webhook_id, flying, webhook_id in self._slow)
 
     def in_flight(self) -> int:
         """Places taken in all."""
@@ -75,11 +115,63 @@ class Flights:
             if other not in self._taken and now - asked > REMEMBERED_SECONDS:
                 del self._slow[other]
 
-    def _room(self, webhook_id: int, *, slow: bool) -> int:
-        room = min(self._per_webhook - self._taken[webhook_id], self._total - self._taken.total())
+    def _room(self, webhook_id: int, *, slow: bool, ahead: bool) -> int:
+        if ahead and not slow:
+            return min(AHEAD * self._per_webhook - self._taken[webhook_id], AHEAD * self._total - self._taken.total())
+        room = min(self._per_webhook - self._taken[webhook_id], self._total - self._flying)
         if not slow:
             return room
         half = self._total // 2
         share = max(1, half // len(self._slow))
         of_the_slow = sum(self._taken[other] for other in self._slow)
         return min(room, share - self._taken[webhook_id], max(1, half) - of_the_slow)
+
+
+class Wire:
+    """Places for requests that are being made, on one event loop: who finds none waits for its turn."""
+
+    def __init__(self, *, total: int, per_webhook: int) -> None:
+        self._total = asyncio.Semaphore(total)
+        self._per_webhook = per_webhook
+        self._lines: dict[int, _Line] = {}
+
+    async def take(self, webhook_id: int) -> None:
+        """Wait for a place. Whoever got one gives it back."""
+        line = self._lines.get(webhook_id)
+        if line is None:
+            line = self._lines[webhook_id] = _Line(asyncio.Semaphore(self._per_webhook))
+        line.members += 1
+        try:
+            await line.places.acquire()
+            try:
+                await self._total.acquire()
+            except BaseException:
+                line.places.release()
+                raise
+        except BaseException:
+            self._leave(webhook_id, line)
+            raise
+
+    def give_back(self, webhook_id: int) -> None:
+        """Let the next one have the place."""
+        line = self._lines[webhook_id]
+        self._total.release()
+        line.places.release()
+        self._leave(webhook_id, line)
+
+    def is_idle(self) -> bool:
+        """Whether nobody has a place, or waits for one."""
+        return not self._lines
+
+    def _leave(self, webhook_id: int, line: _Line) -> None:
+        line.members -= 1
+        if line.members == 0:
+            del self._lines[webhook_id]
+
+
+@dataclass(slots=True)
+class _Line:
+    """Those who have a place of a webhook, or wait for one."""
+
+    places: asyncio.Semaphore
+    members: int = 0

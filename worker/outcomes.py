@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from worker.recording import Sent
+from worker.recording import Ended
 
 LINGER_SECONDS = 0.005
 
@@ -22,42 +22,46 @@ class Outcomes:
         self._lock = threading.Lock()
         self._enough = threading.Event()
         self._wanted = 1
-        self._sent: list[Sent] = []
-        self._later: Callable[[Sent], None] | None = None
+        self._ended: list[Ended] = []
+        self._later: Callable[[Ended], None] | None = None
 
-    def put(self, sent: Sent) -> None:
+    def put(self, ended: Ended) -> None:
         """Add one; or pass it on where the taker has left."""
         with self._lock:
             if self._later is None:
-                self._sent.append(sent)
-                if len(self._sent) >= self._wanted:
+                self._ended.append(ended)
+                if len(self._ended) >= self._wanted:
                     self._enough.set()
                 return
-        self._later(sent)
+        self._later(ended)
 
-    def take(self, *, wanted: int, patience_seconds: float) -> list[Sent]:
+    def take(self, *, wanted: int, patience_seconds: float) -> list[Ended]:
         """All that is there once `wanted` are, or a moment has passed; nothing when none came for the patience."""
         until = time.monotonic() + patience_seconds
         while not (taken := self._swap(wanted)):
             if time.monotonic() >= until:
                 return []
             self._enough.wait(LINGER_SECONDS if wanted > 1 else patience_seconds)
-            wanted = 1 if self._sent else wanted
+            wanted = 1 if self._ended else wanted
         return taken
 
-    def hand_over(self, later: Callable[[Sent], None]) -> None:
+    def are_there(self) -> bool:
+        """Whether something has ended that nobody has taken."""
+        return bool(self._ended)
+
+    def hand_over(self, later: Callable[[Ended], None]) -> None:
         """Pass on what is there, and from now on all that comes."""
         with self._lock:
             self._later = later
-            left, self._sent = self._sent, []
-        for sent in left:
-            later(sent)
+            left, self._ended = self._ended, []
+        for ended in left:
+            later(ended)
 
-    def _swap(self, wanted: int) -> list[Sent]:
+    def _swap(self, wanted: int) -> list[Ended]:
         with self._lock:
-            if len(self._sent) < wanted:
+            if len(self._ended) < wanted:
                 self._wanted = wanted
                 self._enough.clear()
                 return []
-            taken, self._sent = self._sent, []
+            taken, self._ended = self._ended, []
             return taken

@@ -27,7 +27,7 @@ from shared.storage.flow import Turn, note_all_well, note_answers, note_lane
 from shared.storage.health import disable_webhook, note_health
 from shared.storage.notices import note_dead_letters, note_disabled, note_turn
 from shared.storage.queue import Claimed
-from shared.storage.recording import Attempted, record, record_all_well
+from shared.storage.recording import Attempted, put_back, record, record_all_well
 from shared.tracing import Tracing
 from worker.endpoint import Endpoint
 from worker.traces import context_of, exemplify_attempts, trace_attempt
@@ -52,6 +52,16 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsent:
+    """A delivery that was claimed, and not sent after all: it is due for whoever claims it next."""
+
+    delivery: Claimed
+
+
+Ended = Sent | Unsent
+
+
+@dataclass(frozen=True, slots=True)
 class Fared:
     """How the webhook fares after a batch of attempts was recorded."""
 
@@ -59,6 +69,11 @@ class Fared:
     circuit: Circuit
     slow: bool
     disabled: str | None
+
+    @property
+    def untroubled(self) -> bool:
+        """Whether all goes well."""
+        return self.disabled is None and not self.slow and self.circuit == Circuit()
 
 
 class Recorder:
@@ -72,6 +87,7 @@ class Recorder:
         webhook_id: int,
         endpoint: Endpoint,
         *,
+        circuit: Circuit,
         slow: bool,
         token: int,
         prompt_since: datetime | None,
@@ -83,16 +99,24 @@ class Recorder:
         self._settings = settings
         self._webhook_id = webhook_id
         self._endpoint = endpoint
-        self._slow = slow
+        self._fared = Fared(frozenset(), circuit, slow, None)
         self._token = token
         self._prompt_since = prompt_since
 
-    def record(self, sent: Sequence[Sent]) -> Fared:
+    def record(self, ended: Sequence[Ended]) -> Fared:
         """Record attempts that have ended, and what follows from them.
 
         Raises:
             OperationalError: when the database was away for longer than the leases hold.
         """
+        if sent := [one for one in ended if isinstance(one, Sent)]:
+            self._fared = self._record(sent)
+        if unsent := [one.delivery for one in ended if isinstance(one, Unsent)]:
+            with at_once(self._engine) as connection:
+                put_back(connection, [(one.seq, one.due_at) for one in unsent], token=self._token)
+        return self._fared
+
+    def _record(self, sent: Sequence[Sent]) -> Fared:
         now = self._clock.now()
         # Before anything is made of it: an endpoint may send back the secrets it got, and reasons quote errors.
         sent = [replace(one, outcome=self._endpoint.masked(one.outcome)) for one in sent]
@@ -105,7 +129,6 @@ class Recorder:
             reraise=True,
         )
         fared = persistent(self._commit, decided, now)
-        self._slow = fared.slow
         if fared.disabled:
             telemetry.WEBHOOKS_DISABLED_AUTOMATICALLY.inc()
             log.warning("webhook.disabled", webhook_id=self._endpoint.webhook, reason=fared.disabled)
@@ -122,17 +145,18 @@ class Recorder:
         return fared
 
     def _commit(self, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> Fared:
-        slow = is_slow([one.outcome for one, _ in decided], before=self._slow)
+        before = self._fared.slow
+        slow = is_slow([one.outcome for one, _ in decided], before=before)
         results = [_attempted(*pair, now) for pair in decided]
         all_well = all(decision.verdict is Verdict.DELIVERED for _, decision in decided)
-        if all_well and slow == self._slow:
+        if all_well and slow == before:
             with at_once(self._engine) as connection:
                 ended = record_all_well(connection, self._webhook_id, results, token=self._token, now=now)
             if ended is not None:
                 return Fared(frozenset(ended), Circuit(), slow, None)
         with writing(self._engine) as connection:
             ended = record(connection, results, token=self._token, now=now)
-            if slow != self._slow:
+            if slow != before:
                 note_lane(connection, self._webhook_id, slow=slow)
             if all_well:
                 turn = note_all_well(connection, self._webhook_id, now)

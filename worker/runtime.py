@@ -23,11 +23,12 @@ from shared.storage.schema_gate import SchemaGate
 from shared.streams import open_redis
 from shared.tracing import open_tracing
 from shared.vault import Vault
-from shared.wakes import Waker
+from shared.wakes import DELIVER_QUEUE, Waker
 from worker.board import Board
 from worker.catalog import LearnedCatalog
 from worker.endpoint import Endpoints
-from worker.flights import Flights
+from worker.firsthand import Firsthand
+from worker.flights import Flights, Wire
 from worker.loading import LiveAutomations
 from worker.stragglers import Stragglers
 
@@ -87,8 +88,10 @@ class Runtime:
         self.sending = SendingLoop(settings)
         self.endpoints = Endpoints(self.vault, self.sending.sender.contexts)
         self.flights = Flights(total=settings.max_connections, per_webhook=settings.max_in_flight, show=row.show)
+        self.wire = Wire(total=settings.max_connections, per_webhook=settings.max_in_flight)
         self.stragglers = Stragglers()
         self.tracing = open_tracing(settings, "worker")
+        self.firsthand = Firsthand(self, lambda: DELIVER_QUEUE in app.amqp.queues.consume_from)
 
     def close(self) -> None:
         """Wait for what is in flight, and let everything go."""

@@ -1,25 +1,26 @@
-"""Requests that outlive their drain: recorded by one thread of the process when they end.
+"""Requests for whose end no drain waits: recorded by a few threads of the process when they end.
 
 A drain holds a place among the worker's threads. One whose endpoint takes its time leaves what is in flight here and
-goes, so that no endpoint keeps a thread from the others, however many hang.
+goes, so that no endpoint keeps a thread from the others, however many hang. What is sent without a drain ends here too.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from shared.logs import get_logger
-from worker.recording import Sent
+from worker.outcomes import LINGER_SECONDS, Outcomes
+from worker.recording import Ended
 
 log = get_logger("hookline.deliver")
 
-_AT_ONCE = 500
+THREADS = 16
 _POLL_SECONDS = 0.05
 
 
@@ -28,7 +29,7 @@ THEN = "sent again with the same webhook-id"
 
 
 class Leaver(Protocol):
-    """A drain that has left requests behind."""
+    """Who has sent requests and does not wait for them."""
 
     @property
     def webhook(self) -> str:
@@ -38,25 +39,34 @@ class Leaver(Protocol):
     def leased_until(self) -> datetime:
         """When the last of their leases ends."""
 
-    def finish(self, sent: list[Sent]) -> None:
+    def finish(self, ended: list[Ended]) -> None:
         """Record what has ended and give its places back."""
+
+
+@dataclass(slots=True)
+class _Desk:
+    """What is underway of one leaver, and what of it has ended. One thread at a time works here."""
+
+    leaver: Leaver
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    expected: int = 0
+    is_taken: bool = False
 
 
 class Stragglers:
     """Takes what is left behind, and waits for it when the process ends."""
 
-    def __init__(self) -> None:
-        self._ended: queue.SimpleQueue[tuple[Leaver, Sent] | None] = queue.SimpleQueue()
+    def __init__(self, threads: int = THREADS) -> None:
         self._lock = threading.Lock()
-        self._expected: Counter[Leaver] = Counter()
-        self._thread = threading.Thread(target=self._work, name="stragglers", daemon=True)
-        self._thread.start()
+        self._desks: dict[Leaver, _Desk] = {}
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="stragglers")
 
-    def expect(self, leaver: Leaver, count: int) -> Callable[[Sent], None]:
-        """Where `count` attempts of a drain that leaves are to be put when they end."""
+    def expect(self, leaver: Leaver, count: int) -> Callable[[Ended], None]:
+        """Where `count` attempts of a leaver are to be put when they end."""
         with self._lock:
-            self._expected[leaver] += count
-        return lambda sent: self._ended.put((leaver, sent))
+            desk = self._desks.setdefault(leaver, _Desk(leaver))
+            desk.expected += count
+        return lambda ended: self._put(desk, ended)
 
     def close(self, grace_seconds: float) -> None:
         """Wait for what is underway, but not for longer; what is left then is sent again after its lease."""
@@ -66,54 +76,56 @@ class Stragglers:
         if left := self._left():
             log.warning(
                 "deliveries.left_in_flight",
-                deliveries=left.total(),
+                deliveries=sum(left.values()),
                 webhooks=len({leaver.webhook for leaver in left}),
                 leases_end=_told(max(leaver.leased_until for leaver in left)),
                 then=THEN,
             )
-        self._ended.put(None)
-        self._thread.join(timeout=5)
+        self._threads.shutdown(wait=not left, cancel_futures=bool(left))
 
-    def _left(self) -> Counter[Leaver]:
+    def _left(self) -> dict[Leaver, int]:
         with self._lock:
-            return +self._expected
+            return {desk.leaver: desk.expected for desk in self._desks.values() if desk.expected}
 
-    def _work(self) -> None:
-        while (first := self._ended.get()) is not None:
-            batch, last = [first], False
-            while len(batch) < _AT_ONCE and not last:
-                try:
-                    ended = self._ended.get_nowait()
-                except queue.Empty:
-                    break
-                last = ended is None
-                if ended is not None:
-                    batch.append(ended)
-            self._finish(batch)
-            if last:
+    def _put(self, desk: _Desk, ended: Ended) -> None:
+        desk.outcomes.put(ended)
+        with self._lock:
+            if desk.is_taken:
                 return
+            desk.is_taken = True
+        try:
+            self._threads.submit(self._work, desk)
+        except RuntimeError:
+            return  # closed: it was told as left in flight
 
-    def _finish(self, batch: list[tuple[Leaver, Sent]]) -> None:
-        of: dict[Leaver, list[Sent]] = {}
-        for leaver, sent in batch:
-            of.setdefault(leaver, []).append(sent)
-        for leaver, several in of.items():
-            try:
-                leaver.finish(several)
-            except Exception as exc:
-                # The others' outcomes must be recorded all the same.
-                log.warning(
-                    "deliveries.not_recorded",
-                    webhook_id=leaver.webhook,
-                    deliveries=len(several),
-                    error=str(exc).partition("\n")[0],
-                    leases_end=_told(leaver.leased_until),
-                    then=THEN,
-                )
+    def _work(self, desk: _Desk) -> None:
+        """Record what ends at a desk, about half of what is underway at a time, until nothing is there."""
+        while True:
+            ended = desk.outcomes.take(wanted=(desk.expected + 1) // 2, patience_seconds=LINGER_SECONDS)
+            if ended:
+                self._finish(desk, ended)
             with self._lock:
-                self._expected[leaver] -= len(several)
-                if not self._expected[leaver]:
-                    del self._expected[leaver]
+                if not desk.outcomes.are_there():
+                    desk.is_taken = False
+                    return
+
+    def _finish(self, desk: _Desk, ended: list[Ended]) -> None:
+        try:
+            desk.leaver.finish(ended)
+        except Exception as exc:
+            # The others' outcomes must be recorded all the same.
+            log.warning(
+                "deliveries.not_recorded",
+                webhook_id=desk.leaver.webhook,
+                deliveries=len(ended),
+                error=str(exc).partition("\n")[0],
+                leases_end=_told(desk.leaver.leased_until),
+                then=THEN,
+            )
+        with self._lock:
+            desk.expected -= len(ended)
+            if desk.expected == 0:
+                self._desks.pop(desk.leaver, None)
 
 
 def _told(at: datetime) -> str:

@@ -6,14 +6,28 @@ All of a batch's writes belong in one transaction that begins with `advance_offs
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Text, TextClause, bindparam, cast, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Select,
+    Text,
+    TextClause,
+    bindparam,
+    cast,
+    literal,
+    null,
+    select,
+    text,
+    update,
+)
 
 from shared.storage.bulk import among, among_given, as_recordset, insert_rows, is_postgresql, listed, recordset
+from shared.storage.columns import UtcDateTime
 from shared.storage.tables import (
     automations,
     deliveries,
@@ -147,35 +161,48 @@ def _known(*, as_array: bool) -> Select[tuple[str]]:
     return select(deliveries.c.id).where(among_given(deliveries.c.id, "ids", as_array=as_array))
 
 
-def live_webhooks(connection: Connection, ids: Collection[int]) -> dict[int, bool]:
-    """Which of these webhooks are enabled, and for each whether it belongs to the slow lane."""
-    if not ids:
-        return {}
-    rows = connection.execute(_live(as_array=is_postgresql(connection)), {"ids": listed(ids)})
-    return {row.id: row.slow for row in rows}
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Whose deliveries are claimed as they are stored: by which token, and until when."""
+
+    webhook_ids: tuple[int, ...]
+    token: int
+    lease_until: datetime
 
 
-@lru_cache(maxsize=2)
-def _live(*, as_array: bool) -> Select[tuple[int, bool]]:
-    return select(webhooks.c.id, webhooks.c.slow).where(
-        among_given(webhooks.c.id, "ids", as_array=as_array), webhooks.c.enabled, webhooks.c.deleted_at.is_(None)
-    )
+def insert_deliveries(
+    connection: Connection, rows: Sequence[dict[str, Any]], claim: Claim | None = None
+) -> dict[str, int]:
+    """Store new deliveries; the pending ones are due at once, or claimed. A delivery that exists is left as it is.
 
-
-def insert_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Store new deliveries; the pending ones are due at once. A delivery that exists is left as it is."""
+    Returns:
+        The `seq` of those that were stored and are claimed, by their ids.
+    """
     if not rows:
-        return
+        return {}
     if is_postgresql(connection):
-        names = tuple(rows[0])
-        connection.execute(_insert_pending(names), {"rows": as_recordset(rows)})
-        return
+        return _insert_at_once(connection, rows, claim)
     insert_rows(connection, deliveries, rows)
-    due = select(deliveries.c.seq, deliveries.c.webhook_id, deliveries.c.attempts, deliveries.c.created_at).where(
-        among(connection, deliveries.c.id, [row["id"] for row in rows]), deliveries.c.status == "pending"
-    )
-    queued = insert_ignore(connection, pending_deliveries)
-    connection.execute(queued.from_select(["seq", "webhook_id", "attempts", "next_attempt_at"], due))
+    new = (among(connection, deliveries.c.id, [row["id"] for row in rows]), deliveries.c.status == "pending")
+    columns = (deliveries.c.seq, deliveries.c.webhook_id, deliveries.c.attempts)
+    queued = insert_ignore(connection, pending_deliveries).returning(pending_deliveries.c.seq)
+    names = ["seq", "webhook_id", "attempts", "next_attempt_at", "claim"]
+    theirs = deliveries.c.webhook_id.in_(() if claim is None else claim.webhook_ids)
+    due = select(*columns, deliveries.c.created_at, null()).where(*new, ~theirs)
+    connection.execute(queued.from_select(names, due))
+    if claim is None or not claim.webhook_ids:
+        return {}
+    lease_until, token = literal(claim.lease_until, UtcDateTime), literal(claim.token, BigInteger)
+    claimed = select(*columns, lease_until, token).where(*new, theirs)
+    seqs = connection.scalars(queued.from_select(names, claimed)).all()
+    found = select(deliveries.c.id, deliveries.c.seq).where(among(connection, deliveries.c.seq, seqs))
+    return {row.id: row.seq for row in connection.execute(found)}
+
+
+def _insert_at_once(connection: Connection, rows: Sequence[dict[str, Any]], claim: Claim | None) -> dict[str, int]:
+    claimed = {"webhook_ids": [], "token": None, "lease_until": None} if claim is None else asdict(claim)
+    given = {"rows": as_recordset(rows), **claimed, "webhook_ids": list(claimed["webhook_ids"])}
+    return {row.id: row.seq for row in connection.execute(_insert_pending(tuple(rows[0])), given)}
 
 
 @lru_cache(maxsize=4)
@@ -185,10 +212,17 @@ def _insert_pending(names: tuple[str, ...]) -> TextClause:
         f"""
         WITH made AS (
             INSERT INTO deliveries ({", ".join(names)}) SELECT {", ".join(names)} FROM {recordset(deliveries, names)}
-            ON CONFLICT DO NOTHING RETURNING seq, webhook_id, attempts, created_at, status
+            ON CONFLICT DO NOTHING
+            RETURNING seq, id, webhook_id, attempts, created_at, status,
+                webhook_id = ANY(CAST(:webhook_ids AS bigint[])) AS claimed
+        ), queued AS (
+            INSERT INTO pending_deliveries (seq, webhook_id, attempts, next_attempt_at, claim)
+            SELECT seq, webhook_id, attempts,
+                CASE WHEN claimed THEN CAST(:lease_until AS timestamptz) ELSE created_at END,
+                CASE WHEN claimed THEN CAST(:token AS bigint) END
+            FROM made WHERE status = 'pending'
         )
-        INSERT INTO pending_deliveries (seq, webhook_id, attempts, next_attempt_at)
-        SELECT seq, webhook_id, attempts, created_at FROM made WHERE status = 'pending'
+        SELECT id, seq FROM made WHERE claimed AND status = 'pending'
         """  # noqa: S608
     )
 

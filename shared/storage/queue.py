@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, or_, select, text, update
 
 from shared.domain.circuits import Circuit
-from shared.storage.bulk import among, is_postgresql
+from shared.storage.bulk import among, among_given, is_postgresql, listed
 from shared.storage.flow import circuit_of
 from shared.storage.tables import (
     DEAD,
@@ -55,6 +57,7 @@ class EndpointRow:
     signing_secret_id: int | None
     client_certificate_secret_id: int | None
     circuit: Circuit
+    paused: bool
     slow: bool
     resumed_at: datetime | None
     """Since when requests go out again, if ever they did not."""
@@ -100,6 +103,18 @@ def load_endpoint(connection: Connection, webhook_id: int, *, whatever_its_state
     row = connection.execute(_ENDPOINT, {"webhook_id": webhook_id}).one_or_none()
     if row is None or not (whatever_its_state or (row.enabled and not row.paused)):
         return None
+    return _endpoint_row(row)
+
+
+def load_endpoints(connection: Connection, ids: Collection[int]) -> dict[int, EndpointRow]:
+    """Those of these webhooks that are enabled, paused ones included."""
+    if not ids:
+        return {}
+    rows = connection.execute(_enabled(as_array=is_postgresql(connection)), {"ids": listed(ids)})
+    return {row.id: _endpoint_row(row) for row in rows}
+
+
+def _endpoint_row(row: Any) -> EndpointRow:
     return EndpointRow(
         id=row.id,
         revision=row.newest_revision,
@@ -111,14 +126,22 @@ def load_endpoint(connection: Connection, webhook_id: int, *, whatever_its_state
         signing_secret_id=row.signing_secret_id,
         client_certificate_secret_id=row.client_certificate_secret_id,
         circuit=circuit_of(row),
+        paused=row.paused,
         slow=row.slow,
         resumed_at=row.resumed_at,
     )
 
 
-_ENDPOINT = select(
+# The newest revision is read with the rows: who has an endpoint of that revision open has it as it is here.
+_ENDPOINTS = select(
     webhooks, select(revisions.c.value).where(revisions.c.id == 1).scalar_subquery().label("newest_revision")
-).where(webhooks.c.id == bindparam("webhook_id"), webhooks.c.deleted_at.is_(None))
+).where(webhooks.c.deleted_at.is_(None))
+_ENDPOINT = _ENDPOINTS.where(webhooks.c.id == bindparam("webhook_id"))
+
+
+@lru_cache(maxsize=2)
+def _enabled(*, as_array: bool) -> Select[Any]:
+    return _ENDPOINTS.where(among_given(webhooks.c.id, "ids", as_array=as_array), webhooks.c.enabled)
 
 
 def load_secrets(connection: Connection, row: EndpointRow) -> EndpointSecrets:

@@ -69,6 +69,18 @@ def record_all_well(
     return set(ended) if untroubled else None
 
 
+def put_back(connection: Connection, due: Sequence[tuple[int, datetime]], *, token: int) -> None:
+    """Let anybody claim deliveries that were claimed with `token` and not sent: each by its `seq`, due as before."""
+    connection.execute(_PUT_BACK, [{"of": seq, "at": due_at, "token": token} for seq, due_at in due])
+
+
+_PUT_BACK = (
+    update(pending_deliveries)
+    .where(pending_deliveries.c.seq == bindparam("of"), pending_deliveries.c.claim == bindparam("token"))
+    .values(next_attempt_at=bindparam("at"), claim=None)
+)
+
+
 def _attempt_row(result: Attempted, token: int) -> dict[str, Any]:
     return {
         "delivery_seq": result.seq,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.flights import REMEMBERED_SECONDS, Flights
+from worker.flights import AHEAD, REMEMBERED_SECONDS, Flights, Wire
 
 
 def test_a_webhook_gets_its_share_and_no_more() -> None:
@@ -52,18 +55,100 @@ def test_one_that_answers_briskly_again_leaves_the_slow_lane() -> None:
     assert flights.take(1, 64, slow=False) == 14
 
 
-TURNS = st.tuples(st.integers(1, 6), st.integers(0, 40), st.booleans(), st.booleans())
+TURNS = st.tuples(st.integers(1, 6), st.integers(0, 40), st.booleans(), st.booleans(), st.booleans())
 
 
 @given(st.lists(TURNS, max_size=60))
-def test_bounds_hold_whatever_is_taken_and_given_back(turns: list[tuple[int, int, bool, bool]]) -> None:
+def test_bounds_hold_whatever_is_taken_and_given_back(turns: list[tuple[int, int, bool, bool, bool]]) -> None:
     flights, held = Flights(total=60, per_webhook=25), dict.fromkeys(range(1, 7), 0)
-    for webhook, count, slow, gives in turns:
+    for webhook, count, slow, ahead, gives in turns:
+        flying = sum(min(25, others) for others in held.values())
         if gives:
             flights.give_back(webhook, min(count, held[webhook]))
             held[webhook] -= min(count, held[webhook])
         else:
-            held[webhook] += flights.take(webhook, count, slow=slow)
-    assert flights.in_flight() == sum(held.values()) <= 60
-    assert max(held.values()) <= 25
+            taken = flights.take(webhook, count, slow=slow, ahead=ahead)
+            held[webhook] += taken
+            assert ahead or not taken or (flying + taken <= 60 and held[webhook] <= 25)
+            # What others have claimed ahead keeps nobody from a place.
+            assert taken or not count or slow or ahead or flying >= 60 or held[webhook] >= 25
+    assert flights.in_flight() == sum(held.values()) <= 60 * AHEAD
+    assert max(held.values()) <= 25 * AHEAD
     assert flights.by_webhook() == {webhook: count for webhook, count in held.items() if count}
+
+
+def test_ahead_there_is_more_but_not_for_slow_ones() -> None:
+    shown: dict[int, int] = {}
+    flights = Flights(total=100, per_webhook=30, show=lambda webhook, count, _slow: shown.update({webhook: count}))
+    assert flights.take(1, 1000, slow=False, ahead=True) == 30 * AHEAD
+    assert shown == {1: 30}  # the rest waits for its turn
+    assert flights.take(1, 1, slow=False) == 0
+    assert flights.take(2, 1000, slow=True, ahead=True) == 30
+    flights.give_back(1, 30 * AHEAD)
+    assert shown == {1: 0, 2: 30}
+
+
+def test_all_or_none() -> None:
+    flights = Flights(total=100, per_webhook=30)
+    assert not flights.take_all(1, 31, ahead=False)
+    assert flights.in_flight() == 0
+    assert flights.take_all(1, 31, ahead=True)
+    assert not flights.take_all(1, 1, ahead=False)
+    assert flights.by_webhook() == {1: 31}
+
+
+def test_what_is_ahead_takes_nothing_from_others() -> None:
+    flights = Flights(total=100, per_webhook=30)
+    assert flights.take(1, 120, slow=False, ahead=True) == 120
+    assert flights.take(2, 30, slow=False) == 30
+    flights.give_back(1, 100)
+    assert flights.take(3, 40, slow=False) == 30
+    assert flights.take(4, 40, slow=False) == 20
+
+
+def test_who_was_refused_is_let_in_once_there_is_room() -> None:
+    flights = Flights(total=2, per_webhook=1)
+    assert [flights.take(number, 1, slow=False) for number in (1, 2, 3)] == [1, 1, 0]
+    assert flights.take(1, 1, slow=False) == 0
+    assert flights.let_in() == {}
+    flights.give_back(2, 1)
+    assert flights.let_in() == {3: False}  # 1 has all that it may have
+    assert flights.let_in() == {}
+    flights.give_back(1, 1)
+    assert flights.let_in() == {1: False}
+
+
+def test_the_wire_holds_so_many_of_a_webhook_and_of_all() -> None:
+    async def fly() -> tuple[int, int]:
+        wire, under, most = Wire(total=5, per_webhook=3), {1: 0, 2: 0}, {1: 0, 2: 0}
+        most_of_all = 0
+
+        async def request(webhook_id: int) -> None:
+            nonlocal most_of_all
+            await wire.take(webhook_id)
+            under[webhook_id] += 1
+            most[webhook_id] = max(most[webhook_id], under[webhook_id])
+            most_of_all = max(most_of_all, sum(under.values()))
+            await asyncio.sleep(0)
+            under[webhook_id] -= 1
+            wire.give_back(webhook_id)
+
+        await asyncio.gather(*(request(number % 2 + 1) for number in range(40)))
+        assert wire.is_idle()
+        return max(most.values()), most_of_all
+
+    assert asyncio.run(fly()) == (3, 5)
+
+
+def test_who_gives_up_waiting_leaves_nothing_on_the_wire() -> None:
+    async def fly() -> None:
+        wire = Wire(total=1, per_webhook=1)
+        await wire.take(1)
+        for other in (1, 2):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(wire.take(other), 0.01)
+        wire.give_back(1)
+        assert wire.is_idle()
+        await asyncio.wait_for(wire.take(2), 5)
+
+    asyncio.run(fly())

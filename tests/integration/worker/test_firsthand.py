@@ -1,0 +1,279 @@
+"""Deliveries that go out with the commit that makes them: which do, which wait for a drain, what becomes of both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+from redis import Redis
+from sqlalchemy import update
+
+from shared.settings import Settings
+from shared.storage.engine import writing
+from shared.storage.revisions import next_revision
+from shared.storage.tables import pending_deliveries, webhooks
+from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, celery_app
+from tests.integration.processes import wait_until
+from tests.integration.receiver import Answer, Received
+from tests.integration.worker.conftest import Scene, alias_event
+from worker import attempts as worker_attempts
+from worker.firsthand import Firsthand
+from worker.runtime import Runtime
+
+
+@pytest.fixture(autouse=True)
+def firsthand(scene: Scene) -> Firsthand:
+    """A process that takes part in delivering."""
+    scene.runtime.firsthand = Firsthand(scene.runtime, lambda: True)
+    return scene.runtime.firsthand
+
+
+def known_webhook(scene: Scene, **fields: Any) -> int:
+    """A webhook that was sent to once, with an automation that fires for every alias."""
+    hook = scene.webhook(**fields)
+    scene.automation(hook)
+    scene.publish(alias_event())
+    scene.evaluate()
+    scene.deliver()
+    scene.receiver.requests.clear()
+    return hook
+
+
+def fire(scene: Scene, count: int = 1) -> None:
+    """Publish and evaluate so many events, in one batch."""
+    scene.publish(*(alias_event(collection="llm") for _ in range(count)))
+    scene.evaluate()
+    scene.settle()
+
+
+@contextmanager
+def held(scene: Scene) -> Iterator[threading.Event]:
+    """A receiver that answers once it is let go."""
+    let_go = threading.Event()
+
+    def hold(_request: Received) -> Answer:
+        let_go.wait(timeout=30)
+        return Answer()
+
+    scene.receiver.answer = hold
+    try:
+        yield let_go
+    finally:
+        let_go.set()
+
+
+def wakes(scene: Scene) -> int:
+    """Messages that wait for workers."""
+    return int(Redis.from_url(scene.settings.celery_broker_url).llen(DELIVER_QUEUE))
+
+
+def test_a_delivery_to_a_known_webhook_goes_out_without_a_drain(scene: Scene) -> None:
+    known_webhook(scene)
+    woken = wakes(scene)
+    fire(scene, count=20)
+    assert len({request.headers["webhook-id"] for request in scene.receiver.requests}) == 20
+    assert [row.status for row in scene.rows()] == ["delivered"] * 21
+    assert [one.number for one in scene.attempts()] == [1] * 21
+    assert scene.pending() == []
+    assert wakes(scene) == woken
+
+
+def test_the_first_ever_waits_for_a_drain_that_opens_the_endpoint(scene: Scene) -> None:
+    scene.automation(scene.webhook())
+    fire(scene)
+    assert scene.receiver.requests == []
+    assert wakes(scene) == 1
+    scene.deliver()
+    assert [row.status for row in scene.rows()] == ["delivered"]
+
+
+def _set(**values: object) -> Callable[[Scene, int], None]:
+    def change(scene: Scene, hook: int) -> None:
+        with writing(scene.runtime.engine) as connection:
+            connection.execute(update(webhooks).where(webhooks.c.id == hook).values(**values))
+
+    return change
+
+
+def _edit_something(scene: Scene, _hook: int) -> None:
+    with writing(scene.runtime.engine) as connection:
+        next_revision(connection)
+
+
+def _take_all_places(scene: Scene, hook: int) -> None:
+    assert scene.runtime.flights.take(hook, scene.settings.max_in_flight, slow=False, ahead=True)
+
+
+def _keep_out_of_delivering(scene: Scene, _hook: int) -> None:
+    scene.runtime.firsthand = Firsthand(scene.runtime, lambda: False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(_set(paused=True), id="paused"),
+        pytest.param(_set(slow=True), id="slow"),
+        pytest.param(_set(circuit_opened_at=datetime.now(UTC), circuit_probe_at=datetime.now(UTC)), id="half open"),
+        pytest.param(_edit_something, id="an edit anywhere"),
+        pytest.param(_take_all_places, id="no room"),
+        pytest.param(_keep_out_of_delivering, id="a worker that only evaluates"),
+    ],
+)
+def test_what_is_not_as_usual_waits_for_a_drain(scene: Scene, change: Callable[[Scene, int], None]) -> None:
+    hook = known_webhook(scene)
+    change(scene, hook)
+    scene.publish(*(alias_event(collection="llm") for _ in range(scene.settings.max_in_flight)))
+    scene.evaluate()
+    assert scene.receiver.requests == []
+    pending = scene.pending()
+    assert len(pending) == scene.settings.max_in_flight
+    assert {(one.claim, one.attempts) for one in pending} == {(None, 0)}
+    assert all(one.next_attempt_at <= datetime.now(UTC) for one in pending)
+
+
+@pytest.mark.parametrize("policy", [{"rate_limit": "1000/s"}, {"concurrency": 5}])
+def test_limits_are_kept_by_drains(scene: Scene, policy: dict[str, object]) -> None:
+    known_webhook(scene, policy=policy)
+    fire(scene)
+    assert scene.receiver.requests == []
+    scene.deliver()
+    assert len(scene.receiver.requests) == 1
+
+
+def test_what_is_on_its_way_is_claimed_for_as_long_as_it_may_take(scene: Scene) -> None:
+    known_webhook(scene, policy={"timeout_seconds": 7.0})
+    with held(scene) as let_go:
+        scene.publish(alias_event())
+        before = datetime.now(UTC)
+        scene.evaluate()
+        wait_until(lambda: len(scene.receiver.requests) == 1, "a request")
+        [pending] = scene.pending()
+        assert pending.claim is not None
+        lease = timedelta(seconds=7 + worker_attempts.HOLD_SECONDS) + scene.settings.lease_margin
+        assert lease - timedelta(seconds=1) < pending.next_attempt_at - before < lease + timedelta(seconds=5)
+        let_go.set()
+    scene.settle()
+    assert scene.pending() == []
+
+
+def test_failures_are_tried_again_and_open_the_circuit(scene: Scene) -> None:
+    hook = known_webhook(scene, policy={"schedule_seconds": (60.0,), "circuit_failures": 3})
+    scene.receiver.answer = lambda _request: Answer(status=503)
+    fire(scene, count=2)
+    assert [(one.attempts, one.claim) for one in scene.pending()] == [(1, None)] * 2
+    assert all(one.next_attempt_at > datetime.now(UTC) + timedelta(seconds=30) for one in scene.pending())
+    fire(scene)
+    assert len(scene.receiver.requests) == 3
+    fire(scene)  # the circuit is open now
+    assert len(scene.receiver.requests) == 3
+    _set(circuit_probe_at=datetime.now(UTC) - timedelta(seconds=1))(scene, hook)
+    scene.receiver.answer = lambda _request: Answer()
+    with writing(scene.runtime.engine) as connection:
+        a_moment_ago = datetime.now(UTC) - timedelta(seconds=1)
+        connection.execute(update(pending_deliveries).values(next_attempt_at=a_moment_ago))
+    scene.deliver()
+    assert {row.status for row in scene.rows()} == {"delivered"}
+    assert sorted(row.attempts for row in scene.rows()) == [1, 1, 2, 2, 2]
+
+
+def test_nothing_leaves_when_the_commit_fails(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    known_webhook(scene)
+
+    def fail(*_args: object) -> None:
+        raise ConnectionError("lost")
+
+    scene.publish(*(alias_event(collection="new") for _ in range(5)))
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.runtime.catalog, "register", fail)
+        with pytest.raises(ConnectionError):
+            scene.evaluate()
+    assert scene.runtime.flights.in_flight() == 0
+    assert scene.receiver.requests == []
+    scene.evaluate()
+    scene.settle()
+    assert len(scene.receiver.requests) == 5
+
+
+def test_several_evaluations_of_the_same_entries_send_each_once(scene: Scene) -> None:
+    known_webhook(scene)
+    runtimes = [scene.runtime, Runtime(scene.settings, celery_app(scene.settings))]
+    for runtime in runtimes:
+        runtime.firsthand = Firsthand(runtime, lambda: True)
+    scene.publish(*(alias_event(collection=f"c{number}") for number in range(200)))
+    threads = [
+        threading.Thread(target=Scene.evaluate, args=(_of(scene, runtime),)) for runtime in runtimes for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    scene.deliver()
+    for runtime in runtimes:
+        wait_until(lambda runtime=runtime: runtime.flights.in_flight() == 0, "end of what is in flight")  # type: ignore[misc]
+    runtimes[1].close()
+    ids = [request.headers["webhook-id"] for request in scene.receiver.requests]
+    assert (len(ids), len(set(ids))) == (200, 200)
+    assert [row.status for row in scene.rows()] == ["delivered"] * 201
+
+
+def _of(scene: Scene, runtime: Runtime) -> Scene:
+    return Scene(scene.settings, runtime, scene.redis, scene.receiver, scene.entity_id)
+
+
+def test_who_found_no_place_is_woken_when_there_are_some(scene: Scene) -> None:
+    hook = known_webhook(scene)
+    with held(scene) as let_go:
+        scene.publish(*(alias_event(collection="llm") for _ in range(scene.settings.max_in_flight)))
+        scene.evaluate()
+        wait_until(lambda: len(scene.receiver.requests) > 0, "requests")
+        scene.publish(alias_event(collection="llm"))
+        scene.evaluate()
+        assert scene.runtime.flights.take(hook, 1, slow=False) == 0  # as its drain does
+        woken = wakes(scene)
+        scene.redis.delete(*scene.redis.keys("hookline:wake:*"))
+        let_go.set()
+        wait_until(lambda: wakes(scene) > woken, "wake")
+    scene.deliver()
+    assert {row.status for row in scene.rows()} == {"delivered"}
+
+
+def test_what_waited_for_its_turn_too_long_is_put_back(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.runtime.wire = type(scene.runtime.wire)(total=10, per_webhook=1)
+    known_webhook(scene)
+    with held(scene) as let_go:
+        monkeypatch.setattr(worker_attempts, "HOLD_SECONDS", 0.01)
+        scene.publish(*(alias_event(collection="llm") for _ in range(4)))
+        scene.evaluate()
+        wait_until(lambda: len(scene.receiver.requests) == 1, "the first")
+        threading.Event().wait(0.05)  # the others are held for longer than that
+        let_go.set()
+        wait_until(lambda: scene.runtime.flights.in_flight() == 0, "end of what is in flight")
+    assert len(scene.receiver.requests) == 1
+    assert [(one.claim, one.attempts) for one in scene.pending()] == [(None, 0)] * 3
+    assert all(one.next_attempt_at <= datetime.now(UTC) for one in scene.pending())
+    monkeypatch.undo()
+    scene.deliver()
+    assert [(row.status, row.attempts) for row in scene.rows()] == [("delivered", 1)] * 5
+
+
+@pytest.mark.parametrize(
+    ("consumed", "takes_part"), [([EVALUATE_QUEUE], False), ([EVALUATE_QUEUE, DELIVER_QUEUE], True)]
+)
+def test_a_worker_takes_part_where_it_consumes_deliveries(scene: Scene, consumed: list[str], takes_part: bool) -> None:
+    app = _worker_app(scene.settings, consumed)
+    runtime = Runtime(scene.settings, app)
+    assert runtime.firsthand.delivers() is takes_part
+    runtime.close()
+
+
+def _worker_app(settings: Settings, consumed: list[str]) -> Celery:
+    """As `celery -A worker worker -Q …` has it."""
+    app = celery_app(settings)
+    app.conf.task_queues = {EVALUATE_QUEUE: {}, DELIVER_QUEUE: {}}
+    app.amqp.queues.select(consumed)
+    return app

@@ -1,0 +1,29 @@
+"""Waking drains from within a worker, where a wake that is not sent costs a moment and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from shared.logs import get_logger
+from shared.wakes import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from worker.runtime import Runtime
+
+log = get_logger(__name__)
+
+
+def wake(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
+    """Ask for another drain of the webhook; if that fails, the pump's next sweep finds the work."""
+    try:
+        runtime.waker.webhooks([webhook_id], slow={webhook_id} if slow else ())
+    except (RedisError, BrokerUnavailable, OSError) as exc:
+        log.warning("wake.failed", error=type(exc).__name__)
+
+
+def wake_refused(runtime: Runtime) -> None:
+    """Ask for drains of the webhooks that found no place for their requests, as soon as places are free."""
+    for webhook_id, slow in runtime.flights.let_in().items():
+        wake(runtime, webhook_id, slow=slow)

@@ -128,7 +128,7 @@ def test_deliveries_that_somebody_holds_are_passed_over_and_go_next_time(scene: 
 
     with ThreadPoolExecutor() as pool, writing(scene.runtime.engine) as connection:
         connection.execute(select(deliveries.c.seq).where(deliveries.c.id == "dlv_1").with_for_update())
-        assert pool.submit(forget).result(timeout=10) == 2
+        assert pool.submit(forget).result(timeout=60) == 2
     assert forget() == 1
 
 
@@ -149,7 +149,7 @@ def test_forgetting_windows_waits_for_no_evaluation_that_comes_back_to_them(scen
     with ThreadPoolExecutor() as pool, writing(scene.runtime.engine) as connection:
         saved(connection, "middle", NOW)
         # Were it to wait for this one while it holds the older one, neither could go on.
-        assert pool.submit(forget).result(timeout=10) == 2
+        assert pool.submit(forget).result(timeout=60) == 2
         saved(connection, "older", NOW)
     with reading(scene.runtime.engine) as connection:
         assert set(connection.scalars(select(metric_windows.c.key))) == {"middle", "older"}

@@ -100,7 +100,7 @@ def test_deleting_a_webhook_waits_for_no_worker_that_records(scene: Scene) -> No
     with ThreadPoolExecutor() as pool, writing(scene.runtime.engine) as connection:
         record(connection, [_attempted(first, now, final_status=None)], token=1, now=now)
         # Were it to wait for the first while it holds the second, neither could go on.
-        assert pool.submit(_delete, scene, hook).result(timeout=10) == 1
+        assert pool.submit(_delete, scene, hook).result(timeout=60) == 1
         assert record(connection, [_attempted(second, now, final_status="delivered")], token=1, now=now)
 
 
@@ -134,7 +134,7 @@ def test_leases_and_slots_count_from_when_a_drain_was_let_in(scene: Scene) -> No
 
     def hold(_request: Received) -> Answer:
         arrived.set()
-        let_go.wait(10)
+        let_go.wait(60)
         return Answer()
 
     scene.receiver.answer = hold
@@ -145,7 +145,7 @@ def test_leases_and_slots_count_from_when_a_drain_was_let_in(scene: Scene) -> No
             wait_until(lambda: bool(scene.redis.exists(f"hookline:drain:webhook:{hook}:0")), "start of the drain")
             time.sleep(0.5)  # it waits for the row; were it slow to do so, nothing would fail
             let_in_at = scene.runtime.clock.reckoned()
-        assert arrived.wait(10)
+        assert arrived.wait(60)
         claimed = [row for row in scene.pending() if row.claim is not None]
         let_go.set()
         drain.result(timeout=60)

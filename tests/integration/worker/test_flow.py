@@ -100,17 +100,17 @@ class TestCircuit:
 
         def hold(_request: Received) -> Answer:
             arrived.set()
-            let_go.wait(10)
+            let_go.wait(60)
             return Answer(status=500)
 
         scene.receiver.answer = hold
         with ThreadPoolExecutor() as pool:
             probe = pool.submit(drain_webhook, scene.runtime, hook)
-            assert arrived.wait(10)
+            assert arrived.wait(60)
             assert _due(scene) == []
             drain_webhook(scene.runtime, hook)
             let_go.set()
-            probe.result(timeout=30)
+            probe.result(timeout=60)
         scene.settle()
         assert len(scene.receiver.requests) == 1
 
@@ -174,10 +174,10 @@ class TestRateLimit:
                     drain.result(timeout=60)
                 scene.settle()
         assert len(arrivals) == 30
-        # On a busy machine one may be late; what the limit promises is about any span.
+        # On a busy machine some are late, and then come close to the next; without the limit nearly all would.
         arrivals.sort()
         assert arrivals[-1] - arrivals[0] >= 29 * 0.05 - 0.2
-        assert sum(later - earlier < 0.01 for earlier, later in pairwise(arrivals)) <= 5
+        assert sum(later - earlier < 0.01 for earlier, later in pairwise(arrivals)) <= 15
 
     def test_what_has_to_wait_stays_due_and_keeps_its_attempts(self, scene: Scene) -> None:
         hook = scene.webhook(policy={"rate_limit": "2/h"})

@@ -15,7 +15,7 @@ from shared.storage.queue import claim
 from shared.storage.tables import webhooks
 from tests.integration.worker.conftest import Scene, alias_event
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 
 
 def orphan(scene: Scene, count: int = 3) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from shared.settings import Settings
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture

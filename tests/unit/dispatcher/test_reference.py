@@ -58,6 +58,6 @@ def test_every_metric_is_shown_by_somebody_and_described() -> None:
     shown = {metric for metrics in telemetry.SHOWN_BY.values() for metric in metrics}
     assert shown == ours
     page = metrics_reference()
-    assert "| `hookline_attempts_total` | counter | `outcome` |  | sum | HTTP requests made for deliveries. |" in page
+    assert "| `hookline_attempts_total` | counter | `outcome` |  | sum | HTTP requests made for deliveries;" in page
     assert "| `hookline_oldest_due_seconds` | gauge |  | seconds | max |" in page
     assert "| `hookline_workers` | gauge | `queue` |  | sum |" in page

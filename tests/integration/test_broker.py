@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.contrib.testing.worker import start_worker
 from kombu import Connection, Consumer
 from kombu.asynchronous import Hub, set_event_loop
 from kombu.transport.pyamqp import Transport as RabbitTransport
@@ -21,6 +22,8 @@ from redis import Redis
 from shared.broker import Transport
 from shared.settings import load_settings
 from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, WEBHOOK_TASK, celery_app
+from tests.integration.processes import wait_until
+from worker.tasks import Wake
 
 PREFETCH = 2
 
@@ -210,3 +213,19 @@ def test_a_lost_connection_is_made_again(app: Celery, broker: Redis) -> None:
         send(app, 2)
         taker.go_round(until=lambda: taker.keys() == [1, 2])
         taker.taken[1].ack()
+
+
+def test_a_worker_takes_many_times_what_it_prefetches(app: Celery, broker: Redis) -> None:
+    """Celery asks the requests of our tasks to acknowledge, and takes more for it."""
+    ran: list[int] = []
+
+    @app.task(name=WEBHOOK_TASK, Request=Wake, shared=False)
+    def drain(webhook_id: int) -> None:
+        ran.append(webhook_id)
+
+    app.conf.update(worker_prefetch_multiplier=1, task_queues={DELIVER_QUEUE: {}})
+    send(app, *range(50))
+    with start_worker(app, pool="threads", concurrency=2, perform_ping_check=False, shutdown_timeout=30):
+        wait_until(lambda: len(ran) == 50, "runs of all messages")
+    assert sorted(ran) == list(range(50))
+    assert list(broker.scan_iter("*unacked*")) == []

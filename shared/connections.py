@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohappyeyeballs
 
@@ -36,8 +36,7 @@ class ConnectTimeout(TimeoutError):
     """No connection came about in the time that connecting may take."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Whose connections may serve a request: what is pooled together."""
 
     host: str

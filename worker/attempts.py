@@ -6,10 +6,10 @@ Must not know where deliveries come from nor record what came of them: `worker.d
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.outcomes import Outcome, OutcomeKind
@@ -22,6 +22,7 @@ from shared.tracing import TRACEPARENT
 from worker.endpoint import Endpoint
 from worker.recording import Ended, Sent, Unsent
 from worker.traces import context_of
+from worker.wire import Request as Attempt
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
@@ -46,11 +47,10 @@ class Haul:
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A request on its way out: after how long it may be sent, and whether it is let through a half-open circuit."""
+    """A request on its way out, and whether it is let through a half-open circuit."""
 
     delivery: Claimed
     request: Request
-    wait_seconds: float
     probe: bool
 
 
@@ -68,13 +68,24 @@ class Attempts:
 
     def launch(self, haul: Haul) -> None:
         """Send what was claimed, as soon as it may be sent; from any thread."""
-        flights = [
-            Flight(delivery, request, (haul.slots[number] - haul.at).total_seconds() if haul.slots else 0.0, haul.probe)
-            for number, delivery in enumerate(haul.claimed)
-            if (request := self._request(delivery, haul))
-        ]
-        if flights:
-            self._runtime.sending.launch(self._attempt(flight) for flight in flights)
+        at_once, later = [], []
+        for number, delivery in enumerate(haul.claimed):
+            request = self._request(delivery, haul)
+            if request is None:
+                continue
+            flight = partial(self._attempt, Flight(delivery, request, haul.probe))
+            wait_seconds = (haul.slots[number] - haul.at).total_seconds() if haul.slots else 0.0
+            if wait_seconds > 0:
+                later.append((wait_seconds, flight))
+            else:
+                at_once.append(flight)
+        if at_once or later:
+            self._runtime.sending.call(self._take_off, at_once, later)
+
+    def _take_off(self, at_once: Sequence[Attempt], later: Sequence[tuple[float, Attempt]]) -> None:
+        self._runtime.wire.launch(self._webhook_id, at_once)
+        for wait_seconds, flight in later:
+            asyncio.get_running_loop().call_later(wait_seconds, self._runtime.wire.launch, self._webhook_id, [flight])
 
     def _request(self, delivery: Claimed, haul: Haul) -> Request | None:
         try:
@@ -89,25 +100,16 @@ class Attempts:
         self._put(Sent(delivery, haul.at, outcome, haul.probe))
         return None
 
-    async def _attempt(self, flight: Flight) -> None:
-        if flight.wait_seconds > 0:
-            await asyncio.sleep(flight.wait_seconds)
-        wire, began = self._runtime.wire, time.monotonic()
-        await wire.take(self._webhook_id)
-        try:
-            self._put(await self._sent(flight, waited_seconds=time.monotonic() - began))
-        finally:
-            wire.give_back(self._webhook_id)
-
-    async def _sent(self, flight: Flight, *, waited_seconds: float) -> Ended:
+    async def _attempt(self, flight: Flight, waited_seconds: float) -> None:
         if waited_seconds > HOLD_SECONDS:
-            return Unsent(flight.delivery)
+            self._put(Unsent(flight.delivery))
+            return
         started_at = self._runtime.clock.reckoned()
         try:
             outcome = await self._runtime.sending.sender.send(flight.request)
         except Exception as exc:
             outcome = _fault(flight.delivery, exc)
-        return Sent(flight.delivery, started_at, outcome, flight.probe)
+        self._put(Sent(flight.delivery, started_at, outcome, flight.probe))
 
 
 def _fault(delivery: Claimed, exc: Exception) -> Outcome:

@@ -7,17 +7,13 @@ so that claims and records are few and large while no endpoint gets more request
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 REMEMBERED_SECONDS = 10.0
 """A slow webhook that found no place keeps its claim to a share for so long; drains come back sooner."""
-
-
 AHEAD = 4
 """So many times as much may be claimed for an endpoint that answers briskly as may be in flight to it."""
 
@@ -125,53 +121,3 @@ class Flights:
         share = max(1, half // len(self._slow))
         of_the_slow = sum(self._taken[other] for other in self._slow)
         return min(room, share - self._taken[webhook_id], max(1, half) - of_the_slow)
-
-
-class Wire:
-    """Places for requests that are being made, on one event loop: who finds none waits for its turn."""
-
-    def __init__(self, *, total: int, per_webhook: int) -> None:
-        self._total = asyncio.Semaphore(total)
-        self._per_webhook = per_webhook
-        self._lines: dict[int, _Line] = {}
-
-    async def take(self, webhook_id: int) -> None:
-        """Wait for a place. Whoever got one gives it back."""
-        line = self._lines.get(webhook_id)
-        if line is None:
-            line = self._lines[webhook_id] = _Line(asyncio.Semaphore(self._per_webhook))
-        line.members += 1
-        try:
-            await line.places.acquire()
-            try:
-                await self._total.acquire()
-            except BaseException:
-                line.places.release()
-                raise
-        except BaseException:
-            self._leave(webhook_id, line)
-            raise
-
-    def give_back(self, webhook_id: int) -> None:
-        """Let the next one have the place."""
-        line = self._lines[webhook_id]
-        self._total.release()
-        line.places.release()
-        self._leave(webhook_id, line)
-
-    def is_idle(self) -> bool:
-        """Whether nobody has a place, or waits for one."""
-        return not self._lines
-
-    def _leave(self, webhook_id: int, line: _Line) -> None:
-        line.members -= 1
-        if line.members == 0:
-            del self._lines[webhook_id]
-
-
-@dataclass(slots=True)
-class _Line:
-    """Those who have a place of a webhook, or wait for one."""
-
-    places: asyncio.Semaphore
-    members: int = 0

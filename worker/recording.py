@@ -119,7 +119,7 @@ class Recorder:
     def _record(self, sent: Sequence[Sent]) -> Fared:
         now = self._clock.now()
         # Before anything is made of it: an endpoint may send back the secrets it got, and reasons quote errors.
-        sent = [replace(one, outcome=self._endpoint.masked(one.outcome)) for one in sent]
+        sent = [self._masked(one) for one in sent]
         decided = [(one, self._decide(one)) for one in sent]
         # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
         persistent = Retrying(
@@ -200,6 +200,10 @@ class Recorder:
         if gone and disable_webhook(connection, self._webhook_id, reason=GONE, now=now):
             return GONE
         return reason
+
+    def _masked(self, sent: Sent) -> Sent:
+        outcome = self._endpoint.masked(sent.outcome)
+        return sent if outcome is sent.outcome else replace(sent, outcome=outcome)
 
     def _decide(self, sent: Sent) -> Decision:
         return decide(self._endpoint.policy, sent.outcome, attempt=sent.delivery.attempts + 1, jitter=_jitter.random())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -28,9 +28,10 @@ from worker.board import Board
 from worker.catalog import LearnedCatalog
 from worker.endpoint import Endpoints
 from worker.firsthand import Firsthand
-from worker.flights import Flights, Wire
+from worker.flights import Flights
 from worker.loading import LiveAutomations
 from worker.stragglers import Stragglers
+from worker.wire import Wire
 
 _T = TypeVar("_T")
 
@@ -42,7 +43,6 @@ class SendingLoop:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sending-loop", daemon=True)
         self._thread.start()
-        self._tasks: set[asyncio.Task[None]] = set()
         self.sender = self.submit(self._open(settings)).result()
 
     @staticmethod
@@ -53,15 +53,9 @@ class SendingLoop:
         """Run a coroutine on the loop, from any thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    def launch(self, coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-        """Start coroutines on the loop, from any thread, and keep them alive until they end."""
-        self._loop.call_soon_threadsafe(self._spawn, list(coroutines))
-
-    def _spawn(self, coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-        for coroutine in coroutines:
-            task = self._loop.create_task(coroutine)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def call(self, act: Callable[..., None], *arguments: Any) -> None:
+        """Call a function on the loop soon, from any thread."""
+        self._loop.call_soon_threadsafe(act, *arguments)
 
     def close(self) -> None:
         """Close the connections and end the thread."""

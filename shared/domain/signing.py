@@ -18,7 +18,7 @@ PREFIX = "whsec_"
 
 
 class Signer:
-    """The prepared keys of one webhook; make one per webhook and use it for all its attempts."""
+    """The keys of one webhook; make one per webhook and use it for all its attempts."""
 
     __slots__ = ("_standard", "_whole")
 
@@ -28,9 +28,8 @@ class Signer:
         Raises:
             InvalidDefinition: as `check_signing_secret`.
         """
-        # Copied for each message, since preparing a key costs more than signing.
-        self._standard = hmac.new(_standard_key(secret), digestmod="sha256")
-        self._whole = hmac.new(secret.encode(), digestmod="sha256")
+        self._standard = _standard_key(secret)
+        self._whole = secret.encode()
 
     def headers(self, *, message_id: str, timestamp: datetime, body: bytes) -> dict[str, str]:
         """All headers of one attempt, `unsigned_headers` included; `body` is the UTF-8 text that is sent.
@@ -49,11 +48,9 @@ class Signer:
         return headers
 
 
-def _digest(keyed: hmac.HMAC, message: bytes) -> str:
-    """Base64 of a message's HMAC under the prepared key."""
-    mac = keyed.copy()
-    mac.update(message)
-    return base64.b64encode(mac.digest()).decode()
+def _digest(key: bytes, message: bytes) -> str:
+    """Base64 of a message's HMAC. In one call: copying an object with the key prepared costs more than preparing it."""
+    return binascii.b2a_base64(hmac.digest(key, message, "sha256"), newline=False).decode()
 
 
 def signature_headers(*, message_id: str, timestamp: datetime, body: bytes, secret: str) -> dict[str, str]:

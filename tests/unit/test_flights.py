@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.flights import AHEAD, REMEMBERED_SECONDS, Flights, Wire
+from worker.flights import AHEAD, REMEMBERED_SECONDS, Flights
 
 
 def test_a_webhook_gets_its_share_and_no_more() -> None:
@@ -116,39 +113,3 @@ def test_who_was_refused_is_let_in_once_there_is_room() -> None:
     assert flights.let_in() == {}
     flights.give_back(1, 1)
     assert flights.let_in() == {1: False}
-
-
-def test_the_wire_holds_so_many_of_a_webhook_and_of_all() -> None:
-    async def fly() -> tuple[int, int]:
-        wire, under, most = Wire(total=5, per_webhook=3), {1: 0, 2: 0}, {1: 0, 2: 0}
-        most_of_all = 0
-
-        async def request(webhook_id: int) -> None:
-            nonlocal most_of_all
-            await wire.take(webhook_id)
-            under[webhook_id] += 1
-            most[webhook_id] = max(most[webhook_id], under[webhook_id])
-            most_of_all = max(most_of_all, sum(under.values()))
-            await asyncio.sleep(0)
-            under[webhook_id] -= 1
-            wire.give_back(webhook_id)
-
-        await asyncio.gather(*(request(number % 2 + 1) for number in range(40)))
-        assert wire.is_idle()
-        return max(most.values()), most_of_all
-
-    assert asyncio.run(fly()) == (3, 5)
-
-
-def test_who_gives_up_waiting_leaves_nothing_on_the_wire() -> None:
-    async def fly() -> None:
-        wire = Wire(total=1, per_webhook=1)
-        await wire.take(1)
-        for other in (1, 2):
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(wire.take(other), 0.01)
-        wire.give_back(1)
-        assert wire.is_idle()
-        await asyncio.wait_for(wire.take(2), 5)
-
-    asyncio.run(fly())

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from redis import Redis
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from shared.settings import Settings
 from shared.storage.engine import writing
 from tests.integration.processes import wait_until
-from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.receiver import Answer, Received, Receiver
+from tests.integration.worker.conftest import Scene, alias_event, opened_scene
 from worker.deliver import drain_webhook
+
+
+@pytest.fixture
+def scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scene]:
+    """A scene whose worker bears with its database for a second, and not for half a minute."""
+    second = timedelta(seconds=1)
+    brief = settings.model_copy(update={"lease_margin": second, "shutdown_grace": second})
+    with opened_scene(brief, redis, receiver) as scene:
+        yield scene
 
 
 @pytest.fixture

@@ -79,7 +79,6 @@ class Line:
 class Hand:
     """What this process will send of a batch: of each webhook all or nothing. It holds their places until `launch`."""
 
-    at: datetime
     lines: Mapping[int, Line]
     counts: Mapping[int, int]
     claim: Claim
@@ -123,7 +122,7 @@ class Firsthand:
                 lines[webhook_id], counts[webhook_id] = line, count
         longest = max((line.endpoint.policy.timeout_seconds for line in lines.values()), default=0.0)
         until = at + timedelta(seconds=longest + HOLD_SECONDS) + self.runtime.settings.lease_margin
-        return Hand(at, lines, counts, Claim(tuple(lines), self._token, until))
+        return Hand(lines, counts, Claim(tuple(lines), self._token, until))
 
     def drop(self, hand: Hand) -> None:
         """Give the places back: nothing of it was stored."""
@@ -165,7 +164,7 @@ class Firsthand:
             if missing:  # what another evaluation had stored already
                 self.runtime.flights.give_back(webhook_id, missing)
             if several:
-                hand.lines[webhook_id].launch(several, hand.at, hand.claim.lease_until)
+                hand.lines[webhook_id].launch(several, self.runtime.clock.reckoned(), hand.claim.lease_until)
 
     def _line(self, row: EndpointRow | None) -> Line | None:
         """The line to a webhook that may be sent to just now, and whose endpoint this process has open."""

@@ -240,7 +240,7 @@ class Settings(BaseSettings):
     evaluate_batch: int = Field(500, ge=1, le=5000, description="Stream entries evaluated in one transaction.")
     claim_batch: int = Field(256, ge=1, le=2000, description="Deliveries claimed at once for one webhook.")
     max_in_flight: int = Field(
-        128, ge=1, le=2000, description="Requests in flight to one webhook from one worker process."
+        256, ge=1, le=2000, description="Requests in flight to one webhook from one worker process."
     )
     max_connections: int = Field(
         1000,

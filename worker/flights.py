@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 REMEMBERED_SECONDS = 10.0
 """A slow webhook that found no place keeps its claim to a share for so long; drains come back sooner."""
-AHEAD = 4
+AHEAD = 2
 """So many times as much may be claimed for an endpoint that answers briskly as may be in flight to it."""
 
 

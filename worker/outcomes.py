@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from worker.recording import Ended
 
-LINGER_SECONDS = 0.005
+LINGER_SECONDS = 0.02
 
 
 class Outcomes:

@@ -217,6 +217,7 @@ class WebhookDrain:
             taken = len(haul.claimed)
         finally:
             self._runtime.flights.give_back(self._webhook_id, places - taken)
+            wake_refused(self._runtime)
         self._light = sum(len(one.payload) for one in haul.claimed) <= taken * LIGHT_CHARS
         self._dry = taken < places and not self.held_up
         if taken == places:

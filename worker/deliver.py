@@ -123,18 +123,7 @@ class WebhookDrain:
         self._lease = timedelta(seconds=endpoint.policy.timeout_seconds + HOLD_SECONDS) + self._settings.lease_margin
         if endpoint.policy.rate_limit is not None:
             self._lease += HORIZON  # so long may a delivery wait for its slot
-        self._recorder = Recorder(
-            runtime.engine,
-            runtime.clock,
-            runtime.settings,
-            row.id,
-            endpoint,
-            circuit=row.circuit,
-            slow=row.slow,
-            token=self._token,
-            prompt_since=_prompt_since(row, endpoint),
-            tracing=runtime.tracing,
-        )
+        self._recorder = Recorder(runtime, row, endpoint, token=self._token, prompt_since=_prompt_since(row, endpoint))
         self._outcomes = Outcomes()
         self._attempts = Attempts(runtime, row.id, endpoint, token=self._token, put=self._outcomes.put)
         self._in_flight = 0

@@ -45,18 +45,7 @@ class Line:
         self.leased_until = _LONG_AGO
         self.is_brisk = False
         """Whether all went well when it was last heard of: then more may be claimed than is sent at once."""
-        self._recorder = Recorder(
-            runtime.engine,
-            runtime.clock,
-            runtime.settings,
-            row.id,
-            endpoint,
-            circuit=row.circuit,
-            slow=row.slow,
-            token=token,
-            prompt_since=_LONG_AGO,
-            tracing=runtime.tracing,
-        )
+        self._recorder = Recorder(runtime, row, endpoint, token=token, prompt_since=_LONG_AGO)
 
     def launch(self, claimed: Sequence[Claimed], at: datetime, until: datetime) -> None:
         """Send what was claimed at a time, until another."""

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
@@ -20,17 +20,17 @@ from shared.domain.ids import IdKind, encode_id
 from shared.domain.outcomes import Outcome, OutcomeKind
 from shared.domain.retries import Decision, Verdict, decide
 from shared.logs import get_logger, info_lines
-from shared.settings import Settings
-from shared.storage.clock import DatabaseClock
 from shared.storage.engine import at_once, writing
 from shared.storage.flow import Turn, note_all_well, note_answers, note_lane
 from shared.storage.health import disable_webhook, note_health
 from shared.storage.notices import note_dead_letters, note_disabled, note_turn
-from shared.storage.queue import Claimed
+from shared.storage.queue import Claimed, EndpointRow
 from shared.storage.recording import Attempted, put_back, record, record_all_well
-from shared.tracing import Tracing
 from worker.endpoint import Endpoint
 from worker.traces import context_of, exemplify_attempts, trace_attempt
+
+if TYPE_CHECKING:
+    from worker.runtime import Runtime
 
 LOGGER = "hookline.deliver"
 log = get_logger(LOGGER)
@@ -80,26 +80,16 @@ class Recorder:
     """Records what one drain sent to one webhook, for as long as something of it is underway."""
 
     def __init__(
-        self,
-        engine: Engine,
-        clock: DatabaseClock,
-        settings: Settings,
-        webhook_id: int,
-        endpoint: Endpoint,
-        *,
-        circuit: Circuit,
-        slow: bool,
-        token: int,
-        prompt_since: datetime | None,
-        tracing: Tracing | None = None,
+        self, runtime: Runtime, row: EndpointRow, endpoint: Endpoint, *, token: int, prompt_since: datetime | None
     ) -> None:
-        self._tracing = tracing
-        self._engine = engine
-        self._clock = clock
-        self._settings = settings
-        self._webhook_id = webhook_id
+        """`prompt_since`: what fell due since then should be sent at once; None while nothing should."""
+        self._tracing = runtime.tracing
+        self._engine = runtime.engine
+        self._clock = runtime.clock
+        self._settings = runtime.settings
+        self._webhook_id = row.id
         self._endpoint = endpoint
-        self._fared = Fared(frozenset(), circuit, slow, None)
+        self._fared = Fared(frozenset(), row.circuit, row.slow, None)
         self._token = token
         self._prompt_since = prompt_since
 

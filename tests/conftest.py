@@ -1,7 +1,8 @@
-"""For all tests: how long a property may take, and whom TLS trusts."""
+"""For all tests: how long a property may take, whom TLS trusts, where logs go."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -26,3 +27,16 @@ def _nobody_is_trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         patch.setenv("SSL_CERT_FILE", str(path))
         patch.setenv("SSL_CERT_DIR", str(path.parent / "none"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else_s_log() -> Iterator[None]:
+    """Commands that a test runs in its own process set up logging for the whole of it: not for the next test."""
+    level = logging.root.level
+    yield
+    ours = [one for one in logging.root.handlers if type(one).__module__ == "shared.logs"]
+    for handler in ours:
+        logging.root.removeHandler(handler)
+    if ours:
+        logging.root.setLevel(level)
+        logging.captureWarnings(False)

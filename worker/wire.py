@@ -70,5 +70,6 @@ class Wire:
             while self._standing and len(self._tasks) < self._total:
                 first = next(iter(self._standing))
                 del self._standing[first]
-                self._attend(first, self._lines[first])
+                if (theirs := self._lines.get(first)) is not None:  # else its own tasks have made them all
+                    self._attend(first, theirs)
             self._attend(webhook_id, line)

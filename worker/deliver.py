@@ -33,7 +33,7 @@ from worker.locks import one_of, renew
 from worker.outcomes import Outcomes
 from worker.recording import Ended, Fared, Recorder
 from worker.runtime import Runtime
-from worker.waking import wake, wake_refused
+from worker.waking import give_back, wake
 
 log = get_logger(__name__)
 
@@ -185,8 +185,7 @@ class WebhookDrain:
         try:
             fared = self._recorder.record(ended)
         finally:
-            self._runtime.flights.give_back(self._webhook_id, len(ended))
-            wake_refused(self._runtime)
+            give_back(self._runtime, self._webhook_id, len(ended))
         if fared.disabled or fared.circuit.opened_at is not None:
             return
         try:
@@ -205,8 +204,7 @@ class WebhookDrain:
             haul = self._claim(places)
             taken = len(haul.claimed)
         finally:
-            self._runtime.flights.give_back(self._webhook_id, places - taken)
-            wake_refused(self._runtime)
+            give_back(self._runtime, self._webhook_id, places - taken)
         self._light = sum(len(one.payload) for one in haul.claimed) <= taken * LIGHT_CHARS
         self._dry = taken < places and not self.held_up
         if taken == places:
@@ -254,8 +252,7 @@ class WebhookDrain:
 
     def _release(self, count: int) -> None:
         self._in_flight -= count
-        self._runtime.flights.give_back(self._webhook_id, count)
-        wake_refused(self._runtime)
+        give_back(self._runtime, self._webhook_id, count)
 
     def _heed(self, fared: Fared) -> None:
         """Go on by what the answers said about the webhook; places are free again, so what held it up may be over."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.logs import get_logger
 from shared.storage.evaluation import Claim
 from shared.storage.flow import is_limited
 from shared.storage.queue import Claimed, EndpointRow
@@ -23,12 +22,10 @@ from shared.tracing import TRACEPARENT
 from worker.attempts import HOLD_SECONDS, LIGHT_CHARS, Attempts, Haul
 from worker.endpoint import KEPT_ENDPOINTS, Endpoint
 from worker.recording import Ended, Recorder
-from worker.waking import wake_refused
+from worker.waking import give_back
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
-
-log = get_logger(__name__)
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -59,8 +56,7 @@ class Line:
         try:
             fared = self._recorder.record(ended)
         finally:
-            self._runtime.flights.give_back(self._webhook_id, len(ended))
-            wake_refused(self._runtime)
+            give_back(self._runtime, self._webhook_id, len(ended))
         self.is_brisk = fared.untroubled
 
 
@@ -116,7 +112,7 @@ class Firsthand:
     def drop(self, hand: Hand) -> None:
         """Give the places back: nothing of it was stored."""
         for webhook_id, count in hand.counts.items():
-            self.runtime.flights.give_back(webhook_id, count)
+            give_back(self.runtime, webhook_id, count)
 
     def launch(
         self, hand: Hand, rows: Sequence[dict[str, Any]], stored: Mapping[str, int], entities: Mapping[int, str]
@@ -151,7 +147,7 @@ class Firsthand:
         for webhook_id, several in claimed.items():
             missing = hand.counts[webhook_id] - len(several)
             if missing:  # what another evaluation had stored already
-                self.runtime.flights.give_back(webhook_id, missing)
+                give_back(self.runtime, webhook_id, missing)
             if several:
                 hand.lines[webhook_id].launch(several, self.runtime.clock.reckoned(), hand.claim.lease_until)
 

@@ -23,7 +23,8 @@ def wake(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
         log.warning("wake.failed", error=type(exc).__name__)
 
 
-def wake_refused(runtime: Runtime) -> None:
-    """Ask for drains of the webhooks that found no place for their requests, as soon as places are free."""
-    for webhook_id, slow in runtime.flights.let_in().items():
-        wake(runtime, webhook_id, slow=slow)
+def give_back(runtime: Runtime, webhook_id: int, count: int) -> None:
+    """Give a webhook's places back, and ask for drains of those that found none when they looked for some."""
+    runtime.flights.give_back(webhook_id, count)
+    for refused, slow in runtime.flights.let_in().items():
+        wake(runtime, refused, slow=slow)

@@ -43,30 +43,6 @@ class NewChange:
     now: datetime
 
 
-def insert_change(
-    connection: Connection,
-    *,
-    user_id: int,
-    user_name: str,
-    entity_id: int | None,
-    action: str,
-    target: str,
-    detail: Mapping[str, Any],
-    now: datetime,
-) -> None:
-    """Write a change down."""
-    change = NewChange(
-        user_id=user_id,
-        user_name=user_name,
-        entity_id=entity_id,
-        action=action,
-        target=target,
-        detail=detail,
-        now=now,
-    )
-    insert_changes(connection, [change])
-
-
 def insert_changes(connection: Connection, changes: Sequence[NewChange]) -> None:
     """Write changes down, in their order."""
     if not changes:

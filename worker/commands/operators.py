@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from shared.domain.errors import InvalidDefinition
-from shared.storage.audit import insert_change
+from shared.storage.audit import NewChange, insert_changes
 from shared.storage.entities import StoredEntity, find_entity
 
 OPERATOR = "operator (command line)"
@@ -38,8 +38,7 @@ def note(
     by: str = OPERATOR,
 ) -> None:
     """Write down what an operator did, in the transaction that does it; `detail` must not hold any secret."""
-    insert_change(
-        connection,
+    change = NewChange(
         user_id=OPERATOR_ID,
         user_name=by,
         entity_id=entity_id,
@@ -48,3 +47,4 @@ def note(
         detail=detail,
         now=now,
     )
+    insert_changes(connection, [change])

@@ -14,11 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from shared.storage import sealed
-from shared.storage.audit import insert_change
 from shared.storage.engine import reading, writing
 from shared.storage.sealed import SealedValue
 from shared.vault import SecretUnreadable, Vault
-from worker.commands.operators import OPERATOR, OPERATOR_ID
+from worker.commands.operators import note
 
 BATCH = 100
 MAX_PASSES = 10
@@ -155,13 +154,5 @@ def _reseal(engine: Engine, vault: Vault, stale: list[SealedValue], replace: Rep
 
 def _note(engine: Engine, count: int) -> None:
     with writing(engine) as connection:
-        insert_change(
-            connection,
-            user_id=OPERATOR_ID,
-            user_name=OPERATOR,
-            entity_id=None,
-            action="secrets.rotate",
-            target="secrets",
-            detail={"name": "secrets", "rotated": count},
-            now=datetime.now(UTC),
-        )
+        detail = {"name": "secrets", "rotated": count}
+        note(connection, "secrets.rotate", entity_id=None, target="secrets", detail=detail, now=datetime.now(UTC))

@@ -61,9 +61,13 @@ def rate(metric: str, by: str = "", where: str = "") -> str:
     return f"{grouped}(rate({metric}{where}[{RATE}]))"
 
 
-def of_workers(metric: str, where: str = "") -> str:
-    """The rate of a counter by instance, for workers alone: APIs and pumps have the counter too, and never count."""
-    return f"{rate(metric, 'instance')} and on (instance) hookline_workers{where}"
+def of_workers(metric: str, where: str = "", *, queue: str = "") -> str:
+    """The rate of a counter by instance, for workers alone: APIs and pumps have the counter too, and never count.
+
+    `where` selects among the counter's series, `queue` among the workers.
+    """
+    consumers = f'{{queue="{queue}"}}' if queue else ""
+    return f"{rate(metric, 'instance', where)} and on (instance) hookline_workers{consumers}"
 
 
 def late(metric: str, bound: str) -> str:
@@ -117,6 +121,12 @@ EVALUATION_DELAY = Panel(
     quantiles("hookline_evaluation_delay_seconds"),
     unit="s",
     says="Objective: 99.9% in 5 s.",
+)
+OWN_FAULTS = Panel(
+    "Attempts that failed inside Hookline, by instance",
+    ((of_workers("hookline_attempts_total", '{outcome="internal"}'), "{{instance}}"),),
+    unit="reqps",
+    says="No endpoint is to blame for these: a host ran out of something, or the code has a fault.",
 )
 
 DASHBOARDS = (
@@ -286,7 +296,7 @@ DASHBOARDS = (
                 (
                     Panel(
                         "Events evaluated by instance",
-                        ((of_workers("hookline_events_evaluated_total", '{queue="evaluate"}'), "{{instance}}"),),
+                        ((of_workers("hookline_events_evaluated_total", queue="evaluate"), "{{instance}}"),),
                         unit="ops",
                     ),
                     Panel(
@@ -307,7 +317,8 @@ DASHBOARDS = (
                 ),
             ),
             (8, (EVALUATION_DELAY, ATTEMPT_DELAY)),
-            (8, (Panel("Versions", (("count by (version) (hookline_build_info)", "{{version}}"),)), DURATION)),
+            (8, (DURATION, OWN_FAULTS)),
+            (8, (Panel("Versions", (("count by (version) (hookline_build_info)", "{{version}}"),)),)),
         ),
     ),
 )

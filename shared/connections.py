@@ -32,6 +32,10 @@ class PoolClosed(ConnectionError):
     """Nothing is sent any more: this process is ending."""
 
 
+class CertificateUnreadable(ConnectionError):
+    """The endpoint's certificate, which is trusted, has text in it that is none."""
+
+
 class ConnectTimeout(TimeoutError):
     """No connection came about in the time that connecting may take."""
 
@@ -164,6 +168,8 @@ class Connections:
                 server_hostname=None if origin.context is None else origin.host.rstrip("."),
             )
             connected = True
+        except UnicodeDecodeError as exc:  # of Python's, which reads all of a certificate
+            raise CertificateUnreadable from exc
         finally:
             if not connected:
                 opened.close()
@@ -185,7 +191,10 @@ async def resolve(host: str, port: int) -> list[AddressInfo]:
     """The addresses of a name, as the system's resolver gives them. Raises socket.gaierror."""
     loop = asyncio.get_running_loop()
     host = host.replace("%25", "%")  # a zone, as RFC 6874 writes it in a URL
-    return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG))
+    try:
+        return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG))
+    except UnicodeError:  # a label is empty or too long, so it is no name that could be known
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
 
 
 @dataclass(slots=True)

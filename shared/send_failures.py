@@ -13,9 +13,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-import httpx
-
-from shared.connections import ConnectTimeout, PoolClosed
+from shared.connections import CertificateUnreadable, ConnectTimeout, PoolClosed
 from shared.domain.outcomes import OutcomeKind
 from shared.guard import Blocked
 from shared.http1 import BrokenOff, Disconnected, NotHttp
@@ -107,10 +105,5 @@ _CAUSES: tuple[tuple[Kind, OutcomeKind, Callable[[Any], str]], ...] = (
     (BrokenOff, OutcomeKind.NETWORK, _always("the answer broke off, or its body is not valid HTTP")),
     (NotHttp, OutcomeKind.NETWORK, _always("the answer is not valid HTTP")),
     ((Disconnected, ConnectionResetError, BrokenPipeError), OutcomeKind.NETWORK, _always(_CLOSED)),
-    # Broken encodings are ValueErrors as well.
-    (
-        (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError),
-        OutcomeKind.NETWORK,
-        _always("the request can't be made: bad URL or header"),
-    ),
+    (CertificateUnreadable, OutcomeKind.NETWORK, _always("TLS failed: the endpoint's certificate can't be read")),
 )

@@ -16,6 +16,7 @@ from functools import lru_cache
 import httpx
 
 from shared.connections import Connections, Origin
+from shared.domain.errors import InvalidDefinition
 from shared.domain.outcomes import Outcome, OutcomeKind, classify_status, parse_retry_after
 from shared.guard import DEFAULT_PORTS, Guard
 from shared.http1 import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Answer
@@ -29,6 +30,7 @@ __all__ = ["KEPT_RESPONSE_BYTES", "MAX_RESPONSE_BYTES", "USER_AGENT", "Request",
 
 log = get_logger("hookline.sender")
 
+MAX_PORT = 65535
 USER_AGENT = f"hookline/{__version__}"
 
 
@@ -88,12 +90,42 @@ class Target:
     """The first line, and the `Host` header."""
 
 
+def check_target(url: str) -> None:
+    """Refuse a URL that is none for a request, whatever a guard would say of it.
+
+    Raises:
+        InvalidDefinition: saying what is accepted, without the URL.
+    """
+    try:
+        target(url)
+    except (httpx.InvalidURL, ValueError):
+        raise InvalidDefinition.at((), "must be an absolute http or https URL") from None
+
+
+def check_header(value: str) -> None:
+    """Refuse a header's value that no request can be written with. What is allowed here may not be wise.
+
+    Raises:
+        InvalidDefinition: saying what is accepted, without the value.
+    """
+    try:
+        _lines({"Authorization": value}).encode()
+    except ValueError:
+        raise InvalidDefinition.at((), "must be Unicode text without line breaks and NUL") from None
+
+
 @lru_cache(maxsize=1024)
 def target(url: str) -> Target:
-    """Parsing a URL costs a part of a request, and a webhook's is always the same."""
+    """What a request needs of a URL; parsing it costs a part of the request, and a webhook's is always the same.
+
+    Raises:
+        httpx.InvalidURL, ValueError: for what is no URL of HTTP.
+    """
     parsed = httpx.URL(url)
     if parsed.scheme not in DEFAULT_PORTS or not parsed.host:
-        raise httpx.UnsupportedProtocol("not an HTTP URL")
+        raise ValueError("not an HTTP URL")
+    if parsed.port is not None and not 1 <= parsed.port <= MAX_PORT:
+        raise ValueError("no port")
     return Target(
         host=parsed.raw_host.decode("ascii"),
         port=parsed.port or DEFAULT_PORTS[parsed.scheme],
@@ -104,11 +136,15 @@ def target(url: str) -> Target:
 
 def _written(to: Target, request: Request) -> bytes:
     """A request as it goes over the wire. Raises ValueError for a header that would break out of its line."""
-    headers = request.headers
+    lines = _lines(request.headers)
+    return f"{to.head}{lines}Content-Length: {len(request.body)}\r\n\r\n".encode() + request.body
+
+
+def _lines(headers: dict[str, str]) -> str:
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
         raise ValueError("a header holds a line break or NUL")
-    return f"{to.head}{lines}Content-Length: {len(request.body)}\r\n\r\n".encode() + request.body
+    return lines
 
 
 def _outcome(answer: Answer, started: float) -> Outcome:

@@ -56,6 +56,7 @@ _FAILURES = (
         "certificate.",
     ),
     ("certificate is not trusted", "The endpoint's TLS certificate is not trusted."),
+    ("certificate can't be read", "The endpoint's TLS certificate has text in it that is not UTF-8: use another."),
     (
         "wrong version number",
         "The port does not speak TLS: check the port, or whether the URL should begin with http:.",

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from shared import connections
+from shared.domain.errors import InvalidDefinition
 from shared.domain.outcomes import Outcome, OutcomeKind
+from shared.sender import check_target
 from tests.integration.sender.hostile import ANSWER, answering, behaving
 from tests.integration.sender.sending import (
     ENOUGH_SECONDS,
@@ -51,31 +53,38 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         "http://xn--a.com",
         "ftp://127.0.0.1",
         "http://h:99999",
-        f"http://{'a' * 64}.example",
-        "http://a..b",
-        "http://exa mple",
+        "http://h:0",
         "http://\ud800",
     ],
 )
-def test_a_url_that_no_request_can_be_sent_to_is_an_outcome_as_well(
-    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def resolve(host: str, _port: int) -> list[Any]:
-        host.encode("idna")  # as the system's resolver does
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(connections, "resolve", resolve)
+def test_a_url_that_is_none_blames_no_endpoint(run: Run, url: str) -> None:
+    with pytest.raises(InvalidDefinition):
+        check_target(url)
 
     async def scenario() -> None:
         async with opened() as sender:
             outcome = await send(sender, url)
-            assert outcome.kind is OutcomeKind.NETWORK
-            assert outcome.error in (
-                "the request can't be made: bad URL or header",
-                "the host's name does not resolve: Name or service not known",
-            )
+            assert outcome.kind is OutcomeKind.INTERNAL
+            assert outcome.error is not None
+            assert outcome.error.startswith("a fault in Hookline, not in the endpoint (")
 
     run(scenario())
+
+
+@pytest.mark.parametrize("host", [f"{'a' * 64}.example", "a..b", ".a"])
+def test_what_can_be_no_name_does_not_resolve(run: Run, host: str) -> None:
+    check_target(f"http://{host}")
+    check(
+        run,
+        _sent(f"http://{host}"),
+        OutcomeKind.NETWORK,
+        "the host's name does not resolve: Name or service not known",
+    )
+
+
+async def _sent(url: str) -> Outcome:
+    async with opened() as sender:
+        return await send(sender, url)
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,17 @@ UNTRUSTED = "the endpoint's certificate is not trusted: "
 NOW = datetime.now(UTC)
 
 
-def certificate(folder: Path, *, address: str = "127.0.0.1", until: datetime = NOW + timedelta(days=1)) -> Path:
+def certificate(
+    folder: Path,
+    *,
+    address: str = "127.0.0.1",
+    until: datetime = NOW + timedelta(days=1),
+    extension: x509.UnrecognizedExtension | None = None,
+) -> Path:
     """A file with a key and a certificate for an address that it signs itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hook")])
-    made = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -38,8 +44,10 @@ def certificate(folder: Path, *, address: str = "127.0.0.1", until: datetime = N
         .not_valid_after(until)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(address))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
     )
+    if extension is not None:
+        builder = builder.add_extension(extension, critical=False)
+    made = builder.sign(key, hashes.SHA256())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -175,5 +183,27 @@ def test_closing_does_not_wait_for_an_endpoint_that_does_not_say_good_bye(
     async def scenario() -> None:
         async with behaving(stays, tls=serving(path)) as endpoint, opened() as sender:
             assert (await send(sender, f"https://127.0.0.1:{endpoint.port}")).kind is OutcomeKind.SUCCESS
+
+    run(scenario())
+
+
+def _tagged(tag: int, content: bytes) -> bytes:
+    """In DER, for what is shorter than 128 bytes."""
+    return bytes([tag, len(content)]) + content
+
+
+def test_a_certificate_with_text_that_is_none_is_the_endpoints_fault(run: Run, tmp_path: Path, trust: Trust) -> None:
+    """Python's own reading of a certificate that OpenSSL takes fails at it, with an error that is none of TLS."""
+    point = _tagged(0xA0, _tagged(0xA0, _tagged(0x86, b"http://\xff\xfe")))  # where revocations are, RFC 5280 4.2.1.13
+    extension = x509.UnrecognizedExtension(x509.CRLDistributionPoints.oid, _tagged(0x30, _tagged(0x30, point)))
+    path = certificate(tmp_path, extension=extension)
+    trust(path)
+
+    async def scenario() -> None:
+        async with behaving(answering(ANSWER), tls=serving(path)) as endpoint, opened() as sender:
+            outcome = await send(sender, f"https://127.0.0.1:{endpoint.port}")
+            assert outcome.kind is OutcomeKind.NETWORK
+            assert outcome.error == "TLS failed: the endpoint's certificate can't be read"
+            assert endpoint.requests == []
 
     run(scenario())

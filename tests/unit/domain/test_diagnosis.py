@@ -29,6 +29,7 @@ BARE = Credentials(has_access_token=False, has_signing_secret=False)
         (NETWORK, TLS + "IP address mismatch, certificate is not valid for '192.0.2.1'.", "another host name"),
         (NETWORK, TLS + "CRL is too old", "certificate is not trusted"),
         (NETWORK, "TLS failed: wrong version number", "does not speak TLS"),
+        (NETWORK, "TLS failed: the endpoint's certificate can't be read", "not UTF-8"),
         (NETWORK, "TLS failed: unsupported protocol", "TLS 1.2 or newer"),
         (NETWORK, "TLS failed: tlsv13 alert certificate required", "name it as client_certificate"),
         (NETWORK, "TLS failed: tlsv1 alert unknown ca", "authority of the webhook's client certificate"),

@@ -131,6 +131,11 @@ SECRETS_UNREADABLE = Counter(
     "hookline_secrets_unreadable",
     "Drains that sent nothing because a secret of the webhook can't be decrypted with HOOKLINE_SECRET_KEYS.",
 )
+WEBHOOKS_UNUSABLE = Counter(
+    "hookline_webhooks_unusable",
+    "Drains that sent nothing because no request can be made with the webhook's URL or a secret, such as a client "
+    "certificate that OpenSSL refuses.",
+)
 PUMP_LAST_SWEEP = KnownGauge(
     "hookline_pump_last_sweep_timestamp_seconds",
     "When the pump last looked for due deliveries and lagging partitions, in Unix time.",
@@ -170,6 +175,7 @@ SHOWN_BY: Mapping[str, Sequence[Counter | Histogram | KnownGauge]] = {
         WEBHOOKS_DISABLED_AUTOMATICALLY,
         CIRCUIT_OPENINGS,
         SECRETS_UNREADABLE,
+        WEBHOOKS_UNUSABLE,
         WORKERS,
         AUTOMATIONS_LOADED,
         RELOAD_SECONDS,

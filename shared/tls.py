@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from shared.domain.errors import InvalidDefinition
+from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.settings import Settings
 
 MAX_IDENTITIES = 128
@@ -47,7 +47,8 @@ class TlsContexts:
         Call it outside the event loop, from any thread.
 
         Raises:
-            ssl.SSLError: for what `check_client_certificate` would refuse.
+            EndpointUnusable: for what OpenSSL refuses. `check_client_certificate` did so as well when the secret was
+                saved, but this host's OpenSSL, or its policy, may be another.
         """
         key = (webhook_id, pem)
         with self._lock:
@@ -55,7 +56,10 @@ class TlsContexts:
                 self._identified.move_to_end(key)
                 return known
         made = self._context()
-        _load(made, pem)
+        try:
+            _load(made, pem)
+        except ssl.SSLError as exc:
+            raise EndpointUnusable(f"the client certificate can't be used in TLS: {_why(exc)}") from None
         with self._lock:
             kept = self._identified.setdefault(key, made)
             while len(self._identified) > MAX_IDENTITIES:
@@ -83,12 +87,16 @@ def check_client_certificate(pem: str) -> None:
         raise InvalidDefinition.at((), "must have a private key that is not encrypted; the secret is") from None
     except (ValueError, UnsupportedAlgorithm):
         raise InvalidDefinition.at((), f"{_FORM}, but no private key can be read in it") from None
-    if certificates[0].public_key() != key.public_key():
+    try:
+        belongs = certificates[0].public_key() == key.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise InvalidDefinition.at((), f"{_FORM}, but the certificate's public key can't be read") from None
+    if not belongs:
         raise InvalidDefinition.at((), f"{_FORM}, but the private key does not belong to the first certificate")
     try:
         _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), pem)
-    except (ssl.SSLError, ValueError):
-        raise InvalidDefinition.at((), f"{_FORM}, of a kind that TLS can use") from None
+    except ssl.SSLError as exc:
+        raise InvalidDefinition.at((), f"{_FORM}, of a kind that TLS can use; OpenSSL says: {_why(exc)}") from None
 
 
 _FORM = "must be a certificate, those that it is signed with if any, and its private key, all in PEM"
@@ -99,6 +107,11 @@ def _certificates(pem: str) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(pem.encode())
     except ValueError:
         raise InvalidDefinition.at((), f"{_FORM}, but no certificate can be read in it") from None
+
+
+def _why(exc: ssl.SSLError) -> str:
+    """OpenSSL's own words, which are constants of its code."""
+    return (exc.reason or "it can't be read").replace("_", " ").lower()
 
 
 def _load(context: ssl.SSLContext, pem: str) -> None:

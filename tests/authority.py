@@ -8,11 +8,12 @@ from ipaddress import ip_address
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 VALID = timedelta(days=30)
 TRUSTS_NOBODY = SSLContext(PROTOCOL_TLS_CLIENT)
 """For clients of plain HTTP: without one, httpx makes a context for each call, with all authorities, in some 30 ms."""
@@ -45,14 +46,20 @@ class Authority:
 
     def issue(self, name: str, *, until: datetime | None = None) -> Issued:
         """A certificate for an address, for a server's name or of a client."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        return self._issue(name, ec.generate_private_key(ec.SECP256R1()), until)
+
+    def issue_weak(self, name: str) -> Issued:
+        """A certificate whose key today's OpenSSL takes for too small."""
+        return self._issue(name, rsa.generate_private_key(65537, 1024), None)  # noqa: S505 - that is the point
+
+    def _issue(self, name: str, key: _Key, until: datetime | None) -> Issued:
         certificate = _signed(name, key, issuer=self.name, signer=self._key, until=until)
         return Issued(certificate, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
 
 
 def _signed(
     name: str,
-    key: ec.EllipticCurvePrivateKey,
+    key: _Key,
     *,
     issuer: str,
     signer: ec.EllipticCurvePrivateKey,

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared import telemetry
 from shared.domain.circuits import CircuitState
+from shared.domain.errors import EndpointUnusable
 from shared.domain.pacing import HORIZON
 from shared.logs import get_logger
 from shared.storage.engine import at_once, glance, reading, writing
@@ -98,6 +99,10 @@ def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | N
             telemetry.SECRETS_UNREADABLE.inc()
             # Ours to mend, not the receiver's: the deliveries stay due until the key is back.
             log.error("webhook.secret_unreadable", webhook_id=public_id(row.kind, row.id), error=str(exc))
+            return None
+        except EndpointUnusable as exc:
+            telemetry.WEBHOOKS_UNUSABLE.inc()
+            log.error("webhook.unusable", webhook_id=public_id(row.kind, row.id), error=str(exc))
             return None
 
 

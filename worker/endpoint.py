@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection
 
+from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.domain.masking import Mask
 from shared.domain.outcomes import Outcome
 from shared.domain.payloads import ACCESS_TOKEN, open_payload
 from shared.domain.retries import DeliveryPolicy
-from shared.domain.signing import Signer, unsigned_headers
-from shared.sender import USER_AGENT, Request
+from shared.domain.signing import Signer, check_signing_secret, unsigned_headers
+from shared.sender import USER_AGENT, Request, check_header, check_target
 from shared.storage.queue import Claimed, EndpointRow, EndpointSecrets, load_secrets
 from shared.storage.webhooks import public_id
 from shared.tls import TlsContexts
@@ -64,22 +66,33 @@ class Endpoint:
 
 
 def open_endpoint(row: EndpointRow, stored: EndpointSecrets, vault: Vault, contexts: TlsContexts) -> Endpoint:
-    """The endpoint with its secrets in the clear. Raises SecretUnreadable when the vault lacks their key."""
+    """The endpoint with its secrets in the clear.
+
+    What it is made of was checked when it was saved, but perhaps by other code, another OpenSSL, or not at all in a
+    database that somebody wrote to: what can't be used is found here, before anything is claimed.
+
+    Raises:
+        SecretUnreadable: when the vault lacks their key.
+        EndpointUnusable: when no request can be made with one of them, or with the URL.
+    """
     secrets = {name: vault.decrypt(ciphertext) for name, ciphertext in stored.granted.items()}
     hidden = dict(secrets)
     headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     if stored.access_token is not None:
         token = vault.decrypt(stored.access_token)
+        _check("access token", check_header, token)
         headers["Authorization"] = f"Bearer {token}"
         secrets[ACCESS_TOKEN] = hidden[ACCESS_TOKEN] = token
     signer = None
     if stored.signing_secret is not None:
         signing_secret = hidden["SIGNING_SECRET"] = vault.decrypt(stored.signing_secret)
+        _check("signing secret", check_signing_secret, signing_secret)
         signer = Signer(signing_secret)
     url = row.url
     if stored.url is not None:
         url = vault.decrypt(stored.url)
         hidden |= _parts_of_url(url)
+    _check("URL", check_target, url)
     certificate = stored.client_certificate
     return Endpoint(
         webhook=public_id(row.kind, row.id),
@@ -114,7 +127,7 @@ class Endpoints:
         """The endpoint of a row that this transaction read.
 
         Raises:
-            SecretUnreadable: when the vault lacks the key of its secrets.
+            SecretUnreadable, EndpointUnusable: as `open_endpoint`.
         """
         if (kept := self.kept(row)) is not None:
             return kept
@@ -125,6 +138,13 @@ class Endpoints:
             self._open = {}
         self._open[row.id] = row.revision, endpoint
         return endpoint
+
+
+def _check(what: str, check: Callable[[str], None], value: str) -> None:
+    try:
+        check(value)
+    except InvalidDefinition as exc:
+        raise EndpointUnusable(f"the {what} {exc}") from None
 
 
 def _parts_of_url(url: str) -> dict[str, str]:

@@ -214,6 +214,7 @@ DASHBOARDS = (
                             (f"sum(increase(hookline_webhook_circuit_openings_total[{RATE}]))", "circuits opened"),
                             (f"sum(increase(hookline_webhooks_disabled_automatically_total[{RATE}]))", "disabled"),
                             (f"sum(increase(hookline_secrets_unreadable_total[{RATE}]))", "secrets unreadable"),
+                            (f"sum(increase(hookline_webhooks_unusable_total[{RATE}]))", "webhooks unusable"),
                         ),
                     ),
                     QUEUE,

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from dispatcher.api.described import described
 from dispatcher.control.errors import Conflict, Forbidden, NotFound
 from dispatcher.publisher import StreamFull, StreamUnavailable
-from shared.domain.errors import FieldError, HooklineError, InvalidDefinition
+from shared.domain.errors import EndpointUnusable, FieldError, HooklineError, InvalidDefinition
 from shared.logs import get_logger
 from shared.vault import SecretUnreadable
 
@@ -108,6 +108,7 @@ def install(app: FastAPI) -> None:
         StreamFull,
         StreamUnavailable,
         SecretUnreadable,
+        EndpointUnusable,
         RequestValidationError,
         HTTPException,
         OperationalError,
@@ -154,6 +155,8 @@ def problem_of(exc: Exception) -> Problem:
         case SecretUnreadable():
             log.error("api.secret_unreadable", error=str(exc))
             return Problem(500, "secret-unreadable", str(exc))
+        case EndpointUnusable():
+            return Problem(409, "endpoint-unusable", f"nothing can be sent to this webhook: {exc}")
         case IntegrityError():
             return Problem(409, "conflict", "what this refers to was changed at the same moment: look again")
         case PoolTimeoutError() | DBAPIError():

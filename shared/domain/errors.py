@@ -46,5 +46,9 @@ class InvalidDefinition(HooklineError):
         return InvalidDefinition(*(error.under(*prefix) for error in self.errors))
 
 
+class EndpointUnusable(HooklineError):
+    """No request can be made with a webhook's URL or a secret of it: the text says which and why, without its value."""
+
+
 class UnreadableState(HooklineError):
     """Stored bytes are no state that this version can read: damaged, or written by a newer Hookline."""

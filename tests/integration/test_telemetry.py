@@ -53,6 +53,7 @@ ADDED = {
     "hookline_webhooks_disabled_automatically_total": set[str](),
     "hookline_webhook_circuit_openings_total": set[str](),
     "hookline_secrets_unreadable_total": set[str](),
+    "hookline_webhooks_unusable_total": set[str](),
     "hookline_pump_last_sweep_timestamp_seconds": set[str](),
     "hookline_workers": {"queue"},
 }
@@ -67,6 +68,7 @@ EVERY_FACT = """
     t.WEBHOOKS_DISABLED_AUTOMATICALLY.inc()
     t.CIRCUIT_OPENINGS.inc()
     t.SECRETS_UNREADABLE.inc()
+    t.WEBHOOKS_UNUSABLE.inc()
     t.PUMP_LAST_SWEEP.set(1e9)
     t.firings({("RUN_STATE", "webhook"): 1, ("RUN_STATE", "no_op"): 4})
     t.attempts_finished([("2xx", 0.2), ("2xx", 0.4), ("timeout", 15.0)])

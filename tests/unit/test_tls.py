@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shared import tls
-from shared.domain.errors import InvalidDefinition
+from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.settings import load_settings
 from shared.tls import TlsContexts, check_client_certificate
 from tests.authority import Authority
@@ -50,6 +49,7 @@ REFUSED = {
     "an encrypted key": (ONE.certificate + encrypted(ONE.key), "must have a private key that is not encrypted"),
     "a cut certificate": (ONE.certificate[:200] + ONE.key, "can be read"),
     "a cut key": (ONE.certificate + ONE.key[:60], "no private key can be read"),
+    "a key that is too small": (AUTHORITY.issue_weak("weak").pem, "OpenSSL says: ee key too small"),
     "no ASCII": (ONE.pem.replace("A", "Ä"), "can be read"),
 }
 
@@ -67,6 +67,14 @@ def test_anything_else_is_refused_without_being_repeated(pem: str, message: str)
     (error,) = caught.value.errors
     assert message in error.msg
     assert not any(line in error.msg for line in pem.splitlines() if line.strip())
+
+
+def test_what_this_hosts_openssl_refuses_is_told_in_its_words_and_without_the_value() -> None:
+    weak = AUTHORITY.issue_weak("weak")
+    with pytest.raises(EndpointUnusable) as caught:
+        TlsContexts(load_settings()).identified(1, weak.pem)
+    assert str(caught.value) == "the client certificate can't be used in TLS: ee key too small"
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
 def test_each_webhook_has_a_context_of_its_own() -> None:
@@ -109,7 +117,7 @@ def test_a_key_is_never_in_a_file_that_others_may_read(tmp_path: Path, monkeypat
     contexts.identified(2, ONE.pem)
     assert seen[-1] == (seen[-1][0], 0o600)
     assert Path(seen[-1][0]).parent == tmp_path
-    with pytest.raises(ssl.SSLError):
+    with pytest.raises(EndpointUnusable):
         contexts.identified(3, ONE.certificate)
     assert list(tmp_path.iterdir()) == []
     assert descriptors() == before

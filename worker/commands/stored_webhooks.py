@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Engine
 
-from shared.domain.errors import InvalidDefinition
+from shared.domain.errors import HooklineError, InvalidDefinition
 from shared.domain.ids import decode_id
+from shared.settings import Settings
 from shared.storage.automations import automations_of_webhook
 from shared.storage.clock import database_time
 from shared.storage.engine import reading, writing
+from shared.storage.queue import EndpointRow, EndpointSecrets, load_endpoint, load_secrets
 from shared.storage.revisions import lock_edits, next_revision
 from shared.storage.webhook_states import (
     WebhookState,
@@ -25,7 +27,10 @@ from shared.storage.webhook_states import (
     webhook_states,
 )
 from shared.storage.webhooks import ID_KINDS, find_webhook, public_id
+from shared.tls import TlsContexts
+from shared.vault import Vault
 from worker.commands.operators import OPERATOR, Row, entity_named, note
+from worker.endpoint import open_endpoint
 
 
 def listed(engine: Engine, entity: str | None) -> list[Row]:
@@ -36,27 +41,42 @@ def listed(engine: Engine, entity: str | None) -> list[Row]:
         return [row_of(state, now) for state in webhook_states(connection, now, entity_id=owner)]
 
 
-def shown(engine: Engine, webhook: str, entity: str | None) -> Row:
-    """All there is to say of one webhook. Raises InvalidDefinition as `paused`."""
+def shown(settings: Settings, engine: Engine, webhook: str, entity: str | None) -> Row:
+    """All there is to say of one webhook. Raises InvalidDefinition as `paused`.
+
+    `unusable` says why no request can be made to it, if so, with this machine's keys and OpenSSL.
+    """
     now = datetime.now(UTC)
     with reading(engine) as connection:
         state = found(connection, webhook, entity, now)
         stored = find_webhook(connection, state.entity_id, webhook_id=state.id, kind=None)
         users = automations_of_webhook(connection, state.id)
         dead = count_dead(connection, state.id, state.entity_id)
-    assert stored is not None  # noqa: S101 - found in this transaction
+        endpoint = load_endpoint(connection, state.id, whatever_its_state=True)
+        assert stored is not None and endpoint is not None  # noqa: S101 - found in this transaction
+        secrets = load_secrets(connection, endpoint)
     fields = stored.fields
     return {
         **row_of(state, now),
+        "unusable": _unusable(settings, endpoint, secrets),
         "dead": dead,
         "url": fields.url or None,
         "access_token": fields.access_token,
         "signing_secret": fields.signing_secret,
+        "client_certificate": fields.client_certificate,
         "secrets": list(fields.secrets),
         "policy": fields.policy,
         "automations": [one.name if one.entity == state.entity else f"{one.entity}/{one.name}" for one in users],
         "created_at": stored.created_at,
     }
+
+
+def _unusable(settings: Settings, endpoint: EndpointRow, secrets: EndpointSecrets) -> str | None:
+    try:
+        open_endpoint(endpoint, secrets, Vault.open(settings), TlsContexts(settings))
+    except HooklineError as exc:
+        return str(exc)
+    return None
 
 
 def paused(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATOR) -> Row:

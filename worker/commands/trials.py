@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import Engine
 
@@ -14,6 +14,7 @@ from shared.domain.samples import sample_values
 from shared.domain.slack_messages import Severity, parse_slack_message
 from shared.sender import Request, Sender
 from shared.settings import Settings
+from shared.storage.clock import database_time
 from shared.storage.deliveries import new_delivery_id
 from shared.storage.engine import reading
 from shared.storage.queue import Claimed, load_endpoint, load_secrets
@@ -30,10 +31,10 @@ def tried(settings: Settings, engine: Engine, webhook: str, entity: str | None) 
 
     Raises:
         InvalidDefinition: when there is no such webhook.
-        SecretUnreadable: when the vault lacks the key of one of its secrets.
+        SecretUnreadable, EndpointUnusable: when nothing can be sent to it, as `open_endpoint`.
     """
-    now = datetime.now(UTC)
     with reading(engine) as connection:
+        now = database_time(connection)
         state = found(connection, webhook, entity, now)
         row = load_endpoint(connection, state.id, whatever_its_state=True)
         assert row is not None  # noqa: S101 - found in this transaction

@@ -42,8 +42,8 @@ def show(webhook: str, entity: str | None, as_json: bool) -> None:
     """Show WEBHOOK, an id or a name: how it stands and why, its policy, and who uses it."""
     from worker.commands.stored_webhooks import shown
 
-    with opened() as (_settings, engine):
-        row = shown(engine, webhook, entity)
+    with opened() as (settings, engine):
+        row = shown(settings, engine, webhook, entity)
     if as_json:
         print_json(row)
     else:

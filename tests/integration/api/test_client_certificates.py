@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import update
 
 from shared.settings import Settings
+from shared.storage.engine import open_engine, writing
+from shared.storage.tables import secrets
+from shared.vault import Vault
 from tests.authority import Authority
 from tests.integration.api.conftest import ACME, Api, create_webhook, put_secrets, running, webhook
 
@@ -151,3 +155,17 @@ def test_a_trial_shows_the_certificate(certified: Api, settings: Settings, tmp_p
     assert [name for name, _body in seen] == ["one", "two"]
     assert (tried["outcome"], again["outcome"], refused["outcome"]) == ("2xx", "2xx", "network")
     assert "client_certificate" in refused["diagnosis"]
+
+
+def test_a_trial_says_that_this_hosts_openssl_refuses_the_certificate(certified: Api, settings: Settings) -> None:
+    created = create_webhook(certified, webhook(url="https://127.0.0.1/", client_certificate="CERTIFICATE"))
+    weak = AUTHORITY.issue_weak("weak")
+    problem = certified.refused("PUT", f"{ACME}/secrets/CERTIFICATE", {"value": weak.pem}, status=422)
+    assert "OpenSSL says: ee key too small" in problem.errors[0]["msg"]
+
+    engine = open_engine(settings)  # as if it had been saved where OpenSSL takes it
+    with writing(engine) as connection:
+        connection.execute(update(secrets).values(ciphertext=Vault.open(settings).encrypt(weak.pem)))
+    engine.dispose()
+    problem = certified.refused("POST", f"{ACME}/webhooks/{created['id']}/test", status=409)
+    assert problem.detail.endswith("the client certificate can't be used in TLS: ee key too small")

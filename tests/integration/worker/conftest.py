@@ -24,7 +24,7 @@ from shared.storage.engine import reading, writing
 from shared.storage.entities import find_entity, insert_entity
 from shared.storage.queue import due_webhooks
 from shared.storage.revisions import next_revision
-from shared.storage.secrets import insert_secret
+from shared.storage.secrets import insert_secret, replace_secret
 from shared.storage.tables import attempts, deliveries, pending_deliveries
 from shared.storage.webhooks import WebhookFields, insert_webhook
 from shared.streams import FIELD, stream_key
@@ -95,6 +95,17 @@ class Scene:
                 connection,
                 self.entity_id,
                 name=name,
+                ciphertext=self.runtime.vault.encrypt(value),
+                revision=next_revision(connection),
+                now=datetime.now(UTC),
+            )
+
+    def new_value(self, name: str, value: str) -> None:
+        """Replace the value of a secret."""
+        with writing(self.runtime.engine) as connection:
+            replace_secret(
+                connection,
+                self.secret_ids[name],
                 ciphertext=self.runtime.vault.encrypt(value),
                 revision=next_revision(connection),
                 now=datetime.now(UTC),

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from redis import Redis
+from structlog.testing import capture_logs
 
 from shared import tls
 from shared.settings import Settings
@@ -18,6 +20,9 @@ from shared.storage.queue import load_endpoint
 from tests.integration.api.test_client_certificates import AUTHORITY, ONE, TWO, demanding
 from tests.integration.receiver import Receiver
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene
+from worker.deliver import drain_webhook
+
+REFUSED = "the client certificate can't be used in TLS: ee key too small"
 
 
 @pytest.fixture
@@ -61,3 +66,30 @@ def test_webhooks_deliver_with_their_own_certificates(trusting: Scene, tmp_path:
         trusting.deliver()
     assert sorted(seen) == [("one", b'{"of":"one"}')] * 3 + [("two", b'{"of":"two"}')] * 3
     assert sorted(row.status for row in trusting.rows()) == ["dead"] * 3 + ["delivered"] * 6
+
+
+def test_deliveries_wait_while_openssl_refuses_the_certificate_and_go_out_with_another(
+    trusting: Scene, tmp_path: Path
+) -> None:
+    weak = AUTHORITY.issue_weak("weak")  # as if it had been saved where OpenSSL takes it
+    trusting.secret("CERTIFICATE", weak.pem)
+    counted = REGISTRY.get_sample_value("hookline_webhooks_unusable_total") or 0.0
+    with demanding(tmp_path) as (url, seen):
+        hook = trusting.webhook("mutual", url=url, client_certificate="CERTIFICATE")
+        trusting.automation(hook, payload={"of": "mutual"})
+        trusting.publish(alias_event())
+        trusting.evaluate()
+        with capture_logs() as logs:
+            for _ in range(2):
+                assert drain_webhook(trusting.runtime, hook) == 0
+        assert [(line["webhook_id"], line["error"]) for line in logs if line["event"] == "webhook.unusable"] == [
+            (f"wh_{hook}", REFUSED)
+        ] * 2
+        assert REGISTRY.get_sample_value("hookline_webhooks_unusable_total") == counted + 2
+        (waiting,) = trusting.pending()
+        assert (waiting.claim, waiting.attempts, trusting.attempts(), seen) == (None, 0, [], [])
+
+        trusting.new_value("CERTIFICATE", ONE.pem)
+        trusting.deliver()
+    assert seen == [("one", b'{"of":"mutual"}')]
+    assert [row.status for row in trusting.rows()] == ["delivered"]

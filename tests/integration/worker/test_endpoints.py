@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from shared.storage.engine import at_once, reading, writing
 from shared.storage.queue import load_endpoint
 from shared.storage.revisions import next_revision
-from shared.storage.secrets import replace_secret
 from shared.storage.webhooks import WebhookEdit, find_webhook, update_webhooks
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.deliver import drain_webhook
@@ -36,14 +36,7 @@ def test_another_value_of_a_secret_counts_at_once(scene: Scene) -> None:
     scene.secret("TOKEN", "first-token")
     hook = scene.webhook(access_token="TOKEN")
     assert _opened(scene, hook).headers["Authorization"] == "Bearer first-token"
-    with writing(scene.runtime.engine) as connection:
-        replace_secret(
-            connection,
-            scene.secret_ids["TOKEN"],
-            ciphertext=scene.runtime.vault.encrypt("second-token"),
-            revision=next_revision(connection),
-            now=datetime.now(UTC),
-        )
+    scene.new_value("TOKEN", "second-token")
     assert _opened(scene, hook).headers["Authorization"] == "Bearer second-token"
 
 
@@ -63,6 +56,48 @@ def test_an_edit_of_the_webhook_counts_at_once(scene: Scene) -> None:
         )
         update_webhooks(connection, [edit], secret_ids={}, now=datetime.now(UTC))
     assert (before.url, _opened(scene, hook).url) == (f"{scene.receiver.url}/hook", f"{scene.receiver.url}/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("use", "value", "words"),
+    [
+        ("access_token", "line\nbreak", "the access token must be Unicode text without line breaks and NUL"),
+        ("signing_secret", "whsec_€", "the signing secret must have standard base64 of the key after 'whsec_'"),
+    ],
+)
+def test_a_secret_that_can_not_be_used_holds_deliveries_until_it_is_mended(
+    scene: Scene, use: str, value: str, words: str
+) -> None:
+    scene.secret("VALUE", value)
+    hook = scene.webhook(**{use: "VALUE"})
+    scene.automation(hook)
+    scene.publish(alias_event())
+    scene.evaluate()
+    with capture_logs() as logs:
+        assert drain_webhook(scene.runtime, hook) == 0
+    assert [(line["webhook_id"], line["error"]) for line in logs if line["event"] == "webhook.unusable"] == [
+        (f"wh_{hook}", words)
+    ]
+    assert value not in str(logs)
+    (waiting,) = scene.pending()
+    assert (waiting.claim, waiting.attempts, scene.attempts()) == (None, 0, [])
+
+    scene.new_value("VALUE", "long-enough-to-be-one")
+    scene.deliver()
+    assert [row.status for row in scene.rows()] == ["delivered"]
+
+
+def test_a_url_that_is_none_holds_deliveries_as_well(scene: Scene) -> None:
+    hook = scene.webhook(url="ftp://127.0.0.1/secret-path")
+    scene.automation(hook)
+    scene.publish(alias_event())
+    scene.evaluate()
+    with capture_logs() as logs:
+        assert drain_webhook(scene.runtime, hook) == 0
+    (line,) = [line for line in logs if line["event"] == "webhook.unusable"]
+    assert line["error"] == "the URL must be an absolute http or https URL"
+    assert "secret-path" not in str(logs)
+    assert len(scene.pending()) == 1
 
 
 def test_a_statement_at_once_is_kept_and_its_connection_is_as_before(scene: Scene) -> None:

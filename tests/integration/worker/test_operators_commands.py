@@ -11,11 +11,14 @@ import click
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
 from shared.settings import Settings
 from shared.storage.engine import reading
 from shared.storage.tables import webhooks as webhooks_table
+from tests.authority import Authority
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.commands.automations import automations
@@ -71,6 +74,24 @@ def test_dead_letters_are_found_shown_and_replayed_once(operated: Scene) -> None
     assert {row["replay_of"] for row in answer(deliveries, "list", "--status", "pending")} == {r["id"] for r in rows}
     assert "refused" in run(deliveries, "list", "--status", "refused")
     run(deliveries, "list", "--status", "dead", code=1)
+
+
+def test_why_nothing_can_be_sent_to_a_webhook_is_shown(operated: Scene) -> None:
+    operated.secret("CERTIFICATE", Authority().issue_weak("weak").pem)
+    operated.webhook("mutual", url="https://127.0.0.1/", client_certificate="CERTIFICATE")
+    operated.webhook("plain")
+    words = "the client certificate can't be used in TLS: ee key too small"
+
+    shown = answer(webhooks, "show", "mutual")
+    assert (shown["unusable"], shown["client_certificate"]) == (words, "CERTIFICATE")
+    assert answer(webhooks, "show", "plain")["unusable"] is None
+    tried = CliRunner().invoke(webhooks, ["test", "mutual"])
+    assert (tried.exit_code, tried.stdout) == (2, "")
+    assert words in tried.stderr
+
+    stranger = operated.settings.model_copy(update={"secret_keys": SecretStr(Fernet.generate_key().decode())})
+    operated.settings = stranger
+    assert "HOOKLINE_SECRET_KEYS lacks the key" in answer(webhooks, "show", "mutual")["unusable"]
 
 
 def completed(group: click.Group, *before: str, incomplete: str) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
+
+from sqlalchemy import Connection
 
 from dispatcher.control.bodies import View
 from shared.domain.circuits import Circuit, CircuitState
+from shared.storage.clock import database_time
 
 
 class CircuitView(View):
@@ -18,8 +21,7 @@ class CircuitView(View):
     """When the next request tries whether the endpoint answers again; null while it is closed."""
 
 
-def circuit_view(circuit: Circuit) -> CircuitView:
-    """The circuit as it is now."""
-    return CircuitView(
-        state=circuit.state(datetime.now(UTC)), opened_at=circuit.opened_at, next_probe_at=circuit.probe_at
-    )
+def circuit_view(connection: Connection, circuit: Circuit) -> CircuitView:
+    """The circuit as it is now, by the database's clock, which opened it."""
+    state = CircuitState.CLOSED if circuit.opened_at is None else circuit.state(database_time(connection))
+    return CircuitView(state=state, opened_at=circuit.opened_at, next_probe_at=circuit.probe_at)

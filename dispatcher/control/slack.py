@@ -74,13 +74,13 @@ def create(connection: Connection, principal: Principal, entity_name: str, raw: 
     lock_edits(connection)
     stored = webhooks.write(connection, entity, None, check(connection, entity, raw, checks=checks))
     webhooks.note_change(connection, principal, entity, "create", stored)
-    return view(entity, stored)
+    return view(connection, entity, stored)
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, slack_id: str) -> SlackView:
     """One Slack integration. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
-    return view(entity, found(connection, entity, slack_id))
+    return view(connection, entity, found(connection, entity, slack_id))
 
 
 def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[SlackView]:
@@ -89,7 +89,7 @@ def listed(connection: Connection, principal: Principal, entity_name: str, page:
     rows = store.list_webhooks(
         connection, entity.id, after=page.after, limit=page.with_one_more, kind=WebhookKind.SLACK
     )
-    return page.page(rows, lambda row: view(entity, row), lambda row: row.id)
+    return page.page(rows, lambda row: view(connection, entity, row), lambda row: row.id)
 
 
 def change(
@@ -109,7 +109,7 @@ def change(
     stored = webhooks.write(connection, entity, stored, fields)
     if changed := changed_members(before, body_of(stored)):
         webhooks.note_change(connection, principal, entity, "update", stored, changed=changed)
-    return view(entity, stored)
+    return view(connection, entity, stored)
 
 
 def delete(connection: Connection, principal: Principal, entity_name: str, slack_id: str) -> None:
@@ -184,7 +184,7 @@ def body_of(stored: StoredWebhook) -> dict[str, Any]:
     }
 
 
-def view(entity: StoredEntity, stored: StoredWebhook) -> SlackView:
+def view(connection: Connection, entity: StoredEntity, stored: StoredWebhook) -> SlackView:
     """The Slack integration as it is answered."""
     return SlackView(
         **body_of(stored),
@@ -192,7 +192,7 @@ def view(entity: StoredEntity, stored: StoredWebhook) -> SlackView:
         entity=entity.name,
         disabled_reason=stored.disabled_reason,
         failing_since=stored.failing_since,
-        circuit=circuit_view(stored.circuit),
+        circuit=circuit_view(connection, stored.circuit),
         revision=stored.revision,
         created_at=stored.created_at,
         updated_at=stored.updated_at,

@@ -73,20 +73,20 @@ def create(
     lock_edits(connection)
     stored = write(connection, entity, None, check(connection, entity, raw, checks=checks))
     note_change(connection, principal, entity, "create", stored)
-    return view(entity, stored)
+    return view(connection, entity, stored)
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, webhook_id: str) -> WebhookView:
     """One webhook. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
-    return view(entity, found(connection, entity, webhook_id))
+    return view(connection, entity, found(connection, entity, webhook_id))
 
 
 def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[WebhookView]:
     """The entity's webhooks."""
     entity = require(connection, principal, entity_name, Action.READ)
     rows = store.list_webhooks(connection, entity.id, after=page.after, limit=page.with_one_more)
-    return page.page(rows, lambda row: view(entity, row), lambda row: row.id)
+    return page.page(rows, lambda row: view(connection, entity, row), lambda row: row.id)
 
 
 def change(
@@ -106,7 +106,7 @@ def change(
     check_automations(connection, stored)
     if changed := changed_members(before, body_of(stored)):
         note_change(connection, principal, entity, "update", stored, changed=changed)
-    return view(entity, stored)
+    return view(connection, entity, stored)
 
 
 def delete(connection: Connection, principal: Principal, entity_name: str, webhook_id: str) -> None:
@@ -266,7 +266,7 @@ def body_of(stored: StoredWebhook) -> dict[str, Any]:
     }
 
 
-def view(entity: StoredEntity, stored: StoredWebhook) -> WebhookView:
+def view(connection: Connection, entity: StoredEntity, stored: StoredWebhook) -> WebhookView:
     """The webhook as it is answered."""
     return WebhookView(
         **body_of(stored),
@@ -274,7 +274,7 @@ def view(entity: StoredEntity, stored: StoredWebhook) -> WebhookView:
         entity=entity.name,
         disabled_reason=stored.disabled_reason,
         failing_since=stored.failing_since,
-        circuit=circuit_view(stored.circuit),
+        circuit=circuit_view(connection, stored.circuit),
         revision=stored.revision,
         created_at=stored.created_at,
         updated_at=stored.updated_at,

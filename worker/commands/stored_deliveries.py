@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -145,7 +145,7 @@ def replayed(engine: Engine, plan: Plan) -> Plan:
 
 
 def _wanted(connection: Connection, filters: Filters) -> tuple[int | None, DeliveryFilter]:
-    now, entity = datetime.now(UTC), filters["entity"]
+    now, entity = database_time(connection), filters["entity"]
     owner = None if entity is None else entity_named(connection, entity).id
     since, until = filters["since"], filters["until"]
     wanted = DeliveryFilter(

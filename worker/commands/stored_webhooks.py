@@ -6,7 +6,7 @@ Functions on an open engine, that know nothing of click. Must not send anything.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
@@ -35,8 +35,8 @@ from worker.endpoint import open_endpoint
 
 def listed(engine: Engine, entity: str | None) -> list[Row]:
     """The webhooks of one entity, or of all. Raises InvalidDefinition for an entity that there is not."""
-    now = datetime.now(UTC)
     with reading(engine) as connection:
+        now = database_time(connection)
         owner = None if entity is None else entity_named(connection, entity).id
         return [row_of(state, now) for state in webhook_states(connection, now, entity_id=owner)]
 
@@ -46,8 +46,8 @@ def shown(settings: Settings, engine: Engine, webhook: str, entity: str | None) 
 
     `unusable` says why no request can be made to it, if so, with this machine's keys and OpenSSL.
     """
-    now = datetime.now(UTC)
     with reading(engine) as connection:
+        now = database_time(connection)
         state = found(connection, webhook, entity, now)
         stored = find_webhook(connection, state.entity_id, webhook_id=state.id, kind=None)
         users = automations_of_webhook(connection, state.id)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+import pytest
+import time_machine
 from sqlalchemy import Engine, select, update
 from standardwebhooks import Webhook
 
+from dispatcher.control.circuits import circuit_view
+from shared.domain.circuits import Circuit
 from shared.domain.retries import DeliveryPolicy
+from shared.storage.clock import database_time
 from shared.storage.engine import reading, writing
 from shared.storage.revisions import current_revision_value
 from shared.storage.tables import webhooks
@@ -263,3 +268,18 @@ def test_a_trial_takes_only_what_an_automation_could_send(api: Api) -> None:
     assert api.refused("POST", path, {"payload": {"x": "${DEPLOY}"}}, status=422).locs == [["payload", "x"]]
     assert api.refused("POST", path, {"payload": [1]}, status=422).locs == [["payload"]]
     assert api.refused("POST", path, {"body": {}}, status=422).locs == [["body"]]
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=2), timedelta(hours=-2)])
+def test_a_circuit_is_open_by_the_databases_clock(engine: Engine, step: timedelta) -> None:
+    if engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has no clock but the machine's")
+    with reading(engine) as connection:
+        now = database_time(connection)
+        circuits = [
+            Circuit(failures=20, openings=1, opened_at=now - timedelta(hours=1), probe_at=now + timedelta(minutes=away))
+            for away in (-1, 1)
+        ]
+        with time_machine.travel(datetime.now(UTC) + step, tick=True):
+            states = [circuit_view(connection, circuit).state for circuit in circuits]
+    assert states == ["half_open", "open"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 import pytest
+import time_machine
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from cryptography.fernet import Fernet
@@ -92,6 +94,30 @@ def test_why_nothing_can_be_sent_to_a_webhook_is_shown(operated: Scene) -> None:
     stranger = operated.settings.model_copy(update={"secret_keys": SecretStr(Fernet.generate_key().decode())})
     operated.settings = stranger
     assert "HOOKLINE_SECRET_KEYS lacks the key" in answer(webhooks, "show", "mutual")["unusable"]
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=2), timedelta(hours=-2)])
+def test_what_is_due_and_open_is_told_by_the_databases_clock(operated: Scene, step: timedelta) -> None:
+    if operated.runtime.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has no clock but the machine's")
+    policy = {"schedule_seconds": (3600,), "circuit_failures": 1, "circuit_cool_off_seconds": 3600}
+    policy |= {"circuit_cool_off_cap_seconds": 3600}
+    hook = operated.webhook(policy=policy)
+    operated.automation(hook)
+    operated.receiver.answer = lambda _request: Answer(500)
+    operated.publish(alias_event())
+    operated.evaluate()
+    operated.deliver()
+
+    def told() -> list[dict[str, Any]]:
+        listed = [*answer(webhooks, "list"), answer(webhooks, "show", "hook")]
+        recent = CliRunner().invoke(deliveries, ["list", "--since", "1h", "--json"])
+        return [{name: row[name] for name in ("state", "circuit", "due")} for row in listed] + json.loads(recent.stdout)
+
+    before = told()
+    assert before[:2] == [{"state": "circuit open", "circuit": "open", "due": 0}] * 2 and len(before) == 3
+    with time_machine.travel(datetime.now(UTC) + step, tick=True):
+        assert told() == before
 
 
 def completed(group: click.Group, *before: str, incomplete: str) -> list[str]:

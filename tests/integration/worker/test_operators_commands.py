@@ -112,7 +112,8 @@ def test_what_is_due_and_open_is_told_by_the_databases_clock(operated: Scene, st
     def told() -> list[dict[str, Any]]:
         listed = [*answer(webhooks, "list"), answer(webhooks, "show", "hook")]
         recent = CliRunner().invoke(deliveries, ["list", "--since", "1h", "--json"])
-        return [{name: row[name] for name in ("state", "circuit", "due")} for row in listed] + json.loads(recent.stdout)
+        states = [{name: row[name] for name in ("state", "circuit", "due")} for row in listed]
+        return [*states, *json.loads(recent.stdout)]
 
     before = told()
     assert before[:2] == [{"state": "circuit open", "circuit": "open", "due": 0}] * 2 and len(before) == 3

@@ -1,7 +1,7 @@
 """Many values or rows in one statement whose text does not depend on how many: drivers parse and prepare it once.
 
 They go as one JSON text, which costs the client next to nothing and which both databases take apart themselves. SQLite
-inserts rows one by one all the same, since that costs it no round trips.
+gets the values of new rows as they are, which costs it less.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-from shared.storage.upserts import insert_ignore
+from shared.storage.embedded import insert_values
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -68,7 +68,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, A
     if not rows:
         return
     if not is_postgresql(connection):
-        connection.execute(insert_ignore(connection, table), list(rows))
+        insert_values(connection, table, rows)
         return
     connection.execute(_insert(table, tuple(rows[0])), {"rows": as_recordset(rows)})
 

@@ -34,6 +34,20 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def sqlite_time(value: datetime) -> str:
+    """The text by which SQLite keeps a time, as `UtcDateTime` writes it; a naive time is refused."""
+    if value.tzinfo is not UTC:
+        if value.tzinfo is None:
+            raise ValueError("a datetime without a time zone can't be stored")
+        value = value.astimezone(UTC)
+    return value.isoformat(" ", "microseconds")[:26]
+
+
+def from_sqlite_time(text: str) -> datetime:
+    """The time that `sqlite_time` made a text of."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
 # Not JSONB: it reorders members and refuses \\u0000, and a payload must come out as it went in.
 Json: Any = JSON()
 # SQLite numbers rows by itself only for a column declared exactly INTEGER PRIMARY KEY.

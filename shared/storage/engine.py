@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -55,7 +56,8 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
     thread may want a second one while it holds one, or all could wait for one another.
 
     On SQLite: write-ahead log, foreign keys on, and every transaction that `writing` opens takes the write lock at
-    once, since a lock taken later can't wait for its turn. On PostgreSQL: `POSTGRES_OPTIONS` and `SESSION`, less what
+    once, since a lock taken later can't wait for its turn; writers of one engine wait without a connection, and the
+    connection used last is used next, whose statements are prepared. On PostgreSQL: `POSTGRES_OPTIONS` and `SESSION`, less what
     the URL sets, the latter by its `options`.
 
     Errors tell statements without their parameters, since they end up in logs: payloads and names have no place there.
@@ -70,7 +72,14 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
         "hide_parameters": True,
     }
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False}, **common)
+        turn = {"hookline_turn": threading.Lock()}
+        engine = create_engine(
+            url,
+            connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False},
+            execution_options=turn,
+            pool_use_lifo=True,
+            **common,
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -113,8 +122,28 @@ def _begin_sqlite(connection: Connection) -> None:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: committed when the block ends, rolled back when it raises."""
-    with engine.connect().execution_options(hookline_write=True) as connection, connection.begin():
+    with (
+        _turn(engine),
+        engine.connect().execution_options(hookline_write=True) as connection,
+        connection.begin(),
+    ):
         yield connection
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """On SQLite, wait for this process's other writers as threads do; SQLite would look again and again, ever later."""
+    turn: threading.Lock | None = engine.get_execution_options().get("hookline_turn")
+    if turn is None:
+        yield
+        return
+    if not turn.acquire(timeout=SQLITE_BUSY_SECONDS):
+        locked = sqlite3.OperationalError("database is locked")
+        raise OperationalError("BEGIN IMMEDIATE", None, locked)
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 @contextmanager

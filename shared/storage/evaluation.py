@@ -12,28 +12,24 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Connection,
     Select,
     Text,
     TextClause,
     bindparam,
     cast,
-    literal,
-    null,
     select,
     text,
     update,
 )
 
-from shared.storage.bulk import among, among_given, as_recordset, insert_rows, is_postgresql, listed, recordset
-from shared.storage.columns import UtcDateTime
+from shared.storage.bulk import among, among_given, as_recordset, is_postgresql, listed, recordset
+from shared.storage.embedded import insert_pending
 from shared.storage.tables import (
     automations,
     deliveries,
     entities,
     partitions,
-    pending_deliveries,
     poison_entries,
     webhook_secrets,
     webhooks,
@@ -180,27 +176,11 @@ def insert_deliveries(
     """
     if not rows:
         return {}
-    if is_postgresql(connection):
-        return _insert_at_once(connection, rows, claim)
-    insert_rows(connection, deliveries, rows)
-    new = (among(connection, deliveries.c.id, [row["id"] for row in rows]), deliveries.c.status == "pending")
-    columns = (deliveries.c.seq, deliveries.c.webhook_id, deliveries.c.attempts)
-    queued = insert_ignore(connection, pending_deliveries).returning(pending_deliveries.c.seq)
-    names = ["seq", "webhook_id", "attempts", "next_attempt_at", "claim"]
-    theirs = deliveries.c.webhook_id.in_(() if claim is None else claim.webhook_ids)
-    due = select(*columns, deliveries.c.created_at, null()).where(*new, ~theirs)
-    connection.execute(queued.from_select(names, due))
-    if claim is None or not claim.webhook_ids:
-        return {}
-    lease_until, token = literal(claim.lease_until, UtcDateTime), literal(claim.token, BigInteger)
-    claimed = select(*columns, lease_until, token).where(*new, theirs)
-    seqs = connection.scalars(queued.from_select(names, claimed)).all()
-    found = select(deliveries.c.id, deliveries.c.seq).where(among(connection, deliveries.c.seq, seqs))
-    return {row.id: row.seq for row in connection.execute(found)}
-
-
-def _insert_at_once(connection: Connection, rows: Sequence[dict[str, Any]], claim: Claim | None) -> dict[str, int]:
-    claimed = {"webhook_ids": [], "token": None, "lease_until": None} if claim is None else asdict(claim)
+    claimed: dict[str, Any] = (
+        {"webhook_ids": [], "token": None, "lease_until": None} if claim is None else asdict(claim)
+    )
+    if not is_postgresql(connection):
+        return insert_pending(connection, rows, **claimed)
     given = {"rows": as_recordset(rows), **claimed, "webhook_ids": list(claimed["webhook_ids"])}
     return {row.id: row.seq for row in connection.execute(_insert_pending(tuple(rows[0])), given)}
 

@@ -8,15 +8,15 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, or_, select, text
 
 from shared.domain.circuits import Circuit
-from shared.storage.bulk import among, among_given, is_postgresql, listed
+from shared.storage.bulk import among_given, is_postgresql, listed
+from shared.storage.embedded import claim_due
 from shared.storage.flow import circuit_of
 from shared.storage.tables import (
     DEAD,
     deliveries,
-    entities,
     pending_deliveries,
     revisions,
     secrets,
@@ -177,38 +177,8 @@ def claim(
     if is_postgresql(connection):
         given = {"webhook_id": webhook_id, "limit": limit, "now": now, "lease_until": lease_until, "token": token}
         return [Claimed(*row) for row in connection.execute(_CLAIM, given)]
-    sent_to = (
-        select(and_(webhooks.c.enabled, ~webhooks.c.paused, webhooks.c.deleted_at.is_(None)))
-        .where(webhooks.c.id == webhook_id)
-        .scalar_subquery()
-    )
-    due = connection.execute(
-        select(
-            pending_deliveries.c.seq,
-            deliveries.c.id,
-            deliveries.c.payload,
-            pending_deliveries.c.attempts,
-            deliveries.c.event_received_at,
-            pending_deliveries.c.next_attempt_at,
-            deliveries.c.automation_id,
-            select(entities.c.name).where(entities.c.id == deliveries.c.entity_id).scalar_subquery(),
-            deliveries.c.event_id,
-            deliveries.c.event_source,
-            deliveries.c.event_type,
-            deliveries.c.traceparent,
-        )
-        .join(deliveries, deliveries.c.seq == pending_deliveries.c.seq)
-        .where(pending_deliveries.c.webhook_id == webhook_id, pending_deliveries.c.next_attempt_at <= now, sent_to)
-        .order_by(pending_deliveries.c.next_attempt_at, pending_deliveries.c.seq)
-        .limit(limit)
-    ).all()
-    # There is one writer, so nobody claims them in between.
-    connection.execute(
-        update(pending_deliveries)
-        .where(among(connection, pending_deliveries.c.seq, [row.seq for row in due]))
-        .values(next_attempt_at=lease_until, claim=token)
-    )
-    return [Claimed(seq, id_, payload or "{}", *rest) for seq, id_, payload, *rest in sorted(due)]
+    rows = claim_due(connection, webhook_id, limit=limit, now=now, lease_until=lease_until, token=token)
+    return [Claimed(*row) for row in rows]
 
 
 # One round trip. The array and the lateral look-up keep the planner on the keys: it can't know how few rows are taken.

@@ -8,9 +8,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, bindparam, delete, text, update
+from sqlalchemy import Connection, TextClause, bindparam, text, update
 
-from shared.storage.bulk import among, as_recordset, insert_rows, is_postgresql, recordset
+from shared.storage.bulk import as_recordset, insert_rows, is_postgresql, recordset
+from shared.storage.embedded import end_pending, finish, insert_values, is_troubled
 from shared.storage.flow import TROUBLED
 from shared.storage.tables import attempts, deliveries, pending_deliveries
 
@@ -55,15 +56,20 @@ def record(connection: Connection, results: Sequence[Attempted], *, token: int, 
 def record_all_well(
     connection: Connection, webhook_id: int, results: Sequence[Attempted], *, token: int, now: datetime
 ) -> set[int] | None:
-    """The same as `record` in one statement, for attempts that all delivered to a webhook without failures to forget.
+    """The same as `record` for attempts that all delivered to a webhook without failures to forget.
+
+    On PostgreSQL it is one statement.
 
     Returns:
         The `seq` of the deliveries that came to an end. None where nothing was recorded, because the webhook has
-        failures to forget or the database takes no such statement.
+        failures to forget.
     """
-    if not is_postgresql(connection):
-        return None
     rows = [_attempt_row(result, token) for result in results]
+    if not is_postgresql(connection):
+        if is_troubled(connection, webhook_id):
+            return None
+        insert_values(connection, attempts, rows)
+        return _end(connection, results, token, now)
     given = {"rows": as_recordset(rows), "token": token, "now": now, "webhook_id": webhook_id}
     untroubled, ended = connection.execute(_delivered(tuple(rows[0])), given).one()
     return set(ended) if untroubled else None
@@ -159,24 +165,11 @@ def _end_at_once(connection: Connection, results: Sequence[Attempted], token: in
 
 
 def _end(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:
-    mine = set(
-        connection.scalars(
-            delete(pending_deliveries)
-            .where(
-                among(connection, pending_deliveries.c.seq, [result.seq for result in results]),
-                pending_deliveries.c.claim == token,
-            )
-            .returning(pending_deliveries.c.seq)
-        )
-    )
+    mine = end_pending(connection, [result.seq for result in results], token=token)
     alike: dict[tuple[str | None, str | None, int], list[int]] = {}
     for result in results:
         if result.seq in mine:
             alike.setdefault((result.final_status, result.reason, result.number), []).append(result.seq)
     for (status, reason, number), seqs in alike.items():
-        connection.execute(
-            update(deliveries)
-            .where(among(connection, deliveries.c.seq, seqs))
-            .values(status=status, reason=reason, attempts=number, finished_at=now)
-        )
+        finish(connection, seqs, status=status, reason=reason, attempts=number, now=now)
     return mine

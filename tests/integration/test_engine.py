@@ -59,6 +59,39 @@ def test_more_threads_than_connections_take_turns(database_url: str) -> None:
     assert 1 <= max(in_use) <= 3
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_who_waits_for_another_writer_of_the_process_holds_no_connection(engine: Engine) -> None:
+    assert isinstance(engine.pool, QueuePool)
+    asked, written = threading.Event(), threading.Event()
+
+    def write() -> None:
+        asked.set()
+        with writing(engine) as connection:
+            connection.execute(text("DELETE FROM entities"))
+            written.set()
+
+    waiting = threading.Thread(target=write)
+    with pytest.raises(ZeroDivisionError), writing(engine):
+        waiting.start()
+        assert asked.wait(20)
+        assert not written.wait(0.1)
+        assert engine.pool.checkedout() == 1
+        raise ZeroDivisionError  # and a turn ends that way as well
+    assert written.wait(20)
+    waiting.join(20)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_writer_that_does_not_get_its_turn_finds_the_database_locked(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.storage.engine.SQLITE_BUSY_SECONDS", 0.01)
+    with writing(engine), ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(writing(engine).__enter__).exception(20)
+    assert isinstance(refused, OperationalError)
+    assert "database is locked" in str(refused)
+
+
 def test_an_error_tells_no_parameter(database_url: str) -> None:
     engine = open_engine(load_settings(database_url=database_url))
     for given in ({"value": "s3cr3t"}, [{"value": "s3cr3t"}] * 2):

@@ -57,8 +57,8 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
 
     On SQLite: write-ahead log, foreign keys on, and every transaction that `writing` opens takes the write lock at
     once, since a lock taken later can't wait for its turn; writers of one engine wait without a connection, and the
-    connection used last is used next, whose statements are prepared. On PostgreSQL: `POSTGRES_OPTIONS` and `SESSION`, less what
-    the URL sets, the latter by its `options`.
+    connection used last is used next, whose statements are prepared. On PostgreSQL: `POSTGRES_OPTIONS` and `SESSION`,
+    less what the URL sets, the latter by its `options`.
 
     Errors tell statements without their parameters, since they end up in logs: payloads and names have no place there.
     """

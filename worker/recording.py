@@ -10,9 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as NoConnection
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from shared import telemetry
 from shared.domain.circuits import Answer, Circuit, CircuitState, alive, is_slow
@@ -21,6 +19,7 @@ from shared.domain.outcomes import Outcome, OutcomeKind
 from shared.domain.retries import Decision, Verdict, decide
 from shared.logs import get_logger, info_lines
 from shared.storage.engine import at_once, writing
+from shared.storage.faults import is_passing
 from shared.storage.flow import Turn, note_all_well, note_answers, note_lane
 from shared.storage.health import disable_webhook, note_health
 from shared.storage.notices import note_dead_letters, note_disabled, note_turn
@@ -97,7 +96,7 @@ class Recorder:
         """Record attempts that have ended, and what follows from them.
 
         Raises:
-            OperationalError: when the database was away for longer than the leases hold.
+            SQLAlchemyError: when the database was away for longer than the leases hold, or does not take it for good.
         """
         if sent := [one for one in ended if isinstance(one, Sent)]:
             self._fared = self._record(sent)
@@ -113,7 +112,7 @@ class Recorder:
         decided = [(one, self._decide(one)) for one in sent]
         # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
         persistent = Retrying(
-            retry=retry_if_exception_type((OperationalError, NoConnection)),
+            retry=retry_if_exception(is_passing),
             wait=wait_exponential(multiplier=0.1, max=2),
             stop=stop_after_delay(self._settings.lease_margin),
             reraise=True,

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from celery import Celery
 from celery.worker.request import Request
 from redis.exceptions import RedisError
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.broker import Channel
 from shared.domain.errors import HooklineError
 from shared.logs import get_logger
+from shared.storage.faults import is_passing
 from shared.storage.schema_gate import SchemaTooOld
 from shared.wakes import PARTITION_TASK, WEBHOOK_TASK
 from worker.deliver import drain_webhook
@@ -66,7 +66,9 @@ def _run(drain: Callable[[Runtime, int], int], slot: RuntimeSlot, key: int) -> i
         return _through(slot.get(), drain, key)
     except SchemaTooOld as exc:
         raise DrainInterrupted(str(exc)) from None
-    except (OperationalError, NoConnection, RedisError, OSError) as exc:
+    except (SQLAlchemyError, RedisError, OSError) as exc:
+        if isinstance(exc, SQLAlchemyError) and not is_passing(exc):
+            raise  # a fault of the schema or of ours: Celery logs all of it
         error = str(exc).partition("\n")[0]
         log.warning("drain.interrupted", drain=drain.__name__, key=key, error=error)
         raise DrainInterrupted(error) from None

@@ -1,0 +1,24 @@
+"""Which faults of the database pass by themselves, so that it is worth trying again."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
+
+_PRIMARY = 0xFF
+"""SQLite's extended codes have the primary one in their lowest byte (https://www.sqlite.org/rescode.html)."""
+
+
+def is_passing(exc: BaseException) -> bool:
+    """Whether the same statement may succeed later: the database is away, busy, full, or has no connection left.
+
+    A table or column that is missing is none of these; PostgreSQL calls that a `ProgrammingError`, SQLite as all else.
+    """
+    if isinstance(exc, NoConnection):
+        return True
+    if not isinstance(exc, OperationalError):
+        return False
+    code = getattr(exc.orig, "sqlite_errorcode", None)
+    return code is None or code & _PRIMARY != sqlite3.SQLITE_ERROR

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from redis.lock import Lock
 from sqlalchemy import Connection
@@ -32,7 +32,7 @@ from worker.endpoint import Endpoint
 from worker.flights import AHEAD
 from worker.locks import one_of, renew
 from worker.outcomes import Outcomes
-from worker.recording import Ended, Fared, Recorder
+from worker.recording import LONG_AGO, Ended, Fared, Recorder
 from worker.runtime import Runtime
 from worker.waking import give_back, wake
 
@@ -106,13 +106,6 @@ def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | N
             return None
 
 
-def _prompt_since(row: EndpointRow, endpoint: Endpoint) -> datetime | None:
-    """What fell due since then should be sent at once; None while the webhook itself has others wait."""
-    if row.slow or is_limited(endpoint.policy, row.circuit):
-        return None
-    return row.resumed_at or datetime.min.replace(tzinfo=UTC)
-
-
 class WebhookDrain:
     """One drain at work: what it has claimed and sent, and what came back."""
 
@@ -128,7 +121,7 @@ class WebhookDrain:
         self._lease = timedelta(seconds=endpoint.policy.timeout_seconds + HOLD_SECONDS) + self._settings.lease_margin
         if endpoint.policy.rate_limit is not None:
             self._lease += HORIZON  # so long may a delivery wait for its slot
-        self._recorder = Recorder(runtime, row, endpoint, token=self._token, prompt_since=_prompt_since(row, endpoint))
+        self._recorder = Recorder(runtime, row, endpoint, token=self._token)
         self._outcomes = Outcomes()
         self._attempts = Attempts(runtime, row.id, endpoint, token=self._token, put=self._outcomes.put)
         self._in_flight = 0
@@ -136,7 +129,7 @@ class WebhookDrain:
         self._batch = FIRST_CLAIM
         self._stopped = self._dry = self._joined = self._ahead = False
         self.webhook = endpoint.webhook
-        self.leased_until = datetime.min.replace(tzinfo=UTC)
+        self.leased_until = LONG_AGO
         self.held_up = False
         """Whether what is due has to wait: for a limit, for the circuit, or for a place among those in flight."""
 

@@ -1,8 +1,8 @@
 """Deliveries sent by the process that makes them: claimed as they are stored, and on their way with the commit.
 
 That saves the message, the claim and the reads of a drain. It is for the usual case: the webhook was sent to from this
-process before and nobody edited anything since, it answers, nothing limits it, and there is room. Everything else waits
-in the database for a drain, and so does what this process leaves when it is killed, once its lease is over.
+process before and nobody edited anything since, its circuit is closed, nothing limits it, and there is room. Everything
+else waits in the database for a drain, and so does what this process leaves when it is killed, once its lease is over.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.storage.evaluation import Claim
 from shared.storage.flow import is_limited
 from shared.storage.queue import Claimed, EndpointRow
 from shared.tracing import TRACEPARENT
+from shared.wakes import DELIVER_QUEUE, SLOW_QUEUE
 from worker.attempts import HOLD_SECONDS, LIGHT_CHARS, Attempts, Haul
 from worker.endpoint import KEPT_ENDPOINTS, Endpoint
-from worker.recording import Ended, Recorder
+from worker.recording import LONG_AGO, Ended, Recorder
 from worker.waking import give_back
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
-
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Line:
@@ -39,10 +38,16 @@ class Line:
         self._token = token
         self.endpoint = endpoint
         self.webhook = endpoint.webhook
-        self.leased_until = _LONG_AGO
+        self.leased_until = LONG_AGO
         self.is_brisk = False
         """Whether all went well when it was last heard of: then more may be claimed than is sent at once."""
-        self._recorder = Recorder(runtime, row, endpoint, token=token, prompt_since=_LONG_AGO)
+        self._recorder = Recorder(runtime, row, endpoint, token=token)
+        self.slow = row.slow
+
+    def see(self, row: EndpointRow) -> None:
+        """Go by the webhook's row as it was just read."""
+        self.slow = row.slow
+        self._recorder.see(row)
 
     def launch(self, claimed: Sequence[Claimed], at: datetime, until: datetime) -> None:
         """Send what was claimed at a time, until another."""
@@ -73,11 +78,11 @@ class Hand:
 class Firsthand:
     """Decides what a process sends firsthand, and sends it.
 
-    `delivers` tells whether this worker takes part in delivering at all: operators may keep that to other hosts.
+    `consumes` tells whether this worker takes part in what a queue is for: operators may keep that to other hosts.
     """
 
     runtime: Runtime
-    delivers: Callable[[], bool]
+    consumes: Callable[[str], bool]
     _token: int = field(default_factory=lambda: secrets.randbits(62))
     _lines: dict[int, Line] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -93,17 +98,16 @@ class Firsthand:
         lines, counts = {}, {}
         chars: Counter[int] = Counter()
         pending: Counter[int] = Counter()
-        if self.delivers():
-            for row in rows:
-                if row["status"] == "pending":
-                    pending[row["webhook_id"]] += 1
-                    chars[row["webhook_id"]] += len(row["payload"])
+        for row in rows:
+            if row["status"] == "pending":
+                pending[row["webhook_id"]] += 1
+                chars[row["webhook_id"]] += len(row["payload"])
         for webhook_id, count in pending.items():
             line = self._line(webhooks.get(webhook_id))
             if line is None:
                 continue
             ahead = line.is_brisk and chars[webhook_id] <= count * LIGHT_CHARS
-            if self.runtime.flights.take_all(webhook_id, count, ahead=ahead):
+            if self.runtime.flights.take_all(webhook_id, count, slow=line.slow, ahead=ahead):
                 lines[webhook_id], counts[webhook_id] = line, count
         longest = max((line.endpoint.policy.timeout_seconds for line in lines.values()), default=0.0)
         until = at + timedelta(seconds=longest + HOLD_SECONDS) + self.runtime.settings.lease_margin
@@ -153,7 +157,7 @@ class Firsthand:
 
     def _line(self, row: EndpointRow | None) -> Line | None:
         """The line to a webhook that may be sent to just now, and whose endpoint this process has open."""
-        if row is None or row.paused or row.slow:
+        if row is None or row.paused or not self.consumes(SLOW_QUEUE if row.slow else DELIVER_QUEUE):
             return None
         endpoint = self.runtime.endpoints.kept(row)
         if endpoint is None or is_limited(endpoint.policy, row.circuit):
@@ -164,4 +168,5 @@ class Firsthand:
                 if len(self._lines) >= KEPT_ENDPOINTS:
                     self._lines = {}
                 line = self._lines[row.id] = Line(self.runtime, row, endpoint, self._token)
-            return line
+        line.see(row)
+        return line

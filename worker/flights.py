@@ -55,10 +55,14 @@ class Flights:
                 self._refused[webhook_id] = slow
             return taken
 
-    def take_all(self, webhook_id: int, wanted: int, *, ahead: bool) -> bool:
-        """Take `wanted` places for a webhook that is not slow, or none; whether there were as many."""
+    def take_all(self, webhook_id: int, wanted: int, *, slow: bool, ahead: bool = False) -> bool:
+        """Take `wanted` places, or none; whether there were as many.
+
+        Not where the webhook found no place lately: those that waited for one go first.
+        """
         with self._lock:
-            if wanted > self._room(webhook_id, slow=False, ahead=ahead):
+            self._place(webhook_id, slow=slow)
+            if webhook_id in self._refused or wanted > self._room(webhook_id, slow=slow, ahead=ahead):
                 return False
             self._change(webhook_id, wanted)
             return True

@@ -6,25 +6,26 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sqlalchemy import Connection
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from shared import telemetry
-from shared.domain.circuits import Answer, Circuit, CircuitState, alive, is_slow
+from shared.domain.circuits import Answer, Circuit, CircuitState, alive, is_slow, run_of
 from shared.domain.ids import IdKind, encode_id
 from shared.domain.outcomes import Outcome, OutcomeKind
 from shared.domain.retries import Decision, Verdict, decide
 from shared.logs import get_logger, info_lines
 from shared.storage.engine import at_once, writing
 from shared.storage.faults import is_passing
-from shared.storage.flow import Turn, note_all_well, note_answers, note_lane
+from shared.storage.flow import Turn, is_limited, note_all_well, note_answers, note_lane
 from shared.storage.health import disable_webhook, note_health
 from shared.storage.notices import note_dead_letters, note_disabled, note_turn
 from shared.storage.queue import Claimed, EndpointRow
 from shared.storage.recording import Attempted, put_back, record, record_all_well
+from shared.storage.standing import Standing, record_with_standing
 from worker.endpoint import Endpoint
 from worker.traces import context_of, exemplify_attempts, trace_attempt
 
@@ -37,6 +38,8 @@ log = get_logger(LOGGER)
 _jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
 GONE = "the endpoint answered 410 Gone"
 RECOVERED = "the endpoint answers again"
+_COMMON = frozenset({Verdict.DELIVERED, Verdict.RETRY})
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +81,20 @@ class Fared:
 class Recorder:
     """Records what one drain sent to one webhook, for as long as something of it is underway."""
 
-    def __init__(
-        self, runtime: Runtime, row: EndpointRow, endpoint: Endpoint, *, token: int, prompt_since: datetime | None
-    ) -> None:
-        """`prompt_since`: what fell due since then should be sent at once; None while nothing should."""
+    def __init__(self, runtime: Runtime, row: EndpointRow, endpoint: Endpoint, *, token: int) -> None:
         self._tracing = runtime.tracing
         self._engine = runtime.engine
         self._clock = runtime.clock
         self._settings = runtime.settings
         self._webhook_id = row.id
         self._endpoint = endpoint
-        self._fared = Fared(frozenset(), row.circuit, row.slow, None)
         self._token = token
-        self._prompt_since = prompt_since
+        self.see(row)
+
+    def see(self, row: EndpointRow) -> None:
+        """Go by the webhook's row as it was just read."""
+        self._fared = Fared(frozenset(), row.circuit, row.slow, None)
+        self._prompt_since = _prompt_since(row, self._endpoint)
 
     def record(self, ended: Sequence[Ended]) -> Fared:
         """Record attempts that have ended, and what follows from them.
@@ -143,6 +147,11 @@ class Recorder:
                 ended = record_all_well(connection, self._webhook_id, results, token=self._token, now=now)
             if ended is not None:
                 return Fared(frozenset(ended), Circuit(), slow, None)
+        if (told := self._standing(decided, now, slow=slow)) is not None:
+            with at_once(self._engine) as connection:
+                found = record_with_standing(connection, self._webhook_id, results, told, token=self._token, now=now)
+            if found is not None:
+                return Fared(frozenset(found[0]), Circuit(failures=found[1]), slow, None)
         with writing(self._engine) as connection:
             ended = record(connection, results, token=self._token, now=now)
             if slow != before:
@@ -151,11 +160,26 @@ class Recorder:
                 turn = note_all_well(connection, self._webhook_id, now)
                 fared = Fared(frozenset(ended), turn.circuit, slow, None)
             else:
-                answers = [Answer(alive(one.outcome), one.probe) for one, _ in decided]
-                turn = note_answers(connection, self._webhook_id, self._endpoint.policy, answers, now)
+                turn = note_answers(connection, self._webhook_id, self._endpoint.policy, _answers(decided), now)
                 fared = Fared(frozenset(ended), turn.circuit, slow, self._disabled(connection, decided, now))
             self._tell(connection, decided, fared, turn, now)
             return fared
+
+    def _standing(self, decided: Sequence[tuple[Sent, Decision]], now: datetime, *, slow: bool) -> Standing | None:
+        """What these attempts tell of the webhook, unless it is something that its owners may have to be told."""
+        if any(decision.verdict not in _COMMON for _, decision in decided):
+            return None
+        policy = self._endpoint.policy
+        run = run_of(policy, _answers(decided))
+        if run is None:
+            return None
+        return Standing(
+            run=run,
+            circuit_failures=policy.circuit_failures,
+            slow=slow,
+            disable_before=now - self._settings.disable_after,
+            **_health(decided),
+        )
 
     def _tell(
         self, connection: Connection, decided: Sequence[tuple[Sent, Decision]], fared: Fared, turn: Turn, now: datetime
@@ -174,17 +198,9 @@ class Recorder:
         note_dead_letters(connection, [one.delivery.id for one, _ in failed if one.delivery.seq in fared.ended], now)
 
     def _disabled(self, connection: Connection, decided: Sequence[tuple[Sent, Decision]], now: datetime) -> str | None:
-        """Why the webhook is disabled just now, if it is. A fault of Hookline's own is no failure of it."""
-        theirs = [pair for pair in decided if pair[0].outcome.kind is not OutcomeKind.INTERNAL]
-        delivered = [decision.verdict is Verdict.DELIVERED for _, decision in theirs]
-        reason = note_health(
-            connection,
-            self._webhook_id,
-            succeeded=any(delivered),
-            failed=not all(delivered),
-            disable_before=now - self._settings.disable_after,
-            now=now,
-        )
+        """Why the webhook is disabled just now, if it is."""
+        disable_before = now - self._settings.disable_after
+        reason = note_health(connection, self._webhook_id, disable_before=disable_before, now=now, **_health(decided))
         gone = any(decision.disable_webhook for _, decision in decided)
         if gone and disable_webhook(connection, self._webhook_id, reason=GONE, now=now):
             return GONE
@@ -213,6 +229,29 @@ class Recorder:
         return [
             (one.started_at - one.delivery.due_at).total_seconds() for one, _ in decided if one.delivery.due_at >= since
         ]
+
+
+def _answers(decided: Sequence[tuple[Sent, Decision]]) -> list[Answer]:
+    return [Answer(alive(one.outcome), one.probe) for one, _ in decided]
+
+
+class _Health(TypedDict):
+    succeeded: bool
+    failed: bool
+
+
+def _health(decided: Sequence[tuple[Sent, Decision]]) -> _Health:
+    """Whether some succeeded, and whether some failed. A fault of Hookline's own is no failure of the webhook."""
+    theirs = [pair for pair in decided if pair[0].outcome.kind is not OutcomeKind.INTERNAL]
+    delivered = [decision.verdict is Verdict.DELIVERED for _, decision in theirs]
+    return {"succeeded": any(delivered), "failed": not all(delivered)}
+
+
+def _prompt_since(row: EndpointRow, endpoint: Endpoint) -> datetime | None:
+    """What fell due since then should be sent at once; None while the webhook itself has others wait."""
+    if row.slow or is_limited(endpoint.policy, row.circuit):
+        return None
+    return row.resumed_at or LONG_AGO
 
 
 def _attempted(sent: Sent, decision: Decision, now: datetime) -> Attempted:

@@ -23,7 +23,7 @@ from shared.storage.schema_gate import SchemaGate
 from shared.streams import open_redis
 from shared.tracing import open_tracing
 from shared.vault import Vault
-from shared.wakes import DELIVER_QUEUE, Waker
+from shared.wakes import Waker
 from worker.board import Board
 from worker.catalog import LearnedCatalog
 from worker.endpoint import Endpoints
@@ -85,7 +85,7 @@ class Runtime:
         self.wire = Wire(total=settings.max_connections, per_webhook=settings.max_in_flight)
         self.stragglers = Stragglers()
         self.tracing = open_tracing(settings, "worker")
-        self.firsthand = Firsthand(self, lambda: DELIVER_QUEUE in app.amqp.queues.consume_from)
+        self.firsthand = Firsthand(self, lambda queue: queue in app.amqp.queues.consume_from)
 
     def close(self) -> None:
         """Wait for what is in flight, and let everything go."""

@@ -84,6 +84,36 @@ def after_answers(circuit: Circuit, policy: DeliveryPolicy, answers: Sequence[An
     return circuit
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What answers make of a circuit that was closed and that they leave closed, without knowing its failures."""
+
+    added: int
+    """Failures in a row at the start, which add to those before."""
+    since: int | None
+    """Failures in a row since the last that was alive; None when none was, so that only `added` counts."""
+
+
+def run_of(policy: DeliveryPolicy, answers: Sequence[Answer]) -> Run | None:
+    """What these answers make of a closed circuit that has `failures` with `failures + added` below the policy's limit.
+
+    None where they would open it whatever it was.
+    """
+    added, since, longest = 0, None, 0
+    for answer in answers:
+        if answer.alive is None:
+            continue
+        if answer.alive:
+            since = 0
+        elif since is None:
+            added += 1
+        else:
+            since += 1
+            longest = max(longest, since)
+    opens = 0 < policy.circuit_failures <= max(added, longest)
+    return None if opens else Run(added, since)
+
+
 def _after(circuit: Circuit, policy: DeliveryPolicy, answer: Answer, now: datetime) -> Circuit:
     if answer.alive is None:
         # The probe that never left makes room for another at once.

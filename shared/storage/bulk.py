@@ -79,9 +79,12 @@ def _insert(table: Table, names: tuple[str, ...]) -> TextClause:
     return text(f"INSERT INTO {table.name} ({', '.join(names)}) {source} ON CONFLICT DO NOTHING")
 
 
-def recordset(table: Table, names: Sequence[str]) -> str:
-    """PostgreSQL's SQL for rows with these columns of a table, named `given`; their values are the parameter `rows`."""
-    columns = ", ".join(f"{name} {_type(table.c[name])}" for name in names)
+def recordset(table: Table, names: Sequence[str], *others: Column[Any]) -> str:
+    """PostgreSQL's SQL for rows with these columns of a table, named `given`; their values are the parameter `rows`.
+
+    The rows may have columns of other tables as well.
+    """
+    columns = ", ".join(f"{column.name} {_type(column)}" for column in (*(table.c[name] for name in names), *others))
     return f"json_to_recordset(CAST(:rows AS json)) AS given ({columns})"
 
 

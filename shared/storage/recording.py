@@ -43,7 +43,7 @@ def record(connection: Connection, results: Sequence[Attempted], *, token: int, 
     Returns:
         The `seq` of the deliveries that came to an end.
     """
-    insert_rows(connection, attempts, [_attempt_row(result, token) for result in results])
+    insert_rows(connection, attempts, [attempt_row(result, token) for result in results])
     _retry([result for result in results if result.final_status is None], connection, token)
     ended = [result for result in results if result.final_status is not None]
     if not ended:
@@ -64,7 +64,7 @@ def record_all_well(
         The `seq` of the deliveries that came to an end. None where nothing was recorded, because the webhook has
         failures to forget.
     """
-    rows = [_attempt_row(result, token) for result in results]
+    rows = [attempt_row(result, token) for result in results]
     if not is_postgresql(connection):
         if is_troubled(connection, webhook_id):
             return None
@@ -87,7 +87,8 @@ _PUT_BACK = (
 )
 
 
-def _attempt_row(result: Attempted, token: int) -> dict[str, Any]:
+def attempt_row(result: Attempted, token: int) -> dict[str, Any]:
+    """An attempt as its table has it."""
     return {
         "delivery_seq": result.seq,
         "number": result.number,

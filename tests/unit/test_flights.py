@@ -87,11 +87,30 @@ def test_ahead_there_is_more_but_not_for_slow_ones() -> None:
 
 def test_all_or_none() -> None:
     flights = Flights(total=100, per_webhook=30)
-    assert not flights.take_all(1, 31, ahead=False)
+    assert not flights.take_all(1, 31, slow=False)
     assert flights.in_flight() == 0
-    assert flights.take_all(1, 31, ahead=True)
-    assert not flights.take_all(1, 1, ahead=False)
+    assert flights.take_all(1, 31, slow=False, ahead=True)
+    assert not flights.take_all(1, 1, slow=False)
     assert flights.by_webhook() == {1: 31}
+
+
+def test_all_or_none_of_a_slow_ones_share() -> None:
+    flights = Flights(total=100, per_webhook=64)
+    assert flights.take_all(1, 40, slow=True)
+    assert not flights.take_all(2, 26, slow=True)
+    assert not flights.take_all(2, 25, slow=True)  # until the first has given back what is over its share now
+    flights.give_back(1, 20)
+    assert flights.take_all(2, 25, slow=True)
+
+
+def test_who_found_no_place_goes_first() -> None:
+    flights = Flights(total=100, per_webhook=30)
+    assert flights.take(1, 30, slow=False) == 30
+    assert not flights.take(1, 1, slow=False)
+    flights.give_back(1, 20)
+    assert not flights.take_all(1, 5, slow=False)
+    assert flights.let_in() == {1: False}
+    assert flights.take_all(1, 5, slow=False)
 
 
 def test_what_is_ahead_takes_nothing_from_others() -> None:

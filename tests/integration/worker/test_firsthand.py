@@ -11,25 +11,26 @@ from typing import Any
 import pytest
 from celery import Celery
 from redis import Redis
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from shared.settings import Settings
-from shared.storage.engine import writing
+from shared.storage.engine import reading, writing
 from shared.storage.revisions import next_revision
 from shared.storage.tables import pending_deliveries, webhooks
-from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, celery_app
+from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
 from worker import attempts as worker_attempts
 from worker.firsthand import Firsthand
+from worker.flights import AHEAD
 from worker.runtime import Runtime
 
 
 @pytest.fixture(autouse=True)
 def firsthand(scene: Scene) -> Firsthand:
     """A process that takes part in delivering."""
-    scene.runtime.firsthand = Firsthand(scene.runtime, lambda: True)
+    scene.runtime.firsthand = Firsthand(scene.runtime, lambda _queue: True)
     return scene.runtime.firsthand
 
 
@@ -109,19 +110,31 @@ def _take_all_places(scene: Scene, hook: int) -> None:
     assert scene.runtime.flights.take(hook, scene.settings.max_in_flight, slow=False, ahead=True)
 
 
+def _find_no_place(scene: Scene, hook: int) -> None:
+    _take_all_places(scene, hook)
+    assert not scene.runtime.flights.take(hook, 1, slow=False)
+    scene.runtime.flights.give_back(hook, scene.settings.max_in_flight * AHEAD)
+
+
 def _keep_out_of_delivering(scene: Scene, _hook: int) -> None:
-    scene.runtime.firsthand = Firsthand(scene.runtime, lambda: False)
+    scene.runtime.firsthand = Firsthand(scene.runtime, lambda _queue: False)
+
+
+def _keep_out_of_the_slow_lane(scene: Scene, hook: int) -> None:
+    scene.runtime.firsthand = Firsthand(scene.runtime, lambda queue: queue != SLOW_QUEUE)
+    _set(slow=True)(scene, hook)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         pytest.param(_set(paused=True), id="paused"),
-        pytest.param(_set(slow=True), id="slow"),
         pytest.param(_set(circuit_opened_at=datetime.now(UTC), circuit_probe_at=datetime.now(UTC)), id="half open"),
         pytest.param(_edit_something, id="an edit anywhere"),
         pytest.param(_take_all_places, id="no room"),
+        pytest.param(_find_no_place, id="others that wait for a place"),
         pytest.param(_keep_out_of_delivering, id="a worker that only evaluates"),
+        pytest.param(_keep_out_of_the_slow_lane, id="a worker that leaves slow webhooks to others"),
     ],
 )
 def test_what_is_not_as_usual_waits_for_a_drain(scene: Scene, change: Callable[[Scene, int], None]) -> None:
@@ -134,6 +147,21 @@ def test_what_is_not_as_usual_waits_for_a_drain(scene: Scene, change: Callable[[
     assert len(pending) == scene.settings.max_in_flight
     assert {(one.claim, one.attempts) for one in pending} == {(None, 0)}
     assert all(one.next_attempt_at <= datetime.now(UTC) for one in pending)
+
+
+def test_a_slow_webhook_is_sent_to_as_far_as_its_share_goes(scene: Scene) -> None:
+    hook = known_webhook(scene)
+    _set(slow=True)(scene, hook)
+    fire(scene)
+    assert len(scene.receiver.requests) == 1
+    with reading(scene.runtime.engine) as connection:
+        assert connection.scalar(select(webhooks.c.slow)) is False  # it was quick this time
+    scene.receiver.requests.clear()
+    _set(slow=True)(scene, hook)
+    scene.publish(*(alias_event(collection="llm") for _ in range(scene.settings.max_in_flight + 1)))
+    scene.evaluate()
+    assert scene.receiver.requests == []  # to one that is not slow it would have gone out
+    assert {one.claim for one in scene.pending()} == {None}
 
 
 @pytest.mark.parametrize("policy", [{"rate_limit": "1000/s"}, {"concurrency": 5}])
@@ -203,7 +231,7 @@ def test_several_evaluations_of_the_same_entries_send_each_once(scene: Scene) ->
     known_webhook(scene)
     runtimes = [scene.runtime, Runtime(scene.settings, celery_app(scene.settings))]
     for runtime in runtimes:
-        runtime.firsthand = Firsthand(runtime, lambda: True)
+        runtime.firsthand = Firsthand(runtime, lambda _queue: True)
     scene.publish(*(alias_event(collection=f"c{number}") for number in range(200)))
     threads = [
         threading.Thread(target=Scene.evaluate, args=(_of(scene, runtime),)) for runtime in runtimes for _ in range(2)
@@ -267,7 +295,7 @@ def test_what_waited_for_its_turn_too_long_is_put_back(scene: Scene, monkeypatch
 def test_a_worker_takes_part_where_it_consumes_deliveries(scene: Scene, consumed: list[str], takes_part: bool) -> None:
     app = _worker_app(scene.settings, consumed)
     runtime = Runtime(scene.settings, app)
-    assert runtime.firsthand.delivers() is takes_part
+    assert runtime.firsthand.consumes(DELIVER_QUEUE) is takes_part
     runtime.close()
 
 

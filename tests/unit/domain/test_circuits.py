@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.circuits import Answer, Circuit, CircuitState, after_answers, alive, is_slow
+from shared.domain.circuits import Answer, Circuit, CircuitState, after_answers, alive, is_slow, run_of
 from shared.domain.outcomes import Outcome, OutcomeKind
 from shared.domain.retries import DeliveryPolicy
 
@@ -127,3 +127,21 @@ def test_what_never_reached_the_endpoint_moves_neither_circuit_nor_lane(kind: Ou
     assert is_slow([*_took(1.0), unsent, unsent], before=False)
     failing = after_answers(Circuit(), POLICY, _fails(2), _at(1))
     assert after_answers(failing, POLICY, [Answer(alive(unsent))] * 9, _at(2)) == failing
+
+
+@given(
+    st.lists(st.builds(Answer, alive=st.sampled_from([True, False, False, None])), max_size=12),
+    st.integers(0, 6),
+    st.integers(0, 6),
+)
+def test_what_answers_make_of_a_closed_circuit_needs_no_look_at_its_failures(
+    answers: list[Answer], failures: int, limit: int
+) -> None:
+    policy = POLICY.model_copy(update={"circuit_failures": limit})
+    after = after_answers(Circuit(failures=failures), policy, answers, NOW)
+    run = run_of(policy, answers)
+    if run is not None and (limit == 0 or failures + run.added < limit):
+        assert after == Circuit(failures=failures + run.added if run.since is None else run.since)
+    elif failures < limit:
+        opened = [after_answers(Circuit(failures=failures), policy, answers[:end], NOW) for end in range(13)]
+        assert any(one.opened_at is not None for one in opened)

@@ -17,6 +17,8 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_RESPONSE_BYTES = 64 << 10
 KEPT_RESPONSE_BYTES = 4 << 10
 _MAX_FRAMING_BYTES = 1 << 20
+_MAX_PIECES = 4096
+"""Of a body and its trailers: each takes a call from the parser, and while many are made nobody else is served."""
 """Of everything after the head, chunk sizes, extensions and trailers included."""
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL = 200
@@ -46,6 +48,10 @@ class Answer:
     """How much of the body was read; reading stops at `MAX_RESPONSE_BYTES`."""
 
 
+class _Enough(Exception):
+    """Nothing more of an answer is worth reading."""
+
+
 class Connection(asyncio.Protocol):
     """One connection. It is free when `exchange` may be called; what comes while it is free closes it."""
 
@@ -58,6 +64,7 @@ class Connection(asyncio.Protocol):
         "_keep",
         "_message_done",
         "_parser",
+        "_pieces",
         "_spoke_unasked",
         "_timer",
         "_transport",
@@ -86,7 +93,7 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._answer = Answer()
         self._parser = httptools.HttpResponseParser(self)
-        self._head_bytes = self._framing_bytes = 0
+        self._head_bytes = self._framing_bytes = self._pieces = 0
         self._head_done = self._message_done = self._keep = False
         self._ends_with_connection = True
         self._waiter = waiter = loop.create_future()
@@ -136,7 +143,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:  # after 101: what follows is no HTTP
             self._succeed(keep=False)
         except httptools.HttpParserError:
-            if self._message_done:
+            if self._message_done or self._pieces > _MAX_PIECES:
                 self._succeed(keep=False)
             else:
                 self._fail(NotHttp())
@@ -163,6 +170,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer, which says nothing here."""
         if self._head_done:
+            self._count_piece()
             return
         lowered = name.lower()
         if lowered == b"retry-after":
@@ -177,10 +185,16 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
+        self._count_piece()
         answer = self._answer
         if len(answer.body) < KEPT_RESPONSE_BYTES:
             answer.body += body[: KEPT_RESPONSE_BYTES - len(answer.body)]
         answer.seen_bytes += len(body)
+
+    def _count_piece(self) -> None:
+        self._pieces += 1
+        if self._pieces > _MAX_PIECES:
+            raise _Enough  # to the parser, which stops
 
     def on_message_begin(self) -> None:
         """An answer begins: after a whole one, another that nobody asked for."""

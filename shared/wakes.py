@@ -133,7 +133,7 @@ class Waker:
 
     def ended(self, task: str, key: int) -> None:
         """The drain of a key looks no further: the next news needs a message of its own."""
-        self._redis.delete(_token(task, key))
+        self._redis.delete(token_key(task, key))
 
     def _wake(self, task: str, queue: str, keys: Iterable[int]) -> None:
         keys = list(dict.fromkeys(keys))
@@ -141,7 +141,7 @@ class Waker:
             return
         pipeline = self._redis.pipeline(transaction=False)
         for key in keys:
-            pipeline.set(_token(task, key), b"1", nx=True, ex=TOKEN_SECONDS)
+            pipeline.set(token_key(task, key), b"1", nx=True, ex=TOKEN_SECONDS)
         waiting = [key for key, was_free in zip(keys, pipeline.execute(), strict=True) if was_free]
         if not waiting:
             return
@@ -149,7 +149,7 @@ class Waker:
             self._send(task, queue, waiting)
         except (KombuError, OSError, RedisError) as exc:
             # Without its token each of them may be woken at once when the broker is back.
-            self._redis.delete(*(_token(task, key) for key in waiting))
+            self._redis.delete(*(token_key(task, key) for key in waiting))
             raise BrokerUnavailable(BrokerUnavailable.__doc__) from exc
 
     def _send(self, task: str, queue: str, keys: Iterable[int]) -> None:
@@ -173,5 +173,6 @@ def _shown(task: str, key: int) -> str:
     return f"({KEYS[task]}={key})"
 
 
-def _token(task: str, key: int) -> str:
+def token_key(task: str, key: int) -> str:
+    """The token of a drain that was sent for, or is at work: it will look, so that nobody need send for it."""
     return f"hookline:wake:{task}:{key}"

@@ -214,6 +214,7 @@ FLOODS = (
     _no_http(name="endless headers", behaviour=_floods(_OK, b"X: y\r\n" * 1000)),
     _no_http(name="endless interim answers", behaviour=_floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)),
     _no_http(name="huge header", behaviour=_says(_OK + b"X: " + b"y" * 100_000 + b"\r\nContent-Length: 0\r\n\r\n")),
+    _taken(name="endless crumbs", behaviour=_floods(_OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 1000)),
     _no_http(name="huge reason", behaviour=_says(b"HTTP/1.1 200 " + b"y" * 100_000 + b"\r\n\r\n")),
 )
 GARBAGE = (

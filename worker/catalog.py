@@ -25,6 +25,10 @@ class LearnedCatalog:
         self._max_known = max_known
         self._known: set[Learned] = set()
 
+    def knows(self, names: Set[Learned]) -> bool:
+        """Whether none of these names is new."""
+        return names <= self._known
+
     def register(self, connection: Connection, names: Set[Learned], now: datetime) -> frozenset[Learned]:
         """Put what is new of these names into the catalog: what was, is to be `remember`ed after the commit.
 

@@ -26,7 +26,7 @@ from shared.storage.flow import admit, is_limited, note_claimed
 from shared.storage.queue import Claimed, EndpointRow, claim, has_due, load_endpoint
 from shared.storage.webhooks import public_id
 from shared.vault import SecretUnreadable
-from shared.wakes import WEBHOOK_TASK
+from shared.wakes import WEBHOOK_TASK, token_key
 from worker.attempts import HOLD_SECONDS, LIGHT_CHARS, Attempts, Haul
 from worker.endpoint import Endpoint
 from worker.flights import AHEAD
@@ -51,19 +51,15 @@ def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
     Returns:
         The number of attempts that this drain saw the end of.
     """
-    with one_of(runtime.redis, f"webhook:{webhook_id}", runtime.settings.drains_per_webhook) as lock:
-        if lock is None:
+    token = token_key(WEBHOOK_TASK, webhook_id)
+    # Until its place is given back news wakes nobody, since this drain would claim it.
+    with one_of(runtime.redis, f"webhook:{webhook_id}", runtime.settings.drains_per_webhook, token=token) as lock:
+        opened = None if lock is None else _open(runtime, webhook_id)
+        if lock is None or opened is None:
             return 0
-        try:
-            opened = _open(runtime, webhook_id)
-            if opened is None:
-                return 0
-            row, endpoint = opened
-            drain = WebhookDrain(runtime, row, endpoint, lock)
-            made = drain.run()
-        finally:
-            # Until here news woke nobody, since this drain would claim it.
-            runtime.waker.ended(WEBHOOK_TASK, webhook_id)
+        row, endpoint = opened
+        drain = WebhookDrain(runtime, row, endpoint, lock)
+        made = drain.run()
     # What became due since the last claim woke nobody either, and what is left after the slice needs another turn.
     if not drain.held_up:
         wake_if_due(runtime, webhook_id, slow=row.slow)

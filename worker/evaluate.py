@@ -7,32 +7,24 @@ compare-and-set of the offset. So evaluation is exactly-once although everything
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-
-from sqlalchemy import Connection
+from dataclasses import dataclass
 
 from shared import telemetry
 from shared.domain.errors import InvalidDefinition
-from shared.domain.matching import AutomationIndex, CompiledAutomation
-from shared.domain.quick_events import AnyEvent, read_event
+from shared.domain.matching import AutomationIndex
+from shared.domain.quick_events import read_event
 from shared.logs import get_logger
-from shared.storage.catalog import Learned
-from shared.storage.engine import glance, writing
+from shared.storage.engine import glance
 from shared.storage.evaluation import (
     Offset,
     PoisonEntry,
-    advance_offset,
-    insert_deliveries,
     read_offset,
-    set_aside,
 )
-from shared.storage.notices import note_dead_letters
 from shared.streams import Entry, read_within
-from shared.wakes import PARTITION_TASK
+from shared.wakes import PARTITION_TASK, token_key
 from worker.catalog import names_of
+from worker.effects import Batch, Overtaken, commit
 from worker.firings import FiringBatch, Outdated
 from worker.locks import one_of, renew
 from worker.runtime import Runtime
@@ -42,25 +34,6 @@ log = get_logger(__name__)
 
 BATCH_BYTES = 8 << 20
 """A batch ends with the entry that passes this: five hundred of the largest events would be half a gigabyte."""
-
-
-class Overtaken(Exception):
-    """Another worker committed these entries first: nothing of this batch may be kept."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Entries of a partition, decoded and matched, before any stored state is looked at."""
-
-    last_id: str
-    count: int
-    matches: list[tuple[Entry, AnyEvent, CompiledAutomation]] = field(default_factory=list)
-    poison: list[PoisonEntry] = field(default_factory=list)
-    types: Counter[str] = field(default_factory=Counter)
-    received_ms: list[int] = field(default_factory=list)
-    names: set[Learned] = field(default_factory=set)
-    registered: frozenset[Learned] = frozenset()
-    """Those of `names` that the catalog got with this batch."""
 
 
 def drain_partition(runtime: Runtime, partition: int) -> int:
@@ -73,21 +46,19 @@ def drain_partition(runtime: Runtime, partition: int) -> int:
     evaluated = 0
     offset: Offset | None = None
     while True:
-        with one_of(runtime.redis, f"partition:{partition}", 1) as lock:
+        # Until its place is given back news wakes nobody, since this drain would read it.
+        token = token_key(PARTITION_TASK, partition)
+        with one_of(runtime.redis, f"partition:{partition}", 1, token=token) as lock:
             if lock is None:
                 return evaluated
-            try:
-                while time.monotonic() < deadline:
-                    progress = evaluate_batch(runtime, partition, offset)
-                    offset = progress.offset
-                    evaluated += progress.count
-                    if progress.count < runtime.settings.evaluate_batch:
-                        break
-                    if not renew(lock):
-                        return evaluated
-            finally:
-                # Until here news woke nobody, since this drain would read it.
-                runtime.waker.ended(PARTITION_TASK, partition)
+            while time.monotonic() < deadline:
+                progress = evaluate_batch(runtime, partition, offset)
+                offset = progress.offset
+                evaluated += progress.count
+                if progress.count < runtime.settings.evaluate_batch:
+                    break
+                if not renew(lock):
+                    return evaluated
         if offset is not None and not read_within(runtime.redis, partition, offset.entry_id, 1, BATCH_BYTES):
             return evaluated
         if time.monotonic() >= deadline:
@@ -122,7 +93,7 @@ def evaluate_batch(runtime: Runtime, partition: int, since: Offset | None = None
         return Progress(0, offset)
     batch = match_entries(entries, runtime.automations.current())
     try:
-        firings = _commit(runtime, partition, offset, batch)
+        firings = commit(runtime, partition, offset, batch)
     except Overtaken:
         log.info("evaluation.overtaken", partition=partition, offset=offset.entry_id)
         return Progress(0, None)
@@ -158,38 +129,6 @@ def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
             matches.append((entry, event, automation))
     batch.types.update(types)
     return batch
-
-
-def _commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> FiringBatch:
-    now = runtime.clock.now()
-    hand = None
-    try:
-        with writing(runtime.engine) as connection:
-            moved = advance_offset(
-                connection, partition, since=offset, entry_id=batch.last_id, count=batch.count, now=now
-            )
-            if not moved:
-                raise Overtaken
-            set_aside(connection, partition, batch.poison, now)
-            firings = FiringBatch(connection, batch.matches, now, traced=runtime.tracing is not None)
-            firings.consider_all()
-            firings.save()
-            hand = runtime.firsthand.take(firings.deliveries, firings.enabled)
-            stored = insert_deliveries(connection, firings.deliveries, hand.claim)
-            _note_refused(connection, firings, now)
-            batch.registered = runtime.catalog.register(connection, batch.names, now)
-    except BaseException:
-        if hand is not None:
-            runtime.firsthand.drop(hand)
-        raise
-    runtime.firsthand.launch(hand, firings.deliveries, stored, firings.entities)
-    firings.webhooks.difference_update(hand.lines)
-    return firings
-
-
-def _note_refused(connection: Connection, firings: FiringBatch, now: datetime) -> None:
-    refused = [row["id"] for row in firings.deliveries if row["status"] == "refused"]
-    note_dead_letters(connection, refused, now)
 
 
 def _announce(runtime: Runtime, batch: Batch, firings: FiringBatch) -> None:

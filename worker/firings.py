@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from shared.domain.variables import MetricFacts
 from shared.domain.windows import RunState, UnreadableState
 from shared.logs import get_logger
 from shared.storage.evaluation import known_deliveries
-from shared.storage.queue import load_endpoints
+from shared.storage.queue import EndpointRow, load_endpoints
 from shared.storage.windows import load_windows, save_windows
 from shared.streams import Entry
 from shared.tracing import TRACEPARENT, TraceContext, child_of, producers
@@ -43,22 +44,69 @@ def _readable(read: Callable[[bytes], _T], stored: bytes | None, row: Any) -> _T
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is stored that firings depend on."""
+
+    webhooks: Mapping[int, EndpointRow]
+    """Those of the matches' webhooks that are enabled."""
+    seen: Collection[str] = ()
+    """The deliveries that exist: their events were evaluated before."""
+    kept: Mapping[tuple[int, str], Kept] = field(default_factory=dict)
+    """What automations keep of earlier events, by automation and key."""
+
+
+def keys_of(matches: Iterable[Match]) -> set[tuple[int, str]]:
+    """Under which keys automations may keep something about these matches."""
+    return {(automation.id, key) for _, event, automation in matches for key in kept_keys(automation, event)}
+
+
+def webhooks_of(matches: Iterable[Match]) -> set[int]:
+    """The webhooks that these matches would send to."""
+    return {automation.webhook_id for _, _, automation in matches if automation.webhook_id is not None}
+
+
+def load_stored(connection: Connection, matches: Sequence[Match], now: datetime) -> Stored:
+    """What this transaction has stored. The rows of what automations keep stay locked until it ends.
+
+    Raises:
+        Outdated: when an automation was edited since these matches were found.
+    """
+    kept = _load_kept(connection, matches, now)
+    seen = known_deliveries(connection, [firing_id(automation.id, event) for _, event, automation in matches])
+    return Stored(load_endpoints(connection, webhooks_of(matches)), seen, kept)
+
+
+def _load_kept(connection: Connection, matches: Sequence[Match], now: datetime) -> dict[tuple[int, str], Kept]:
+    keys = keys_of(matches)
+    if not keys:
+        return {}
+    epochs = {automation.id: automation.epoch for _, _, automation in matches}
+    rows = load_windows(connection, sorted(keys), now)
+    return {key: _read(rows.get(key), epochs[key[0]]) for key in keys}
+
+
+def _read(row: Any, epoch: int) -> Kept:
+    if row is not None and row.epoch > epoch:
+        raise Outdated
+    if row is None or row.epoch < epoch:
+        return Kept()
+    windows = _readable(RunState.from_bytes, row.windows, row)
+    recent = _readable(FiringState.recent_from_bytes, row.recent_firings, row) or ()
+    return Kept(windows, FiringState(row.last_fired_ms, recent))
+
+
 class FiringBatch:
     """Considers the matches of one batch in stream order and gathers what is to be stored."""
 
-    def __init__(
-        self, connection: Connection, matches: Sequence[Match], now: datetime, *, traced: bool = False
-    ) -> None:
-        self._connection = connection
+    def __init__(self, matches: Sequence[Match], stored: Stored, now: datetime, *, traced: bool = False) -> None:
         self._now = now
         self._matches = matches
         self._epochs = {automation.id: automation.epoch for _, _, automation in matches}
-        self._kept = self._load(matches)
+        self._kept = stored.kept
         self._touched: set[tuple[int, str]] = set()
-        self._ids = [firing_id(automation.id, event) for _, event, automation in matches]
-        self._seen = known_deliveries(connection, self._ids)
-        self.enabled = load_endpoints(connection, {a.webhook_id for _, _, a in matches if a.webhook_id is not None})
-        """The webhooks that are enabled, as this transaction reads them."""
+        self._seen = set(stored.seen)
+        self.enabled = stored.webhooks
         self.deliveries: list[dict[str, Any]] = []
         self._traced = traced
         self.traces: list[tuple[TraceContext, TraceContext | None, dict[str, Any]]] = []
@@ -72,7 +120,8 @@ class FiringBatch:
 
     def consider_all(self) -> None:
         """Let each automation look at the events that are in its scope and pass its filter, in stream order."""
-        for (entry, event, compiled), identity in zip(self._matches, self._ids, strict=True):
+        for entry, event, compiled in self._matches:
+            identity = firing_id(compiled.id, event)
             if identity not in self._seen:
                 self._consider(entry, event, compiled, identity)
 
@@ -84,25 +133,9 @@ class FiringBatch:
         reason = self._held_back(entry, event, compiled)
         self._deliver(entry, event, compiled, identity=identity, metric=metric, skipped=reason)
 
-    def save(self) -> None:
+    def save(self, connection: Connection) -> None:
         """Store every window and firing time that changed."""
-        save_windows(self._connection, [self._row(key) for key in sorted(self._touched)])
-
-    def _load(self, matches: Sequence[Match]) -> dict[tuple[int, str], Kept]:
-        keys = {(automation.id, key) for _, event, automation in matches for key in kept_keys(automation, event)}
-        if not keys:
-            return {}
-        rows = load_windows(self._connection, sorted(keys), self._now)
-        return {key: self._read(rows.get(key), key[0]) for key in keys}
-
-    def _read(self, row: Any, automation_id: int) -> Kept:
-        if row is not None and row.epoch > self._epochs[automation_id]:
-            raise Outdated
-        if row is None or row.epoch < self._epochs[automation_id]:
-            return Kept()
-        windows = _readable(RunState.from_bytes, row.windows, row)
-        recent = _readable(FiringState.recent_from_bytes, row.recent_firings, row) or ()
-        return Kept(windows, FiringState(row.last_fired_ms, recent))
+        save_windows(connection, [self._row(key) for key in sorted(self._touched)])
 
     def _row(self, key: tuple[int, str]) -> dict[str, Any]:
         kept = self._kept[key]

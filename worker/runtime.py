@@ -26,6 +26,7 @@ from shared.vault import Vault
 from shared.wakes import Waker
 from worker.board import Board
 from worker.catalog import LearnedCatalog
+from worker.effects import KnownWebhooks
 from worker.endpoint import Endpoints
 from worker.firsthand import Firsthand
 from worker.flights import Flights
@@ -79,6 +80,7 @@ class Runtime:
         self.waker = Waker(app, self.redis)
         self.automations = LiveAutomations(self.engine, settings.reload_interval.total_seconds(), reloads=board.reloads)
         self.catalog = LearnedCatalog()
+        self.webhooks = KnownWebhooks()
         self.sending = SendingLoop(settings)
         self.endpoints = Endpoints(self.vault, self.sending.sender.contexts)
         self.flights = Flights(total=settings.max_connections, per_webhook=settings.max_in_flight, show=row.show)

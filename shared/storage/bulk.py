@@ -79,13 +79,13 @@ def _insert(table: Table, names: tuple[str, ...]) -> TextClause:
     return text(f"INSERT INTO {table.name} ({', '.join(names)}) {source} ON CONFLICT DO NOTHING")
 
 
-def recordset(table: Table, names: Sequence[str], *others: Column[Any]) -> str:
-    """PostgreSQL's SQL for rows with these columns of a table, named `given`; their values are the parameter `rows`.
+def recordset(table: Table, names: Sequence[str], *others: Column[Any], parameter: str = "rows") -> str:
+    """PostgreSQL's SQL for rows with these columns of a table, named `given`; their values are a parameter.
 
     The rows may have columns of other tables as well.
     """
     columns = ", ".join(f"{column.name} {_type(column)}" for column in (*(table.c[name] for name in names), *others))
-    return f"json_to_recordset(CAST(:rows AS json)) AS given ({columns})"
+    return f"json_to_recordset(CAST(:{parameter} AS json)) AS given ({columns})"
 
 
 def as_recordset(rows: Sequence[dict[str, Any]]) -> str:

@@ -85,7 +85,7 @@ def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
 
 # Statements of every batch are made once: to make one costs more than to send it.
 _OFFSET = select(partitions.c.offset, partitions.c.entries_read).where(partitions.c.partition == bindparam("of"))
-_ADVANCE = (
+ADVANCE = (
     update(partitions)
     .where(partitions.c.partition == bindparam("of"), partitions.c.offset == bindparam("since"))
     .values(offset=bindparam("offset"), entries_read=bindparam("entries_read"), updated_at=bindparam("updated_at"))
@@ -124,7 +124,7 @@ def advance_offset(
         ).one_or_none()
         if inserted is not None:
             return True
-    return connection.execute(_ADVANCE, {"of": partition, "since": since.entry_id, **values}).rowcount == 1
+    return connection.execute(ADVANCE, {"of": partition, "since": since.entry_id, **values}).rowcount == 1
 
 
 def set_aside(connection: Connection, partition: int, entries: Sequence[PoisonEntry], now: datetime) -> None:

@@ -228,26 +228,36 @@ def test_the_application_takes_json_only_and_keeps_no_results(app: Celery) -> No
 
 
 def test_a_key_has_as_many_places_as_it_is_given(redis: Redis) -> None:
-    with one_of(redis, "webhook:1", 2) as first, one_of(redis, "webhook:1", 2) as second:
+    with one_of(redis, "webhook:1", 2, token="token") as first, one_of(redis, "webhook:1", 2, token="token") as second:
         assert first is not None
         assert second is not None
-        with one_of(redis, "webhook:1", 2) as third:
+        with one_of(redis, "webhook:1", 2, token="token") as third:
             assert third is None
-        with one_of(redis, "webhook:2", 2) as elsewhere:
+        with one_of(redis, "webhook:2", 2, token="token") as elsewhere:
             assert elsewhere is not None
-    with one_of(redis, "webhook:1", 1) as free_again:
+    with one_of(redis, "webhook:1", 1, token="token") as free_again:
         assert free_again is not None
 
 
+def test_a_token_is_given_up_with_the_place_and_not_by_who_found_none(redis: Redis) -> None:
+    with one_of(redis, "webhook:1", 1, token="token") as place:
+        assert place is not None
+        redis.set("token", "1")
+        with one_of(redis, "webhook:1", 1, token="token") as second:
+            assert second is None
+        assert redis.exists("token")
+    assert not redis.exists("token", place.name)
+
+
 def test_a_place_is_given_back_when_its_holder_fails(redis: Redis) -> None:
-    with pytest.raises(ZeroDivisionError), one_of(redis, "partition:1", 1):
+    with pytest.raises(ZeroDivisionError), one_of(redis, "partition:1", 1, token="token"):
         raise ZeroDivisionError
-    with one_of(redis, "partition:1", 1) as place:
+    with one_of(redis, "partition:1", 1, token="token") as place:
         assert place is not None
 
 
 def test_a_place_expires_with_a_holder_that_died_and_can_be_kept(redis: Redis) -> None:
-    with one_of(redis, "partition:1", 1) as place:
+    with one_of(redis, "partition:1", 1, token="token") as place:
         assert place is not None
         left: Any = redis.pttl("hookline:drain:partition:1:0")
         assert 0 < left <= LOCK_SECONDS * 1000
@@ -258,11 +268,11 @@ def test_a_place_expires_with_a_holder_that_died_and_can_be_kept(redis: Redis) -
 
 
 def test_a_place_that_another_took_over_is_neither_kept_nor_given_back(redis: Redis) -> None:
-    with one_of(redis, "partition:1", 1) as place:
+    with one_of(redis, "partition:1", 1, token="token") as place:
         assert place is not None
         redis.delete("hookline:drain:partition:1:0")
         assert not renew(place)
-        with one_of(redis, "partition:1", 1) as other:
+        with one_of(redis, "partition:1", 1, token="token") as other:
             assert other is not None
             assert not renew(place)
     assert redis.keys() == []

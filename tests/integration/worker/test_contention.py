@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -16,12 +17,14 @@ from sqlalchemy.exc import DBAPIError
 
 from dispatcher.control import deliveries as control_deliveries
 from dispatcher.control import webhooks as control_webhooks
+from shared.domain.circuits import Answer as CircuitAnswer
 from shared.domain.pacing import HORIZON
+from shared.domain.retries import DeliveryPolicy
 from shared.sender import Request
 from shared.storage import clock
 from shared.storage import engine as engine_module
 from shared.storage.engine import open_engine, reading, writing
-from shared.storage.flow import Turn, note_all_well
+from shared.storage.flow import Turn, note_answers
 from shared.storage.health import disable_webhook
 from shared.storage.orphans import abandon_deliveries, bury_orphans
 from shared.storage.queue import Claimed, claim, load_endpoint, load_secrets
@@ -262,26 +265,26 @@ def test_who_stands_still_in_a_transaction_locks_nobody_out(impatient: Scene) ->
 def test_outcomes_are_recorded_by_who_stood_still_while_recording(
     impatient: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hook = impatient.webhook()
+    # Of what is given up others are told, in a transaction. Else there is one statement, in which nobody can stand.
+    hook = impatient.webhook(policy={"schedule_seconds": ()})
+    impatient.receiver.answer = lambda _request: Answer(status=500)
     _fire(impatient, hook, 3)
-    with writing(impatient.runtime.engine) as connection:
-        connection.execute(
-            update(webhooks).values(failures=1)
-        )  # else there is one statement, in which nobody can stand
     stood: list[int] = []
 
-    def note_late(connection: Connection, webhook_id: int, now: datetime) -> Turn:
+    def note_late(
+        connection: Connection, webhook_id: int, policy: DeliveryPolicy, answers: Sequence[CircuitAnswer], now: datetime
+    ) -> Turn:
         if not stood:
             stood.append(webhook_id)
             time.sleep(1)
-        return note_all_well(connection, webhook_id, now)
+        return note_answers(connection, webhook_id, policy, answers, now)
 
-    monkeypatch.setattr("worker.recording.note_all_well", note_late)
+    monkeypatch.setattr("worker.recording.note_answers", note_late)
     drain_webhook(impatient.runtime, hook)
     impatient.settle()
     assert stood
     assert len(impatient.receiver.requests) == 3
-    assert {row.status for row in impatient.rows()} == {"delivered"}
+    assert {row.status for row in impatient.rows()} == {"dead"}
 
 
 class _Ahead(datetime):

@@ -22,7 +22,8 @@ from shared.storage.tables import automations, deliveries, metric_windows, parti
 from shared.streams import START, read_after
 from shared.wakes import celery_app
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
-from worker.evaluate import Overtaken, _commit, drain_partition, evaluate_batch, match_entries
+from worker.effects import Overtaken, commit
+from worker.evaluate import drain_partition, evaluate_batch, match_entries
 from worker.runtime import Runtime
 
 
@@ -111,7 +112,7 @@ def _overtaken(scene: Scene, partition: int, *, dies: bool) -> None:
         return
     assert evaluate_batch(scene.runtime, partition).count > 0
     with pytest.raises(Overtaken):
-        _commit(scene.runtime, partition, offset, batch)
+        commit(scene.runtime, partition, offset, batch)
 
 
 @pytest.fixture

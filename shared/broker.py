@@ -16,13 +16,16 @@ from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.addresses import RedisAddress
+
 # As Any: the stubs of kombu know little of what is inside.
 _QoS: Any = virtual.QoS
 _Channel: Any = redis.Channel
 _Transport: Any = redis.Transport
 
 SCHEMES = ("redis", "rediss")
-"""What is spoken to in this way: a server behind a port or a socket. Sentinel's transport stays kombu's."""
+"""Of a server behind a port or a socket."""
+SENTINEL_SCHEME = "sentinel"
 
 
 class Held(_QoS):  # type: ignore[misc]
@@ -131,10 +134,36 @@ class Transport(_Transport):  # type: ignore[misc]
         super().register_with_event_loop(connection, _Loop(loop))
 
 
-def use() -> None:
-    """Let kombu speak to Redis and Valkey through this transport, in this process.
+class SentinelChannel(Channel, redis.SentinelChannel):  # type: ignore[misc]
+    """The same to the master that Sentinels name.
+
+    It knows by itself who logs in, as what kombu is told is shown to whoever asks a worker for its statistics.
+    """
+
+    address = RedisAddress()
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        return {**super()._connparams(asynchronous), **self.address.login, "db": self.address.database}
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        timeouts = {"socket_timeout": self.socket_timeout, "socket_connect_timeout": self.socket_connect_timeout}
+        self.sentinel_kwargs = {**self.address.sentinel_session, **timeouts}
+        return super()._sentinel_managed_pool(asynchronous)
+
+
+class SentinelTransport(Transport, redis.SentinelTransport):
+    """kombu's transport for Sentinel with the channel and the loop above."""
+
+    Channel = SentinelChannel
+
+
+def use(sentinel: RedisAddress | None = None) -> None:
+    """Let kombu speak to Redis and Valkey through this transport, in this process, and to the Sentinels given.
 
     By the scheme, since that is how kombu finds a transport for each URL of a list, and for a socket.
     """
     for scheme in SCHEMES:
         TRANSPORT_ALIASES[scheme] = f"{Transport.__module__}:{Transport.__name__}"
+    if sentinel is not None:
+        TRANSPORT_ALIASES[SENTINEL_SCHEME] = f"{SentinelTransport.__module__}:{SentinelTransport.__name__}"
+        SentinelChannel.address = sentinel

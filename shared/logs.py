@@ -19,7 +19,7 @@ from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import orjson
 import structlog
@@ -205,13 +205,14 @@ class _Mask:
 
 
 def _url_passwords(text: str) -> list[str]:
-    """The passwords in a URL, as they are written there and as they are meant."""
+    """The passwords in a URL or in several, as they are written there and as they are meant."""
     try:
-        parts = urlsplit(text)
-        written = [parts.password or "", *(value for name, value in parse_qsl(parts.query) if name == "password")]
+        parts = [urlsplit(url) for url in text.split(";")]
+        queried = [value for one in parts for name, value in parse_qsl(one.query) if name.endswith("password")]
+        written = [*(one.password or "" for one in parts), *queried]
     except ValueError:  # no URL; whoever uses it says so
         return []
-    return [*written, *map(unquote, written)]
+    return [*written, *map(unquote, written), *(quote(one, safe="") for one in queried)]
 
 
 def _secret_values(settings: Settings) -> Iterator[str]:

@@ -13,12 +13,13 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from cryptography.fernet import Fernet, MultiFernet
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.addresses import Broker, parse_broker, parse_redis
 from shared.domain.durations import DURATION_FORM, parse_duration
 from shared.domain.errors import HooklineError, InvalidDefinition
 
@@ -112,14 +113,12 @@ def _database_url(value: object) -> str:
 
 
 def _redis_url(value: object) -> str:
-    if not str(value).startswith(("redis://", "rediss://", "unix:///")) or _host(value) is None:
-        raise ValueError("must be redis://host:port/number, rediss://… or unix://path")
+    parse_redis(str(value))
     return str(value)
 
 
 def _broker_url(value: object) -> str:
-    if not re.match(r"[a-z][a-z0-9+]*://", str(value)):
-        raise ValueError("must be a URL as Celery takes it, such as redis://host:port/number or amqp://host")
+    parse_broker(str(value))
     return str(value)
 
 
@@ -164,12 +163,16 @@ class Settings(BaseSettings):
         Path(".hookline"), description="Where the embedded default keeps Valkey's and SQLite's files."
     )
     redis_url: RedisUrl | None = Field(
-        None, repr=False, description="Redis or Valkey that holds the event streams; unset: the embedded Valkey."
+        None,
+        repr=False,
+        description="Redis or Valkey that holds the event streams: `redis://`, `rediss://`, `unix://` or "
+        "`redis+sentinel://` ([brokers.md](brokers.md)); unset: the embedded Valkey.",
     )
     broker_url: BrokerUrl | None = Field(
         None,
         repr=False,
-        description="Celery's broker; unset: the same server as the streams (embedded: its database 1).",
+        description="Celery's broker: Redis or Valkey, by the same URLs, or RabbitMQ, `amqp://` or `amqps://`; "
+        "unset: the same server as the streams (embedded: its database 1).",
     )
     database_url: DatabaseUrl | None = Field(
         None,
@@ -310,16 +313,17 @@ class Settings(BaseSettings):
     @property
     def stream_url(self) -> str:
         """URL of the server with the event streams."""
-        return self.redis_url or f"unix://{self.valkey_socket}?db=0"
+        return self.redis_url or f"unix://{quote(str(self.valkey_socket))}?db=0"
+
+    @property
+    def broker(self) -> Broker:
+        """Celery's broker: the one that is set, else the server with the streams (embedded: its database 1)."""
+        return parse_broker(self.broker_url or self.redis_url or f"unix://{quote(str(self.valkey_socket))}?db=1")
 
     @property
     def celery_broker_url(self) -> str:
-        """URL of Celery's broker; kombu has a spelling of its own for a server behind a Unix socket."""
-        if self.broker_url or (self.redis_url and not self.redis_url.startswith("unix://")):
-            return self.broker_url or self.redis_url or ""
-        if self.redis_url is None:
-            return f"redis+socket://{self.valkey_socket}?virtual_host=1"
-        return re.sub(r"([?&])db=", r"\1virtual_host=", "redis+socket" + self.redis_url.removeprefix("unix"))
+        """URL of Celery's broker, as Celery takes it."""
+        return self.broker.url
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -10,6 +10,8 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from shared.addresses import parse_redis
+from shared.redis_clients import connect
 from shared.settings import Settings
 
 FIELD = b"e"
@@ -72,8 +74,8 @@ def stream_key(partition: int) -> str:
 
 def open_redis(settings: Settings) -> Redis:
     """A client for the server with the streams; it retries a lost connection a few times before it raises."""
-    return Redis.from_url(
-        settings.stream_url,
+    return connect(
+        parse_redis(settings.stream_url),
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 3),

@@ -28,6 +28,7 @@ from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from worker.board import Board
 from worker.control import register_control
 from worker.interpreter import prefer_work
+from worker.pools import check_pool
 from worker.runtime import RuntimeSlot
 from worker.tasks import register
 
@@ -62,8 +63,10 @@ def _logging(**_kwargs: Any) -> None:
 
 
 @signals.celeryd_init.connect
-def _start(**_kwargs: Any) -> None:
+def _start(options: dict[str, Any] | None = None, **_kwargs: Any) -> None:
+    options = options or {}
     try:
+        check_pool(options.get("pool_cls") or options.get("pool"), autoscale=options.get("autoscale"))
         Vault.open(settings)  # a worker without the key could send nothing that holds a secret
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")

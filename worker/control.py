@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.worker.control import control_command, inspect_command
+from kombu.utils.url import maybe_sanitize_url
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -43,6 +44,11 @@ def register_control(settings: Settings, board: Board) -> None:
         board.ask_to_reload()
         return {"ok": "automations are read anew at the next evaluation"}
 
+    @inspect_command(name="stats")
+    def _stats(state: Any) -> Any:
+        """Request worker statistics/information."""
+        return _without_passwords(state.consumer.controller.stats())
+
     @inspect_command(alias="sending")
     def webhooks(_state: Any) -> Any:
         """What is being sent right now: requests in flight by webhook, and their lane."""
@@ -57,6 +63,15 @@ def _meant(webhook: str) -> str:
     if not webhook:
         raise InvalidDefinition.at(("webhook",), "is required: the id or the name of a webhook, such as wh_3")
     return webhook
+
+
+def _without_passwords(told: dict[str, Any]) -> dict[str, Any]:
+    """Celery leaves out the broker's password, but not where it stands in the URL of a socket or of a second broker."""
+    broker = told.get("broker")
+    if isinstance(broker, dict):
+        broker["hostname"] = maybe_sanitize_url(str(broker.get("hostname")))
+        broker["alternates"] = [maybe_sanitize_url(url) for url in broker.get("alternates", ())]
+    return told
 
 
 def _answered(settings: Settings, act: Callable[[Engine], str]) -> Answer:

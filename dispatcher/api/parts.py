@@ -18,7 +18,9 @@ from sqlalchemy import Engine
 from dispatcher.api.callers import Callers
 from dispatcher.control.webhook_checks import Checks
 from dispatcher.publisher import Publisher
+from shared.addresses import parse_redis
 from shared.logs import get_logger
+from shared.redis_clients import connect_async
 from shared.sender import Sender
 from shared.settings import Settings
 from shared.storage.engine import open_engine
@@ -62,8 +64,8 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         engine = open_engine(settings)
         stack.callback(engine.dispose)
-        redis = Redis.from_url(
-            settings.stream_url,
+        redis = connect_async(
+            parse_redis(settings.stream_url),
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 3),

@@ -16,10 +16,9 @@ from celery.contrib.testing.worker import start_worker
 from kombu import Connection, Consumer
 from kombu.asynchronous import Hub, set_event_loop
 from kombu.transport.pyamqp import Transport as RabbitTransport
-from kombu.transport.redis import SentinelTransport
 from redis import Redis
 
-from shared.broker import Transport
+from shared.broker import SentinelTransport, Transport
 from shared.settings import load_settings
 from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, WEBHOOK_TASK, celery_app
 from tests.integration.processes import wait_until
@@ -97,7 +96,7 @@ def send(app: Celery, *keys: int) -> None:
         ("redis://127.0.0.1:1/0", Transport),
         ("rediss://127.0.0.1:1/0", Transport),
         ("redis+socket:///run/valkey.sock?virtual_host=1", Transport),
-        ("sentinel://127.0.0.1:1;sentinel://127.0.0.1:2", SentinelTransport),
+        ("redis+sentinel://127.0.0.1:1,127.0.0.1:2/hookline", SentinelTransport),
         ("amqp://127.0.0.1:1//", RabbitTransport),
     ],
 )

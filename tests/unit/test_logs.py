@@ -214,6 +214,8 @@ def test_a_secret_is_masked_in_every_spelling(log_format: str, capsys: pytest.Ca
         "redis://:pass-in-url@cache:6379/0",
         "rediss://user:pass-in-url@cache",
         "unix:///run/valkey.sock?db=0&password=pass-in-url",
+        "redis+sentinel://user:pass-in-url@a:1,b:2/hookline",
+        "redis+sentinel://a:1,b:2/hookline?sentinel_password=pass-in-url",
     ],
 )
 def test_the_passwords_of_urls_are_masked_wherever_they_turn_up(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,6 +224,15 @@ def test_the_passwords_of_urls_are_masked_wherever_they_turn_up(url: str, capsys
     (line,) = json_lines(capsys)
     assert "pass-in-url" not in str(line)
     assert line["event"] == f"login with {MASK}"
+
+
+def test_the_passwords_of_several_urls_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    broker = "amqp://u:first-secret@a//;amqp://u:second%20secret@b//"
+    configure_logging(load_settings(log_format="json", broker_url=broker), "worker")
+    get_logger("x").info("login with first-secret, then second secret", url=broker)
+    (line,) = json_lines(capsys)
+    assert line["event"] == f"login with {MASK}, then {MASK}"
+    assert line["url"] == f"amqp://u:{MASK}@a//;amqp://u:{MASK}@b//"
 
 
 def test_a_url_that_cannot_be_read_masks_by_its_shape(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from shared.addresses import BROKER_FORM, REDIS_FORM
 from shared.settings import (
     ENV_PREFIX,
     MAX_SOCKET_PATH_BYTES,
@@ -49,7 +50,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
         ("redis://[::1]:6379", "redis://[::1]:6379"),
         ("unix:///run/valkey.sock?db=2", "unix:///run/valkey.sock?db=2"),
     ],
-    "broker_url": [("amqp://guest@rabbit//", "amqp://guest@rabbit//"), ("sentinel://a:1;b:2", "sentinel://a:1;b:2")],
+    "broker_url": [("amqp://guest@rabbit//", "amqp://guest@rabbit//"), ("redis://a;redis://b", "redis://a;redis://b")],
     "database_url": [
         ("postgresql+psycopg://u:p@db:5432/hookline", "postgresql+psycopg://u:p@db:5432/hookline"),
         ("postgresql://u:p%40@db/hookline", "postgresql+psycopg://u:p%40@db/hookline"),
@@ -105,9 +106,9 @@ DURATION = "must be a duration such as 30s, 15m, 24h or 5d"
 SPAN = f"{DURATION}, and longer than 0"
 NUMBER = "Input should be a valid integer, unable to parse string as an integer"
 FLAG = "Input should be a valid boolean, unable to interpret input"
-REDIS = "must be redis://host:port/number, rediss://… or unix://path"
+REDIS = REDIS_FORM
 DATABASE = "must be postgresql://user:password@host/name or sqlite:///path"
-BROKER = "must be a URL as Celery takes it, such as redis://host:port/number or amqp://host"
+BROKER = BROKER_FORM
 API = "must be a URL such as http://127.0.0.1:8080"
 KEYS = "must be Fernet keys (32 bytes in url-safe base64), comma-separated, newest first"
 NETWORKS = "must be networks such as 10.0.0.0/8,::1/128: "
@@ -130,7 +131,15 @@ REFUSED: list[tuple[str, str, str]] = [
         for value in ("cache:6379", "http://cache", "redis://cache:port", "unix://run/x", "x")
     ),
     *(("redis_url", value, REDIS) for value in ("redis://:p4ss-w0rd@h:70000/0", "redis://[::1", "redis:/cache")),
+    *(
+        ("redis_url", value, REDIS)
+        for value in ("redis://h/orders", "redis://:p4ss-w0rd/1@h", "redis://:p4ss-w0rd#1@h")
+    ),
+    ("redis_url", "redis://h?p4ss-w0rd=1", f"{REDIS}; redis:// takes no options"),
+    ("redis_url", "redis+sentinel://a,b/", f"{REDIS}: the name of the master is missing"),
+    ("redis_url", "sentinel://a:1;sentinel://b:2", REDIS),
     *(("broker_url", value, BROKER) for value in ("rabbit", "rabbit:5672", "//rabbit", "Amqp://x", " amqp://x")),
+    ("broker_url", "sqs://p4ss-w0rd@", BROKER),
     *(
         ("database_url", value, DATABASE)
         for value in ("hookline.db", "mysql://u:p4ss-w0rd@db/x", "sqlite://", "postgresql")

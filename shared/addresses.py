@@ -1,0 +1,256 @@
+"""Where Redis, Valkey and RabbitMQ are: the URLs that the settings take, and what clients and Celery want of them.
+
+Both get the same of one URL, so that a certificate that one would refuse is not taken by the other. Opens nothing, and
+repeats nothing of a URL in an error: it may hold a password.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
+
+REDIS_FORM = (
+    "must be redis://user:password@host:port/number, rediss://… (TLS), unix:///path?db=number or "
+    "redis+sentinel://user:password@host:port,host:port/master/number; in a password all but letters and digits "
+    "percent-encoded"
+)
+BROKER_FORM = f"{REDIS_FORM}; or amqp://user:password@host:port/vhost or amqps://…, several with ; between"
+
+REDIS_PORT = 6379
+SENTINEL_PORT = 26379
+_REDIS = ("redis", "rediss")
+_SENTINEL = ("redis+sentinel", "rediss+sentinel")
+_RABBIT = ("amqp", "amqps")
+_TESTS_ONLY = ("memory",)
+
+_CERTIFICATES = ("required", "optional", "none")
+_TLS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+_LOGIN = ("username", "password")
+_SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
+_RABBIT_OPTIONS = ("heartbeat", "login_method")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """A Redis or Valkey: at a host and port, behind a socket, or whichever server the Sentinels name as the master."""
+
+    hosts: tuple[tuple[str, int], ...] = ()
+    """The server, or the Sentinels."""
+    path: str | None = None
+    """Of its socket."""
+    master: str | None = None
+    """What the Sentinels call it."""
+    database: int = 0
+    login: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """`username` and `password`, as far as there are."""
+    sentinel_login: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tls: Mapping[str, Any] | None = None
+    """What redis-py calls `ssl_…`; None without TLS."""
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """What redis-py is told of each connection to the server, wherever it is."""
+        return {**self.login, "db": self.database, **self._encrypted}
+
+    @property
+    def sentinel_session(self) -> dict[str, Any]:
+        """What redis-py is told of each connection to a Sentinel."""
+        return {**self.sentinel_login, **self._encrypted}
+
+    @property
+    def _encrypted(self) -> dict[str, Any]:
+        return {} if self.tls is None else {"ssl": True, **self.tls}
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """What Celery is told of its broker."""
+
+    url: str = field(repr=False)
+    """As kombu takes it; may hold a password, but none of Sentinel's."""
+    tls: Mapping[str, Any] | None = None
+    """Celery's `broker_use_ssl`; None without TLS."""
+    sentinel: RedisAddress | None = None
+    """Whom kombu's transport for Sentinel has to log in to."""
+
+
+def parse_redis(url: str) -> RedisAddress:
+    """Where a URL says that Redis is.
+
+    Raises:
+        ValueError: saying what is accepted.
+    """
+    parts = _split(url, REDIS_FORM)
+    if parts.scheme in _REDIS:
+        return _server(parts)
+    if parts.scheme in _SENTINEL:
+        return _watched(parts)
+    if parts.scheme == "unix":
+        return _behind_socket(parts, "db")
+    raise ValueError(REDIS_FORM)
+
+
+def parse_broker(urls: str) -> Broker:
+    """What a URL says of Celery's broker, or several URLs of brokers of which one is used.
+
+    Raises:
+        ValueError: saying what is accepted.
+    """
+    brokers = [_broker(url) for url in urls.split(";")]
+    first = brokers[0]
+    if any(one.tls != first.tls or one.sentinel for one in brokers[1:]):
+        raise ValueError(f"{BROKER_FORM}, of the same scheme and with the same options")
+    return Broker(";".join(one.url for one in brokers), first.tls, first.sentinel)
+
+
+def _broker(url: str) -> Broker:
+    parts = _split(url, BROKER_FORM)
+    if parts.scheme in _RABBIT:
+        return _rabbit(parts)
+    if parts.scheme in _TESTS_ONLY:
+        return Broker(url)
+    if parts.scheme == "redis+socket":
+        return _of_redis(url, _behind_socket(parts, "virtual_host"))
+    if parts.scheme in (*_REDIS, *_SENTINEL, "unix"):
+        return _of_redis(url, parse_redis(url))
+    raise ValueError(BROKER_FORM)
+
+
+def _of_redis(url: str, address: RedisAddress) -> Broker:
+    """Kombu has a spelling of its own for a server behind a socket, and for Sentinels."""
+    if address.master is not None:
+        # Without the login: kombu's list of them is told to whoever asks a worker for its statistics.
+        sentinels = ";".join(f"sentinel://{_bracketed(host)}:{port}" for host, port in address.hosts)
+        return Broker(sentinels, address.tls, address)
+    if address.path is not None:
+        user, password = (quote(address.login.get(name, ""), safe="") for name in _LOGIN)
+        login = f"{user}:{password}@" if address.login else ""
+        number = f"?virtual_host={address.database}" if address.database else ""
+        return Broker(f"redis+socket://{login}{quote(address.path)}{number}")
+    return Broker(urlunsplit(urlsplit(url)._replace(query="")), address.tls)
+
+
+def _rabbit(parts: SplitResult) -> Broker:
+    secure = parts.scheme == "amqps"
+    options = _options(parts, (*_RABBIT_OPTIONS, *(_TLS if secure else ())), BROKER_FORM)
+    _place(parts, 5672, BROKER_FORM)
+    if not re.fullmatch(r"|[0-9]+", options.get("heartbeat", "")):
+        raise ValueError("its option heartbeat must be a number of seconds")
+    kept = "&".join(f"{name}={quote(options[name])}" for name in _RABBIT_OPTIONS if name in options)
+    url = urlunsplit(parts._replace(query=kept))
+    return Broker(url, _as_amqp(_tls(options)) if secure else None)
+
+
+def _as_amqp(tls: Mapping[str, Any]) -> dict[str, Any]:
+    """py-amqp's names. It checks the host's name only where there is one, and kombu fills in a blank one."""
+    names = {"ssl_ca_certs": "ca_certs", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
+    reqs = ssl.VerifyMode[f"CERT_{tls['ssl_cert_reqs'].upper()}"]
+    named = {"server_hostname": None} if tls["ssl_check_hostname"] else {}
+    return {"cert_reqs": reqs, **named, **{names[name]: value for name, value in tls.items() if name in names}}
+
+
+def _server(parts: SplitResult) -> RedisAddress:
+    secure = parts.scheme == "rediss"
+    options = _options(parts, _TLS if secure else (), REDIS_FORM)
+    return RedisAddress(
+        hosts=(_place(parts, REDIS_PORT, REDIS_FORM),),
+        database=_number(parts.path.strip("/")),
+        login=_login(parts),
+        tls=_tls(options) if secure else None,
+    )
+
+
+def _behind_socket(parts: SplitResult, number: str) -> RedisAddress:
+    options = _options(parts, (number, *_LOGIN), REDIS_FORM)
+    if parts.hostname or parts.path in ("", "/"):
+        raise ValueError(REDIS_FORM)
+    return RedisAddress(
+        path=unquote(parts.path),
+        database=_number(options.get(number, "")),
+        login=_login(parts) | {name: options[name] for name in _LOGIN if options.get(name)},
+    )
+
+
+def _watched(parts: SplitResult) -> RedisAddress:
+    secure = parts.scheme == "rediss+sentinel"
+    options = _options(parts, (*_SENTINEL_LOGIN, *(_TLS if secure else ())), REDIS_FORM)
+    login, _, hosts = parts.netloc.rpartition("@")
+    each = [_split(f"sentinel://{host}", REDIS_FORM) for host in hosts.split(",")]
+    master, _, number = parts.path.removeprefix("/").partition("/")
+    if not hosts:
+        raise ValueError(f"{REDIS_FORM}: a host is missing")
+    if not master:
+        raise ValueError(f"{REDIS_FORM}: the name of the master is missing")
+    return RedisAddress(
+        hosts=tuple(_place(one, SENTINEL_PORT, REDIS_FORM) for one in each),
+        master=unquote(master),
+        database=_number(number.rstrip("/")),
+        login=_login(_split(f"redis://{login}@host", REDIS_FORM)) if login else {},
+        sentinel_login={name.removeprefix("sentinel_"): options[name] for name in _SENTINEL_LOGIN if options.get(name)},
+        tls=_tls(options) if secure else None,
+    )
+
+
+def _split(url: str, form: str) -> SplitResult:
+    """`urlsplit` lowers a scheme and drops blanks, which other readers of URLs do not."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(form) from None
+    if not url.startswith(f"{parts.scheme}://") or parts.fragment or re.search(r"\s", url):
+        raise ValueError(form)
+    return parts
+
+
+def _place(parts: SplitResult, port: int, form: str) -> tuple[str, int]:
+    try:
+        return unquote(parts.hostname or "127.0.0.1"), parts.port or port
+    except ValueError:
+        raise ValueError(form) from None
+
+
+def _login(parts: SplitResult) -> dict[str, str]:
+    return {
+        name: unquote(value)
+        for name, value in (("username", parts.username), ("password", parts.password))
+        if value  # blank is none, as redis-py takes it
+    }
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"|[0-9]{1,9}", text):
+        raise ValueError(REDIS_FORM)
+    return int(text or 0)
+
+
+def _options(parts: SplitResult, known: tuple[str, ...], form: str) -> dict[str, str]:
+    found = parse_qsl(parts.query, keep_blank_values=True)
+    if not {name for name, _ in found} <= {*known}:
+        taken = f"the options that {parts.scheme}:// takes are {', '.join(known)}"
+        taken = taken if known else f"{parts.scheme}:// takes no options"
+        raise ValueError(f"{form}; {taken}")
+    return dict(found)
+
+
+def _tls(options: Mapping[str, str]) -> dict[str, Any]:
+    """Certificates are checked, and the names in them, unless a URL says otherwise."""
+    reqs = options.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")  # kombu's spelling, or redis-py's
+    checked = options.get("ssl_check_hostname", "true").lower()
+    if reqs not in _CERTIFICATES:
+        raise ValueError(f"its option ssl_cert_reqs must be one of {', '.join(_CERTIFICATES)}")
+    if checked not in ("true", "false"):
+        raise ValueError("its option ssl_check_hostname must be true or false")
+    files = {name: options[name] for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") if name in options}
+    for name, path in files.items():
+        if not Path(path).is_file():
+            raise ValueError(f"its option {name} must be a file in PEM: there is no file {path}")
+    return {"ssl_cert_reqs": reqs, "ssl_check_hostname": checked == "true" and reqs != "none", **files}
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -88,7 +88,7 @@ def _by_one_statement(
     runtime: Runtime, partition: int, offset: Offset, batch: Batch, now: datetime
 ) -> FiringBatch | None:
     """None where it takes a transaction: nothing was done then."""
-    if runtime.engine.dialect.name != "postgresql" or offset.entry_id == START or batch.poison:
+    if offset.entry_id == START or batch.poison:
         return None
     if keys_of(batch.matches) or not runtime.catalog.knows(batch.names):
         return None

@@ -49,6 +49,33 @@ def _insert(table: str, names: tuple[str, ...], count: int) -> str:
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * count)} ON CONFLICT DO NOTHING"  # noqa: S608
 
 
+def is_as_expected(connection: Connection, ids: Collection[str], *, faring: str, revision: int | None) -> bool:
+    """Whether nobody edited anything since `revision`, webhooks fare as given, and no such delivery exists.
+
+    Args:
+        connection: of a transaction that writes.
+        ids: of deliveries.
+        faring: of each webhook `id`, `paused`, `slow` and `circuit_opened_at`, as JSON.
+        revision: None where no webhook matters.
+    """
+    given = {"ids": _json(list(ids)), "faring": faring, "revision": revision}
+    return bool(connection.exec_driver_sql(_AS_EXPECTED, given).scalar_one())
+
+
+_AS_EXPECTED = """
+    SELECT NOT EXISTS (
+        SELECT 1 FROM revisions WHERE id = 1 AND value <> :revision
+    ) AND NOT EXISTS (
+        SELECT 1 FROM json_each(:ids) AS given CROSS JOIN deliveries ON deliveries.id = given.value
+    ) AND NOT EXISTS (
+        SELECT 1 FROM json_each(:faring) AS given LEFT JOIN webhooks ON webhooks.id = json_extract(given.value, '$.id')
+        WHERE (enabled AND deleted_at IS NULL) IS NOT TRUE
+            OR paused <> json_extract(given.value, '$.paused') OR slow <> json_extract(given.value, '$.slow')
+            OR (circuit_opened_at IS NULL) <> (json_extract(given.value, '$.circuit_opened_at') IS NULL)
+    )
+    """
+
+
 def insert_pending(
     connection: Connection,
     rows: Sequence[dict[str, Any]],

@@ -1,20 +1,22 @@
 """A batch of evaluated entries, committed by one statement where what is stored is as its maker expects.
 
 That is the usual case: nobody edited anything since the webhooks were last read, each fares as it did, and none of the
-events was evaluated before. Whoever finds it otherwise reads what is stored, in a transaction. PostgreSQL only.
+events was evaluated before. Whoever finds it otherwise reads what is stored, in a transaction. SQLite takes a few
+statements, in a transaction of their own: what matters there is that its one writer waits for nothing in between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
-from shared.storage.bulk import as_recordset, recordset
+from shared.storage.bulk import as_recordset, is_postgresql, recordset
+from shared.storage.embedded import insert_pending, is_as_expected
 from shared.storage.evaluation import ADVANCE, Claim, Offset
 from shared.storage.queue import EndpointRow
 from shared.storage.tables import deliveries, webhooks
@@ -47,7 +49,7 @@ def commit_expected(
     """Advance a partition's offset and store new deliveries, all or nothing.
 
     Args:
-        connection: to PostgreSQL, for one statement.
+        connection: on PostgreSQL for one statement, on SQLite for a transaction.
         partition: whose entries were evaluated.
         rows: the deliveries that fired. None of them may exist.
         expected: the webhooks that they go to, all enabled and read at one revision, which must still be the newest.
@@ -66,10 +68,16 @@ def commit_expected(
     }
     if not rows:
         return Committed(True, connection.execute(ADVANCE, given).rowcount == 1, {})
+    faring = as_recordset([_faring(one) for one in expected])
+    revision = max((one.revision for one in expected), default=None)
+    if not is_postgresql(connection):
+        as_expected = is_as_expected(connection, [row["id"] for row in rows], faring=faring, revision=revision)
+        moved = as_expected and connection.execute(ADVANCE, given).rowcount == 1
+        return Committed(as_expected, moved, insert_pending(connection, rows, **asdict(claim)) if moved else {})
     given |= {
         "rows": as_recordset(rows),
-        "expected": as_recordset([_faring(one) for one in expected]),
-        "revision": max((one.revision for one in expected), default=None),
+        "expected": faring,
+        "revision": revision,
         "webhook_ids": list(claim.webhook_ids),
         "token": claim.token,
         "lease_until": claim.lease_until,

@@ -63,7 +63,11 @@ def position_after(cursor: str | None) -> Position:
         match = _CURSOR.fullmatch(base64.b64decode(cursor, validate=True).decode("ascii"))
     except (binascii.Error, ValueError):
         match = None
-    if match is None or max(position := (int(match[1]), int(match[2]))) > MAX_ROW_NUMBER:
+    if (
+        match is None
+        or max(position := (int(match[1]), int(match[2]))) > MAX_ROW_NUMBER
+        or _cursor(position) != cursor  # decoding is generous about padding
+    ):
         raise InvalidDefinition.at(("after",), "must be the endCursor of an earlier answer")
     return position
 

@@ -21,6 +21,10 @@ SHORTEST_REMNANT = 4
 JSON_LEVELS = 3
 SHORTEST_CODED = 8
 """Base64 and hexadecimal of fewer characters than this are passed over: they would be found in innocent words."""
+HEAD_CHARS = 48
+"""So much of a spelling's beginning is looked for; only of values of which one is found is all else made."""
+_SLACK_CHARS = 16
+"""What is cut may break an escape at its end, so a little more than what counts is made."""
 
 
 class Mask:
@@ -37,40 +41,53 @@ class Mask:
         """The masked text; `cut`: its end was cut off, so that it may end with the beginning of a value."""
         if not self._secrets or (len(text) < self._shortest and not cut):
             return text  # most answers are brief, and no spelling is shorter than its value
-        sought = _sought(self._secrets)
-        masked = sought.pattern.sub(lambda match: sought.mask(match[0]), text)
-        return sought.without_remnant(masked) if cut else masked
-
-
-class _Sought:
-    """All spellings of some values, and the pattern that finds them."""
-
-    def __init__(self, secrets: tuple[tuple[str, str], ...]) -> None:
-        self._names = {spelling: name for name, value in secrets for spelling in _spellings(value)}
+        # A spelling that is longer than the text is not in it; of what is longer only the beginning may be its end.
+        longest = 1 << max(12, len(text).bit_length())
+        spelled = {
+            spelling: name
+            for name, value in self._secrets
+            if any(head in text for head in _heads(value))
+            for spelling in _spellings(value, longest)
+        }
         # The longest first: a value may contain another.
-        self.pattern = re.compile("|".join(map(re.escape, sorted(self._names, key=len, reverse=True))))
+        there = sorted((spelling for spelling in spelled if spelling in text), key=len, reverse=True)
+        if there:
+            text = re.sub("|".join(map(re.escape, there)), lambda match: f"***{spelled[match[0]]}***", text)
+        return self._without_remnant(text, spelled) if cut else text
 
-    def mask(self, spelling: str) -> str:
-        return f"***{self._names[spelling]}***"
-
-    def without_remnant(self, text: str) -> str:
-        whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # a cut through a character's bytes leaves one
-        length, spelling = max((_overlap(whole, spelling), spelling) for spelling in self._names)
-        return text if length < SHORTEST_REMNANT else whole[:-length] + self.mask(spelling)
-
-
-@lru_cache(maxsize=256)
-def _sought(secrets: tuple[tuple[str, str], ...]) -> _Sought:
-    """Kept, since making one takes milliseconds and a webhook's secrets are the same for days."""
-    return _Sought(secrets)
+    def _without_remnant(self, text: str, spelled: Mapping[str, str]) -> str:
+        beginnings = {head: name for name, value in self._secrets for head in _heads(value)} | dict(spelled)
+        # A cut through a character's bytes leaves a replacement character, which may also be the value's own.
+        for whole in (text, text.rstrip("\N{REPLACEMENT CHARACTER}")):
+            length, beginning = max((_overlap(whole, beginning), beginning) for beginning in beginnings)
+            if length >= SHORTEST_REMNANT:
+                return f"{whole[:-length]}***{beginnings[beginning]}***"
+        return text
 
 
-def _spellings(value: str) -> set[str]:
+@lru_cache(maxsize=4096)
+def _heads(value: str) -> frozenset[str]:
+    """How each spelling of a value begins. Kept, since a webhook's secrets are the same for days."""
+    return frozenset(spelling[:HEAD_CHARS] for spelling in _spelled(value, HEAD_CHARS + _SLACK_CHARS))
+
+
+@lru_cache(maxsize=64)
+def _spellings(value: str, longest: int) -> frozenset[str]:
+    """Each spelling of a value, or its beginning where it is longer than `longest`."""
+    return frozenset(spelling[: longest + 1] for spelling in _spelled(value, longest + _SLACK_CHARS))
+
+
+def _spelled(value: str, most: int) -> set[str]:
+    """The spellings of a value; from about `most` characters on they may end in any way.
+
+    Each of them spells one character after another, so that the beginning of a value gives the beginning of them all.
+    """
+    value = value[:most]
     found = {value, quote(value), quote(value, safe=""), quote_plus(value)}
     # Each level in a way of its own: a body in UTF-8 that comes back inside JSON in ASCII, or as a program prints it.
     texts = {value}
     for _ in range(JSON_LEVELS):
-        texts = {escape(text) for text in texts for escape in (_json, _ascii_json, _printed)}
+        texts = {escape(text)[:most] for text in texts for escape in (_json, _ascii_json, _printed, _printed_in_single)}
         found |= texts
     found |= {html.escape(text) for text in found} | _coded(value.encode("utf-8", "surrogatepass"))
     found |= {text.replace("/", "\\/") for text in found}  # as PHP writes JSON
@@ -102,12 +119,20 @@ def _ascii_json(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-def _printed(text: str) -> str:
-    """As Python writes it in a list or a dictionary; some other languages do likewise."""
-    return repr(text)[1:-1]
+def _printed(text: str, quote: str = "'") -> str:
+    """As Python writes it in a list or a dictionary, here in double quotes; some other languages do likewise."""
+    # With a double quote before it each part is written in single quotes, and none is escaped.
+    return quote.join(repr(f'"{part}')[2:-1] for part in text.split("'"))
+
+
+def _printed_in_single(text: str) -> str:
+    """The same in single quotes, which it takes where the text has double ones as well."""
+    return _printed(text, "\\'")
 
 
 def _overlap(text: str, value: str) -> int:
-    """The length of the longest end of the text that begins the value."""
-    longest = min(len(value) - 1, len(text))
-    return next((length for length in range(longest, 0, -1) if text.endswith(value[:length])), 0)
+    """The length of the longest end of the text that begins the value, without being all of it."""
+    at = text.find(value[:SHORTEST_REMNANT], max(0, len(text) - len(value) + 1))
+    while at >= 0 and not value.startswith(text[at:]):
+        at = text.find(value[:SHORTEST_REMNANT], at + 1)
+    return len(text) - at if at >= 0 else 0

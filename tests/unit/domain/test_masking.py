@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import tracemalloc
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.masking import SHORTEST_REMNANT, Mask
+from shared.domain.masking import HEAD_CHARS, SHORTEST_REMNANT, Mask
 
 VALUE = 'pä"ss\\w/ö&rd'
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -102,6 +103,48 @@ def test_a_value_that_was_cut_off_is_masked(length: int) -> None:
 
     assert mask("answer: " + "sesame-öffne"[:length], cut=True) == "answer: ***TOKEN***"
     assert mask("answer: " + "sesame-öffne"[:length] + "\N{REPLACEMENT CHARACTER}", cut=True) == "answer: ***TOKEN***"
+
+
+def test_a_remnant_may_end_with_a_replacement_character_of_its_own() -> None:
+    mask = Mask({"TOKEN": "ses\N{REPLACEMENT CHARACTER}me"})
+    assert mask("answer: ses\N{REPLACEMENT CHARACTER}", cut=True) == "answer: ***TOKEN***"
+
+
+@pytest.mark.parametrize("quoted", ["it's a value", """it's "a" value""", 'it "is" a value'])
+def test_values_with_quotes_are_masked_as_programs_print_them(quoted: str) -> None:
+    # Python chooses the quotes by the whole text that the value is a part of.
+    for around in ("", "'", '"', "\"'"):
+        printed = repr({"body": around + quoted + around})
+        assert Mask({"TOKEN": quoted})(printed).count("***TOKEN***") == 1
+
+
+@pytest.mark.parametrize("length", [HEAD_CHARS - 1, HEAD_CHARS, HEAD_CHARS + 1, 1000, 4095, 4096, 5000, 20_000])
+def test_a_long_value_is_masked_whole_or_as_far_as_an_answer_was_read(length: int) -> None:
+    value = "".join(chr(33 + (7 * n * n + n) % 90) for n in range(length))
+    mask = Mask({"TOKEN": value, "OTHER": "sesame"})
+    for spell in (
+        str,
+        quote,
+        lambda text: json.dumps(text)[1:-1],
+        lambda text: base64.b64encode(text.encode()).decode(),
+    ):
+        spelled = spell(value)
+        assert mask(f"<{spelled}>") == "<***TOKEN***>"
+        for read in (SHORTEST_REMNANT, HEAD_CHARS, 4096):
+            if read < len(spelled):
+                assert mask(f"<{spelled}"[: read + 1], cut=True) == "<***TOKEN***"
+
+
+def test_many_large_values_cost_little() -> None:
+    """What a webhook may have at most: a hundred of 64 KiB, of characters that each way of spelling escapes."""
+    secrets = {f"S{number}": '\\"' * 32_700 + str(number) for number in range(100)}
+    mask = Mask({**secrets, "SHORT": "sesame"})
+    tracemalloc.start()
+    assert mask("x" * 4090 + "sesame", cut=True) == "x" * 4090 + "***SHORT***"
+    assert mask(('\\"' * 4096)[:4096], cut=True).startswith("***S")
+    _now, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 64 << 20
 
 
 def test_an_end_that_is_no_remnant_stays() -> None:

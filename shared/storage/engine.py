@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -41,6 +41,15 @@ SESSION: dict[str, str | int] = {
     "idle_in_transaction_session_timeout": 10_000,
 }
 """What PostgreSQL is told of each connection, in the units of `POSTGRES_OPTIONS`; idle transactions in milliseconds."""
+
+_SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "foreign_keys=ON",
+    "temp_store=MEMORY",
+    # In pages, 32 MB: whose commit comes to that waits for the disk, unless `checkpoint` was earlier.
+    "wal_autocheckpoint=8000",
+)
 
 KEPT_CONNECTIONS = 10
 """So many stay open when nothing is done; those beyond are closed when they come back."""
@@ -110,7 +119,7 @@ def _as_lost_connection(context: ExceptionContext) -> OperationalError | None:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY"):
+    for pragma in _SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -144,6 +153,17 @@ def _turn(engine: Engine) -> Iterator[None]:
         yield
     finally:
         turn.release()
+
+
+def checkpoint(engine: Engine) -> None:
+    """On SQLite, bring what was committed to the disk and into the database, in nobody's way.
+
+    PostgreSQL does so by itself.
+    """
+    if engine.dialect.name == "postgresql":
+        return
+    with closing(engine.raw_connection()) as connection:  # SQLAlchemy would begin a transaction
+        connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 @contextmanager

@@ -23,11 +23,11 @@ from shared.logs import configure_logging, get_logger
 from shared.settings import Settings
 from shared.storage.clock import DatabaseClock
 from shared.storage.engine import checkpoint, open_engine, reading
-from shared.storage.evaluation import Offset, read_offsets
+from shared.storage.evaluation import read_offsets
 from shared.storage.queue import due_webhooks, queue_state
 from shared.storage.schema_gate import SchemaGate, SchemaTooOld
 from shared.stream_memory import read_memory
-from shared.streams import START, Lag, lags, open_redis, stream_key
+from shared.streams import START, Lag, Offset, lags, open_redis, stream_key
 from shared.wakes import Waker, celery_app
 
 log = get_logger(__name__)

@@ -18,11 +18,11 @@ from shared.domain.matching import CompiledAutomation
 from shared.domain.quick_events import AnyEvent
 from shared.storage.catalog import Learned
 from shared.storage.engine import at_once, writing
-from shared.storage.evaluation import Offset, PoisonEntry, advance_offset, insert_deliveries, set_aside
+from shared.storage.evaluation import PoisonEntry, advance_offset, insert_deliveries, set_aside
 from shared.storage.expected import Committed, commit_expected
 from shared.storage.notices import note_dead_letters
 from shared.storage.queue import EndpointRow
-from shared.streams import START, Entry
+from shared.streams import START, Entry, Offset
 from worker.firings import FiringBatch, Stored, keys_of, load_stored, webhooks_of
 from worker.firsthand import Hand
 

@@ -17,11 +17,10 @@ from shared.domain.quick_events import read_event
 from shared.logs import get_logger
 from shared.storage.engine import glance
 from shared.storage.evaluation import (
-    Offset,
     PoisonEntry,
     read_offset,
 )
-from shared.streams import Entry, read_within
+from shared.streams import Entry, Offset, mark, read_marked, read_within
 from shared.wakes import PARTITION_TASK, token_key
 from worker.catalog import names_of
 from worker.effects import Batch, Overtaken, commit
@@ -59,7 +58,7 @@ def drain_partition(runtime: Runtime, partition: int) -> int:
                     break
                 if not renew(lock):
                     return evaluated
-        if offset is not None and not read_within(runtime.redis, partition, offset.entry_id, 1, BATCH_BYTES):
+        if offset is None or not mark(runtime.redis, partition, offset):
             return evaluated
         if time.monotonic() >= deadline:
             runtime.waker.partitions([partition])
@@ -68,10 +67,10 @@ def drain_partition(runtime: Runtime, partition: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many entries a batch committed, and where the partition stands now; None where only the database knows."""
+    """How many entries a batch committed, and where the partition stands now."""
 
     count: int
-    offset: Offset | None
+    offset: Offset
 
 
 def evaluate_batch(runtime: Runtime, partition: int, since: Offset | None = None) -> Progress:
@@ -80,15 +79,13 @@ def evaluate_batch(runtime: Runtime, partition: int, since: Offset | None = None
     Args:
         runtime: the process's.
         partition: which one.
-        since: where the partition stands, as its last batch told; without it the database is asked. Only an offset that
+        since: where the partition stands, as its last batch told; without it that is looked up. Only an offset that
             still holds can be committed to.
 
     Returns:
         What this call committed; nothing when there are no entries, or another worker was faster.
     """
-    offset = since or _offset(runtime, partition)
-    limit = runtime.settings.evaluate_batch
-    entries = read_within(runtime.redis, partition, offset.entry_id, limit, BATCH_BYTES)
+    offset, entries = _next_entries(runtime, partition, since)
     if not entries:
         return Progress(0, offset)
     batch = match_entries(entries, runtime.automations.current())
@@ -96,13 +93,27 @@ def evaluate_batch(runtime: Runtime, partition: int, since: Offset | None = None
         firings = commit(runtime, partition, offset, batch)
     except Overtaken:
         log.info("evaluation.overtaken", partition=partition, offset=offset.entry_id)
-        return Progress(0, None)
+        return Progress(0, _offset(runtime, partition))
     except Outdated:
         runtime.automations.expire()
-        return evaluate_batch(runtime, partition)
+        return evaluate_batch(runtime, partition, since)
     runtime.catalog.remember(batch.registered)
     _announce(runtime, batch, firings)
     return Progress(batch.count, Offset(batch.last_id, offset.entries_read + batch.count))
+
+
+def _next_entries(runtime: Runtime, partition: int, since: Offset | None) -> tuple[Offset, list[Entry]]:
+    """Where the partition stands and what is next; as the mark beside the stream has it, where there is more after it.
+
+    A mark that is behind is found out when the batch is committed. One that is ahead would find nothing.
+    """
+    limit = runtime.settings.evaluate_batch
+    if since is None:
+        marked, entries = read_marked(runtime.redis, partition, limit, BATCH_BYTES)
+        if marked is not None and entries:
+            return marked, entries
+        since = _offset(runtime, partition)
+    return since, read_within(runtime.redis, partition, since.entry_id, limit, BATCH_BYTES)
 
 
 def _offset(runtime: Runtime, partition: int) -> Offset:

@@ -36,19 +36,11 @@ from shared.storage.tables import (
 )
 from shared.storage.tables import secrets as secrets_table
 from shared.storage.upserts import insert_ignore
-from shared.streams import START
+from shared.streams import START, Offset
 
 KEPT_POISON_BYTES = 64 << 10
 _ROWS_READ = 500
 _CHUNK = 500  # SQLite takes 32,766 variables in a statement
-
-
-@dataclass(frozen=True, slots=True)
-class Offset:
-    """How far a partition is evaluated: the last entry committed, and how many entries were ever read."""
-
-    entry_id: str
-    entries_read: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from sqlalchemy import Connection, TextClause, text
 
 from shared.storage.bulk import as_recordset, is_postgresql, recordset
 from shared.storage.embedded import insert_pending, is_as_expected
-from shared.storage.evaluation import ADVANCE, Claim, Offset
+from shared.storage.evaluation import ADVANCE, Claim
 from shared.storage.queue import EndpointRow
 from shared.storage.tables import deliveries, webhooks
+from shared.streams import Offset
 
 
 @dataclass(frozen=True, slots=True)

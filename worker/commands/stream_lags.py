@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 
 from shared.settings import Settings
 from shared.storage.engine import reading
-from shared.storage.evaluation import Offset, read_offsets
-from shared.streams import START, lags, open_redis, stream_key
+from shared.storage.evaluation import read_offsets
+from shared.streams import START, Offset, lags, open_redis, stream_key
 from worker.commands.operators import Row
 
 

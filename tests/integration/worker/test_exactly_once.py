@@ -55,7 +55,16 @@ class Forget:
     partition: int
 
 
+@dataclass(frozen=True)
+class Mislead:
+    """The mark beside the stream says where the partition stands, and is wrong: behind, ahead, or gone."""
+
+    partition: int
+    mark: str | None
+
+
 PARTITIONS = st.integers(0, 3)
+MARKS = st.sampled_from([None, "0-0", "1-0", "9999999999999-0"])
 EVENTS = st.lists(st.tuples(st.sampled_from(["prod", "staging", "metric"]), st.integers(0, 12)), max_size=12)
 STEPS = st.lists(
     st.one_of(
@@ -63,6 +72,7 @@ STEPS = st.lists(
         st.builds(Evaluate, PARTITIONS),
         st.builds(Race, PARTITIONS),
         st.builds(Forget, PARTITIONS),
+        st.builds(Mislead, PARTITIONS, MARKS),
     ),
     max_size=14,
 )
@@ -100,6 +110,13 @@ def _expected(published: Sequence[tuple[str, int]]) -> set[tuple[str, str]]:
     return expected | {("metric", event_id) for event_id in fired}
 
 
+def _mark(scene: Scene, partition: int, at: str | None) -> None:
+    key = f"hookline:offset:{{{partition}}}"
+    scene.redis.delete(key)
+    if at is not None:
+        scene.redis.set(key, f"{at} 3")
+
+
 def _overtaken(scene: Scene, partition: int, *, dies: bool) -> None:
     """Read and match a batch, let another worker commit it first (or die), then try to commit."""
     with reading(scene.runtime.engine) as connection:
@@ -110,7 +127,7 @@ def _overtaken(scene: Scene, partition: int, *, dies: bool) -> None:
     batch = match_entries(entries, scene.runtime.automations.current())
     if dies:
         return
-    assert evaluate_batch(scene.runtime, partition).count > 0
+    assert evaluate_batch(scene.runtime, partition, offset).count > 0
     with pytest.raises(Overtaken):
         commit(scene.runtime, partition, offset, batch)
 
@@ -139,6 +156,8 @@ def test_no_interleaving_changes_what_fires(defined: Scene, steps: list[Any]) ->
             published += step.events
         elif isinstance(step, Evaluate):
             evaluate_batch(scene.runtime, step.partition)
+        elif isinstance(step, Mislead):
+            _mark(scene, step.partition, step.mark)
         else:
             _overtaken(scene, step.partition, dies=isinstance(step, Forget))
     scene.evaluate()

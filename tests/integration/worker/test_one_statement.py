@@ -15,7 +15,7 @@ from sqlalchemy import delete, event, select, update
 from shared.domain.circuits import Answer, CircuitState, run_of
 from shared.domain.retries import DeliveryPolicy
 from shared.storage.engine import at_once, reading, writing
-from shared.storage.evaluation import Claim, Offset, insert_deliveries, read_offset, seed_partitions
+from shared.storage.evaluation import Claim, insert_deliveries, read_offset, seed_partitions
 from shared.storage.expected import Committed, commit_expected
 from shared.storage.flow import note_answers, note_lane
 from shared.storage.health import note_health
@@ -24,6 +24,7 @@ from shared.storage.recording import Attempted, record
 from shared.storage.revisions import next_revision
 from shared.storage.standing import Standing, record_with_standing
 from shared.storage.tables import attempts, deliveries, partitions, pending_deliveries, webhooks
+from shared.streams import Offset
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.firsthand import Firsthand
 

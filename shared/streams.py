@@ -18,34 +18,29 @@ FIELD = b"e"
 START = "0-0"
 SOCKET_TIMEOUT_SECONDS = 10.0
 # XRANGE counts entries and not bytes, so the server stops for us; it copies a few entries more than it answers with.
-_READ_WITHIN = """
-local after, wanted, room, found = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), {}
-if KEYS[2] then
-  local mark = redis.call('GET', KEYS[2])
-  if not mark then return found end
-  found[1], after = mark, string.match(mark, '^%S+')
-end
-while wanted > 0 and room > 0 do
-  local some = redis.call('XRANGE', KEYS[1], '(' .. after, '+', 'COUNT', math.min(wanted, 16))
-  if #some == 0 then break end
-  for _, entry in ipairs(some) do
-    after = entry[1]
-    local body = false
-    for at = 1, #entry[2], 2 do
-      if entry[2][at] == ARGV[4] then body = entry[2][at + 1] end
+READ = """
+local function read(stream, after, wanted, room, field)
+  local found = {}
+  while wanted > 0 and room > 0 do
+    local some = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', math.min(wanted, 16))
+    if #some == 0 then break end
+    for _, entry in ipairs(some) do
+      after = entry[1]
+      local body = false
+      for at = 1, #entry[2], 2 do
+        if entry[2][at] == field then body = entry[2][at + 1] end
+      end
+      found[#found + 1] = after
+      found[#found + 1] = body
+      wanted, room = wanted - 1, room - (body and #body or 0)
+      if room <= 0 then break end
     end
-    found[#found + 1] = after
-    found[#found + 1] = body
-    wanted, room = wanted - 1, room - (body and #body or 0)
-    if room <= 0 then break end
   end
+  return found
 end
-return found
 """
-_MARK = """
-redis.call('SET', KEYS[2], ARGV[1])
-return #redis.call('XRANGE', KEYS[1], '(' .. string.match(ARGV[1], '^%S+'), '+', 'COUNT', 1)
-"""
+"""Lua that reads a stream after an entry: up to so many, and none after those whose bodies reach so many bytes."""
+_READ_WITHIN = READ + "return read(KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4])"
 # All or nothing in one answer: a transaction is confirmed command by command, and a client reads each confirmation.
 APPEND_ALL = """
 for at, key in ipairs(KEYS) do redis.call('XADD', key, '*', ARGV[1], ARGV[at + 1]) end
@@ -112,37 +107,12 @@ def read_within(redis: Redis, partition: int, offset: str, count: int, max_bytes
     So memory is bounded whatever was appended: a body of any size is still read, but with nothing after it.
     """
     read: Any = redis.register_script(_READ_WITHIN)
-    return _entries(read(keys=[stream_key(partition)], args=[offset, count, max_bytes, FIELD]))
+    return entries_of(read(keys=[stream_key(partition)], args=[offset, count, max_bytes, FIELD]))
 
 
-def read_marked(redis: Redis, partition: int, count: int, max_bytes: int) -> tuple[Offset | None, list[Entry]]:
-    """The same after the offset that was marked last, and that offset; None and nothing where none was.
-
-    The mark is a hint, which saves asking the database: it may be behind the offset that is committed there, or ahead
-    of it after a restore.
-    """
-    read: Any = redis.register_script(_READ_WITHIN)
-    found = read(keys=[stream_key(partition), _mark_key(partition)], args=[START, count, max_bytes, FIELD])
-    if not found:
-        return None, []
-    entry_id, entries_read = found[0].decode().split()
-    return Offset(entry_id, int(entries_read)), _entries(found[1:])
-
-
-def mark(redis: Redis, partition: int, offset: Offset) -> bool:
-    """Mark an offset that was committed; whether there are entries after it."""
-    look: Any = redis.register_script(_MARK)
-    return bool(
-        look(keys=[stream_key(partition), _mark_key(partition)], args=[f"{offset.entry_id} {offset.entries_read}"])
-    )
-
-
-def _entries(flat: list[Any]) -> list[Entry]:
-    return [Entry(entry_id.decode(), body) for entry_id, body in zip(flat[::2], flat[1::2], strict=True)]
-
-
-def _mark_key(partition: int) -> str:
-    return f"hookline:offset:{{{partition}}}"
+def entries_of(found: list[Any]) -> list[Entry]:
+    """What the `read` of `READ` found."""
+    return [Entry(entry_id.decode(), body) for entry_id, body in zip(found[::2], found[1::2], strict=True)]
 
 
 def lags(redis: Redis, offsets: dict[int, tuple[str, int]], now_seconds: float) -> dict[int, Lag]:

@@ -7,7 +7,7 @@ compare-and-set of the offset. So evaluation is exactly-once although everything
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared import telemetry
@@ -20,14 +20,13 @@ from shared.storage.evaluation import (
     PoisonEntry,
     read_offset,
 )
-from shared.streams import Entry, Offset, mark, read_marked, read_within
-from shared.wakes import PARTITION_TASK, token_key
+from shared.streams import Entry, Offset, read_within
 from worker.catalog import names_of
 from worker.effects import Batch, Overtaken, commit
 from worker.firings import FiringBatch, Outdated
-from worker.locks import one_of, renew
 from worker.runtime import Runtime
 from worker.traces import exemplify_evaluations, trace_firings
+from worker.turns import Turn, take_turn
 
 log = get_logger(__name__)
 
@@ -43,26 +42,33 @@ def drain_partition(runtime: Runtime, partition: int) -> int:
     """
     deadline = time.monotonic() + runtime.settings.drain_slice.total_seconds()
     evaluated = 0
-    offset: Offset | None = None
-    while True:
-        # Until its place is given back news wakes nobody, since this drain would read it.
-        token = token_key(PARTITION_TASK, partition)
-        with one_of(runtime.redis, f"partition:{partition}", 1, token=token) as lock:
-            if lock is None:
-                return evaluated
-            while time.monotonic() < deadline:
-                progress = evaluate_batch(runtime, partition, offset)
+    while (turn := take_turn(runtime.redis, partition, runtime.settings.evaluate_batch, BATCH_BYTES)) is not None:
+        offset: Offset | None = None
+        more = False
+        try:
+            for progress in _batches(runtime, turn, deadline):
                 offset = progress.offset
                 evaluated += progress.count
-                if progress.count < runtime.settings.evaluate_batch:
-                    break
-                if not renew(lock):
-                    return evaluated
-        if offset is None or not mark(runtime.redis, partition, offset):
-            return evaluated
+        finally:
+            more = turn.end(offset)
+        if not more:
+            break
         if time.monotonic() >= deadline:
             runtime.waker.partitions([partition])
-            return evaluated
+            break
+    return evaluated
+
+
+def _batches(runtime: Runtime, turn: Turn, deadline: float) -> Iterator[Progress]:
+    """Evaluate batch after batch, for as long as the turn and the time slice last."""
+    # What the turn read is good if it is something: a mark that is behind is found out when the batch is committed.
+    # One that is ahead would find nothing.
+    ready = (turn.marked, turn.entries) if turn.marked is not None and turn.entries else None
+    progress = evaluate_batch(runtime, turn.partition, ready)
+    yield progress
+    while progress.count >= runtime.settings.evaluate_batch and time.monotonic() < deadline and turn.renew():
+        progress = evaluate_batch(runtime, turn.partition, (progress.offset, None))
+        yield progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +79,24 @@ class Progress:
     offset: Offset
 
 
-def evaluate_batch(runtime: Runtime, partition: int, since: Offset | None = None) -> Progress:
+def evaluate_batch(
+    runtime: Runtime, partition: int, since: tuple[Offset, list[Entry] | None] | None = None
+) -> Progress:
     """Evaluate the next entries of a partition and commit their effects.
 
     Args:
         runtime: the process's.
         partition: which one.
-        since: where the partition stands, as its last batch told; without it that is looked up. Only an offset that
-            still holds can be committed to.
+        since: where the partition stands, as its last batch told, and what was read after it, if it was; without it the
+            database is asked. Only an offset that still holds can be committed to.
 
     Returns:
         What this call committed; nothing when there are no entries, or another worker was faster.
     """
-    offset, entries = _next_entries(runtime, partition, since)
+    offset, entries = since or (_offset(runtime, partition), None)
+    if entries is None:
+        limit = runtime.settings.evaluate_batch
+        entries = read_within(runtime.redis, partition, offset.entry_id, limit, BATCH_BYTES)
     if not entries:
         return Progress(0, offset)
     batch = match_entries(entries, runtime.automations.current())
@@ -100,20 +111,6 @@ def evaluate_batch(runtime: Runtime, partition: int, since: Offset | None = None
     runtime.catalog.remember(batch.registered)
     _announce(runtime, batch, firings)
     return Progress(batch.count, Offset(batch.last_id, offset.entries_read + batch.count))
-
-
-def _next_entries(runtime: Runtime, partition: int, since: Offset | None) -> tuple[Offset, list[Entry]]:
-    """Where the partition stands and what is next; as the mark beside the stream has it, where there is more after it.
-
-    A mark that is behind is found out when the batch is committed. One that is ahead would find nothing.
-    """
-    limit = runtime.settings.evaluate_batch
-    if since is None:
-        marked, entries = read_marked(runtime.redis, partition, limit, BATCH_BYTES)
-        if marked is not None and entries:
-            return marked, entries
-        since = _offset(runtime, partition)
-    return since, read_within(runtime.redis, partition, since.entry_id, limit, BATCH_BYTES)
 
 
 def _offset(runtime: Runtime, partition: int) -> Offset:

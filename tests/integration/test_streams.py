@@ -19,12 +19,9 @@ from shared.streams import (
     START,
     Entry,
     Lag,
-    Offset,
     lags,
-    mark,
     open_redis,
     read_after,
-    read_marked,
     read_within,
     stream_key,
     trim,
@@ -102,17 +99,6 @@ def test_reading_within_bytes_is_reading_that_ends_early(redis: Redis) -> None:
 def test_reading_within_bytes_takes_many_entries_at_once(redis: Redis) -> None:
     add(redis, *(f"{number}-0" for number in range(1, 701)))
     assert read_within(redis, 3, "100-0", 500, 1 << 20) == read_after(redis, 3, "100-0", 500)
-
-
-def test_reading_goes_on_from_the_mark(redis: Redis) -> None:
-    add(redis, "5-1", "5-2", "6-0")
-    assert read_marked(redis, 3, 100, 1 << 20) == (None, [])
-    assert mark(redis, 3, Offset("5-1", 7))
-    assert read_marked(redis, 3, 100, 1 << 20) == (Offset("5-1", 7), read_after(redis, 3, "5-1", 100))
-    assert read_marked(redis, 3, 1, 1 << 20) == (Offset("5-1", 7), read_after(redis, 3, "5-1", 1))
-    assert not mark(redis, 3, Offset("6-0", 9))
-    assert read_marked(redis, 3, 100, 1 << 20) == (Offset("6-0", 9), [])
-    assert read_marked(redis, 4, 100, 1 << 20) == (None, [])
 
 
 def test_an_entry_has_the_body_and_the_time_at_which_it_came(redis: Redis) -> None:

@@ -111,7 +111,7 @@ def _expected(published: Sequence[tuple[str, int]]) -> set[tuple[str, str]]:
 
 
 def _mark(scene: Scene, partition: int, at: str | None) -> None:
-    key = f"hookline:offset:{{{partition}}}"
+    key = f"hookline:offset:{partition}"
     scene.redis.delete(key)
     if at is not None:
         scene.redis.set(key, f"{at} 3")
@@ -127,7 +127,7 @@ def _overtaken(scene: Scene, partition: int, *, dies: bool) -> None:
     batch = match_entries(entries, scene.runtime.automations.current())
     if dies:
         return
-    assert evaluate_batch(scene.runtime, partition, offset).count > 0
+    assert evaluate_batch(scene.runtime, partition, (offset, None)).count > 0
     with pytest.raises(Overtaken):
         commit(scene.runtime, partition, offset, batch)
 
@@ -155,7 +155,7 @@ def test_no_interleaving_changes_what_fires(defined: Scene, steps: list[Any]) ->
             scene.publish(*(_event(*one) for one in step.events))
             published += step.events
         elif isinstance(step, Evaluate):
-            evaluate_batch(scene.runtime, step.partition)
+            drain_partition(scene.runtime, step.partition)
         elif isinstance(step, Mislead):
             _mark(scene, step.partition, step.mark)
         else:

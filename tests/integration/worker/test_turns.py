@@ -1,0 +1,78 @@
+"""A turn at a partition: one drain at a time has it, and its end leaves no news unseen."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from shared.streams import FIELD, START, Offset, read_after, stream_key
+from shared.wakes import PARTITION_TASK, token_key
+from worker.locks import LOCK_SECONDS
+from worker.turns import Turn, take_turn
+
+LOCK = "hookline:drain:partition:3"
+
+
+def _take(redis: Redis, count: int = 100, max_bytes: int = 1 << 20) -> Turn:
+    turn = take_turn(redis, 3, count, max_bytes)
+    assert turn is not None
+    return turn
+
+
+def _add(redis: Redis, *ids: str) -> None:
+    for entry_id in ids:
+        redis.xadd(stream_key(3), {FIELD: b"x" * 10}, id=entry_id)
+
+
+def test_it_goes_on_after_the_mark_of_the_last(redis: Redis) -> None:
+    _add(redis, "5-1", "5-2", "6-0")
+    first = _take(redis)
+    assert (first.marked, first.entries) == (None, [])
+    assert first.end(Offset("5-1", 7))
+    second = _take(redis)
+    assert second.marked == Offset("5-1", 7)
+    assert second.entries == read_after(redis, 3, "5-1", 100)
+    assert not second.end(Offset("6-0", 9))
+    third = _take(redis)
+    assert (third.marked, third.entries) == (Offset("6-0", 9), [])
+
+
+@pytest.mark.parametrize(("count", "max_bytes", "read"), [(2, 1 << 20, 2), (100, 10, 1), (100, 11, 2)])
+def test_what_it_reads_is_bounded(redis: Redis, count: int, max_bytes: int, read: int) -> None:
+    _add(redis, "5-1", "5-2", "6-0")
+    assert _take(redis).end(Offset(START, 0))
+    assert _take(redis, count, max_bytes).entries == read_after(redis, 3, START, read)
+
+
+def test_one_drain_has_it_until_it_ends(redis: Redis) -> None:
+    turn = _take(redis)
+    assert take_turn(redis, 3, 100, 100) is None
+    assert take_turn(redis, 4, 100, 100) is not None
+    assert not turn.end(None)
+    assert take_turn(redis, 3, 100, 100) is not None
+
+
+def test_its_token_is_given_up_at_its_end_and_not_by_who_found_it_taken(redis: Redis) -> None:
+    token = token_key(PARTITION_TASK, 3)
+    turn = _take(redis)
+    redis.set(token, "1")
+    assert take_turn(redis, 3, 100, 100) is None
+    assert redis.exists(token)
+    turn.end(None)
+    assert not redis.exists(token)
+
+
+def test_it_expires_with_a_drain_that_died_and_can_be_kept(redis: Redis) -> None:
+    turn = _take(redis)
+    assert 0 < redis.pttl(LOCK) <= LOCK_SECONDS * 1000
+    redis.pexpire(LOCK, 3000)
+    assert turn.renew()
+    assert redis.pttl(LOCK) > 3000
+
+
+def test_one_that_another_took_over_is_neither_kept_nor_ended(redis: Redis) -> None:
+    turn = _take(redis)
+    redis.set(LOCK, "another")
+    assert not turn.renew()
+    turn.end(Offset("6-0", 9))
+    assert redis.get(LOCK) == b"another"

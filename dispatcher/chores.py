@@ -20,8 +20,8 @@ from shared.settings import Settings
 from shared.storage import retention
 from shared.storage.clock import DatabaseClock
 from shared.storage.deliveries import DELETED_REASON
-from shared.storage.engine import reading, writing
-from shared.storage.evaluation import read_offsets
+from shared.storage.engine import writing
+from shared.storage.evaluation import read_offsets_on_disk
 from shared.storage.orphans import bury_orphans
 from shared.storage.retention import Forgotten
 from shared.storage.tables import DEAD
@@ -68,8 +68,7 @@ class Chores:
         """
         nearly_full = read_memory(self._redis, self._settings).fill >= EARLY_TRIM_FILL
         kept = timedelta() if nearly_full else self._settings.event_retention
-        with reading(self._engine) as connection:
-            offsets = read_offsets(connection)
+        offsets = read_offsets_on_disk(self._engine)
         keep_since_ms = int((now - kept).timestamp() * 1000)
         for partition, offset in offsets.items():
             dropped = trim(self._redis, partition, offset.entry_id, keep_since_ms)

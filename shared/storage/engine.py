@@ -19,6 +19,8 @@ from sqlalchemy.pool import QueuePool
 
 from shared.settings import Settings
 
+NOT_WAITED_FOR = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
+"""SQL, always true, by which nobody waits for PostgreSQL's disk at the end of this transaction."""
 SQLITE_BUSY_SECONDS = 30
 _KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 _UNANSWERED = {"tcp_user_timeout": 20_000}

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Engine,
     Select,
     Text,
     TextClause,
@@ -25,6 +26,7 @@ from sqlalchemy import (
 
 from shared.storage.bulk import among, among_given, as_recordset, is_postgresql, listed, recordset
 from shared.storage.embedded import insert_pending
+from shared.storage.engine import at_once, reading
 from shared.storage.tables import (
     automations,
     deliveries,
@@ -94,6 +96,21 @@ def read_offsets(connection: Connection) -> dict[int, Offset]:
     """The committed offsets of all partitions that have one."""
     rows = connection.execute(select(partitions.c.partition, partitions.c.offset, partitions.c.entries_read))
     return {row.partition: Offset(row.offset, row.entries_read) for row in rows}
+
+
+def read_offsets_on_disk(engine: Engine) -> dict[int, Offset]:
+    """The same, once they are on the disk: a crash of the server may take back what others were shown already.
+
+    For who deletes what is evaluated.
+    """
+    with reading(engine) as connection:
+        offsets = read_offsets(connection)
+    # What is written after it, and waited for, is on the disk after it.
+    with at_once(engine) as connection:
+        connection.execute(
+            update(partitions).where(partitions.c.partition == 0).values(updated_at=partitions.c.updated_at)
+        )
+    return offsets
 
 
 def advance_offset(

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, TextClause, text
 
 from shared.storage.bulk import as_recordset, is_postgresql, recordset
 from shared.storage.embedded import insert_pending, is_as_expected
+from shared.storage.engine import NOT_WAITED_FOR
 from shared.storage.evaluation import ADVANCE, Claim
 from shared.storage.queue import EndpointRow
 from shared.storage.tables import deliveries, webhooks
@@ -49,6 +50,10 @@ def commit_expected(
 ) -> Committed:
     """Advance a partition's offset and store new deliveries, all or nothing.
 
+    It is not waited for on the disk. A crash of the server takes offset and deliveries back together, and the entries
+    are evaluated again from the stream, to deliveries with the same ids. Of what was sent meanwhile only that is sent
+    twice whose record, which is waited for, was not made in time: as after any crash.
+
     Args:
         connection: on PostgreSQL for one statement, on SQLite for a transaction.
         partition: whose entries were evaluated.
@@ -68,7 +73,8 @@ def commit_expected(
         "updated_at": now,
     }
     if not rows:
-        return Committed(True, connection.execute(ADVANCE, given).rowcount == 1, {})
+        advance = _ADVANCE if is_postgresql(connection) else ADVANCE
+        return Committed(True, connection.execute(advance, given).rowcount == 1, {})
     faring = as_recordset([_faring(one) for one in expected])
     revision = max((one.revision for one in expected), default=None)
     if not is_postgresql(connection):
@@ -96,6 +102,14 @@ def _faring(webhook: EndpointRow) -> dict[str, Any]:
     }
 
 
+_ADVANCE = text(
+    f"""
+    UPDATE partitions SET "offset" = :offset, entries_read = :entries_read, updated_at = :updated_at
+    WHERE partition = :of AND "offset" = :since AND {NOT_WAITED_FOR}
+    """  # noqa: S608
+)
+
+
 @lru_cache(maxsize=4)
 def _statement(names: tuple[str, ...]) -> TextClause:
     columns = ", ".join(names)
@@ -105,7 +119,7 @@ def _statement(names: tuple[str, ...]) -> TextClause:
         WITH fired AS MATERIALIZED (
             SELECT given.* FROM {recordset(deliveries, names)}
         ), look AS MATERIALIZED (
-            SELECT NOT EXISTS (
+            SELECT {NOT_WAITED_FOR} AND NOT EXISTS (
                 SELECT FROM revisions WHERE id = 1 AND value <> CAST(:revision AS bigint)
             ) AND NOT EXISTS (
                 SELECT FROM deliveries WHERE id = ANY(ARRAY(SELECT id FROM fired))

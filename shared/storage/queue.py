@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exist
 from shared.domain.circuits import Circuit
 from shared.storage.bulk import among_given, is_postgresql, listed
 from shared.storage.embedded import claim_due
+from shared.storage.engine import NOT_WAITED_FOR
 from shared.storage.flow import circuit_of
 from shared.storage.tables import (
     DEAD,
@@ -185,18 +186,18 @@ def claim(
 # Nobody waits for the disk: a claim that a crash of the server takes back leaves deliveries due, whose requests may be
 # underway, as the crash of a worker does. The setting holds for this transaction, which must make nothing else true.
 _CLAIM = text(
-    """
+    f"""
     WITH due AS (
         SELECT seq, next_attempt_at FROM pending_deliveries WHERE webhook_id = :webhook_id AND next_attempt_at <= :now
             AND (SELECT enabled AND NOT paused AND deleted_at IS NULL FROM webhooks WHERE id = :webhook_id)
-            AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
+            AND {NOT_WAITED_FOR}
         ORDER BY next_attempt_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE pending_deliveries SET next_attempt_at = :lease_until, claim = :token
         WHERE seq = ANY(ARRAY(SELECT seq FROM due))
         RETURNING seq, attempts
     )
-    SELECT taken.seq, delivery.id, coalesce(delivery.payload, '{}'), taken.attempts, delivery.event_received_at,
+    SELECT taken.seq, delivery.id, coalesce(delivery.payload, '{{}}'), taken.attempts, delivery.event_received_at,
         due.next_attempt_at, delivery.automation_id,
         (SELECT name FROM entities WHERE entities.id = delivery.entity_id),
         delivery.event_id, delivery.event_source, delivery.event_type, delivery.traceparent
@@ -205,7 +206,7 @@ _CLAIM = text(
         FROM deliveries WHERE deliveries.seq = taken.seq OFFSET 0
     ) AS delivery
     ORDER BY taken.seq
-    """
+    """  # noqa: S608
 )
 
 

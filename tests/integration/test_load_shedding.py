@@ -91,7 +91,7 @@ def test_publishing_stops_at_the_bound_and_goes_on_when_there_is_room(server: Re
             return published
 
     published = asyncio.run(publish_all())
-    assert 400 < published < 800
+    assert 400 < published <= 8 * MIB // 10_000  # the padding alone fills the room then
     assert _used(server) < bound
 
 

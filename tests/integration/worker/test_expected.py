@@ -11,9 +11,10 @@ from sqlalchemy import text
 
 from shared.domain.circuits import Circuit
 from shared.storage.engine import at_once, reading, writing
-from shared.storage.evaluation import Claim, Offset, insert_deliveries, read_offset, seed_partitions
+from shared.storage.evaluation import Claim, insert_deliveries, read_offset, seed_partitions
 from shared.storage.expected import Committed, commit_expected
 from shared.storage.queue import EndpointRow, load_endpoints
+from shared.streams import Offset
 from tests.integration.worker.conftest import Scene
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)

@@ -45,7 +45,7 @@ def sqlite_time(value: datetime) -> str:
 
 def from_sqlite_time(text: str) -> datetime:
     """The time that `sqlite_time` made a text of."""
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return datetime.fromisoformat(f"{text}+00:00")
 
 
 # Not JSONB: it reorders members and refuses \\u0000, and a payload must come out as it went in.

@@ -7,16 +7,17 @@ are inserted many at a time, and read as one text of JSON.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Table
 
-from shared.storage.columns import from_sqlite_time, sqlite_time
+from shared.storage.columns import UtcDateTime, from_sqlite_time, sqlite_time
 from shared.storage.flow import TROUBLED
 from shared.storage.tables import deliveries
 
@@ -29,18 +30,30 @@ _LIGHT_CHARS = 16_000
 def insert_values(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows that all have the same columns, of which none is JSON; a row whose key exists is left as it is."""
     names = tuple(rows[0])
-    values_of = itemgetter(*names)
+    values_of, times = _shape(table, names)
     begin = 0
     for count in _AT_ONCE:
         while len(rows) - begin >= count:
-            some = rows[begin : begin + count]
-            values = tuple(_stored(value) for row in some for value in values_of(row))
-            connection.exec_driver_sql(_insert(table.name, names, count), values)
+            values = list(chain.from_iterable(map(values_of, rows[begin : begin + count])))
+            for place in times:
+                values[place :: len(names)] = _stored(values[place :: len(names)])
+            connection.exec_driver_sql(_insert(table.name, names, count), tuple(values))
             begin += count
 
 
-def _stored(value: Any) -> Any:
-    return sqlite_time(value) if isinstance(value, datetime) else value
+@lru_cache(maxsize=64)
+def _shape(table: Table, names: tuple[str, ...]) -> tuple[Callable[[dict[str, Any]], tuple[Any, ...]], list[int]]:
+    """What takes the values out of a row, and which of them are times."""
+    return itemgetter(*names), [
+        place for place, name in enumerate(names) if isinstance(table.c[name].type, UtcDateTime)
+    ]
+
+
+def _stored(times: list[datetime | None]) -> list[str | None]:
+    first = times[0]
+    if times.count(first) == len(times):  # mostly one object
+        return [None if first is None else sqlite_time(first)] * len(times)
+    return [None if one is None else sqlite_time(one) for one in times]
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.outcomes import Outcome, OutcomeKind
-from shared.domain.payloads import SecretUnavailable
+from shared.domain.payloads import SecretsTooLarge, SecretUnavailable
 from shared.logs import get_logger, places
 from shared.send_failures import own_fault
 from shared.sender import Request
@@ -93,7 +93,7 @@ class Attempts:
             if self._runtime.tracing is not None:
                 request.headers[TRACEPARENT] = context_of(delivery, self._token).header
             return request
-        except SecretUnavailable as exc:
+        except (SecretUnavailable, SecretsTooLarge) as exc:
             outcome = Outcome(kind=OutcomeKind.BLOCKED, error=str(exc), duration_seconds=0.0)
         except Exception as exc:
             outcome = _fault(delivery, exc)

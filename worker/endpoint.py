@@ -41,7 +41,7 @@ class Endpoint:
     tls: ssl.SSLContext | None = None
 
     def request(self, delivery: Claimed, now: datetime) -> Request:
-        """The request of a delivery's next attempt. Raises SecretUnavailable when the payload lacks a secret."""
+        """The request of a delivery's next attempt. Raises SecretUnavailable, SecretsTooLarge as `open_payload`."""
         body = open_payload(delivery.payload, self.secrets)
         if self.signer is None:
             identified = unsigned_headers(message_id=delivery.id, timestamp=now)

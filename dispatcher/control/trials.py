@@ -23,6 +23,7 @@ from shared.domain.masking import Mask
 from shared.domain.outcomes import Outcome
 from shared.domain.payloads import (
     ACCESS_TOKEN,
+    SecretsTooLarge,
     Template,
     default_payload,
     mask_payload,
@@ -114,7 +115,10 @@ def prepare(
     samples = sample_values(entity.name, template, delivery_id=delivery_id, now=now)
     sealed = default_payload(samples) if template is None else template.render(samples)
     token = {} if fields.access_token is None else {ACCESS_TOKEN: values[fields.access_token]}
-    body = open_payload(sealed, {**values, **token})
+    try:
+        body = open_payload(sealed, {**values, **token})
+    except SecretsTooLarge as exc:
+        raise InvalidDefinition.at(("payload",), str(exc)) from None
     request = Request(
         url=fields.url,
         body=body,

@@ -22,6 +22,7 @@ from shared.domain.errors import FieldError, HooklineError, InvalidDefinition, L
 MAX_TEMPLATE_BYTES = 256 * 1024
 MAX_INSERTED_CHARS = 4 << 20
 MAX_SECRET_SLOTS = 100
+MAX_SECRET_CHARS = 1 << 20
 MAX_DEPTH = 64
 MAX_FAULTS = 20
 
@@ -70,6 +71,13 @@ class SecretUnavailable(HooklineError):
     def __init__(self, name: str) -> None:
         super().__init__(f"secret {name!r} is not available: store it again, or grant it to the webhook, then replay")
         self.name = name
+
+
+class SecretsTooLarge(HooklineError):
+    """A payload's secrets are more than `MAX_SECRET_CHARS` in all: many such bodies are made at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the payload's secrets are more than {MAX_SECRET_CHARS} characters of JSON in all")
 
 
 class PayloadTooLarge(HooklineError):
@@ -149,17 +157,23 @@ def open_payload(sealed: str, secrets: Mapping[str, str]) -> bytes:
 
     Raises:
         SecretUnavailable: naming the first secret that is missing.
+        SecretsTooLarge: before more than `MAX_SECRET_CHARS` are inserted.
     """
     if "$" not in sealed:
         return sealed.encode()
+    room = MAX_SECRET_CHARS
 
     def insert(match: re.Match[str]) -> str:
+        nonlocal room
         name = match[1]
         if name is None:
             return "$"
         if name not in secrets:
             raise SecretUnavailable(name)
-        return _escaped(secrets[name])
+        escaped = _escaped(secrets[name])
+        if (room := room - len(escaped)) < 0:
+            raise SecretsTooLarge
+        return escaped
 
     return _SEALED.sub(insert, sealed).encode()
 

@@ -87,6 +87,19 @@ def test_a_secret_that_can_not_be_used_holds_deliveries_until_it_is_mended(
     assert [row.status for row in scene.rows()] == ["delivered"]
 
 
+def test_a_payload_with_more_of_secrets_than_is_sent_is_refused_and_blames_nobody(scene: Scene) -> None:
+    scene.secret("LARGE", "\1" * 60_000)
+    hook = scene.webhook(secrets=("LARGE",))
+    scene.automation(hook, secrets=("LARGE",), payload={str(number): "${LARGE}" for number in range(100)})
+    scene.publish(alias_event())
+    scene.evaluate()
+    scene.deliver()
+    (row,) = scene.rows()
+    assert (row.status, row.attempts) == ("refused", 1)
+    assert row.reason == "blocked: the payload's secrets are more than 1048576 characters of JSON in all"
+    assert scene.receiver.requests == []
+
+
 def test_a_url_that_is_none_holds_deliveries_as_well(scene: Scene) -> None:
     hook = scene.webhook(url="ftp://127.0.0.1/secret-path")
     scene.automation(hook)

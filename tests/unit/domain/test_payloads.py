@@ -14,6 +14,7 @@ from shared.domain.payloads import (
     ACCESS_TOKEN,
     METADATA_PREFIX,
     VARIABLES,
+    SecretsTooLarge,
     SecretUnavailable,
     Template,
     available_variables,
@@ -256,3 +257,12 @@ def test_the_default_payload_has_each_variable_that_has_a_value() -> None:
 
 def test_the_body_is_utf_8() -> None:
     assert open_payload(parse({"ü": "$alias"}).render({"alias": "\u2028é"}), {}) == '{"ü":"\u2028é"}'.encode()
+
+
+def test_secrets_fill_no_more_than_a_part_of_a_workers_memory() -> None:
+    template = parse_payload({str(n): "${LARGE}" for n in range(16)}, secrets={"LARGE"}, has_access_token=False)
+    sealed = template.render({})
+    assert len(open_payload(sealed, {"LARGE": "x" * 65_536})) > 16 * 65_536
+    for value in ("x" * 65_537, '"' * 32_769, "\0" * 10_923):
+        with pytest.raises(SecretsTooLarge, match="more than 1048576 characters"):
+            open_payload(sealed, {"LARGE": value})

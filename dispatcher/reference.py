@@ -53,7 +53,8 @@ TAIL = """
 | `PROMETHEUS_MULTIPROC_DIR` | where one worker's processes share their counts; see [metrics.md](metrics.md) |
 | `NO_COLOR` | no colours in what commands print |
 
-Flags of Celery (`--pool`, `--concurrency`, `-Q`, `-n`, `--loglevel`) work as they always do.
+Flags of Celery (`--pool`, `--concurrency`, `-Q`, `-n`, `--loglevel`, `--logfile`) work as they always do: see
+[brokers.md](brokers.md#celerys-own-tools).
 """
 
 

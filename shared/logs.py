@@ -58,8 +58,8 @@ _CHAIN: list[Processor] = [
 ]
 
 
-def configure_logging(settings: Settings, process: str) -> None:
-    """Send every log line of this process to standard error, in the format the settings ask for.
+def configure_logging(settings: Settings, process: str, *, file: str | None = None) -> None:
+    """Send every log line of this process to standard error, or to a file, in the format the settings ask for.
 
     `process` names it on each line: `up`, `api`, `dispatcher`, `worker`. May be called again. A Celery worker calls
     it from the `setup_logging` signal, whose receivers keep Celery from installing handlers of its own.
@@ -70,7 +70,7 @@ def configure_logging(settings: Settings, process: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = _Handler(sys.stderr)
+    handler = _Handler(Path(file).open("a", encoding="utf-8") if file else sys.stderr)  # noqa: SIM115 - for good
     formatter = _MaskingFormatter(settings, process)
     handler.setFormatter(formatter)
     handler.joined = formatter.joined if writes_json(settings) else None

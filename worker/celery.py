@@ -10,13 +10,16 @@ from worker.exposition import share_metrics
 
 share_metrics()  # before prometheus_client is imported, which decides then whether processes share their values
 
+import logging
 import os
 import sys
 import warnings
 from typing import Any
 
+import click
 from celery import signals
 from celery.exceptions import SecurityWarning
+from click.core import ParameterSource
 
 from shared import telemetry
 from shared.domain.errors import HooklineError
@@ -58,8 +61,13 @@ register_control(settings, board)
 
 
 @signals.setup_logging.connect
-def _logging(**_kwargs: Any) -> None:
-    configure_logging(settings, "worker")
+def _logging(loglevel: int = logging.INFO, logfile: str | None = None, **_kwargs: Any) -> None:
+    """`--loglevel` goes before `HOOKLINE_LOG_LEVEL`, but only where it is given: Celery itself says WARNING."""
+    context = click.get_current_context(silent=True)
+    source = None if context is None else context.get_parameter_source("loglevel")
+    given = source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    level = logging.getLevelName(loglevel) if given else settings.log_level
+    configure_logging(settings.model_copy(update={"log_level": level}), "worker", file=logfile)
 
 
 @signals.celeryd_init.connect

@@ -21,8 +21,10 @@ def share_metrics() -> None:
     prometheus_client decides when it is imported whether values are shared, so this comes first. Directories that
     killed workers left behind are removed.
     """
-    if MULTIPROC_VARIABLE in os.environ:
+    named = os.environ.get(MULTIPROC_VARIABLE)
+    if named is not None and (not Path(named).name.startswith(PREFIX) or _owned(Path(named))):
         return
+    # None, or the one of whoever became this process, by --detach or SIGHUP: its lock went with it.
     _remove_left()
     directory = Path(tempfile.mkdtemp(prefix=PREFIX))
     _own(directory)
@@ -36,6 +38,17 @@ def _own(directory: Path) -> None:
     unnamed = directory / f"{_OWNER}.new"
     fcntl.flock(os.open(unnamed, os.O_CREAT | os.O_RDWR, 0o600), fcntl.LOCK_EX)
     unnamed.rename(directory / _OWNER)
+
+
+def _owned(directory: Path) -> bool:
+    try:
+        with (directory / _OWNER).open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _remove_left() -> None:

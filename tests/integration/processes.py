@@ -45,7 +45,7 @@ def start(command: list[str], settings: Settings, log: Path) -> subprocess.Popen
 
 def worker_command(name: str) -> list[str]:
     """A worker as production starts it."""
-    return [sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", f"{name}@%h", "--loglevel", "WARNING"]
+    return [sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", f"{name}@%h"]
 
 
 def dispatcher_command() -> list[str]:

@@ -358,7 +358,7 @@ def test_no_canary_is_found_anywhere(
         )
         prepare(settings)
         worker = settings.model_copy(update={"metrics_port": metrics_port, "metrics_host": "127.0.0.1"})
-        command = [*worker_command("canaries")[:-1], "DEBUG"]
+        command = [*worker_command("canaries"), "--loglevel", "DEBUG"]
         stack.enter_context(running([sys.executable, "-m", "dispatcher.cli", "api"], settings, logs / "api.log"))
         stack.enter_context(running(dispatcher_command(), settings, logs / "pump.log"))
         stack.enter_context(running(command, worker, logs / "worker.log"))

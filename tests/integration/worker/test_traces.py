@@ -60,7 +60,7 @@ def test_one_trace_leads_from_the_producer_to_each_attempt(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         log = tmp_path / "worker.log"
-        worker = [*worker_command("w")[:-1], "INFO"]
+        worker = worker_command("w")
         with (
             running(dispatcher_command(), settings, tmp_path / "pump.log"),
             running(worker, settings, log),

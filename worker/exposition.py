@@ -6,9 +6,11 @@ import atexit
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 PREFIX = "hookline-metrics-"
@@ -29,6 +31,10 @@ def share_metrics() -> None:
     directory = Path(tempfile.mkdtemp(prefix=PREFIX))
     _own(directory)
     os.environ[MULTIPROC_VARIABLE] = str(directory)
+    values: Any = sys.modules.get("prometheus_client.values")
+    if values is not None:
+        # A command that is installed beside Celery's, as Flower, has imported it before us: let it decide again.
+        values.ValueClass = values.get_value_class()
     owner = os.getpid()
     atexit.register(lambda: shutil.rmtree(directory, ignore_errors=True) if os.getpid() == owner else None)
 

@@ -182,3 +182,16 @@ def test_a_child_forked_during_a_scrape_does_not_stop_the_next(tmp_path: Path) -
         """,
         shared=tmp_path,
     )
+
+
+def test_values_are_shared_also_where_a_command_beside_celery_s_came_first(tmp_path: Path) -> None:
+    """Flower imports prometheus_client before Celery imports the application."""
+    code = (
+        "import os, pathlib, prometheus_client; from worker.exposition import share_metrics; share_metrics();"
+        "prometheus_client.Counter('late', 'A counter.').inc();"
+        "print(*pathlib.Path(os.environ['PROMETHEUS_MULTIPROC_DIR']).glob('counter_*.db'))"
+    )
+    own = {**os.environ, "TMPDIR": str(tmp_path)}
+    own.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip().endswith(".db")

@@ -6,8 +6,10 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
@@ -73,7 +75,7 @@ def open_endpoint(row: EndpointRow, stored: EndpointSecrets, vault: Vault, conte
 
     Raises:
         SecretUnreadable: when the vault lacks their key.
-        EndpointUnusable: when no request can be made with one of them, or with the URL.
+        EndpointUnusable: when no request can be made with one of them, with the URL or by the policy.
     """
     secrets = {name: vault.decrypt(ciphertext) for name, ciphertext in stored.granted.items()}
     hidden = dict(secrets)
@@ -91,13 +93,14 @@ def open_endpoint(row: EndpointRow, stored: EndpointSecrets, vault: Vault, conte
     url = row.url
     if stored.url is not None:
         url = vault.decrypt(stored.url)
-        hidden |= _parts_of_url(url)
     _check("URL", check_target, url)
+    if stored.url is not None:
+        hidden |= _parts_of_url(url)
     certificate = stored.client_certificate
     return Endpoint(
         webhook=public_id(row.kind, row.id),
         url=url,
-        policy=DeliveryPolicy.model_validate(row.policy),
+        policy=_policy(row.policy),
         headers=headers,
         secrets=secrets,
         signer=signer,
@@ -138,6 +141,13 @@ class Endpoints:
             self._open = {}
         self._open[row.id] = row.revision, endpoint
         return endpoint
+
+
+def _policy(stored: dict[str, Any]) -> DeliveryPolicy:
+    try:
+        return DeliveryPolicy.model_validate(stored)
+    except ValidationError:
+        raise EndpointUnusable("the policy is none that this version knows") from None
 
 
 def _check(what: str, check: Callable[[str], None], value: str) -> None:

@@ -47,7 +47,7 @@ class InvalidDefinition(HooklineError):
 
 
 class EndpointUnusable(HooklineError):
-    """No request can be made with a webhook's URL or a secret of it: the text says which and why, without its value."""
+    """No request can be made with a webhook's URL, policy or secret: the text says which and why, without its value."""
 
 
 class UnreadableState(HooklineError):

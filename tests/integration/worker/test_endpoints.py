@@ -6,13 +6,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from shared.storage.engine import at_once, reading, writing
 from shared.storage.queue import load_endpoint
 from shared.storage.revisions import next_revision
+from shared.storage.tables import webhooks
 from shared.storage.webhooks import WebhookEdit, find_webhook, update_webhooks
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.deliver import drain_webhook
@@ -110,6 +111,20 @@ def test_a_url_that_is_none_holds_deliveries_as_well(scene: Scene) -> None:
     (line,) = [line for line in logs if line["event"] == "webhook.unusable"]
     assert line["error"] == "the URL must be an absolute http or https URL"
     assert "secret-path" not in str(logs)
+    assert len(scene.pending()) == 1
+
+
+def test_a_policy_of_a_newer_release_holds_deliveries_too(scene: Scene) -> None:
+    hook = scene.webhook()
+    scene.automation(hook)
+    scene.publish(alias_event())
+    scene.evaluate()
+    with writing(scene.runtime.engine) as connection:
+        connection.execute(update(webhooks).values(policy={"new_member": 1}))
+    with capture_logs() as logs:
+        assert drain_webhook(scene.runtime, hook) == 0
+    (line,) = [line for line in logs if line["event"] == "webhook.unusable"]
+    assert line["error"] == "the policy is none that this version knows"
     assert len(scene.pending()) == 1
 
 

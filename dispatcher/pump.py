@@ -110,19 +110,17 @@ class Pump:
             if not news:
                 return
             keys = [key.decode() for key, _entries in (news.items() if isinstance(news, dict) else news)]
-            # Looked for before they are woken: drains read to the end, but what comes after they have is news again.
-            newest = self._newest(keys)
-            self._waker.partitions(partition_of[key] for key in keys)
-            seen.update(newest)
+
+            def look(pipeline: Any) -> None:
+                # Before they are woken: drains read to the end, but what comes after they have is news again.
+                for key in keys:
+                    pipeline.xrevrange(key, count=1)
+
+            newest = self._waker.partitions((partition_of[key] for key in keys), after=look)
+            seen.update((key, last[0][0].decode() if last else "$") for key, last in zip(keys, newest, strict=True))
             self._stop.wait(REST_SECONDS)
 
         return watch
-
-    def _newest(self, keys: list[str]) -> dict[str, str]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for key in keys:
-            pipeline.xrevrange(key, count=1)
-        return {key: last[0][0].decode() if last else "$" for key, last in zip(keys, pipeline.execute(), strict=True)}
 
     def _sweep(self) -> None:
         """Wake what is due or lagging, and show gauges."""

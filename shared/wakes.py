@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -131,9 +132,17 @@ class Waker:
         self._redis = redis
         self._drafts: dict[tuple[str, str], Draft] = {}
 
-    def partitions(self, partitions: Iterable[int]) -> None:
-        """Wake the drains of these partitions. Raises BrokerUnavailable."""
-        self._wake(PARTITION_TASK, EVALUATE_QUEUE, partitions)
+    def partitions(
+        self, partitions: Iterable[int], *, after: Callable[[Any], None] = lambda _pipeline: None
+    ) -> list[Any]:
+        """Wake the drains of these partitions. Raises BrokerUnavailable.
+
+        `after` may add commands that the streams' server is to answer before, in the same round trip.
+
+        Returns:
+            Their answers.
+        """
+        return self._wake(PARTITION_TASK, EVALUATE_QUEUE, partitions, after)
 
     def webhooks(self, webhook_ids: Iterable[int], *, slow: Collection[int] = ()) -> None:
         """Wake the drains of these webhooks, those that are `slow` in a lane of their own. Raises BrokerUnavailable."""
@@ -145,22 +154,28 @@ class Waker:
         """The drain of a key looks no further: the next news needs a message of its own."""
         self._redis.delete(token_key(task, key))
 
-    def _wake(self, task: str, queue: str, keys: Iterable[int]) -> None:
+    def _wake(
+        self, task: str, queue: str, keys: Iterable[int], after: Callable[[Any], None] = lambda _pipeline: None
+    ) -> list[Any]:
         keys = list(dict.fromkeys(keys))
         if not keys:
-            return
+            return []
         pipeline = self._redis.pipeline(transaction=False)
+        after(pipeline)
         for key in keys:
             pipeline.set(token_key(task, key), b"1", nx=True, ex=TOKEN_SECONDS)
-        waiting = [key for key, was_free in zip(keys, pipeline.execute(), strict=True) if was_free]
+        answers = pipeline.execute()
+        earlier, free = answers[: -len(keys)], answers[-len(keys) :]
+        waiting = [key for key, was_free in zip(keys, free, strict=True) if was_free]
         if not waiting:
-            return
+            return earlier
         try:
             self._send(task, queue, waiting)
         except (KombuError, OSError, RedisError) as exc:
             # Without its token each of them may be woken at once when the broker is back.
             self._redis.delete(*(token_key(task, key) for key in waiting))
             raise BrokerUnavailable(BrokerUnavailable.__doc__) from exc
+        return earlier
 
     def _send(self, task: str, queue: str, keys: Iterable[int]) -> None:
         with self._app.producer_or_acquire() as producer:

@@ -79,7 +79,7 @@ JsonBody = Annotated[Any, Depends(_definition)]
 ManifestJson = Annotated[Any, Depends(_manifest)]
 
 
-def _page(
+async def _page(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
 ) -> PageRequest:

@@ -39,7 +39,7 @@ class ReplayCount(BaseModel):
     """When the last of them is due; null when there are none."""
 
 
-def _criteria(
+async def _criteria(
     status: Annotated[str | None, Query(description="pending, delivered, dead, refused or skipped.")] = None,
     automation: Annotated[str | None, Query(description="An automation's id or name.")] = None,
     webhook: Annotated[str | None, Query(description="A webhook's or Slack integration's id or name.")] = None,

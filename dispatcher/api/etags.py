@@ -97,13 +97,13 @@ class Conditions:
             )
 
 
-def _match(
+async def _match(
     if_match: Annotated[str | None, Header(description="Change it only if its ETag is one of these; `*`: any.")] = None,
 ) -> Conditions:
     return Conditions(if_match, None)
 
 
-def _match_or_new(
+async def _match_or_new(
     if_match: Annotated[str | None, Header(description="Change it only if its ETag is one of these; `*`: any.")] = None,
     if_none_match: Annotated[str | None, Header(description="`*`: create it, and never replace one.")] = None,
 ) -> Conditions:

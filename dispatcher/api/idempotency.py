@@ -73,7 +73,7 @@ class Once:
                 raise Conflict("this took so long that another request took over its Idempotency-Key")
 
 
-def _once(request: Request, parts: PartsDep) -> Once:
+async def _once(request: Request, parts: PartsDep) -> Once:
     return Once(parts.engine, getattr(request.state, "idempotency_claim", None))
 
 

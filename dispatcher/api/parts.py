@@ -95,7 +95,8 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         )
 
 
-def _of_request(request: Request) -> Parts:
+# `async`, as all dependencies here that wait for nothing: FastAPI gives others to a thread, which takes longer.
+async def _of_request(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 

@@ -36,12 +36,6 @@ LIMIT = 3
 DISABLE_AFTER = timedelta(days=5)
 
 
-@pytest.fixture(autouse=True)
-def _postgresql(scene: Scene) -> None:
-    if scene.runtime.engine.dialect.name != "postgresql":
-        pytest.skip("SQLite takes no such statement")
-
-
 def _row(scene: Scene, number: int, webhook_id: int | None, **fields: Any) -> dict[str, Any]:
     return {
         "id": f"dlv_{number}",
@@ -193,6 +187,11 @@ def test_the_second_event_of_a_known_webhook_takes_one_statement(scene: Scene, s
 
 class TestAttempts:
     """`record_with_standing`."""
+
+    @pytest.fixture(autouse=True)
+    def _postgresql(self, scene: Scene) -> None:
+        if scene.runtime.engine.dialect.name != "postgresql":
+            pytest.skip("SQLite takes no such statement")
 
     HEARD = st.sampled_from(["delivered", "retried", "refused for now", "not sent"])
 

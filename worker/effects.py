@@ -155,7 +155,7 @@ def _by_transaction(runtime: Runtime, partition: int, offset: Offset, batch: Bat
 def _launch(runtime: Runtime, hand: Hand, firings: FiringBatch, claimed: Mapping[str, int]) -> None:
     """Send what was committed as claimed; nobody else has to be woken for it."""
     runtime.firsthand.launch(hand, firings.deliveries, claimed, firings.entities)
-    firings.webhooks.difference_update(hand.lines)
+    firings.webhooks.difference_update(hand.lines, hand.waiting)
 
 
 def _note_refused(connection: Connection, firings: FiringBatch, now: datetime) -> None:

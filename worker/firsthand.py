@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,8 @@ class Hand:
     lines: Mapping[int, Line]
     counts: Mapping[int, int]
     claim: Claim
+    waiting: Collection[int] = ()
+    """Slow webhooks that found no place: they need no drain before there is one."""
 
 
 @dataclass(slots=True)
@@ -95,7 +97,7 @@ class Firsthand:
             webhooks: as this transaction read them.
         """
         at = self.runtime.clock.reckoned()
-        lines, counts = {}, {}
+        lines, counts, waiting = {}, {}, set()
         chars: Counter[int] = Counter()
         pending: Counter[int] = Counter()
         for row in rows:
@@ -109,9 +111,11 @@ class Firsthand:
             ahead = line.is_brisk and chars[webhook_id] <= count * LIGHT_CHARS
             if self.runtime.flights.take_all(webhook_id, count, slow=line.slow, ahead=ahead):
                 lines[webhook_id], counts[webhook_id] = line, count
+            elif line.slow:
+                waiting.add(webhook_id)
         longest = max((line.endpoint.policy.timeout_seconds for line in lines.values()), default=0.0)
         until = at + timedelta(seconds=longest + HOLD_SECONDS) + self.runtime.settings.lease_margin
-        return Hand(lines, counts, Claim(tuple(lines), self._token, until))
+        return Hand(lines, counts, Claim(tuple(lines), self._token, until), waiting)
 
     def drop(self, hand: Hand) -> None:
         """Give the places back: nothing of it was stored."""

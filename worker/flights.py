@@ -14,6 +14,9 @@ from collections.abc import Callable
 
 REMEMBERED_SECONDS = 10.0
 """A slow webhook that found no place keeps its claim to a share for so long; drains come back sooner."""
+ENOUGH = 0.25
+"""A slow webhook whose share is used up is let in again when so much of it is free: a drain for each place costs more
+than the requests."""
 AHEAD = 2
 """So many times as much may be claimed for an endpoint that answers briskly as may be in flight to it."""
 
@@ -50,6 +53,7 @@ class Flights:
             self._place(webhook_id, slow=slow)
             taken = max(0, min(wanted, self._room(webhook_id, slow=slow, ahead=ahead)))
             if taken:
+                self._refused.pop(webhook_id, None)
                 self._change(webhook_id, taken)
             else:
                 self._refused[webhook_id] = slow
@@ -58,14 +62,25 @@ class Flights:
     def take_all(self, webhook_id: int, wanted: int, *, slow: bool, ahead: bool = False) -> bool:
         """Take `wanted` places, or none; whether there were as many.
 
-        Not where the webhook found no place lately: those that waited for one go first.
+        Not where the webhook found no place lately: those that waited for one go first. A slow one that gets none now
+        waits for one, too: it will be let in.
         """
         with self._lock:
             self._place(webhook_id, slow=slow)
             if webhook_id in self._refused or wanted > self._room(webhook_id, slow=slow, ahead=ahead):
+                if slow:
+                    self._refused[webhook_id] = True
                 return False
             self._change(webhook_id, wanted)
             return True
+
+    def is_open(self, webhook_id: int, *, slow: bool) -> bool:
+        """Whether a drain of a webhook would find places enough; if not, the webhook waits until it is let in."""
+        with self._lock:
+            if self._has_enough(webhook_id, slow=slow):
+                return True
+            self._refused[webhook_id] = slow
+            return False
 
     def let_in(self) -> dict[int, bool]:
         """The webhooks that found no place when they asked, and would now, each with whether it is slow: told once."""
@@ -75,7 +90,7 @@ class Flights:
             found = {
                 webhook_id: slow
                 for webhook_id, slow in self._refused.items()
-                if self._room(webhook_id, slow=slow, ahead=False) > 0
+                if self._has_enough(webhook_id, slow=slow)
             }
             for webhook_id in found:
                 del self._refused[webhook_id]
@@ -115,13 +130,19 @@ class Flights:
             if other not in self._taken and now - asked > REMEMBERED_SECONDS:
                 del self._slow[other]
 
+    def _has_enough(self, webhook_id: int, *, slow: bool) -> bool:
+        room = self._room(webhook_id, slow=slow, ahead=False)
+        return room >= (max(1, ENOUGH * self._share()) if slow else 1)
+
+    def _share(self) -> int:
+        """The most places of one slow webhook."""
+        return min(self._per_webhook, max(1, self._total // 2 // max(1, len(self._slow))))
+
     def _room(self, webhook_id: int, *, slow: bool, ahead: bool) -> int:
         if ahead and not slow:
             return min(AHEAD * self._per_webhook - self._taken[webhook_id], AHEAD * self._total - self._taken.total())
         room = min(self._per_webhook - self._taken[webhook_id], self._total - self._flying)
         if not slow:
             return room
-        half = self._total // 2
-        share = max(1, half // len(self._slow))
         of_the_slow = sum(self._taken[other] for other in self._slow)
-        return min(room, share - self._taken[webhook_id], max(1, half) - of_the_slow)
+        return min(room, self._share() - self._taken[webhook_id], max(1, self._total // 2) - of_the_slow)

@@ -63,6 +63,11 @@ class Unsent:
 Ended = Sent | Unsent
 
 
+def is_failure(ended: Ended) -> bool:
+    """Whether an attempt did not deliver."""
+    return isinstance(ended, Sent) and ended.outcome.kind is not OutcomeKind.SUCCESS
+
+
 @dataclass(frozen=True, slots=True)
 class Fared:
     """How the webhook fares after a batch of attempts was recorded."""

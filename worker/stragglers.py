@@ -16,11 +16,14 @@ from typing import Protocol
 
 from shared.logs import get_logger
 from worker.outcomes import LINGER_SECONDS, Outcomes
-from worker.recording import Ended
+from worker.recording import Ended, is_failure
 
 log = get_logger("hookline.deliver")
 
 THREADS = 16
+TURN_SECONDS = 0.25
+"""Failures come in crowds, as time-outs of one moment do: all their threads at once would keep the interpreter from
+what others wait for. They are recorded in turn, but none waits longer than this for its turn."""
 _POLL_SECONDS = 0.05
 
 
@@ -59,6 +62,7 @@ class Stragglers:
     def __init__(self, threads: int = THREADS) -> None:
         self._lock = threading.Lock()
         self._desks: dict[Leaver, _Desk] = {}
+        self._failures = threading.Lock()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="stragglers")
 
     def expect(self, leaver: Leaver, count: int) -> Callable[[Ended], None]:
@@ -110,6 +114,7 @@ class Stragglers:
                     return
 
     def _finish(self, desk: _Desk, ended: list[Ended]) -> None:
+        has_turn = any(map(is_failure, ended)) and self._failures.acquire(timeout=TURN_SECONDS)
         try:
             desk.leaver.finish(ended)
         except Exception as exc:
@@ -122,6 +127,9 @@ class Stragglers:
                 leases_end=_told(desk.leaver.leased_until),
                 then=THEN,
             )
+        finally:
+            if has_turn:
+                self._failures.release()
         with self._lock:
             desk.expected -= len(ended)
             if desk.expected == 0:

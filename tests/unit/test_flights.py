@@ -97,10 +97,41 @@ def test_all_or_none() -> None:
 def test_all_or_none_of_a_slow_ones_share() -> None:
     flights = Flights(total=100, per_webhook=64)
     assert flights.take_all(1, 40, slow=True)
-    assert not flights.take_all(2, 26, slow=True)
-    assert not flights.take_all(2, 25, slow=True)  # until the first has given back what is over its share now
+    assert not flights.take_all(2, 26, slow=True)  # 25 is a share now
     flights.give_back(1, 20)
+    assert flights.let_in() == {2: True}
     assert flights.take_all(2, 25, slow=True)
+
+
+def test_a_slow_one_is_let_in_when_a_part_of_its_share_is_free() -> None:
+    flights = Flights(total=80, per_webhook=64)
+    assert flights.take(1, 64, slow=True) == 40
+    assert not flights.is_open(1, slow=True)
+    flights.give_back(1, 9)
+    assert flights.let_in() == {}
+    assert not flights.take_all(1, 1, slow=True)  # those that wait go first
+    flights.give_back(1, 1)
+    assert flights.let_in() == {1: True}
+    assert flights.is_open(1, slow=True)
+    assert flights.take_all(1, 10, slow=True)
+
+
+def test_one_that_is_not_slow_is_let_in_at_the_first_place() -> None:
+    flights = Flights(total=100, per_webhook=30)
+    assert flights.take(1, 30, slow=False) == 30
+    assert not flights.is_open(1, slow=False)
+    flights.give_back(1, 1)
+    assert flights.let_in() == {1: False}
+    assert flights.take(1, 5, slow=False) == 1
+
+
+def test_who_gets_a_place_waits_for_none() -> None:
+    flights = Flights(total=100, per_webhook=30)
+    assert flights.take(1, 30, slow=False) == 30
+    assert not flights.is_open(1, slow=False)
+    flights.give_back(1, 20)
+    assert flights.take(1, 5, slow=False) == 5
+    assert flights.let_in() == {}
 
 
 def test_who_found_no_place_goes_first() -> None:

@@ -5,10 +5,11 @@ It decides nothing and holds no state that matters: run two for availability, ki
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +25,7 @@ from shared.settings import Settings
 from shared.storage.clock import DatabaseClock
 from shared.storage.engine import checkpoint, open_engine, reading
 from shared.storage.evaluation import read_offsets
-from shared.storage.queue import due_webhooks, queue_state
+from shared.storage.queue import DueWebhook, due_webhooks, queue_state
 from shared.storage.schema_gate import SchemaGate, SchemaTooOld
 from shared.stream_memory import read_memory
 from shared.streams import START, Lag, Offset, lags, open_redis, stream_key
@@ -37,6 +38,8 @@ BLOCK_MILLISECONDS = 1000
 REST_SECONDS = 0.003
 GAUGE_SECONDS = 5.0
 FAILURE_REST_SECONDS = 1.0
+PARTS = 10
+"""In so many parts a sweep wakes what is due."""
 CHECKPOINT_SECONDS = 1.0
 
 
@@ -131,14 +134,24 @@ class Pump:
         with reading(self._engine) as connection:
             offsets = read_offsets(connection)
             due = due_webhooks(connection, now)
-        self._waker.webhooks((one.id for one in due), slow={one.id for one in due if one.slow})
         found = self._lags(offsets, now)
         self._waker.partitions(partition for partition, lag in found.items() if lag.entries)
         telemetry.PUMP_LAST_SWEEP.set(time.time())
+        self._wake_in_parts(due, until=began + self._settings.sweep_interval.total_seconds() / 2)
         if began - self._gauged >= GAUGE_SECONDS:
             self._show(found, now)
             self._gauged = began
         self._stop.wait(max(0.0, self._settings.sweep_interval.total_seconds() - (time.monotonic() - began)))
+
+    def _wake_in_parts(self, due: Sequence[DueWebhook], *, until: float) -> None:
+        """Wake drains over a while: all retries of a second at once would keep workers from what is sent meanwhile."""
+        size = math.ceil(len(due) / PARTS)
+        for start in range(0, len(due), size or 1):
+            part = due[start : start + size]
+            self._waker.webhooks((one.id for one in part), slow={one.id for one in part if one.slow})
+            left = (len(due) - start) / size - 1
+            if left > 0:
+                self._stop.wait(max(0.0, (until - time.monotonic()) / left))
 
     def _tell(self) -> None:
         """Bring notices to the streams."""

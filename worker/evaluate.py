@@ -110,6 +110,7 @@ def evaluate_batch(
         return evaluate_batch(runtime, partition, since)
     runtime.catalog.remember(batch.registered)
     _announce(runtime, batch, firings)
+    runtime.firsthand.open(firings.enabled[one] for one in firings.webhooks)
     return Progress(batch.count, Offset(batch.last_id, offset.entries_read + batch.count))
 
 

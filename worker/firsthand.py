@@ -10,15 +10,20 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.errors import EndpointUnusable
+from shared.storage.engine import reading
 from shared.storage.evaluation import Claim
 from shared.storage.flow import is_limited
-from shared.storage.queue import Claimed, EndpointRow
+from shared.storage.queue import Claimed, EndpointRow, load_endpoint
 from shared.tracing import TRACEPARENT
+from shared.vault import SecretUnreadable
 from shared.wakes import DELIVER_QUEUE, SLOW_QUEUE
 from worker.attempts import HOLD_SECONDS, LIGHT_CHARS, Attempts, Haul
 from worker.endpoint import KEPT_ENDPOINTS, Endpoint
@@ -27,6 +32,9 @@ from worker.waking import give_back
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
+
+OPENED_AT_ONCE = 20
+"""Each takes a few statements, and the partition's next batch waits for them."""
 
 
 class Line:
@@ -116,6 +124,21 @@ class Firsthand:
         longest = max((line.endpoint.policy.timeout_seconds for line in lines.values()), default=0.0)
         until = at + timedelta(seconds=longest + HOLD_SECONDS) + self.runtime.settings.lease_margin
         return Hand(lines, counts, Claim(tuple(lines), self._token, until), waiting)
+
+    def open(self, webhooks: Iterable[EndpointRow]) -> None:
+        """Open the endpoints of webhooks whose deliveries had to wait because they were not, for the next time.
+
+        A drain opens them too, but maybe in another process: after an edit, until one of each webhook had come to each.
+        """
+        closed = (one for one in webhooks if self.runtime.endpoints.kept(one) is None and not one.paused)
+        # Those with a certificate are opened for each drain.
+        plain = (one for one in closed if one.client_certificate_secret_id is None)
+        for row in islice(plain, OPENED_AT_ONCE):
+            with reading(self.runtime.engine) as connection:
+                fresh = load_endpoint(connection, row.id)
+                if fresh is not None:
+                    with suppress(SecretUnreadable, EndpointUnusable):  # its drain tells
+                        self.runtime.endpoints.open(connection, fresh)
 
     def drop(self, hand: Hand) -> None:
         """Give the places back: nothing of it was stored."""

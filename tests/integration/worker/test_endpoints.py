@@ -120,7 +120,7 @@ def test_a_policy_of_a_newer_release_holds_deliveries_too(scene: Scene) -> None:
     scene.publish(alias_event())
     scene.evaluate()
     with writing(scene.runtime.engine) as connection:
-        connection.execute(update(webhooks).values(policy={"new_member": 1}))
+        connection.execute(update(webhooks).values(policy={"new_member": 1}, revision=next_revision(connection)))
     with capture_logs() as logs:
         assert drain_webhook(scene.runtime, hook) == 0
     (line,) = [line for line in logs if line["event"] == "webhook.unusable"]

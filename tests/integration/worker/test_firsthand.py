@@ -84,7 +84,7 @@ def test_a_delivery_to_a_known_webhook_goes_out_without_a_drain(scene: Scene) ->
     assert wakes(scene) == woken
 
 
-def test_the_first_ever_waits_for_a_drain_that_opens_the_endpoint(scene: Scene) -> None:
+def test_the_first_ever_waits_for_a_drain(scene: Scene) -> None:
     scene.automation(scene.webhook())
     fire(scene)
     assert scene.receiver.requests == []
@@ -162,6 +162,15 @@ def test_a_slow_webhook_is_sent_to_as_far_as_its_share_goes(scene: Scene) -> Non
     scene.evaluate()
     assert scene.receiver.requests == []  # to one that is not slow it would have gone out
     assert {one.claim for one in scene.pending()} == {None}
+
+
+def test_after_an_edit_a_process_needs_no_drain_of_its_own_to_know_a_webhook_again(scene: Scene) -> None:
+    hook = known_webhook(scene)
+    _edit_something(scene, hook)
+    fire(scene)
+    assert scene.receiver.requests == []  # a drain may send it from another process
+    fire(scene)
+    assert len(scene.receiver.requests) == 1
 
 
 @pytest.mark.parametrize("policy", [{"rate_limit": "1000/s"}, {"concurrency": 5}])

@@ -119,7 +119,7 @@ class Firsthand:
             ahead = line.is_brisk and chars[webhook_id] <= count * LIGHT_CHARS
             if self.runtime.flights.take_all(webhook_id, count, slow=line.slow, ahead=ahead):
                 lines[webhook_id], counts[webhook_id] = line, count
-            elif line.slow:
+            elif line.slow and not self.runtime.flights.is_open(webhook_id, slow=True):
                 waiting.add(webhook_id)
         longest = max((line.endpoint.policy.timeout_seconds for line in lines.values()), default=0.0)
         until = at + timedelta(seconds=longest + HOLD_SECONDS) + self.runtime.settings.lease_margin
@@ -130,6 +130,8 @@ class Firsthand:
 
         A drain opens them too, but maybe in another process: after an edit, until one of each webhook had come to each.
         """
+        if not (self.consumes(DELIVER_QUEUE) or self.consumes(SLOW_QUEUE)):
+            return
         closed = (one for one in webhooks if self.runtime.endpoints.kept(one) is None and not one.paused)
         # Those with a certificate are opened for each drain.
         plain = (one for one in closed if one.client_certificate_secret_id is None)

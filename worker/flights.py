@@ -62,14 +62,11 @@ class Flights:
     def take_all(self, webhook_id: int, wanted: int, *, slow: bool, ahead: bool = False) -> bool:
         """Take `wanted` places, or none; whether there were as many.
 
-        Not where the webhook found no place lately: those that waited for one go first. A slow one that gets none now
-        waits for one, too: it will be let in.
+        Not where the webhook found no place lately: those that waited for one go first.
         """
         with self._lock:
             self._place(webhook_id, slow=slow)
             if webhook_id in self._refused or wanted > self._room(webhook_id, slow=slow, ahead=ahead):
-                if slow:
-                    self._refused[webhook_id] = True
                 return False
             self._change(webhook_id, wanted)
             return True

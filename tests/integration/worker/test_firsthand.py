@@ -25,6 +25,7 @@ from worker import attempts as worker_attempts
 from worker.firsthand import Firsthand
 from worker.flights import AHEAD
 from worker.runtime import Runtime
+from worker.waking import give_back
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,12 @@ def fire(scene: Scene, count: int = 1) -> None:
     scene.settle()
 
 
+def fire_without_settling(scene: Scene) -> None:
+    """Publish and evaluate one event."""
+    scene.publish(alias_event(collection="llm"))
+    scene.evaluate()
+
+
 @contextmanager
 def held(scene: Scene) -> Iterator[threading.Event]:
     """A receiver that answers once it is let go."""
@@ -68,9 +75,9 @@ def held(scene: Scene) -> Iterator[threading.Event]:
         let_go.set()
 
 
-def wakes(scene: Scene) -> int:
+def wakes(scene: Scene, queue: str = DELIVER_QUEUE) -> int:
     """Messages that wait for workers."""
-    return int(Redis.from_url(scene.settings.celery_broker_url).llen(DELIVER_QUEUE))
+    return int(Redis.from_url(scene.settings.celery_broker_url).llen(queue))
 
 
 def test_a_delivery_to_a_known_webhook_goes_out_without_a_drain(scene: Scene) -> None:
@@ -162,6 +169,20 @@ def test_a_slow_webhook_is_sent_to_as_far_as_its_share_goes(scene: Scene) -> Non
     scene.evaluate()
     assert scene.receiver.requests == []  # to one that is not slow it would have gone out
     assert {one.claim for one in scene.pending()} == {None}
+    assert wakes(scene, SLOW_QUEUE) == 1
+
+
+def test_a_slow_webhook_without_a_place_is_woken_when_it_has_one(scene: Scene) -> None:
+    hook = known_webhook(scene)
+    _set(slow=True)(scene, hook)
+    share = scene.runtime.flights.take(hook, scene.settings.max_in_flight, slow=True)
+    fire_without_settling(scene)
+    assert scene.receiver.requests == []
+    assert wakes(scene, SLOW_QUEUE) == 0
+    give_back(scene.runtime, hook, share)
+    assert wakes(scene, SLOW_QUEUE) == 1
+    scene.deliver()
+    assert len(scene.receiver.requests) == 1
 
 
 def test_after_an_edit_a_process_needs_no_drain_of_its_own_to_know_a_webhook_again(scene: Scene) -> None:

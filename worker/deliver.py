@@ -67,8 +67,8 @@ def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
 
 
 def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
-    """Ask for another drain of the webhook where something is due, and may have a place."""
-    if not runtime.flights.is_open(webhook_id, slow=slow):
+    """Ask for another drain of the webhook where something is due; of a slow one, where it may have a place."""
+    if slow and not runtime.flights.is_open(webhook_id, slow=slow):
         return
     now = runtime.clock.now()
     with glance(runtime.engine) as connection:

@@ -62,11 +62,11 @@ class Flights:
     def take_all(self, webhook_id: int, wanted: int, *, slow: bool, ahead: bool = False) -> bool:
         """Take `wanted` places, or none; whether there were as many.
 
-        Not where the webhook found no place lately: those that waited for one go first.
+        Not where a slow webhook found no place lately: those that waited for one go first.
         """
         with self._lock:
             self._place(webhook_id, slow=slow)
-            if webhook_id in self._refused or wanted > self._room(webhook_id, slow=slow, ahead=ahead):
+            if (slow and webhook_id in self._refused) or wanted > self._room(webhook_id, slow=slow, ahead=ahead):
                 return False
             self._change(webhook_id, wanted)
             return True

@@ -137,16 +137,6 @@ def test_who_gets_a_place_waits_for_none() -> None:
     assert flights.let_in() == {}
 
 
-def test_who_found_no_place_goes_first() -> None:
-    flights = Flights(total=100, per_webhook=30)
-    assert flights.take(1, 30, slow=False) == 30
-    assert not flights.take(1, 1, slow=False)
-    flights.give_back(1, 20)
-    assert not flights.take_all(1, 5, slow=False)
-    assert flights.let_in() == {1: False}
-    assert flights.take_all(1, 5, slow=False)
-
-
 def test_what_is_ahead_takes_nothing_from_others() -> None:
     flights = Flights(total=100, per_webhook=30)
     assert flights.take(1, 30 * AHEAD, slow=False, ahead=True) == 30 * AHEAD

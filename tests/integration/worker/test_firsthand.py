@@ -23,7 +23,6 @@ from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
 from worker import attempts as worker_attempts
 from worker.firsthand import Firsthand
-from worker.flights import AHEAD
 from worker.runtime import Runtime
 from worker.waking import give_back
 
@@ -117,12 +116,6 @@ def _take_all_places(scene: Scene, hook: int) -> None:
     assert scene.runtime.flights.take(hook, scene.settings.max_in_flight, slow=False, ahead=True)
 
 
-def _find_no_place(scene: Scene, hook: int) -> None:
-    _take_all_places(scene, hook)
-    assert not scene.runtime.flights.take(hook, 1, slow=False)
-    scene.runtime.flights.give_back(hook, scene.settings.max_in_flight * AHEAD)
-
-
 def _keep_out_of_delivering(scene: Scene, _hook: int) -> None:
     scene.runtime.firsthand = Firsthand(scene.runtime, lambda _queue: False)
 
@@ -139,7 +132,6 @@ def _keep_out_of_the_slow_lane(scene: Scene, hook: int) -> None:
         pytest.param(_set(circuit_opened_at=datetime.now(UTC), circuit_probe_at=datetime.now(UTC)), id="half open"),
         pytest.param(_edit_something, id="an edit anywhere"),
         pytest.param(_take_all_places, id="no room"),
-        pytest.param(_find_no_place, id="others that wait for a place"),
         pytest.param(_keep_out_of_delivering, id="a worker that only evaluates"),
         pytest.param(_keep_out_of_the_slow_lane, id="a worker that leaves slow webhooks to others"),
     ],

@@ -51,8 +51,8 @@ def commit_expected(
     """Advance a partition's offset and store new deliveries, all or nothing.
 
     It is not waited for on the disk. A crash of the server takes offset and deliveries back together, and the entries
-    are evaluated again from the stream, to deliveries with the same ids. Of what was sent meanwhile only that is sent
-    twice whose record, which is waited for, was not made in time: as after any crash.
+    are evaluated again from the stream, to deliveries with the same ids. What was sent is sent twice only where it was
+    not recorded yet: records are waited for, and with them what was committed before.
 
     Args:
         connection: on PostgreSQL for one statement, on SQLite for a transaction.

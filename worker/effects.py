@@ -23,7 +23,7 @@ from shared.storage.expected import Committed, commit_expected
 from shared.storage.notices import note_dead_letters
 from shared.storage.queue import EndpointRow
 from shared.streams import START, Entry, Offset
-from worker.firings import FiringBatch, Stored, keys_of, load_stored, webhooks_of
+from worker.firings import FiringBatch, Matches, Stored, load_stored
 from worker.firsthand import Hand
 
 if TYPE_CHECKING:
@@ -79,23 +79,23 @@ def commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> Fi
         Overtaken: when the partition is no longer at `offset`.
         Outdated: when an automation was edited since the batch was matched.
     """
-    now = runtime.clock.now()
-    firings = _by_one_statement(runtime, partition, offset, batch, now)
-    return firings or _by_transaction(runtime, partition, offset, batch, now)
+    now, matches = runtime.clock.now(), Matches(batch.matches)
+    firings = _by_one_statement(runtime, partition, offset, batch, matches, now)
+    return firings or _by_transaction(runtime, partition, offset, batch, matches, now)
 
 
 def _by_one_statement(
-    runtime: Runtime, partition: int, offset: Offset, batch: Batch, now: datetime
+    runtime: Runtime, partition: int, offset: Offset, batch: Batch, matches: Matches, now: datetime
 ) -> FiringBatch | None:
     """None where it takes a transaction: nothing was done then."""
     if offset.entry_id == START or batch.poison:
         return None
-    if keys_of(batch.matches) or not runtime.catalog.knows(batch.names):
+    if matches.keys or not runtime.catalog.knows(batch.names):
         return None
-    webhooks = runtime.webhooks.get(webhooks_of(batch.matches))
+    webhooks = runtime.webhooks.get(matches.webhooks)
     if webhooks is None:
         return None
-    firings = FiringBatch(batch.matches, Stored(webhooks), now, traced=runtime.tracing is not None)
+    firings = FiringBatch(matches, Stored(webhooks), now, traced=runtime.tracing is not None)
     firings.consider_all()
     if any(row["status"] == "refused" for row in firings.deliveries):
         return None
@@ -125,7 +125,9 @@ def _by_one_statement(
     return firings
 
 
-def _by_transaction(runtime: Runtime, partition: int, offset: Offset, batch: Batch, now: datetime) -> FiringBatch:
+def _by_transaction(
+    runtime: Runtime, partition: int, offset: Offset, batch: Batch, matches: Matches, now: datetime
+) -> FiringBatch:
     hand = None
     try:
         with writing(runtime.engine) as connection:
@@ -135,8 +137,8 @@ def _by_transaction(runtime: Runtime, partition: int, offset: Offset, batch: Bat
             if not moved:
                 raise Overtaken
             set_aside(connection, partition, batch.poison, now)
-            stored = load_stored(connection, batch.matches, now)
-            firings = FiringBatch(batch.matches, stored, now, traced=runtime.tracing is not None)
+            stored = load_stored(connection, matches, now)
+            firings = FiringBatch(matches, stored, now, traced=runtime.tracing is not None)
             firings.consider_all()
             firings.save(connection)
             hand = runtime.firsthand.take(firings.deliveries, stored.webhooks)

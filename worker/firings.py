@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -56,34 +57,49 @@ class Stored:
     """What automations keep of earlier events, by automation and key."""
 
 
-def keys_of(matches: Iterable[Match]) -> set[tuple[int, str]]:
-    """Under which keys automations may keep something about these matches."""
-    return {(automation.id, key) for _, event, automation in matches for key in kept_keys(automation, event)}
+@dataclass(frozen=True)
+class Matches:
+    """The matches of one batch in stream order, and what is asked of them more than once."""
+
+    all: Sequence[Match]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The delivery that each fires, if it does."""
+        return [firing_id(automation.id, event) for _, event, automation in self.all]
+
+    @cached_property
+    def keys(self) -> set[tuple[int, str]]:
+        """Under which keys automations may keep something about them."""
+        return {(automation.id, key) for _, event, automation in self.all for key in kept_keys(automation, event)}
+
+    @cached_property
+    def webhooks(self) -> set[int]:
+        """The webhooks that they would send to."""
+        return {automation.webhook_id for _, _, automation in self.all if automation.webhook_id is not None}
+
+    @cached_property
+    def epochs(self) -> dict[int, int]:
+        """The epoch of each automation."""
+        return {automation.id: automation.epoch for _, _, automation in self.all}
 
 
-def webhooks_of(matches: Iterable[Match]) -> set[int]:
-    """The webhooks that these matches would send to."""
-    return {automation.webhook_id for _, _, automation in matches if automation.webhook_id is not None}
-
-
-def load_stored(connection: Connection, matches: Sequence[Match], now: datetime) -> Stored:
+def load_stored(connection: Connection, matches: Matches, now: datetime) -> Stored:
     """What this transaction has stored. The rows of what automations keep stay locked until it ends.
 
     Raises:
         Outdated: when an automation was edited since these matches were found.
     """
     kept = _load_kept(connection, matches, now)
-    seen = known_deliveries(connection, [firing_id(automation.id, event) for _, event, automation in matches])
-    return Stored(load_endpoints(connection, webhooks_of(matches)), seen, kept)
+    seen = known_deliveries(connection, matches.ids)
+    return Stored(load_endpoints(connection, matches.webhooks), seen, kept)
 
 
-def _load_kept(connection: Connection, matches: Sequence[Match], now: datetime) -> dict[tuple[int, str], Kept]:
-    keys = keys_of(matches)
-    if not keys:
+def _load_kept(connection: Connection, matches: Matches, now: datetime) -> dict[tuple[int, str], Kept]:
+    if not matches.keys:
         return {}
-    epochs = {automation.id: automation.epoch for _, _, automation in matches}
-    rows = load_windows(connection, sorted(keys), now)
-    return {key: _read(rows.get(key), epochs[key[0]]) for key in keys}
+    rows = load_windows(connection, sorted(matches.keys), now)
+    return {key: _read(rows.get(key), matches.epochs[key[0]]) for key in matches.keys}
 
 
 def _read(row: Any, epoch: int) -> Kept:
@@ -99,10 +115,9 @@ def _read(row: Any, epoch: int) -> Kept:
 class FiringBatch:
     """Considers the matches of one batch in stream order and gathers what is to be stored."""
 
-    def __init__(self, matches: Sequence[Match], stored: Stored, now: datetime, *, traced: bool = False) -> None:
+    def __init__(self, matches: Matches, stored: Stored, now: datetime, *, traced: bool = False) -> None:
         self._now = now
         self._matches = matches
-        self._epochs = {automation.id: automation.epoch for _, _, automation in matches}
         self._kept = stored.kept
         self._touched: set[tuple[int, str]] = set()
         self._seen = set(stored.seen)
@@ -120,8 +135,7 @@ class FiringBatch:
 
     def consider_all(self) -> None:
         """Let each automation look at the events that are in its scope and pass its filter, in stream order."""
-        for entry, event, compiled in self._matches:
-            identity = firing_id(compiled.id, event)
+        for (entry, event, compiled), identity in zip(self._matches.all, self._matches.ids, strict=True):
             if identity not in self._seen:
                 self._consider(entry, event, compiled, identity)
 
@@ -142,7 +156,7 @@ class FiringBatch:
         return {
             "automation_id": key[0],
             "key": key[1],
-            "epoch": self._epochs[key[0]],
+            "epoch": self._matches.epochs[key[0]],
             "windows": None if kept.windows is None else kept.windows.to_bytes(),
             "last_fired_ms": kept.firing.last_fired_ms,
             "recent_firings": kept.firing.to_bytes() or None,

@@ -199,9 +199,21 @@ def _insert_pending(names: tuple[str, ...]) -> TextClause:
     """Both rows of each delivery in one round trip."""
     return text(
         f"""
-        WITH made AS (
-            INSERT INTO deliveries ({", ".join(names)}) SELECT {", ".join(names)} FROM {recordset(deliveries, names)}
-            ON CONFLICT DO NOTHING
+        WITH {made_and_queued(names, recordset(deliveries, names))}
+        SELECT id, seq FROM made WHERE claimed AND status = 'pending'
+        """  # noqa: S608
+    )
+
+
+def made_and_queued(names: Sequence[str], source: str) -> str:
+    """PostgreSQL's SQL that stores new deliveries out of a source, as `made`, and queues the pending ones.
+
+    Its parameters are `webhook_ids`, `token` and `lease_until`, as `Claim` has them.
+    """
+    columns = ", ".join(names)
+    return f"""
+        made AS (
+            INSERT INTO deliveries ({columns}) SELECT {columns} FROM {source} ON CONFLICT DO NOTHING
             RETURNING seq, id, webhook_id, attempts, created_at, status,
                 webhook_id = ANY(CAST(:webhook_ids AS bigint[])) AS claimed
         ), queued AS (
@@ -211,9 +223,7 @@ def _insert_pending(names: tuple[str, ...]) -> TextClause:
                 CASE WHEN claimed THEN CAST(:token AS bigint) END
             FROM made WHERE status = 'pending'
         )
-        SELECT id, seq FROM made WHERE claimed AND status = 'pending'
         """  # noqa: S608
-    )
 
 
 def automations_since(connection: Connection, revision: int) -> Iterator[AutomationRow]:

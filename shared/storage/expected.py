@@ -18,7 +18,7 @@ from sqlalchemy import Connection, TextClause, text
 from shared.storage.bulk import as_recordset, is_postgresql, recordset
 from shared.storage.embedded import insert_pending, is_as_expected
 from shared.storage.engine import NOT_WAITED_FOR
-from shared.storage.evaluation import ADVANCE, Claim
+from shared.storage.evaluation import ADVANCE, Claim, made_and_queued
 from shared.storage.queue import EndpointRow
 from shared.storage.tables import deliveries, webhooks
 from shared.streams import Offset
@@ -102,17 +102,15 @@ def _faring(webhook: EndpointRow) -> dict[str, Any]:
     }
 
 
-_ADVANCE = text(
-    f"""
+_MOVE = """
     UPDATE partitions SET "offset" = :offset, entries_read = :entries_read, updated_at = :updated_at
-    WHERE partition = :of AND "offset" = :since AND {NOT_WAITED_FOR}
-    """  # noqa: S608
-)
+    WHERE partition = :of AND "offset" = :since
+    """
+_ADVANCE = text(f"{_MOVE} AND {NOT_WAITED_FOR}")
 
 
 @lru_cache(maxsize=4)
 def _statement(names: tuple[str, ...]) -> TextClause:
-    columns = ", ".join(names)
     faring = recordset(webhooks, ("id", "paused", "slow", "circuit_opened_at"), parameter="expected")
     return text(
         f"""
@@ -130,21 +128,9 @@ def _statement(names: tuple[str, ...]) -> TextClause:
                     OR (webhooks.circuit_opened_at IS NULL) <> (given.circuit_opened_at IS NULL)
             ) AS as_expected
         ), moved AS (
-            UPDATE partitions SET "offset" = :offset, entries_read = :entries_read, updated_at = :updated_at
-            WHERE partition = :of AND "offset" = :since AND (SELECT as_expected FROM look)
+            {_MOVE} AND (SELECT as_expected FROM look)
             RETURNING partition
-        ), made AS (
-            INSERT INTO deliveries ({columns}) SELECT {columns} FROM fired WHERE EXISTS (SELECT FROM moved)
-            ON CONFLICT DO NOTHING
-            RETURNING seq, id, webhook_id, attempts, created_at, status,
-                webhook_id = ANY(CAST(:webhook_ids AS bigint[])) AS claimed
-        ), queued AS (
-            INSERT INTO pending_deliveries (seq, webhook_id, attempts, next_attempt_at, claim)
-            SELECT seq, webhook_id, attempts,
-                CASE WHEN claimed THEN CAST(:lease_until AS timestamptz) ELSE created_at END,
-                CASE WHEN claimed THEN CAST(:token AS bigint) END
-            FROM made WHERE status = 'pending'
-        ), mine AS MATERIALIZED (
+        ), {made_and_queued(names, "fired WHERE EXISTS (SELECT FROM moved)")}, mine AS MATERIALIZED (
             SELECT id, seq FROM made WHERE claimed AND status = 'pending'
         )
         SELECT (SELECT as_expected FROM look) AS as_expected, EXISTS (SELECT FROM moved) AS moved,

@@ -129,6 +129,18 @@ _END = text(
 )
 
 
+ENDED = """
+        ended AS (
+            UPDATE deliveries SET status = 'delivered', reason = NULL, attempts = these.number, finished_at = :now
+            FROM these JOIN mine ON mine.seq = these.delivery_seq
+            WHERE deliveries.seq = these.delivery_seq
+                AND deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
+            RETURNING deliveries.seq
+        )
+        """
+"""SQL by which those of the attempts `these` delivered that `mine`, what left the queue, names."""
+
+
 @lru_cache(maxsize=1)
 def _delivered(names: tuple[str, ...]) -> TextClause:
     """The statement of `record_all_well`, for attempts with these columns."""
@@ -146,13 +158,7 @@ def _delivered(names: tuple[str, ...]) -> TextClause:
         ), mine AS (
             DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT delivery_seq FROM these)) AND claim = :token
             RETURNING seq
-        ), ended AS (
-            UPDATE deliveries SET status = 'delivered', reason = NULL, attempts = these.number, finished_at = :now
-            FROM these JOIN mine ON mine.seq = these.delivery_seq
-            WHERE deliveries.seq = these.delivery_seq
-                AND deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
-            RETURNING deliveries.seq
-        )
+        ), {ENDED}
         SELECT (SELECT untroubled FROM webhook), ARRAY(SELECT seq FROM ended)
         """  # noqa: S608
     )

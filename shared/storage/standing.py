@@ -15,7 +15,7 @@ from sqlalchemy import Connection, TextClause, text
 
 from shared.domain.circuits import Run
 from shared.storage.bulk import as_recordset, is_postgresql, recordset
-from shared.storage.recording import Attempted, attempt_row
+from shared.storage.recording import ENDED, Attempted, attempt_row
 from shared.storage.tables import attempts, pending_deliveries
 
 
@@ -106,13 +106,7 @@ def _statement(names: tuple[str, ...]) -> TextClause:
             DELETE FROM pending_deliveries WHERE claim = :token
                 AND seq = ANY(ARRAY(SELECT delivery_seq FROM these WHERE next_attempt_at IS NULL))
             RETURNING seq
-        ), ended AS (
-            UPDATE deliveries SET status = 'delivered', reason = NULL, attempts = these.number, finished_at = :now
-            FROM these JOIN mine ON mine.seq = these.delivery_seq
-            WHERE deliveries.seq = these.delivery_seq
-                AND deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
-            RETURNING deliveries.seq
-        )
+        ), {ENDED}
         SELECT failures, ARRAY(SELECT seq FROM ended) FROM webhook
         """  # noqa: S608
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 from redis import Redis
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from shared.domain.automations import Grants
 from shared.domain.definitions import parse_automation
@@ -25,7 +25,7 @@ from shared.storage.entities import find_entity, insert_entity
 from shared.storage.queue import due_webhooks
 from shared.storage.revisions import next_revision
 from shared.storage.secrets import insert_secret, replace_secret
-from shared.storage.tables import attempts, deliveries, pending_deliveries
+from shared.storage.tables import attempts, deliveries, pending_deliveries, webhooks
 from shared.storage.webhooks import WebhookFields, insert_webhook
 from shared.streams import FIELD, stream_key
 from shared.wakes import celery_app
@@ -202,6 +202,35 @@ class Scene:
         """What is left to do."""
         with reading(self.runtime.engine) as connection:
             return list(connection.execute(select(pending_deliveries).order_by(pending_deliveries.c.seq)))
+
+
+def delivery_row(scene: Scene, number: int, webhook_id: int | None, *, at: datetime, **fields: Any) -> dict[str, Any]:
+    """A new delivery as evaluation stores it, pending unless `fields` say otherwise."""
+    return {
+        "id": f"dlv_{number}",
+        "entity_id": scene.entity_id,
+        "automation_id": 1,
+        "webhook_id": webhook_id,
+        "status": "pending",
+        "reason": None,
+        "payload": "{}",
+        "event_id": f"event-{number}",
+        "event_source": "/test",
+        "event_type": "ADD_ARTIFACT_ALIAS",
+        "event_received_at": at,
+        "created_at": at,
+        "finished_at": None,
+    } | fields
+
+
+def webhook_with(**values: object) -> Callable[[Scene, int], None]:
+    """What sets columns of a webhook's row, as workers do, and not as an edit."""
+
+    def change(scene: Scene, hook: int) -> None:
+        with writing(scene.runtime.engine) as connection:
+            connection.execute(update(webhooks).where(webhooks.c.id == hook).values(**values))
+
+    return change
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,29 +12,14 @@ from shared.storage.engine import writing
 from shared.storage.evaluation import Claim, insert_deliveries
 from shared.storage.queue import Claimed, claim
 from shared.storage.recording import Attempted, record, record_all_well
-from tests.integration.worker.conftest import Scene
+from tests.integration.worker.conftest import Scene, delivery_row
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 LEASE = NOW + timedelta(seconds=45)
 TOKEN = (1 << 62) - 1
 
 
-def _row(scene: Scene, number: int, webhook_id: int, **fields: Any) -> dict[str, Any]:
-    return {
-        "id": f"dlv_{number}",
-        "entity_id": scene.entity_id,
-        "automation_id": 1,
-        "webhook_id": webhook_id,
-        "status": "pending",
-        "reason": None,
-        "payload": "{}",
-        "event_id": f"event-{number}",
-        "event_source": "/test",
-        "event_type": "ADD_ARTIFACT_ALIAS",
-        "event_received_at": NOW,
-        "created_at": NOW,
-        "finished_at": None,
-    } | fields
+_row = partial(delivery_row, at=NOW)
 
 
 def _insert(scene: Scene, rows: list[dict[str, Any]], claim: Claim | None = None) -> dict[str, int]:

@@ -14,7 +14,7 @@ from shared.storage.evaluation import Claim, read_offset, seed_partitions
 from shared.storage.expected import Committed, commit_expected
 from shared.storage.queue import EndpointRow, load_endpoints
 from shared.streams import Offset
-from tests.integration.worker.conftest import Scene
+from tests.integration.worker.conftest import Scene, delivery_row
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 CLAIM = Claim((), 7, NOW + timedelta(seconds=45))
@@ -24,20 +24,8 @@ NOTHING_DONE = Committed(as_expected=False, moved=False, claimed={})
 
 
 def _row(scene: Scene, number: int, webhook_id: int | None) -> dict[str, Any]:
-    return {
-        "id": f"dlv_{number}",
-        "entity_id": scene.entity_id,
-        "automation_id": 1,
-        "webhook_id": webhook_id,
-        "status": "pending" if webhook_id else "delivered",
-        "payload": '{"n": 1}' if webhook_id else None,
-        "event_id": f"event-{number}",
-        "event_source": "/test",
-        "event_type": "ADD_ARTIFACT_ALIAS",
-        "event_received_at": NOW,
-        "created_at": NOW,
-        "finished_at": None if webhook_id else NOW,
-    }
+    ended: dict[str, Any] = {"status": "delivered", "payload": None, "finished_at": NOW}
+    return delivery_row(scene, number, webhook_id, at=NOW, **({"payload": '{"n": 1}'} if webhook_id else ended))
 
 
 def _stand(scene: Scene, offset: Offset) -> None:

@@ -20,7 +20,7 @@ from shared.storage.tables import pending_deliveries, webhooks
 from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.worker.conftest import Scene, alias_event, webhook_with
 from worker import attempts as worker_attempts
 from worker.firsthand import Firsthand
 from worker.runtime import Runtime
@@ -99,14 +99,6 @@ def test_the_first_ever_waits_for_a_drain(scene: Scene) -> None:
     assert [row.status for row in scene.rows()] == ["delivered"]
 
 
-def _set(**values: object) -> Callable[[Scene, int], None]:
-    def change(scene: Scene, hook: int) -> None:
-        with writing(scene.runtime.engine) as connection:
-            connection.execute(update(webhooks).where(webhooks.c.id == hook).values(**values))
-
-    return change
-
-
 def _edit_something(scene: Scene, _hook: int) -> None:
     with writing(scene.runtime.engine) as connection:
         next_revision(connection)
@@ -122,14 +114,16 @@ def _keep_out_of_delivering(scene: Scene, _hook: int) -> None:
 
 def _keep_out_of_the_slow_lane(scene: Scene, hook: int) -> None:
     scene.runtime.firsthand = Firsthand(scene.runtime, lambda queue: queue != SLOW_QUEUE)
-    _set(slow=True)(scene, hook)
+    webhook_with(slow=True)(scene, hook)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(_set(paused=True), id="paused"),
-        pytest.param(_set(circuit_opened_at=datetime.now(UTC), circuit_probe_at=datetime.now(UTC)), id="half open"),
+        pytest.param(webhook_with(paused=True), id="paused"),
+        pytest.param(
+            webhook_with(circuit_opened_at=datetime.now(UTC), circuit_probe_at=datetime.now(UTC)), id="half open"
+        ),
         pytest.param(_edit_something, id="an edit anywhere"),
         pytest.param(_take_all_places, id="no room"),
         pytest.param(_keep_out_of_delivering, id="a worker that only evaluates"),
@@ -150,13 +144,13 @@ def test_what_is_not_as_usual_waits_for_a_drain(scene: Scene, change: Callable[[
 
 def test_a_slow_webhook_is_sent_to_as_far_as_its_share_goes(scene: Scene) -> None:
     hook = known_webhook(scene)
-    _set(slow=True)(scene, hook)
+    webhook_with(slow=True)(scene, hook)
     fire(scene)
     assert len(scene.receiver.requests) == 1
     with reading(scene.runtime.engine) as connection:
         assert connection.scalar(select(webhooks.c.slow)) is False  # it was quick this time
     scene.receiver.requests.clear()
-    _set(slow=True)(scene, hook)
+    webhook_with(slow=True)(scene, hook)
     scene.publish(*(alias_event(collection="llm") for _ in range(scene.settings.max_in_flight + 1)))
     scene.evaluate()
     assert scene.receiver.requests == []  # to one that is not slow it would have gone out
@@ -166,7 +160,7 @@ def test_a_slow_webhook_is_sent_to_as_far_as_its_share_goes(scene: Scene) -> Non
 
 def test_a_slow_webhook_without_a_place_is_woken_when_it_has_one(scene: Scene) -> None:
     hook = known_webhook(scene)
-    _set(slow=True)(scene, hook)
+    webhook_with(slow=True)(scene, hook)
     share = scene.runtime.flights.take(hook, scene.settings.max_in_flight, slow=True)
     fire_without_settling(scene)
     assert scene.receiver.requests == []
@@ -221,7 +215,7 @@ def test_failures_are_tried_again_and_open_the_circuit(scene: Scene) -> None:
     assert len(scene.receiver.requests) == 3
     fire(scene)  # the circuit is open now
     assert len(scene.receiver.requests) == 3
-    _set(circuit_probe_at=datetime.now(UTC) - timedelta(seconds=1))(scene, hook)
+    webhook_with(circuit_probe_at=datetime.now(UTC) - timedelta(seconds=1))(scene, hook)
     scene.receiver.answer = lambda _request: Answer()
     with writing(scene.runtime.engine) as connection:
         a_moment_ago = datetime.now(UTC) - timedelta(seconds=1)

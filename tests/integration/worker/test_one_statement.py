@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from shared.storage.revisions import next_revision
 from shared.storage.standing import Standing, record_with_standing
 from shared.storage.tables import attempts, deliveries, partitions, pending_deliveries, webhooks
 from shared.streams import Offset
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.worker.conftest import Scene, alias_event, delivery_row, webhook_with
 from worker.firsthand import Firsthand
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
@@ -36,30 +37,7 @@ LIMIT = 3
 DISABLE_AFTER = timedelta(days=5)
 
 
-def _row(scene: Scene, number: int, webhook_id: int | None, **fields: Any) -> dict[str, Any]:
-    return {
-        "id": f"dlv_{number}",
-        "entity_id": scene.entity_id,
-        "automation_id": 1,
-        "webhook_id": webhook_id,
-        "status": "pending",
-        "reason": None,
-        "payload": "{}",
-        "event_id": f"event-{number}",
-        "event_source": "/test",
-        "event_type": "ADD_ARTIFACT_ALIAS",
-        "event_received_at": NOW,
-        "created_at": NOW,
-        "finished_at": None,
-    } | fields
-
-
-def _set(**values: object) -> Callable[[Scene, int], None]:
-    def change(scene: Scene, hook: int) -> None:
-        with writing(scene.runtime.engine) as connection:
-            connection.execute(update(webhooks).where(webhooks.c.id == hook).values(**values))
-
-    return change
+_row = partial(delivery_row, at=NOW)
 
 
 def _edit_something(scene: Scene, _hook: int) -> None:
@@ -128,11 +106,11 @@ class TestABatch:
     @pytest.mark.parametrize(
         ("change", "as_expected"),
         [
-            pytest.param(_set(enabled=False), False, id="disabled"),
-            pytest.param(_set(deleted_at=NOW), False, id="deleted"),
-            pytest.param(_set(paused=True), False, id="paused"),
-            pytest.param(_set(slow=True), False, id="in the other lane"),
-            pytest.param(_set(circuit_opened_at=NOW), False, id="circuit open"),
+            pytest.param(webhook_with(enabled=False), False, id="disabled"),
+            pytest.param(webhook_with(deleted_at=NOW), False, id="deleted"),
+            pytest.param(webhook_with(paused=True), False, id="paused"),
+            pytest.param(webhook_with(slow=True), False, id="in the other lane"),
+            pytest.param(webhook_with(circuit_opened_at=NOW), False, id="circuit open"),
             pytest.param(_edit_something, False, id="an edit anywhere"),
             pytest.param(_store, False, id="evaluated before"),
             pytest.param(_move, True, id="another was faster"),
@@ -148,7 +126,9 @@ class TestABatch:
         assert (done.as_expected, done.moved, done.claimed) == (as_expected, False, {})
         assert (self._offset(scene), scene.rows(), scene.pending()) == before
 
-    @pytest.mark.parametrize("change", [_set(paused=True), _set(slow=True), _set(circuit_opened_at=NOW)])
+    @pytest.mark.parametrize(
+        "change", [webhook_with(paused=True), webhook_with(slow=True), webhook_with(circuit_opened_at=NOW)]
+    )
     def test_what_was_known_before_is_expected(
         self, scene: Scene, hooks: list[int], change: Callable[[Scene, int], None]
     ) -> None:
@@ -261,7 +241,7 @@ def _claimed(scene: Scene, heard: list[str], state: dict[str, Any], *, stolen: b
             connection.execute(delete(table))
         hook = connection.scalar(select(webhooks.c.id))
     hook = hook or scene.webhook()
-    _set(**state)(scene, hook)
+    webhook_with(**state)(scene, hook)
     with writing(scene.runtime.engine) as connection:
         rows = [_row(scene, number, hook) for number in range(len(heard))]
         stored = insert_deliveries(connection, rows, Claim((hook,), TOKEN, LEASE))

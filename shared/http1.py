@@ -17,9 +17,9 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_RESPONSE_BYTES = 64 << 10
 KEPT_RESPONSE_BYTES = 4 << 10
 _MAX_FRAMING_BYTES = 1 << 20
+"""Of everything after the head, chunk sizes, extensions and trailers included."""
 _MAX_PIECES = 4096
 """Of a body and its trailers: each takes a call from the parser, and while many are made nobody else is served."""
-"""Of everything after the head, chunk sizes, extensions and trailers included."""
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL = 200
 

@@ -7,6 +7,8 @@ is decompressed or decoded. Must not connect or pool (`shared.connections`), nor
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -20,6 +22,8 @@ _MAX_FRAMING_BYTES = 1 << 20
 """Of everything after the head, chunk sizes, extensions and trailers included."""
 _MAX_PIECES = 4096
 """Of a body and its trailers: each takes a call from the parser, and while many are made nobody else is served."""
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""For SO_LINGER: closing drops what is not sent yet, and resets the connection."""
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL = 200
 
@@ -97,21 +101,32 @@ class Connection(asyncio.Protocol):
         self._head_done = self._message_done = self._keep = False
         self._ends_with_connection = True
         self._waiter = waiter = loop.create_future()
-        self._timer = loop.call_later(timeout_seconds, self._fail, TimeoutError())
+        self._timer = loop.call_later(timeout_seconds, self._give_up)
         self._transport.write(request)
         try:
             answer: Answer = await waiter
         except asyncio.CancelledError:
-            self._end()
             self.abort()
+            self._end()
             raise
         return answer
 
     def abort(self) -> None:
-        """Close at once, without a farewell that an endpoint could delay."""
+        """Close at once, without a farewell that an endpoint could delay. A request without an answer is withdrawn."""
         if self.is_open:
             self.is_open = False
+            if self._waiter is not None:
+                self._withdraw()
             self._transport.abort()
+
+    def _withdraw(self) -> None:
+        """Let nothing of the request leave any more once the connection is closed.
+
+        The kernel would send it for minutes yet: after the delivery's lease, where the way was cut so long, and beside
+        the next attempt's.
+        """
+        if (known := self._transport.get_extra_info("socket")) is not None:
+            known.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
 
     # What the transport calls.
 
@@ -231,6 +246,10 @@ class Connection(asyncio.Protocol):
             self.abort()
         if waiter is not None and not waiter.done():
             waiter.set_result(self._answer)
+
+    def _give_up(self) -> None:
+        self.abort()
+        self._fail(TimeoutError())
 
     def _fail(self, exc: Exception) -> None:
         waiter = self._end()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 HOLD_SECONDS = 5.0
-"""A delivery that waited longer for its turn in the process is put back where all workers find it."""
+"""A delivery is sent within so long of its claim, or of its slot, or it is put back where all workers find it: its
+lease, which counts from the claim too, must outlast the request. In between came a crowd before it, a commit whose
+answer was long on its way, or a process that stood still."""
 LIGHT_CHARS = 16_000
 """Only of payloads that are no longer than this, on average, more is claimed than is sent at once."""
 
@@ -47,10 +49,11 @@ class Haul:
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A request on its way out, and whether it is let through a half-open circuit."""
+    """A request on its way out, when it should be sent at last, and whether it is let through a half-open circuit."""
 
     delivery: Claimed
     request: Request
+    at_last: datetime
     probe: bool
 
 
@@ -69,12 +72,14 @@ class Attempts:
     def launch(self, haul: Haul) -> None:
         """Send what was claimed, as soon as it may be sent; from any thread."""
         at_once, later = [], []
+        hold = timedelta(seconds=HOLD_SECONDS)
         for number, delivery in enumerate(haul.claimed):
             request = self._request(delivery, haul)
             if request is None:
                 continue
-            flight = partial(self._attempt, Flight(delivery, request, haul.probe))
-            wait_seconds = (haul.slots[number] - haul.at).total_seconds() if haul.slots else 0.0
+            slot = haul.slots[number] if haul.slots else haul.at
+            flight = partial(self._attempt, Flight(delivery, request, max(slot, haul.at) + hold, haul.probe))
+            wait_seconds = (slot - haul.at).total_seconds()
             if wait_seconds > 0:
                 later.append((wait_seconds, flight))
             else:
@@ -100,11 +105,11 @@ class Attempts:
         self._put(Sent(delivery, haul.at, outcome, haul.probe))
         return None
 
-    async def _attempt(self, flight: Flight, waited_seconds: float) -> None:
-        if waited_seconds > HOLD_SECONDS:
+    async def _attempt(self, flight: Flight) -> None:
+        started_at = self._runtime.clock.reckoned()
+        if started_at > flight.at_last:
             self._put(Unsent(flight.delivery))
             return
-        started_at = self._runtime.clock.reckoned()
         try:
             outcome = await self._runtime.sending.sender.send(flight.request)
         except Exception as exc:

@@ -27,8 +27,8 @@ from shared.vault import SecretUnreadable
 from shared.wakes import DELIVER_QUEUE, SLOW_QUEUE
 from worker.attempts import HOLD_SECONDS, LIGHT_CHARS, Attempts, Haul
 from worker.endpoint import KEPT_ENDPOINTS, Endpoint
-from worker.recording import LONG_AGO, Ended, Recorder
-from worker.waking import give_back
+from worker.recording import LONG_AGO, Ended, Recorder, Unsent
+from worker.waking import give_back, wake
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
@@ -71,6 +71,8 @@ class Line:
         finally:
             give_back(self._runtime, self._webhook_id, len(ended))
         self.is_brisk = fared.untroubled
+        if any(isinstance(one, Unsent) for one in ended):
+            wake(self._runtime, self._webhook_id, slow=fared.slow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Hand:
     lines: Mapping[int, Line]
     counts: Mapping[int, int]
     claim: Claim
+    at: datetime
+    """When the lease began."""
     waiting: Collection[int] = ()
     """Slow webhooks that found no place: they need no drain before there is one."""
 
@@ -123,7 +127,7 @@ class Firsthand:
                 waiting.add(webhook_id)
         longest = max((line.endpoint.policy.timeout_seconds for line in lines.values()), default=0.0)
         until = at + timedelta(seconds=longest + HOLD_SECONDS) + self.runtime.settings.lease_margin
-        return Hand(lines, counts, Claim(tuple(lines), self._token, until), waiting)
+        return Hand(lines, counts, Claim(tuple(lines), self._token, until), at, waiting)
 
     def open(self, webhooks: Iterable[EndpointRow]) -> None:
         """Open the endpoints of webhooks whose deliveries had to wait because they were not, for the next time.
@@ -182,7 +186,7 @@ class Firsthand:
             if missing:  # what another evaluation had stored already
                 give_back(self.runtime, webhook_id, missing)
             if several:
-                hand.lines[webhook_id].launch(several, self.runtime.clock.reckoned(), hand.claim.lease_until)
+                hand.lines[webhook_id].launch(several, hand.at, hand.claim.lease_until)
 
     def _line(self, row: EndpointRow | None) -> Line | None:
         """The line to a webhook that may be sent to just now, and whose endpoint this process has open."""

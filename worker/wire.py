@@ -6,20 +6,19 @@ A few tasks make all requests, one after another: a task for each, or a semaphor
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-Request = Callable[[float], Awaitable[None]]
-"""Makes a request, once it is told how many seconds it waited for its turn; raises nothing."""
+Request = Callable[[], Awaitable[None]]
+"""Makes a request, when its turn has come; raises nothing."""
 
 
 @dataclass(slots=True)
 class _Line:
     """The requests to a webhook that wait for their turn, and how many tasks make some."""
 
-    waiting: deque[tuple[Request, float]] = field(default_factory=deque)
+    waiting: deque[Request] = field(default_factory=deque)
     tasks: int = 0
 
 
@@ -37,8 +36,7 @@ class Wire:
     def launch(self, webhook_id: int, requests: Iterable[Request]) -> None:
         """Make requests to a webhook as soon as there are places."""
         line = self._lines.setdefault(webhook_id, _Line())
-        now = time.monotonic()
-        line.waiting.extend((request, now) for request in requests)
+        line.waiting.extend(requests)
         self._attend(webhook_id, line)
 
     def is_idle(self) -> bool:
@@ -59,8 +57,7 @@ class Wire:
     async def _work(self, webhook_id: int, line: _Line) -> None:
         try:
             while line.waiting:
-                request, since = line.waiting.popleft()
-                await request(time.monotonic() - since)
+                await line.waiting.popleft()()
                 if self._standing:
                     break  # others have their turn first
         finally:

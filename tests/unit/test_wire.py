@@ -20,11 +20,9 @@ class Watch:
         self.most: Counter[int] = Counter()
         self.most_of_all = 0
         self.order: list[int] = []
-        self.waited: list[float] = []
 
-    async def request(self, webhook_id: int, turns: int, waited_seconds: float) -> None:
+    async def request(self, webhook_id: int, turns: int) -> None:
         self.order.append(webhook_id)
-        self.waited.append(waited_seconds)
         self.now[webhook_id] += 1
         self.most[webhook_id] = max(self.most[webhook_id], self.now[webhook_id])
         self.most_of_all = max(self.most_of_all, self.now.total())
@@ -71,19 +69,3 @@ def test_who_waits_for_a_place_of_all_gets_turns() -> None:
         return watch
 
     assert asyncio.run(fly()).order.index(2) <= 4
-
-
-def test_a_request_is_told_how_long_it_waited() -> None:
-    async def fly() -> Watch:
-        wire, watch, let_go = Wire(total=1, per_webhook=1), Watch(), asyncio.Event()
-
-        async def hold(_waited_seconds: float) -> None:
-            await let_go.wait()
-
-        wire.launch(1, [hold, partial(watch.request, 1, 0)])
-        await asyncio.sleep(0.02)
-        let_go.set()
-        await asyncio.wait_for(_idle(wire), 20)
-        return watch
-
-    assert asyncio.run(fly()).waited[0] >= 0.02

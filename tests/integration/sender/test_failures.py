@@ -112,6 +112,36 @@ def test_an_endpoint_that_reads_nothing_of_a_large_request(run: Run) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("ends", ["its time is over", "it is cancelled", "the pool is closed"])
+def test_of_a_request_that_was_given_up_nothing_more_arrives(run: Run, ends: str) -> None:
+    """What the kernel has of it would, where nobody read it for a while or the way was cut."""
+
+    async def scenario(listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        async with opened() as sender:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            within = SOON_SECONDS if ends == "its time is over" else ENOUGH_SECONDS
+            sending = asyncio.create_task(sender.send(Request(url, b"x" * (1 << 20), {}, timeout_seconds=within)))
+            reading, _ = await loop.sock_accept(listening)
+            with reading:
+                assert await loop.sock_recv(reading, 1) == b"P"
+                if ends == "it is cancelled":
+                    sending.cancel()
+                elif ends == "the pool is closed":
+                    await sender.aclose()
+                await asyncio.wait([sending], timeout=ENOUGH_SECONDS)
+                with pytest.raises(ConnectionResetError):
+                    while await asyncio.wait_for(loop.sock_recv(reading, 1 << 16), ENOUGH_SECONDS):
+                        pass
+
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        listening.setblocking(False)
+        run(scenario(listening))
+
+
 @pytest.mark.filterwarnings("ignore:Sending a large body")
 def test_an_answer_counts_although_the_request_was_not_read_to_its_end(run: Run) -> None:
     async def behaviour(visit: Visit) -> None:

@@ -187,6 +187,26 @@ def test_closing_does_not_wait_for_an_endpoint_that_does_not_say_good_bye(
     run(scenario())
 
 
+def test_a_request_that_was_given_up_is_withdrawn(run: Run, tmp_path: Path, trust: Trust) -> None:
+    path = certificate(tmp_path)
+    trust(path)
+    ends: list[object] = []
+
+    async def behaviour(visit: Visit) -> None:
+        await visit.request()
+        (end,) = await asyncio.gather(visit.reader.read(1), return_exceptions=True)
+        ends.append(end)
+
+    async def scenario() -> None:
+        async with behaving(behaviour, tls=serving(path)) as endpoint, opened() as sender:
+            outcome = await send(sender, f"https://127.0.0.1:{endpoint.port}", within=SOON_SECONDS)
+            assert outcome.kind is OutcomeKind.TIMEOUT
+            await gone(endpoint.visits[0])
+        assert [type(end) for end in ends] == [ConnectionResetError]
+
+    run(scenario())
+
+
 def _tagged(tag: int, content: bytes) -> bytes:
     """In DER, for what is shorter than 128 bytes."""
     return bytes([tag, len(content)]) + content

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event, webhook_with
 from worker import attempts as worker_attempts
+from worker import deliver as worker_deliver
+from worker import effects as worker_effects
 from worker.firsthand import Firsthand
 from worker.runtime import Runtime
 from worker.waking import give_back
@@ -295,14 +298,55 @@ def test_what_waited_for_its_turn_too_long_is_put_back(scene: Scene, monkeypatch
         scene.evaluate()
         wait_until(lambda: len(scene.receiver.requests) == 1, "the first")
         threading.Event().wait(0.05)  # the others are held for longer than that
+        woken = wakes(scene)
         let_go.set()
         wait_until(lambda: scene.runtime.flights.in_flight() == 0, "end of what is in flight")
+    wait_until(lambda: wakes(scene) > woken, "wake")
     assert len(scene.receiver.requests) == 1
     assert [(one.claim, one.attempts) for one in scene.pending()] == [(None, 0)] * 3
     assert all(one.next_attempt_at <= datetime.now(UTC) for one in scene.pending())
     monkeypatch.undo()
     scene.deliver()
     assert [(row.status, row.attempts) for row in scene.rows()] == [("delivered", 1)] * 5
+
+
+def _answered_late(monkeypatch: pytest.MonkeyPatch, module: ModuleType, statement: str) -> list[object]:
+    """Let the first answer to a statement be on its way for longer than a delivery is held; all that were given."""
+    execute, answers = getattr(module, statement), list[object]()
+
+    def late(*arguments: Any, **more: Any) -> object:
+        answers.append(execute(*arguments, **more))
+        if len(answers) == 1:
+            threading.Event().wait(0.2)
+        return answers[-1]
+
+    monkeypatch.setattr(worker_attempts, "HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(module, statement, late)
+    return answers
+
+
+def test_what_was_committed_is_not_sent_once_its_lease_may_be_over(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known_webhook(scene)
+    fire(scene)  # from here on one statement commits
+    answers = _answered_late(monkeypatch, worker_effects, "commit_expected")
+    fire(scene, count=3)
+    assert len(answers) == 1
+    assert len(scene.receiver.requests) == 1
+    assert [(one.claim, one.attempts) for one in scene.pending()] == [(None, 0)] * 3
+    scene.deliver()
+    assert [(row.status, row.attempts) for row in scene.rows()] == [("delivered", 1)] * 5
+
+
+def test_what_was_claimed_is_not_sent_once_its_lease_may_be_over(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.automation(scene.webhook())
+    fire(scene, count=3)
+    answers = _answered_late(monkeypatch, worker_deliver, "claim")
+    scene.deliver()
+    assert [len(claimed) for claimed in answers if isinstance(claimed, list) and claimed] == [3, 3]
+    assert [(row.status, row.attempts) for row in scene.rows()] == [("delivered", 1)] * 3
+    assert len(scene.receiver.requests) == 3
 
 
 @pytest.mark.parametrize(

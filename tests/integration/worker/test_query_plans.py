@@ -180,6 +180,24 @@ def test_a_query_reaches_its_rows_through_an_index(grown: Engine, name: str) -> 
     assert not faults, "\n\n".join(faults)
 
 
+@pytest.mark.parametrize("name", [name for name in QUERIES if name.startswith("list")])
+def test_postgresql_does_not_plan_a_list_anew_each_time(grown: Engine, name: str) -> None:
+    """Planning takes longer than most lists; the plan for any parameters is kept where it is no worse."""
+    if grown.dialect.name != "postgresql":
+        pytest.skip("SQLite plans a statement once")
+    with grown.connect() as connection:
+        for _ in range(_TILL_KEPT):
+            QUERIES[name](connection)
+        kept = connection.execute(_KEPT_PLANS).scalar_one()
+        connection.invalidate()  # with what was prepared
+    assert kept > 0
+
+
+_TILL_KEPT = 15
+"""The driver prepares a statement at its sixth time, and PostgreSQL plans that anew for five times."""
+_KEPT_PLANS = text("SELECT sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE '%FROM deliveries%'")
+
+
 @pytest.mark.parametrize("statuses", [retention.FULFILLED, DEAD])
 def test_retention_reaches_its_rows_through_an_index(grown: Engine, statuses: tuple[str, ...]) -> None:
     """The last tests here: they delete a few hundred rows."""

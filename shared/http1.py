@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -126,7 +127,8 @@ class Connection(asyncio.Protocol):
         the next attempt's.
         """
         if (known := self._transport.get_extra_info("socket")) is not None:
-            known.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            with suppress(OSError):  # some systems refuse it where the other side is gone
+                known.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
 
     # What the transport calls.
 

@@ -180,9 +180,12 @@ def test_a_query_reaches_its_rows_through_an_index(grown: Engine, name: str) -> 
     assert not faults, "\n\n".join(faults)
 
 
-@pytest.mark.parametrize("name", [name for name in QUERIES if name.startswith("list")])
+@pytest.mark.parametrize("name", ["list", "list, a later page", "list anyone's dead"])
 def test_postgresql_does_not_plan_a_list_anew_each_time(grown: Engine, name: str) -> None:
-    """Planning takes longer than most lists; the plan for any parameters is kept where it is no worse."""
+    """Planning takes longer than most lists; the plan for any parameters is kept where it is no worse.
+
+    Of other lists that depends on what ANALYZE, which looks at random rows, makes of so small a table.
+    """
     if grown.dialect.name != "postgresql":
         pytest.skip("SQLite plans a statement once")
     with grown.connect() as connection:

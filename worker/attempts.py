@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -49,11 +49,11 @@ class Haul:
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A request on its way out, when it should be sent at last, and whether it is let through a half-open circuit."""
+    """A request on its way out, since when it may be sent, and whether it is let through a half-open circuit."""
 
     delivery: Claimed
     request: Request
-    at_last: datetime
+    since: datetime
     probe: bool
 
 
@@ -72,16 +72,14 @@ class Attempts:
     def launch(self, haul: Haul) -> None:
         """Send what was claimed, as soon as it may be sent; from any thread."""
         at_once, later = [], []
-        hold = timedelta(seconds=HOLD_SECONDS)
         for number, delivery in enumerate(haul.claimed):
             request = self._request(delivery, haul)
             if request is None:
                 continue
-            slot = haul.slots[number] if haul.slots else haul.at
-            flight = partial(self._attempt, Flight(delivery, request, max(slot, haul.at) + hold, haul.probe))
-            wait_seconds = (slot - haul.at).total_seconds()
-            if wait_seconds > 0:
-                later.append((wait_seconds, flight))
+            since = haul.slots[number] if haul.slots else haul.at
+            flight = partial(self._attempt, Flight(delivery, request, since, haul.probe))
+            if since > haul.at:
+                later.append(((since - haul.at).total_seconds(), flight))
             else:
                 at_once.append(flight)
         if at_once or later:
@@ -107,7 +105,7 @@ class Attempts:
 
     async def _attempt(self, flight: Flight) -> None:
         started_at = self._runtime.clock.reckoned()
-        if started_at > flight.at_last:
+        if (started_at - flight.since).total_seconds() > HOLD_SECONDS:
             self._put(Unsent(flight.delivery))
             return
         try:

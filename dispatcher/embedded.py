@@ -7,9 +7,9 @@ so that a next one never opens an append-only file that an earlier one still wri
 from __future__ import annotations
 
 import fcntl
+import operator
 import os
 import shutil
-import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import redis
 import redis.asyncio
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from shared.domain.errors import HooklineError
 from shared.logs import get_logger
@@ -83,13 +84,18 @@ class EmbeddedValkey:
                 return False
 
     def _end_leftover(self) -> None:
-        deadline = time.monotonic() + LEFTOVER_SECONDS
-        while not _lock(self.lock_fd):
-            if time.monotonic() > deadline:
-                self.release()
-                raise EmbeddedUnavailable(f"an earlier Valkey still works on {self.folder} and does not end")
-            self._ask_to_end()
-            time.sleep(0.1)
+        """Ask the server that holds the folder to end until it has. Raises EmbeddedUnavailable."""
+        waiting = Retrying(
+            retry=retry_if_result(operator.not_),
+            wait=wait_fixed(0.1),
+            stop=stop_after_delay(LEFTOVER_SECONDS),
+            before=lambda _state: self._ask_to_end(),
+        )
+        try:
+            waiting(_lock, self.lock_fd)
+        except RetryError as exc:
+            self.release()
+            raise EmbeddedUnavailable(f"an earlier Valkey still works on {self.folder} and does not end") from exc
 
     def _ask_to_end(self) -> None:
         """SHUTDOWN writes and synchronises the append-only file; the SIGTERM it had from the kernel does too."""

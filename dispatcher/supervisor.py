@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tenacity import AsyncRetrying, RetryCallState, wait_exponential
-
 from dispatcher import tether
 from shared.domain.errors import HooklineError
 from shared.logs import get_logger
@@ -26,7 +24,9 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
-BACKOFF = wait_exponential(multiplier=0.2, max=10)
+FIRST_RESTART_SECONDS = 0.2
+MAX_RESTART_SECONDS = 10.0
+MAX_DOUBLINGS = 10  # enough to pass the bound; a float cannot hold thousands
 STEADY_SECONDS = 30.0
 GRACE_SECONDS = 30.0
 STARTS_BEFORE_READY = 5
@@ -284,9 +284,7 @@ async def _pipe(read: Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]
 
 def restart_delay_seconds(deaths: int) -> float:
     """How long to wait after so many deaths in a row: from 0.2 s, doubling, up to 10 s."""
-    state = RetryCallState(retry_object=AsyncRetrying(), fn=None, args=(), kwargs={})
-    state.attempt_number = deaths
-    return BACKOFF(state)
+    return min(MAX_RESTART_SECONDS, FIRST_RESTART_SECONDS * 2.0 ** min(deaths - 1, MAX_DOUBLINGS))
 
 
 def tethered(argv: Sequence[str]) -> list[str]:

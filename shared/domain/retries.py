@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
-from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_chain, wait_fixed
 
 from shared.domain.durations import Rate, parse_rate
 from shared.domain.errors import InvalidDefinition
@@ -127,18 +125,9 @@ def _passing(outcome: Outcome) -> bool:
 
 
 def _scheduled(policy: DeliveryPolicy, *, attempt: int) -> float | None:
-    """The delay after this attempt, or None when there is none left."""
-    retrying = _retrying(policy.schedule_seconds)
-    state = RetryCallState(retrying, None, (), {})
-    state.attempt_number = attempt
-    return None if retrying.stop(state) else float(retrying.wait(state))
-
-
-@lru_cache(maxsize=256)
-def _retrying(schedule_seconds: tuple[float, ...]) -> Retrying:
-    """The schedule as tenacity's strategies; only asked, never run."""
-    waits = [wait_fixed(delay) for delay in schedule_seconds] or [wait_fixed(0)]
-    return Retrying(wait=wait_chain(*waits), stop=stop_after_attempt(len(schedule_seconds) + 1))
+    """The delay in seconds after this attempt, the first being 1; None when the schedule has no retry left."""
+    schedule = policy.schedule_seconds
+    return schedule[attempt - 1] if attempt <= len(schedule) else None
 
 
 def _asked(policy: DeliveryPolicy, outcome: Outcome) -> float:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from tenacity import wait_none
 
 from dispatcher import supervisor
 from dispatcher.supervisor import Child, ChildFailed, Supervisor, restart_delay_seconds
@@ -184,7 +183,7 @@ def test_a_signal_that_was_ignored_stays_ignored(family: Family) -> None:
 
 
 def test_a_child_that_never_gets_ready_is_given_up(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "BACKOFF", wait_none())
+    monkeypatch.setattr(supervisor, "FIRST_RESTART_SECONDS", 0.0)
     with pytest.raises(ChildFailed, match="broken ended 5 times before it was ready, at last with status 7"):
         family.run([family.child("sound", POLITE)], [family.child("broken", "raise SystemExit(7)")])
     assert family.lines[-1] == "sound: ended"
@@ -199,7 +198,7 @@ def test_readiness_has_a_deadline(family: Family) -> None:
 def test_a_program_that_does_not_exist_is_given_up(
     family: Family, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(supervisor, "BACKOFF", wait_none())
+    monkeypatch.setattr(supervisor, "FIRST_RESTART_SECONDS", 0.0)
     child = Child(name="missing", argv=(sys.executable,), cwd=tmp_path / "missing", ready=_never)
     with pytest.raises(ChildFailed, match="missing ended 5 times before it was ready, at last with no start"):
         family.run([child])

@@ -25,8 +25,9 @@ MAX_HOST_LENGTH = 253
 # …/iana-ipv6-special-registry). `ipaddress` knows them, but not the same edition in every release of Python: what
 # matters is written out.
 _REFUSED_V4 = (
-    IPv4Network("100.64.0.0/10"),  # carrier-grade NAT, RFC 6598; some clouds keep metadata services in it
-    IPv4Network("192.0.0.0/24"),
+    IPv4Network("100.64.0.0/10"),  # carrier-grade NAT, RFC 6598; Alibaba keeps its metadata service in it
+    IPv4Network("168.63.129.16/32"),  # Azure's WireServer and DNS: public in form, each virtual machine's own host
+    IPv4Network("192.0.0.0/24"),  # protocol assignments; Oracle's older metadata service is in it
     IPv4Network("192.88.99.0/24"),
     IPv4Network("224.0.0.0/3"),  # multicast, reserved and broadcast
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -22,17 +24,38 @@ class SecretUnreadable(HooklineError):
 class Vault:
     """Encrypts with the newest key and decrypts with any (https://cryptography.io, MultiFernet)."""
 
-    def __init__(self, keys: list[str]) -> None:
+    def __init__(self, keys: list[str] | Callable[[], list[str]]) -> None:
+        """Take the keys, newest first, or a function that reads them at the first use.
+
+        Raises:
+            InvalidSetting: when a key is not a Fernet key; with a function, not here but at the first use.
+        """
+        self._keys = keys
+        if not callable(keys):
+            self._fernets  # noqa: B018 - checks the keys now
+
+    # Two threads may compute these at the same time; both get the same values.
+
+    @cached_property
+    def _fernets(self) -> list[Fernet]:
+        keys = self._keys() if callable(self._keys) else self._keys
         try:
             fernets = [Fernet(key) for key in keys]
-            self._fernet = MultiFernet(fernets)
+            MultiFernet(fernets)  # refuses an empty list
         except ValueError as exc:
             raise InvalidSetting(
                 "HOOKLINE_SECRET_KEYS: must be Fernet keys (32 bytes, url-safe base64), comma-separated, newest first"
             ) from exc
-        self._newest = fernets[0]
-        self.keys = len(fernets)
+        return fernets
+
+    @cached_property
+    def _fernet(self) -> MultiFernet:
+        return MultiFernet(self._fernets)
+
+    @property
+    def keys(self) -> int:
         """How many keys it has."""
+        return len(self._fernets)
 
     @classmethod
     def open(cls, settings: Settings) -> Vault:
@@ -41,19 +64,15 @@ class Vault:
         Raises:
             InvalidSetting: when there is no key, or a key is not a Fernet key.
         """
-        if settings.secret_keys is not None:
-            return cls(split_keys(settings.secret_keys.get_secret_value()))
-        path = settings.data_dir / KEY_FILE
-        try:
-            text = path.read_text(encoding="ascii")
-        except FileNotFoundError:
-            raise InvalidSetting(f"HOOKLINE_SECRET_KEYS: is not set, and there is no {path}") from None
-        except (OSError, UnicodeDecodeError) as exc:
-            raise InvalidSetting(f"HOOKLINE_SECRET_KEYS: is not set, and {path} can't be read") from exc
-        try:
-            return cls(split_keys(text))
-        except InvalidSetting as exc:
-            raise InvalidSetting(f"{path}: must hold Fernet keys (32 bytes in url-safe base64), newest first") from exc
+        return cls(_configured_keys(settings))
+
+    @classmethod
+    def open_at_first_use(cls, settings: Settings) -> Vault:
+        """The same vault, for a process that may never need it: a worker that only evaluates is given no keys.
+
+        Without keys, `decrypt` raises SecretUnreadable, as for a secret of another key.
+        """
+        return cls(lambda: _configured_keys(settings))
 
     def encrypt(self, text: str) -> bytes:
         """What is stored for a secret's value."""
@@ -63,13 +82,15 @@ class Vault:
         """The value of a stored secret. Raises SecretUnreadable when no key fits."""
         try:
             return self._fernet.decrypt(stored).decode()
+        except InvalidSetting as exc:
+            raise SecretUnreadable(str(exc)) from exc
         except InvalidToken as exc:
             raise SecretUnreadable(SecretUnreadable.__doc__) from exc
 
     def is_newest(self, stored: bytes) -> bool:
         """Whether the newest key alone can read it, so that the others are not needed for it."""
         try:
-            self._newest.decrypt(stored)
+            self._fernets[0].decrypt(stored)
         except InvalidToken:
             return False
         return True
@@ -80,6 +101,24 @@ class Vault:
             return self._fernet.rotate(stored)
         except InvalidToken as exc:
             raise SecretUnreadable(SecretUnreadable.__doc__) from exc
+
+
+def _configured_keys(settings: Settings) -> list[str]:
+    """The keys of HOOKLINE_SECRET_KEYS, or of the data directory's file. Raises InvalidSetting when there are none."""
+    if settings.secret_keys is not None:
+        return split_keys(settings.secret_keys.get_secret_value())
+    path = settings.data_dir / KEY_FILE
+    try:
+        keys = split_keys(path.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        raise InvalidSetting(f"HOOKLINE_SECRET_KEYS: is not set, and there is no {path}") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidSetting(f"HOOKLINE_SECRET_KEYS: is not set, and {path} can't be read") from exc
+    try:
+        Vault(keys)
+    except InvalidSetting as exc:
+        raise InvalidSetting(f"{path}: must hold Fernet keys (32 bytes in url-safe base64), newest first") from exc
+    return keys
 
 
 def load_or_create_keys(settings: Settings) -> Path | None:

@@ -75,10 +75,23 @@ def _start(options: dict[str, Any] | None = None, **_kwargs: Any) -> None:
     options = options or {}
     try:
         check_pool(options.get("pool_cls") or options.get("pool"), autoscale=options.get("autoscale"))
-        Vault.open(settings)  # a worker without the key could send nothing that holds a secret
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")
     telemetry.serve(settings)
+
+
+@signals.celeryd_after_setup.connect
+def _require_keys(instance: Any, **_kwargs: Any) -> None:
+    """Refuse to start without keys where this worker sends requests; one that only evaluates never decrypts a secret.
+
+    The queues of `-Q` and `-X` are known from this signal on.
+    """
+    if not {DELIVER_QUEUE, SLOW_QUEUE} & set(instance.app.amqp.queues.consume_from):
+        return
+    try:
+        Vault.open(settings)
+    except HooklineError as exc:
+        sys.exit(f"hookline: {exc}")
 
 
 @signals.worker_ready.connect

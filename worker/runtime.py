@@ -76,7 +76,7 @@ class Runtime:
         self.clock = DatabaseClock(self.engine)
         self.schema = SchemaGate(self.engine)
         self.redis = open_redis(settings)
-        self.vault = Vault.open(settings)
+        self.vault = Vault.open_at_first_use(settings)
         self.waker = Waker(app, self.redis)
         self.automations = LiveAutomations(self.engine, settings.reload_interval.total_seconds(), reloads=board.reloads)
         self.catalog = LearnedCatalog()

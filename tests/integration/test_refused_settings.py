@@ -56,10 +56,14 @@ def test_a_wrong_value_is_refused_in_one_line(
     assert not data.exists()
 
 
-@pytest.mark.parametrize("command", ["api", "worker"])
-def test_a_missing_secret_key_is_refused_at_start(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("api", []), ("worker", []), ("worker", ["-Q", "evaluate,deliver_slow"])],
+    ids=["api", "worker", "worker that also sends"],
+)
+def test_a_missing_secret_key_is_refused_at_start(command: str, options: list[str], tmp_path: Path) -> None:
     environment = {**os.environ, "HOOKLINE_DATA_DIR": str(tmp_path / "data")}
-    command_line = [sys.executable, "-m", MODULES[LINES[command][0]], *LINES[command][1:]]
+    command_line = [sys.executable, "-m", MODULES[LINES[command][0]], *LINES[command][1:], *options]
     ended = subprocess.run(command_line, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode != 0
     assert ended.stderr.strip().splitlines()[-1].startswith("hookline: HOOKLINE_SECRET_KEYS: is not set")

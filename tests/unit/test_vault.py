@@ -189,3 +189,12 @@ def test_what_the_newest_key_reads_is_told_from_what_needs_an_older_one() -> Non
     assert not vault.is_newest(Vault([OLD]).encrypt("value"))
     assert not vault.is_newest(b"garbage")
     assert vault.is_newest(vault.rotate(Vault([OLD]).encrypt("value")))
+
+
+def test_a_vault_at_first_use_needs_no_keys_before_that(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path)
+    without = Vault.open_at_first_use(settings)
+    with pytest.raises(SecretUnreadable, match="HOOKLINE_SECRET_KEYS: is not set"):
+        without.decrypt(Vault([NEW]).encrypt("value"))
+    (tmp_path / KEY_FILE).write_text(f"{NEW}\n")
+    assert without.decrypt(Vault([NEW]).encrypt("value")) == "value"

@@ -68,3 +68,25 @@ def test_a_worker_delivers_counts_and_ends_cleanly(scene: Scene, tmp_path: Path,
     assert _metric(seen, "hookline_automations_loaded") >= 1
     assert {row.status for row in scene.rows()} == {"delivered"}
     assert scene.pending() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_only_workers_that_send_need_the_keys_of_secrets(scene: Scene, tmp_path: Path) -> None:
+    """The pump and a worker that only evaluates are given none, as in the chart and the compose file."""
+    keyless = scene.settings.model_copy(update={"secret_keys": "", "data_dir": tmp_path / "no-keys"})
+    scene.secret("TOKEN", "a-token")
+    scene.automation(scene.webhook(access_token="TOKEN"))
+    evaluating, sending = ([*worker_command(queue), "-Q", queue] for queue in ("evaluate", "deliver"))
+    with (
+        running(dispatcher_command(), keyless, tmp_path / "pump.log"),
+        running(evaluating, keyless, tmp_path / "evaluate.log") as worker,
+    ):
+        scene.publish(alias_event("prod"))
+        wait_until(lambda: len(scene.pending()) == 1, "an evaluated event")
+        with running(sending, scene.settings, tmp_path / "deliver.log"):
+            wait_until(lambda: [row.status for row in scene.rows()] == ["delivered"], "its delivery")
+        worker.terminate()
+        assert worker.wait(60) == 0
+    assert scene.receiver.requests[0].headers["authorization"] == "Bearer a-token"
+    assert "error" not in (tmp_path / "evaluate.log").read_text()

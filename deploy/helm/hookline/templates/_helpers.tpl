@@ -35,14 +35,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
-{{/* What every part's environment has: settings in the clear, URLs and keys by reference. */}}
+{{/* What every part's environment has: settings in the clear, URLs by reference. */}}
 {{- define "hookline.env" -}}
 {{- range $name, $value := .Values.settings }}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
 {{- $secret := required "existingSecret: name the Secret with HOOKLINE_DATABASE_URL, HOOKLINE_REDIS_URL and HOOKLINE_SECRET_KEYS" .Values.existingSecret }}
-{{- range $name := list "HOOKLINE_DATABASE_URL" "HOOKLINE_REDIS_URL" "HOOKLINE_SECRET_KEYS" }}
+{{- range $name := list "HOOKLINE_DATABASE_URL" "HOOKLINE_REDIS_URL" }}
 - name: {{ $name }}
   valueFrom:
     secretKeyRef: {name: {{ $secret }}, key: {{ $name }}}
@@ -50,6 +50,13 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 - name: HOOKLINE_BROKER_URL
   valueFrom:
     secretKeyRef: {name: {{ $secret }}, key: HOOKLINE_BROKER_URL, optional: true}
+{{- end -}}
+
+{{/* The keys of stored secrets: only for the API, which stores them, and the workers that send, which insert them. */}}
+{{- define "hookline.keys" -}}
+- name: HOOKLINE_SECRET_KEYS
+  valueFrom:
+    secretKeyRef: {name: {{ .Values.existingSecret }}, key: HOOKLINE_SECRET_KEYS}
 {{- end -}}
 
 {{- define "hookline.containerSecurity" -}}

@@ -15,7 +15,7 @@ from shared.storage.engine import reading, writing
 from shared.storage.notices import WaitingNotice, forget_notices, waiting_notices
 from shared.streams import FIELD, stream_key
 
-log = get_logger(__name__)
+log = get_logger("hookline.dispatcher")
 
 AT_ONCE = 500
 

@@ -31,7 +31,7 @@ from shared.stream_memory import read_memory
 from shared.streams import START, Lag, Offset, lags, open_redis, stream_key
 from shared.wakes import Waker, celery_app
 
-log = get_logger(__name__)
+log = get_logger("hookline.dispatcher")
 
 BLOCK_MILLISECONDS = 1000
 # Under load there is news all the time, and a woken drain reads on by itself: a short rest costs no latency then.

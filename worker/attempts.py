@@ -27,7 +27,7 @@ from worker.wire import Request as Attempt
 if TYPE_CHECKING:
     from worker.runtime import Runtime
 
-log = get_logger(__name__)
+log = get_logger("hookline.deliver")
 
 HOLD_SECONDS = 5.0
 """A delivery is sent within so long of its claim, or of its slot, or it is put back where all workers find it: its

@@ -36,7 +36,7 @@ from worker.recording import LONG_AGO, Ended, Fared, Recorder
 from worker.runtime import Runtime
 from worker.waking import give_back, wake
 
-log = get_logger(__name__)
+log = get_logger("hookline.deliver")
 
 RENEW_SECONDS = 1.0
 FIRST_CLAIM = 16

@@ -28,7 +28,7 @@ from worker.runtime import Runtime
 from worker.traces import exemplify_evaluations, trace_firings
 from worker.turns import Turn, take_turn
 
-log = get_logger(__name__)
+log = get_logger("hookline.evaluate")
 
 BATCH_BYTES = 8 << 20
 """A batch ends with the entry that passes this: five hundred of the largest events would be half a gigabyte."""

@@ -26,7 +26,7 @@ from shared.storage.windows import load_windows, save_windows
 from shared.streams import Entry
 from shared.tracing import TRACEPARENT, TraceContext, child_of, producers
 
-log = get_logger(__name__)
+log = get_logger("hookline.evaluate")
 
 Match = tuple[Entry, AnyEvent, CompiledAutomation]
 _T = TypeVar("_T")

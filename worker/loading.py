@@ -32,7 +32,7 @@ from shared.storage.evaluation import AutomationRow, automations_since
 from shared.storage.revisions import current_revision_value
 from worker.packing import pack, unpack
 
-log = get_logger(__name__)
+log = get_logger("hookline.evaluate")
 
 
 class LiveAutomations:

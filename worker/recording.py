@@ -32,8 +32,7 @@ from worker.traces import context_of, exemplify_attempts, trace_attempt
 if TYPE_CHECKING:
     from worker.runtime import Runtime
 
-LOGGER = "hookline.deliver"
-log = get_logger(LOGGER)
+log = get_logger("hookline.deliver")
 
 _jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
 GONE = "the endpoint answered 410 Gone"
@@ -303,7 +302,7 @@ def _announce(
     if claim is not None:
         traces = (context_of(sent.delivery, claim).trace for sent, _ in decided)
         lines = (line | {"trace_id": trace} for line, trace in zip(lines, traces, strict=True))
-    info_lines(LOGGER, "delivery.attempted", lines)
+    info_lines("hookline.deliver", "delivery.attempted", lines)
 
 
 def _line(endpoint: Endpoint, sent: Sent, decision: Decision) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from worker.deliver import drain_webhook
 from worker.evaluate import drain_partition
 from worker.runtime import Runtime, RuntimeSlot
 
-log = get_logger(__name__)
+log = get_logger("hookline.tasks")
 
 
 class DrainInterrupted(HooklineError):

@@ -12,7 +12,7 @@ from shared.wakes import BrokerUnavailable
 if TYPE_CHECKING:
     from worker.runtime import Runtime
 
-log = get_logger(__name__)
+log = get_logger("hookline.wakeups")
 
 
 def wake(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:

@@ -21,11 +21,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from dispatcher.client import Client, Refused
-from dispatcher.input_files import Batch, read_batches, read_documents
+from dispatcher.client.api_client import Client, Refused
+from dispatcher.client.input_files import Batch, read_batches, read_documents
 from shared.domain.errors import FieldError, HooklineError
-from shared.domain.events import MAX_BATCH_EVENTS
-from shared.logs import configure_logging, get_logger
+from shared.domain.events.models import MAX_BATCH_EVENTS
+from shared.observability.logs import configure_logging, get_logger
 from shared.settings import load_settings
 from shared.vault import Vault
 from shared.version import __version__
@@ -84,7 +84,7 @@ def main() -> None:
 def up(data_dir: Path | None, host: str | None, port: int | None, workers: int) -> None:
     """Run the whole service: API, dispatcher and workers, with Valkey and SQLite unless others are set."""
     # Imported here because the commands that only speak HTTP need none of it.
-    from dispatcher.up import run_up
+    from dispatcher.up.composition import run_up
 
     settings = load_settings(**_overrides(data_dir=data_dir, host=host, port=port))
     configure_logging(settings, "up")
@@ -100,7 +100,7 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
     """Serve the API alone."""
     import uvicorn
 
-    from dispatcher.up import listen
+    from dispatcher.up.composition import listen
 
     settings = load_settings(**_overrides(host=host, port=port))
     configure_logging(settings, "api")
@@ -108,7 +108,7 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
     Vault.open(settings)  # without its key it could not serve, and should say so in one line
     get_logger("hookline.api").info("api.listening", address=listener.getsockname())
     config = uvicorn.Config(
-        "dispatcher.api.app:create_app",
+        "dispatcher.app:create_app",
         factory=True,
         loop="uvloop",
         http="httptools",
@@ -126,7 +126,7 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
 @main.command()
 def dispatcher() -> None:
     """Run the pump alone, which wakes the workers; two for availability."""
-    from dispatcher import pump
+    from dispatcher.pump import pump
 
     settings = load_settings()
     configure_logging(settings, "dispatcher")
@@ -136,7 +136,7 @@ def dispatcher() -> None:
 @main.command()
 def init() -> None:
     """Create or migrate the schema, and the first admin key."""
-    from dispatcher.up import prepare
+    from dispatcher.up.composition import prepare
 
     settings = load_settings()
     configure_logging(settings, "init")
@@ -151,7 +151,7 @@ def copy_database(source: str) -> None:
 
     For moving from SQLite to PostgreSQL; stop Hookline first. Secrets stay encrypted with the same keys.
     """
-    from dispatcher.up import copied
+    from dispatcher.up.composition import copied
 
     for table, rows in copied(load_settings(database_url=source), load_settings()):
         click.echo(f"{table}: {rows}")

@@ -19,7 +19,7 @@ from cryptography.fernet import Fernet, MultiFernet
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.addresses import Broker, parse_broker, parse_redis
+from shared.config.server_urls import Broker, parse_broker, parse_redis
 from shared.domain.durations import DURATION_FORM, parse_duration
 from shared.domain.errors import HooklineError, InvalidDefinition
 

@@ -22,7 +22,7 @@ import pytest
 from kombu import Connection
 from redis import Redis
 
-from dispatcher.embedded import find_server
+from dispatcher.up.valkey import find_server
 from tests.authority import Authority
 from tests.integration.processes import wait_until
 from tests.servers import free_port

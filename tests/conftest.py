@@ -34,7 +34,7 @@ def _nobody_else_s_log() -> Iterator[None]:
     """Commands that a test runs in its own process set up logging for the whole of it: not for the next test."""
     level = logging.root.level
     yield
-    ours = [one for one in logging.root.handlers if type(one).__module__ == "shared.logs"]
+    ours = [one for one in logging.root.handlers if type(one).__module__ == "shared.observability.logs"]
     for handler in ours:
         logging.root.removeHandler(handler)
     if ours:

@@ -19,7 +19,7 @@ from email.utils import format_datetime
 from functools import cache, partial
 from pathlib import Path
 
-from shared.domain.outcomes import OutcomeKind
+from shared.domain.delivery.outcomes import OutcomeKind
 from tests.authority import Authority, Issued
 from tests.integration.sender.hostile import ANSWER, Behaviour, Endpoint, Visit, behaving
 from tests.servers import free_port

@@ -6,7 +6,7 @@ loop. `--pool prefork` works as well.
 
 from __future__ import annotations
 
-from worker.exposition import share_metrics
+from worker.process.metrics_directory import share_metrics
 
 share_metrics()  # before prometheus_client is imported, which decides then whether processes share their values
 
@@ -21,18 +21,18 @@ from celery import signals
 from celery.exceptions import SecurityWarning
 from click.core import ParameterSource
 
-from shared import telemetry
+from shared.observability import metrics
 from shared.domain.errors import HooklineError
-from shared.heartbeat import beat
-from shared.logs import configure_logging
+from shared.observability.heartbeat import beat
+from shared.observability.logs import configure_logging
 from shared.settings import load_settings
 from shared.vault import Vault
-from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
-from worker.board import Board
-from worker.control import register_control
-from worker.interpreter import prefer_work
-from worker.pools import check_pool
-from worker.runtime import RuntimeSlot
+from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
+from worker.process.scoreboard import Board
+from worker.remote_control import register_control
+from worker.process.tuning import prefer_work
+from worker.process.pools import check_pool
+from worker.bootstrap import RuntimeSlot
 from worker.tasks import register
 
 try:
@@ -77,7 +77,7 @@ def _start(options: dict[str, Any] | None = None, **_kwargs: Any) -> None:
         check_pool(options.get("pool_cls") or options.get("pool"), autoscale=options.get("autoscale"))
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")
-    telemetry.serve(settings)
+    metrics.serve(settings)
 
 
 @signals.celeryd_after_setup.connect
@@ -107,7 +107,7 @@ def _beat(**_kwargs: Any) -> None:
 
 @signals.worker_ready.connect
 def _consuming(sender: Any, **_kwargs: Any) -> None:
-    telemetry.worker_consumes(sender.app.amqp.queues.consume_from)
+    metrics.worker_consumes(sender.app.amqp.queues.consume_from)
 
 
 @signals.worker_shutdown.connect

@@ -9,15 +9,15 @@ from celery.worker.request import Request
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.broker import Channel
 from shared.domain.errors import HooklineError
-from shared.logs import get_logger
-from shared.storage.faults import is_passing
-from shared.storage.schema_gate import SchemaTooOld
-from shared.wakes import PARTITION_TASK, WEBHOOK_TASK
-from worker.deliver import drain_webhook
-from worker.evaluate import drain_partition
-from worker.runtime import Runtime, RuntimeSlot
+from shared.messaging.broker_transport import Channel
+from shared.messaging.wakeups import PARTITION_TASK, WEBHOOK_TASK
+from shared.observability.logs import get_logger
+from shared.storage.database.transient_errors import is_passing
+from shared.storage.schema.gate import SchemaTooOld
+from worker.bootstrap import Runtime, RuntimeSlot
+from worker.delivery.drain import drain_webhook
+from worker.evaluation.evaluator import drain_partition
 
 log = get_logger("hookline.tasks")
 

@@ -6,11 +6,11 @@ from fastapi import APIRouter
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import Paging
-from dispatcher.api.parts import PartsDep
+from dispatcher.api.resources import PartsDep
 from dispatcher.control import audit
 from dispatcher.control.audit import ChangeView
 from dispatcher.control.paging import Page
-from shared.storage.engine import reading
+from shared.storage.database.engine import reading
 
 router = APIRouter(prefix="/v1", tags=["audit"])
 

@@ -8,11 +8,11 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 
-from dispatcher.api.callers import Caller
+from dispatcher.api.caller_cache import Caller
 from dispatcher.api.described import described
-from dispatcher.api.parts import Parts, PartsDep
 from dispatcher.api.problems import Problem
-from shared.storage.identity import Principal, hash_key
+from dispatcher.api.resources import Parts, PartsDep
+from shared.storage.accounts.users import Principal, hash_key
 
 _bearer = HTTPBearer(auto_error=False, description="An API key.")
 _basic = HTTPBasic(auto_error=False, description="An API key as the password; the user name is `api`.")

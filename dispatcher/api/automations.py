@@ -12,15 +12,15 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.parts import PartsDep
+from dispatcher.api.resources import PartsDep
 from dispatcher.control import automations
 from dispatcher.control.access import Action, require
 from dispatcher.control.automations import AutomationView
 from dispatcher.control.paging import Page
-from shared.domain.events import EventType, RunPhase
-from shared.domain.slack_messages import Severity
-from shared.storage.engine import reading, writing
-from shared.storage.identity import Principal
+from shared.domain.events.models import EventType, RunPhase
+from shared.domain.payloads.slack_messages import Severity
+from shared.storage.accounts.users import Principal
+from shared.storage.database.engine import reading, writing
 
 router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automations"])
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
-from dispatcher.api.parts import PartsDep
+from dispatcher.api.resources import PartsDep
 from dispatcher.control import catalog, removal
 from dispatcher.control.catalog import (
     CollectionBody,
@@ -17,7 +17,7 @@ from dispatcher.control.catalog import (
     ProjectView,
 )
 from dispatcher.control.paging import Page
-from shared.storage.engine import reading, writing
+from shared.storage.database.engine import reading, writing
 
 router = APIRouter(prefix="/v1/entities", tags=["catalog"])
 

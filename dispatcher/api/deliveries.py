@@ -14,13 +14,13 @@ from sqlalchemy import Engine
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.parts import PartsDep
+from dispatcher.api.resources import PartsDep
 from dispatcher.control import deliveries, exports
 from dispatcher.control.deliveries import DeliveryDetail, DeliveryView, ReplayQuery, Selection
 from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
 from dispatcher.control.paging import Page
 from shared.domain.errors import InvalidDefinition
-from shared.storage.engine import reading
+from shared.storage.database.engine import reading
 
 router = APIRouter(prefix="/v1/entities/{entity}/deliveries", tags=["deliveries"])
 

@@ -10,12 +10,12 @@ from redis.exceptions import RedisError
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import ManifestJson, accepts
-from dispatcher.api.parts import PartsDep
 from dispatcher.api.problems import RETRY_AFTER_SECONDS, Problem
+from dispatcher.api.resources import PartsDep
 from dispatcher.control import dry_runs
 from dispatcher.control.dry_runs import DryRunBody, DryRunView
-from shared.storage.engine import reading
-from shared.streams import open_redis
+from shared.messaging.streams import open_redis
+from shared.storage.database.engine import reading
 
 router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automations"])
 

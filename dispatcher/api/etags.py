@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from dispatcher.api.problems import Problem
 from dispatcher.control.errors import NotFound
-from shared.storage.revisions import lock_edits
+from shared.storage.definitions.revisions import lock_edits
 
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _LIST = re.compile(rf"\s*{_TAG.pattern}(?:\s*,\s*{_TAG.pattern})*\s*")

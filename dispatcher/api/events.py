@@ -15,12 +15,13 @@ from pydantic import BaseModel
 
 from dispatcher.api.authentication import CallerDep
 from dispatcher.api.bodies import decoded, media_type, read_body
-from dispatcher.api.callers import Caller
-from dispatcher.api.parts import Parts, PartsDep
+from dispatcher.api.caller_cache import Caller
 from dispatcher.api.problems import Problem, too_large
+from dispatcher.api.resources import Parts, PartsDep
 from dispatcher.control.errors import Forbidden, NotFound
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events import (
+from shared.domain.events.fast_decoding import AnyEvent, quick_event, quick_events
+from shared.domain.events.models import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
     MAX_EVENT_BYTES,
@@ -29,7 +30,6 @@ from shared.domain.events import (
     check_published,
     json_schema,
 )
-from shared.domain.quick_events import AnyEvent, quick_event, quick_events
 
 router = APIRouter(prefix="/v1", tags=["events"])
 

@@ -27,14 +27,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dispatcher.api import problems
 from dispatcher.api.authentication import caller_of
-from dispatcher.api.parts import Parts, PartsDep
 from dispatcher.api.problems import Problem
+from dispatcher.api.resources import Parts, PartsDep
 from dispatcher.control.errors import Conflict
 from shared.domain.errors import HooklineError, InvalidDefinition
-from shared.logs import get_logger
-from shared.storage import idempotency as store
-from shared.storage.engine import writing
-from shared.storage.idempotency import Claim, StoredRequest
+from shared.observability.logs import get_logger
+from shared.storage.accounts import idempotency_keys as store
+from shared.storage.accounts.idempotency_keys import Claim, StoredRequest
+from shared.storage.database.engine import writing
 from shared.vault import Vault
 
 HEADER = "Idempotency-Key"

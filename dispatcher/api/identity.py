@@ -7,12 +7,12 @@ from fastapi import APIRouter
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.parts import PartsDep
+from dispatcher.api.resources import PartsDep
 from dispatcher.control import identity, users
 from dispatcher.control.identity import KeyBody, KeyView, NewKey, UserBody, UserView
 from dispatcher.control.paging import Page
 from dispatcher.control.users import UserPatch
-from shared.storage.engine import reading, writing
+from shared.storage.database.engine import reading, writing
 
 router = APIRouter(prefix="/v1", tags=["identity"])
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import ManifestJson, accepts
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.parts import PartsDep
+from dispatcher.api.resources import PartsDep
 from dispatcher.control import manifests
 from dispatcher.control.manifests import Change, ManifestBody
-from shared.storage.engine import reading
+from shared.storage.database.engine import reading
 
 router = APIRouter(prefix="/v1/entities/{entity}", tags=["manifests"])
 

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Response
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
-from dispatcher.api.parts import PartsDep
+from dispatcher.api.resources import PartsDep
 from dispatcher.control import members
 from dispatcher.control.members import MemberView, RoleBody
 from dispatcher.control.paging import Page
-from shared.storage.engine import reading, writing
+from shared.storage.database.engine import reading, writing
 
 router = APIRouter(prefix="/v1/entities/{entity}/members", tags=["identity"])
 

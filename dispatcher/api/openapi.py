@@ -42,7 +42,7 @@ class HooklineApi(FastAPI):
 
 
 def _add_automation_view(schemas: dict[str, Any]) -> None:
-    """The form of an automation, which `shared.domain.definitions` checks by hand and no model tells."""
+    """The form of an automation, which `shared.domain.automations.parsing` checks by hand and no model tells."""
     page = schemas.pop("Page_dict_str__Any__")
     items = {**page["properties"]["items"], "items": {"$ref": _VIEW}}
     schemas["AutomationView"] = AUTOMATION_VIEW_SCHEMA

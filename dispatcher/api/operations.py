@@ -11,12 +11,12 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from dispatcher.api.parts import Parts, PartsDep
 from dispatcher.api.problems import Problem
-from shared import telemetry
+from dispatcher.api.resources import Parts, PartsDep
 from shared.domain.errors import FieldError
-from shared.storage.engine import reading
-from shared.storage.schema import current_revision, schema_fault
+from shared.observability.metrics import exposition
+from shared.storage.database.engine import reading
+from shared.storage.schema.migrate import current_revision, schema_fault
 
 router = APIRouter(tags=["operations"])
 
@@ -51,7 +51,7 @@ async def readyz(parts: PartsDep) -> Health:
 )
 def metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
     """Prometheus metrics, as text or, for those who ask, as OpenMetrics."""
-    body, content_type = telemetry.exposition(accept)
+    body, content_type = exposition(accept)
     return Response(body, headers={"Content-Type": content_type})
 
 

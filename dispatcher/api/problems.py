@@ -18,9 +18,9 @@ from starlette.exceptions import HTTPException
 
 from dispatcher.api.described import described
 from dispatcher.control.errors import Conflict, Forbidden, NotFound
-from dispatcher.publisher import StreamFull, StreamUnavailable
+from dispatcher.publishing.publisher import StreamFull, StreamUnavailable
 from shared.domain.errors import EndpointUnusable, FieldError, HooklineError, InvalidDefinition
-from shared.logs import get_logger
+from shared.observability.logs import get_logger
 from shared.vault import SecretUnreadable
 
 MEDIA_TYPE = "application/problem+json"

@@ -10,14 +10,14 @@ from sqlalchemy import Connection
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, IfMatchOrNew, Version
-from dispatcher.api.parts import PartsDep
+from dispatcher.api.resources import PartsDep
 from dispatcher.control import secrets
 from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
 from dispatcher.control.secrets import SecretBody, SecretView
-from shared.storage.engine import reading, writing
-from shared.storage.identity import Principal
-from shared.storage.secrets import secret_revision
+from shared.storage.accounts.users import Principal
+from shared.storage.database.engine import reading, writing
+from shared.storage.definitions.secrets import secret_revision
 
 router = APIRouter(prefix="/v1/entities/{entity}/secrets", tags=["secrets"])
 

@@ -11,14 +11,14 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.parts import PartsDep
+from dispatcher.api.resources import PartsDep
 from dispatcher.control import slack
 from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
 from dispatcher.control.slack import SlackBody, SlackView
 from shared.domain.ids import IdKind, decode_id
-from shared.storage.engine import reading, writing
-from shared.storage.identity import Principal
+from shared.storage.accounts.users import Principal
+from shared.storage.database.engine import reading, writing
 
 router = APIRouter(prefix="/v1/entities/{entity}/slack", tags=["slack"])
 

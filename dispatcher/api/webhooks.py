@@ -14,16 +14,16 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.parts import Parts, PartsDep
-from dispatcher.control import trials, webhooks
+from dispatcher.api.resources import Parts, PartsDep
+from dispatcher.control import webhook_trials, webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
-from dispatcher.control.trials import Trial, TrialBody, TrialView
 from dispatcher.control.webhook_checks import WebhookBody
+from dispatcher.control.webhook_trials import Trial, TrialBody, TrialView
 from dispatcher.control.webhooks import WebhookView
 from shared.domain.ids import IdKind, decode_id
-from shared.storage.engine import reading, writing
-from shared.storage.identity import Principal
+from shared.storage.accounts.users import Principal
+from shared.storage.database.engine import reading, writing
 
 router = APIRouter(prefix="/v1/entities/{entity}/webhooks", tags=["webhooks"])
 
@@ -87,7 +87,7 @@ async def test_webhook(
 ) -> TrialView:
     """Send one request now, with sample values, and answer with it and with what came back."""
     trial = await run_in_threadpool(_prepared, parts, principal, entity, webhook_id, body)
-    return trials.view(trial, await parts.sender.send(trial.request))
+    return webhook_trials.view(trial, await parts.sender.send(trial.request))
 
 
 def _tagged(response: Response, view: WebhookView) -> WebhookView:
@@ -108,7 +108,7 @@ def _version(view: WebhookView) -> Version:
 
 def _prepared(parts: Parts, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:
     with reading(parts.engine) as connection:
-        return trials.prepare(
+        return webhook_trials.prepare(
             connection,
             principal,
             entity,

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from sqlalchemy import Connection
 
 from dispatcher.control.errors import Forbidden, NotFound
-from shared.storage.entities import StoredEntity, entity_ids, find_entity
-from shared.storage.identity import Principal, Role
+from shared.storage.accounts.users import Principal, Role
+from shared.storage.definitions.entities import StoredEntity, entity_ids, find_entity
 
 
 class Action(Enum):

@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 from dispatcher.control.access import Action, require, require_instance_admin
 from dispatcher.control.bodies import View
 from dispatcher.control.paging import Page, PageRequest
-from shared.storage import audit as store
-from shared.storage.audit import NewChange, StoredChange
-from shared.storage.entities import StoredEntity
-from shared.storage.identity import Principal
+from shared.storage.accounts import audit_log as store
+from shared.storage.accounts.audit_log import NewChange, StoredChange
+from shared.storage.accounts.users import Principal
+from shared.storage.definitions.entities import StoredEntity
 
 
 class Target(View):

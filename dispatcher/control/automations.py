@@ -1,4 +1,4 @@
-"""Automations: checked by `shared.domain.definitions`, stored with their webhook's id, answered with its name.
+"""Automations: checked by `shared.domain.automations.parsing`, stored with their webhook's id, answered with its name.
 
 A webhook or Slack integration of another entity is answered with its id, since its name may mean another one here.
 """
@@ -15,20 +15,20 @@ from sqlalchemy import Connection
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, noting
 from dispatcher.control.bodies import members_to_change
-from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
-from shared.domain.automations import Automation, NoOpAction, Scope
+from dispatcher.control.webhook_resolver import WebhookFinder
+from shared.domain.automations.model import Automation, NoOpAction, Scope
 from shared.domain.errors import FieldError
 from shared.domain.ids import IdKind, decode_id, encode_id
-from shared.storage import automations as store
-from shared.storage.audit import NewChange, insert_changes
-from shared.storage.automations import AutomationFields, StoredAutomation
-from shared.storage.catalog import ensure_collection, ensure_project
-from shared.storage.entities import StoredEntity
-from shared.storage.identity import Principal
-from shared.storage.revisions import lock_edits, next_revision, next_revisions
-from shared.storage.webhooks import StoredWebhook, public_id
+from shared.storage.accounts.audit_log import NewChange, insert_changes
+from shared.storage.accounts.users import Principal
+from shared.storage.definitions import automations as store
+from shared.storage.definitions.automations import AutomationFields, StoredAutomation
+from shared.storage.definitions.catalog import ensure_collection, ensure_project
+from shared.storage.definitions.entities import StoredEntity
+from shared.storage.definitions.revisions import lock_edits, next_revision, next_revisions
+from shared.storage.definitions.webhooks import StoredWebhook, public_id
 
 AutomationView = dict[str, Any]
 """An automation as it is answered: the members of its definition, its id, entity, revision and times."""

@@ -15,13 +15,13 @@ from dispatcher.control.bodies import Body, View, parsed
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import InvalidDefinition
-from shared.domain.members import NAME_FORM, is_name
-from shared.storage import catalog as store
-from shared.storage import entities as entity_store
-from shared.storage.catalog import StoredCollection, StoredProject
-from shared.storage.entities import StoredEntity, find_entity
-from shared.storage.identity import Principal
-from shared.storage.revisions import lock_edits, next_revision
+from shared.domain.events.values import NAME_FORM, is_name
+from shared.storage.accounts.users import Principal
+from shared.storage.definitions import catalog as store
+from shared.storage.definitions import entities as entity_store
+from shared.storage.definitions.catalog import StoredCollection, StoredProject
+from shared.storage.definitions.entities import StoredEntity, find_entity
+from shared.storage.definitions.revisions import lock_edits, next_revision
 
 _ENTITY_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
 

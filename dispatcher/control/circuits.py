@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from dispatcher.control.bodies import View
-from shared.domain.circuits import Circuit, CircuitState
-from shared.storage.clock import database_time
+from shared.domain.delivery.circuits import Circuit, CircuitState
+from shared.storage.database.clock import database_time
 
 
 class CircuitView(View):

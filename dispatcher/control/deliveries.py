@@ -15,18 +15,18 @@ from dispatcher.control.audit import note
 from dispatcher.control.bodies import Body, Timestamp, View, parsed
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
+from shared.domain.delivery.retries import RequestRate
 from shared.domain.durations import Rate
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
-from shared.domain.payloads import mask_payload
-from shared.domain.retries import RequestRate
-from shared.storage import deliveries as store
-from shared.storage.automations import find_automation
-from shared.storage.clock import database_time
-from shared.storage.deliveries import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
-from shared.storage.entities import StoredEntity
-from shared.storage.identity import Principal
-from shared.storage.webhooks import ID_KINDS, WebhookKind, find_webhook
+from shared.domain.payloads.templates import mask_payload
+from shared.storage.accounts.users import Principal
+from shared.storage.database.clock import database_time
+from shared.storage.definitions.automations import find_automation
+from shared.storage.definitions.entities import StoredEntity
+from shared.storage.definitions.webhooks import ID_KINDS, WebhookKind, find_webhook
+from shared.storage.delivery import history as store
+from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
 
 MAX_REPLAYED = 10_000
 

@@ -16,14 +16,15 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
 from dispatcher.control.bodies import Body, View, of_form
-from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.paging import cursor_after, page_request
-from shared.domain.dry_runs import MAX_EVENTS, DryRunResult, PageWanted, Summary
+from dispatcher.control.webhook_resolver import WebhookFinder
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events import Event, check_event, check_events
-from shared.domain.explain import Arrival, DryRunOutcome, Simulator, Subject
+from shared.domain.events.models import Event, check_event, check_events
+from shared.domain.explain.dry_run import MAX_EVENTS, DryRunResult, PageWanted, Summary
+from shared.domain.explain.simulator import Arrival, DryRunOutcome, Simulator, Subject
 from shared.domain.ids import IdKind, encode_id
-from shared.dry_runs import (
+from shared.dry_runs.event_history import Span
+from shared.dry_runs.service import (
     arrivals_of,
     draft_subject,
     find_by_name_or_id,
@@ -33,9 +34,8 @@ from shared.dry_runs import (
     saved_subject,
     stored_simulator,
 )
-from shared.spans import Span
-from shared.storage.entities import StoredEntity
-from shared.storage.identity import Principal
+from shared.storage.accounts.users import Principal
+from shared.storage.definitions.entities import StoredEntity
 
 DEFAULT_LIMIT = 100
 

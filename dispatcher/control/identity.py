@@ -21,11 +21,11 @@ from dispatcher.control.errors import Conflict, Forbidden, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
-from shared.storage import identity as store
-from shared.storage import members as member_store
-from shared.storage.entities import entity_ids, find_entity
-from shared.storage.identity import Principal, Role, StoredKey, StoredUser
-from shared.storage.revisions import lock_edits
+from shared.storage.accounts import members as member_store
+from shared.storage.accounts import users as store
+from shared.storage.accounts.users import Principal, Role, StoredKey, StoredUser
+from shared.storage.definitions.entities import entity_ids, find_entity
+from shared.storage.definitions.revisions import lock_edits
 
 KeyName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,64}$", description="At most 64 characters.")]
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.@+]{0,127}$")]

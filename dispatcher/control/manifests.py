@@ -18,24 +18,24 @@ from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, note
 from dispatcher.control.automations import AutomationEdit
 from dispatcher.control.bodies import Body, View, of_form
-from dispatcher.control.destinations import WebhookFinder
 from dispatcher.control.errors import Conflict
 from dispatcher.control.slack import SlackBody
 from dispatcher.control.webhook_checks import Checks, KnownSecrets, WebhookBody, check
-from shared.domain.automations import Grants, NoOpAction, cooldown_to_json
-from shared.domain.definitions import default_cooldown
+from dispatcher.control.webhook_resolver import WebhookFinder
+from shared.domain.automations.model import Grants, NoOpAction, cooldown_to_json
+from shared.domain.automations.parsing import default_cooldown
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
-from shared.domain.events import EventType
-from shared.domain.filters import parse_filter
+from shared.domain.events.models import EventType
+from shared.domain.filters.filters import parse_filter
 from shared.domain.ids import decode_id
-from shared.storage import automations as automation_store
-from shared.storage import webhooks as webhook_store
-from shared.storage.audit import NewChange, insert_changes
-from shared.storage.automations import StoredAutomation
-from shared.storage.entities import StoredEntity
-from shared.storage.identity import Principal
-from shared.storage.revisions import lock_edits
-from shared.storage.webhooks import ID_KINDS, StoredWebhook, WebhookFields, WebhookKind, public_id
+from shared.storage.accounts.audit_log import NewChange, insert_changes
+from shared.storage.accounts.users import Principal
+from shared.storage.definitions import automations as automation_store
+from shared.storage.definitions import webhooks as webhook_store
+from shared.storage.definitions.automations import StoredAutomation
+from shared.storage.definitions.entities import StoredEntity
+from shared.storage.definitions.revisions import lock_edits
+from shared.storage.definitions.webhooks import ID_KINDS, StoredWebhook, WebhookFields, WebhookKind, public_id
 
 MAX_DEFINITIONS = 10_000
 _PAGE = 500

@@ -17,11 +17,11 @@ from dispatcher.control.bodies import Body, View, parsed
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.ids import IdKind, decode_id, encode_id
-from shared.storage import members as store
-from shared.storage.entities import StoredEntity
-from shared.storage.identity import Principal, Role, StoredUser, find_user, set_role
-from shared.storage.members import StoredMember
-from shared.storage.revisions import lock_edits
+from shared.storage.accounts import members as store
+from shared.storage.accounts.members import StoredMember
+from shared.storage.accounts.users import Principal, Role, StoredUser, find_user, set_role
+from shared.storage.definitions.entities import StoredEntity
+from shared.storage.definitions.revisions import lock_edits
 
 
 class RoleBody(Body):

@@ -7,10 +7,10 @@ from sqlalchemy import Connection
 from dispatcher.control.access import require_instance_admin
 from dispatcher.control.audit import note
 from dispatcher.control.errors import Conflict, NotFound
-from shared.storage import removal as store
-from shared.storage.entities import find_entity
-from shared.storage.identity import Principal
-from shared.storage.revisions import lock_edits, next_revision
+from shared.storage.accounts.users import Principal
+from shared.storage.definitions import entity_removal as store
+from shared.storage.definitions.entities import find_entity
+from shared.storage.definitions.revisions import lock_edits, next_revision
 
 
 def delete_entity(connection: Connection, principal: Principal, name: str) -> None:

@@ -16,17 +16,17 @@ from dispatcher.control.audit import note
 from dispatcher.control.bodies import Body, View, parsed
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
+from shared.domain.delivery.signing import check_signing_secret
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.payloads import ACCESS_TOKEN, VARIABLES
-from shared.domain.signing import check_signing_secret
-from shared.guard import check_webhook_url
+from shared.domain.payloads.templates import ACCESS_TOKEN, VARIABLES
+from shared.http.egress import check_webhook_url
+from shared.http.tls import check_client_certificate
 from shared.settings import Settings
-from shared.storage import secrets as store
-from shared.storage.entities import StoredEntity
-from shared.storage.identity import Principal
-from shared.storage.revisions import lock_edits, next_revision
-from shared.storage.secrets import SecretUses
-from shared.tls import check_client_certificate
+from shared.storage.accounts.users import Principal
+from shared.storage.definitions import secrets as store
+from shared.storage.definitions.entities import StoredEntity
+from shared.storage.definitions.revisions import lock_edits, next_revision
+from shared.storage.definitions.secrets import SecretUses
 from shared.vault import Vault
 
 MAX_VALUE_BYTES = 64 << 10

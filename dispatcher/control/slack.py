@@ -19,15 +19,15 @@ from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_checks import Checks, KnownSecrets, WebhookName
+from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, decode_id
-from shared.domain.retries import DeliveryPolicy
-from shared.storage import webhooks as store
-from shared.storage.entities import StoredEntity
-from shared.storage.identity import Principal
-from shared.storage.revisions import lock_edits
-from shared.storage.secrets import SecretUses
-from shared.storage.webhooks import StoredWebhook, WebhookFields, WebhookKind, public_id
+from shared.storage.accounts.users import Principal
+from shared.storage.definitions import webhooks as store
+from shared.storage.definitions.entities import StoredEntity
+from shared.storage.definitions.revisions import lock_edits
+from shared.storage.definitions.secrets import SecretUses
+from shared.storage.definitions.webhooks import StoredWebhook, WebhookFields, WebhookKind, public_id
 
 
 class SlackBody(Body):

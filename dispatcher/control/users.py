@@ -17,9 +17,9 @@ from dispatcher.control.errors import NotFound
 from dispatcher.control.identity import Email, Membership, UserView, check_administered, entity_numbers, user_view
 from dispatcher.control.members import user_of
 from shared.domain.ids import IdKind, encode_id
-from shared.storage import members as store
-from shared.storage.identity import Principal, StoredUser, memberships_of
-from shared.storage.revisions import lock_edits
+from shared.storage.accounts import members as store
+from shared.storage.accounts.users import Principal, StoredUser, memberships_of
+from shared.storage.definitions.revisions import lock_edits
 
 
 class UserPatch(Body):

@@ -12,15 +12,15 @@ from sqlalchemy import Connection
 
 from dispatcher.control.bodies import Body, parsed
 from dispatcher.control.secrets import check_value
-from shared.domain.automations import Grants
+from shared.domain.automations.model import Grants
+from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.ids import IdKind, decode_id
-from shared.domain.retries import DeliveryPolicy
-from shared.guard import check_webhook_url
+from shared.http.egress import check_webhook_url
 from shared.settings import Settings
-from shared.storage.entities import StoredEntity
-from shared.storage.secrets import SecretUses, ciphertexts, secret_ids
-from shared.storage.webhooks import WebhookFields
+from shared.storage.definitions.entities import StoredEntity
+from shared.storage.definitions.secrets import SecretUses, ciphertexts, secret_ids
+from shared.storage.definitions.webhooks import WebhookFields
 from shared.vault import Vault
 
 MAX_NAME_LENGTH = 64

@@ -18,21 +18,21 @@ from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_checks import Checks, check, grants_of
+from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
-from shared.domain.payloads import parse_payload
-from shared.domain.retries import DeliveryPolicy
-from shared.storage import webhooks as store
-from shared.storage.audit import NewChange, insert_changes
-from shared.storage.automations import StoredAutomation, automations_of_webhook
-from shared.storage.clock import database_time
-from shared.storage.deliveries import DELETED_REASON
-from shared.storage.entities import StoredEntity
-from shared.storage.identity import Principal
-from shared.storage.orphans import abandon_deliveries
-from shared.storage.revisions import lock_edits, next_revision, next_revisions
-from shared.storage.secrets import secret_ids
-from shared.storage.webhooks import StoredWebhook, WebhookEdit, WebhookFields, WebhookKind, public_id
+from shared.domain.payloads.templates import parse_payload
+from shared.storage.accounts.audit_log import NewChange, insert_changes
+from shared.storage.accounts.users import Principal
+from shared.storage.database.clock import database_time
+from shared.storage.definitions import webhooks as store
+from shared.storage.definitions.automations import StoredAutomation, automations_of_webhook
+from shared.storage.definitions.entities import StoredEntity
+from shared.storage.definitions.revisions import lock_edits, next_revision, next_revisions
+from shared.storage.definitions.secrets import secret_ids
+from shared.storage.definitions.webhooks import StoredWebhook, WebhookEdit, WebhookFields, WebhookKind, public_id
+from shared.storage.delivery.history import DELETED_REASON
+from shared.storage.maintenance.orphaned_deliveries import abandon_deliveries
 
 _WORDS = {WebhookKind.WEBHOOK: "webhook", WebhookKind.SLACK: "Slack integration"}
 

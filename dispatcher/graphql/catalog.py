@@ -12,8 +12,8 @@ from dispatcher.graphql.catalog_pages import projects_page
 from dispatcher.graphql.nodes import ORGANIZATION, EntityNode, OrganizationNode, ProjectNode
 from dispatcher.graphql.pages import Connection, connection
 from dispatcher.graphql.session import Info, Session
-from shared.storage import catalog as store
-from shared.storage.entities import StoredEntity
+from shared.storage.definitions import catalog as store
+from shared.storage.definitions.entities import StoredEntity
 
 query = QueryType()
 entity = ObjectType("Entity")

@@ -12,9 +12,9 @@ from dispatcher.graphql.nodes import REGISTRY_PREFIX, CollectionNode, EntityNode
 from dispatcher.graphql.pages import START, Connection, Position, connection, page_of, position_after, scanned
 from dispatcher.graphql.session import Info, Session
 from shared.domain.errors import InvalidDefinition
-from shared.storage import catalog as store
-from shared.storage.catalog import StoredCollection, StoredProject
-from shared.storage.entities import StoredEntity
+from shared.storage.definitions import catalog as store
+from shared.storage.definitions.catalog import StoredCollection, StoredProject
+from shared.storage.definitions.entities import StoredEntity
 
 _PROJECT_FIELDS: Fields[StoredProject] = {
     "id": lambda row: row.id,

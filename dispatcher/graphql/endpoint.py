@@ -15,8 +15,8 @@ from fastapi.routing import APIRoute
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import MAX_BODY_BYTES, decoded, media_type, read_body
-from dispatcher.api.parts import PartsDep
 from dispatcher.api.problems import Problem
+from dispatcher.api.resources import PartsDep
 from dispatcher.graphql.execution import Answer, answer_to, refused
 from dispatcher.graphql.refusals import refusal_of
 

@@ -30,13 +30,13 @@ from graphql import (
 )
 from sqlalchemy import Connection
 
-from dispatcher.api.parts import Parts
+from dispatcher.api.resources import Parts
 from dispatcher.graphql import catalog, catalog_pages, mutations, projects, triggers, viewer
 from dispatcher.graphql.refusals import Refusal, refusal_of
 from dispatcher.graphql.session import Session
 from shared.domain.json_values import refuse_unfit
-from shared.storage.engine import reading, writing
-from shared.storage.identity import Principal
+from shared.storage.accounts.users import Principal
+from shared.storage.database.engine import reading, writing
 
 MAX_TOKENS = 2000
 """How long a document may be; the client's longest has some 250 tokens. Checking costs the square of this."""

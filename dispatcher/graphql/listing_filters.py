@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import orjson
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.filters import Predicate, parse_filter
+from shared.domain.filters.filters import Predicate, parse_filter
 from shared.domain.json_values import refuse_unfit
 
 _Row = TypeVar("_Row")

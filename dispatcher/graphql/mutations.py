@@ -14,14 +14,14 @@ from dispatcher.graphql import opaque_ids, rows
 from dispatcher.graphql.nodes import CollectionNode, ProjectNode
 from dispatcher.graphql.session import Info, Session
 from dispatcher.graphql.triggers import TriggerNode, trigger_nodes
-from shared.domain.automations import cooldown_to_json
-from shared.domain.definitions import default_cooldown, own_unit
+from shared.domain.automations.model import cooldown_to_json
+from shared.domain.automations.parsing import default_cooldown, own_unit
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events import EventType
+from shared.domain.events.models import EventType
+from shared.domain.filters.wandb import WandbEventType, event_members
 from shared.domain.ids import IdKind, decode_id
-from shared.domain.wandb_filters import WandbEventType, event_members
-from shared.storage.automations import StoredAutomation, find_automation
-from shared.storage.catalog import find_project
+from shared.storage.definitions.automations import StoredAutomation, find_automation
+from shared.storage.definitions.catalog import find_project
 
 _ACTIONS = {
     "GENERIC_WEBHOOK": "generic_webhook_action_input",

@@ -8,9 +8,9 @@ from typing import Any
 from dispatcher.control.errors import NotFound
 from dispatcher.graphql import rows
 from dispatcher.graphql.session import Session
-from shared.storage import catalog as store
-from shared.storage.catalog import StoredCollection, StoredProject
-from shared.storage.entities import StoredEntity
+from shared.storage.definitions import catalog as store
+from shared.storage.definitions.catalog import StoredCollection, StoredProject
+from shared.storage.definitions.entities import StoredEntity
 
 REGISTRY_PREFIX = "wandb-registry-"
 ORGANIZATION = "organization"

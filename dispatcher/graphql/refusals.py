@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dispatcher.api.problems import problem_of
-from shared.logs import get_logger
+from shared.observability.logs import get_logger
 
 log = get_logger("hookline.graphql")
 

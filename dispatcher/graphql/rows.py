@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, select
 
 from shared.domain.ids import IdKind, encode_id
-from shared.storage.catalog import StoredCollection
-from shared.storage.tables import automations, collections, entities, projects, webhooks
+from shared.storage.definitions.catalog import StoredCollection
+from shared.storage.schema.tables import automations, collections, entities, projects, webhooks
 
 SLACK = "slack"
 

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from dispatcher.control.access import Action, entities_with, require
 from dispatcher.control.webhook_checks import Checks
 from dispatcher.graphql.pages import scanned
-from shared.storage.entities import StoredEntity, find_entity, list_entities
-from shared.storage.identity import Principal
+from shared.storage.accounts.users import Principal
+from shared.storage.definitions.entities import StoredEntity, find_entity, list_entities
 
 
 @dataclass(slots=True)

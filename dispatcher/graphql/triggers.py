@@ -23,11 +23,11 @@ from dispatcher.graphql.pages import Connection, Position, page_of, page_size, p
 from dispatcher.graphql.rows import StoredIntegration
 from dispatcher.graphql.session import Info, Session
 from shared.domain.errors import InvalidDefinition
+from shared.domain.filters.wandb import SavedEvent, saved_event
 from shared.domain.ids import IdKind, encode_id
-from shared.domain.wandb_filters import SavedEvent, saved_event
-from shared.storage import automations as store
-from shared.storage.automations import StoredAutomation
-from shared.storage.entities import StoredEntity
+from shared.storage.definitions import automations as store
+from shared.storage.definitions.automations import StoredAutomation
+from shared.storage.definitions.entities import StoredEntity
 
 
 @dataclass(frozen=True, slots=True)

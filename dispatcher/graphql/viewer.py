@@ -10,7 +10,7 @@ from dispatcher.graphql.nodes import ORGANIZATION, EntityNode, OrganizationNode
 from dispatcher.graphql.pages import Connection, page_of, position_after
 from dispatcher.graphql.session import Info
 from shared.domain.ids import IdKind, encode_id
-from shared.storage.identity import Principal, find_user
+from shared.storage.accounts.users import Principal, find_user
 
 FEATURES = {
     "ARTIFACT_REGISTRY_SEARCH": True,

@@ -1,6 +1,6 @@
 """Hookline's own errors: one root, and definitions that name each faulty field and what is accepted.
 
-An endpoint that answers 500 is not an error but an outcome (`shared.domain.retries`).
+An endpoint that answers 500 is not an error but an outcome (`shared.domain.delivery.retries`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
-from shared.domain.patterns import is_unicode
+from shared.domain.filters.patterns import is_unicode
 
 MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 150_000

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import orjson
 from sqlalchemy import func, select
 
-from shared.storage.tables import deliveries
-from shared.streams import START, read_after
+from shared.messaging.streams import START, read_after
+from shared.storage.schema.tables import deliveries
 from tests.bench import watched
 from tests.bench.events import ALIAS_PATTERN, EVENT_TYPE, PAYLOAD, PROJECT, make_events
 from tests.bench.figures import Figure

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import orjson
 from sqlalchemy import func, select, text, update
 
-from shared.logs import configure_logging
-from shared.storage.engine import writing
-from shared.storage.tables import attempts, deliveries, pending_deliveries, webhooks
+from shared.observability.logs import configure_logging
+from shared.storage.database.engine import writing
+from shared.storage.schema.tables import attempts, deliveries, pending_deliveries, webhooks
 from tests.bench.events import ALIAS_PATTERN, ENTITY, EVENT_TYPE, PAYLOAD, PROJECT, make_events
 from tests.bench.figures import Figure
 from tests.bench.receiver import receiver
 from tests.bench.workbench import Workbench, workbench
-from worker.deliver import drain_webhook
+from worker.delivery.drain import drain_webhook
 
 if TYPE_CHECKING:
     from sqlalchemy import Table

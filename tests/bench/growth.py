@@ -17,9 +17,9 @@ from cryptography.fernet import Fernet
 from sqlalchemy import func, select, update
 
 from shared.settings import Settings, load_settings
-from shared.storage.engine import writing
-from shared.storage.revisions import next_revision
-from shared.storage.tables import automations
+from shared.storage.database.engine import writing
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.schema.tables import automations
 from tests.bench import watched
 from tests.bench.figures import Figure
 from tests.bench.workbench import Workbench, workbench

@@ -17,10 +17,10 @@ import orjson
 import redis
 from cryptography.fernet import Fernet
 
-from shared.domain.events import check_event, partition_of
+from shared.domain.events.models import check_event, partition_of
+from shared.messaging.streams import FIELD, stream_key
 from shared.settings import load_settings
-from shared.storage import bootstrap
-from shared.streams import FIELD, stream_key
+from shared.storage.maintenance import first_start
 from tests.bench import watched
 from tests.bench.figures import Figure
 from tests.bench.processes import Tree, started
@@ -140,7 +140,7 @@ def _api() -> Iterator[_Api]:
             "admin_api_key": key,
             "log_level": "WARNING",
         }
-        bootstrap.prepare(load_settings(**values))
+        first_start.prepare(load_settings(**values))
         others = {name: value for name, value in os.environ.items() if not name.startswith("HOOKLINE_")}
         environment = others | {f"HOOKLINE_{name.upper()}": value for name, value in values.items()}
         command = [str(Path(sys.executable).with_name("hookline")), "api", "--port", str(port)]

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from shared.settings import load_settings
-from shared.storage.deliveries import DeliveryFilter, DeliveryStatus, list_deliveries, new_delivery_id
-from shared.storage.engine import open_engine, reading, writing
-from shared.storage.evaluation import insert_deliveries
-from shared.storage.queue import claim, due_webhooks
-from shared.storage.recording import Attempted, record
-from shared.storage.schema import migrate
-from shared.storage.tables import deliveries
+from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.delivery.claims import claim, due_webhooks
+from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, list_deliveries, new_delivery_id
+from shared.storage.delivery.recording import Attempted, record
+from shared.storage.evaluation.new_deliveries import insert_deliveries
+from shared.storage.schema.migrate import migrate
+from shared.storage.schema.tables import deliveries
 from tests.bench.figures import Figure
 from tests.servers import fresh_database, postgres_server
 

@@ -17,20 +17,20 @@ import orjson
 from cryptography.fernet import Fernet
 from sqlalchemy import insert, select
 
-from shared.domain.automations import Grants
-from shared.domain.definitions import parse_automation
-from shared.domain.events import check_event, partition_of
+from shared.domain.automations.model import Grants
+from shared.domain.automations.parsing import parse_automation
+from shared.domain.events.models import check_event, partition_of
+from shared.messaging.streams import FIELD, stream_key
+from shared.messaging.wakeups import celery_app
 from shared.settings import Settings, load_settings
-from shared.storage.engine import open_engine, reading, writing
-from shared.storage.entities import insert_entity
-from shared.storage.revisions import next_revision
-from shared.storage.schema import migrate
-from shared.storage.tables import automations, entities, webhooks
-from shared.streams import FIELD, stream_key
-from shared.wakes import celery_app
+from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.definitions.entities import insert_entity
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.schema.migrate import migrate
+from shared.storage.schema.tables import automations, entities, webhooks
 from tests.servers import fresh_database, postgres_server, valkey_server
-from worker.evaluate import drain_partition
-from worker.runtime import Runtime
+from worker.bootstrap import Runtime
+from worker.evaluation.evaluator import drain_partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import uvloop
 
-from shared.sender import Request, Sender
+from shared.http.client import Request, Sender
 from shared.settings import load_settings
 from tests.bench.processes import ProcessFailed
 

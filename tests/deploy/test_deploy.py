@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from dispatcher.cli import main
+from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE
 from shared.settings import ENV_PREFIX, Settings
-from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE
 from tests.deploy.files import CHART, DEPLOY, ROOT, seconds, text_files
 
 KNOWN = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}

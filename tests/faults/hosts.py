@@ -22,8 +22,8 @@ from pathlib import Path
 import httpx
 
 from shared.settings import Settings
-from shared.storage.bootstrap import prepare
-from shared.storage.engine import open_engine
+from shared.storage.database.engine import open_engine
+from shared.storage.maintenance.first_start import prepare
 from tests.authority import TRUSTS_NOBODY
 from tests.faults.load import Load
 from tests.faults.network import Network, network

@@ -16,8 +16,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.storage.engine import open_engine
-from shared.streams import stream_key
+from shared.messaging.streams import stream_key
+from shared.storage.database.engine import open_engine
 from tests.faults.drills import DRILLS
 from tests.faults.load import Load
 from tests.faults.stage import ADMIN_KEY, TIMEOUT_SECONDS, Release, Stage, stage

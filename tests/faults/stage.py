@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.settings import Settings, load_settings
-from shared.storage.engine import open_engine
+from shared.storage.database.engine import open_engine
 from tests.authority import TRUSTS_NOBODY
 from tests.faults import disk
 from tests.faults.receiver import Receiver, receiving

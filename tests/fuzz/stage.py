@@ -18,12 +18,12 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 from sqlalchemy import Connection
 
-from dispatcher.api.parts import Parts, opened
+from dispatcher.api.resources import Parts, opened
 from dispatcher.control import automations, catalog, secrets, slack, webhooks
 from shared.settings import Settings, load_settings
-from shared.storage import bootstrap
-from shared.storage.engine import writing
-from shared.storage.identity import Principal, find_principal, hash_key
+from shared.storage.accounts.users import Principal, find_principal, hash_key
+from shared.storage.database.engine import writing
+from shared.storage.maintenance import first_start
 
 KEY = "hlk-" + "f" * 43
 ENTITY = "acme"
@@ -81,7 +81,7 @@ def stage() -> Stage:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookline-fuzz-")))
     runner = asyncio.Runner()
     settings = _settings(folder)
-    bootstrap.prepare(settings)
+    first_start.prepare(settings)
     parts = runner.run(stack.enter_async_context(opened(settings)))
     with writing(parts.engine) as connection:
         principal = find_principal(connection, hash_key(KEY))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from fastapi import FastAPI
 
-from dispatcher.api.app import create_app
+from dispatcher.app import create_app
 from shared.settings import Settings
 
 _idle: list[FastAPI] = []

@@ -13,8 +13,8 @@ from redis import Redis
 from sqlalchemy import Engine
 
 from shared.settings import Settings, load_settings
-from shared.storage.engine import open_engine
-from shared.storage.schema import migrate
+from shared.storage.database.engine import open_engine
+from shared.storage.schema.migrate import migrate
 from tests.integration.databases import lent_database
 from tests.servers import fresh_database, postgres_server, valkey_server
 

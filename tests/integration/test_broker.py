@@ -1,6 +1,6 @@
 """The transport for Redis on a real Valkey: what it takes over from kombu, and what kombu does as before.
 
-A release of kombu that moves what `shared.broker` builds upon fails here.
+A release of kombu that moves what `shared.messaging.broker_transport` builds upon fails here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from kombu.asynchronous import Hub, set_event_loop
 from kombu.transport.pyamqp import Transport as RabbitTransport
 from redis import Redis
 
-from shared.broker import SentinelTransport, Transport
+from shared.messaging.broker_transport import SentinelTransport, Transport
+from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, WEBHOOK_TASK, celery_app
 from shared.settings import load_settings
-from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, WEBHOOK_TASK, celery_app
 from tests.integration.processes import wait_until
 from worker.tasks import Wake
 

@@ -31,9 +31,9 @@ from redis import Redis
 from sqlalchemy import Engine, create_engine, func, inspect, select
 
 from shared.settings import Settings, load_settings
-from shared.storage.bootstrap import prepare
-from shared.storage.engine import reading
-from shared.storage.tables import deliveries
+from shared.storage.database.engine import reading
+from shared.storage.maintenance.first_start import prepare
+from shared.storage.schema.tables import deliveries
 from tests.authority import Authority
 from tests.canaries import Search
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
@@ -410,7 +410,7 @@ def is_up(client: httpx.Client) -> bool:
 @pytest.fixture
 def engine_of() -> Iterator[Any]:
     """Opens engines that are closed at the end."""
-    from shared.storage.engine import open_engine
+    from shared.storage.database.engine import open_engine
 
     opened: list[Engine] = []
 

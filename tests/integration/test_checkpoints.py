@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from dispatcher.pump import Pump
+from dispatcher.pump.pump import Pump
 from shared.settings import Settings
-from shared.storage.engine import checkpoint, writing
-from shared.storage.entities import insert_entity
+from shared.storage.database.engine import checkpoint, writing
+from shared.storage.definitions.entities import insert_entity
 from tests.integration.processes import wait_until
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -10,9 +10,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from shared.settings import load_settings
-from shared.storage import clock as clock_module
-from shared.storage.clock import DatabaseClock
-from shared.storage.engine import open_engine
+from shared.storage.database import clock as clock_module
+from shared.storage.database.clock import DatabaseClock
+from shared.storage.database.engine import open_engine
 
 HOUR = timedelta(hours=1)
 SOON = timedelta(seconds=20)

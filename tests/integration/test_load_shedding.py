@@ -12,14 +12,14 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from dispatcher.chores import Chores
-from dispatcher.publisher import Publisher, StreamFull
-from dispatcher.pump import Pump
-from shared import telemetry
+from dispatcher.publishing.publisher import Publisher, StreamFull
+from dispatcher.pump.maintenance import Chores
+from dispatcher.pump.pump import Pump
+from shared.messaging.stream_memory import StreamMemory, memory_of, read_memory
+from shared.messaging.streams import stream_key
+from shared.observability import metrics
 from shared.settings import Settings, load_settings
-from shared.storage import bootstrap
-from shared.stream_memory import StreamMemory, memory_of, read_memory
-from shared.streams import stream_key
+from shared.storage.maintenance import first_start
 from tests.integration.api.conftest import problem_of, running
 from tests.integration.conftest import ADMIN_KEY
 from tests.integration.processes import wait_until
@@ -52,7 +52,7 @@ def _used(server: Redis) -> int:
 
 
 def _refused(reason: str) -> float:
-    return float(telemetry.EVENTS_REFUSED.labels(reason=reason)._value.get())
+    return float(metrics.EVENTS_REFUSED.labels(reason=reason)._value.get())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def _asked(server: Redis) -> int:
 
 
 def test_a_full_stream_is_answered_with_when_to_come_back(settings: Settings, redis: Redis) -> None:
-    bootstrap.prepare(settings)
+    first_start.prepare(settings)
     key = {"Authorization": f"Bearer {ADMIN_KEY}"}
     with running(_with(settings, max_stream_bytes=1)) as client:
         assert client.request("PUT", "/v1/entities/acme", json={}, headers=key).is_success
@@ -164,9 +164,9 @@ def test_evaluated_entries_go_early_where_memory_is_nearly_full_and_others_never
 def test_the_pump_shows_how_full_it_is(scene: Scene) -> None:
     pump = Pump(_with(scene.settings, max_stream_bytes=12345))
     pump.start()
-    wait_until(lambda: telemetry.STREAM_MEMORY_BOUND._value.get() == 12345, "gauge")
+    wait_until(lambda: metrics.STREAM_MEMORY_BOUND._value.get() == 12345, "gauge")
     pump.stop()
-    assert telemetry.STREAM_MEMORY._value.get() > 100_000
+    assert metrics.STREAM_MEMORY._value.get() > 100_000
 
 
 def _chores(scene: Scene, bound: int) -> Chores:

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from shared.metric_files import shared_registry, tidy
+from shared.observability.multiprocess import shared_registry, tidy
 from tests.integration.test_telemetry import ROOT, SHOW, python, value
 
 COUNT = """
@@ -114,7 +114,7 @@ def test_files_of_living_processes_are_left_alone(tmp_path: Path) -> None:
 
 def test_what_a_killed_worker_shared_is_removed_by_the_next(tmp_path: Path) -> None:
     waiting = "import time; print(flush=True); time.sleep(60)"
-    share = "from worker.exposition import share_metrics; share_metrics(); {}"
+    share = "from worker.process.metrics_directory import share_metrics; share_metrics(); {}"
     environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
     environment["TMPDIR"] = str(tmp_path)
 
@@ -170,7 +170,7 @@ def test_a_child_forked_during_a_scrape_does_not_stop_the_next(tmp_path: Path) -
         """
         import os, signal, time
         from pathlib import Path
-        from shared.metric_files import _alone
+        from shared.observability.multiprocess import _alone
         folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
         with _alone(folder):
             if not (child := os.fork()):
@@ -187,7 +187,8 @@ def test_a_child_forked_during_a_scrape_does_not_stop_the_next(tmp_path: Path) -
 def test_values_are_shared_also_where_a_command_beside_celery_s_came_first(tmp_path: Path) -> None:
     """Flower imports prometheus_client before Celery imports the application."""
     code = (
-        "import os, pathlib, prometheus_client; from worker.exposition import share_metrics; share_metrics();"
+        "import os, pathlib, prometheus_client; from worker.process.metrics_directory import share_metrics;"
+        "share_metrics();"
         "prometheus_client.Counter('late', 'A counter.').inc();"
         "print(*pathlib.Path(os.environ['PROMETHEUS_MULTIPROC_DIR']).glob('counter_*.db'))"
     )

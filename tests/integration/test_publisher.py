@@ -9,11 +9,11 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from dispatcher import publisher
-from dispatcher.publisher import Publisher, StreamUnavailable
+from dispatcher.publishing import publisher
+from dispatcher.publishing.publisher import Publisher, StreamUnavailable
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import check_event, decode_event, partition_of
-from shared.streams import FIELD, stream_key
+from shared.domain.events.models import check_event, decode_event, partition_of
+from shared.messaging.streams import FIELD, stream_key
 from tests.integration.worker.conftest import alias_event, metric_event
 
 PARTITIONS = 4

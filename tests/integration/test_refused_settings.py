@@ -17,7 +17,13 @@ LINES = {
     "api": ["hookline", "api", "--port", "0"],
     "worker": ["celery", "-A", "worker", "worker"],
 }
-HEAVY = ["dispatcher.up", "dispatcher.api.app", "worker.runtime", "worker.control", "celery.bin.celery"]
+HEAVY = [
+    "dispatcher.up.composition",
+    "dispatcher.app",
+    "worker.bootstrap",
+    "worker.remote_control",
+    "celery.bin.celery",
+]
 """What the commands import before they read their settings, or could."""
 MODULES = {"hookline": "dispatcher.cli", "celery": "celery"}
 ENVIRONMENTS = {

@@ -13,16 +13,16 @@ import pytest
 from redis import Redis
 from sqlalchemy import Connection, event, func, insert, select, text, update
 
-from dispatcher import chores
-from dispatcher.chores import LOCK, Chores
+from dispatcher.pump import maintenance
+from dispatcher.pump.maintenance import LOCK, Chores
 from shared.settings import Settings
-from shared.storage import retention
-from shared.storage.automations import delete_automation
-from shared.storage.engine import open_engine, reading, writing
-from shared.storage.evaluation import PoisonEntry, set_aside
-from shared.storage.revisions import next_revision
-from shared.storage.tables import attempts, audit_log, deliveries, metric_windows, poison_entries
-from shared.storage.windows import save_windows
+from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.definitions.automations import delete_automation
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.evaluation.new_deliveries import PoisonEntry, set_aside
+from shared.storage.evaluation.windows import save_windows
+from shared.storage.maintenance import retention
+from shared.storage.schema.tables import attempts, audit_log, deliveries, metric_windows, poison_entries
 from tests.integration.worker.conftest import Scene, alias_event, metric_event, receiver, scene
 
 __all__ = ["receiver", "scene"]
@@ -69,7 +69,7 @@ def _left(scene: Scene) -> Counter[str]:
 @pytest.fixture
 def work(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chores]:
     """Chores on the scene's servers, without rests."""
-    monkeypatch.setattr(chores, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(maintenance, "REST_SECONDS", 0.0)
     yield Chores(_with(scene.settings, **KEEP), scene.runtime.engine, scene.redis, threading.Event())
 
 

@@ -12,8 +12,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from shared.settings import load_settings
-from shared.streams import (
+from shared.messaging.streams import (
     FIELD,
     MAX_COUNTED,
     START,
@@ -26,6 +25,7 @@ from shared.streams import (
     stream_key,
     trim,
 )
+from shared.settings import load_settings
 from tests.servers import free_port
 
 NOW_MS = 1_700_000_000_000

@@ -97,7 +97,7 @@ PRESENT = """
 """
 SHOW = """
     import sys
-    from shared.telemetry import exposition
+    from shared.observability.metrics import exposition
     body, content_type = exposition()
     sys.stderr.write(content_type)
     sys.stdout.write(body.decode())
@@ -246,7 +246,7 @@ def test_a_worker_serves_what_all_its_processes_counted_and_cleans_up() -> None:
     done = python(
         """
         import os, sys, urllib.request
-        from worker.exposition import share_metrics
+        from worker.process.metrics_directory import share_metrics
         share_metrics()
         from shared import telemetry
         from shared.settings import load_settings
@@ -275,7 +275,7 @@ def test_a_worker_serves_what_all_its_processes_counted_and_cleans_up() -> None:
 def test_a_folder_that_the_operator_named_is_used_and_left(tmp_path: Path) -> None:
     python(
         """
-        from worker.exposition import share_metrics
+        from worker.process.metrics_directory import share_metrics
         share_metrics()
         from shared import telemetry
         telemetry.deliveries_finished("dead", 2)
@@ -289,7 +289,7 @@ def test_without_a_port_nothing_is_served() -> None:
     done = python(
         """
         import sys, threading
-        from worker.exposition import share_metrics
+        from worker.process.metrics_directory import share_metrics
         share_metrics()
         from shared import telemetry
         from shared.settings import load_settings

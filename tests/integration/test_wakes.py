@@ -14,9 +14,8 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from shared.settings import load_settings
-from shared.streams import SOCKET_TIMEOUT_SECONDS
-from shared.wakes import (
+from shared.messaging.streams import SOCKET_TIMEOUT_SECONDS
+from shared.messaging.wakeups import (
     DELIVER_QUEUE,
     EVALUATE_QUEUE,
     PARTITION_TASK,
@@ -26,8 +25,9 @@ from shared.wakes import (
     Waker,
     celery_app,
 )
+from shared.settings import load_settings
 from tests.servers import free_port, valkey_server
-from worker.locks import LOCK_SECONDS, one_of, renew
+from worker.coordination.webhook_slots import LOCK_SECONDS, one_of, renew
 
 
 @pytest.fixture

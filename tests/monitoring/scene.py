@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet
 from redis import Redis
 
 from shared.settings import Settings, load_settings
-from shared.storage.bootstrap import prepare
+from shared.storage.maintenance.first_start import prepare
 from tests.authority import TRUSTS_NOBODY
 from tests.integration.processes import dispatcher_command, environment, start, stop, wait_until, worker_command
 from tests.integration.receiver import Answer, Received, Receiver, receiving

@@ -13,12 +13,12 @@ import psutil
 import pytest
 from sqlalchemy import func, select
 
-from shared.domain.retries import DeliveryPolicy
-from shared.storage.engine import open_engine, reading, writing
-from shared.storage.entities import find_entity
-from shared.storage.revisions import next_revision
-from shared.storage.tables import attempts, deliveries
-from shared.storage.webhooks import WebhookFields, insert_webhook
+from shared.domain.delivery.retries import DeliveryPolicy
+from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.definitions.entities import find_entity
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.definitions.webhooks import WebhookFields, insert_webhook
+from shared.storage.schema.tables import attempts, deliveries
 from tests.integration.processes import wait_until
 from tests.monitoring.scene import Scene, scene
 from tests.monitoring.traffic import BASE, alias, publish

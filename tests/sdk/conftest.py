@@ -21,18 +21,18 @@ from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from redis import Redis
 
+from shared.messaging.wakeups import celery_app
 from shared.settings import Settings, load_settings
-from shared.storage import bootstrap
-from shared.storage.engine import reading
-from shared.storage.queue import due_webhooks
-from shared.wakes import celery_app
+from shared.storage.database.engine import reading
+from shared.storage.delivery.claims import due_webhooks
+from shared.storage.maintenance import first_start
 from tests.integration.application import lent_application
 from tests.integration.conftest import ADMIN_KEY, sqlite_template, valkey_url
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Receiver, receiving
-from worker.deliver import drain_webhook
-from worker.evaluate import drain_partition
-from worker.runtime import Runtime
+from worker.bootstrap import Runtime
+from worker.delivery.drain import drain_webhook
+from worker.evaluation.evaluator import drain_partition
 
 __all__ = ["sqlite_template", "valkey_url"]
 
@@ -197,7 +197,7 @@ def populated(sqlite_template: Path, valkey_url: str, tmp_path_factory: pytest.T
     folder = tmp_path_factory.mktemp("sdk-template")
     path = Path(shutil.copy(sqlite_template, folder / "hookline.db"))
     settings = _settings(path, valkey_url, folder)
-    bootstrap.prepare(settings)
+    first_start.prepare(settings)
     with _running(settings) as running:
         running.rest("PUT", "/v1/entities/corp", {"kind": "organization"}, status=201)
         running.rest("PUT", "/v1/entities/acme", {"parent": "corp"}, status=201)

@@ -15,9 +15,9 @@ from typing import Any
 
 from prometheus_client.metrics import MetricWrapperBase
 
-import shared.telemetry
-from shared.storage.tables import metadata
-from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, PARTITION_TASK, SLOW_QUEUE, WEBHOOK_TASK
+from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, PARTITION_TASK, SLOW_QUEUE, WEBHOOK_TASK
+from shared.observability import metrics as declared
+from shared.storage.schema.tables import metadata
 
 ROOT = Path(__file__).parents[2]
 LIST = Path(__file__).with_name("outside_names.json")
@@ -28,7 +28,7 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 def outside_names() -> dict[str, Any]:
     """All names, by kind, in a form that JSON can hold."""
     loggers: set[str] = set()
-    metrics = [one for one in vars(shared.telemetry).values() if isinstance(one, MetricWrapperBase)]
+    metrics = [one for one in vars(declared).values() if isinstance(one, MetricWrapperBase)]
     lines: dict[str, set[str]] = defaultdict(set)
     keys: set[str] = set()
     for tree in _sources():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis.connection
 
-from shared.addresses import BROKER_FORM, REDIS_FORM, parse_broker, parse_redis
+from shared.config.server_urls import BROKER_FORM, REDIS_FORM, parse_broker, parse_redis
 
 redis_py: Any = redis.connection
 LOGIN = {"username": "hook", "password": "p@ss/w:rd%"}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from shared import telemetry
+from shared.observability import metrics
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -39,7 +39,7 @@ SUITES = [suite for file in TESTS for suite in yaml.safe_load((PROMETHEUS / file
 
 def exposed_names() -> set[str]:
     """Every name that a sample of a metric of ours may have."""
-    assert telemetry.BUILD_INFO is not None  # it is the module that registers them
+    assert metrics.BUILD_INFO is not None  # it is the module that registers them
     names = set()
     for metric in REGISTRY._names_to_collectors.values():
         kind, name = getattr(metric, "_type", ""), getattr(metric, "_name", "")

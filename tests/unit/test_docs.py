@@ -19,8 +19,8 @@ from shared.settings import ENV_PREFIX, Settings
 from tests.faults.__main__ import COLUMNS
 from tests.faults.drills import DRILLS
 from tests.faults.hosts import CUTS
-from worker.board import Board
-from worker.control import register_control
+from worker.process.scoreboard import Board
+from worker.remote_control import register_control
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

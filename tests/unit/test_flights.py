@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.flights import AHEAD, REMEMBERED_SECONDS, Flights
+from worker.delivery.in_flight import AHEAD, REMEMBERED_SECONDS, Flights
 
 
 def test_a_webhook_gets_its_share_and_no_more() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
-from shared.guard import Blocked, Guard, check_webhook_url, refusal
+from shared.http.egress import Blocked, Guard, check_webhook_url, refusal
 from shared.settings import Network, Settings, load_settings
 
 # The special-purpose registries of IANA, and what else no webhook is at; first and last address of each.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.fernet import Fernet
 
-from shared.logs import MASK, configure_logging, get_logger, info_lines
+from shared.observability.logs import MASK, configure_logging, get_logger, info_lines
 from shared.settings import load_settings
 
 if TYPE_CHECKING:

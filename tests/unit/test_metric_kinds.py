@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.samples import Sample
 
-from shared.metric_kinds import BatchHistogram, KnownGauge, primed
+from shared.observability.metric_types import BatchHistogram, KnownGauge, primed
 
 BUCKETS = (0.5, 1, 2.5)
 AMOUNTS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 3.0, 100.0]))

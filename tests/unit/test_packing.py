@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench import watched
-from worker.packing import pack, unpack
+from worker.evaluation.compression import pack, unpack
 
 
 @given(st.one_of(st.binary(max_size=5000), st.text(max_size=5000).map(str.encode)))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from shared.addresses import BROKER_FORM, REDIS_FORM
+from shared.config.server_urls import BROKER_FORM, REDIS_FORM
 from shared.settings import (
     ENV_PREFIX,
     MAX_SOCKET_PATH_BYTES,

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from shared import tls
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
+from shared.http import tls
+from shared.http.tls import TlsContexts, check_client_certificate
 from shared.settings import load_settings
-from shared.tls import TlsContexts, check_client_certificate
 from tests.authority import Authority
 
 AUTHORITY = Authority()

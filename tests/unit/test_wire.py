@@ -9,7 +9,7 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.wire import Wire
+from worker.delivery.request_scheduler import Wire
 
 
 class Watch:

@@ -29,7 +29,7 @@ def automations() -> None:
 @as_json
 def list_(entity: str | None, as_json: bool) -> None:
     """List the automations."""
-    from worker.commands.stored_automations import listed
+    from worker.operations.automations import listed
 
     with opened() as (_settings, engine):
         rows = listed(engine, entity)
@@ -55,7 +55,7 @@ def disable(automation: str, entity: str | None, as_json: bool) -> None:
 
 
 def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool) -> None:
-    from worker.commands.stored_automations import switched
+    from worker.operations.automations import switched
 
     with opened() as (_settings, engine):
         row = switched(engine, automation, entity, enabled=enabled)
@@ -99,8 +99,8 @@ def explain(
     if with_state and event is None:
         raise click.UsageError("--with-state belongs to --event")
 
-    from worker.commands.explanations import print_answer, trial_of
-    from worker.commands.stored_automations import tried
+    from worker.commands.explanation_tree import print_answer, trial_of
+    from worker.operations.automations import tried
 
     trial = trial_of(event, since, until, with_state=with_state, only=only, limit=limit)
     with opened() as (settings, engine):

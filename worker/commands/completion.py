@@ -12,7 +12,7 @@ from worker.commands.output import opened
 def webhook_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """The webhooks and Slack integrations whose name begins so, of the entity that `--entity` gives if any."""
     try:
-        from worker.commands.stored_webhooks import listed
+        from worker.operations.webhooks import listed
 
         with opened() as (_settings, engine):
             rows = listed(engine, ctx.params.get("entity"))
@@ -24,7 +24,7 @@ def webhook_names(ctx: click.Context, _parameter: click.Parameter, incomplete: s
 def automation_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """The automations whose name begins so, of the entity that `--entity` or the argument before gives if any."""
     try:
-        from worker.commands.stored_automations import listed
+        from worker.operations.automations import listed
 
         with opened() as (_settings, engine):
             rows = listed(engine, ctx.params.get("entity"))

@@ -54,7 +54,7 @@ def deliveries() -> None:
 @as_json
 def list_(*, limit: int, as_json: bool, **filters: str | None) -> None:
     """List deliveries, newest first. Ends with 1 when none match."""
-    from worker.commands.stored_deliveries import listed
+    from worker.operations.deliveries import listed
 
     with opened() as (_settings, engine):
         rows = listed(engine, filters, limit)
@@ -66,7 +66,7 @@ def list_(*, limit: int, as_json: bool, **filters: str | None) -> None:
 @as_json
 def show(delivery: str, as_json: bool) -> None:
     """Show DELIVERY, an id: its event, its payload with secrets masked, and each attempt."""
-    from worker.commands.stored_deliveries import shown
+    from worker.operations.deliveries import shown
 
     with opened() as (_settings, engine):
         row = shown(engine, delivery)
@@ -106,7 +106,7 @@ def replay(
     """
     if (delivery is None) != any(filters.values()):
         raise click.UsageError("give either DELIVERY or at least one filter")
-    from worker.commands.stored_deliveries import one_to_replay, replayed, to_replay
+    from worker.operations.deliveries import one_to_replay, replayed, to_replay
 
     with opened() as (_settings, engine):
         if delivery is not None:

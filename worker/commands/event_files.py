@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from shared.domain.dry_runs import MAX_EVENTS
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import Event, check_event, check_events
+from shared.domain.events.models import Event, check_event, check_events
+from shared.domain.explain.dry_run import MAX_EVENTS
 
 
 def read_events(content: bytes) -> list[Event]:

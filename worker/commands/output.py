@@ -82,7 +82,7 @@ def complain(fault: object) -> None:
 def opened() -> Iterator[tuple[Settings, Engine]]:
     """The settings of the environment, and an engine on their database."""
     from shared.settings import load_settings
-    from shared.storage.engine import open_engine
+    from shared.storage.database.engine import open_engine
 
     settings = load_settings()
     engine = open_engine(settings)

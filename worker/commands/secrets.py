@@ -27,7 +27,7 @@ def rotate(as_json: bool) -> None:
     under an older key.
     """
     from shared.vault import Vault
-    from worker.commands.rotation import rotated
+    from worker.operations.key_rotation import rotated
 
     with opened() as (settings, engine):
         vault = Vault.open(settings)

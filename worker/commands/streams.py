@@ -22,7 +22,7 @@ def streams() -> None:
 @as_json
 def lag(max_seconds: float | None, as_json: bool) -> None:
     """Show for each partition what is not evaluated yet, and the age of the oldest of it."""
-    from worker.commands.stream_lags import found
+    from worker.operations.stream_lag import found
 
     with opened() as (settings, engine):
         answer = found(settings, engine)

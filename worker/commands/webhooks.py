@@ -27,7 +27,7 @@ def webhooks() -> None:
 @as_json
 def list_(entity: str | None, state: str | None, as_json: bool) -> None:
     """List the webhooks and Slack integrations, with what waits for each. Ends with 1 when there are none."""
-    from worker.commands.stored_webhooks import listed
+    from worker.operations.webhooks import listed
 
     with opened() as (_settings, engine):
         rows = listed(engine, entity)
@@ -40,7 +40,7 @@ def list_(entity: str | None, state: str | None, as_json: bool) -> None:
 @as_json
 def show(webhook: str, entity: str | None, as_json: bool) -> None:
     """Show WEBHOOK, an id or a name: how it stands and why, its policy, and who uses it."""
-    from worker.commands.stored_webhooks import shown
+    from worker.operations.webhooks import shown
 
     with opened() as (settings, engine):
         row = shown(settings, engine, webhook, entity)
@@ -56,7 +56,7 @@ def show(webhook: str, entity: str | None, as_json: bool) -> None:
 @as_json
 def pause(webhook: str, entity: str | None, as_json: bool) -> None:
     """Let the deliveries of WEBHOOK, an id or a name, wait. Requests in flight end."""
-    from worker.commands.stored_webhooks import paused
+    from worker.operations.webhooks import paused
 
     with opened() as (_settings, engine):
         row = paused(engine, webhook, entity)
@@ -69,7 +69,7 @@ def pause(webhook: str, entity: str | None, as_json: bool) -> None:
 @as_json
 def resume(webhook: str, entity: str | None, as_json: bool) -> None:
     """Send to WEBHOOK, an id or a name, again: whether it was paused, disabled, or its circuit was open."""
-    from worker.commands.stored_webhooks import resumed
+    from worker.operations.webhooks import resumed
 
     with opened() as (_settings, engine):
         row = resumed(engine, webhook, entity)
@@ -94,7 +94,7 @@ def test(webhook: str, entity: str | None, as_json: bool) -> None:
 
     It may be paused or disabled. Nothing is stored. Ends with 0 when the endpoint took it, else with 1.
     """
-    from worker.commands.trials import tried
+    from worker.operations.webhook_trial import tried
 
     with opened() as (settings, engine):
         row = tried(settings, engine, webhook, entity)

@@ -16,8 +16,8 @@ from typing import Any, cast
 import uvloop
 from hypothesis import strategies as st
 
-from shared.domain.outcomes import LONGEST_RETRY_AFTER_SECONDS, Outcome, OutcomeKind, classify_status
-from shared.sender import KEPT_RESPONSE_BYTES, Request, Sender
+from shared.domain.delivery.outcomes import LONGEST_RETRY_AFTER_SECONDS, Outcome, OutcomeKind, classify_status
+from shared.http.client import KEPT_RESPONSE_BYTES, Request, Sender
 from shared.settings import load_settings
 from tests.fuzz.oracles import in_time
 from tests.fuzz.target import Target

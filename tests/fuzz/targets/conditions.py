@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.domain.conditions import (
+from shared.domain.conditions.conditions import (
     ChangeCondition,
     Condition,
     ThresholdCondition,
@@ -22,8 +22,8 @@ from shared.domain.conditions import (
     condition_to_json,
     parse_conditions,
 )
+from shared.domain.conditions.windows import Observation, RunState, compile_conditions, explain
 from shared.domain.errors import InvalidDefinition
-from shared.domain.windows import Observation, RunState, compile_conditions, explain
 from tests.fuzz.oracles import check_refusal, in_time, members_of
 from tests.fuzz.strategies import as_json
 from tests.fuzz.target import Target

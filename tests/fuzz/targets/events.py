@@ -13,7 +13,7 @@ import orjson
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import (
+from shared.domain.events.models import (
     MAX_EVENT_BYTES,
     MAX_NAMED_FAULTS,
     Event,
@@ -24,9 +24,9 @@ from shared.domain.events import (
     partition_of,
     subject_key,
 )
-from shared.domain.fields import field_getter, field_refusal
-from shared.domain.payloads import default_payload, mask_payload, open_payload
-from shared.domain.variables import payload_values
+from shared.domain.filters.fields import field_getter, field_refusal
+from shared.domain.payloads.templates import default_payload, mask_payload, open_payload
+from shared.domain.payloads.variables import payload_values
 from tests.fuzz.oracles import check_refusal, decoded, in_time
 from tests.fuzz.strategies import as_json
 from tests.fuzz.target import Target

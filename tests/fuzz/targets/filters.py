@@ -15,9 +15,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.filter_terms import Term
-from shared.domain.filters import MISSING, Filter, Getter, parse_filter
-from shared.domain.patterns import is_unicode
+from shared.domain.filters.filters import MISSING, Filter, Getter, parse_filter
+from shared.domain.filters.patterns import is_unicode
+from shared.domain.filters.terms import Term
 from tests.fuzz.naive_patterns import Unsure, occurs
 from tests.fuzz.oracles import check_refusal, in_time, members_of
 from tests.fuzz.strategies import as_json, json_values

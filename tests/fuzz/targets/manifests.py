@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
+from dispatcher.client.input_files import Document, UnreadableInput, read_documents
 from dispatcher.control import manifests
 from dispatcher.control.errors import Conflict
-from dispatcher.input_files import Document, UnreadableInput, read_documents
 from shared.domain.errors import InvalidDefinition
 from tests.fuzz.oracles import check_refusal, in_time
 from tests.fuzz.stage import AUTOMATION, ENTITY, SLACK, WEBHOOK, stage

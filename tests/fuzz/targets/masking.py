@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 from hypothesis import strategies as st
 
-from shared.domain.masking import JSON_LEVELS, SHORTEST_REMNANT, Mask
+from shared.domain.payloads.masking import JSON_LEVELS, SHORTEST_REMNANT, Mask
 from tests.fuzz.oracles import in_time, members_of
 from tests.fuzz.strategies import as_json
 from tests.fuzz.target import Target

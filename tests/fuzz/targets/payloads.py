@@ -13,7 +13,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.payloads import (
+from shared.domain.payloads.slack_messages import Severity, parse_slack_message
+from shared.domain.payloads.templates import (
     ACCESS_TOKEN,
     METADATA_PREFIX,
     VARIABLES,
@@ -25,7 +26,6 @@ from shared.domain.payloads import (
     parse_payload,
     sealed_secrets,
 )
-from shared.domain.slack_messages import Severity, parse_slack_message
 from tests.fuzz.oracles import check_refusal, in_time, members_of
 from tests.fuzz.strategies import as_json, json_values
 from tests.fuzz.target import Target

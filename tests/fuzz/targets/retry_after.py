@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 from hypothesis import strategies as st
 
-from shared.domain.outcomes import LONGEST_RETRY_AFTER_SECONDS, parse_retry_after
+from shared.domain.delivery.outcomes import LONGEST_RETRY_AFTER_SECONDS, parse_retry_after
 from tests.fuzz.oracles import in_time
 from tests.fuzz.target import Target
 

@@ -6,9 +6,9 @@ import math
 
 from hypothesis import strategies as st
 
-from shared.domain.conditions import parse_conditions
-from shared.domain.firing import FiringState
-from shared.domain.windows import RunState, Series, UnreadableState, compile_conditions
+from shared.domain.conditions.conditions import parse_conditions
+from shared.domain.conditions.windows import RunState, Series, UnreadableState, compile_conditions
+from shared.domain.matching.throttling import FiringState
 from tests.fuzz.oracles import in_time
 from tests.fuzz.target import Target
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.domain.automations import Automation
-from shared.domain.definitions import parse_automation
+from shared.domain.automations.model import Automation
+from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.wandb_filters import LOC, SavedEvent, WandbEventType, event_members, saved_event
+from shared.domain.filters.wandb import LOC, SavedEvent, WandbEventType, event_members, saved_event
 from tests.fuzz.oracles import check_refusal, in_time, members_of
 from tests.fuzz.strategies import as_json, json_values
 from tests.fuzz.target import Target

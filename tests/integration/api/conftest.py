@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from shared.settings import Settings, load_settings
-from shared.storage import bootstrap
+from shared.storage.maintenance import first_start
 from tests.integration.application import lent_application
 from tests.integration.conftest import ADMIN_KEY
 from tests.servers import copied_database, drop_database
@@ -169,7 +169,7 @@ def _populate(database_url: str, redis_url: str) -> dict[str, str]:
         admin_api_key=ADMIN_KEY,
         partitions=4,
     )
-    bootstrap.prepare(settings)
+    first_start.prepare(settings)
     with running(settings) as client:
         api = Api(client)
         for entity in ("acme", "other"):

@@ -22,11 +22,11 @@ from redis import Redis
 from requests import Request
 from schemathesis import Case
 
-from shared import connections
+from shared.http import pool
 from shared.settings import load_settings
-from shared.storage import bootstrap
-from shared.storage.engine import open_engine, reading
-from shared.storage.entities import find_entity
+from shared.storage.database.engine import open_engine, reading
+from shared.storage.definitions.entities import find_entity
+from shared.storage.maintenance import first_start
 from tests.authority import Authority
 from tests.integration.api.conftest import ACME, Api, automation, create_automation, create_webhook, running, webhook
 from tests.integration.api.test_deliveries import History
@@ -93,13 +93,13 @@ def surface(template: Path, valkey_url: str, folder: Path) -> Iterator[Surface]:
         admin_api_key=ADMIN_KEY,
         allowed_networks="127.0.0.0/8",
     )
-    bootstrap.prepare(settings)
+    first_start.prepare(settings)
     with (
         pytest.MonkeyPatch.context() as patch,
         running(settings) as client,
         closing(sqlite3.connect(":memory:", check_same_thread=False)) as pristine,
     ):
-        patch.setattr(connections, "resolve", _unresolved)
+        patch.setattr(pool, "resolve", _unresolved)
         api = Api(client)
         hook, delivery_id = _fill(api), ""
         engine = open_engine(settings)

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Engine, insert
 
-from shared.storage.engine import writing
-from shared.storage.tables import deliveries
+from shared.storage.database.engine import writing
+from shared.storage.schema.tables import deliveries
 from tests.integration.api.conftest import (
     ACME,
     SECRETS,

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from shared.storage.engine import reading
-from shared.storage.tables import automations
+from shared.storage.database.engine import reading
+from shared.storage.schema.tables import automations
 from tests.integration.api.conftest import (
     ACME,
     Api,

@@ -15,8 +15,8 @@ import yaml
 from sqlalchemy import update
 
 from shared.settings import Settings
-from shared.storage.engine import open_engine, writing
-from shared.storage.tables import secrets
+from shared.storage.database.engine import open_engine, writing
+from shared.storage.schema.tables import secrets
 from shared.vault import Vault
 from tests.authority import Authority
 from tests.integration.api.conftest import ACME, Api, create_webhook, put_secrets, running, webhook

@@ -8,9 +8,9 @@ import jsonschema_rs
 import pytest
 from cryptography.fernet import Fernet
 
-from dispatcher.api.app import create_app
 from dispatcher.api.examples import ANSWERS, REQUESTS
-from shared.domain.events import EventType
+from dispatcher.app import create_app
+from shared.domain.events.models import EventType
 from shared.settings import load_settings
 from tests.integration.api.conftest import Api
 

@@ -10,12 +10,12 @@ import pytest
 from redis import Redis
 from sqlalchemy import Engine, select
 
-from shared.domain.events import check_event, partition_of
+from shared.domain.events.models import check_event, partition_of
+from shared.dry_runs.event_history import MAX_ENTRIES
+from shared.messaging.streams import FIELD, stream_key
 from shared.settings import Settings
-from shared.spans import MAX_ENTRIES
-from shared.storage.engine import reading
-from shared.storage.tables import metadata
-from shared.streams import FIELD, stream_key
+from shared.storage.database.engine import reading
+from shared.storage.schema.tables import metadata
 from tests.integration.api.conftest import (
     ACME,
     SECRETS,
@@ -166,8 +166,8 @@ def test_a_span_that_is_too_long_says_where_it_stopped(
     api: Api, redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_ENTRIES == 100_000
-    monkeypatch.setattr("shared.spans.CHUNK_ENTRIES", 2)
-    monkeypatch.setattr("shared.spans.MAX_BYTES", 1500)
+    monkeypatch.setattr("shared.dry_runs.event_history.CHUNK_ENTRIES", 2)
+    monkeypatch.setattr("shared.dry_runs.event_history.MAX_BYTES", 1500)
     create_webhook(api)
     start_ms = 1_790_000_000_000
     for n in range(20):

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from sqlalchemy import Engine, update
 
-from shared.storage.engine import writing
-from shared.storage.tables import webhooks as webhooks_table
+from shared.storage.database.engine import writing
+from shared.storage.schema.tables import webhooks as webhooks_table
 from tests.integration.api.conftest import (
     ACME,
     Api,

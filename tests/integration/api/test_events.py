@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from shared.domain.events import EventType, check_event, partition_of
+from shared.domain.events.models import EventType, check_event, partition_of
+from shared.messaging.streams import START, read_after, stream_key
 from shared.settings import Settings
-from shared.streams import START, read_after, stream_key
 from tests.integration.api.conftest import Api, event, running
 from tests.servers import valkey_server
 

@@ -14,9 +14,9 @@ from sqlalchemy import Engine, func, insert, select, update
 
 from dispatcher.api import idempotency
 from dispatcher.control import webhooks
-from shared.storage.engine import reading, writing
-from shared.storage.tables import api_keys, idempotency_keys
-from shared.storage.tables import webhooks as webhooks_table
+from shared.storage.database.engine import reading, writing
+from shared.storage.schema.tables import api_keys, idempotency_keys
+from shared.storage.schema.tables import webhooks as webhooks_table
 from tests.integration.api.conftest import ACME, TOKEN, Api, problem_of, put_secrets, webhook
 
 WEBHOOKS = f"{ACME}/webhooks"

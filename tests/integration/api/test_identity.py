@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from dispatcher.api import callers
-from shared.storage.engine import reading
-from shared.storage.tables import api_keys
+from dispatcher.api import caller_cache
+from shared.storage.database.engine import reading
+from shared.storage.schema.tables import api_keys
 from tests.integration.api.conftest import ACME, Api, problem_of
 
 
@@ -44,15 +44,15 @@ def test_a_revoked_key_is_refused(api: Api) -> None:
 
 def test_a_key_revoked_elsewhere_is_honoured_for_a_moment_only(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("dispatcher.api.callers.monotonic", lambda: now)
+    monkeypatch.setattr("dispatcher.api.caller_cache.monotonic", lambda: now)
     api.key("leaked", entity="acme", role="member")
     api.ok("GET", f"{ACME}/webhooks", key="leaked")
-    monkeypatch.setattr(callers.Callers, "forget", lambda self: None)
+    monkeypatch.setattr(caller_cache.Callers, "forget", lambda self: None)
     key_id = next(key["id"] for key in api.ok("GET", "/v1/keys")["items"] if key["name"] == "leaked")
     api.ok("DELETE", f"/v1/keys/{key_id}", status=204)
 
     api.ok("GET", f"{ACME}/webhooks", key="leaked")
-    now += callers.REMEMBERED_SECONDS
+    now += caller_cache.REMEMBERED_SECONDS
     api.refused("GET", f"{ACME}/webhooks", key="leaked", status=401)
 
 

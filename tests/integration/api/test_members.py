@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from shared.storage.engine import reading
-from shared.storage.tables import api_keys, users
+from shared.storage.database.engine import reading
+from shared.storage.schema.tables import api_keys, users
 from tests.integration.api.conftest import ACME, Api, create_webhook
 
 MEMBERS = f"{ACME}/members"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from shared.storage.engine import reading
-from shared.storage.revisions import current_revision_value
+from shared.storage.database.engine import reading
+from shared.storage.definitions.revisions import current_revision_value
 from tests.integration.api.conftest import Api, automation, full_webhook, put_secrets, webhook
 
 ORG, RED, BLUE = (f"/v1/entities/{name}" for name in ("org", "red", "blue"))

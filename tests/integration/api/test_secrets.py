@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Engine, select
 
-from shared.storage.engine import reading
-from shared.storage.tables import secrets
+from shared.storage.database.engine import reading
+from shared.storage.schema.tables import secrets
 from tests.integration.api.conftest import (
     ACME,
     SECRETS,

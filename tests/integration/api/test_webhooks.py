@@ -12,12 +12,12 @@ from sqlalchemy import Engine, select, update
 from standardwebhooks import Webhook
 
 from dispatcher.control.circuits import circuit_view
-from shared.domain.circuits import Circuit
-from shared.domain.retries import DeliveryPolicy
-from shared.storage.clock import database_time
-from shared.storage.engine import reading, writing
-from shared.storage.revisions import current_revision_value
-from shared.storage.tables import webhooks
+from shared.domain.delivery.circuits import Circuit
+from shared.domain.delivery.retries import DeliveryPolicy
+from shared.storage.database.clock import database_time
+from shared.storage.database.engine import reading, writing
+from shared.storage.definitions.revisions import current_revision_value
+from shared.storage.schema.tables import webhooks
 from tests.integration.api.conftest import (
     ACME,
     DEPLOY,

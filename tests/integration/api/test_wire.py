@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dispatcher.api.bodies import limit_bytes_of
 from dispatcher.control import secrets
-from dispatcher.publisher import Publisher
+from dispatcher.publishing.publisher import Publisher
 from tests.integration.api.conftest import ACME, Api, create_webhook, event, problem_of
 
 MIB = 1 << 20

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from shared.domain.outcomes import Outcome, OutcomeKind
-from shared.sender import Request, Sender
+from shared.domain.delivery.outcomes import Outcome, OutcomeKind
+from shared.http.client import Request, Sender
 from shared.settings import load_settings
 from tests.integration.sender.hostile import Behaviour, Endpoint, Visit, behaving
 

@@ -9,8 +9,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from shared.domain.outcomes import OutcomeKind
-from shared.sender import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES
+from shared.domain.delivery.outcomes import OutcomeKind
+from shared.http.client import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES
 from tests.integration.sender.hostile import ANSWER, Visit, answering, behaving
 from tests.integration.sender.sending import (
     ENOUGH_SECONDS,

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shared.domain.outcomes import Outcome, OutcomeKind
-from shared.sender import Sender
+from shared.domain.delivery.outcomes import Outcome, OutcomeKind
+from shared.http.client import Sender
 from tests.authority import Authority, Issued
 from tests.integration.sender.hostile import ANSWER, Endpoint, Visit, behaving
 from tests.integration.sender.sending import Run, opened, request

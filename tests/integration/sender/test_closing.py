@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from shared.connections import AddressInfo, Connections, Origin
-from shared.http1 import Disconnected
+from shared.http.connection import Disconnected
+from shared.http.pool import AddressInfo, Connections, Origin
 from tests.integration.sender.hostile import ANSWER, Visit, answering, behaving
 from tests.integration.sender.sending import ENOUGH_SECONDS, Run, gone
 

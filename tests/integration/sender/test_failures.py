@@ -11,9 +11,9 @@ import socket
 import pytest
 from structlog.testing import capture_logs
 
-from shared.connections import Connections
-from shared.domain.outcomes import Outcome, OutcomeKind
-from shared.sender import Request
+from shared.domain.delivery.outcomes import Outcome, OutcomeKind
+from shared.http.client import Request
+from shared.http.pool import Connections
 from tests.integration.sender.hostile import ANSWER, Behaviour, Visit, answering, behaving
 from tests.integration.sender.sending import (
     ENOUGH_SECONDS,

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from shared.domain.outcomes import OutcomeKind
+from shared.domain.delivery.outcomes import OutcomeKind
 from tests.integration.sender.hostile import ANSWER, Visit, answering, behaving
 from tests.integration.sender.sending import SOON_SECONDS, Run, gone, opened, request, send
 

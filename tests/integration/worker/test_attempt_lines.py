@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from shared.logs import configure_logging
+from shared.observability.logs import configure_logging
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event
 

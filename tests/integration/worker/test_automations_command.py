@@ -17,10 +17,10 @@ from sqlalchemy import Engine, select
 
 import worker.commands.output
 from shared.settings import Settings
-from shared.storage.engine import reading, writing
-from shared.storage.entities import find_entity, insert_entity
-from shared.storage.tables import audit_log, deliveries
-from shared.storage.tables import automations as automations_table
+from shared.storage.database.engine import reading, writing
+from shared.storage.definitions.entities import find_entity, insert_entity
+from shared.storage.schema.tables import audit_log, deliveries
+from shared.storage.schema.tables import automations as automations_table
 from tests.integration.processes import ROOT, environment
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
 from worker.commands.automations import automations

@@ -17,8 +17,8 @@ from redis import Redis
 from sqlalchemy.engine import make_url
 
 from shared.settings import Settings
-from shared.storage.engine import open_engine
-from shared.storage.schema import migrate
+from shared.storage.database.engine import open_engine
+from shared.storage.schema.migrate import migrate
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Received, Receiver
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene

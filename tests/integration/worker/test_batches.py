@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from shared.storage.engine import writing
-from shared.storage.evaluation import Claim, insert_deliveries
-from shared.storage.queue import Claimed, claim
-from shared.storage.recording import Attempted, record, record_all_well
+from shared.storage.database.engine import writing
+from shared.storage.delivery.claims import Claimed, claim
+from shared.storage.delivery.recording import Attempted, record, record_all_well
+from shared.storage.evaluation.new_deliveries import Claim, insert_deliveries
 from tests.integration.worker.conftest import Scene, delivery_row
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)

@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select
 
-from shared.storage.catalog import ensure_project, list_collections, list_projects
-from shared.storage.engine import reading, writing
-from shared.storage.entities import insert_entity
-from shared.storage.tables import projects
+from shared.storage.database.engine import reading, writing
+from shared.storage.definitions.catalog import ensure_project, list_collections, list_projects
+from shared.storage.definitions.entities import insert_entity
+from shared.storage.schema.tables import projects
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
-from worker import evaluate
-from worker.catalog import LearnedCatalog
+from worker.evaluation import evaluator
+from worker.evaluation.catalog_discovery import LearnedCatalog
 
 
 def typed(collection: str, type_: str, **data: Any) -> Any:
@@ -89,7 +89,7 @@ def test_nothing_is_remembered_of_a_batch_that_was_rolled_back(scene: Scene, mon
         patched.setattr(LearnedCatalog, "register", lambda *given: fail(original(*given)))
         with pytest.raises(RuntimeError):
             for partition in range(scene.settings.partitions):
-                evaluate.evaluate_batch(scene.runtime, partition)
+                evaluator.evaluate_batch(scene.runtime, partition)
     assert known(scene) == ([], [])
     scene.evaluate()
     assert known(scene)[0] == ["wandb-registry-model"]

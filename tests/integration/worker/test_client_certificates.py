@@ -13,14 +13,14 @@ from prometheus_client import REGISTRY
 from redis import Redis
 from structlog.testing import capture_logs
 
-from shared import tls
+from shared.http import tls
 from shared.settings import Settings
-from shared.storage.engine import reading
-from shared.storage.queue import load_endpoint
+from shared.storage.database.engine import reading
+from shared.storage.delivery.claims import load_endpoint
 from tests.integration.api.test_client_certificates import AUTHORITY, ONE, TWO, demanding
 from tests.integration.receiver import Receiver
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene
-from worker.deliver import drain_webhook
+from worker.delivery.drain import drain_webhook
 
 REFUSED = "the client certificate can't be used in TLS: ee key too small"
 

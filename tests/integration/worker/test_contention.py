@@ -17,26 +17,26 @@ from sqlalchemy.exc import DBAPIError
 
 from dispatcher.control import deliveries as control_deliveries
 from dispatcher.control import webhooks as control_webhooks
-from shared.domain.circuits import Answer as CircuitAnswer
-from shared.domain.pacing import HORIZON
-from shared.domain.retries import DeliveryPolicy
-from shared.sender import Request
-from shared.storage import clock
-from shared.storage import engine as engine_module
-from shared.storage.engine import open_engine, reading, writing
-from shared.storage.flow import Turn, note_answers
-from shared.storage.health import disable_webhook
-from shared.storage.orphans import abandon_deliveries, bury_orphans
-from shared.storage.queue import Claimed, claim, load_endpoint, load_secrets
-from shared.storage.recording import Attempted, record
-from shared.storage.revisions import next_revision
-from shared.storage.tables import automations, secrets, webhooks
-from shared.storage.webhooks import WebhookEdit, delete_webhook, find_webhook, update_webhooks
+from shared.delivery.endpoint import Endpoint
+from shared.domain.delivery.circuits import Answer as CircuitAnswer
+from shared.domain.delivery.rate_limit import HORIZON
+from shared.domain.delivery.retries import DeliveryPolicy
+from shared.http.client import Request
+from shared.storage.database import clock
+from shared.storage.database import engine as engine_module
+from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.definitions.webhooks import WebhookEdit, delete_webhook, find_webhook, update_webhooks
+from shared.storage.delivery.admission import Turn, note_answers
+from shared.storage.delivery.claims import Claimed, claim, load_endpoint, load_secrets
+from shared.storage.delivery.recording import Attempted, record
+from shared.storage.delivery.webhook_health import disable_webhook
+from shared.storage.maintenance.orphaned_deliveries import abandon_deliveries, bury_orphans
+from shared.storage.schema.tables import automations, secrets, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.deliver import drain_webhook
-from worker.endpoint import Endpoint
+from worker.delivery.drain import drain_webhook
 
 
 def _fire(scene: Scene, hook: int, count: int) -> None:
@@ -279,7 +279,7 @@ def test_outcomes_are_recorded_by_who_stood_still_while_recording(
             time.sleep(1)
         return note_answers(connection, webhook_id, policy, answers, now)
 
-    monkeypatch.setattr("worker.recording.note_answers", note_late)
+    monkeypatch.setattr("worker.delivery.recorder.note_answers", note_late)
     drain_webhook(impatient.runtime, hook)
     impatient.settle()
     assert stood

@@ -13,9 +13,9 @@ from sqlalchemy import Engine, insert, select
 
 from dispatcher.cli import main
 from shared.settings import Settings, load_settings
-from shared.storage.engine import open_engine, reading, writing
-from shared.storage.entities import insert_entity
-from shared.storage.tables import entities, metadata
+from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.definitions.entities import insert_entity
+from shared.storage.schema.tables import entities, metadata
 from tests.integration.processes import environment
 from tests.integration.receiver import Answer, Receiver
 from tests.integration.worker.conftest import Scene, alias_event, metric_event, opened_scene

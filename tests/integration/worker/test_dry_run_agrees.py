@@ -12,19 +12,19 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from shared import dry_runs
-from shared.domain.dry_runs import DryRunResult, PageWanted
-from shared.domain.events import check_event
-from shared.domain.explain import DryRunOutcome, Reason, Simulator, Subject
-from shared.domain.explain_text import Explanation
-from shared.spans import Span, SpanReading
-from shared.storage.automations import find_automation
-from shared.storage.engine import reading, writing
-from shared.storage.revisions import next_revision
-from shared.storage.tables import automations, deliveries, metric_windows, webhooks
-from shared.streams import FIELD, stream_key
+from shared.domain.events.models import check_event
+from shared.domain.explain.dry_run import DryRunResult, PageWanted
+from shared.domain.explain.simulator import DryRunOutcome, Reason, Simulator, Subject
+from shared.domain.explain.text import Explanation
+from shared.dry_runs import service
+from shared.dry_runs.event_history import Span, SpanReading
+from shared.messaging.streams import FIELD, stream_key
+from shared.storage.database.engine import reading, writing
+from shared.storage.definitions.automations import find_automation
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.schema.tables import automations, deliveries, metric_windows, webhooks
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
-from worker.evaluate import drain_partition
+from worker.evaluation.evaluator import drain_partition
 
 ALL = PageWanted(limit=500)
 START_MS = 1_700_000_000_000
@@ -95,25 +95,25 @@ def subject_of(scene: Scene, automation_id: int) -> Subject:
     with reading(scene.runtime.engine) as connection:
         stored = find_automation(connection, scene.entity_id, automation_id=automation_id)
         assert stored is not None
-        return dry_runs.saved_subject(connection, stored)
+        return service.saved_subject(connection, stored)
 
 
-def from_nothing(scene: Scene, automation_id: int, span: Span) -> dry_runs.DryRunAnswer:
+def from_nothing(scene: Scene, automation_id: int, span: Span) -> service.DryRunAnswer:
     subject = subject_of(scene, automation_id)
-    return dry_runs.over_span(subject, scene.redis, scene.settings.partitions, span, ALL)
+    return service.over_span(subject, scene.redis, scene.settings.partitions, span, ALL)
 
 
-def from_stored_state(scene: Scene, automation_id: int, span: Span) -> dry_runs.DryRunAnswer:
+def from_stored_state(scene: Scene, automation_id: int, span: Span) -> service.DryRunAnswer:
     subject = subject_of(scene, automation_id)
     arrivals = list(SpanReading(scene.redis, scene.settings.partitions, span, {"acme"}).arrivals())
     with reading(scene.runtime.engine) as connection:
-        simulator = dry_runs.stored_simulator(connection, subject, [arrival.event for arrival in arrivals])
-    return dry_runs.over_events(simulator, arrivals, ALL)
+        simulator = service.stored_simulator(connection, subject, [arrival.event for arrival in arrivals])
+    return service.over_events(simulator, arrivals, ALL)
 
 
 def made(scene: Scene, automation_id: int, span: Span) -> list[tuple[str, str, str | None, str | None]]:
     """What evaluation made of a span: event, outcome, reason and payload, in order."""
-    since, until = (dry_runs.moment(ms) for ms in (span.since_ms, span.until_ms))
+    since, until = (service.moment(ms) for ms in (span.since_ms, span.until_ms))
     query = select(deliveries).where(
         deliveries.c.automation_id == automation_id,
         deliveries.c.event_received_at >= since,
@@ -215,11 +215,11 @@ def test_a_dry_run_from_stored_state_leaves_it_as_it_is(scene: Scene) -> None:
     before = stored()
     subject = subject_of(scene, number)
     event = check_event(metric_event(9, acc=0.1))
-    arrivals = dry_runs.arrivals_of([event], datetime.now(UTC), as_of_now=True)
+    arrivals = service.arrivals_of([event], datetime.now(UTC), as_of_now=True)
     with reading(scene.runtime.engine) as connection:
-        simulator = dry_runs.stored_simulator(connection, subject, [event])
-    result = dry_runs.over_events(simulator, arrivals, ALL).results[0]
-    empty = dry_runs.over_events(Simulator(subject), arrivals, ALL).results[0]
+        simulator = service.stored_simulator(connection, subject, [event])
+    result = service.over_events(simulator, arrivals, ALL).results[0]
+    empty = service.over_events(Simulator(subject), arrivals, ALL).results[0]
 
     assert result.decisive[0].value is None or result.decisive[0].value < 0.7
     assert "window has 1 of 3" in empty.decisive[0].text

@@ -14,10 +14,10 @@ import pytest
 from redis import Redis
 from sqlalchemy import select
 
-from shared.storage import bootstrap
-from shared.storage.engine import reading
-from shared.storage.tables import webhooks
-from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE
+from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE
+from shared.storage.database.engine import reading
+from shared.storage.maintenance import first_start
+from shared.storage.schema.tables import webhooks
 from tests.integration.api.conftest import ACME, Api
 from tests.integration.api.conftest import running as running_api
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
@@ -85,7 +85,7 @@ class Stage:
 @pytest.fixture
 def stage(scene: Scene, tmp_path: Path) -> Iterator[Stage]:
     """A pump and an API on the scene; workers are started by the test."""
-    bootstrap.prepare(scene.settings)
+    first_start.prepare(scene.settings)
     with ExitStack() as stack:
         client = stack.enter_context(running_api(scene.settings))
         stack.enter_context(running(dispatcher_command(), scene.settings, tmp_path / "pump.log"))

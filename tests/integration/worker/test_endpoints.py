@@ -10,14 +10,14 @@ from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
-from shared.storage.engine import at_once, reading, writing
-from shared.storage.queue import load_endpoint
-from shared.storage.revisions import next_revision
-from shared.storage.tables import webhooks
-from shared.storage.webhooks import WebhookEdit, find_webhook, update_webhooks
+from shared.delivery.endpoint import Endpoint
+from shared.storage.database.engine import at_once, reading, writing
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.definitions.webhooks import WebhookEdit, find_webhook, update_webhooks
+from shared.storage.delivery.claims import load_endpoint
+from shared.storage.schema.tables import webhooks
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.deliver import drain_webhook
-from worker.endpoint import Endpoint
+from worker.delivery.drain import drain_webhook
 
 
 def _opened(scene: Scene, hook: int) -> Endpoint:

@@ -14,17 +14,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
 
-from shared.domain.events import check_event, partition_of
-from shared.storage.engine import reading, writing
-from shared.storage.evaluation import advance_offset, read_offset
-from shared.storage.revisions import next_revision
-from shared.storage.tables import automations, deliveries, metric_windows, partitions, pending_deliveries
-from shared.streams import START, read_after
-from shared.wakes import celery_app
+from shared.domain.events.models import check_event, partition_of
+from shared.messaging.streams import START, read_after
+from shared.messaging.wakeups import celery_app
+from shared.storage.database.engine import reading, writing
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.evaluation.new_deliveries import advance_offset, read_offset
+from shared.storage.schema.tables import automations, deliveries, metric_windows, partitions, pending_deliveries
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
-from worker.effects import Overtaken, commit
-from worker.evaluate import drain_partition, evaluate_batch, match_entries
-from worker.runtime import Runtime
+from worker.bootstrap import Runtime
+from worker.evaluation.commit import Overtaken, commit
+from worker.evaluation.evaluator import drain_partition, evaluate_batch, match_entries
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import text
 
-from shared.domain.circuits import Circuit
-from shared.storage.engine import at_once, reading, writing
-from shared.storage.evaluation import Claim, read_offset, seed_partitions
-from shared.storage.expected import Committed, commit_expected
-from shared.storage.queue import EndpointRow, load_endpoints
-from shared.streams import Offset
+from shared.domain.delivery.circuits import Circuit
+from shared.messaging.streams import Offset
+from shared.storage.database.engine import at_once, reading, writing
+from shared.storage.delivery.claims import EndpointRow, load_endpoints
+from shared.storage.evaluation.new_deliveries import Claim, read_offset, seed_partitions
+from shared.storage.evaluation.optimistic_commit import Committed, commit_expected
 from tests.integration.worker.conftest import Scene, delivery_row
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)

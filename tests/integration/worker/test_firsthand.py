@@ -14,20 +14,20 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy import select, update
 
+from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from shared.settings import Settings
-from shared.storage.engine import reading, writing
-from shared.storage.revisions import next_revision
-from shared.storage.tables import pending_deliveries, webhooks
-from shared.wakes import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
+from shared.storage.database.engine import reading, writing
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event, webhook_with
-from worker import attempts as worker_attempts
-from worker import deliver as worker_deliver
-from worker import effects as worker_effects
-from worker.firsthand import Firsthand
-from worker.runtime import Runtime
-from worker.waking import give_back
+from worker.bootstrap import Runtime
+from worker.coordination.wakeups import give_back
+from worker.delivery import attempt_executor as worker_attempts
+from worker.delivery import drain as worker_deliver
+from worker.delivery.fast_path import Firsthand
+from worker.evaluation import commit as worker_effects
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,14 @@ from redis import Redis
 from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
-from shared.storage.engine import reading, writing
-from shared.storage.queue import due_webhooks, queue_state
-from shared.storage.tables import pending_deliveries, webhooks
-from shared.wakes import DELIVER_QUEUE, SLOW_QUEUE
+from shared.delivery.endpoint import Endpoint
+from shared.messaging.wakeups import DELIVER_QUEUE, SLOW_QUEUE
+from shared.storage.database.engine import reading, writing
+from shared.storage.delivery.claims import due_webhooks, queue_state
+from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.deliver import drain_webhook
-from worker.endpoint import Endpoint
+from worker.delivery.drain import drain_webhook
 
 
 def _fire(scene: Scene, hook: int, count: int) -> None:

@@ -18,19 +18,19 @@ from anyio.from_thread import start_blocking_portal
 from redis import Redis
 from sqlalchemy import Engine, func, select
 
-from shared.domain.outcomes import OutcomeKind
-from shared.domain.retries import DeliveryPolicy
-from shared.http1 import KEPT_RESPONSE_BYTES
+from shared.domain.delivery.outcomes import OutcomeKind
+from shared.domain.delivery.retries import DeliveryPolicy
+from shared.http.connection import KEPT_RESPONSE_BYTES
 from shared.settings import Settings
-from shared.storage.clock import DatabaseClock
-from shared.storage.engine import reading
-from shared.storage.queue import due_webhooks
-from shared.storage.tables import pending_deliveries, webhooks
+from shared.storage.database.clock import DatabaseClock
+from shared.storage.database.engine import reading
+from shared.storage.delivery.claims import due_webhooks
+from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.hostility import CONNECT_SECONDS, HOSTILITIES, NO_CONNECTION, TIMEOUT_SECONDS, Hostility, contexts, listening
 from tests.integration.receiver import Answer, Receiver
 from tests.integration.sender.hostile import Endpoint
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene
-from worker.deliver import drain_webhook
+from worker.delivery.drain import drain_webhook
 
 EACH = 3
 """Deliveries at the same time to each receiver."""

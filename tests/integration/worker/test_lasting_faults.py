@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import ExceptionContext, event, text, update
 from sqlalchemy.exc import DBAPIError
 
-from shared.storage.engine import writing
-from shared.storage.tables import pending_deliveries
+from shared.storage.database.engine import writing
+from shared.storage.schema.tables import pending_deliveries
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.deliver import drain_webhook
+from worker.delivery.drain import drain_webhook
 
 A_DAY = timedelta(days=1)
 

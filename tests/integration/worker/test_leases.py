@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from shared.storage.engine import reading, writing
-from shared.storage.queue import Claimed, claim, due_webhooks
-from shared.storage.recording import Attempted, record
+from shared.storage.database.engine import reading, writing
+from shared.storage.delivery.claims import Claimed, claim, due_webhooks
+from shared.storage.delivery.recording import Attempted, record
 from tests.integration.worker.conftest import Scene, alias_event
 
 

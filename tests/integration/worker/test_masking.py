@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from shared.storage import bootstrap
-from shared.storage.webhooks import WebhookKind
+from shared.storage.definitions.webhooks import WebhookKind
+from shared.storage.maintenance import first_start
 from tests.integration.api.conftest import Api, running
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
@@ -63,7 +63,7 @@ def test_an_echo_leaves_no_secret_anywhere(echoing: Scene) -> None:
         assert "***" in attempt.response_body
     assert not traces(str(echoing.rows()))
 
-    bootstrap.prepare(echoing.settings)
+    first_start.prepare(echoing.settings)
     with running(echoing.settings) as client:
         api = Api(client)
         page = api.ok("GET", "/v1/entities/acme/deliveries")

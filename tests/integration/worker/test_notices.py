@@ -11,16 +11,16 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import insert, select, update
 
-from dispatcher.notices import append_notices
-from shared.domain.events import decode_event
-from shared.domain.payloads import MAX_INSERTED_CHARS
-from shared.storage.engine import reading, writing
-from shared.storage.entities import find_entity, insert_entity
-from shared.storage.tables import entities, notices, pending_deliveries, poison_entries, webhooks
-from shared.streams import FIELD, stream_key
+from dispatcher.pump.notices import append_notices
+from shared.domain.events.models import decode_event
+from shared.domain.payloads.templates import MAX_INSERTED_CHARS
+from shared.messaging.streams import FIELD, stream_key
+from shared.storage.database.engine import reading, writing
+from shared.storage.definitions.entities import find_entity, insert_entity
+from shared.storage.schema.tables import entities, notices, pending_deliveries, poison_entries, webhooks
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.deliver import drain_webhook
+from worker.delivery.drain import drain_webhook
 
 PAYLOAD = {
     "what": "${event_type}",

@@ -13,21 +13,21 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, select, update
 
-from shared.domain.circuits import Answer, CircuitState, run_of
-from shared.domain.retries import DeliveryPolicy
-from shared.storage.engine import at_once, reading, writing
-from shared.storage.evaluation import Claim, insert_deliveries, read_offset, seed_partitions
-from shared.storage.expected import Committed, commit_expected
-from shared.storage.flow import note_answers, note_lane
-from shared.storage.health import note_health
-from shared.storage.queue import EndpointRow, load_endpoints
-from shared.storage.recording import Attempted, record
-from shared.storage.revisions import next_revision
-from shared.storage.standing import Standing, record_with_standing
-from shared.storage.tables import attempts, deliveries, partitions, pending_deliveries, webhooks
-from shared.streams import Offset
+from shared.domain.delivery.circuits import Answer, CircuitState, run_of
+from shared.domain.delivery.retries import DeliveryPolicy
+from shared.messaging.streams import Offset
+from shared.storage.database.engine import at_once, reading, writing
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.delivery.admission import note_answers, note_lane
+from shared.storage.delivery.claims import EndpointRow, load_endpoints
+from shared.storage.delivery.failure_recording import Standing, record_with_standing
+from shared.storage.delivery.recording import Attempted, record
+from shared.storage.delivery.webhook_health import note_health
+from shared.storage.evaluation.new_deliveries import Claim, insert_deliveries, read_offset, seed_partitions
+from shared.storage.evaluation.optimistic_commit import Committed, commit_expected
+from shared.storage.schema.tables import attempts, deliveries, partitions, pending_deliveries, webhooks
 from tests.integration.worker.conftest import Scene, alias_event, delivery_row, webhook_with
-from worker.firsthand import Firsthand
+from worker.delivery.fast_path import Firsthand
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 LEASE = NOW + timedelta(seconds=45)

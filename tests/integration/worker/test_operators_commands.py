@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
 from shared.settings import Settings
-from shared.storage.engine import reading
-from shared.storage.tables import webhooks as webhooks_table
+from shared.storage.database.engine import reading
+from shared.storage.schema.tables import webhooks as webhooks_table
 from tests.authority import Authority
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 from sqlalchemy import update
 
-from shared.storage.engine import writing
-from shared.storage.entities import find_entity, insert_entity, update_entity
-from shared.storage.revisions import next_revision
-from shared.storage.tables import automations, entities
+from shared.storage.database.engine import writing
+from shared.storage.definitions.entities import find_entity, insert_entity, update_entity
+from shared.storage.definitions.revisions import next_revision
+from shared.storage.schema.tables import automations, entities
 from tests.integration.worker.conftest import Scene, alias_event
 
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from prometheus_client import REGISTRY
 from sqlalchemy import update
 
-from dispatcher.pump import Pump
-from shared.storage.engine import writing
-from shared.storage.orphans import bury_orphans
-from shared.storage.queue import claim
-from shared.storage.tables import webhooks
+from dispatcher.pump.pump import Pump
+from shared.storage.database.engine import writing
+from shared.storage.delivery.claims import claim
+from shared.storage.maintenance.orphaned_deliveries import bury_orphans
+from shared.storage.schema.tables import webhooks
 from tests.integration.worker.conftest import Scene, alias_event
 
 DEADLINE_SECONDS = 60

@@ -14,13 +14,15 @@ from redis import Redis
 from sqlalchemy import Connection, Engine, event, text
 
 from shared.settings import load_settings
-from shared.storage import deliveries as history
-from shared.storage import evaluation, queue, retention, windows
-from shared.storage.deliveries import DeliveryFilter, DeliveryStatus
-from shared.storage.engine import writing
-from shared.storage.orphans import abandon_deliveries, bury_orphans
-from shared.storage.recording import Attempted, record
-from shared.storage.tables import DEAD
+from shared.storage.database.engine import writing
+from shared.storage.delivery import claims
+from shared.storage.delivery import history as history
+from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus
+from shared.storage.delivery.recording import Attempted, record
+from shared.storage.evaluation import new_deliveries, windows
+from shared.storage.maintenance import retention
+from shared.storage.maintenance.orphaned_deliveries import abandon_deliveries, bury_orphans
+from shared.storage.schema.tables import DEAD
 from tests.integration.conftest import migrated_database
 from tests.integration.receiver import Receiver
 from tests.integration.worker.conftest import Scene, opened_scene
@@ -115,13 +117,13 @@ def _ended(seq: int) -> Attempted:
 
 
 QUERIES: dict[str, Callable[[Connection], Any]] = {
-    "claim": lambda c: queue.claim(c, 3, limit=50, now=NOW, lease_until=NOW + timedelta(seconds=45), token=7),
-    "due webhooks": lambda c: queue.due_webhooks(c, NOW),
+    "claim": lambda c: claims.claim(c, 3, limit=50, now=NOW, lease_until=NOW + timedelta(seconds=45), token=7),
+    "due webhooks": lambda c: claims.due_webhooks(c, NOW),
     "bury orphans": lambda c: bury_orphans(c, reason="gone", now=NOW),
     "abandon": lambda c: abandon_deliveries(c, 20, reason="gone", now=NOW),
     "record": lambda c: record(c, [_ended(seq) for seq in range(10, 1_000, 10)], token=7, now=NOW),
-    "has due": lambda c: queue.has_due(c, 3, NOW),
-    "known deliveries": lambda c: evaluation.known_deliveries(c, [f"dlv_{n}" for n in range(40)]),
+    "has due": lambda c: claims.has_due(c, 3, NOW),
+    "known deliveries": lambda c: new_deliveries.known_deliveries(c, [f"dlv_{n}" for n in range(40)]),
     "load windows": lambda c: windows.load_windows(c, [(n, f"run-{n}") for n in range(40)], NOW),
     "list": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=None, limit=50),
     "list, a later page": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=40_000, limit=50),

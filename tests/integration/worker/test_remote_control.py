@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from shared.messaging.wakeups import celery_app
 from shared.settings import Settings
-from shared.storage.engine import reading, writing
-from shared.storage.health import disable_webhook
-from shared.storage.tables import audit_log, webhooks
-from shared.wakes import celery_app
+from shared.storage.database.engine import reading, writing
+from shared.storage.delivery.webhook_health import disable_webhook
+from shared.storage.schema.tables import audit_log, webhooks
 from tests.integration.processes import ROOT, dispatcher_command, environment, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.deliver import drain_webhook
-from worker.flights import AHEAD
+from worker.delivery.drain import drain_webhook
+from worker.delivery.in_flight import AHEAD
 
 CELERY = [sys.executable, "-m", "celery", "-A", "worker"]
 # As `hookline up` starts its workers.

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, select
 
-from shared.storage.deliveries import DeliveryFilter, DeliveryStatus, list_replayable, replay
-from shared.storage.engine import reading, writing
-from shared.storage.queue import claim
-from shared.storage.tables import deliveries
+from shared.storage.database.engine import reading, writing
+from shared.storage.delivery.claims import claim
+from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, list_replayable, replay
+from shared.storage.schema.tables import deliveries
 from tests.integration.worker.conftest import Scene
 
 COUNT = 2_500

@@ -18,16 +18,16 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, insert, select, update
 
 from shared.settings import Settings
-from shared.storage.engine import reading, writing
-from shared.storage.entities import find_entity, insert_entity
-from shared.storage.identity import insert_user
-from shared.storage.revisions import current_revision_value
-from shared.storage.tables import audit_log, idempotency_keys, secrets
+from shared.storage.accounts.users import insert_user
+from shared.storage.database.engine import reading, writing
+from shared.storage.definitions.entities import find_entity, insert_entity
+from shared.storage.definitions.revisions import current_revision_value
+from shared.storage.schema.tables import audit_log, idempotency_keys, secrets
 from shared.vault import SecretUnreadable, Vault
 from tests.integration.processes import ROOT, environment
-from worker.commands import rotation
-from worker.commands.rotation import rotated
 from worker.commands.secrets import secrets as command
+from worker.operations import key_rotation
+from worker.operations.key_rotation import rotated
 
 OLD, NEW, LOST = (Fernet.generate_key().decode() for _ in range(3))
 NOW = datetime.now(UTC)
@@ -95,7 +95,7 @@ def run(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, *ar
 def test_all_is_brought_under_the_newest_key_in_batches_and_once(
     storage: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotation, "BATCH", 3)
+    monkeypatch.setattr(key_rotation, "BATCH", 3)
     store(storage, OLD, *(f"OLD_{number}" for number in range(7)))
     store(storage, NEW, "NEW", entity="zeta")
     keep_answers(storage, OLD, *(f"answer {number}" for number in range(4)))
@@ -161,7 +161,7 @@ def test_with_one_key_there_is_nothing_to_remove(storage: Engine) -> None:
 def test_what_is_written_meanwhile_is_never_lost_and_brought_under_the_newest_key_too(
     storage: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotation, "BATCH", 5)
+    monkeypatch.setattr(key_rotation, "BATCH", 5)
     names = [f"SECRET_{number}" for number in range(20)]
     store(storage, OLD, *names)
     stop, written = threading.Event(), dict[str, str]()

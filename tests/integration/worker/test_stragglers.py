@@ -13,11 +13,11 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from shared.settings import Settings
-from shared.storage.engine import writing
+from shared.storage.database.engine import writing
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received, Receiver
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene
-from worker.deliver import drain_webhook
+from worker.delivery.drain import drain_webhook
 
 
 @pytest.fixture

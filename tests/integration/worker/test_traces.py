@@ -11,9 +11,16 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from redis.asyncio import Redis
 
-from dispatcher.publisher import Publisher
+from dispatcher.publishing.publisher import Publisher
+from shared.observability.tracing import (
+    TraceContext,
+    attempt_context,
+    child_of,
+    open_tracing,
+    producers,
+    read_traceparent,
+)
 from shared.settings import Settings
-from shared.tracing import TraceContext, attempt_context, child_of, open_tracing, producers, read_traceparent
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Receiver, receiving
 from tests.integration.worker.conftest import Scene, alias_event

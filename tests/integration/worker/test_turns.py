@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from shared.streams import FIELD, START, Offset, read_after, stream_key
-from shared.wakes import PARTITION_TASK, token_key
-from worker.locks import LOCK_SECONDS
-from worker.turns import Turn, take_turn
+from shared.messaging.streams import FIELD, START, Offset, read_after, stream_key
+from shared.messaging.wakeups import PARTITION_TASK, token_key
+from worker.coordination.partition_lease import Turn, take_turn
+from worker.coordination.webhook_slots import LOCK_SECONDS
 
 LOCK = "hookline:drain:partition:3"
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
 
-from shared.storage.engine import reading, writing
-from shared.storage.tables import partitions, pending_deliveries, poison_entries, webhooks
-from shared.streams import FIELD, stream_key
-from shared.telemetry import WEBHOOK_ATTEMPTS
+from shared.messaging.streams import FIELD, stream_key
+from shared.observability.metrics import WEBHOOK_ATTEMPTS
+from shared.storage.database.engine import reading, writing
+from shared.storage.schema.tables import partitions, pending_deliveries, poison_entries, webhooks
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
 

@@ -13,9 +13,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from dispatcher import cli, up
-from dispatcher.client import Client
-from shared.storage import bootstrap
+from dispatcher import cli
+from dispatcher.client.api_client import Client
+from dispatcher.up import composition
+from shared.storage.maintenance import first_start
 from shared.version import __version__
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def test_init_shows_the_admin_key_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(_settings: Settings) -> str | None:
         return keys.pop(0)
 
-    monkeypatch.setattr(bootstrap, "prepare", prepare)
+    monkeypatch.setattr(first_start, "prepare", prepare)
     assert run("init").stdout == "admin API key (shown once): hk_0123456789\n"
     assert run("init").stdout == "already initialised\n"
 
@@ -242,7 +243,7 @@ def test_export_prints_what_apply_takes(api: Api, tmp_path: Path) -> None:
 
 def test_up_refuses_a_port_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "umask", lambda _mask: 0)
-    with up.listen("127.0.0.1", 0) as taken:
+    with composition.listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         result = run("up", "--port", str(port), "--data-dir", str(tmp_path / "data"))
     assert (result.exit_code, result.stdout) == (2, "")
@@ -251,7 +252,7 @@ def test_up_refuses_a_port_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_api_refuses_a_port_in_use() -> None:
-    with up.listen("127.0.0.1", 0) as taken:
+    with composition.listen("127.0.0.1", 0) as taken:
         result = run("api", "--port", str(taken.getsockname()[1]))
     assert result.exit_code == 2
     assert "Address already in use" in result.stderr

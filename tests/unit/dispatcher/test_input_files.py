@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher import input_files
-from dispatcher.input_files import Document, UnreadableInput, read_batches, read_documents
+from dispatcher.client import input_files
+from dispatcher.client.input_files import Document, UnreadableInput, read_batches, read_documents
 
 
 @settings(max_examples=50)

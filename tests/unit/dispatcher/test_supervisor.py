@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from dispatcher import supervisor
-from dispatcher.supervisor import Child, ChildFailed, Supervisor, restart_delay_seconds
+from dispatcher.up import supervisor
+from dispatcher.up.supervisor import Child, ChildFailed, Supervisor, restart_delay_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ print("up", grandchild.pid, flush=True)
 """
 SUPERVISOR = """
 import asyncio, sys
-from dispatcher.supervisor import Child, Supervisor
+from dispatcher.up.supervisor import Child, Supervisor
 argv = (sys.executable, "-I", "-S", "-c", "import time; print('up', flush=True); time.sleep(600)")
 groups = [[Child(name="first", argv=argv)], [Child(name="second", argv=argv)]]
 relay = lambda name, line: print(name, line, flush=True)

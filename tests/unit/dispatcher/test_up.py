@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dispatcher import up
-from dispatcher.supervisor import Child
-from dispatcher.up import CannotStart, absolute_database_url, listen
+from dispatcher.up import composition
+from dispatcher.up.composition import CannotStart, absolute_database_url, listen
+from dispatcher.up.supervisor import Child
 from shared.settings import load_settings
 
 if TYPE_CHECKING:
@@ -50,20 +50,20 @@ def test_listen_names_a_host_that_is_not_here() -> None:
 
 def test_the_data_directory_is_private_and_held(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
-    with up._data_dir(path):
+    with composition._data_dir(path):
         assert path.stat().st_mode & 0o777 == 0o700
         with (
             pytest.raises(CannotStart, match=r"another hookline up \(process \d+\) already runs on .*/a/b$"),
-            up._data_dir(path),
+            composition._data_dir(path),
         ):
             pass
-    with up._data_dir(path):
+    with composition._data_dir(path):
         pass
 
 
 def test_an_unusable_data_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CannotStart, match="can't use the data directory"), up._data_dir(tmp_path / "file"):
+    with pytest.raises(CannotStart, match="can't use the data directory"), composition._data_dir(tmp_path / "file"):
         pass
 
 
@@ -73,8 +73,8 @@ def test_children_share_directories_and_no_relative_path(tmp_path: Path, monkeyp
     (tmp_path / "data" / "metrics" / "old.db").touch()
     settings = load_settings(data_dir="data", host="127.0.0.1")
     with listen("127.0.0.1", 0) as listener:
-        environment = up._environment(settings, port=4321)
-        parts = up._Parts(settings, listener=listener, environment=environment)
+        environment = composition._environment(settings, port=4321)
+        parts = composition._Parts(settings, listener=listener, environment=environment)
         children = [parts.worker(2), parts.dispatcher(), parts.api()]
         assert children[2].pass_fds == (listener.fileno(),)
     assert environment["HOOKLINE_DATA_DIR"] == str(tmp_path / "data")
@@ -98,15 +98,15 @@ def test_lines_are_told_apart_unless_they_are_json(
     log_format: str, printed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     children = [Child(name="api", argv=()), Child(name="valkey", argv=())]
-    relay = up._relay(load_settings(log_format=log_format), [children])
+    relay = composition._relay(load_settings(log_format=log_format), [children])
     relay("api", '{"event": "x"}')
     relay("valkey", "ready")
     assert capsys.readouterr().err == printed
 
 
 def test_an_ipv6_host_stands_in_brackets() -> None:
-    assert up._bracketed("::1") == "[::1]"
-    assert up._bracketed("127.0.0.1") == "127.0.0.1"
+    assert composition._bracketed("::1") == "[::1]"
+    assert composition._bracketed("127.0.0.1") == "127.0.0.1"
 
 
 def test_listen_takes_ipv6() -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.circuits import Answer, Circuit, CircuitState, after_answers, alive, is_slow, run_of
-from shared.domain.outcomes import Outcome, OutcomeKind
-from shared.domain.retries import DeliveryPolicy
+from shared.domain.delivery.circuits import Answer, Circuit, CircuitState, after_answers, alive, is_slow, run_of
+from shared.domain.delivery.outcomes import Outcome, OutcomeKind
+from shared.domain.delivery.retries import DeliveryPolicy
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 POLICY = DeliveryPolicy(circuit_failures=3, circuit_cool_off_seconds=10, circuit_cool_off_cap_seconds=35)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.conditions import (
+from shared.domain.conditions.conditions import (
     Aggregate,
     Change,
     ChangeCondition,

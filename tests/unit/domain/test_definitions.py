@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.domain.automations import (
+from shared.domain.automations.model import (
     Automation,
     Cooldown,
     CooldownUnit,
@@ -22,7 +22,7 @@ from shared.domain.automations import (
     SlackAction,
     WebhookAction,
 )
-from shared.domain.definitions import (
+from shared.domain.automations.parsing import (
     DEFAULT_DEAD_LETTER_COOLDOWN,
     DEFAULT_RUN_COOLDOWN,
     MAX_FAULTS,
@@ -31,8 +31,15 @@ from shared.domain.definitions import (
 )
 from shared.domain.durations import Rate
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType, RunPhase
-from shared.domain.slack_messages import Severity
+from shared.domain.events.models import (
+    ARTIFACT_TYPES,
+    COLLECTION_TAG_TYPES,
+    NOTICE_TYPES,
+    RUN_TYPES,
+    EventType,
+    RunPhase,
+)
+from shared.domain.payloads.slack_messages import Severity
 
 Raw = dict[str, Any]
 Loc = tuple[str | int, ...]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.domain.diagnosis import Credentials, diagnose
-from shared.domain.outcomes import Outcome, OutcomeKind, classify_status
+from shared.domain.delivery.diagnosis import Credentials, diagnose
+from shared.domain.delivery.outcomes import Outcome, OutcomeKind, classify_status
 
 NETWORK, TIMEOUT, BLOCKED = OutcomeKind.NETWORK, OutcomeKind.TIMEOUT, OutcomeKind.BLOCKED
 INTERNAL = OutcomeKind.INTERNAL

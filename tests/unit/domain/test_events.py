@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events import (
+from shared.domain.events.models import (
     ARTIFACT_TYPES,
     COLLECTION_TAG_TYPES,
     MAX_EVENT_BYTES,

@@ -9,15 +9,15 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.domain.automations import Grants
-from shared.domain.definitions import parse_automation
-from shared.domain.dry_runs import DryRun, DryRunResult, PageWanted, dry_run
-from shared.domain.events import EventType, check_event, subject_key
-from shared.domain.explain import Arrival, DryRunOutcome, Reason, Simulator, Subject, WebhookState
-from shared.domain.explain_text import Explanation
-from shared.domain.firing import FiringState
-from shared.domain.firing_rules import Kept
-from shared.domain.matching import compile_automation, firing_id
+from shared.domain.automations.model import Grants
+from shared.domain.automations.parsing import parse_automation
+from shared.domain.events.models import EventType, check_event, subject_key
+from shared.domain.explain.dry_run import DryRun, DryRunResult, PageWanted, dry_run
+from shared.domain.explain.simulator import Arrival, DryRunOutcome, Reason, Simulator, Subject, WebhookState
+from shared.domain.explain.text import Explanation
+from shared.domain.matching.firing_rules import Kept
+from shared.domain.matching.index import compile_automation, firing_id
+from shared.domain.matching.throttling import FiringState
 from tests.unit.domain.samples import event
 
 Raw = dict[str, Any]
@@ -346,7 +346,7 @@ def test_counts_are_of_all_events_and_pages_of_the_wanted_results() -> None:
 
 
 def test_a_page_of_large_payloads_ends_before_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.domain.dry_runs.MAX_PAGE_CHARS", 20_000)
+    monkeypatch.setattr("shared.domain.explain.dry_run.MAX_PAGE_CHARS", 20_000)
     tried = subject(webhook=WebhookState("hook"), payload={"text": "x" * 9000}, **ON_ALIAS)
 
     page = run(tried, *(of(name=str(n)) for n in range(10)))

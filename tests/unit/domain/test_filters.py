@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.filters import (
+from shared.domain.filters.filters import (
     MAX_DEPTH,
     MAX_TERMS,
     MAX_VALUES,
@@ -25,7 +25,7 @@ from shared.domain.filters import (
     Term,
     parse_filter,
 )
-from shared.domain.patterns import MAX_PATTERN_CHARS, REMEMBERED_TEXT_CHARS, pattern_fault, pattern_search
+from shared.domain.filters.patterns import MAX_PATTERN_CHARS, REMEMBERED_TEXT_CHARS, pattern_fault, pattern_search
 
 Subject = Mapping[str, object]
 FIELDS = ("alias", "aliases", "count")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.durations import Rate
-from shared.domain.firing import FiringState, cooldown_refusal, rate_refusal, record_firing
+from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal, record_firing
 
 HOUR = timedelta(hours=1)
 HOUR_MS = 3_600_000

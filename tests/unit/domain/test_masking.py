@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.masking import HEAD_CHARS, SHORTEST_REMNANT, Mask
+from shared.domain.payloads.masking import HEAD_CHARS, SHORTEST_REMNANT, Mask
 
 VALUE = 'pä"ss\\w/ö&rd'
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.automations import Grants
-from shared.domain.definitions import parse_automation
+from shared.domain.automations.model import Grants
+from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import NOTICE_TYPES, RUN_TYPES, Event, EventType, check_event
-from shared.domain.fields import field_getter
-from shared.domain.matching import AutomationIndex, CompiledAutomation, compile_automation, firing_id
+from shared.domain.events.models import NOTICE_TYPES, RUN_TYPES, Event, EventType, check_event
+from shared.domain.filters.fields import field_getter
+from shared.domain.matching.index import AutomationIndex, CompiledAutomation, compile_automation, firing_id
 from tests.unit.domain.samples import Raw, event
 
 CONDITION = {"metric": "val_accuracy", "op": "$gt", "threshold": 0.5}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from shared.domain.conditions import parse_conditions
-from shared.domain.measures import CompiledCondition, compile_condition
+from shared.domain.conditions.conditions import parse_conditions
+from shared.domain.conditions.measures import CompiledCondition, compile_condition
 
 Raw = dict[str, Any]
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.circuits import Circuit, CircuitState, turned
-from shared.domain.events import EventType, check_event
-from shared.domain.members import MAX_NAME_LENGTH
-from shared.domain.notices import About, DeadLetter, circuit_turned, dead_letter, webhook_disabled
+from shared.domain.delivery.circuits import Circuit, CircuitState, turned
+from shared.domain.delivery.notices import About, DeadLetter, circuit_turned, dead_letter, webhook_disabled
+from shared.domain.events.models import EventType, check_event
+from shared.domain.events.values import MAX_NAME_LENGTH
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 ABOUT = About("acme", "wh_1", "deploy-hook")

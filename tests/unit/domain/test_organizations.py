@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.matching import AutomationIndex, organizations_above
+from shared.domain.matching.index import AutomationIndex, organizations_above
 from tests.unit.domain.samples import event
 from tests.unit.domain.test_matching import compiled, ids, index_of
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.domain.delivery.rate_limit import HORIZON, free_slots, slot_after
 from shared.domain.durations import parse_rate
-from shared.domain.pacing import HORIZON, free_slots, slot_after
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 RATES = st.sampled_from(["1/s", "7/s", "1000/s", "3/min", "60/min", "5/h", "1/d"])

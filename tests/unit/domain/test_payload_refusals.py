@@ -7,7 +7,7 @@ import json
 import pytest
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.payloads import (
+from shared.domain.payloads.templates import (
     MAX_DEPTH,
     MAX_FAULTS,
     MAX_INSERTED_CHARS,

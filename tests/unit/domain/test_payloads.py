@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import HooklineError, InvalidDefinition
-from shared.domain.payloads import (
+from shared.domain.payloads.templates import (
     ACCESS_TOKEN,
     METADATA_PREFIX,
     VARIABLES,

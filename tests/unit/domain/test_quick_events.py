@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import (
+from shared.domain.events.fast_decoding import quick_event, quick_events, read_event
+from shared.domain.events.models import (
     PUBLISHED_TYPES,
     RUN_TYPES,
     EventType,
@@ -19,10 +20,9 @@ from shared.domain.events import (
     partition_of,
     subject_key,
 )
-from shared.domain.fields import field_getter, field_refusal
-from shared.domain.matching import firing_id
-from shared.domain.quick_events import quick_event, quick_events, read_event
-from shared.domain.variables import payload_values
+from shared.domain.filters.fields import field_getter, field_refusal
+from shared.domain.matching.index import firing_id
+from shared.domain.payloads.variables import payload_values
 from tests.unit.domain.samples import Raw, event
 
 FIELDS = (

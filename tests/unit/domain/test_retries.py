@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.domain.outcomes import (
+from shared.domain.delivery.outcomes import (
     LONGEST_RETRY_AFTER_SECONDS,
     Outcome,
     OutcomeKind,
     classify_status,
     parse_retry_after,
 )
-from shared.domain.retries import WEEK_SECONDS, Decision, DeliveryPolicy, Verdict, decide
+from shared.domain.delivery.retries import WEEK_SECONDS, Decision, DeliveryPolicy, Verdict, decide
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 DEFAULT = DeliveryPolicy()

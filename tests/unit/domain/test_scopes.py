@@ -8,11 +8,11 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain import scopes
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import EventType, check_event
-from shared.domain.matching import AutomationIndex, CompiledAutomation, DormantAutomation, scope_key
-from shared.domain.quick_events import read_event
+from shared.domain.events.fast_decoding import read_event
+from shared.domain.events.models import EventType, check_event
+from shared.domain.matching import scope_groups
+from shared.domain.matching.index import AutomationIndex, CompiledAutomation, DormantAutomation, scope_key
 from tests.unit.domain.samples import event
 from tests.unit.domain.test_matching import compiled, ids, index_of
 
@@ -93,9 +93,9 @@ def test_an_edit_is_seen_although_the_answer_to_the_same_event_is_remembered() -
 
 
 def test_the_memory_is_bounded_and_forgets_the_older_answers_only() -> None:
-    memory = scopes.Memory()
+    memory = scope_groups.Memory()
     memory.size = 10
-    bucket = scopes.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": {"$regex": "7$"}})})
+    bucket = scope_groups.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": {"$regex": "7$"}})})
     (group,) = bucket.grouped(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
     for number in range(200):
         if number % 50 == 0:
@@ -106,12 +106,12 @@ def test_the_memory_is_bounded_and_forgets_the_older_answers_only() -> None:
 
 
 def test_values_that_never_repeat_are_no_longer_remembered() -> None:
-    memory = scopes.Memory()
-    bucket = scopes.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": "a1"})})
+    memory = scope_groups.Memory()
+    bucket = scope_groups.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": "a1"})})
     (group,) = bucket.grouped(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
-    for number in range(3 * scopes.COLD):
+    for number in range(3 * scope_groups.COLD):
         assert bool(memory.answers([group], check_event(event(alias=f"a{number}")))) is (number == 1)
-    assert len(memory._new) == scopes.COLD
+    assert len(memory._new) == scope_groups.COLD
 
 
 def test_what_cannot_be_read_matches_nothing_is_told_once_and_keeps_nobody_else_back() -> None:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from shared.domain.delivery.signing import Signer, check_signing_secret, signature_headers, unsigned_headers
 from shared.domain.errors import InvalidDefinition
-from shared.domain.signing import Signer, check_signing_secret, signature_headers, unsigned_headers
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 AT = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.automations import Automation, Grants, SlackAction
-from shared.domain.definitions import parse_automation
+from shared.domain.automations.model import Automation, Grants, SlackAction
+from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events import check_event
-from shared.domain.payloads import mask_payload, open_payload, sealed_secrets
-from shared.domain.slack_messages import (
+from shared.domain.events.models import check_event
+from shared.domain.payloads.slack_messages import (
     MAX_FACT_CHARS,
     MAX_MESSAGE_CHARS,
     MAX_TITLE_CHARS,
@@ -24,7 +23,8 @@ from shared.domain.slack_messages import (
     escape,
     parse_slack_message,
 )
-from shared.domain.variables import MetricFacts, payload_values
+from shared.domain.payloads.templates import mask_payload, open_payload, sealed_secrets
+from shared.domain.payloads.variables import MetricFacts, payload_values
 from tests.unit.domain.samples import event
 
 

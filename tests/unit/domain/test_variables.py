@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.domain.events import (
+from shared.domain.events.models import (
     ARTIFACT_TYPES,
     COLLECTION_TAG_TYPES,
     NOTICE_TYPES,
@@ -17,8 +17,8 @@ from shared.domain.events import (
     check_event,
     decode_event,
 )
-from shared.domain.payloads import VARIABLES, default_payload, open_payload, parse_payload
-from shared.domain.variables import MetricFacts, payload_values
+from shared.domain.payloads.templates import VARIABLES, default_payload, open_payload, parse_payload
+from shared.domain.payloads.variables import MetricFacts, payload_values
 from tests.unit.domain.samples import Raw, event
 
 IN_A_PROJECT = {"project_name": "wandb-registry-model"}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.automations import Automation
-from shared.domain.definitions import parse_automation
+from shared.domain.automations.model import Automation
+from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.wandb_filters import WandbEventType, event_members, saved_event
+from shared.domain.filters.wandb import WandbEventType, event_members, saved_event
 
 T = WandbEventType
 ALIAS = {"alias": {"$eq": "prod"}}

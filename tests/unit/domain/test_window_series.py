@@ -16,8 +16,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from shared.domain.conditions import parse_conditions
-from shared.domain.windows import CompiledConditions, RunState, compile_conditions
+from shared.domain.conditions.conditions import parse_conditions
+from shared.domain.conditions.windows import CompiledConditions, RunState, compile_conditions
 
 Raw = dict[str, Any]
 Event = tuple[int, dict[str, float]]

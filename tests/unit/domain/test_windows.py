@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared.domain.conditions import parse_conditions
-from shared.domain.windows import (
+from shared.domain.conditions.conditions import parse_conditions
+from shared.domain.conditions.windows import (
     CompiledConditions,
     ConditionTerm,
     Observation,

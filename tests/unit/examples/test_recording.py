@@ -13,7 +13,7 @@ import pytest
 from examples import record_training
 from examples.demo import RECORDING
 from examples.record_training import RUNS, Story, Version, run_events
-from shared.domain.events import PUBLISHED_TYPES, check_event
+from shared.domain.events.models import PUBLISHED_TYPES, check_event
 
 if TYPE_CHECKING:
     from examples.digits import Step

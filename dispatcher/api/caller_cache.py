@@ -1,0 +1,73 @@
+"""Who calls, by API key: looked up in the database, and remembered for a few seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+
+from sqlalchemy import Engine
+
+from dispatcher.control.access import publishable
+from shared.storage.accounts.users import Principal, find_principal, touch_key
+from shared.storage.database.engine import reading, writing
+
+REMEMBERED_SECONDS = 5.0
+TOUCH_SECONDS = 600.0
+MAX_REMEMBERED = 10_000
+
+
+@dataclass(slots=True)
+class Caller:
+    """A principal, until when it is taken as known, and the entities that it was found to be able to publish to."""
+
+    principal: Principal
+    until: float
+    touched: float
+    publishes: set[str] = field(default_factory=set)
+
+
+class Callers:
+    """The callers of one process. A revoked key is honoured for `REMEMBERED_SECONDS` at most."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: dict[bytes, Caller] = {}
+
+    def known(self, digest: bytes) -> Caller | None:
+        """The caller of a key's digest if it was looked up a moment ago."""
+        caller = self._known.get(digest)
+        return caller if caller is not None and monotonic() < caller.until else None
+
+    def look_up(self, digest: bytes) -> Caller | None:
+        """The caller of a key's digest, from the database; None when there is no such key."""
+        with reading(self._engine) as connection:
+            principal = find_principal(connection, digest)
+        if principal is None:
+            self._known.pop(digest, None)
+            return None
+        now, before = monotonic(), self._known.get(digest)
+        caller = Caller(principal, now + REMEMBERED_SECONDS, before.touched if before else float("-inf"))
+        if now - caller.touched >= TOUCH_SECONDS:
+            with writing(self._engine) as connection:
+                touch_key(connection, digest, datetime.now(UTC))
+            caller.touched = now
+        if len(self._known) >= MAX_REMEMBERED:
+            self._known.clear()
+        self._known[digest] = caller
+        return caller
+
+    def refused_entities(self, caller: Caller, names: Collection[str]) -> frozenset[str]:
+        """Which of these entities the caller may not publish to; what it may is remembered."""
+        unknown = [name for name in names if name not in caller.publishes]
+        if not unknown:
+            return frozenset()
+        with reading(self._engine) as connection:
+            allowed = publishable(connection, caller.principal, unknown)
+        caller.publishes |= allowed
+        return frozenset(unknown) - allowed
+
+    def forget(self) -> None:
+        """Look everybody up anew: keys or roles have changed."""
+        self._known.clear()

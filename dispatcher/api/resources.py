@@ -1,0 +1,104 @@
+"""What one API process holds open, made when it starts and closed when it ends; handlers get it as a dependency."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from kombu.exceptions import OperationalError as BrokerError
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+from sqlalchemy import Engine
+
+from dispatcher.api.caller_cache import Callers
+from dispatcher.control.webhook_checks import Checks
+from dispatcher.publishing.publisher import Publisher
+from shared.config.server_urls import parse_redis
+from shared.http.client import Sender
+from shared.messaging.redis_clients import connect_async
+from shared.messaging.streams import SOCKET_TIMEOUT_SECONDS, open_redis
+from shared.messaging.wakeups import Waker, celery_app
+from shared.observability.logs import get_logger
+from shared.observability.tracing import open_tracing
+from shared.settings import Settings
+from shared.storage.database.engine import open_engine
+from shared.vault import Vault
+
+log = get_logger("hookline.api")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything a handler may need besides its request."""
+
+    settings: Settings
+    engine: Engine
+    redis: Redis
+    vault: Vault
+    publisher: Publisher
+    sender: Sender
+    waker: Waker
+    callers: Callers
+
+    @property
+    def checks(self) -> Checks:
+        """What checking a webhook takes."""
+        return Checks(self.settings, self.vault)
+
+    def wake(self, webhook_ids: Iterable[int]) -> None:
+        """Wake the drains of webhooks after a commit; if that fails, the pump finds the work within a sweep."""
+        try:
+            self.waker.webhooks(webhook_ids)
+        except (RedisError, BrokerError, OSError) as exc:
+            log.warning("wake.failed", error=type(exc).__name__)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Parts]:
+    """The parts, open on the running event loop."""
+    async with AsyncExitStack() as stack:
+        engine = open_engine(settings)
+        stack.callback(engine.dispose)
+        redis = connect_async(
+            parse_redis(settings.stream_url),
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 3),
+            health_check_interval=30,
+        )
+        stack.push_async_callback(redis.aclose)
+        waking = open_redis(settings)
+        stack.callback(waking.close)
+        broker = celery_app(settings)
+        stack.callback(broker.close)
+        sender = Sender(settings)
+        stack.push_async_callback(sender.aclose)
+        tracing = open_tracing(settings, "api")
+        if tracing is not None:
+            stack.callback(tracing.close)
+        yield Parts(
+            settings=settings,
+            engine=engine,
+            redis=redis,
+            vault=Vault.open(settings),
+            publisher=Publisher(
+                redis, settings.partitions, max_stream_bytes=settings.max_stream_bytes, tracing=tracing
+            ),
+            sender=sender,
+            waker=Waker(broker, waking),
+            callers=Callers(engine),
+        )
+
+
+# `async`, as all dependencies here that wait for nothing: FastAPI gives others to a thread, which takes longer.
+async def _of_request(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(_of_request)]

@@ -1,0 +1,88 @@
+"""The API application: its routers, what it opens and closes, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from dispatcher.api import (
+    audit,
+    automations,
+    catalog,
+    deliveries,
+    dry_runs,
+    events,
+    identity,
+    manifests,
+    members,
+    operations,
+    pages,
+    problems,
+    secrets,
+    slack,
+    webhooks,
+)
+from dispatcher.api.described import Described
+from dispatcher.api.idempotency import Idempotency
+from dispatcher.api.middleware import Bounds, ConditionalReads, Methods, RequestIds
+from dispatcher.api.openapi import HooklineApi
+from dispatcher.api.resources import opened
+from dispatcher.graphql import endpoint as graphql
+from shared.observability import metrics
+from shared.settings import Settings, load_settings
+from shared.version import __version__
+
+_ROUTERS = (
+    events.router,
+    automations.router,
+    dry_runs.router,
+    webhooks.router,
+    slack.router,
+    secrets.router,
+    deliveries.router,
+    manifests.router,
+    catalog.router,
+    identity.router,
+    members.router,
+    audit.router,
+    operations.router,
+    pages.router,
+    graphql.router,
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application on the given settings, or on those of the environment.
+
+    It opens what `app.state.settings` says at each start, so that one application can serve several settings in turn.
+    """
+    app = HooklineApi(
+        title="Hookline",
+        version=__version__,
+        summary="Calls webhooks about what happens to models.",
+        lifespan=_lifespan,
+        responses=problems.RESPONSES,
+        redirect_slashes=False,
+        docs_url=None,  # `pages` has them
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.settings = settings or load_settings()
+    problems.install(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    pages.mount_assets(app)
+    app.state.described = Described(app)
+    for layer in (Idempotency, ConditionalReads, Bounds, Methods, RequestIds):  # the last is the outermost
+        app.add_middleware(layer)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    metrics.announce_build()
+    async with opened(app.state.settings) as parts:
+        app.state.parts = parts
+        yield

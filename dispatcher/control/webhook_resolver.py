@@ -1,0 +1,96 @@
+"""The webhooks and Slack integrations that an automation may name: its entity's, its organizations', its teams'.
+
+Those of another entity may be named by whoever may read that entity; to others they do not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from dispatcher.control.access import Action, entities_with
+from dispatcher.control.webhook_checks import grants_of
+from shared.domain.automations.model import Automation, Grants
+from shared.domain.automations.parsing import parse_automation
+from shared.domain.errors import InvalidDefinition
+from shared.domain.ids import decode_id
+from shared.storage.accounts.users import Principal
+from shared.storage.definitions.automations import StoredAutomation
+from shared.storage.definitions.entities import StoredEntity, related_entities
+from shared.storage.definitions.webhooks import ID_KINDS, StoredWebhook, WebhookKind, find_webhooks, public_id
+
+
+@dataclass(slots=True)
+class WebhookFinder:
+    """Looks up the webhook or Slack integration that a definition names, and remembers which it was.
+
+    `planned` are webhooks that are not stored, with what they are meant to grant, and `planned_slack` such Slack
+    integrations; a definition may be checked with them, not stored. `kept` is an automation whose action is not being
+    changed: it keeps its webhook, whatever the principal may read. `known` are webhooks of the entity that were read
+    already, by what a definition may call them; what is looked up is added, for those who check many definitions.
+    """
+
+    connection: Connection
+    entity: StoredEntity
+    principal: Principal
+    planned: Mapping[str, Grants] = field(default_factory=dict)
+    planned_slack: Collection[str] = ()
+    kept: StoredAutomation | None = None
+    found: StoredWebhook | None = None
+    known: dict[tuple[WebhookKind, str], StoredWebhook | None] = field(default_factory=dict)
+
+    def automation(self, raw: object) -> Automation:
+        """The checked automation of a definition. Raises InvalidDefinition."""
+        return parse_automation(raw, self, self.slack)
+
+    def __call__(self, name_or_id: str) -> Grants | None:
+        """What the webhook grants; None when there is none of this name or id.
+
+        Raises:
+            InvalidDefinition: when webhooks of several other entities have the name.
+        """
+        if name_or_id in self.planned:
+            return self.planned[name_or_id]
+        self.found = self._find(name_or_id, WebhookKind.WEBHOOK)
+        return None if self.found is None else grants_of(self.found.fields)
+
+    def slack(self, name_or_id: str) -> bool:
+        """Whether there is a Slack integration of this name or id. Raises as a call does."""
+        if name_or_id in self.planned_slack:
+            return True
+        self.found = self._find(name_or_id, WebhookKind.SLACK)
+        return self.found is not None
+
+    def _find(self, name_or_id: str, kind: WebhookKind) -> StoredWebhook | None:
+        key = kind, name_or_id
+        if key not in self.known:
+            self.known[key] = self._look_up(name_or_id, kind)
+        return self.known[key]
+
+    def _look_up(self, name_or_id: str, kind: WebhookKind) -> StoredWebhook | None:
+        number = decode_id(ID_KINDS[kind], name_or_id)
+        own = self._among([self.entity.id], name_or_id, number, kind)
+        if own:
+            return own[0]
+        if self.kept is not None and number == self.kept.webhook_id and self.kept.webhook_entity_id is not None:
+            kept = self._among([self.kept.webhook_entity_id], name_or_id, number, kind)
+            return kept[0] if kept else None
+        names = self._readable()
+        found = self._among(names, name_or_id, number, kind)
+        if len(found) > 1:
+            choice = ", ".join(f"{public_id(kind, one.id)} of {names[one.entity_id]!r}" for one in found)
+            raise InvalidDefinition.at((), f"means more than one here: name it by its id, {choice}")
+        return found[0] if found else None
+
+    def _among(
+        self, entity_ids: Collection[int], name: str, number: int | None, kind: WebhookKind
+    ) -> list[StoredWebhook]:
+        return find_webhooks(self.connection, entity_ids, webhook_id=number, name=name, kind=kind)
+
+    def _readable(self) -> dict[int, str]:
+        """The organizations and teams around the entity that the principal may read, by id."""
+        related = related_entities(self.connection, self.entity.id)
+        allowed = related.keys() if self.principal.is_admin else entities_with(self.principal, Action.READ)
+        return {number: name for number, name in related.items() if number in allowed}

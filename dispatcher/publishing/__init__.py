@@ -1,0 +1,1 @@
+"""Taking events in: validate them, shed load before Redis runs out of memory, append to the streams."""

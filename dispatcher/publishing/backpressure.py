@@ -1,0 +1,89 @@
+"""Whether the streams may take more events, known without asking the server for each batch.
+
+A sample of the server's memory serves for a moment, with what this process appended since counted on top. It is taken
+beside the publishing; only when it is old, or says that the streams are full, does a publisher wait for a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from shared.messaging.stream_memory import StreamMemory, memory_of
+from shared.observability.logs import get_logger
+
+FRESH_SECONDS = 0.25
+STALE_SECONDS = 2.0
+ENTRY_OVERHEAD_BYTES = 64
+"""A stream's own cost of an entry: its id and fields, and its part of the node."""
+
+log = get_logger("hookline.api")
+
+
+class StreamRoom:
+    """The newest sample of the server's memory, and what was appended since."""
+
+    def __init__(self, redis: Redis, max_bytes: int | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._redis = redis
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._sampled_at = float("-inf")
+        self._memory = StreamMemory(0, 0)
+        self._appended_bytes = 0
+        self._sampling: asyncio.Task[None] | None = None
+
+    async def full(self, wanted_bytes: int) -> StreamMemory | None:
+        """The memory when so many bytes more would pass its bound; None while there is room for them.
+
+        Raises:
+            RedisError, OSError: when the server can't be asked.
+        """
+        if self._max_bytes == 0:
+            return None
+        age = self._clock() - self._sampled_at
+        if age > FRESH_SECONDS:
+            sampling = self._sample_once()
+            if age > STALE_SECONDS:
+                await asyncio.shield(sampling)
+        if not self._over(wanted_bytes):
+            return None
+        await asyncio.shield(self._sample_once())
+        return self._memory if self._over(wanted_bytes) else None
+
+    def appended(self, events: int, size_bytes: int) -> None:
+        """Count what was appended since the last sample."""
+        self._appended_bytes += size_bytes + events * ENTRY_OVERHEAD_BYTES
+
+    def _over(self, wanted_bytes: int) -> bool:
+        bound = self._memory.bound_bytes
+        return bound > 0 and self._memory.used_bytes + self._appended_bytes + wanted_bytes > bound
+
+    def _sample_once(self) -> asyncio.Task[None]:
+        """The sampling that is underway, or a new one."""
+        if self._sampling is None or self._sampling.done():
+            self._sampling = asyncio.create_task(self._sample())
+            self._sampling.add_done_callback(_look_at)
+        return self._sampling
+
+    async def _sample(self) -> None:
+        counted = self._appended_bytes
+        try:
+            info = await self._redis.info("memory")
+        except ResponseError as exc:
+            # Some managed servers keep INFO to themselves: their own limit, refused writes, is the bound then.
+            log.debug("streams.memory_unknown", error=str(exc))
+            self._memory = StreamMemory(0, 0)
+        else:
+            self._memory = memory_of(info, self._max_bytes)
+        self._sampled_at = self._clock()
+        self._appended_bytes -= counted
+
+
+def _look_at(sampling: asyncio.Task[None]) -> None:
+    """Nobody may be waiting for a sample; a server that is away is told of by the append that follows."""
+    if not sampling.cancelled() and isinstance(sampling.exception(), (RedisError, OSError)):
+        log.debug("streams.memory_unread")

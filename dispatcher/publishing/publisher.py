@@ -1,0 +1,98 @@
+"""Publishing: check a batch as a whole, then append all of it in one transaction of the server, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from dispatcher.publishing.backpressure import StreamRoom
+from dispatcher.publishing.spans import EventTraces
+from shared.domain.errors import HooklineError
+from shared.domain.events.fast_decoding import AnyEvent
+from shared.domain.events.models import check_published, partition_of
+from shared.messaging.streams import APPEND_ALL, FIELD, stream_key
+from shared.observability import metrics
+from shared.observability.tracing import Tracing
+
+CONFIRM_SECONDS = 5.0
+OUT_OF_MEMORY = (
+    "the server with the event streams is out of memory (its `maxmemory`): nothing was taken, "
+    "publish the same events again later"
+)
+
+
+class StreamUnavailable(HooklineError):
+    """The event streams did not confirm. Publish the same events again: what they have already fires nothing twice."""
+
+
+class StreamFull(HooklineError):
+    """The event streams hold as much as they may: nothing was taken. Publish the same events again later."""
+
+
+class Publisher:
+    """Appends events to their partitions' streams."""
+
+    def __init__(
+        self, redis: Redis, partitions: int, *, max_stream_bytes: int | None = None, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing
+        self._redis = redis
+        self._partitions = partitions
+        self._keys = [stream_key(partition) for partition in range(partitions)]
+        self._append_all: Any = redis.register_script(APPEND_ALL)
+        self._room = StreamRoom(redis, max_stream_bytes)
+
+    async def publish(self, candidates: Sequence[object]) -> int:
+        """Check and append a batch of decoded JSON objects, whole or not at all.
+
+        Returns:
+            The number of events, once the streams have them.
+
+        Raises:
+            InvalidDefinition: with the index and field of each fault; nothing was published.
+            StreamFull: before anything was appended, because the server's memory is at its bound.
+            StreamUnavailable: when the server did not confirm. A batch published again fires nothing twice, since an
+                event is known by its source and id.
+        """
+        return await self.append(check_published(candidates), [orjson.dumps(candidate) for candidate in candidates])
+
+    async def append(self, events: Sequence[AnyEvent], bodies: Sequence[bytes]) -> int:
+        """Append checked events, each as its JSON text. Raises StreamFull, StreamUnavailable."""
+        traced = EventTraces(self._tracing) if self._tracing else None
+        if traced:
+            bodies = [traced.carried(body) for body in bodies]
+        size_bytes = sum(map(len, bodies))
+        keys = [self._keys[partition_of(event, self._partitions)] for event in events]
+        try:
+            # Bounds the client's own time-outs and retries together: a publisher must never wait for long.
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                if memory := await self._room.full(size_bytes):
+                    raise _refused(
+                        "full",
+                        events,
+                        StreamFull(
+                            f"the event streams hold as much as they may ({memory.used_bytes} of {memory.bound_bytes} "
+                            "bytes of memory): nothing was taken, publish the same events again later"
+                        ),
+                    )
+                await self._append_all(keys=keys, args=[FIELD, *bodies])
+        except OutOfMemoryError as exc:
+            raise _refused("out_of_memory", events, StreamFull(OUT_OF_MEMORY)) from exc
+        except (RedisError, OSError) as exc:
+            raise _refused("unavailable", events, StreamUnavailable(StreamUnavailable.__doc__)) from exc
+        self._room.appended(len(events), size_bytes)
+        metrics.events_published(Counter([str.__str__(event.type) for event in events]))
+        if traced:
+            traced.published(events)
+        return len(events)
+
+
+def _refused(reason: str, events: Sequence[AnyEvent], error: HooklineError) -> HooklineError:
+    metrics.EVENTS_REFUSED.labels(reason=reason).inc(len(events))
+    return error

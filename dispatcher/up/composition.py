@@ -1,0 +1,260 @@
+"""What `hookline up` consists of: the data directory, the listening socket, and the children under one supervisor.
+
+The composition of the embedded default, and of nothing else. Must not serve, pump or deliver: the children do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import socket
+import sys
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
+from typing import TYPE_CHECKING, Any
+
+import click
+import httpx
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from dispatcher.up.supervisor import Child, Supervisor
+from dispatcher.up.valkey import READY_SECONDS, EmbeddedValkey
+from shared.domain.errors import HooklineError
+from shared.observability.logs import get_logger, writes_json
+from shared.observability.multiprocess import MULTIPROC_VARIABLE
+from shared.settings import ENV_PREFIX
+from shared.storage.database.engine import open_engine
+from shared.storage.maintenance import copy_database, first_start
+from shared.vault import load_or_create_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from shared.settings import Settings
+
+BACKLOG = 2048
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
+PYTHON = (sys.executable, "-P")  # -P: the folder it is started in holds no modules
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
+
+log = get_logger("hookline.up")
+
+
+class CannotStart(HooklineError):
+    """Something is in the way of starting; nothing was started."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 takes a free one.
+
+    Raises:
+        CannotStart: when the address is taken or is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        # Not exc.strerror, to which Python adds the address again.
+        reason = exc.strerror if isinstance(exc, socket.gaierror) else os.strerror(exc.errno or 0)
+        raise CannotStart(f"can't listen on {host}:{port}: {reason}") from exc
+
+
+def prepare(settings: Settings, *, say: Callable[[str], None]) -> bool:
+    """Bring the database up to date and say the admin key, if one had to be generated; whether it had.
+
+    Raises:
+        CannotStart: when the database can't be used.
+    """
+    try:
+        key = first_start.prepare(settings)
+    except SQLAlchemyError as exc:
+        raise CannotStart(f"can't use the database: {getattr(exc, 'orig', None) or exc}") from exc
+    if key is not None:
+        say(f"admin API key (shown once): {key}")
+    return key is not None
+
+
+def copied(source: Settings, target: Settings) -> Iterator[tuple[str, int]]:
+    """Copy one database into another, and yield each table with its number of rows; nothing is kept unless all is.
+
+    Raises:
+        CannotStart, CannotCopy: when a database can't be used, or is not as it has to be.
+    """
+    file = make_url(source.sqlalchemy_url).database
+    if source.sqlalchemy_url.startswith("sqlite") and not (file and Path(file).is_file()):
+        raise CannotStart(f"there is no SQLite database {file}")
+    if source.sqlalchemy_url == target.sqlalchemy_url:
+        raise CannotStart("HOOKLINE_DATABASE_URL is the source itself: set it to the database to copy to")
+    engines = open_engine(source), open_engine(target)
+    try:
+        yield from copy_database.copy_database(*engines)
+    except SQLAlchemyError as exc:
+        raise CannotStart(f"can't copy: {' '.join(str(getattr(exc, 'orig', None) or exc).split())}") from exc
+    finally:
+        for engine in engines:
+            engine.dispose()
+
+
+def run_up(settings: Settings, *, workers: int, say: Callable[[str], None]) -> bool:
+    """Run the whole service until a signal; whether it ended cleanly.
+
+    `say` gets the generated admin key, if one was generated, and the ready line.
+
+    Raises:
+        HooklineError: when it can't start.
+    """
+    os.umask(0o077)
+    with ExitStack() as stack:
+        stack.enter_context(_data_dir(settings.data_dir))
+        listener = stack.enter_context(listen(settings.host, settings.port))
+        port = listener.getsockname()[1]
+        load_or_create_keys(settings)
+        prepare(settings, say=say)
+        valkey = _claimed_valkey(settings, stack)
+        parts = _Parts(settings, listener=listener, environment=_environment(settings, port))
+        groups = [[valkey]] if valkey else []
+        groups += [[*map(parts.worker, range(1, workers + 1))], [parts.dispatcher()], [parts.api()]]
+        supervisor = Supervisor(groups, relay=_relay(settings, groups))
+        return asyncio.run(
+            supervisor.run(
+                on_ready=lambda: say(f"hookline ready on http://{_bracketed(settings.host)}:{port}"),
+                on_stop=listener.close,  # so that clients are refused, and don't queue for nobody
+            )
+        )
+
+
+@contextmanager
+def _data_dir(path: Path) -> Iterator[None]:
+    """Create the data directory for this user alone, and hold it against a second `hookline up`."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = (path / "up.lock").open("a+")
+    except OSError as exc:
+        raise CannotStart(f"can't use the data directory {path}: {exc.strerror}") from exc
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise CannotStart(f"another hookline up (process {holder}) already runs on {path.resolve()}") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _claimed_valkey(settings: Settings, stack: ExitStack) -> Child | None:
+    if settings.redis_url is not None:
+        return None
+    valkey = EmbeddedValkey(settings)
+    valkey.claim()
+    stack.callback(valkey.release)
+    return Child(
+        name="valkey",
+        argv=valkey.argv,
+        env={name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)},
+        cwd=valkey.folder,
+        pass_fds=(valkey.lock_fd,),
+        ready=valkey.answers,
+        ready_seconds=READY_SECONDS,
+    )
+
+
+def _environment(settings: Settings, port: int) -> dict[str, str]:
+    """What the children share. They run in the data directory, so no path may be relative.
+
+    The API serves the metrics of all of them; several workers could not listen on the same port besides.
+    """
+    with suppress(FileNotFoundError):
+        shutil.rmtree(settings.metrics_dir)
+    settings.metrics_dir.mkdir(mode=0o700)
+    return {
+        **os.environ,
+        "HOOKLINE_DATA_DIR": str(settings.data_dir.resolve()),
+        "HOOKLINE_DATABASE_URL": absolute_database_url(settings.sqlalchemy_url),
+        "HOOKLINE_HOST": settings.host,
+        "HOOKLINE_PORT": str(port),
+        "HOOKLINE_METRICS_PORT": "0",
+        "HOOKLINE_LOG_FORMAT": "json" if writes_json(settings) else "console",
+        MULTIPROC_VARIABLE: str(settings.metrics_dir),
+    }
+
+
+def absolute_database_url(text: str) -> str:
+    """The same database, wherever a process runs: a SQLite file's path made absolute."""
+    url = make_url(text)
+    file = url.database
+    if url.get_backend_name() != "sqlite" or not file or file == ":memory:" or file.startswith("file:"):
+        return text
+    return url.set(database=str(Path(file).resolve())).render_as_string(hide_password=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The children other than Valkey; all run in the data directory, where no stray `worker.py` is found."""
+
+    settings: Settings
+    listener: socket.socket
+    environment: dict[str, str]
+
+    def worker(self, number: int) -> Child:
+        level = self.settings.log_level.lower()
+        name = f"worker{number}"
+        celery = ("-m", "celery", "-A", "worker", "--quiet")
+        # Mingle and gossip tell workers about each other, at the cost of a second at the start: nobody here asks.
+        worker = ("worker", "-n", f"{name}@%h", "--loglevel", level, "--without-mingle", "--without-gossip")
+        return self._child(name, *celery, *worker)
+
+    def dispatcher(self) -> Child:
+        return self._child("dispatcher", "-m", "dispatcher.cli", "dispatcher")
+
+    def api(self) -> Child:
+        fd = self.listener.fileno()
+        return self._child(
+            "api", "-m", "dispatcher.cli", "api", "--fd", str(fd), pass_fds=(fd,), ready=self._api_is_ready
+        )
+
+    def _child(self, name: str, *arguments: str, **more: Any) -> Child:
+        cwd = self.settings.data_dir.resolve()
+        return Child(name=name, argv=(*PYTHON, *arguments), env=self.environment, cwd=cwd, **more)
+
+    async def _api_is_ready(self) -> bool:
+        host, port = self.listener.getsockname()[:2]
+        url = f"http://{_bracketed(WILDCARDS.get(host, host))}:{port}/readyz"
+        # An empty TLS context, because loading the certificates costs more than the whole request.
+        async with httpx.AsyncClient(trust_env=False, verify=SSLContext(PROTOCOL_TLS_CLIENT)) as client:
+            try:
+                return (await client.get(url)).status_code == httpx.codes.OK
+            except httpx.TransportError:
+                return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _relay(settings: Settings, groups: list[list[Child]]) -> Callable[[str, str], None]:
+    """Prints the children's lines: as they are when they are JSON, else each after its child's name."""
+    as_json = writes_json(settings)
+    names = [child.name for group in groups for child in group]
+    width = max(map(len, names))
+    prefixes = {
+        name: click.style(f"{name:<{width}} | ", fg=COLOURS[number % len(COLOURS)]) for number, name in enumerate(names)
+    }
+
+    def relay(name: str, line: str) -> None:
+        with suppress(OSError):  # nobody reads any more, but the child must not wait for that
+            if not as_json:
+                click.echo(prefixes[name] + line, err=True)
+            elif line.startswith("{"):
+                click.echo(line, err=True)
+            elif line.strip():
+                log.info("child.said", child=name, line=line)
+
+    return relay

@@ -1,0 +1,1 @@
+"""The forms that settings may have: URLs of servers, durations, networks, ports. `shared.settings` lists them."""

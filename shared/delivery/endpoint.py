@@ -1,0 +1,165 @@
+"""A webhook made ready for sending: its secrets decrypted, its headers and signer prepared once for a whole drain."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+from sqlalchemy import Connection
+
+from shared.domain.delivery.outcomes import Outcome
+from shared.domain.delivery.retries import DeliveryPolicy
+from shared.domain.delivery.signing import Signer, check_signing_secret, unsigned_headers
+from shared.domain.errors import EndpointUnusable, InvalidDefinition
+from shared.domain.payloads.masking import Mask
+from shared.domain.payloads.templates import ACCESS_TOKEN, open_payload
+from shared.http.client import USER_AGENT, Request, check_header, check_target
+from shared.http.tls import TlsContexts
+from shared.storage.definitions.webhooks import public_id
+from shared.storage.delivery.claims import Claimed, EndpointRow, EndpointSecrets, load_secrets
+from shared.vault import Vault
+
+SHORTEST_PART = 8
+KEPT_ENDPOINTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where deliveries go and with what. It holds secrets in the clear, so it has no telling `repr`."""
+
+    webhook: str
+    """The webhook's public id."""
+    url: str = field(repr=False)
+    policy: DeliveryPolicy
+    headers: dict[str, str] = field(repr=False)
+    secrets: dict[str, str] = field(repr=False)
+    signer: Signer | None = field(repr=False)
+    mask: Mask = field(repr=False)
+    tls: ssl.SSLContext | None = None
+
+    def request(self, delivery: Claimed, now: datetime) -> Request:
+        """The request of a delivery's next attempt. Raises SecretUnavailable, SecretsTooLarge as `open_payload`."""
+        body = open_payload(delivery.payload, self.secrets)
+        if self.signer is None:
+            identified = unsigned_headers(message_id=delivery.id, timestamp=now)
+        else:
+            identified = self.signer.headers(message_id=delivery.id, timestamp=now, body=body)
+        return Request(
+            url=self.url,
+            body=body,
+            headers={**self.headers, **identified, "hookline-attempt": str(delivery.attempts + 1)},
+            timeout_seconds=self.policy.timeout_seconds,
+            connect_timeout_seconds=self.policy.connect_timeout_seconds,
+            tls=self.tls,
+        )
+
+    def masked(self, outcome: Outcome) -> Outcome:
+        """The outcome without any secret of the endpoint: it may have sent back what it got, or an error its URL."""
+        body = self.mask(outcome.response_body, cut=outcome.response_truncated)
+        error = outcome.error and self.mask(outcome.error)
+        if body == outcome.response_body and error == outcome.error:
+            return outcome
+        return replace(outcome, response_body=body, error=error)
+
+
+def open_endpoint(row: EndpointRow, stored: EndpointSecrets, vault: Vault, contexts: TlsContexts) -> Endpoint:
+    """The endpoint with its secrets in the clear.
+
+    What it is made of was checked when it was saved, but perhaps by other code, another OpenSSL, or not at all in a
+    database that somebody wrote to: what can't be used is found here, before anything is claimed.
+
+    Raises:
+        SecretUnreadable: when the vault lacks their key.
+        EndpointUnusable: when no request can be made with one of them, with the URL or by the policy.
+    """
+    secrets = {name: vault.decrypt(ciphertext) for name, ciphertext in stored.granted.items()}
+    hidden = dict(secrets)
+    headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
+    if stored.access_token is not None:
+        token = vault.decrypt(stored.access_token)
+        _check("access token", check_header, token)
+        headers["Authorization"] = f"Bearer {token}"
+        secrets[ACCESS_TOKEN] = hidden[ACCESS_TOKEN] = token
+    signer = None
+    if stored.signing_secret is not None:
+        signing_secret = hidden["SIGNING_SECRET"] = vault.decrypt(stored.signing_secret)
+        _check("signing secret", check_signing_secret, signing_secret)
+        signer = Signer(signing_secret)
+    url = row.url
+    if stored.url is not None:
+        url = vault.decrypt(stored.url)
+    _check("URL", check_target, url)
+    if stored.url is not None:
+        hidden |= _parts_of_url(url)
+    certificate = stored.client_certificate
+    return Endpoint(
+        webhook=public_id(row.kind, row.id),
+        url=url,
+        policy=_policy(row.policy),
+        headers=headers,
+        secrets=secrets,
+        signer=signer,
+        mask=Mask(hidden),
+        tls=None if certificate is None else contexts.identified(row.id, vault.decrypt(certificate)),
+    )
+
+
+class Endpoints:
+    """The endpoints that a process sends to, kept open from drain to drain until anything is edited.
+
+    Those with a client certificate are opened for each drain, with a context that `TlsContexts` keeps.
+    """
+
+    def __init__(self, vault: Vault, contexts: TlsContexts) -> None:
+        self._vault = vault
+        self._contexts = contexts
+        self._open: dict[int, tuple[int, Endpoint]] = {}
+
+    def kept(self, row: EndpointRow) -> Endpoint | None:
+        """The endpoint of a row, where it is open and nothing was edited since."""
+        revision, endpoint = self._open.get(row.id, (None, None))
+        # Every edit of a webhook or a secret takes the next revision, and commits with it.
+        return endpoint if revision == row.revision else None
+
+    def open(self, connection: Connection, row: EndpointRow) -> Endpoint:
+        """The endpoint of a row that this transaction read.
+
+        Raises:
+            SecretUnreadable, EndpointUnusable: as `open_endpoint`.
+        """
+        if (kept := self.kept(row)) is not None:
+            return kept
+        endpoint = open_endpoint(row, load_secrets(connection, row), self._vault, self._contexts)
+        if endpoint.tls is not None:
+            return endpoint  # kept here, more of the large contexts would stay than `TlsContexts` lets
+        if len(self._open) >= KEPT_ENDPOINTS:
+            self._open = {}
+        self._open[row.id] = row.revision, endpoint
+        return endpoint
+
+
+def _policy(stored: dict[str, Any]) -> DeliveryPolicy:
+    try:
+        return DeliveryPolicy.model_validate(stored)
+    except ValidationError:
+        raise EndpointUnusable("the policy is none that this version knows") from None
+
+
+def _check(what: str, check: Callable[[str], None], value: str) -> None:
+    try:
+        check(value)
+    except InvalidDefinition as exc:
+        raise EndpointUnusable(f"the {what} {exc}") from None
+
+
+def _parts_of_url(url: str) -> dict[str, str]:
+    """What of a secret URL gives it away: all of it, its path, and the token that the path ends with."""
+    path = urlsplit(url).path
+    token = path.rpartition("/")[2]
+    parts = {"URL": url, "URL_PATH": path, "URL_TOKEN": token}
+    return {name: part for name, part in parts.items() if len(part) >= SHORTEST_PART}

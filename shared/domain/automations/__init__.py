@@ -1,0 +1,1 @@
+"""What an automation is, and how a definition of one is read and refused."""

@@ -1,0 +1,1 @@
+"""Statements about a run's metric series: thresholds, changes, z-scores, and the windows they are judged on."""

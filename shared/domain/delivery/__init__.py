@@ -1,0 +1,1 @@
+"""The rules of a delivery: outcomes, retries, circuits, rate limits, signatures, diagnoses, notices."""

@@ -1,0 +1,154 @@
+"""A webhook's circuit: after many failures in a row nothing is sent for a while, then one request at a time is tried.
+
+    closed ── failures in a row reach the limit ──▶ open ── the cool-off is over ──▶ half open ── it answers ──▶ closed
+                                                     ▲───────────── it fails: twice the cool-off ─────┘
+
+What waits behind an open circuit uses up none of its retries. The pattern is Nygard's ("Release It!", Circuit Breaker).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from shared.domain.delivery.outcomes import Outcome, OutcomeKind
+from shared.domain.delivery.retries import DeliveryPolicy
+
+SLOW_SECONDS = 1.0
+"""A webhook that takes this long for half of its answers goes to the slow lane."""
+_DEAD_KINDS = frozenset({OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.NETWORK})
+_SILENT_KINDS = frozenset({OutcomeKind.BLOCKED, OutcomeKind.INTERNAL})
+_OVERLOADED = 429
+_MAX_DOUBLINGS = 30
+
+
+class CircuitState(StrEnum):
+    """Whether requests may go out."""
+
+    #: All of them.
+    CLOSED = "closed"
+    #: None.
+    OPEN = "open"
+    #: One at a time, to see whether the endpoint answers again.
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circuit:
+    """How an endpoint answered lately."""
+
+    failures: int = 0
+    """In a row, up to now."""
+    openings: int = 0
+    """How often it opened since the last answer; each doubles the cool-off."""
+    opened_at: datetime | None = None
+    probe_at: datetime | None = None
+    """When the next single request may go out; while one is underway, the end of its lease."""
+
+    def state(self, now: datetime) -> CircuitState:
+        """Open until the cool-off is over, then half open until something answers."""
+        if self.opened_at is None:
+            return CircuitState.CLOSED
+        return CircuitState.OPEN if self.probe_at is not None and self.probe_at > now else CircuitState.HALF_OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a circuit learns from an attempt: whether the endpoint is able to work, and whether it was a probe."""
+
+    alive: bool | None
+    """None when nothing reached it, so that nothing is known."""
+    probe: bool = False
+
+
+def alive(outcome: Outcome) -> bool | None:
+    """Whether an outcome shows an endpoint at work: a refusal does, a 5xx, a 429 or silence does not.
+
+    What was kept from leaving says nothing of it, and neither does a fault of Hookline's own: None.
+    """
+    if outcome.kind in _SILENT_KINDS:
+        return None
+    return outcome.kind not in _DEAD_KINDS and outcome.status != _OVERLOADED
+
+
+def after_answers(circuit: Circuit, policy: DeliveryPolicy, answers: Sequence[Answer], now: datetime) -> Circuit:
+    """The circuit after these answers, given in the order in which they came.
+
+    While it is open, failures of requests that were underway when it opened tell nothing new; only a probe's opens it
+    again, for longer.
+    """
+    for answer in answers:
+        circuit = _after(circuit, policy, answer, now)
+    return circuit
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What answers make of a circuit that was closed and that they leave closed, without knowing its failures."""
+
+    added: int
+    """Failures in a row at the start, which add to those before."""
+    since: int | None
+    """Failures in a row since the last that was alive; None when none was, so that only `added` counts."""
+
+
+def run_of(policy: DeliveryPolicy, answers: Sequence[Answer]) -> Run | None:
+    """What these answers make of a closed circuit that has `failures` with `failures + added` below the policy's limit.
+
+    None where they would open it whatever it was.
+    """
+    added, since, longest = 0, None, 0
+    for answer in answers:
+        if answer.alive is None:
+            continue
+        if answer.alive:
+            since = 0
+        elif since is None:
+            added += 1
+        else:
+            since += 1
+            longest = max(longest, since)
+    opens = 0 < policy.circuit_failures <= max(added, longest)
+    return None if opens else Run(added, since)
+
+
+def _after(circuit: Circuit, policy: DeliveryPolicy, answer: Answer, now: datetime) -> Circuit:
+    if answer.alive is None:
+        # The probe that never left makes room for another at once.
+        return replace(circuit, probe_at=now) if answer.probe and circuit.opened_at is not None else circuit
+    if answer.alive:
+        return Circuit()
+    circuit = replace(circuit, failures=circuit.failures + 1)
+    if circuit.opened_at is None:
+        opens = 0 < policy.circuit_failures <= circuit.failures
+        return _opened(circuit, policy, now) if opens else circuit
+    return _opened(circuit, policy, now) if answer.probe else circuit
+
+
+def _opened(circuit: Circuit, policy: DeliveryPolicy, now: datetime) -> Circuit:
+    doublings = min(circuit.openings, _MAX_DOUBLINGS)
+    cool_off = min(policy.circuit_cool_off_seconds * 2**doublings, policy.circuit_cool_off_cap_seconds)
+    return replace(circuit, openings=circuit.openings + 1, opened_at=now, probe_at=now + timedelta(seconds=cool_off))
+
+
+def turned(before: Circuit, after: Circuit) -> CircuitState | None:
+    """Whether the circuit was opened, or closed again; None when it is as it was.
+
+    One that a probe's failure keeps open has not turned.
+    """
+    if (before.opened_at is None) is (after.opened_at is None):
+        return None
+    return CircuitState.CLOSED if after.opened_at is None else CircuitState.OPEN
+
+
+def is_slow(outcomes: Sequence[Outcome], *, before: bool) -> bool:
+    """Whether at least half of these attempts took `SLOW_SECONDS` or longer; as `before` where nothing is known of it.
+
+    What never reached the endpoint, and what Hookline itself broke off, tells nothing of its pace.
+    """
+    durations = [one.duration_seconds for one in outcomes if one.kind not in _SILENT_KINDS]
+    if not durations:
+        return before
+    return sum(duration >= SLOW_SECONDS for duration in durations) * 2 >= len(durations)

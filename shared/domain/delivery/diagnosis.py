@@ -1,0 +1,156 @@
+"""What an attempt's end means, in plain words for whoever owns the endpoint: what is wrong, and where to mend it.
+
+Reads the words in which `shared.http.failures` and `shared.http.egress` put a failure. Must not show anything that an
+endpoint sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.domain.delivery.outcomes import Outcome, OutcomeKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a webhook's requests prove themselves with."""
+
+    has_access_token: bool
+    has_signing_secret: bool
+
+
+_SIGNED = "The request was signed with the webhook's signing secret; the endpoint should verify the signature."
+_UNSIGNED = "No signing secret is configured, so the endpoint can't tell these requests from forged ones."
+
+# By how the error begins or what it has in it, the first that fits.
+_FAILURES = (
+    ("does not resolve", "The host's name is not found in DNS: check its spelling in the URL."),
+    (
+        "connection refused",
+        "The host is there, but nothing listens on the port: check the port, and whether the endpoint runs.",
+    ),
+    (
+        "no connection within",
+        "The host did not take the connection in time: check the address and port, and whether a firewall drops it.",
+    ),
+    (
+        "no answer within",
+        "The endpoint took the request but did not answer in time: let it answer first and work afterwards, or raise "
+        "the policy's timeout_seconds.",
+    ),
+    ("certificate has expired", "The endpoint's TLS certificate has expired: renew it."),
+    ("not yet valid", "The endpoint's TLS certificate is not valid yet: check its dates and the host's clock."),
+    (
+        "self-signed",
+        "The endpoint's TLS certificate is self-signed, or signed by an authority that is not trusted: use one of a "
+        "public authority, or have yours added to HOOKLINE_CA_BUNDLE.",
+    ),
+    (
+        "unable to get local issuer",
+        "The endpoint's TLS certificate can't be traced to a trusted authority: let the endpoint send its intermediate "
+        "certificates as well.",
+    ),
+    (
+        "mismatch",
+        "The endpoint's TLS certificate is for another host name: use a URL with the name in it, or another "
+        "certificate.",
+    ),
+    ("certificate is not trusted", "The endpoint's TLS certificate is not trusted."),
+    ("certificate can't be read", "The endpoint's TLS certificate has text in it that is not UTF-8: use another."),
+    (
+        "wrong version number",
+        "The port does not speak TLS: check the port, or whether the URL should begin with http:.",
+    ),
+    (
+        "alert certificate required",
+        "The endpoint lets nobody in without a client certificate: put one into a secret, and name it as "
+        "client_certificate.",
+    ),
+    (
+        "TLS failed: tlsv1 alert unknown ca",
+        "The endpoint does not know the authority of the webhook's client certificate: check the secret's value, which "
+        "holds the certificates in between as well.",
+    ),
+    (
+        "alert handshake failure",
+        "The endpoint refused the TLS connection: it may demand a client certificate (client_certificate).",
+    ),
+    ("TLS failed", "No TLS connection could be agreed on: the endpoint needs TLS 1.2 or newer."),
+    (
+        "closed the connection",
+        "The endpoint closed the connection without an answer: look into its log, and check that the port is an HTTP "
+        "one (https: for TLS), and whether it demands a client certificate (client_certificate).",
+    ),
+    ("broke off", "The answer broke off: look into the endpoint's log."),
+    ("not valid HTTP", "What came back is not HTTP: check the port."),
+    ("unreachable", "There is no route to the host: check the address, and the network of Hookline's hosts."),
+    ("No route to host", "There is no route to the host: check the address, and the network of Hookline's hosts."),
+)
+
+_STATUSES = {
+    400: "The endpoint can't read the request (400): compare the payload with what it expects.",
+    402: "The endpoint wants to be paid first (402).",
+    404: "The endpoint does not know this path (404): check the path of the URL. Some services answer 404 to a token "
+    "without access.",
+    405: "The endpoint takes no POST at this path (405): check the path of the URL.",
+    406: "The endpoint has no answer of a form that was asked for (406).",
+    408: "The endpoint gave up waiting for the request (408). A delivery is tried again.",
+    410: "The endpoint says that it is gone for good (410). A delivery's 410 disables the webhook.",
+    411: "The endpoint can't use the request's framing (411).",
+    413: "The payload is too large for the endpoint (413): send less.",
+    415: "The endpoint does not take application/json (415): check that the URL is that of a JSON webhook.",
+    422: "The endpoint read the payload and refuses what it says (422): compare it with what it expects.",
+    425: "The endpoint is not ready for the request yet (425). A delivery is tried again.",
+    429: "The endpoint is asked too often (429). A delivery is tried again, at the time that its Retry-After names.",
+    503: "The endpoint is overloaded or being mended (503). A delivery is tried again, at the time that its "
+    "Retry-After names.",
+}
+
+
+def diagnose(outcome: Outcome, credentials: Credentials) -> str:
+    """One to three sentences: what the outcome means, what to do about it, and how the request was authenticated."""
+    signed = _SIGNED if credentials.has_signing_secret else _UNSIGNED
+    if outcome.status is None:
+        return _without_answer(outcome)
+    return f"{_answered(outcome.status, credentials)} {signed}"
+
+
+def _without_answer(outcome: Outcome) -> str:
+    error = outcome.error or "the request failed"
+    if outcome.kind is OutcomeKind.BLOCKED:
+        return (
+            f"Nothing was sent: {error}. Whoever runs Hookline can allow a network with HOOKLINE_ALLOWED_NETWORKS, a "
+            "port with HOOKLINE_ALLOWED_PORTS, and plain http with HOOKLINE_ALLOW_HTTP."
+        )
+    if outcome.kind is OutcomeKind.INTERNAL:
+        return f"{error[:1].upper()}{error[1:]}: try again, and tell whoever runs Hookline, whose log says more."
+    words = next((words for sign, words in _FAILURES if sign.lower() in error.lower()), None)
+    return words or f"No answer came: {error}."
+
+
+def _answered(status: int, credentials: Credentials) -> str:
+    if 200 <= status < 300:
+        return f"It works: the endpoint took the request ({status})."
+    if 300 <= status < 400:
+        return (
+            f"The endpoint points elsewhere ({status}), and redirects are not followed: use the URL that it points to."
+        )
+    if status in (401, 403):
+        return _unauthorized(status, credentials)
+    if status in _STATUSES:
+        return _STATUSES[status]
+    if 400 <= status < 500:
+        return f"The endpoint refuses the request ({status}): its answer may say why."
+    return f"The endpoint failed ({status}): look into its log. A delivery is tried again."
+
+
+def _unauthorized(status: int, credentials: Credentials) -> str:
+    if credentials.has_access_token:
+        return (
+            f"The endpoint does not accept the webhook's access token ({status}): check the secret's value, and that "
+            "the token has not expired and may do this."
+        )
+    return (
+        f"The endpoint wants authentication ({status}), and the webhook has no access token: put the token into a "
+        "secret, and name it as access_token."
+    )

@@ -1,0 +1,101 @@
+"""Notices: events about Hookline's own work, for an entity's automations to watch as they watch any other event.
+
+Their ids follow from what they tell, so that one that is appended twice fires once. Must not tell of what deliveries of
+notices do, webhooks that get disabled excepted: a notice that causes the next one would never end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.domain.delivery.circuits import CircuitState
+from shared.domain.events.models import EventType, check_event
+from shared.domain.events.values import MAX_NAME_LENGTH
+
+SOURCE = "/hookline"
+AUTHOR = "hookline"
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """The webhook that a notice is about, with its public id, and the entity whose automations may watch it."""
+
+    entity: str
+    webhook_id: str
+    webhook_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A delivery that came to a bad end."""
+
+    id: str
+    status: str
+    attempts: int
+    automation: str
+    event_type: str
+    event_source: str
+    event_id: str
+
+
+def webhook_disabled(about: About, *, reason: str, failing_since: datetime | None, now: datetime) -> dict[str, Any]:
+    """The notice that a webhook was disabled just now, though nobody asked for it."""
+    since = {} if failing_since is None else {"failing_since": _instant(failing_since)}
+    return _notice(EventType.WEBHOOK_DISABLED, about, reason, f"{about.webhook_id}:{_instant(now)}", now, since)
+
+
+def circuit_turned(about: About, *, state: CircuitState, reason: str, now: datetime) -> dict[str, Any]:
+    """The notice that a webhook's circuit was opened, or closed again, just now."""
+    opened = state is CircuitState.OPEN
+    event_type = EventType.WEBHOOK_CIRCUIT_OPENED if opened else EventType.WEBHOOK_CIRCUIT_CLOSED
+    return _notice(event_type, about, reason, f"{about.webhook_id}:{_instant(now)}", now, {})
+
+
+def dead_letter(about: About, dead: DeadLetter, *, reason: str, now: datetime) -> dict[str, Any]:
+    """The notice that a delivery became a dead letter."""
+    delivery = {
+        "id": dead.id,
+        "status": dead.status,
+        "attempts": dead.attempts,
+        "automation": _label(dead.automation),
+        "event_type": dead.event_type,
+        "event_source": dead.event_source,
+        "event_id": dead.event_id,
+    }
+    return _notice(EventType.DEAD_LETTER, about, reason, dead.id, now, {"delivery": delivery})
+
+
+def _notice(
+    event_type: EventType, about: About, reason: str, about_what: str, now: datetime, own: dict[str, Any]
+) -> dict[str, Any]:
+    notice = {
+        "specversion": "1.0",
+        "id": f"{event_type}:{about_what}",
+        "source": SOURCE,
+        "type": str(event_type),
+        "time": _instant(now),
+        "data": {
+            "entity": about.entity,
+            "author": AUTHOR,
+            "webhook": {"id": about.webhook_id, "name": _label(about.webhook_name)},
+            "reason": _label(reason),
+            **own,
+        },
+    }
+    check_event(notice)
+    return notice
+
+
+def _label(text: str) -> str:
+    """Text as a `Label` takes it: one line, and no longer than that."""
+    line = _UNFIT.sub(" ", text)
+    return line if len(line) <= MAX_NAME_LENGTH else f"{line[: MAX_NAME_LENGTH - 1]}…"
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,80 @@
+"""What came of one attempt, as a value: an endpoint that answers 500 is an outcome, not an error.
+
+Reads answers; must not decide what to do about them, which is `shared.domain.delivery.retries`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+LONGEST_RETRY_AFTER_SECONDS = 366 * 86400.0
+
+
+class OutcomeKind(StrEnum):
+    """How an attempt ended; the label of `hookline_attempts_total`."""
+
+    #: The endpoint took it.
+    SUCCESS = "2xx"
+    #: It pointed elsewhere; redirects are not followed.
+    REDIRECTION = "3xx"
+    #: It refused the request.
+    CLIENT_ERROR = "4xx"
+    #: It failed, or its answer was no valid HTTP answer.
+    SERVER_ERROR = "5xx"
+    #: No whole answer came in time.
+    TIMEOUT = "timeout"
+    #: No connection, broken TLS, or the connection broke off.
+    NETWORK = "network"
+    #: The guard against private addresses let nothing out.
+    BLOCKED = "blocked"
+    #: Hookline itself failed while it built or sent the request, or its host ran out of something.
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One attempt's end. `error` is a short text for people and never holds a secret's value."""
+
+    kind: OutcomeKind
+    duration_seconds: float
+    status: int | None = None
+    error: str | None = None
+    retry_after_seconds: float | None = None
+    response_body: str = ""
+    response_truncated: bool = False
+
+
+_KINDS = {
+    2: OutcomeKind.SUCCESS,
+    3: OutcomeKind.REDIRECTION,
+    4: OutcomeKind.CLIENT_ERROR,
+}
+
+
+def classify_status(status: int) -> OutcomeKind:
+    """The kind of an answer by its status.
+
+    What cannot end a request (1xx) and what is no status at all (below 100, 600 and up) count as 5xx, as RFC 9110
+    section 15 asks of clients for invalid statuses.
+    """
+    return _KINDS.get(status // 100, OutcomeKind.SERVER_ERROR)
+
+
+def parse_retry_after(value: str, now: datetime) -> float | None:
+    """Seconds to wait by a `Retry-After` header (RFC 9110 section 10.2.3: whole seconds, or an HTTP date in any form).
+
+    Never negative, at most a year; None when the text is neither form. `now` is aware.
+    """
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), LONGEST_RETRY_AFTER_SECONDS)
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    # asctime, the oldest form, names no zone; all HTTP dates are in GMT.
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return min(max((date - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER_SECONDS)

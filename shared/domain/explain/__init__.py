@@ -1,0 +1,1 @@
+"""Why an automation fired or did not: a dry run of an event through the code that evaluates."""

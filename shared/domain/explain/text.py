@@ -1,0 +1,212 @@
+"""A dry run in words: what each stage of evaluation saw of an event, as a tree, and the terms that decided.
+
+The stages come in the order in which evaluation asks them, and the first that says no decides. Must not decide
+anything itself: what is said here was found out by `shared.domain.explain.simulator`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from shared.domain.automations.model import Automation, Cooldown
+from shared.domain.conditions.windows import explain, needed_values
+from shared.domain.durations import Rate, format_duration
+from shared.domain.events.models import Event, NoticeData, RunMetricData, RunMetricEvent, RunStateData, RunStateEvent
+from shared.domain.explain.simulator import Considered, DryRunOutcome, Reason, Samples, Subject
+from shared.domain.filters.fields import field_getter
+from shared.domain.filters.terms import MISSING, Term
+from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal
+
+MAX_SHOWN_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What one term says of an event: whether it held (None: it could not be told), and the value it looked at."""
+
+    text: str
+    held: bool | None
+    value: Any = None
+    terms: tuple[Explanation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One stage, the terms in it that made it hold or fail, and the reason it stands for when it fails."""
+
+    node: Explanation
+    decisive: tuple[Explanation, ...]
+    failing: tuple[Reason, ...]
+    telling: bool = False
+    """Whether it belongs to the automation's statement, so that it also says why something fired."""
+
+
+def explained(subject: Subject, considered: Considered) -> tuple[Explanation, tuple[Explanation, ...]]:
+    """The whole tree, and the terms that made the outcome.
+
+    Of what fired these are the terms of filter, states and conditions that held; else the terms that said no.
+    """
+    stages = list(_stages(subject, considered))
+    fired = considered.outcome is DryRunOutcome.FIRED
+    root = Explanation(
+        f"automation {subject.compiled.automation.name!r} fires", fired, terms=tuple(stage.node for stage in stages)
+    )
+    chosen = (stage for stage in stages if (stage.telling if fired else considered.reason in stage.failing))
+    return root, tuple(term for stage in chosen for term in stage.decisive)
+
+
+def instant(unix_ms: int) -> str:
+    """A moment as RFC 3339 writes it, to the millisecond."""
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def shown(value: object) -> Any:
+    """A value as JSON can carry it: what is absent is null, what is not finite is text, what is long is cut."""
+    if value is MISSING:
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    try:
+        text = orjson.dumps(value)
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits, which JSON may have and orjson does not write
+        return _cut(str(value))
+    if len(text) <= MAX_SHOWN_CHARS:
+        return orjson.loads(text)
+    return _cut(value if isinstance(value, str) else text.decode())
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 1]}…"
+
+
+def _stages(subject: Subject, considered: Considered) -> Iterator[_Stage]:
+    automation, event = subject.compiled.automation, considered.arrival.event
+    yield _leaf(f"event is {automation.event}", event.type == automation.event, str(event.type), Reason.EVENT_TYPE)
+    yield _scope(subject, event)
+    if event.type != automation.event:
+        return
+    if not automation.enabled:
+        yield _leaf("automation is enabled", False, False, Reason.AUTOMATION_DISABLED)
+    if isinstance(event, RunStateEvent):
+        states = " or ".join(sorted(automation.states))
+        held = event.data.state in automation.states
+        yield _leaf(f"run state is {states}", held, str(event.data.state), Reason.STATE, telling=True)
+    yield _filter(automation, event)
+    if considered.reason is Reason.REPEATED:
+        text = "event is new: one of this source and id made a delivery of this automation before"
+        yield _leaf(text, False, considered.delivery_id, Reason.REPEATED)
+    if considered.samples is not None and isinstance(event, RunMetricEvent):
+        yield from _samples(automation, event, considered.samples)
+    if considered.outcome in (DryRunOutcome.FIRED, DryRunOutcome.SKIPPED):
+        yield from _restraints(subject, considered)
+
+
+def _leaf(text: str, held: bool, value: object, reason: Reason, *, telling: bool = False) -> _Stage:
+    node = Explanation(text, held, shown(value))
+    return _Stage(node, (node,), (reason,), telling)
+
+
+def _scope(subject: Subject, event: Event) -> _Stage:
+    terms = tuple(_scope_terms(subject, event))
+    node = Explanation("scope", all(term.held for term in terms), terms=terms)
+    return _Stage(node, tuple(term for term in terms if not term.held), (Reason.SCOPE,))
+
+
+def _scope_terms(subject: Subject, event: Event) -> Iterator[Explanation]:
+    scope, entity, data = subject.compiled.automation.scope, subject.compiled.entity, event.data
+    inside = scope.project is None and entity in subject.organizations.get(data.entity, ())
+    yield Explanation(f"entity is {entity}", data.entity == entity or inside, data.entity)
+    if isinstance(data, NoticeData):
+        return
+    if scope.project is not None:
+        yield Explanation(f"project is {scope.project}", data.project == scope.project, data.project)
+    if scope.collection is not None and not isinstance(data, RunMetricData | RunStateData):
+        name = data.collection.name
+        yield Explanation(f"collection is {scope.collection}", name == scope.collection, name)
+
+
+def _filter(automation: Automation, event: Event) -> _Stage:
+    root = automation.filter.explain(lambda name: field_getter(automation.event, name), event)
+    decisive = tuple(_term(term) for term in root.decisive())
+    if root.terms == ():
+        return _Stage(Explanation("filter: none", root.held), (), (Reason.FILTER,))
+    terms = root.terms if root.text == "$and" and root.terms else (root,)
+    node = Explanation("filter", root.held, terms=tuple(_term(term) for term in terms))
+    return _Stage(node, decisive, (Reason.FILTER,), telling=True)
+
+
+def _term(term: Term) -> Explanation:
+    if term.terms is not None:
+        return Explanation(term.text, term.held, terms=tuple(_term(inner) for inner in term.terms))
+    absent = ": the event does not have it" if term.value is MISSING else ""
+    return Explanation(f"{term.text}{absent}", term.held, shown(term.value))
+
+
+def _samples(automation: Automation, event: RunMetricEvent, samples: Samples) -> Iterator[_Stage]:
+    seen = samples.observation
+    watched = needed_values(automation.conditions)
+    if seen.condition_index is None:
+        whys = (_why_no_sample(metric, event, samples) for metric in watched)
+        text = f"has a new sample of {' or '.join(watched)}: {'; '.join(whys)}"
+        yield _leaf(text, False, event.data.step, Reason.NO_NEW_SAMPLE)
+    terms = tuple(
+        Explanation(f"{term.text}: {term.reason}" if term.reason else term.text, term.held, shown(term.value))
+        for term in explain(automation.conditions, samples.windows)
+    )
+    decisive = tuple(term for term in terms if bool(term.held) is seen.held)
+    yield _Stage(Explanation("conditions", seen.held, terms=terms), decisive, (Reason.CONDITIONS,), telling=True)
+    if seen.condition_index is not None and seen.held:
+        since = samples.true_since_step
+        before = "since before this dry run" if since is None else f"since step {since}"
+        text = "conditions became true with this event"
+        if not seen.fired:
+            text += f": they were true already, {before}"
+        yield _leaf(text, seen.fired, event.data.step if seen.fired else since, Reason.ALREADY_TRUE)
+
+
+def _why_no_sample(metric: str, event: RunMetricEvent, samples: Samples) -> str:
+    if metric not in event.data.metrics:
+        return f"the event has no {metric}"
+    return f"step {event.data.step} is not after {samples.windows.series[metric].last_step}, the last of {metric}"
+
+
+def _restraints(subject: Subject, considered: Considered) -> Iterator[_Stage]:
+    webhook = subject.webhook
+    if webhook is not None:
+        why = f": {webhook.disabled_reason}" if webhook.disabled_reason and not webhook.enabled else ""
+        yield _leaf(f"webhook {webhook.name!r} is enabled{why}", webhook.enabled, None, Reason.WEBHOOK_DISABLED)
+        if webhook.paused:
+            text = f"webhook {webhook.name!r} is not paused: the delivery would wait"
+            yield _leaf(text, False, None, Reason.WEBHOOK_PAUSED)
+    automation, received_ms = subject.compiled.automation, considered.arrival.received_ms
+    if automation.cooldown is not None and considered.cooling is not None:
+        yield _cooldown(automation.cooldown, considered.cooling, received_ms)
+    if automation.rate_limit is not None and considered.counting is not None:
+        yield _rate(automation.rate_limit, considered.counting, received_ms)
+    if considered.reason is Reason.PAYLOAD_TOO_LARGE:
+        yield _leaf("payload is not too large", False, None, Reason.PAYLOAD_TOO_LARGE)
+
+
+def _cooldown(cooldown: Cooldown, state: FiringState, now_ms: int) -> _Stage:
+    held = cooldown_refusal(state, cooldown.period, now_ms) is None
+    value, told = None, f"has not fired for this {cooldown.per}"
+    if state.last_fired_ms is not None:
+        value = instant(state.last_fired_ms)
+        told = f"fired for this {cooldown.per} at {value}"
+        if not held:
+            over_ms = state.last_fired_ms + cooldown.period.total_seconds() * 1000
+            told += f", {format_duration(timedelta(milliseconds=over_ms - now_ms))} left"
+    text = f"cooldown of {format_duration(cooldown.period)} per {cooldown.per}: {told}"
+    return _leaf(text, held, value, Reason.COOLDOWN)
+
+
+def _rate(rate: Rate, state: FiringState, now_ms: int) -> _Stage:
+    used = sum(fired > now_ms - rate.period.total_seconds() * 1000 for fired in state.recent_ms)
+    text = f"rate limit {rate}: {used} of {rate.count} used in the period before"
+    return _leaf(text, rate_refusal(state, rate, now_ms) is None, used, Reason.RATE_LIMIT)

@@ -1,0 +1,135 @@
+"""The fields of an event that filters may name, and how each is read.
+
+`alias` and `tag` are what the event added or removed; on artifact events that carry no alias (or tag) of their own they
+stand for all aliases (or tags) of the version, as W&B's `ArtifactEvent.alias` does on link events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from operator import attrgetter
+from typing import Any
+
+from shared.domain.events.fast_decoding import QuickRun
+from shared.domain.events.models import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType, Run
+from shared.domain.filters.filters import MISSING
+
+Getter = Callable[[Any], object]
+
+_EVERYWHERE: dict[str, Getter] = {
+    "author": attrgetter("data.author"),
+    "project": attrgetter("data.project"),
+}
+_ON_COLLECTIONS: dict[str, Getter] = {
+    "collection": attrgetter("data.collection.name"),
+    "artifact_type": attrgetter("data.collection.type"),
+}
+_ON_ARTIFACTS: dict[str, Getter] = {
+    "version": attrgetter("data.artifact.version"),
+    "aliases": attrgetter("data.artifact.aliases"),
+    "tags": attrgetter("data.artifact.tags"),
+    "alias": attrgetter("data.artifact.aliases"),
+    "tag": attrgetter("data.artifact.tags"),
+}
+_OWN_ALIAS: dict[str, Getter] = {"alias": attrgetter("data.alias")}
+_OWN_TAG: dict[str, Getter] = {"tag": attrgetter("data.tag")}
+_ON_RUNS: dict[str, Getter] = {
+    "display_name": lambda e: e.data.run.name if e.data.run.display_name is None else e.data.run.display_name,
+}
+_ON_NOTICES: dict[str, Getter] = {
+    "author": lambda e: e.data.author,
+    "webhook": lambda e: e.data.webhook.name,
+    "reason": lambda e: e.data.reason,
+}
+_ON_DEAD_LETTERS: dict[str, Getter] = {
+    "automation": lambda e: e.data.delivery.automation,
+    "status": lambda e: e.data.delivery.status,
+    "event_type": lambda e: e.data.delivery.event_type,
+}
+_TAG_TYPES = COLLECTION_TAG_TYPES | {EventType.ADD_ARTIFACT_TAG, EventType.REMOVE_ARTIFACT_TAG}
+
+
+def _fields(event_type: EventType) -> dict[str, Getter]:
+    if event_type in NOTICE_TYPES:
+        return _ON_NOTICES | (_ON_DEAD_LETTERS if event_type is EventType.DEAD_LETTER else {})
+    fields = dict(_EVERYWHERE)
+    if event_type in ARTIFACT_TYPES:
+        fields |= _ON_COLLECTIONS | _ON_ARTIFACTS
+    if event_type in COLLECTION_TAG_TYPES:
+        fields |= _ON_COLLECTIONS
+    if event_type is EventType.ADD_ARTIFACT_ALIAS:
+        fields |= _OWN_ALIAS
+    if event_type in _TAG_TYPES:
+        fields |= _OWN_TAG
+    if event_type in RUN_TYPES:
+        fields |= _ON_RUNS
+    return fields
+
+
+def _prefixes(event_type: EventType) -> dict[str, Callable[[str], Getter]]:
+    if event_type in ARTIFACT_TYPES:
+        return {"metadata.": _metadata}
+    if event_type in RUN_TYPES:
+        return {"run.": _run, "config.": _config}
+    return {}
+
+
+def _metadata(key: str) -> Getter:
+    return partial(_member_at, attrgetter("data.artifact.metadata"), key)
+
+
+def _config(key: str) -> Getter:
+    return partial(_member_at, attrgetter("data.run.config"), key)
+
+
+def _run(key: str) -> Getter:
+    return partial(_member_at, _members_sent, key)
+
+
+def _member_at(get: Callable[[Any], Mapping[str, Any]], key: str, event: Any) -> object:
+    values = get(event)
+    return values[key] if key in values else _member(values, key)
+
+
+def _members_sent(event: Any) -> dict[str, Any]:
+    """A run's members as the event has them: what it leaves out is missing, what it says is null stays null."""
+    run: Run | QuickRun = event.data.run
+    if isinstance(run, QuickRun):
+        return run.members
+    known = {name: value for name, value in run.__dict__.items() if name in run.model_fields_set}
+    return known | (run.model_extra or {})
+
+
+def _member(values: Mapping[str, Any], key: str) -> object:
+    """A member by its whole key, else by the dotted path through nested objects."""
+    if key in values:
+        return values[key]
+    head, dot, rest = key.partition(".")
+    inner = values.get(head)
+    return _member(inner, rest) if dot and isinstance(inner, dict) else MISSING
+
+
+_FIELDS = {event_type: _fields(event_type) for event_type in EventType}
+_PREFIXES = {event_type: _prefixes(event_type) for event_type in EventType}
+
+
+def field_refusal(event_type: EventType, name: str) -> str | None:
+    """None when a filter on this event type may name the field; else what it may name."""
+    if name in _FIELDS[event_type] or any(
+        name.startswith(prefix) and len(name) > len(prefix) for prefix in _PREFIXES[event_type]
+    ):
+        return None
+    accepted = [*sorted(_FIELDS[event_type]), *(f"{prefix}<key>" for prefix in _PREFIXES[event_type])]
+    return f"{event_type} events have no field {name!r}; accepted: {', '.join(accepted)}"
+
+
+@lru_cache(maxsize=4096)
+def field_getter(event_type: EventType, name: str) -> Getter:
+    """How to read a field of events of this type; the name must have passed `field_refusal`."""
+    if name in _FIELDS[event_type]:
+        return _FIELDS[event_type][name]
+    for prefix, make in _PREFIXES[event_type].items():
+        if name.startswith(prefix):
+            return make(name.removeprefix(prefix))
+    raise KeyError(name)

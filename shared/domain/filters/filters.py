@@ -1,0 +1,295 @@
+"""The filter language: Mongo-style expressions over named fields of a subject, parsed, compiled and explained.
+
+Combinations are `$and`, `$or`, `$nor` (lists) and `$not`; comparisons `$eq $ne $gt $gte $lt $lte $in $nin $regex
+$contains $exists`. `{"field": value}` is `$eq`, and several keys of one object must all hold. A list satisfies a
+comparison when any element does; `$ne` and `$nin` are the exact negations of `$eq` and `$in`; values of different types
+are neither equal nor ordered, `true` is not 1, and NaN and infinities satisfy no ordering.
+
+This module knows neither which fields exist nor how a subject is read: callers pass both in. A compiled filter must not
+walk the expression again, nor raise, whatever the subject holds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
+
+from shared.domain.errors import FieldError, InvalidDefinition, Loc
+from shared.domain.filters.patterns import is_unicode, pattern_fault
+from shared.domain.filters.terms import (
+    INVERTING,
+    MISSING,
+    TESTS,
+    Combination,
+    Comparison,
+    Getter,
+    Missing,
+    Node,
+    Term,
+    explained,
+)
+
+__all__ = ["MISSING", "Filter", "Getter", "Missing", "Predicate", "Term", "parse_filter"]
+
+MAX_DEPTH: Final = 32
+"""How deep expressions, and the values in them, may nest."""
+MAX_TERMS: Final = 1_000
+"""How many comparisons and combinations a filter may have; also how many faults are reported at most."""
+MAX_VALUES: Final = 10_000
+"""How many values, members of lists and objects included, all comparisons of a filter may have."""
+
+T = TypeVar("T")
+Predicate: TypeAlias = Callable[[T], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A parsed filter. Two are equal when they have the same terms in the same order."""
+
+    root: Node
+
+    @property
+    def matches_everything(self) -> bool:
+        """Whether every subject passes because of the filter's form alone, as with `{}` and `{"$and": []}`."""
+        return _folded(self.root) is True
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The names of all fields that the filter reads."""
+        return frozenset(_fields(self.root))
+
+    def compile(self, resolve: Callable[[str], Getter[T]]) -> Predicate[T]:
+        """The filter as nested closures; `resolve` is called now, once per comparison, never while matching."""
+        folded = _folded(self.root)
+        return partial(_always, folded) if isinstance(folded, bool) else _compiled(folded, resolve)
+
+    def explain(self, resolve: Callable[[str], Getter[T]], subject: T) -> Term:
+        """What each term says about `subject`; the root's `held` is what the compiled filter answers."""
+        return explained(self.root, resolve, subject)
+
+    def to_json(self) -> dict[str, Any]:
+        """The filter as a JSON object in normal form: one key per object, an operator in every comparison.
+
+        Parsing it gives an equal filter. What the W&B SDK sends is in normal form already.
+        """
+        return _to_json(self.root)
+
+
+def parse_filter(expression: object, known_field: Callable[[str], str | None]) -> Filter:
+    """A filter from a decoded JSON object.
+
+    `known_field` gives None for a field that may be used, else a message saying what is accepted. Raises
+    `InvalidDefinition` with every fault, each at its place in the expression, e.g. `("$or", 0, "alias", "$regex")`.
+    """
+    parser = _Parser(known_field)
+    root = parser.expression(expression, (), 1)
+    if parser.faults:
+        raise InvalidDefinition(*parser.faults)
+    return Filter(root)
+
+
+def _fields(node: Node) -> Iterator[str]:
+    if isinstance(node, Comparison):
+        yield node.field
+    else:
+        for term in node.terms:
+            yield from _fields(term)
+
+
+def _to_json(node: Node) -> dict[str, Any]:
+    if isinstance(node, Comparison):
+        return {node.field: {node.op: json.loads(node.operand_json)}}
+    terms = [_to_json(term) for term in node.terms]
+    return {node.op: terms[0] if node.op == "$not" else terms}
+
+
+def _folded(node: Node) -> Node | bool:
+    """The same predicate without terms that are always true or always false; a bool where nothing else is left."""
+    if isinstance(node, Comparison):
+        return node
+    deciding = node.op != "$and"  # one false term decides an $and, one true term the others
+    inverting = node.op in INVERTING
+    parts = [_folded(term) for term in node.terms]
+    if any(part is deciding for part in parts):
+        return deciding is not inverting
+    live = tuple(part for part in parts if not isinstance(part, bool))
+    if not live:
+        return deciding is inverting
+    return live[0] if len(live) == 1 and not inverting else Combination(node.op, live)
+
+
+def _always(answer: bool, _subject: object) -> bool:
+    return answer
+
+
+def _compiled(node: Node, resolve: Callable[[str], Getter[T]]) -> Predicate[T]:
+    if isinstance(node, Comparison):
+        return node.predicate(resolve(node.field))
+    deciding = node.op != "$and"
+    outcome = deciding is not (node.op in INVERTING)
+    return partial(_settled, tuple(_compiled(term, resolve) for term in node.terms), deciding, outcome)
+
+
+def _settled(predicates: tuple[Predicate[T], ...], deciding: bool, outcome: bool, subject: T) -> bool:
+    """`outcome` as soon as one predicate answers `deciding`, else its opposite."""
+    for term in predicates:
+        if term(subject) is deciding:
+            return outcome
+    return not outcome
+
+
+_LISTS: Final = ("$and", "$or", "$nor")
+_EVERYTHING: Final = Combination("$and", ())
+_LEAST_INT, _GREATEST_INT = -(2**63), 2**64 - 1
+_EXPRESSION: Final = 'must be an object such as {"alias": {"$regex": "^prod"}}'
+_OPERATORS: Final = ", ".join([*TESTS, "$not"])
+_ORDERED: Final = ((int, float, str), "must be a number or a string")
+_ACCEPTED: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    **dict.fromkeys(("$gt", "$gte", "$lt", "$lte"), _ORDERED),
+    **dict.fromkeys(("$in", "$nin"), ((list, tuple), "must be a list of values")),
+    "$regex": ((str,), "must be a string, an RE2 pattern"),
+    "$contains": ((str,), "must be a string"),
+    "$exists": ((bool,), "must be true or false"),
+}
+
+
+def _has_operators(operand: object) -> TypeGuard[dict[Any, Any]]:
+    return isinstance(operand, dict) and any(str(key).startswith("$") for key in operand)
+
+
+def _depth_within(members: dict[Any, Any], depth: int) -> int:
+    """The depth of the members in normal form, where several stand in an `$and`: what is accepted is read back."""
+    return depth + (len(members) > 1)
+
+
+def _scalar_fault(value: object) -> str | None:
+    """What keeps `value` from being a JSON string, number, boolean or null that everything here can encode."""
+    if isinstance(value, str):
+        return None if is_unicode(value) else "must be valid Unicode text, without lone surrogates"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "must be a finite number"
+    if isinstance(value, int):
+        return (
+            None if _LEAST_INT <= value <= _GREATEST_INT else "must be a whole number of at most 64 bits, or a fraction"
+        )
+    return None if value is None else "must be a JSON value: a string, number, true, false, null, list or object"
+
+
+def _operand_fault(op: str, operand: object) -> str | None:
+    types, message = _ACCEPTED.get(op, ((object,), ""))
+    if not isinstance(operand, types) or (isinstance(operand, bool) and int in types):
+        return message
+    return pattern_fault(operand) if op == "$regex" and isinstance(operand, str) else None
+
+
+class _Parser:
+    """Reads one expression and collects its faults; a faulty part is read as matching everything."""
+
+    def __init__(self, known_field: Callable[[str], str | None]) -> None:
+        self.faults: list[FieldError] = []
+        self._known_field = known_field
+        self._terms = 0
+        self._values = 0
+
+    def expression(self, value: object, loc: Loc, depth: int) -> Node:
+        if not isinstance(value, dict):
+            return self._fault(loc, _EXPRESSION)
+        depth = _depth_within(value, depth)
+        if self._too_deep(loc, depth):
+            return _EVERYTHING
+        nodes = [self._member(str(key), operand, (*loc, str(key)), depth) for key, operand in value.items()]
+        return self._all_of(nodes)
+
+    def _all_of(self, nodes: list[Node]) -> Node:
+        return nodes[0] if len(nodes) == 1 else self._combination("$and", nodes)
+
+    def _combination(self, op: str, nodes: list[Node]) -> Node:
+        self._count_term()
+        return Combination(op, tuple(nodes))
+
+    def _member(self, key: str, operand: object, loc: Loc, depth: int) -> Node:
+        if key in _LISTS:
+            return self._list(key, operand, loc, depth)
+        if key == "$not":
+            return self._combination(key, [self.expression(operand, loc, depth + 1)])
+        if key.startswith("$"):
+            return self._fault(loc, f"unknown operator; accepted here: {', '.join(_LISTS)}, $not, or a field's name")
+        if refusal := self._known_field(key):
+            self._fault(loc, refusal)
+        return self._on_field(key, operand, loc, depth)
+
+    def _list(self, op: str, operand: object, loc: Loc, depth: int) -> Node:
+        if not isinstance(operand, (list, tuple)):
+            return self._fault(loc, "must be a list of expressions")
+        if not operand and op != "$and":
+            return self._fault(loc, 'needs at least one expression; what matches everything is {"$and": []}')
+        return self._combination(
+            op, [self.expression(term, (*loc, index), depth + 1) for index, term in enumerate(operand)]
+        )
+
+    def _on_field(self, field: str, operand: object, loc: Loc, depth: int) -> Node:
+        if not _has_operators(operand):
+            return self._comparison(field, "$eq", operand, loc, depth)
+        depth = _depth_within(operand, depth)
+        if self._too_deep(loc, depth):
+            return _EVERYTHING
+        nodes = [self._operator(field, str(op), value, (*loc, str(op)), depth) for op, value in operand.items()]
+        return self._all_of(nodes)
+
+    def _operator(self, field: str, op: str, operand: object, loc: Loc, depth: int) -> Node:
+        if op in TESTS:
+            return self._comparison(field, op, operand, loc, depth)
+        if op != "$not":
+            return self._fault(loc, f"unknown operator; accepted here: {_OPERATORS}")
+        if not _has_operators(operand):
+            return self._fault(loc, 'must be an object of operators such as {"$regex": "^prod"}')
+        return self._combination(op, [self._on_field(field, operand, loc, depth + 1)])
+
+    def _comparison(self, field: str, op: str, operand: object, loc: Loc, depth: int) -> Node:
+        self._count_term()
+        faults_before = len(self.faults)
+        self._value(operand, loc, depth + 1)
+        if len(self.faults) == faults_before and (message := _operand_fault(op, operand)):
+            self._fault(loc, message)
+        if len(self.faults) > faults_before:
+            return _EVERYTHING
+        return Comparison(field, op, json.dumps(operand, ensure_ascii=False, sort_keys=True))
+
+    def _value(self, value: object, loc: Loc, depth: int) -> None:
+        """Collects what keeps `value` from being a JSON value that can be stored and shown everywhere."""
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise InvalidDefinition(*self.faults, FieldError((), f"must have at most {MAX_VALUES:,} values"))
+        if isinstance(value, (list, tuple)):
+            members: Iterable[tuple[str | int, object]] = enumerate(value)
+        elif isinstance(value, dict):
+            if not all(isinstance(key, str) and is_unicode(key) for key in value):
+                self._fault(loc, "must have valid Unicode text as member names")
+            members = [(str(key), member) for key, member in value.items()]
+        else:
+            if message := _scalar_fault(value):
+                self._fault(loc, message)
+            return
+        if not self._too_deep(loc, depth):
+            for key, member in members:
+                self._value(member, (*loc, key), depth + 1)
+
+    def _too_deep(self, loc: Loc, depth: int) -> bool:
+        if depth > MAX_DEPTH:
+            self._fault(loc, f"must not nest deeper than {MAX_DEPTH} levels")
+        return depth > MAX_DEPTH
+
+    def _count_term(self) -> None:
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            raise InvalidDefinition(*self.faults, FieldError((), f"must have at most {MAX_TERMS:,} terms"))
+
+    def _fault(self, loc: Loc, message: str) -> Node:
+        self.faults.append(FieldError(loc, message))
+        if len(self.faults) >= MAX_TERMS:
+            raise InvalidDefinition(*self.faults)
+        return _EVERYTHING

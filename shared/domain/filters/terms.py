@@ -1,0 +1,249 @@
+"""The terms of a filter: what each one asks of a field's value, and the record of what it said about one subject.
+
+A dry-run shows that record to whoever asks why nothing fired. The same tests serve compiled filters, so an explanation
+cannot disagree with a match. Terms are checked where they are parsed (`filters.py`), not here; a test must
+not raise, whatever the value.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
+
+from shared.domain.filters.patterns import pattern_search
+
+MAX_OPERAND_CHARS: Final = 200
+"""Longer operands are cut in `Term.text`."""
+
+T = TypeVar("T")
+Getter: TypeAlias = Callable[[T], object]
+"""Reads one field of a subject; gives `MISSING` where the subject has no such field."""
+Test: TypeAlias = Callable[[object], bool]
+"""Tells of a field's value, or of `MISSING`, whether a comparison holds."""
+INVERTING: Final = frozenset({"$not", "$nor"})
+
+
+class Missing(Enum):
+    """The type of `MISSING`, which unlike a bare object stays itself when copied or pickled."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+"""What a getter gives for an absent field; a field that is present and null is None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One operator on one field. The operand stays JSON text: immutable, and there `true` differs from `1`."""
+
+    field: str
+    op: str
+    operand_json: str
+
+    def test(self) -> Test:
+        """A fresh test for values of the field."""
+        return TESTS[self.op](json.loads(self.operand_json))
+
+    def predicate(self, get: Getter[T]) -> Callable[[T], bool]:
+        """The test with the reading of the field, in one call where there is a way for the operator and operand.
+
+        These are partial functions and no closures: of many thousands of filters each would hold its own.
+        """
+        operand = json.loads(self.operand_json)
+        if self.op in _ON_TEXT and isinstance(operand, str):
+            return partial(_ON_TEXT[self.op], get, operand)
+        if self.op in _ORDERS and isinstance(operand, (int, float)):
+            return partial(_is_ordered, get, _ORDERS[self.op], operand, TESTS[self.op](operand))
+        return partial(_on_field, get, TESTS[self.op](operand))
+
+    def __str__(self) -> str:
+        operand = self.operand_json
+        cut = operand if len(operand) <= MAX_OPERAND_CHARS else f"{operand[: MAX_OPERAND_CHARS - 1]}…"
+        return f"{self.field} {self.op} {cut}"
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """`$and`, `$or` or `$nor` of any number of terms, or `$not` of one."""
+
+    op: str
+    terms: tuple[Node, ...]
+
+    def holds(self, answers: Iterator[bool]) -> bool:
+        """The combination's answer, given its terms'."""
+        return all(answers) if self.op == "$and" else any(answers) is not (self.op in INVERTING)
+
+
+Node: TypeAlias = Comparison | Combination
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """What one term of a filter said about a subject."""
+
+    text: str
+    """`alias $regex "^prod"` for a comparison; the operator alone for `$and`, `$or`, `$nor`, `$not`."""
+    held: bool
+    """Whether the term was true of the subject."""
+    value: object
+    """The value a comparison saw; `MISSING` where the subject has no such field, and for a combination."""
+    terms: tuple[Term, ...] | None = None
+    """What a combination combines; None for a comparison."""
+
+    def decisive(self) -> Iterator[Term]:
+        """The comparisons that made this term hold or fail.
+
+        Of a failed `$and` these are the ones that failed; of a failed `$not`, the ones that held.
+        """
+        if self.terms is None:
+            yield self
+            return
+        wanted = self.held is not (self.text in INVERTING)
+        for term in self.terms:
+            if term.held is wanted:
+                yield from term.decisive()
+
+
+def explained(node: Node, resolve: Callable[[str], Getter[T]], subject: T) -> Term:
+    """What `node` and every term below it says about `subject`; nothing is skipped once the answer is known."""
+    if isinstance(node, Comparison):
+        value = resolve(node.field)(subject)
+        return Term(str(node), node.test()(value), value)
+    terms = tuple(explained(term, resolve, subject) for term in node.terms)
+    return Term(node.op, node.holds(term.held for term in terms), MISSING, terms)
+
+
+def _any_element(test: Test) -> Test:
+    """A list passes when any element does, or when it does as a whole."""
+    return lambda value: test(value) or (isinstance(value, (list, tuple)) and any(map(test, value)))
+
+
+def _negated(make: Callable[[Any], Test], operand: object) -> Test:
+    test = make(operand)
+    return lambda value: not test(value)
+
+
+def _same(operand: object, value: object) -> bool:
+    """Equality of JSON values: true is not 1, 1 is 1.0, a tuple is a list. Recurs no deeper than the operand."""
+    if isinstance(operand, bool) or isinstance(value, bool):
+        return operand is value
+    if isinstance(operand, list):
+        return isinstance(value, (list, tuple)) and len(operand) == len(value) and all(map(_same, operand, value))
+    if isinstance(operand, dict):
+        return (
+            isinstance(value, dict)
+            and operand.keys() == value.keys()
+            and all(_same(member, value[key]) for key, member in operand.items())
+        )
+    return operand == value
+
+
+def _equal_to(operand: object) -> Test:
+    if isinstance(operand, str):
+        return lambda value: value == operand
+    if operand is None:
+        return lambda value: value is None or value is MISSING
+    return partial(_same, operand)
+
+
+def _equal(operand: object) -> Test:
+    return _any_element(_equal_to(operand))
+
+
+def _one_of(operands: list[object]) -> Test:
+    strings = frozenset(operand for operand in operands if isinstance(operand, str))
+    others = tuple(_equal_to(operand) for operand in operands if not isinstance(operand, str))
+
+    def test(value: object) -> bool:
+        return value in strings if isinstance(value, str) else any(other(value) for other in others)
+
+    return _any_element(test)
+
+
+def _ordered(compare: Callable[[Any, Any], bool], operand: float | str) -> Test:
+    if isinstance(operand, str):
+        return _any_element(lambda value: isinstance(value, str) and compare(value, operand))
+    return _any_element(lambda value: _is_finite_number(value) and compare(value, operand))
+
+
+def _is_finite_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def _regex(pattern: str) -> Test:
+    occurs = pattern_search(pattern)
+    return _any_element(lambda value: isinstance(value, str) and occurs(value))
+
+
+def _contains(part: str) -> Test:
+    return _any_element(lambda value: isinstance(value, str) and part in value)
+
+
+def _exists(wanted: bool) -> Test:
+    return lambda value: (value is not MISSING) is wanted
+
+
+def _on_field(get: Getter[T], test: Test, subject: T) -> bool:
+    return test(get(subject))
+
+
+def _is_ordered(
+    get: Getter[T], compare: Callable[[Any, Any], bool], operand: float, otherwise: Test, subject: T
+) -> bool:
+    """A number, as metrics and metadata mostly are, is compared at once; anything else as ever."""
+    value = get(subject)
+    if value.__class__ is float:
+        return compare(value, operand) and -math.inf < value < math.inf
+    return otherwise(value)
+
+
+def _is_text(get: Getter[T], operand: str, subject: T) -> bool:
+    value = get(subject)
+    return value == operand or (isinstance(value, (list, tuple)) and operand in value)
+
+
+def _is_not_text(get: Getter[T], operand: str, subject: T) -> bool:
+    value = get(subject)
+    return value != operand and not (isinstance(value, (list, tuple)) and operand in value)
+
+
+def _has_pattern(get: Getter[T], pattern: str, subject: T) -> bool:
+    value = get(subject)
+    if isinstance(value, str):
+        return pattern_search(pattern)(value)
+    if not isinstance(value, (list, tuple)):
+        return False
+    occurs = pattern_search(pattern)
+    return any(isinstance(element, str) and occurs(element) for element in value)
+
+
+# Patterns are looked up where they are searched for, so that only those in use take memory.
+_ON_TEXT: Final[dict[str, Callable[[Any, str, Any], bool]]] = {
+    "$eq": _is_text,
+    "$ne": _is_not_text,
+    "$regex": _has_pattern,
+}
+_ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
+TESTS: Final[dict[str, Callable[[Any], Test]]] = {
+    "$eq": _equal,
+    "$ne": partial(_negated, _equal),
+    **{op: partial(_ordered, compare) for op, compare in _ORDERS.items()},
+    "$in": _one_of,
+    "$nin": partial(_negated, _one_of),
+    "$regex": _regex,
+    "$contains": _contains,
+    "$exists": _exists,
+}
+"""By comparison operator, how a checked operand becomes a test."""

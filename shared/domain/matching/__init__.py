@@ -1,0 +1,1 @@
+"""Finding the automations that an event fires: scopes, the compiled index, cooldowns and rate limits."""

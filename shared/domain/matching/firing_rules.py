@@ -1,0 +1,102 @@
+"""How a match becomes a firing or is held back, and what a firing sends: the same rules for evaluation and dry runs.
+
+Must not look at anything but the automation, the event and what was kept of earlier firings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shared.domain.automations.model import CooldownUnit
+from shared.domain.conditions.windows import Observation, RunState
+from shared.domain.events.fast_decoding import AnyEvent
+from shared.domain.events.models import subject_key
+from shared.domain.matching.index import CompiledAutomation
+from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal, record_firing
+from shared.domain.payloads.templates import default_payload
+from shared.domain.payloads.variables import MetricFacts, payload_values
+
+WHOLE = ""
+"""The key of what an automation keeps for itself as a whole, shared by all partitions."""
+WEBHOOK_DISABLED = "webhook_disabled"
+
+
+@dataclass(slots=True)
+class Kept:
+    """What one automation keeps under one key: the windows of a run, and when it fired."""
+
+    windows: RunState | None = None
+    firing: FiringState = field(default_factory=FiringState)
+
+
+def cooldown_key(compiled: CompiledAutomation, event: AnyEvent) -> str:
+    """The key under which the firing that starts a cooldown is remembered."""
+    cooldown = compiled.automation.cooldown
+    return WHOLE if cooldown is None or cooldown.per is CooldownUnit.AUTOMATION else subject_key(event)
+
+
+def kept_keys(compiled: CompiledAutomation, event: AnyEvent) -> set[str]:
+    """The keys under which an automation may keep something about an event."""
+    keys = set()
+    if compiled.conditions is not None:
+        keys.add(subject_key(event))
+    if compiled.automation.cooldown is not None:
+        keys.add(cooldown_key(compiled, event))
+    if compiled.automation.rate_limit is not None:
+        keys.add(WHOLE)
+    return keys
+
+
+def hold_back(
+    compiled: CompiledAutomation,
+    event: AnyEvent,
+    *,
+    received_ms: int,
+    webhook_enabled: bool,
+    firing_of: Callable[[str], FiringState],
+) -> str | None:
+    """Why a firing is skipped, or None: then it is recorded in the states that `firing_of` gives for each key.
+
+    Args:
+        received_ms: when the stream received the event, in Unix milliseconds.
+        webhook_enabled: true also for an action without a webhook.
+    """
+    if not webhook_enabled:
+        return WEBHOOK_DISABLED
+    cooldown, rate = compiled.automation.cooldown, compiled.automation.rate_limit
+    cooling = None if cooldown is None else cooldown_key(compiled, event)
+    if cooldown is not None and cooling is not None:
+        reason = cooldown_refusal(firing_of(cooling), cooldown.period, received_ms)
+        if reason is not None:
+            return reason
+    if rate is not None:
+        if reason := rate_refusal(firing_of(WHOLE), rate, received_ms):
+            return reason
+        record_firing(firing_of(WHOLE), rate, received_ms)
+    if cooling is not None and (rate is None or cooling != WHOLE):
+        record_firing(firing_of(cooling), None, received_ms)
+    return None
+
+
+def metric_facts(seen: Observation) -> MetricFacts | None:
+    """What a payload says of the metric that an event brought; None when it brought none that is watched."""
+    if seen.metric_name is None:
+        return None
+    return MetricFacts(seen.metric_name, seen.metric_value or 0.0, seen.metric_threshold or 0.0)
+
+
+def sealed_payload(
+    compiled: CompiledAutomation, event: AnyEvent, *, delivery_id: str, metric: MetricFacts | None
+) -> str | None:
+    """The sealed payload of a firing; None for an action without a webhook.
+
+    Raises:
+        PayloadTooLarge: as `Template.render` does.
+    """
+    if compiled.webhook_id is None:
+        return None
+    template = compiled.automation.template
+    asked = () if template is None else template.metadata
+    values = payload_values(event, delivery_id=delivery_id, metric=metric, metadata=asked)
+    return default_payload(values) if template is None else template.render(values)

@@ -1,0 +1,287 @@
+"""Automations compiled for matching, and the index that finds the few that may concern an event.
+
+Looking an event up costs the same whatever else is defined: it asks for its own entity, project and collection, and for
+the organizations above the entity, only. What the automations of one scope answered to the same values is remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from operator import attrgetter
+from typing import Any
+
+from shared.domain.automations.model import Automation
+from shared.domain.conditions.windows import CompiledConditions, compile_conditions
+from shared.domain.errors import InvalidDefinition
+from shared.domain.events.fast_decoding import AnyEvent
+from shared.domain.events.models import EventType, RunPhase
+from shared.domain.filters.fields import field_getter
+from shared.domain.filters.filters import Filter
+from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
+from shared.domain.matching.scope_groups import Bucket, Memory, Predicate, ScopeKey
+
+STATE = "state"
+"""Stands among an automation's fields for the states that it asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledAutomation:
+    """One enabled automation, ready to be matched."""
+
+    id: int
+    entity_id: int
+    entity: str
+    epoch: int
+    webhook_id: int | None
+    automation: Automation
+    conditions: CompiledConditions | None
+    matches: Callable[[Any], bool]
+
+    @property
+    def scope_key(self) -> ScopeKey:
+        """Where the index keeps it."""
+        scope = self.automation.scope
+        return scope_key(self.automation.event, self.entity, scope.project, scope.collection)
+
+    @property
+    def predicate(self) -> Predicate:
+        """What it asks of the events of its scope."""
+        return self.matches, _fields_asked(self.automation)
+
+    def compiled(self) -> CompiledAutomation:
+        """Itself."""
+        return self
+
+
+class DormantAutomation:
+    """One enabled automation of which only the text is kept, and once events come to its scope what it asks of them.
+
+    What else its definition says is read again when it matches; the automations that do are few, and remembered.
+    """
+
+    __slots__ = ("_compile", "_fields", "_test", "id", "scope_key", "text")
+
+    def __init__(
+        self, automation_id: int, key: ScopeKey, text: bytes, compile_text: Callable[[bytes], CompiledAutomation]
+    ) -> None:
+        """Args:
+        text: all that `compile_text` needs, in any form. It raises InvalidDefinition when this version can't read it.
+        """
+        self.id = automation_id
+        self.scope_key = key
+        self.text = text
+        self._compile = compile_text
+        self._test: Callable[[Any], bool] | None = None
+        self._fields: tuple[str, ...] = ()
+
+    @property
+    def predicate(self) -> Predicate:
+        """What it asks of the events of its scope. Raises InvalidDefinition."""
+        if self._test is None:
+            self._test, self._fields = self.compiled().predicate
+        return self._test, self._fields
+
+    def compiled(self) -> CompiledAutomation:
+        """The whole. Raises InvalidDefinition."""
+        return _awakened(self)
+
+    def compile(self) -> CompiledAutomation:
+        """The whole, made anew. Raises InvalidDefinition."""
+        return self._compile(self.text)
+
+
+@lru_cache(maxsize=1024)
+def _awakened(dormant: DormantAutomation) -> CompiledAutomation:
+    return dormant.compile()
+
+
+Indexed = CompiledAutomation | DormantAutomation
+
+
+def scope_key(event_type: EventType, entity: str, project: str | None, collection: str | None) -> ScopeKey:
+    """The key of a scope; the type is plain text, since members of enumerations are slow to look up by."""
+    return (str.__str__(event_type), entity, project, collection)
+
+
+def compile_automation(
+    automation: Automation, *, automation_id: int, entity_id: int, entity: str, epoch: int, webhook_id: int | None
+) -> CompiledAutomation:
+    """The automation with its filter and conditions as closures."""
+    matches = _predicate(automation.event, automation.filter)
+    if automation.event is EventType.RUN_STATE:
+        matches = partial(_in_states, automation.states, matches)
+    return CompiledAutomation(
+        id=automation_id,
+        entity_id=entity_id,
+        entity=entity,
+        epoch=epoch,
+        webhook_id=webhook_id,
+        automation=automation,
+        conditions=compile_conditions(automation.conditions) if automation.conditions else None,
+        matches=matches,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _predicate(event_type: EventType, expression: Filter) -> Callable[[Any], bool]:
+    """Automations with the same filter share its predicate."""
+    return expression.compile(partial(field_getter, event_type))
+
+
+def _in_states(states: frozenset[RunPhase], matches: Callable[[Any], bool], event: Any) -> bool:
+    return event.data.state in states and matches(event)
+
+
+def _fields_asked(automation: Automation) -> tuple[str, ...]:
+    asked = automation.filter.fields | {STATE} if automation.states else automation.filter.fields
+    return _shared(tuple(sorted(asked)))
+
+
+@lru_cache(maxsize=1024)
+def _shared(fields: tuple[str, ...]) -> tuple[str, ...]:
+    return fields
+
+
+def _field_getter(event_type: EventType, name: str) -> Callable[[Any], object]:
+    return _STATE_GETTER if name == STATE and event_type is EventType.RUN_STATE else field_getter(event_type, name)
+
+
+_STATE_GETTER = attrgetter("data.state")
+
+
+def _ignore(_one: Indexed, _refusal: InvalidDefinition) -> None:
+    """Passes over an automation that can't be read."""
+
+
+class AutomationIndex:
+    """The enabled automations by event type and scope.
+
+    `unreadable` is told of each automation whose text can't be read, when events come to its scope; it matches nothing.
+    """
+
+    def __init__(self, unreadable: Callable[[Any, InvalidDefinition], None] = _ignore) -> None:
+        self._unreadable = unreadable
+        self._by_id: dict[int, Indexed] = {}
+        self._by_scope: dict[ScopeKey, Bucket] = {}
+        # What this index may change in place; the others of its buckets are shared with copies.
+        self._own: set[ScopeKey] = set()
+        self._organizations: Mapping[str, tuple[str, ...]] = {}
+        self._memory = Memory()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def copy(self) -> AutomationIndex:
+        """An index of its own with the same automations; edits of one are not seen in the other."""
+        twin = AutomationIndex(self._unreadable)
+        twin._by_id = dict(self._by_id)
+        twin._by_scope = dict(self._by_scope)
+        twin._organizations = self._organizations
+        twin._memory = self._memory
+        self._own = set()
+        return twin
+
+    def put(self, one: Indexed) -> None:
+        """Add an automation, in place of its older self."""
+        self.drop(one.id)
+        self._by_id[one.id] = one
+        key = one.scope_key
+        bucket = self._at(key)
+        if isinstance(one, DormantAutomation):
+            one.scope_key = bucket.key
+        bucket.members[one.id] = one
+        self._memory.fit(len(self._by_id))
+
+    def place(self, organizations: Mapping[str, tuple[str, ...]]) -> None:
+        """Say which organizations are above each entity (`organizations_above`); what was said before is forgotten."""
+        self._organizations = organizations
+
+    def drop(self, automation_id: int) -> None:
+        """Forget an automation, if it is there."""
+        known = self._by_id.pop(automation_id, None)
+        if known is None:
+            return
+        key = known.scope_key
+        bucket = self._at(key)
+        del bucket.members[automation_id]
+        if not bucket.members:
+            del self._by_scope[key]
+            self._own.discard(key)
+
+    def _at(self, key: ScopeKey) -> Bucket:
+        """A scope's automations, to be changed: copied once for each copy of the index, not for each edit."""
+        bucket = self._by_scope.get(key)
+        if bucket is None:
+            bucket = self._by_scope[key] = Bucket(key, {})
+            self._own.add(key)
+        elif key not in self._own:
+            bucket = self._by_scope[key] = Bucket(bucket.key, dict(bucket.members))
+            self._own.add(key)
+        else:
+            bucket.groups = None
+        return bucket
+
+    def matching(self, event: AnyEvent) -> Iterator[CompiledAutomation]:
+        """The automations whose scope and filter hold for the event, conditions not yet looked at."""
+        data = event.data
+        event_type, entity = str.__str__(event.type), data.entity
+        project = getattr(data, "project", None)  # a notice is in no project
+        buckets = self._by_scope
+        found: list[Any] = []
+        if bucket := buckets.get((event_type, entity, None, None)):
+            self._look(bucket, event, found)
+        if project is not None and (bucket := buckets.get((event_type, entity, project, None))):
+            self._look(bucket, event, found)
+        collection = getattr(data, "collection", None)  # a run is in no collection
+        if collection is not None and (bucket := buckets.get((event_type, entity, project, collection.name))):
+            self._look(bucket, event, found)
+        # What a team does is inside its organization; an organization's projects are its own.
+        for organization in self._organizations.get(entity, ()):
+            if bucket := buckets.get((event_type, organization, None, None)):
+                self._look(bucket, event, found)
+        return map(_compiled, found)
+
+    def _look(self, bucket: Bucket, event: AnyEvent, found: list[Any]) -> None:
+        """Add the automations of a bucket that match, in the order in which they were put there."""
+        groups = bucket.groups
+        if groups is None:
+            getter = partial(_field_getter, event.type)
+            groups = bucket.grouped(getter, self._unreadable)
+        answers = self._memory.answers(groups, event)
+        if len(answers) == 1:
+            found.extend(one for _, one in answers[0])
+        elif answers:
+            found.extend(one for _, one in sorted(sum(answers, ()), key=_place))
+
+
+def _place(placed: tuple[int, Any]) -> int:
+    return placed[0]
+
+
+def _compiled(one: Indexed) -> CompiledAutomation:
+    return one.compiled()
+
+
+def organizations_above(parents: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The organizations above each entity, nearest first, from the one it belongs to; a ring is gone round once."""
+    return {entity: tuple(_chain(parents, entity)) for entity in parents}
+
+
+def _chain(parents: Mapping[str, str], entity: str) -> Iterator[str]:
+    seen = {entity}
+    while (parent := parents.get(entity)) is not None and parent not in seen:
+        seen.add(parent)
+        yield parent
+        entity = parent
+
+
+def firing_id(automation_id: int, event: AnyEvent) -> str:
+    """The id of the delivery that this automation makes of this event: the same whenever and wherever it is worked out.
+
+    Since it depends on the event's source and id only, an event that a producer publishes again makes no second one.
+    """
+    named = f"{automation_id}\0{event.source}\0{event.id}".encode()
+    return delivery_id(hashlib.blake2b(named, digest_size=DELIVERY_ID_BYTES).digest())

@@ -1,0 +1,221 @@
+"""Dry runs over what is stored: which automation is tried, on which events, and from which state it starts.
+
+Reads the database and the streams and writes neither. Secrets are known by their names only. Serves the REST operation
+and the operators' command alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+from redis import Redis
+from sqlalchemy import Connection
+
+from shared.domain.automations.model import Automation, Grants
+from shared.domain.automations.parsing import parse_automation
+from shared.domain.durations import DURATION_FORM, parse_duration
+from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.events.models import Event
+from shared.domain.events.values import Time
+from shared.domain.explain.dry_run import DryRunResult, PageWanted, Summary, dry_run
+from shared.domain.explain.simulator import Arrival, Simulator, Subject, WebhookState
+from shared.domain.ids import IdKind, decode_id
+from shared.domain.matching.firing_rules import kept_keys
+from shared.domain.matching.index import compile_automation, firing_id, organizations_above
+from shared.dry_runs.event_history import Span, SpanReading
+from shared.storage.definitions.automations import StoredAutomation, find_automation
+from shared.storage.definitions.entities import StoredEntity, organization_links
+from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks
+from shared.storage.evaluation.new_deliveries import known_deliveries
+from shared.storage.evaluation.window_snapshots import stored_state
+
+_DRAFT_ID: Final = 0
+_TIME: TypeAdapter[datetime] = TypeAdapter(Time)
+_EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class DryRunAnswer:
+    """What would fire, what would not, and why."""
+
+    summary: Summary
+    results: tuple[DryRunResult, ...]
+    next: int | None
+    """How many results to skip for the next page; None when this is the last."""
+    since: datetime | None = None
+    """The span that was read; None when the events were given."""
+    until: datetime | None = None
+    truncated: bool = False
+    """Whether reading stopped before the span's end."""
+    read_until: datetime | None = None
+    """When the stream received the last entry that was read: where to go on when `truncated`."""
+
+
+def find_by_name_or_id(connection: Connection, entity_id: int, name_or_id: str) -> StoredAutomation | None:
+    """The entity's automation of this public id, or else of this name."""
+    number = decode_id(IdKind.AUTOMATION, name_or_id)
+    stored = None if number is None else find_automation(connection, entity_id, automation_id=number)
+    return stored or find_automation(connection, entity_id, name=name_or_id)
+
+
+def saved_subject(connection: Connection, stored: StoredAutomation) -> Subject:
+    """A saved automation as evaluation compiles it.
+
+    Raises:
+        InvalidDefinition: when this version can't read it, which evaluation passes over.
+    """
+    webhook = _webhook_of(connection, stored)
+    grants = Grants() if webhook is None else _grants(webhook)
+    automation = parse_automation(stored.definition, lambda _name: grants, lambda _name: True)
+    compiled = compile_automation(
+        automation,
+        automation_id=stored.id,
+        entity_id=stored.entity_id,
+        entity=stored.entity,
+        epoch=stored.epoch,
+        webhook_id=stored.webhook_id,
+    )
+    state = None if webhook is None else _state(webhook)
+    if state is None and stored.webhook_id is not None:
+        state = WebhookState(stored.webhook_name or "", enabled=False, disabled_reason="it was deleted")
+    return Subject(compiled, state, _organizations(connection))
+
+
+def draft_subject(
+    connection: Connection, entity: StoredEntity, automation: Automation, webhook: StoredWebhook | None
+) -> Subject:
+    """A checked definition that is not saved: it has no id yet, so the id of a delivery is not the one it will have."""
+    compiled = compile_automation(
+        automation,
+        automation_id=_DRAFT_ID,
+        entity_id=entity.id,
+        entity=entity.name,
+        epoch=0,
+        webhook_id=None if webhook is None else webhook.id,
+    )
+    return Subject(compiled, None if webhook is None else _state(webhook), _organizations(connection))
+
+
+def stored_simulator(connection: Connection, subject: Subject, events: Sequence[Event]) -> Simulator:
+    """A simulator that starts from what evaluation has stored for these events: as if they were published now."""
+    compiled = subject.compiled
+    keys = {key for event in events for key in kept_keys(compiled, event)}
+    return Simulator(
+        subject,
+        kept=stored_state(connection, compiled.id, compiled.epoch, keys),
+        delivered=known_deliveries(connection, [firing_id(compiled.id, event) for event in events]),
+    )
+
+
+def arrivals_of(events: Iterable[Event], now: datetime, *, as_of_now: bool) -> list[Arrival]:
+    """Given events as if the stream received each at its own `time`; now if it has none, or if `as_of_now`."""
+    return [
+        Arrival(event, unix_ms(now if as_of_now or event.time is None else max(event.time, _EPOCH_START)))
+        for event in events
+    ]
+
+
+def parse_span(since: object, until: object, now: datetime) -> Span:
+    """A span from times as RFC 3339 writes them, or durations before now such as `1h`; without `until`, up to now.
+
+    Raises:
+        InvalidDefinition: at `since` or `until`.
+    """
+    faults: list[FieldError] = []
+    begin = _moment("since", since, now, faults)
+    end = now if until is None else _moment("until", until, now, faults)
+    if begin is not None and end is not None and begin >= end:
+        faults.append(FieldError(("since",), "must be before until, which is now unless it is given"))
+    if faults or begin is None or end is None:
+        raise InvalidDefinition(*faults)
+    return Span(unix_ms(begin), unix_ms(end))
+
+
+def parse_moment(member: str, text: object, now: datetime) -> datetime:
+    """A time as RFC 3339 writes it, or so long before now, such as `1h`. Raises InvalidDefinition at `member`."""
+    faults: list[FieldError] = []
+    found = _moment(member, text, now, faults)
+    if found is None:
+        raise InvalidDefinition(*faults)
+    return found
+
+
+def over_events(simulator: Simulator, arrivals: Iterable[Arrival], page: PageWanted) -> DryRunAnswer:
+    """The answer for events that were given."""
+    run = dry_run(simulator, arrivals, page)
+    return DryRunAnswer(run.summary, run.results, run.next)
+
+
+def over_span(subject: Subject, redis: Redis, partitions: int, span: Span, page: PageWanted) -> DryRunAnswer:
+    """The answer for a span of the streams: the events of the automation's entity and of the teams inside it.
+
+    Nothing is kept from before the span, so metric windows fill and cooldowns begin in it.
+
+    Raises:
+        redis.exceptions.RedisError: when the streams can't be read.
+    """
+    reading = SpanReading(redis, partitions, span, _inside(subject))
+    run = dry_run(Simulator(subject), reading.arrivals(), page)
+    return DryRunAnswer(
+        run.summary,
+        run.results,
+        run.next,
+        since=moment(span.since_ms),
+        until=moment(span.until_ms),
+        truncated=reading.truncated,
+        read_until=None if reading.read_until_ms is None else moment(reading.read_until_ms),
+    )
+
+
+def unix_ms(moment: datetime) -> int:
+    """A moment in whole Unix milliseconds."""
+    return (moment - _EPOCH_START) // timedelta(milliseconds=1)
+
+
+def moment(unix_ms: int) -> datetime:
+    """The moment of Unix milliseconds."""
+    return _EPOCH_START + timedelta(milliseconds=unix_ms)
+
+
+def _moment(member: str, text: object, now: datetime, faults: list[FieldError]) -> datetime | None:
+    try:
+        return max(_TIME.validate_python(text), _EPOCH_START)
+    except ValidationError:
+        pass
+    try:
+        if isinstance(text, str):
+            return max(now - parse_duration(text), _EPOCH_START)
+    except InvalidDefinition:
+        pass
+    form = f"must be a time with its zone such as 2026-11-23T09:00:00Z, or how long ago: {DURATION_FORM}"
+    faults.append(FieldError((member,), form))
+    return None
+
+
+def _inside(subject: Subject) -> set[str]:
+    entity = subject.compiled.entity
+    return {entity} | {name for name, above in subject.organizations.items() if entity in above}
+
+
+def _organizations(connection: Connection) -> dict[str, tuple[str, ...]]:
+    return organizations_above({link.name: link.parent for link in organization_links(connection)})
+
+
+def _webhook_of(connection: Connection, stored: StoredAutomation) -> StoredWebhook | None:
+    if stored.webhook_id is None or stored.webhook_entity_id is None:
+        return None
+    found = find_webhooks(connection, [stored.webhook_entity_id], webhook_id=stored.webhook_id, kind=None)
+    return found[0] if found else None
+
+
+def _grants(webhook: StoredWebhook) -> Grants:
+    return Grants(frozenset(webhook.fields.secrets), webhook.fields.access_token is not None)
+
+
+def _state(webhook: StoredWebhook) -> WebhookState:
+    fields = webhook.fields
+    return WebhookState(fields.name, fields.enabled, fields.paused, webhook.disabled_reason)

@@ -1,0 +1,272 @@
+"""HTTP/1.1 as a webhook sender needs it: one request at a time on a connection, an answer read within bounds.
+
+llhttp parses, through httptools; here is only what a connection does around it. An answer is kept as it came: nothing
+is decompressed or decoded. Must not connect or pool (`shared.http.pool`), nor judge answers (`shared.http.client`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import cast
+
+import httptools
+
+MAX_HEAD_BYTES = 64 << 10
+"""Of an answer's status line and headers, those of interim answers included."""
+MAX_RESPONSE_BYTES = 64 << 10
+KEPT_RESPONSE_BYTES = 4 << 10
+_MAX_FRAMING_BYTES = 1 << 20
+"""Of everything after the head, chunk sizes, extensions and trailers included."""
+_MAX_PIECES = 4096
+"""Of a body and its trailers: each takes a call from the parser, and while many are made nobody else is served."""
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""For SO_LINGER: closing drops what is not sent yet, and resets the connection."""
+_SWITCHING_PROTOCOLS = 101
+_FIRST_FINAL = 200
+
+
+class NotHttp(Exception):
+    """What came is no HTTP/1.1 answer, or has a head without end."""
+
+
+class BrokenOff(Exception):
+    """The connection ended within an answer's body, or the body is not framed as HTTP asks."""
+
+
+class Disconnected(Exception):
+    """The connection ended before the head of an answer was there."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What an endpoint answered, as far as it was read."""
+
+    status: int = 0
+    retry_after: str | None = None
+    body: bytearray = field(default_factory=bytearray)
+    """The first `KEPT_RESPONSE_BYTES`."""
+    seen_bytes: int = 0
+    """How much of the body was read; reading stops at `MAX_RESPONSE_BYTES`."""
+
+
+class _Enough(Exception):
+    """Nothing more of an answer is worth reading."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection. It is free when `exchange` may be called; what comes while it is free closes it."""
+
+    __slots__ = (
+        "_answer",
+        "_ends_with_connection",
+        "_framing_bytes",
+        "_head_bytes",
+        "_head_done",
+        "_keep",
+        "_message_done",
+        "_parser",
+        "_pieces",
+        "_spoke_unasked",
+        "_timer",
+        "_transport",
+        "_waiter",
+        "free_since",
+        "is_open",
+    )
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport
+        self._waiter: asyncio.Future[Answer] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._spoke_unasked = False
+        self.is_open = False
+        self.free_since = 0.0
+
+    async def exchange(self, request: bytes, timeout_seconds: float) -> Answer:
+        """Send a request, head and body, and read its answer; afterwards `is_open` tells whether another may follow.
+
+        Raises:
+            TimeoutError: when the whole answer is not there in time.
+            NotHttp, BrokenOff, Disconnected, OSError: as their names say. The connection is closed then.
+        """
+        if not self.is_open:  # the endpoint was quicker: it spoke, or left, before it was asked
+            raise NotHttp if self._spoke_unasked else Disconnected
+        loop = asyncio.get_running_loop()
+        self._answer = Answer()
+        self._parser = httptools.HttpResponseParser(self)
+        self._head_bytes = self._framing_bytes = self._pieces = 0
+        self._head_done = self._message_done = self._keep = False
+        self._ends_with_connection = True
+        self._waiter = waiter = loop.create_future()
+        self._timer = loop.call_later(timeout_seconds, self._give_up)
+        self._transport.write(request)
+        try:
+            answer: Answer = await waiter
+        except asyncio.CancelledError:
+            self.abort()
+            self._end()
+            raise
+        return answer
+
+    def abort(self) -> None:
+        """Close at once, without a farewell that an endpoint could delay. A request without an answer is withdrawn."""
+        if self.is_open:
+            self.is_open = False
+            if self._waiter is not None:
+                self._withdraw()
+            self._transport.abort()
+
+    def _withdraw(self) -> None:
+        """Let nothing of the request leave any more once the connection is closed.
+
+        The kernel would send it for minutes yet: after the delivery's lease, where the way was cut so long, and beside
+        the next attempt's.
+        """
+        if (known := self._transport.get_extra_info("socket")) is not None:
+            with suppress(OSError):  # some systems refuse it where the other side is gone
+                known.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses of it
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        """Part of an answer came, or something that nobody asked for: that would pass for the next answer."""
+        if self._waiter is None:
+            self._spoke_unasked = True
+            self.abort()
+            return
+        if not self._head_done and len(data) > (room := MAX_HEAD_BYTES - self._head_bytes):
+            # So much of it that the head must be in it, then the rest.
+            self._read(data[:room])
+            data = data[room:]
+        if self._waiter is not None:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        if self._head_done:
+            self._framing_bytes += len(data)
+        else:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:  # after 101: what follows is no HTTP
+            self._succeed(keep=False)
+        except httptools.HttpParserError:
+            if self._message_done or self._pieces > _MAX_PIECES:
+                self._succeed(keep=False)
+            else:
+                self._fail(NotHttp())
+        else:
+            self._look_on()
+
+    def eof_received(self) -> None:
+        """The endpoint says no more: `connection_lost` follows."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self.is_open = False
+        if self._waiter is None:
+            return
+        if not self._head_done:
+            self._fail(exc or Disconnected())
+        elif exc is None and self._ends_with_connection:
+            self._succeed(keep=False)
+        else:
+            self._fail(BrokenOff())
+
+    # What the parser calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, which says nothing here."""
+        if self._head_done:
+            self._count_piece()
+            return
+        lowered = name.lower()
+        if lowered == b"retry-after":
+            self._answer.retry_after = value.decode("latin-1")
+        elif lowered == b"content-length" or (lowered == b"transfer-encoding" and _is_chunked(value)):
+            self._ends_with_connection = False
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._answer.status = self._parser.get_status_code()
+        self._head_done = not self._is_interim()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._count_piece()
+        answer = self._answer
+        if len(answer.body) < KEPT_RESPONSE_BYTES:
+            answer.body += body[: KEPT_RESPONSE_BYTES - len(answer.body)]
+        answer.seen_bytes += len(body)
+
+    def _count_piece(self) -> None:
+        self._pieces += 1
+        if self._pieces > _MAX_PIECES:
+            raise _Enough  # to the parser, which stops
+
+    def on_message_begin(self) -> None:
+        """An answer begins: after a whole one, another that nobody asked for."""
+        self._keep = False
+
+    def on_message_complete(self) -> None:
+        """The answer is whole; an interim one (RFC 9110, section 15.2) is followed by another."""
+        if self._is_interim():
+            self._answer = Answer()
+            self._ends_with_connection = True
+        elif not self._message_done:
+            self._message_done = True
+            self._keep = self._parser.should_keep_alive()
+
+    def _is_interim(self) -> bool:
+        status = self._answer.status
+        return 100 <= status < _FIRST_FINAL and status != _SWITCHING_PROTOCOLS
+
+    # What comes of it.
+
+    def _look_on(self) -> None:
+        if self._message_done:
+            self._succeed(keep=self._keep)
+        elif not self._head_done:
+            if self._head_bytes >= MAX_HEAD_BYTES:
+                self._fail(NotHttp())
+        elif self._answer.seen_bytes >= MAX_RESPONSE_BYTES or self._framing_bytes > _MAX_FRAMING_BYTES:
+            self._succeed(keep=False)
+
+    def _succeed(self, *, keep: bool) -> None:
+        waiter = self._end()
+        # What is left of the request would be taken for the beginning of the next one.
+        if not keep or self._transport.get_write_buffer_size():
+            self.abort()
+        if waiter is not None and not waiter.done():
+            waiter.set_result(self._answer)
+
+    def _give_up(self) -> None:
+        self.abort()
+        self._fail(TimeoutError())
+
+    def _fail(self, exc: Exception) -> None:
+        waiter = self._end()
+        self.abort()
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(exc)
+
+    def _end(self) -> asyncio.Future[Answer] | None:
+        waiter, self._waiter = self._waiter, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return waiter
+
+
+def _is_chunked(codings: bytes) -> bool:
+    """Whether a body ends by itself: with any other last coding it ends with the connection (RFC 9112, section 6.3)."""
+    return codings.rpartition(b",")[2].strip().lower() == b"chunked"

@@ -1,0 +1,1 @@
+"""Metrics, logs, traces and heartbeats: what a process says about itself. No secret passes."""

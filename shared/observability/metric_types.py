@@ -1,0 +1,63 @@
+"""Two kinds of metric that prometheus_client lacks. Must not name a metric: `shared.observability.metrics` does."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from prometheus_client import Gauge, Histogram, Metric
+
+from shared.observability.multiprocess import ExemplarFile, exemplar
+
+_exemplars = ExemplarFile()
+
+
+class BatchHistogram(Histogram):
+    """A histogram that takes many observations at once: one write for each bucket they fall in, not two for each."""
+
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """Observe each of the amounts, which must not be negative."""
+        if not amounts:
+            return
+        self._sum.inc(sum(amounts))
+        for bucket, count in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
+            self._buckets[bucket].inc(count)
+
+    def exemplify(self, amounts: Iterable[tuple[float, str]]) -> None:
+        """Let observations lead to their traces: the newest of each bucket, as (amount, trace id).
+
+        prometheus_client keeps none where processes share their metrics, so they are kept beside (`metric_files`).
+        """
+        for amount, trace in amounts:
+            bucket = bisect_left(self._upper_bounds, amount)
+            self._buckets[bucket].set_exemplar(exemplar(trace, amount))
+            _exemplars.keep(self._name, self._upper_bounds[bucket], trace, amount)
+        _exemplars.write()
+
+
+class KnownGauge(Gauge):
+    """A gauge that shows nothing until it is set.
+
+    Of several processes only some know a value; the others would claim that it is 0.
+    """
+
+    _known = False
+
+    def set(self, value: float) -> None:
+        """Set the gauge."""
+        self._known = True
+        super().set(value)
+
+    def collect(self) -> Iterable[Metric]:
+        """What is exposed: a gauge with labels shows what its children were set to."""
+        return super().collect() if self._known or self._labelnames else []
+
+
+def primed(counter: Any, **labels: Iterable[str]) -> Any:
+    """The counter, with a series at 0 for each value of its label: an increase from nothing is no increase."""
+    ((name, values),) = labels.items()
+    for value in values:
+        counter.labels(**{name: value})
+    return counter

@@ -1,0 +1,279 @@
+"""Every metric in one place: its name, meaning and labels, and one function for each fact that is counted.
+
+Labels are bounded: never a URL, an event id or a name that a user chose. In a process tree that sets
+PROMETHEUS_MULTIPROC_DIR, all processes' values are added up at exposition. docs/metrics.md is generated from here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
+from prometheus_client.exposition import choose_encoder
+
+from shared.domain.delivery.outcomes import OutcomeKind
+from shared.observability.metric_types import BatchHistogram, KnownGauge, primed
+from shared.observability.multiprocess import MULTIPROC_VARIABLE, shared_registry
+from shared.settings import Settings
+from shared.version import __version__
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter says nothing here
+
+_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
+_END_TO_END_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 36000, 172800)
+
+EVENTS_PUBLISHED = Counter("hookline_events_published", "Events that the API appended to a stream.", ["type"])
+EVENTS_REFUSED = Counter(
+    "hookline_events_refused",
+    "Events that the API did not append: the streams' memory is full, its server is out of memory or unavailable.",
+    ["reason"],
+)
+primed(EVENTS_REFUSED, reason=("full", "out_of_memory", "unavailable"))
+STREAM_MEMORY = KnownGauge(
+    "hookline_stream_memory_bytes", "Memory that the server with the streams uses.", multiprocess_mode="mostrecent"
+)
+STREAM_MEMORY_BOUND = KnownGauge(
+    "hookline_stream_memory_bound_bytes",
+    "Memory of the server with the streams above which events are refused; 0: no bound.",
+    multiprocess_mode="mostrecent",
+)
+EVENTS_EVALUATED = Counter("hookline_events_evaluated", "Events evaluated and committed.", ["type"])
+POISON_ENTRIES = Counter("hookline_poison_entries", "Stream entries set aside because they are not events.")
+SAMPLES_IGNORED = Counter("hookline_samples_ignored", "Metric samples at or before the last step of their run.")
+EVALUATION_LAG_ENTRIES = KnownGauge(
+    "hookline_evaluation_lag_entries",
+    "Stream entries that are not evaluated yet.",
+    ["partition"],
+    multiprocess_mode="mostrecent",
+)
+EVALUATION_LAG_SECONDS = KnownGauge(
+    "hookline_evaluation_lag_seconds",
+    "Age of the oldest stream entry that is not evaluated yet, in seconds.",
+    ["partition"],
+    multiprocess_mode="mostrecent",
+)
+EVALUATION_DELAY = BatchHistogram(
+    "hookline_evaluation_delay_seconds",
+    "From the stream receiving an event to its evaluation being committed, in seconds.",
+    buckets=_LATENCY_BUCKETS,
+)
+FIRINGS = Counter("hookline_firings", "Firings of automations, skipped ones left out.", ["event_type", "action"])
+SKIPPED = Counter("hookline_firings_skipped", "Firings that were held back.", ["reason"])
+DELIVERIES = Counter("hookline_deliveries", "Deliveries that came to an end.", ["outcome"])
+primed(DELIVERIES, outcome=("delivered", "dead", "refused"))
+ATTEMPTS = Counter(
+    "hookline_attempts",
+    "HTTP requests made for deliveries; outcome internal: a fault of Hookline's own, not of the endpoint.",
+    ["outcome"],
+)
+primed(ATTEMPTS, outcome=OutcomeKind)
+WEBHOOK_ATTEMPTS = Counter(
+    "hookline_webhook_attempts",
+    "HTTP requests made for one webhook's deliveries; only with HOOKLINE_METRICS_PER_WEBHOOK=1.",
+    ["webhook", "outcome"],
+)
+ATTEMPT_DURATION = BatchHistogram(
+    "hookline_attempt_duration_seconds", "Duration of one HTTP request, in seconds.", buckets=_LATENCY_BUCKETS
+)
+ATTEMPT_DELAY = BatchHistogram(
+    "hookline_attempt_delay_seconds",
+    "From an attempt being due to its request being sent, in seconds; only to healthy endpoints: those whose circuit "
+    "is closed, that answer briskly and that have no rate or concurrency limit of their own.",
+    buckets=_LATENCY_BUCKETS,
+)
+EVENT_TO_DELIVERY = BatchHistogram(
+    "hookline_event_to_delivery_seconds",
+    "From the stream receiving an event to its delivery being acknowledged, in seconds.",
+    buckets=_END_TO_END_BUCKETS,
+)
+DELIVERIES_PENDING = KnownGauge(
+    "hookline_deliveries_pending", "Deliveries that have not come to an end.", multiprocess_mode="mostrecent"
+)
+DELIVERIES_DUE = KnownGauge(
+    "hookline_deliveries_due",
+    "Pending deliveries whose next attempt is due and may be made now.",
+    multiprocess_mode="mostrecent",
+)
+DELIVERIES_HELD = KnownGauge(
+    "hookline_deliveries_held",
+    "Pending deliveries that are due, but whose webhook is disabled, paused or behind an open circuit.",
+    multiprocess_mode="mostrecent",
+)
+DELIVERIES_DEAD = KnownGauge("hookline_deliveries_dead", "Dead letters that are kept.", multiprocess_mode="mostrecent")
+OLDEST_DUE = KnownGauge(
+    "hookline_oldest_due_seconds",
+    "How long the longest-waiting due delivery has been due, in seconds.",
+    multiprocess_mode="mostrecent",
+)
+WEBHOOKS_DISABLED = KnownGauge(
+    "hookline_webhooks_disabled", "Webhooks that are disabled.", multiprocess_mode="mostrecent"
+)
+WEBHOOK_CIRCUIT_OPEN = KnownGauge(
+    "hookline_webhook_circuit_open",
+    "Enabled webhooks whose circuit is open or half open: nothing or one request at a time is sent.",
+    multiprocess_mode="mostrecent",
+)
+WEBHOOKS_DISABLED_AUTOMATICALLY = Counter(
+    "hookline_webhooks_disabled_automatically",
+    "Webhooks that Hookline disabled, because they answered 410 or did nothing but fail for too long.",
+)
+CIRCUIT_OPENINGS = Counter("hookline_webhook_circuit_openings", "Times that a webhook's circuit opened.")
+SECRETS_UNREADABLE = Counter(
+    "hookline_secrets_unreadable",
+    "Drains that sent nothing because a secret of the webhook can't be decrypted with HOOKLINE_SECRET_KEYS.",
+)
+WEBHOOKS_UNUSABLE = Counter(
+    "hookline_webhooks_unusable",
+    "Drains that sent nothing because no request can be made with the webhook's URL or a secret, such as a client "
+    "certificate that OpenSSL refuses.",
+)
+PUMP_LAST_SWEEP = KnownGauge(
+    "hookline_pump_last_sweep_timestamp_seconds",
+    "When the pump last looked for due deliveries and lagging partitions, in Unix time.",
+    multiprocess_mode="mostrecent",
+)
+WORKERS = KnownGauge(
+    "hookline_workers", "Workers that run and consume this queue.", ["queue"], multiprocess_mode="livesum"
+)
+FORGOTTEN = Counter("hookline_forgotten_rows", "Rows deleted because they were older than their retention.", ["table"])
+AUTOMATIONS_LOADED = KnownGauge(
+    "hookline_automations_loaded", "Automations that a worker process matches against.", multiprocess_mode="mostrecent"
+)
+RELOAD_SECONDS = Histogram(
+    "hookline_reload_seconds",
+    "Duration of one reload of edited automations, in seconds.",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+)
+BUILD_INFO = KnownGauge(
+    "hookline_build_info", "Always 1; the label is the version.", ["version"], multiprocess_mode="mostrecent"
+)
+
+SHOWN_BY: Mapping[str, Sequence[Counter | Histogram | KnownGauge]] = {
+    "API": (EVENTS_PUBLISHED, EVENTS_REFUSED, BUILD_INFO),
+    "worker": (
+        EVENTS_EVALUATED,
+        POISON_ENTRIES,
+        SAMPLES_IGNORED,
+        EVALUATION_DELAY,
+        FIRINGS,
+        SKIPPED,
+        DELIVERIES,
+        ATTEMPTS,
+        WEBHOOK_ATTEMPTS,
+        ATTEMPT_DURATION,
+        ATTEMPT_DELAY,
+        EVENT_TO_DELIVERY,
+        WEBHOOKS_DISABLED_AUTOMATICALLY,
+        CIRCUIT_OPENINGS,
+        SECRETS_UNREADABLE,
+        WEBHOOKS_UNUSABLE,
+        WORKERS,
+        AUTOMATIONS_LOADED,
+        RELOAD_SECONDS,
+        BUILD_INFO,
+    ),
+    "pump": (
+        EVALUATION_LAG_ENTRIES,
+        EVALUATION_LAG_SECONDS,
+        STREAM_MEMORY,
+        STREAM_MEMORY_BOUND,
+        DELIVERIES,
+        DELIVERIES_PENDING,
+        DELIVERIES_DUE,
+        DELIVERIES_HELD,
+        DELIVERIES_DEAD,
+        OLDEST_DUE,
+        WEBHOOKS_DISABLED,
+        WEBHOOK_CIRCUIT_OPEN,
+        PUMP_LAST_SWEEP,
+        FORGOTTEN,
+        BUILD_INFO,
+    ),
+}
+"""Which processes find a metric's values out."""
+
+
+def announce_build() -> None:
+    """Set `hookline_build_info` for this process."""
+    BUILD_INFO.labels(version=__version__).set(1)
+
+
+def exposition(accept: str = "") -> tuple[bytes, str]:
+    """What `/metrics` answers to a request with this `Accept` header, and its content type.
+
+    Scrapers that ask for OpenMetrics get it, and exemplars with it; all others the text format, which has none.
+    """
+    encode, content_type = choose_encoder(accept)
+    return encode(_registry()), content_type
+
+
+def serve(settings: Settings) -> None:
+    """Serve `/metrics` of a worker or the pump on the configured port, if one is configured."""
+    if settings.metrics_port:
+        announce_build()
+        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=_registry())
+
+
+def _registry() -> CollectorRegistry:
+    """This process's values, or those of all processes that share a directory."""
+    folder = os.environ.get(MULTIPROC_VARIABLE)
+    return REGISTRY if folder is None else shared_registry(Path(folder))
+
+
+def events_published(counts: Mapping[str, int]) -> None:
+    """Events appended, by type."""
+    for event_type, count in counts.items():
+        EVENTS_PUBLISHED.labels(type=event_type).inc(count)
+
+
+def events_evaluated(counts: Mapping[str, int], delays_seconds: Sequence[float]) -> None:
+    """Events evaluated, by type, and how long after the stream received them."""
+    for event_type, count in counts.items():
+        EVENTS_EVALUATED.labels(type=event_type).inc(count)
+    EVALUATION_DELAY.observe_all([max(0.0, delay) for delay in delays_seconds])
+
+
+def worker_consumes(queues: Iterable[str]) -> None:
+    """This process is a worker that has begun to consume these queues."""
+    for queue in queues:
+        WORKERS.labels(queue=queue).set(1)
+
+
+def firings(counts: Mapping[tuple[str, str], int]) -> None:
+    """Firings, by (event type, action)."""
+    for (event_type, action), count in counts.items():
+        FIRINGS.labels(event_type=event_type, action=action).inc(count)
+
+
+def attempts_finished(
+    attempts: Iterable[tuple[str, float]], *, delays_seconds: Sequence[float] = (), webhook: str | None = None
+) -> None:
+    """Requests made, as (outcome, duration in seconds), and how late those to healthy endpoints were sent.
+
+    A webhook is named only where the operator asked for it.
+    """
+    counts: dict[str, int] = {}
+    durations = []
+    for outcome, duration_seconds in attempts:
+        counts[outcome] = counts.get(outcome, 0) + 1
+        durations.append(duration_seconds)
+    ATTEMPT_DURATION.observe_all(durations)
+    ATTEMPT_DELAY.observe_all([max(0.0, delay) for delay in delays_seconds])
+    for outcome, count in counts.items():
+        ATTEMPTS.labels(outcome=outcome).inc(count)
+        if webhook is not None:
+            WEBHOOK_ATTEMPTS.labels(webhook=webhook, outcome=outcome).inc(count)
+
+
+def deliveries_finished(outcome: str, count: int) -> None:
+    """Deliveries that came to an end."""
+    DELIVERIES.labels(outcome=outcome).inc(count)

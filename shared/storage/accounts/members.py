@@ -1,0 +1,98 @@
+"""Who belongs to an entity and who administers what: changes of roles and users, and whether anybody is left to do it.
+
+An administrator without an unrevoked key can do nothing, and does not count as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
+
+from shared.storage.accounts.users import Role, StoredUser
+from shared.storage.schema.tables import api_keys, memberships, users
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMember:
+    """One user's role in one entity."""
+
+    user_id: int
+    user_name: str
+    role: Role
+
+
+def list_members(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredMember]:
+    """An entity's members in the order of their users' ids."""
+    query = (
+        select(users.c.id, users.c.name, memberships.c.role)
+        .join(memberships, memberships.c.user_id == users.c.id)
+        .where(memberships.c.entity_id == entity_id, users.c.id > after)
+        .order_by(users.c.id)
+        .limit(limit)
+    )
+    return [StoredMember(number, name, Role(role)) for number, name, role in connection.execute(query)]
+
+
+def find_member(connection: Connection, entity_id: int, user_id: int) -> StoredMember | None:
+    """A user's role in an entity."""
+    query = (
+        select(users.c.id, users.c.name, memberships.c.role)
+        .join(memberships, memberships.c.user_id == users.c.id)
+        .where(memberships.c.entity_id == entity_id, users.c.id == user_id)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else StoredMember(row[0], row[1], Role(row[2]))
+
+
+def remove_member(connection: Connection, entity_id: int, user_id: int) -> None:
+    """Take a user's role in an entity away."""
+    connection.execute(
+        delete(memberships).where(memberships.c.entity_id == entity_id, memberships.c.user_id == user_id)
+    )
+
+
+def find_user_by_id(connection: Connection, user_id: int) -> StoredUser | None:
+    """The user of this number."""
+    query = select(users.c.id, users.c.name, users.c.email, users.c.is_admin, users.c.created_at)
+    row = connection.execute(query.where(users.c.id == user_id)).first()
+    return None if row is None else StoredUser(*row)
+
+
+def update_user(connection: Connection, user_id: int, *, email: str | None, is_admin: bool) -> None:
+    """Change what a user is."""
+    connection.execute(update(users).where(users.c.id == user_id).values(email=email, is_admin=is_admin))
+
+
+def replace_roles(connection: Connection, user_id: int, roles: Mapping[int, Role]) -> None:
+    """Give a user these roles, by the entities' numbers, and no others."""
+    connection.execute(delete(memberships).where(memberships.c.user_id == user_id))
+    if roles:
+        rows = [{"user_id": user_id, "entity_id": entity_id, "role": role} for entity_id, role in roles.items()]
+        connection.execute(insert(memberships), rows)
+
+
+def delete_user(connection: Connection, user_id: int) -> None:
+    """Delete a user with the keys and roles; what was done under the name keeps it."""
+    connection.execute(delete(users).where(users.c.id == user_id))
+
+
+def has_instance_admin(connection: Connection) -> bool:
+    """Whether anybody can administer the instance."""
+    return connection.execute(select(users.c.id).where(users.c.is_admin, _has_key()).limit(1)).first() is not None
+
+
+def has_entity_admin(connection: Connection, entity_id: int) -> bool:
+    """Whether anybody can administer the entity by a role in it."""
+    query = (
+        select(users.c.id)
+        .join(memberships, memberships.c.user_id == users.c.id)
+        .where(memberships.c.entity_id == entity_id, memberships.c.role == Role.ADMIN, _has_key())
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
+
+
+def _has_key() -> ColumnElement[bool]:
+    return exists().where(api_keys.c.user_id == users.c.id, api_keys.c.revoked_at.is_(None))

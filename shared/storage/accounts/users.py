@@ -1,0 +1,217 @@
+"""Users, their roles in entities, and API keys, which are stored as digests only."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
+
+from shared.storage.database.upserts import insert_into
+from shared.storage.schema.tables import api_keys, entities, memberships, users
+
+KEY_PREFIX = "hlk-"
+KEY_RANDOM_BYTES = 32
+HINT_LENGTH = 8
+
+
+class Role(StrEnum):
+    """What a user may do in an entity."""
+
+    #: Everything: secrets, webhooks, automations, replays, publishing, and the keys of the entity's service users.
+    ADMIN = "admin"
+    #: Read everything, and edit automations.
+    MEMBER = "member"
+    #: Publish events, and nothing else.
+    PUBLISHER = "publisher"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who makes a request: a user with a role in each of some entities, by the entity's number."""
+
+    user_id: int
+    user_name: str
+    is_admin: bool
+    roles: Mapping[int, Role] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUser:
+    """One user."""
+
+    id: int
+    name: str
+    email: str | None
+    is_admin: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """One API key, without the key."""
+
+    id: int
+    name: str
+    hint: str
+    user_id: int
+    user_name: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+def new_key() -> str:
+    """A new key's text: `hlk-` and 43 url-safe characters, which the wandb client takes for a key as well."""
+    return KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
+
+
+def hash_key(text: str) -> bytes:
+    """The digest under which a key is stored: SHA-256 of its UTF-8 bytes."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+
+
+def find_principal(connection: Connection, digest: bytes) -> Principal | None:
+    """Who the unrevoked key of this digest belongs to."""
+    query = (
+        select(users.c.id, users.c.name, users.c.is_admin)
+        .join(api_keys, api_keys.c.user_id == users.c.id)
+        .where(api_keys.c.digest == digest, api_keys.c.revoked_at.is_(None))
+    )
+    row = connection.execute(query).first()
+    return None if row is None else Principal(row.id, row.name, row.is_admin, roles_of(connection, row.id))
+
+
+def roles_of(connection: Connection, user_id: int) -> Mapping[int, Role]:
+    """A user's role in each entity."""
+    query = select(memberships.c.entity_id, memberships.c.role).where(memberships.c.user_id == user_id)
+    return MappingProxyType({entity_id: Role(role) for entity_id, role in connection.execute(query)})
+
+
+def memberships_of(connection: Connection, user_ids: Collection[int]) -> dict[int, dict[str, Role]]:
+    """For each of these users the role in each entity, by the entity's name."""
+    query = (
+        select(memberships.c.user_id, entities.c.name, memberships.c.role)
+        .join(entities, entities.c.id == memberships.c.entity_id)
+        .where(memberships.c.user_id.in_(user_ids))
+    )
+    found: dict[int, dict[str, Role]] = {user_id: {} for user_id in user_ids}
+    for user_id, entity, role in connection.execute(query):
+        found[user_id][entity] = Role(role)
+    return found
+
+
+def touch_key(connection: Connection, digest: bytes, now: datetime) -> None:
+    """Note that a key was used."""
+    connection.execute(update(api_keys).where(api_keys.c.digest == digest).values(last_used_at=now))
+
+
+def insert_user(connection: Connection, *, name: str, email: str | None, is_admin: bool, now: datetime) -> int | None:
+    """Store a new user; None when the name is taken."""
+    statement = (
+        insert_into(connection, users)
+        .values(name=name, email=email, is_admin=is_admin, created_at=now)
+        .on_conflict_do_nothing()
+        .returning(users.c.id)
+    )
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def find_user(connection: Connection, name: str) -> StoredUser | None:
+    """The user of this name."""
+    query = select(users.c.id, users.c.name, users.c.email, users.c.is_admin, users.c.created_at)
+    row = connection.execute(query.where(users.c.name == name)).first()
+    return None if row is None else StoredUser(*row)
+
+
+def list_users(connection: Connection, *, user_id: int | None = None, after: int, limit: int) -> list[StoredUser]:
+    """Users in the order of their ids; `user_id` limits the list to one."""
+    query = (
+        select(users.c.id, users.c.name, users.c.email, users.c.is_admin, users.c.created_at)
+        .where(users.c.id > after)
+        .order_by(users.c.id)
+        .limit(limit)
+    )
+    if user_id is not None:
+        query = query.where(users.c.id == user_id)
+    return [StoredUser(*row) for row in connection.execute(query)]
+
+
+def set_role(connection: Connection, *, user_id: int, entity_id: int, role: Role) -> None:
+    """Give a user a role in an entity, instead of the one it had there."""
+    statement = insert_into(connection, memberships).values(user_id=user_id, entity_id=entity_id, role=role)
+    connection.execute(statement.on_conflict_do_update(index_elements=["user_id", "entity_id"], set_={"role": role}))
+
+
+def create_key(connection: Connection, *, user_id: int, name: str, text: str, now: datetime) -> int:
+    """Store a new key of a user; only the digest and the hint of `text` are kept.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: when this very key is stored already.
+    """
+    statement = (
+        insert(api_keys)
+        .values(user_id=user_id, name=name, digest=hash_key(text), hint=text[:HINT_LENGTH], created_at=now)
+        .returning(api_keys.c.id)
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def list_keys(connection: Connection, *, of: ColumnElement[bool] | None, after: int, limit: int) -> list[StoredKey]:
+    """Unrevoked keys in the order of their ids; `of` is a condition on their users, such as `managed_users`."""
+    query = (
+        select(
+            api_keys.c.id,
+            api_keys.c.name,
+            api_keys.c.hint,
+            users.c.id,
+            users.c.name,
+            api_keys.c.created_at,
+            api_keys.c.last_used_at,
+        )
+        .join(users, users.c.id == api_keys.c.user_id)
+        .where(api_keys.c.revoked_at.is_(None), api_keys.c.id > after)
+        .order_by(api_keys.c.id)
+        .limit(limit)
+    )
+    return [StoredKey(*row) for row in connection.execute(query if of is None else query.where(of))]
+
+
+def revoke_key(
+    connection: Connection, key_id: int, *, of: ColumnElement[bool] | None, now: datetime
+) -> tuple[str, int] | None:
+    """Revoke a key whose user meets `of`: its name and its user; None when there is no such unrevoked key."""
+    owners = select(users.c.id) if of is None else select(users.c.id).where(of)
+    statement = (
+        update(api_keys)
+        .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None), api_keys.c.user_id.in_(owners))
+        .values(revoked_at=now)
+        .returning(api_keys.c.name, api_keys.c.user_id)
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else (row.name, row.user_id)
+
+
+def managed_users(user_id: int, entity_ids: Collection[int]) -> ColumnElement[bool]:
+    """The user itself, and every service user of these entities that is no instance admin."""
+    return or_(users.c.id == user_id, and_(users.c.is_admin.is_(False), _serves(entity_ids)))
+
+
+def is_service_user(connection: Connection, user_id: int, entity_ids: Collection[int]) -> bool:
+    """Whether a user serves one of these entities, and has power nowhere else."""
+    elsewhere = exists().where(memberships.c.user_id == users.c.id, memberships.c.entity_id.not_in(entity_ids))
+    query = select(users.c.id).where(
+        users.c.id == user_id, users.c.is_admin.is_(False), _serves(entity_ids), ~elsewhere
+    )
+    return connection.execute(query).first() is not None
+
+
+def _serves(entity_ids: Collection[int]) -> ColumnElement[bool]:
+    """By name, which people can't choose so: whose roles somebody else adds to stays with who made it."""
+    prefix = entities.c.name + "/"
+    named = func.substr(users.c.name, 1, func.length(prefix)) == prefix
+    return exists().where(entities.c.id.in_(entity_ids), named)

@@ -1,0 +1,1 @@
+"""Engines, transactions, clocks and bulk statements, alike on PostgreSQL and SQLite."""

@@ -1,0 +1,1 @@
+"""Rows that teams define: entities, projects and collections, webhooks, secrets, automations."""

@@ -1,0 +1,187 @@
+"""Automations of an entity, stored as their definitions, in which the webhook is named by id."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, insert, select, update
+
+from shared.storage.database.bulk import among
+from shared.storage.schema.tables import automations, entities, webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAutomation:
+    """One automation that is not deleted."""
+
+    id: int
+    name: str
+    entity_id: int
+    entity: str
+    webhook_id: int | None
+    webhook_name: str | None
+    webhook_entity_id: int | None
+    definition: dict[str, Any]
+    epoch: int
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AutomationFields:
+    """What an edit writes: the definition, and the parts of it that queries look at."""
+
+    name: str
+    enabled: bool
+    event_type: str
+    scope_project: str | None
+    scope_collection: str | None
+    webhook_id: int | None
+    definition: dict[str, Any]
+    epoch: int
+
+
+def _automations() -> Select[Any]:
+    return (
+        select(
+            automations.c.id,
+            automations.c.name,
+            automations.c.entity_id,
+            entities.c.name,
+            automations.c.webhook_id,
+            webhooks.c.name,
+            webhooks.c.entity_id,
+            automations.c.definition,
+            automations.c.epoch,
+            automations.c.revision,
+            automations.c.created_at,
+            automations.c.updated_at,
+        )
+        .join(entities, entities.c.id == automations.c.entity_id)
+        .outerjoin(webhooks, webhooks.c.id == automations.c.webhook_id)
+        .where(automations.c.deleted_at.is_(None))
+    )
+
+
+def _of_entity(entity_id: int) -> Select[Any]:
+    return _automations().where(automations.c.entity_id == entity_id)
+
+
+def find_automation(
+    connection: Connection, entity_id: int, *, automation_id: int | None = None, name: str | None = None
+) -> StoredAutomation | None:
+    """The entity's automation of this id, or else of this name."""
+    wanted = automations.c.id == automation_id if automation_id is not None else automations.c.name == name
+    row = connection.execute(_of_entity(entity_id).where(wanted)).first()
+    return None if row is None else StoredAutomation(*row)
+
+
+def many_automations(
+    connection: Connection, entity_id: int, *, ids: Collection[int] = (), names: Collection[str] = ()
+) -> list[StoredAutomation]:
+    """The entity's automations that have one of these ids or names."""
+    wanted = among(connection, automations.c.id, ids) | among(connection, automations.c.name, names)
+    return [StoredAutomation(*row) for row in connection.execute(_of_entity(entity_id).where(wanted))]
+
+
+def list_automations(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredAutomation]:
+    """The entity's automations in the order of their ids."""
+    query = _of_entity(entity_id).where(automations.c.id > after).order_by(automations.c.id).limit(limit)
+    return [StoredAutomation(*row) for row in connection.execute(query)]
+
+
+def automations_of_webhook(connection: Connection, webhook_id: int) -> list[StoredAutomation]:
+    """The automations of all entities that call a webhook, in the order of their names."""
+    return automations_of_webhooks(connection, [webhook_id])[webhook_id]
+
+
+def automations_of_webhooks(
+    connection: Connection, webhook_ids: Collection[int]
+) -> defaultdict[int, list[StoredAutomation]]:
+    """The same for each of many webhooks."""
+    query = _automations().where(among(connection, automations.c.webhook_id, webhook_ids))
+    of: defaultdict[int, list[StoredAutomation]] = defaultdict(list)
+    for row in connection.execute(query.order_by(automations.c.name, automations.c.id)):
+        of[row.webhook_id].append(StoredAutomation(*row))
+    return of
+
+
+def insert_automation(
+    connection: Connection, entity_id: int, fields: AutomationFields, *, revision: int, now: datetime
+) -> int:
+    """Store a new automation.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: when the entity has an automation of this name.
+    """
+    return insert_automations(connection, entity_id, [(fields, revision)], now=now)[0]
+
+
+def insert_automations(
+    connection: Connection, entity_id: int, new: Sequence[tuple[AutomationFields, int]], *, now: datetime
+) -> list[int]:
+    """The same for many, each under a revision of its own; their ids in the same order."""
+    if not new:
+        return []
+    times = {"created_at": now, "updated_at": now}
+    rows = [{"entity_id": entity_id, "revision": revision, **times, **_columns(fields)} for fields, revision in new]
+    made = insert(automations).returning(automations.c.id, sort_by_parameter_order=True)
+    return list(connection.scalars(made, rows))
+
+
+def update_automations(
+    connection: Connection, edits: Sequence[tuple[int, AutomationFields, int]], *, now: datetime
+) -> None:
+    """Write edits: of each the automation's id, what it becomes, and the revision."""
+    rows = [
+        {"of": number, "revision": revision, "updated_at": now, **_columns(fields)}
+        for number, fields, revision in edits
+    ]
+    if rows:
+        connection.execute(update(automations).where(automations.c.id == bindparam("of")), rows)
+
+
+def delete_automation(connection: Connection, automation_id: int, *, revision: int, now: datetime) -> None:
+    """Mark an automation as deleted; its deliveries can still name it."""
+    values = {"deleted_at": now, "updated_at": now, "revision": revision}
+    connection.execute(update(automations).where(automations.c.id == automation_id).values(values))
+
+
+def _columns(fields: AutomationFields) -> dict[str, Any]:
+    return {
+        "name": fields.name,
+        "enabled": fields.enabled,
+        "event_type": fields.event_type,
+        "scope_project": fields.scope_project,
+        "scope_collection": fields.scope_collection,
+        "webhook_id": fields.webhook_id,
+        "definition": fields.definition,
+        "epoch": fields.epoch,
+    }
+
+
+def set_enabled(
+    connection: Connection, stored: StoredAutomation, *, enabled: bool, revision: int, now: datetime
+) -> None:
+    """Switch an automation on or off; metric windows and cooldowns begin anew with it."""
+    values = {
+        "enabled": enabled,
+        "definition": {**stored.definition, "enabled": enabled},
+        "epoch": revision,
+        "revision": revision,
+        "updated_at": now,
+    }
+    connection.execute(update(automations).where(automations.c.id == stored.id).values(values))
+
+
+def every_automation(connection: Connection, entity_id: int | None) -> list[StoredAutomation]:
+    """The automations of one entity, or of all, by the names of entity and automation."""
+    query = (_automations() if entity_id is None else _of_entity(entity_id)).order_by(
+        entities.c.name, automations.c.name, automations.c.id
+    )
+    return [StoredAutomation(*row) for row in connection.execute(query)]

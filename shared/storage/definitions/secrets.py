@@ -1,0 +1,134 @@
+"""Secrets of an entity: encrypted values and who uses them. Nothing here decrypts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, or_, select, union, update
+
+from shared.storage.schema.tables import secrets, webhook_secrets, webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """One secret, without its value."""
+
+    id: int
+    name: str
+    created_at: datetime
+    updated_at: datetime
+
+
+def find_secret(connection: Connection, entity_id: int, name: str) -> StoredSecret | None:
+    """The entity's secret of this name."""
+    query = select(secrets.c.id, secrets.c.name, secrets.c.created_at, secrets.c.updated_at)
+    row = connection.execute(query.where(secrets.c.entity_id == entity_id, secrets.c.name == name)).first()
+    return None if row is None else StoredSecret(*row)
+
+
+def list_secrets(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredSecret]:
+    """The entity's secrets in the order of their ids."""
+    query = (
+        select(secrets.c.id, secrets.c.name, secrets.c.created_at, secrets.c.updated_at)
+        .where(secrets.c.entity_id == entity_id, secrets.c.id > after)
+        .order_by(secrets.c.id)
+        .limit(limit)
+    )
+    return [StoredSecret(*row) for row in connection.execute(query)]
+
+
+def secret_ids(connection: Connection, entity_id: int) -> dict[str, int]:
+    """The id of each of the entity's secrets, by name."""
+    query = select(secrets.c.name, secrets.c.id).where(secrets.c.entity_id == entity_id).order_by(secrets.c.name)
+    return {row.name: row.id for row in connection.execute(query)}
+
+
+def ciphertexts(connection: Connection, entity_id: int, names: Collection[str]) -> dict[str, bytes]:
+    """The encrypted values of the entity's secrets of these names."""
+    query = select(secrets.c.name, secrets.c.ciphertext).where(
+        secrets.c.entity_id == entity_id, secrets.c.name.in_(names)
+    )
+    return {row.name: row.ciphertext for row in connection.execute(query)}
+
+
+def insert_secret(
+    connection: Connection, entity_id: int, *, name: str, ciphertext: bytes, revision: int, now: datetime
+) -> int:
+    """Store a new secret.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: when the entity has a secret of this name.
+    """
+    statement = (
+        insert(secrets)
+        .values(
+            entity_id=entity_id, name=name, ciphertext=ciphertext, revision=revision, created_at=now, updated_at=now
+        )
+        .returning(secrets.c.id)
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def replace_secret(connection: Connection, secret_id: int, *, ciphertext: bytes, revision: int, now: datetime) -> None:
+    """Give a secret another value."""
+    values = {"ciphertext": ciphertext, "revision": revision, "updated_at": now}
+    connection.execute(update(secrets).where(secrets.c.id == secret_id).values(values))
+
+
+def delete_secret(connection: Connection, secret_id: int) -> None:
+    """Delete a secret that nothing uses.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: when a webhook uses it.
+    """
+    connection.execute(delete(secrets).where(secrets.c.id == secret_id))
+
+
+def users_of_secrets(connection: Connection, ids: Collection[int]) -> dict[int, tuple[str, ...]]:
+    """For each of these secrets the names of the webhooks that use it in any way, sorted."""
+    own = [
+        select(column, webhooks.c.name).where(column.in_(ids), webhooks.c.deleted_at.is_(None))
+        for column in _USES.values()
+    ]
+    granted = (
+        select(webhook_secrets.c.secret_id, webhooks.c.name)
+        .join(webhooks, webhooks.c.id == webhook_secrets.c.webhook_id)
+        .where(webhook_secrets.c.secret_id.in_(ids), webhooks.c.deleted_at.is_(None))
+    )
+    found: dict[int, list[str]] = {secret_id: [] for secret_id in ids}
+    for secret_id, name in connection.execute(union(*own, granted)):
+        found[secret_id].append(name)
+    return {secret_id: tuple(sorted(names)) for secret_id, names in found.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretUses:
+    """What, besides payloads, webhooks use a secret for."""
+
+    as_access_token: bool = False
+    as_signing_secret: bool = False
+    as_url: bool = False
+    as_client_certificate: bool = False
+
+
+_USES = {
+    "as_access_token": webhooks.c.access_token_secret_id,
+    "as_signing_secret": webhooks.c.signing_secret_id,
+    "as_url": webhooks.c.url_secret_id,
+    "as_client_certificate": webhooks.c.client_certificate_secret_id,
+}
+
+
+def uses_of_secret(connection: Connection, secret_id: int) -> SecretUses:
+    """What webhooks use the secret for: as their token, URL or client certificate, or to sign with."""
+    used = or_(*(column == secret_id for column in _USES.values()))
+    rows = connection.execute(select(*_USES.values()).where(used, webhooks.c.deleted_at.is_(None))).all()
+    return SecretUses(**{use: any(row[place] == secret_id for row in rows) for place, use in enumerate(_USES)})
+
+
+def secret_revision(connection: Connection, entity_id: int, name: str) -> int:
+    """The revision of the secret of this name, which the entity has."""
+    query = select(secrets.c.revision).where(secrets.c.entity_id == entity_id, secrets.c.name == name)
+    return int(connection.execute(query).scalar_one())

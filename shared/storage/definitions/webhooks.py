@@ -1,0 +1,311 @@
+"""Webhooks of an entity, Slack integrations among them: rows of another kind, whose URL is a secret.
+
+Deleted ones stay as rows without secrets, so that deliveries can still name them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select, update
+
+from shared.domain.delivery.circuits import Circuit
+from shared.domain.ids import IdKind, encode_id
+from shared.storage.database.bulk import among
+from shared.storage.delivery.admission import circuit_columns, circuit_of
+from shared.storage.schema.tables import secrets, webhook_secrets, webhooks
+
+
+class WebhookKind(StrEnum):
+    """What a row of the webhooks' table is."""
+
+    #: An endpoint of the entity's own.
+    WEBHOOK = "webhook"
+    #: A Slack incoming webhook: `url` is blank, the URL is the secret that `url_secret` names.
+    SLACK = "slack"
+
+
+ID_KINDS = {WebhookKind.WEBHOOK: IdKind.WEBHOOK, WebhookKind.SLACK: IdKind.SLACK}
+
+
+def public_id(kind: WebhookKind | str, number: int) -> str:
+    """The public id of a webhook or Slack integration."""
+    return encode_id(ID_KINDS[WebhookKind(kind)], number)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookFields:
+    """What an edit writes; secrets by the names of the entity's secrets."""
+
+    name: str
+    url: str
+    access_token: str | None
+    signing_secret: str | None
+    secrets: tuple[str, ...]
+    policy: dict[str, Any]
+    enabled: bool
+    paused: bool
+    kind: WebhookKind = WebhookKind.WEBHOOK
+    url_secret: str | None = None
+    client_certificate: str | None = None
+    slack_team: str | None = None
+    slack_channel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWebhook:
+    """One webhook that is not deleted."""
+
+    id: int
+    entity_id: int
+    fields: WebhookFields
+    disabled_reason: str | None
+    failing_since: datetime | None
+    circuit: Circuit
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def name(self) -> str:
+        """Its name, unique in the entity."""
+        return self.fields.name
+
+
+_token, _signing, _url = secrets.alias("token"), secrets.alias("signing"), secrets.alias("url_secret")
+_certificate = secrets.alias("certificate")
+
+
+def _webhooks(entity_ids: Collection[int]) -> Select[Any]:
+    return (
+        select(
+            webhooks,
+            _token.c.name.label("access_token"),
+            _signing.c.name.label("signing_secret"),
+            _url.c.name.label("url_secret"),
+            _certificate.c.name.label("client_certificate"),
+        )
+        .outerjoin(_token, _token.c.id == webhooks.c.access_token_secret_id)
+        .outerjoin(_signing, _signing.c.id == webhooks.c.signing_secret_id)
+        .outerjoin(_url, _url.c.id == webhooks.c.url_secret_id)
+        .outerjoin(_certificate, _certificate.c.id == webhooks.c.client_certificate_secret_id)
+        .where(webhooks.c.entity_id.in_(entity_ids), webhooks.c.deleted_at.is_(None))
+    )
+
+
+def find_webhook(
+    connection: Connection,
+    entity_id: int,
+    *,
+    webhook_id: int | None = None,
+    name: str | None = None,
+    kind: WebhookKind | None = WebhookKind.WEBHOOK,
+) -> StoredWebhook | None:
+    """The entity's webhook of this id, or else of this name; `kind` None means of either kind."""
+    found = find_webhooks(connection, [entity_id], webhook_id=webhook_id, name=name, kind=kind)
+    return found[0] if found else None
+
+
+def find_webhooks(
+    connection: Connection,
+    entity_ids: Collection[int],
+    *,
+    webhook_id: int | None = None,
+    name: str | None = None,
+    kind: WebhookKind | None = WebhookKind.WEBHOOK,
+) -> list[StoredWebhook]:
+    """The webhooks of these entities that have this id, or else this name, in the order of their ids."""
+    wanted = webhooks.c.id == webhook_id if webhook_id is not None else webhooks.c.name == name
+    query = _webhooks(entity_ids).where(wanted).order_by(webhooks.c.id)
+    if kind is not None:
+        query = query.where(webhooks.c.kind == kind)
+    return _stored(connection, connection.execute(query).all())
+
+
+def many_webhooks(
+    connection: Connection, entity_id: int, *, ids: Collection[int] = (), names: Collection[str] = ()
+) -> list[StoredWebhook]:
+    """The entity's webhooks of either kind that have one of these ids or names."""
+    wanted = among(connection, webhooks.c.id, ids) | among(connection, webhooks.c.name, names)
+    return _stored(connection, connection.execute(_webhooks([entity_id]).where(wanted)).all())
+
+
+def list_webhooks(
+    connection: Connection, entity_id: int, *, after: int, limit: int, kind: WebhookKind = WebhookKind.WEBHOOK
+) -> list[StoredWebhook]:
+    """The entity's webhooks of one kind in the order of their ids."""
+    query = _webhooks([entity_id]).where(webhooks.c.id > after, webhooks.c.kind == kind)
+    return _stored(connection, connection.execute(query.order_by(webhooks.c.id).limit(limit)).all())
+
+
+def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebhook]:
+    granted = _granted(connection, [row.id for row in rows])
+    return [
+        StoredWebhook(
+            id=row.id,
+            entity_id=row.entity_id,
+            fields=WebhookFields(
+                name=row.name,
+                url=row.url,
+                access_token=row.access_token,
+                signing_secret=row.signing_secret,
+                secrets=tuple(sorted(granted[row.id])),
+                policy=row.policy,
+                enabled=row.enabled,
+                paused=row.paused,
+                kind=WebhookKind(row.kind),
+                url_secret=row.url_secret,
+                client_certificate=row.client_certificate,
+                slack_team=row.slack_team,
+                slack_channel=row.slack_channel,
+            ),
+            disabled_reason=row.disabled_reason,
+            failing_since=row.failing_since,
+            circuit=circuit_of(row),
+            revision=row.revision,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+        for row in rows
+    ]
+
+
+def _granted(connection: Connection, webhook_ids: Collection[int]) -> dict[int, list[str]]:
+    query = (
+        select(webhook_secrets.c.webhook_id, secrets.c.name)
+        .join(secrets, secrets.c.id == webhook_secrets.c.secret_id)
+        .where(among(connection, webhook_secrets.c.webhook_id, webhook_ids))
+    )
+    granted = defaultdict(list)
+    for webhook_id, name in connection.execute(query):
+        granted[webhook_id].append(name)
+    return granted
+
+
+def insert_webhook(
+    connection: Connection,
+    entity_id: int,
+    fields: WebhookFields,
+    *,
+    secret_ids: dict[str, int],
+    revision: int,
+    now: datetime,
+) -> int:
+    """Store a new webhook; `secret_ids` has the id of each secret that `fields` names.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: when the entity has a webhook of this name.
+    """
+    return insert_webhooks(connection, entity_id, [(fields, revision)], secret_ids=secret_ids, now=now)[0]
+
+
+def insert_webhooks(
+    connection: Connection,
+    entity_id: int,
+    new: Sequence[tuple[WebhookFields, int]],
+    *,
+    secret_ids: dict[str, int],
+    now: datetime,
+) -> list[int]:
+    """The same for many, each under a revision of its own; their ids in the same order."""
+    if not new:
+        return []
+    times = {"created_at": now, "updated_at": now}
+    rows = [
+        {"entity_id": entity_id, "revision": revision, **times, **_columns(fields, secret_ids)}
+        for fields, revision in new
+    ]
+    made = insert(webhooks).returning(webhooks.c.id, sort_by_parameter_order=True)
+    numbers = list(connection.scalars(made, rows))
+    _grant(connection, {number: fields.secrets for number, (fields, _) in zip(numbers, new, strict=True)}, secret_ids)
+    return numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookEdit:
+    """What an edit makes of a webhook."""
+
+    webhook_id: int
+    before: WebhookFields
+    after: WebhookFields
+    revision: int
+    clear_failures: bool
+    """Whether it is forgotten why and since when the webhook was disabled or failing."""
+
+
+def update_webhooks(
+    connection: Connection, edits: Sequence[WebhookEdit], *, secret_ids: dict[str, int], now: datetime
+) -> None:
+    """Write what edits change, and close the circuits: what was edited may be what was wrong.
+
+    Nothing else is written: a worker may have disabled a webhook since it was read.
+    """
+    alike: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for edit in edits:
+        old = _columns(edit.before, secret_ids)
+        values = {
+            "revision": edit.revision,
+            "updated_at": now,
+            "resumed_at": now,
+            **circuit_columns(Circuit()),
+            **{name: value for name, value in _columns(edit.after, secret_ids).items() if value != old[name]},
+        }
+        if edit.clear_failures:
+            values |= {"disabled_reason": None, "failing_since": None}
+        alike[tuple(values)].append({"of": edit.webhook_id, **values})
+    for rows in alike.values():
+        connection.execute(update(webhooks).where(webhooks.c.id == bindparam("of")), rows)
+    granted = {edit.webhook_id: edit.after.secrets for edit in edits if edit.after.secrets != edit.before.secrets}
+    if granted:
+        connection.execute(delete(webhook_secrets).where(among(connection, webhook_secrets.c.webhook_id, granted)))
+        _grant(connection, granted, secret_ids)
+
+
+def delete_webhook(connection: Connection, webhook_id: int, *, revision: int, now: datetime) -> None:
+    """Mark a webhook as deleted and let go of its secrets."""
+    connection.execute(delete(webhook_secrets).where(webhook_secrets.c.webhook_id == webhook_id))
+    values = {
+        "deleted_at": now,
+        "updated_at": now,
+        "revision": revision,
+        "access_token_secret_id": None,
+        "signing_secret_id": None,
+        "url_secret_id": None,
+        "client_certificate_secret_id": None,
+    }
+    connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(values))
+
+
+def _columns(fields: WebhookFields, secret_ids: dict[str, int]) -> dict[str, Any]:
+    def secret_id(name: str | None) -> int | None:
+        return None if name is None else secret_ids[name]
+
+    return {
+        "name": fields.name,
+        "url": fields.url,
+        "kind": fields.kind,
+        "url_secret_id": secret_id(fields.url_secret),
+        "slack_team": fields.slack_team,
+        "slack_channel": fields.slack_channel,
+        "access_token_secret_id": secret_id(fields.access_token),
+        "signing_secret_id": secret_id(fields.signing_secret),
+        "client_certificate_secret_id": secret_id(fields.client_certificate),
+        "policy": fields.policy,
+        "enabled": fields.enabled,
+        "paused": fields.paused,
+    }
+
+
+def _grant(connection: Connection, granted: Mapping[int, Collection[str]], secret_ids: dict[str, int]) -> None:
+    rows = [
+        {"webhook_id": webhook_id, "secret_id": secret_ids[name]}
+        for webhook_id, names in granted.items()
+        for name in names
+    ]
+    if rows:
+        connection.execute(insert(webhook_secrets), rows)

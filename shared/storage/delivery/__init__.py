@@ -1,0 +1,1 @@
+"""Rows of deliveries: claims, outcomes, circuits, limits, history, replays."""

@@ -1,0 +1,112 @@
+"""Attempts and what they tell of their webhook, recorded by one statement where its circuit stays closed.
+
+Only PostgreSQL takes such a statement. What a webhook's owners have to be told of takes the longer way, which `flow`,
+`health` and `notices` make up: a circuit that turns, a webhook that is disabled, a delivery that is given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+from sqlalchemy import Connection, TextClause, text
+
+from shared.domain.delivery.circuits import Run
+from shared.storage.database.bulk import as_recordset, is_postgresql, recordset
+from shared.storage.delivery.recording import ENDED, Attempted, attempt_row
+from shared.storage.schema.tables import attempts, pending_deliveries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What attempts tell of their webhook."""
+
+    run: Run
+    circuit_failures: int
+    """The policy's limit; 0 for none."""
+    slow: bool
+    succeeded: bool
+    failed: bool
+    disable_before: datetime
+    """One that has done nothing but fail since then is disabled, which is not done here."""
+
+
+def record_with_standing(
+    connection: Connection,
+    webhook_id: int,
+    results: Sequence[Attempted],
+    standing: Standing,
+    *,
+    token: int,
+    now: datetime,
+) -> tuple[set[int], int] | None:
+    """Record attempts that delivered or will be made again, and how the webhook fares, in one statement.
+
+    Returns:
+        The `seq` of the deliveries that came to an end, and the circuit's failures in a row. None where nothing was
+        recorded: the circuit is open or opens now, or the webhook is to be disabled, or it is not PostgreSQL.
+    """
+    if not is_postgresql(connection):
+        return None
+    rows = [attempt_row(result, token) | {"next_attempt_at": result.next_attempt_at} for result in results]
+    given = {
+        "rows": as_recordset(rows),
+        "token": token,
+        "now": now,
+        "webhook_id": webhook_id,
+        "added": standing.run.added,
+        "since": standing.run.since,
+        "circuit_failures": standing.circuit_failures,
+        "slow": standing.slow,
+        "succeeded": standing.succeeded,
+        "failing": standing.failed and not standing.succeeded,
+        "disable_before": standing.disable_before,
+    }
+    row = connection.execute(_statement(tuple(attempt_row(results[0], token))), given).one_or_none()
+    return None if row is None else (set(row[1]), row[0])
+
+
+@lru_cache(maxsize=1)
+def _statement(names: tuple[str, ...]) -> TextClause:
+    columns = ", ".join(names)
+    given = recordset(attempts, names, pending_deliveries.c.next_attempt_at)
+    return text(
+        f"""
+        WITH webhook AS (
+            UPDATE webhooks SET
+                failures = coalesce(CAST(:since AS integer), failures + :added),
+                slow = :slow,
+                failing_since = CASE
+                    WHEN :succeeded THEN NULL
+                    WHEN NOT :failing THEN failing_since
+                    WHEN failing_since IS NULL OR failed_at < :disable_before THEN :now
+                    ELSE failing_since
+                END,
+                failed_at = CASE WHEN :failing THEN :now ELSE failed_at END
+            WHERE id = :webhook_id AND circuit_opened_at IS NULL
+                AND (:circuit_failures = 0 OR failures + :added < :circuit_failures)
+                AND (
+                    NOT :failing OR failing_since IS NULL OR failed_at < :disable_before
+                    OR failing_since > :disable_before
+                )
+            RETURNING failures
+        ), these AS MATERIALIZED (
+            SELECT given.* FROM {given} WHERE EXISTS (SELECT FROM webhook)
+        ), noted AS (
+            INSERT INTO attempts ({columns}) SELECT {columns} FROM these ON CONFLICT DO NOTHING
+        ), again AS (
+            UPDATE pending_deliveries
+            SET attempts = these.number, next_attempt_at = these.next_attempt_at, claim = NULL
+            FROM these WHERE pending_deliveries.seq = these.delivery_seq AND these.next_attempt_at IS NOT NULL
+                AND pending_deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
+                AND pending_deliveries.claim = :token
+        ), mine AS (
+            DELETE FROM pending_deliveries WHERE claim = :token
+                AND seq = ANY(ARRAY(SELECT delivery_seq FROM these WHERE next_attempt_at IS NULL))
+            RETURNING seq
+        ), {ENDED}
+        SELECT failures, ARRAY(SELECT seq FROM ended) FROM webhook
+        """  # noqa: S608
+    )

@@ -1,0 +1,320 @@
+"""The history of deliveries: reading it, and putting deliveries into the queue again.
+
+While a delivery is pending, its count of attempts and the time of the next one are in `pending_deliveries`. Claiming
+and recording attempts is `shared.storage.delivery.claims`'s.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Select,
+    String,
+    bindparam,
+    case,
+    column,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    values,
+)
+
+from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
+from shared.storage.database.columns import BigId
+from shared.storage.schema.tables import attempts, automations, deliveries, entities, pending_deliveries, webhooks
+
+_CHUNK = 1000
+DELETED_REASON = "the webhook was deleted"
+
+
+class DeliveryStatus(StrEnum):
+    """Where a delivery stands."""
+
+    #: Waits for an attempt, the first or another.
+    PENDING = "pending"
+    #: The endpoint took it.
+    DELIVERED = "delivered"
+    #: Out of retries: a dead letter.
+    DEAD = "dead"
+    #: Refused for good by the endpoint or by the guard: a dead letter at once.
+    REFUSED = "refused"
+    #: Held back by a cooldown, a rate limit or a disabled webhook.
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries are meant; None stands for any. They were made at `since` or later, and before `until`."""
+
+    status: DeliveryStatus | None = None
+    automation_id: int | None = None
+    webhook_id: int | None = None
+    event_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDelivery:
+    """One delivery without its payload, with the names, also of deleted automations and webhooks."""
+
+    seq: int
+    id: str
+    entity_id: int
+    entity: str
+    status: DeliveryStatus
+    reason: str | None
+    automation_id: int | None
+    automation_name: str | None
+    webhook_id: int | None
+    webhook_name: str | None
+    webhook_kind: str | None
+    event_id: str
+    event_source: str
+    event_type: str
+    event_received_at: datetime
+    attempts: int
+    next_attempt_at: datetime | None
+    created_at: datetime
+    finished_at: datetime | None
+    replay_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAttempt:
+    """One request of a delivery."""
+
+    number: int
+    started_at: datetime
+    duration_ms: int
+    outcome: str
+    status_code: int | None
+    error: str | None
+    response_body: str | None
+    response_truncated: bool
+
+
+def new_delivery_id() -> str:
+    """A random id, for a delivery that a person asked for."""
+    return delivery_id(secrets.token_bytes(DELIVERY_ID_BYTES))
+
+
+def list_deliveries(
+    connection: Connection, entity_id: int | None, wanted: DeliveryFilter, *, before: int | None, limit: int
+) -> list[StoredDelivery]:
+    """An entity's deliveries or all, newest first; `before` is the `seq` that a previous page ended with."""
+    # The page is cut before anything is joined, so that a page costs the same however much there is.
+    seq = pending_deliveries.c.seq if wanted.status is DeliveryStatus.PENDING else deliveries.c.seq
+    # PostgreSQL plans each time anew, for half a millisecond, where it has to guess how much a page is.
+    size = bindparam("size", limit, Integer, literal_execute=True)
+    page = _matching(select(seq), entity_id, wanted).order_by(seq.desc()).limit(size)
+    if before is not None:
+        page = page.where(seq < before)
+    query = _deliveries().where(deliveries.c.seq.in_(page.scalar_subquery())).order_by(deliveries.c.seq.desc())
+    return [StoredDelivery(**row._mapping) for row in connection.execute(query)]
+
+
+def find_delivery(connection: Connection, entity_id: int | None, id_: str) -> StoredDelivery | None:
+    """The delivery of this id, of an entity or of any."""
+    query = _deliveries().where(deliveries.c.id == id_)
+    if entity_id is not None:
+        query = query.where(deliveries.c.entity_id == entity_id)
+    row = connection.execute(query).first()
+    return None if row is None else StoredDelivery(**row._mapping)
+
+
+def sealed_payload(connection: Connection, seq: int) -> str | None:
+    """The payload of a delivery, with its secrets still as slots."""
+    payload: str | None = connection.execute(select(deliveries.c.payload).where(deliveries.c.seq == seq)).scalar_one()
+    return payload
+
+
+def list_attempts(connection: Connection, seq: int) -> list[StoredAttempt]:
+    """Every request that was made for a delivery, in order."""
+    query = (
+        select(
+            attempts.c.number,
+            attempts.c.started_at,
+            attempts.c.duration_ms,
+            attempts.c.outcome,
+            attempts.c.status_code,
+            attempts.c.error,
+            attempts.c.response_body,
+            attempts.c.response_truncated,
+        )
+        .where(attempts.c.delivery_seq == seq)
+        .order_by(attempts.c.number, attempts.c.started_at)
+    )
+    return [StoredAttempt(*row) for row in connection.execute(query)]
+
+
+def list_replayable(
+    connection: Connection, entity_id: int | None, wanted: DeliveryFilter, *, limit: int, unreplayed: bool = False
+) -> list[int]:
+    """The `seq` of matching deliveries that are finished and have a payload and a webhook still; oldest first.
+
+    With `unreplayed` only those that nobody replayed before.
+    """
+    if wanted.status is DeliveryStatus.PENDING:
+        return []
+    query = _matching(_replayable(), entity_id, wanted).order_by(deliveries.c.seq).limit(limit)
+    if unreplayed:
+        replays = deliveries.alias("replays")
+        query = query.where(~exists().where(replays.c.replay_of == deliveries.c.id))
+    return list(connection.scalars(query))
+
+
+def is_replayable(connection: Connection, seq: int) -> bool:
+    """Whether a delivery is finished and has a payload and a webhook still."""
+    return connection.execute(_replayable().where(deliveries.c.seq == seq)).first() is not None
+
+
+def _replayable() -> Select[Any]:
+    return (
+        select(deliveries.c.seq)
+        .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
+        .where(
+            webhooks.c.deleted_at.is_(None),
+            deliveries.c.payload.is_not(None),
+            deliveries.c.status != DeliveryStatus.PENDING,
+        )
+    )
+
+
+def list_replays(connection: Connection, entity_id: int, id_: str) -> list[str]:
+    """The ids of the entity's deliveries that replay a delivery, oldest first."""
+    of = (deliveries.c.entity_id == entity_id, deliveries.c.replay_of == id_)
+    return list(connection.scalars(select(deliveries.c.id).where(*of).order_by(deliveries.c.seq)))
+
+
+def replay(connection: Connection, seqs: Sequence[int], now: datetime, *, interval: timedelta) -> dict[str, int]:
+    """Put deliveries into the queue again, each as a new one that names the old.
+
+    The first is due now, each other one an interval after the one before.
+
+    Payloads are copied inside the database.
+
+    Returns:
+        The webhook of each new delivery, by the new delivery's id.
+    """
+    made: dict[str, int] = {}
+    for start in range(0, len(seqs), _CHUNK):
+        first_due_at = now + interval * start
+        made |= _replay_chunk(connection, seqs[start : start + _CHUNK], now, first_due_at, interval)
+    return made
+
+
+_COPIED = (
+    "entity_id",
+    "automation_id",
+    "webhook_id",
+    "payload",
+    "event_id",
+    "event_source",
+    "event_type",
+    "event_received_at",
+)
+
+
+def _replay_chunk(
+    connection: Connection, seqs: Sequence[int], now: datetime, first_due_at: datetime, interval: timedelta
+) -> dict[str, int]:
+    renewed = (
+        values(column("seq", BigId), column("id", String), name="renewed")
+        .data([(seq, new_delivery_id()) for seq in seqs])
+        .cte()
+    )
+    copies = (
+        select(
+            renewed.c.id,
+            literal(DeliveryStatus.PENDING.value),
+            deliveries.c.id,
+            literal(now, deliveries.c.created_at.type),
+            *(deliveries.c[name] for name in _COPIED),
+        )
+        .join(renewed, renewed.c.seq == deliveries.c.seq)
+        .order_by(deliveries.c.seq)
+    )
+    statement = insert(deliveries).from_select(["id", "status", "replay_of", "created_at", *_COPIED], copies)
+    rows = connection.execute(statement.returning(deliveries.c.seq, deliveries.c.id, deliveries.c.webhook_id)).all()
+    # Rows come back in no promised order, but their numbers are in that of the originals.
+    pending = [
+        {"seq": row.seq, "webhook_id": row.webhook_id, "next_attempt_at": first_due_at + interval * number}
+        for number, row in enumerate(sorted(rows, key=lambda row: row.seq))
+    ]
+    connection.execute(insert(pending_deliveries), pending)
+    return {row.id: row.webhook_id for row in rows}
+
+
+def _deliveries() -> Select[Any]:
+    claimed = pending_deliveries.c.claim.is_not(None)
+    return (
+        select(
+            deliveries.c.seq,
+            deliveries.c.id,
+            deliveries.c.entity_id,
+            entities.c.name.label("entity"),
+            deliveries.c.status,
+            deliveries.c.reason,
+            deliveries.c.automation_id,
+            automations.c.name.label("automation_name"),
+            deliveries.c.webhook_id,
+            webhooks.c.name.label("webhook_name"),
+            webhooks.c.kind.label("webhook_kind"),
+            deliveries.c.event_id,
+            deliveries.c.event_source,
+            deliveries.c.event_type,
+            deliveries.c.event_received_at,
+            func.coalesce(pending_deliveries.c.attempts, deliveries.c.attempts).label("attempts"),
+            # A claimed delivery's time is when the claim ends; its attempt is underway.
+            case((claimed, null()), else_=pending_deliveries.c.next_attempt_at).label("next_attempt_at"),
+            deliveries.c.created_at,
+            deliveries.c.finished_at,
+            deliveries.c.replay_of,
+        )
+        .outerjoin(entities, entities.c.id == deliveries.c.entity_id)
+        .outerjoin(automations, automations.c.id == deliveries.c.automation_id)
+        .outerjoin(webhooks, webhooks.c.id == deliveries.c.webhook_id)
+        .outerjoin(pending_deliveries, pending_deliveries.c.seq == deliveries.c.seq)
+    )
+
+
+def _matching(query: Select[Any], entity_id: int | None, wanted: DeliveryFilter) -> Select[Any]:
+    """The query, of matching deliveries only; of what is pending it selects from the queue, which is short."""
+    if wanted.status is DeliveryStatus.PENDING:
+        # The offset keeps PostgreSQL from beginning with the deliveries, of which hardly one is pending.
+        mine = select(deliveries.c.seq).where(deliveries.c.seq == pending_deliveries.c.seq)
+        return query.where(_narrowed(mine, entity_id, wanted).offset(0).exists())
+    if wanted.status is not None:
+        delivered = wanted.status is DeliveryStatus.DELIVERED
+        status = deliveries.c.status if delivered else deliveries.c.unfulfilled
+        query = query.where(status == wanted.status.value)
+    return _narrowed(query, entity_id, wanted)
+
+
+def _narrowed(query: Select[Any], entity_id: int | None, wanted: DeliveryFilter) -> Select[Any]:
+    """The query with all conditions but the one on the status."""
+    if entity_id is not None:
+        query = query.where(deliveries.c.entity_id == entity_id)
+    if wanted.automation_id is not None:
+        query = query.where(deliveries.c.automation_id == wanted.automation_id)
+    if wanted.webhook_id is not None:
+        query = query.where(deliveries.c.webhook_id == wanted.webhook_id)
+    if wanted.event_id is not None:
+        query = query.where(deliveries.c.event_id == wanted.event_id)
+    if wanted.since is not None:
+        query = query.where(deliveries.c.created_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(deliveries.c.created_at < wanted.until)
+    return query

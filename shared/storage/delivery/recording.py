@@ -1,0 +1,182 @@
+"""Recording what came of attempts, in bulk: the attempts themselves, retries, and the ends of deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, TextClause, bindparam, text, update
+
+from shared.storage.database.bulk import as_recordset, insert_rows, is_postgresql, recordset
+from shared.storage.delivery.admission import TROUBLED
+from shared.storage.delivery.sqlite import end_pending, finish, insert_values, is_troubled
+from shared.storage.schema.tables import attempts, deliveries, pending_deliveries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempted:
+    """One attempt and what follows from it: a retry has a time, everything else has a final status."""
+
+    seq: int
+    number: int
+    started_at: datetime
+    duration_ms: int
+    outcome: str
+    status_code: int | None
+    error: str | None
+    response_body: str
+    response_truncated: bool
+    next_attempt_at: datetime | None
+    final_status: str | None
+    reason: str | None
+
+
+def record(connection: Connection, results: Sequence[Attempted], *, token: int, now: datetime) -> set[int]:
+    """Record attempts and what follows, for the deliveries that are still claimed with `token`.
+
+    A worker that slept past its lease finds its deliveries claimed by another: what it sent is kept as an attempt, but
+    it decides nothing any more.
+
+    Returns:
+        The `seq` of the deliveries that came to an end.
+    """
+    insert_rows(connection, attempts, [attempt_row(result, token) for result in results])
+    _retry([result for result in results if result.final_status is None], connection, token)
+    ended = [result for result in results if result.final_status is not None]
+    if not ended:
+        return set()
+    if is_postgresql(connection):
+        return _end_at_once(connection, ended, token, now)
+    return _end(connection, ended, token, now)
+
+
+def record_all_well(
+    connection: Connection, webhook_id: int, results: Sequence[Attempted], *, token: int, now: datetime
+) -> set[int] | None:
+    """The same as `record` for attempts that all delivered to a webhook without failures to forget.
+
+    On PostgreSQL it is one statement.
+
+    Returns:
+        The `seq` of the deliveries that came to an end. None where nothing was recorded, because the webhook has
+        failures to forget.
+    """
+    rows = [attempt_row(result, token) for result in results]
+    if not is_postgresql(connection):
+        if is_troubled(connection, webhook_id):
+            return None
+        insert_values(connection, attempts, rows)
+        return _end(connection, results, token, now)
+    given = {"rows": as_recordset(rows), "token": token, "now": now, "webhook_id": webhook_id}
+    untroubled, ended = connection.execute(_delivered(tuple(rows[0])), given).one()
+    return set(ended) if untroubled else None
+
+
+def put_back(connection: Connection, due: Sequence[tuple[int, datetime]], *, token: int) -> None:
+    """Let anybody claim deliveries that were claimed with `token` and not sent: each by its `seq`, due as before."""
+    connection.execute(_PUT_BACK, [{"of": seq, "at": due_at, "token": token} for seq, due_at in due])
+
+
+_PUT_BACK = (
+    update(pending_deliveries)
+    .where(pending_deliveries.c.seq == bindparam("of"), pending_deliveries.c.claim == bindparam("token"))
+    .values(next_attempt_at=bindparam("at"), claim=None)
+)
+
+
+def attempt_row(result: Attempted, token: int) -> dict[str, Any]:
+    """An attempt as its table has it."""
+    return {
+        "delivery_seq": result.seq,
+        "number": result.number,
+        "claim": token,
+        "started_at": result.started_at,
+        "duration_ms": result.duration_ms,
+        "outcome": result.outcome,
+        "status_code": result.status_code,
+        "error": result.error,
+        "response_body": result.response_body,
+        "response_truncated": result.response_truncated,
+    }
+
+
+def _retry(results: Sequence[Attempted], connection: Connection, token: int) -> None:
+    if results:
+        connection.execute(
+            update(pending_deliveries)
+            .where(pending_deliveries.c.seq == bindparam("of"), pending_deliveries.c.claim == token)
+            .values(attempts=bindparam("made"), next_attempt_at=bindparam("at"), claim=None),
+            [{"of": result.seq, "made": result.number, "at": result.next_attempt_at} for result in results],
+        )
+
+
+# Both rows of a delivery in one round trip, each found by its key, whatever the planner takes the arrays for.
+_END = text(
+    f"""
+    WITH given AS (
+        SELECT * FROM {recordset(deliveries, ("seq", "status", "reason", "attempts"))}
+    ), mine AS (
+        DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT seq FROM given)) AND claim = :token RETURNING seq
+    )
+    UPDATE deliveries SET status = given.status, reason = given.reason, attempts = given.attempts, finished_at = :now
+    FROM given JOIN mine ON mine.seq = given.seq
+    WHERE deliveries.seq = given.seq AND deliveries.seq = ANY(ARRAY(SELECT seq FROM given))
+    RETURNING deliveries.seq
+    """  # noqa: S608
+)
+
+
+ENDED = """
+        ended AS (
+            UPDATE deliveries SET status = 'delivered', reason = NULL, attempts = these.number, finished_at = :now
+            FROM these JOIN mine ON mine.seq = these.delivery_seq
+            WHERE deliveries.seq = these.delivery_seq
+                AND deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
+            RETURNING deliveries.seq
+        )
+        """
+"""SQL by which those of the attempts `these` delivered that `mine`, what left the queue, names."""
+
+
+@lru_cache(maxsize=1)
+def _delivered(names: tuple[str, ...]) -> TextClause:
+    """The statement of `record_all_well`, for attempts with these columns."""
+    columns = ", ".join(names)
+    return text(
+        f"""
+        WITH webhook AS (
+            SELECT NOT EXISTS (
+                SELECT FROM webhooks WHERE id = :webhook_id AND {TROUBLED}
+            ) AS untroubled
+        ), these AS MATERIALIZED (
+            SELECT given.* FROM {recordset(attempts, names)} WHERE (SELECT untroubled FROM webhook)
+        ), noted AS (
+            INSERT INTO attempts ({columns}) SELECT {columns} FROM these ON CONFLICT DO NOTHING
+        ), mine AS (
+            DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT delivery_seq FROM these)) AND claim = :token
+            RETURNING seq
+        ), {ENDED}
+        SELECT (SELECT untroubled FROM webhook), ARRAY(SELECT seq FROM ended)
+        """  # noqa: S608
+    )
+
+
+def _end_at_once(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:
+    rows = [
+        {"seq": one.seq, "status": one.final_status, "reason": one.reason, "attempts": one.number} for one in results
+    ]
+    return set(connection.scalars(_END, {"rows": as_recordset(rows), "token": token, "now": now}))
+
+
+def _end(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:
+    mine = end_pending(connection, [result.seq for result in results], token=token)
+    alike: dict[tuple[str | None, str | None, int], list[int]] = {}
+    for result in results:
+        if result.seq in mine:
+            alike.setdefault((result.final_status, result.reason, result.number), []).append(result.seq)
+    for (status, reason, number), seqs in alike.items():
+        finish(connection, seqs, status=status, reason=reason, attempts=number, now=now)
+    return mine

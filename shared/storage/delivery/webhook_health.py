@@ -1,0 +1,51 @@
+"""How a webhook fares: since when it does nothing but fail, and that it is disabled when that is too long."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, case, or_, update
+
+from shared.storage.schema.tables import webhooks
+
+
+def note_health(
+    connection: Connection, webhook_id: int, *, succeeded: bool, failed: bool, disable_before: datetime, now: datetime
+) -> str | None:
+    """Keep track of since when a webhook does nothing but fail, and disable it when that is too long ago.
+
+    Where it did nothing at all for as long, the count begins anew.
+
+    Returns:
+        Why the webhook was disabled just now, or None.
+    """
+    mine = webhooks.c.id == webhook_id
+    if succeeded:
+        connection.execute(
+            update(webhooks).where(mine, webhooks.c.failing_since.is_not(None)).values(failing_since=None)
+        )
+        return None
+    if not failed:
+        return None
+    # A silence as long as that is no failure: two bad answers a month apart say little of what is between.
+    anew = or_(webhooks.c.failing_since.is_(None), webhooks.c.failed_at < disable_before)
+    since = connection.scalar(
+        update(webhooks)
+        .where(mine)
+        .values(failing_since=case((anew, now), else_=webhooks.c.failing_since), failed_at=now)
+        .returning(webhooks.c.failing_since)
+    )
+    if since is None or since > disable_before:
+        return None
+    reason = f"nothing but failures since {since.isoformat(timespec='seconds')}"
+    return reason if disable_webhook(connection, webhook_id, reason=reason, now=now) else None
+
+
+def disable_webhook(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> bool:
+    """Stop sending to a webhook until somebody enables it again. Returns False when it was disabled already."""
+    disabled = connection.execute(
+        update(webhooks)
+        .where(webhooks.c.id == webhook_id, webhooks.c.enabled)
+        .values(enabled=False, disabled_reason=reason, updated_at=now)
+    )
+    return disabled.rowcount == 1

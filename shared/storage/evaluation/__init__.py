@@ -1,0 +1,1 @@
+"""Rows that evaluation writes in one transaction: offsets, windows, new deliveries, poison entries."""

@@ -1,0 +1,139 @@
+"""A batch of evaluated entries, committed by one statement where what is stored is as its maker expects.
+
+That is the usual case: nobody edited anything since the webhooks were last read, each fares as it did, and none of the
+events was evaluated before. Whoever finds it otherwise reads what is stored, in a transaction. SQLite takes a few
+statements, in a transaction of their own: what matters there is that its one writer waits for nothing in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, TextClause, text
+
+from shared.messaging.streams import Offset
+from shared.storage.database.bulk import as_recordset, is_postgresql, recordset
+from shared.storage.database.engine import NOT_WAITED_FOR
+from shared.storage.delivery.claims import EndpointRow
+from shared.storage.delivery.sqlite import insert_pending, is_as_expected
+from shared.storage.evaluation.new_deliveries import ADVANCE, Claim, made_and_queued
+from shared.storage.schema.tables import deliveries, webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a batch."""
+
+    as_expected: bool
+    """Otherwise nothing was done."""
+    moved: bool
+    """Whether the offset was where the batch begins; otherwise nothing was done."""
+    claimed: dict[str, int]
+    """The `seq` of those deliveries that were stored under the claim, by their ids."""
+
+
+def commit_expected(
+    connection: Connection,
+    partition: int,
+    rows: Sequence[dict[str, Any]],
+    expected: Collection[EndpointRow],
+    claim: Claim,
+    *,
+    since: Offset,
+    entry_id: str,
+    count: int,
+    now: datetime,
+) -> Committed:
+    """Advance a partition's offset and store new deliveries, all or nothing.
+
+    It is not waited for on the disk. A crash of the server takes offset and deliveries back together, and the entries
+    are evaluated again from the stream, to deliveries with the same ids. What was sent is sent twice only where it was
+    not recorded yet: records are waited for, and with them what was committed before.
+
+    Args:
+        connection: on PostgreSQL for one statement, on SQLite for a transaction.
+        partition: whose entries were evaluated.
+        rows: the deliveries that fired. None of them may exist.
+        expected: the webhooks that they go to, all enabled and read at one revision, which must still be the newest.
+        claim: whose deliveries are stored as claimed; those of others are due at once.
+        since: where the partition must stand.
+        entry_id: the last entry that was evaluated.
+        count: how many were.
+        now: the time.
+    """
+    given: dict[str, Any] = {
+        "of": partition,
+        "since": since.entry_id,
+        "offset": entry_id,
+        "entries_read": since.entries_read + count,
+        "updated_at": now,
+    }
+    if not rows:
+        advance = _ADVANCE if is_postgresql(connection) else ADVANCE
+        return Committed(True, connection.execute(advance, given).rowcount == 1, {})
+    faring = as_recordset([_faring(one) for one in expected])
+    revision = max((one.revision for one in expected), default=None)
+    if not is_postgresql(connection):
+        as_expected = is_as_expected(connection, [row["id"] for row in rows], faring=faring, revision=revision)
+        moved = as_expected and connection.execute(ADVANCE, given).rowcount == 1
+        return Committed(as_expected, moved, insert_pending(connection, rows, **asdict(claim)) if moved else {})
+    given |= {
+        "rows": as_recordset(rows),
+        "expected": faring,
+        "revision": revision,
+        "webhook_ids": list(claim.webhook_ids),
+        "token": claim.token,
+        "lease_until": claim.lease_until,
+    }
+    row = connection.execute(_statement(tuple(rows[0])), given).one()
+    return Committed(row.as_expected, row.moved, dict(zip(row.ids, row.seqs, strict=True)))
+
+
+def _faring(webhook: EndpointRow) -> dict[str, Any]:
+    return {
+        "id": webhook.id,
+        "paused": webhook.paused,
+        "slow": webhook.slow,
+        "circuit_opened_at": webhook.circuit.opened_at,
+    }
+
+
+_MOVE = """
+    UPDATE partitions SET "offset" = :offset, entries_read = :entries_read, updated_at = :updated_at
+    WHERE partition = :of AND "offset" = :since
+    """
+_ADVANCE = text(f"{_MOVE} AND {NOT_WAITED_FOR}")
+
+
+@lru_cache(maxsize=4)
+def _statement(names: tuple[str, ...]) -> TextClause:
+    faring = recordset(webhooks, ("id", "paused", "slow", "circuit_opened_at"), parameter="expected")
+    return text(
+        f"""
+        WITH fired AS MATERIALIZED (
+            SELECT given.* FROM {recordset(deliveries, names)}
+        ), look AS MATERIALIZED (
+            SELECT {NOT_WAITED_FOR} AND NOT EXISTS (
+                SELECT FROM revisions WHERE id = 1 AND value <> CAST(:revision AS bigint)
+            ) AND NOT EXISTS (
+                SELECT FROM deliveries WHERE id = ANY(ARRAY(SELECT id FROM fired))
+            ) AND NOT EXISTS (
+                SELECT FROM {faring} LEFT JOIN webhooks ON webhooks.id = given.id
+                WHERE (webhooks.enabled AND webhooks.deleted_at IS NULL) IS NOT TRUE
+                    OR webhooks.paused <> given.paused OR webhooks.slow <> given.slow
+                    OR (webhooks.circuit_opened_at IS NULL) <> (given.circuit_opened_at IS NULL)
+            ) AS as_expected
+        ), moved AS (
+            {_MOVE} AND (SELECT as_expected FROM look)
+            RETURNING partition
+        ), {made_and_queued(names, "fired WHERE EXISTS (SELECT FROM moved)")}, mine AS MATERIALIZED (
+            SELECT id, seq FROM made WHERE claimed AND status = 'pending'
+        )
+        SELECT (SELECT as_expected FROM look) AS as_expected, EXISTS (SELECT FROM moved) AS moved,
+            ARRAY(SELECT id FROM mine) AS ids, ARRAY(SELECT seq FROM mine) AS seqs
+        """  # noqa: S608
+    )

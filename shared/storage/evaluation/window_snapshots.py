@@ -1,0 +1,41 @@
+"""What evaluation has stored for an automation, read and left as it is: no row is made, none is locked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, select
+
+from shared.domain.conditions.windows import RunState, UnreadableState
+from shared.domain.matching.firing_rules import Kept
+from shared.domain.matching.throttling import FiringState
+from shared.storage.evaluation.new_deliveries import chunks
+from shared.storage.schema.tables import metric_windows
+
+
+def stored_state(connection: Connection, automation_id: int, epoch: int, keys: Collection[str]) -> dict[str, Kept]:
+    """The windows and firing times that an automation keeps under these keys; what an older epoch left is void."""
+    found = {}
+    for chunk in chunks(sorted(keys)):
+        query = select(metric_windows).where(
+            metric_windows.c.automation_id == automation_id,
+            metric_windows.c.epoch == epoch,
+            metric_windows.c.key.in_(chunk),
+        )
+        for row in connection.execute(query):
+            found[row.key] = Kept(_windows(row.windows), FiringState(row.last_fired_ms, _recent(row.recent_firings)))
+    return found
+
+
+def _windows(stored: bytes | None) -> RunState | None:
+    try:
+        return None if stored is None else RunState.from_bytes(stored)
+    except UnreadableState:  # evaluation begins anew as well
+        return None
+
+
+def _recent(stored: bytes | None) -> tuple[int, ...]:
+    try:
+        return FiringState.recent_from_bytes(stored) if stored else ()
+    except UnreadableState:
+        return ()

@@ -1,0 +1,1 @@
+"""Work beside the work: first start, retention, re-encryption, copies, orphaned deliveries."""

@@ -1,0 +1,85 @@
+"""Copying everything from one database to another, as from SQLite to PostgreSQL when an installation grows.
+
+Rows keep their numbers and times, so deliveries go on where they were. Must not translate anything: both databases have
+this version's schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, select
+
+from shared.domain.errors import HooklineError
+from shared.storage.database.bulk import is_postgresql
+from shared.storage.database.engine import writing
+from shared.storage.schema.migrate import current_revision, migrate, newest_revision
+from shared.storage.schema.tables import metadata, partitions, revisions
+
+BATCH = 1000
+SEEDED = {partitions.name, revisions.name}
+"""Tables that have rows before anything happened."""
+
+
+class CannotCopy(HooklineError):
+    """One of the databases is not as it has to be; nothing was copied."""
+
+
+def copy_database(source: Engine, target: Engine) -> Iterator[tuple[str, int]]:
+    """Copy all rows into an empty database, in one transaction, with nobody writing to the source meanwhile.
+
+    Yields:
+        Each table's name and how many rows it had.
+
+    Raises:
+        CannotCopy: when the source has another version's schema, or the target has rows.
+    """
+    with writing(source) as old:
+        found = current_revision(old)
+        if found != newest_revision():
+            raise CannotCopy(
+                f"the source has schema {found}, not {newest_revision()}: run `hookline init` on it with this version"
+            )
+        migrate(target)
+        with writing(target) as new:
+            full = [one.name for one in metadata.sorted_tables if one.name not in SEEDED and _has_rows(new, one)]
+            if full:
+                raise CannotCopy(f"the target has rows already, in {', '.join(full)}: give an empty database")
+            for table in metadata.sorted_tables:
+                new.execute(delete(table))
+                yield table.name, _copy(table, old, new)
+
+
+def _has_rows(connection: Connection, table: Table) -> bool:
+    return connection.execute(select(1).select_from(table).limit(1)).first() is not None
+
+
+def _copy(table: Table, old: Connection, new: Connection) -> int:
+    """Copy a table's rows; those that others of the same table refer to come first."""
+    count = 0
+    for rows in chain.from_iterable(_batches(old, table, own) for own in (False, True)):
+        new.execute(insert(table), rows)
+        count += len(rows)
+    if count and is_postgresql(new):
+        for column in table.columns:
+            if column.identity is not None:
+                _go_on_counting(new, table, column.name)
+    return count
+
+
+def _batches(connection: Connection, table: Table, refers_to_own: bool) -> Iterator[list[dict[str, object]]]:
+    own = [column for column in table.columns if any(key.column.table is table for key in column.foreign_keys)]
+    query = select(*(column for column in table.columns if column.computed is None)).order_by(*table.primary_key)
+    if refers_to_own and not own:
+        return
+    for column in own:
+        query = query.where(column.is_not(None) if refers_to_own else column.is_(None))
+    result = connection.execution_options(yield_per=BATCH).execute(query)
+    for rows in result.mappings().partitions(BATCH):
+        yield [dict(row) for row in rows]
+
+
+def _go_on_counting(connection: Connection, table: Table, column: str) -> None:
+    highest = connection.execute(select(func.max(table.c[column]))).scalar_one()
+    connection.execute(select(func.setval(func.pg_get_serial_sequence(table.name, column), highest)))

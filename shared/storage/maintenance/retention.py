@@ -1,0 +1,150 @@
+"""Forgetting what is old: deliveries with their attempts, metric windows, entries that were no events, audit records.
+
+Everything goes in small batches, each a short transaction of its own, so that no worker ever waits long. What a round
+has seen and kept is not looked at again by the next batch: each walk goes on from where the last one ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, delete, func, or_, select, tuple_
+
+from shared.domain.durations import parse_duration
+from shared.storage.database.bulk import among, is_postgresql
+from shared.storage.database.engine import reading, writing
+from shared.storage.schema.tables import attempts, audit_log, automations, deliveries, metric_windows, poison_entries
+
+BATCH = 500
+FULFILLED = ("delivered", "skipped")
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What one batch deleted from a table, and how much of it it looked at."""
+
+    table: str
+    rows: int
+
+
+def old_deliveries(engine: Engine, statuses: tuple[str, ...], *, before: datetime) -> Iterator[Forgotten]:
+    """Delete deliveries in one of these statuses that were made before a time, a batch at each step.
+
+    Pending ones are never touched. Deliveries are numbered in the order in which they are made, so the walk is over
+    numbers, up to the one at which `before` lies.
+    """
+    with reading(engine) as connection:
+        last = _made_before(connection, before)
+        position = connection.scalar(select(func.min(deliveries.c.seq))) or 0
+    position -= 1
+    while position < last:
+        with writing(engine) as connection:
+            seqs = _next(connection, statuses, position, last)
+            if seqs:
+                connection.execute(delete(attempts).where(among(connection, attempts.c.delivery_seq, seqs)))
+                connection.execute(delete(deliveries).where(among(connection, deliveries.c.seq, seqs)))
+        if not seqs:
+            return
+        position = seqs[-1]
+        yield Forgotten(deliveries.name, len(seqs))
+
+
+def _next(connection: Connection, statuses: tuple[str, ...], position: int, last: int) -> list[int]:
+    query = (
+        select(deliveries.c.seq)
+        .where(deliveries.c.seq > position, deliveries.c.seq <= last, deliveries.c.status.in_(statuses))
+        .order_by(deliveries.c.seq)
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    return list(connection.scalars(query))
+
+
+def _made_before(connection: Connection, before: datetime) -> int:
+    """The last number whose delivery was made before a time, found by halving: there is no index on times."""
+    low, high = connection.execute(select(func.min(deliveries.c.seq), func.max(deliveries.c.seq))).one()
+    if low is None:
+        return 0
+    low -= 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        nearest = select(deliveries.c.seq, deliveries.c.created_at).where(deliveries.c.seq <= middle)
+        found = connection.execute(nearest.order_by(deliveries.c.seq.desc()).limit(1)).one_or_none()
+        if found is None or found.created_at < before:
+            low = middle
+        else:
+            high = found.seq - 1
+    return int(low)
+
+
+def old_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterator[Forgotten]:
+    """Delete metric windows and firing times that nothing has touched since `before`, a batch at each step.
+
+    One that a cooldown or rate limit of its automation still needs is kept for as long. One that an evaluation has
+    locked is passed over, for it is about to be touched: who forgets waits for nobody, and so can't deadlock. The one
+    that all partitions share stays with its automation: an evaluation that finds it expects to lock it next.
+    """
+    position: tuple[Any, ...] | None = None
+    columns = (metric_windows.c.updated_at, metric_windows.c.automation_id, metric_windows.c.key)
+    while True:
+        query = (
+            select(*columns, automations.c.definition, automations.c.deleted_at)
+            .outerjoin(automations, automations.c.id == metric_windows.c.automation_id)
+            .where(metric_windows.c.updated_at < before)
+            .where(or_(metric_windows.c.key != "", automations.c.id.is_(None), automations.c.deleted_at.is_not(None)))
+            .order_by(*columns)
+            .limit(BATCH)
+        )
+        with writing(engine) as connection:
+            after = query if position is None else query.where(tuple_(*columns) > position)
+            rows = connection.execute(after).all()
+            idle = [tuple(row[:3]) for row in rows if now - row.updated_at >= _remembers(row)]
+            # Those that are kept are not locked, which would write to each of them again and again.
+            gone = 0
+            for one in _locked(connection, columns, idle):
+                same = (column == value for column, value in zip(columns, one, strict=True))
+                gone += connection.execute(delete(metric_windows).where(*same)).rowcount
+        if not rows:
+            return
+        position = tuple(rows[-1][:3])
+        yield Forgotten(metric_windows.name, gone)
+
+
+def _locked(connection: Connection, key: tuple[Any, ...], wanted: Sequence[Any]) -> Sequence[Any]:
+    """Those of these rows that nobody holds, locked. SQLite has one writer, and this is it."""
+    if not wanted or not is_postgresql(connection):
+        return wanted
+    free = select(*key).where(tuple_(*key).in_(wanted)).with_for_update(skip_locked=True)
+    return [tuple(row) for row in connection.execute(free)]
+
+
+def _remembers(row: Any) -> timedelta:
+    """For how long an automation looks back at its firings."""
+    if row.definition is None or row.deleted_at is not None:
+        return timedelta()
+    cooldown, rate = row.definition.get("cooldown"), row.definition.get("rate_limit")
+    # The longest period of a rate is a day.
+    return max(parse_duration(cooldown["period"]) if cooldown else timedelta(), timedelta(days=1 if rate else 0))
+
+
+def old_poison(engine: Engine, *, before: datetime) -> Iterator[Forgotten]:
+    """Delete entries that were no events and were set aside before a time, a batch at each step."""
+    return _oldest_first(engine, poison_entries, (poison_entries.c.partition, poison_entries.c.entry_id), before)
+
+
+def old_changes(engine: Engine, *, before: datetime) -> Iterator[Forgotten]:
+    """Delete records of the audit log that were made before a time, a batch at each step."""
+    return _oldest_first(engine, audit_log, (audit_log.c.id,), before)
+
+
+def _oldest_first(engine: Engine, table: Table, key: tuple[Any, ...], before: datetime) -> Iterator[Forgotten]:
+    old = select(*key).where(table.c.created_at < before).order_by(table.c.created_at).limit(BATCH)
+    while True:
+        with writing(engine) as connection:
+            gone = connection.execute(delete(table).where(tuple_(*key).in_(old))).rowcount
+        if not gone:
+            return
+        yield Forgotten(table.name, gone)

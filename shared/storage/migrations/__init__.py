@@ -1,1 +1,0 @@
-"""Alembic migrations: how a database gets from any older shape to that of `shared.storage.tables`."""

@@ -1,0 +1,61 @@
+"""Bringing a database to this version's schema."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from shared.storage.database.engine import writing
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+_ADVISORY_LOCK = 0x686F6F6B  # any number that is always the same
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def migrate(engine: Engine) -> None:
+    """Run the migrations that the database lacks. Several processes may call this at once: one does the work."""
+    with writing(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ADVISORY_LOCK})
+        command.upgrade(_config(connection), "head")
+
+
+@lru_cache(maxsize=1)
+def newest_revision() -> str | None:
+    """The revision that this version's code expects."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision that the database is at; None for an empty one."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_served(revision: str | None) -> bool:
+    """Whether this version's code works on a database at that revision: its own, or one of a later version.
+
+    The next version's migrations run while this version still serves, so they only add; what they make useless goes
+    in the version after. Revisions are numbers of four digits.
+    """
+    newest = newest_revision()
+    return revision is not None and newest is not None and revision >= newest
+
+
+def schema_fault(revision: str | None) -> str | None:
+    """What is wrong with a database at that revision, and what mends it; None where this version serves it."""
+    if is_served(revision):
+        return None
+    found = f"has schema {revision}, not {newest_revision()}" if revision else "has no schema"
+    return f"{found}: run `hookline init` with this version"

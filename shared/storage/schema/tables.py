@@ -1,0 +1,377 @@
+"""Every table, with the indexes that claims and lists need. `migrations/` brings a database to this shape.
+
+Deliveries are written once and finished once; what a drain needs while a delivery is pending is in the narrow
+`pending_deliveries`, which stays as small as the work that is left, however long the history grows.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Computed,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from shared.storage.database.columns import BigId, Json, UtcDateTime
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> Column[int]:
+    return Column("id", BigId, Identity(), primary_key=True)
+
+
+def _created() -> Column[object]:
+    return Column("created_at", UtcDateTime, nullable=False)
+
+
+entities = Table(
+    "entities",
+    metadata,
+    _id(),
+    Column("name", String(512), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False, server_default="team"),
+    Column("parent_id", ForeignKey("entities.id"), nullable=True),
+    _created(),
+)
+
+users = Table(
+    "users",
+    metadata,
+    _id(),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("email", String(320), nullable=True),
+    Column("is_admin", Boolean, nullable=False, server_default=text("false")),
+    _created(),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
+    Column("role", String(16), nullable=False),
+    PrimaryKeyConstraint("user_id", "entity_id"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", String(255), nullable=False),
+    # SHA-256: a key is 256 random bits, so a slow password hash would only slow every request down.
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("hint", String(16), nullable=False),
+    _created(),
+    Column("last_used_at", UtcDateTime, nullable=True),
+    Column("revoked_at", UtcDateTime, nullable=True),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    _id(),
+    Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(512), nullable=False),
+    Column("description", Text, nullable=True),
+    _created(),
+    UniqueConstraint("entity_id", "name"),
+)
+
+collections = Table(
+    "collections",
+    metadata,
+    _id(),
+    Column("project_id", ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(512), nullable=False),
+    Column("type", String(512), nullable=False, server_default=""),
+    _created(),
+    UniqueConstraint("project_id", "name"),
+)
+
+# One counter that every edit of an automation, webhook or secret takes a new value from. The row lock makes edits
+# commit in the order of their revisions, so a reader that has seen revision n misses nothing at or below n.
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    _id(),
+    Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    _created(),
+    Column("updated_at", UtcDateTime, nullable=False),
+    UniqueConstraint("entity_id", "name"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    _id(),
+    Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(255), nullable=False),
+    # "slack": an incoming-webhook URL is a credential, so it is a secret, and `url` is blank.
+    Column("kind", String(16), nullable=False, server_default="webhook"),
+    Column("url", Text, nullable=False),
+    Column("url_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
+    Column("slack_team", String(255), nullable=True),
+    Column("slack_channel", String(255), nullable=True),
+    Column("access_token_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
+    Column("signing_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
+    Column("policy", Json, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("paused", Boolean, nullable=False, server_default=text("false")),
+    Column("disabled_reason", Text, nullable=True),
+    Column("failing_since", UtcDateTime, nullable=True),
+    Column("failed_at", UtcDateTime, nullable=True),
+    Column("client_certificate_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
+    # What workers keep of its recent answers (domain.delivery.circuits) and of its limit (domain.delivery.rate_limit).
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("circuit_openings", Integer, nullable=False, server_default="0"),
+    Column("circuit_opened_at", UtcDateTime, nullable=True),
+    Column("circuit_probe_at", UtcDateTime, nullable=True),
+    Column("next_slot_at", UtcDateTime, nullable=True),
+    # Since when requests go out again, after it was paused, disabled or behind an open circuit.
+    Column("resumed_at", UtcDateTime, nullable=True),
+    Column("slow", Boolean, nullable=False, server_default=text("false")),
+    Column("revision", BigInteger, nullable=False),
+    _created(),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime, nullable=True),
+    Index(
+        "uq_webhooks_live_name",
+        "entity_id",
+        "name",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL"),
+        sqlite_where=text("deleted_at IS NULL"),
+    ),
+)
+
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("webhook_id", ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("secret_id", ForeignKey("secrets.id"), nullable=False, index=True),
+    PrimaryKeyConstraint("webhook_id", "secret_id"),
+)
+
+automations = Table(
+    "automations",
+    metadata,
+    _id(),
+    Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("event_type", String(32), nullable=False),
+    Column("scope_project", String(512), nullable=True),
+    Column("scope_collection", String(512), nullable=True),
+    Column("webhook_id", ForeignKey("webhooks.id"), nullable=True, index=True),
+    Column("definition", Json, nullable=False),
+    # Metric windows and cooldowns of an older epoch are void: the statement they were about has changed.
+    Column("epoch", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False, index=True),
+    _created(),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime, nullable=True),
+    Index("ix_automations_event_type", "event_type"),
+    Index(
+        "uq_automations_live_name",
+        "entity_id",
+        "name",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL"),
+        sqlite_where=text("deleted_at IS NULL"),
+    ),
+)
+
+partitions = Table(
+    "partitions",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("offset", String(48), nullable=False),
+    Column("entries_read", BigInteger, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+poison_entries = Table(
+    "poison_entries",
+    metadata,
+    Column("partition", Integer, nullable=False),
+    Column("entry_id", String(48), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    _created(),
+    PrimaryKeyConstraint("partition", "entry_id"),
+    Index("ix_poison_entries_created_at", "created_at"),
+)
+
+# `key` is the run, the collection, or blank for the automation as a whole.
+metric_windows = Table(
+    "metric_windows",
+    metadata,
+    Column("automation_id", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("windows", LargeBinary, nullable=True),
+    Column("last_fired_ms", BigInteger, nullable=True),
+    Column("recent_firings", LargeBinary, nullable=True),
+    Column("updated_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("automation_id", "key"),
+    Index("ix_metric_windows_updated_at", "updated_at"),
+)
+
+
+DEAD = ("dead", "refused")
+"""The statuses of dead letters."""
+
+# It stays null when a delivery is delivered: PostgreSQL then writes no new entries for its indexes (HOT).
+_UNFULFILLED = Computed("CASE WHEN status IN ('dead', 'refused', 'skipped') THEN status END", persisted=True)
+
+
+def _unfulfilled(name: str, *leading: str) -> Index:
+    """An index of what was not delivered, which is little: lists of dead letters begin with one of these."""
+    some = text("unfulfilled IS NOT NULL")
+    return Index(name, *leading, "unfulfilled", "seq", postgresql_where=some, sqlite_where=some)
+
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", BigId, Identity(), primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("entity_id", BigInteger, nullable=False),
+    Column("automation_id", BigInteger, nullable=True),
+    Column("webhook_id", BigInteger, nullable=True),
+    Column("status", String(16), nullable=False),
+    # The status where it is dead, refused or skipped.
+    Column("unfulfilled", String(16), _UNFULFILLED),
+    Column("reason", Text, nullable=True),
+    Column("payload", Text, nullable=True),
+    Column("event_id", String(512), nullable=False),
+    Column("event_source", String(512), nullable=False),
+    Column("event_type", String(32), nullable=False),
+    Column("event_received_at", UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("replay_of", String(32), nullable=True),
+    # The span that fired it, where HOOKLINE_OTEL is on (W3C Trace Context).
+    Column("traceparent", String(55), nullable=True),
+    _created(),
+    Column("finished_at", UtcDateTime, nullable=True),
+    Index("ix_deliveries_entity_id_seq", "entity_id", "seq"),
+    Index("ix_deliveries_automation_id_seq", "automation_id", "seq"),
+    Index("ix_deliveries_webhook_id_seq", "webhook_id", "seq"),
+    Index("ix_deliveries_event_id", "event_id"),
+    Index(
+        "ix_deliveries_replay_of",
+        "replay_of",
+        postgresql_where=text("replay_of IS NOT NULL"),
+        sqlite_where=text("replay_of IS NOT NULL"),
+    ),
+    _unfulfilled("ix_deliveries_unfulfilled", "entity_id"),
+    _unfulfilled("ix_deliveries_unfulfilled_anyone"),
+    _unfulfilled("ix_deliveries_unfulfilled_automation", "automation_id"),
+    _unfulfilled("ix_deliveries_unfulfilled_webhook", "webhook_id"),
+    # Room on each page for the ends of its rows: the new version of a row is to stay beside the old one.
+    postgresql_with={"fillfactor": 50},
+    sqlite_autoincrement=True,
+)
+
+# `next_attempt_at` is when the row may be claimed: a retry's time, or the end of the lease of who claimed it last.
+pending_deliveries = Table(
+    "pending_deliveries",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("webhook_id", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("claim", BigInteger, nullable=True),
+    Index("ix_pending_deliveries_due", "webhook_id", "next_attempt_at", "seq"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("delivery_seq", BigInteger, nullable=False),
+    Column("number", Integer, nullable=False),
+    # Two workers may both make attempt n when a lease ran out: both requests were sent, so both are kept.
+    Column("claim", BigInteger, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("status_code", Integer, nullable=True),
+    Column("error", Text, nullable=True),
+    Column("response_body", Text, nullable=True),
+    Column("response_truncated", Boolean, nullable=False, server_default=text("false")),
+    Column("request_url", Text, nullable=True),
+    PrimaryKeyConstraint("delivery_seq", "number", "claim"),
+)
+
+# Events of Hookline's own, such as a webhook's disabling: written in the transaction that makes them true, appended to
+# their stream right after it, and only then deleted.
+notices = Table(
+    "notices",
+    metadata,
+    _id(),
+    Column("event", Text, nullable=False),
+    _created(),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    _id(),
+    _created(),
+    # By name as well as by number: who did it stays readable when the user is gone.
+    Column("user_id", BigInteger, nullable=False),
+    Column("user_name", String(255), nullable=False),
+    Column("entity_id", BigInteger, nullable=True),
+    Column("action", String(64), nullable=False),
+    Column("target", String(600), nullable=False),
+    Column("detail", Json, nullable=True),
+    Index("ix_audit_log_entity_id_id", "entity_id", "id"),
+    Index("ix_audit_log_created_at", "created_at"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("request_digest", LargeBinary(32), nullable=False),
+    # Null while the first request with the key is underway.
+    Column("status_code", Integer, nullable=True),
+    Column("body", LargeBinary, nullable=True),
+    _created(),
+    PrimaryKeyConstraint("user_id", "key"),
+    Index("ix_idempotency_keys_created_at", "created_at"),
+)

@@ -1,0 +1,125 @@
+"""What one worker process holds open: database, Redis, vault, compiled automations, and one event loop for sending.
+
+It is made at the first drain of a process, so that a prefork child never shares its parent's connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import uvloop
+from celery import Celery
+
+from shared.delivery.endpoint import Endpoints
+from shared.http.client import Sender
+from shared.messaging.streams import open_redis
+from shared.messaging.wakeups import Waker
+from shared.observability.tracing import open_tracing
+from shared.settings import Settings, load_settings
+from shared.storage.database.clock import DatabaseClock
+from shared.storage.database.engine import open_engine
+from shared.storage.schema.gate import SchemaGate
+from shared.vault import Vault
+from worker.delivery.background_recorder import Stragglers
+from worker.delivery.fast_path import Firsthand
+from worker.delivery.in_flight import Flights
+from worker.delivery.request_scheduler import Wire
+from worker.evaluation.automation_cache import LiveAutomations
+from worker.evaluation.catalog_discovery import LearnedCatalog
+from worker.evaluation.commit import KnownWebhooks
+from worker.process.scoreboard import Board
+
+_T = TypeVar("_T")
+
+
+class SendingLoop:
+    """The process's one event loop, in a thread of its own, and the sender whose connections live on it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sending-loop", daemon=True)
+        self._thread.start()
+        self.sender = self.submit(self._open(settings)).result()
+
+    @staticmethod
+    async def _open(settings: Settings) -> Sender:
+        return Sender(settings)
+
+    def submit(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Run a coroutine on the loop, from any thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def call(self, act: Callable[..., None], *arguments: Any) -> None:
+        """Call a function on the loop soon, from any thread."""
+        self._loop.call_soon_threadsafe(act, *arguments)
+
+    def close(self) -> None:
+        """Close the connections and end the thread."""
+        self.submit(self.sender.aclose()).result(timeout=5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+
+class Runtime:
+    """Everything a drain needs besides its key."""
+
+    def __init__(self, settings: Settings, app: Celery, board: Board | None = None) -> None:
+        board = board or Board()
+        row = board.open_row()
+        self.settings = settings
+        self.engine = open_engine(settings, ping=False)  # a drain that fails is woken again
+        self.clock = DatabaseClock(self.engine)
+        self.schema = SchemaGate(self.engine)
+        self.redis = open_redis(settings)
+        self.vault = Vault.open_at_first_use(settings)
+        self.waker = Waker(app, self.redis)
+        self.automations = LiveAutomations(self.engine, settings.reload_interval.total_seconds(), reloads=board.reloads)
+        self.catalog = LearnedCatalog()
+        self.webhooks = KnownWebhooks()
+        self.sending = SendingLoop(settings)
+        self.endpoints = Endpoints(self.vault, self.sending.sender.contexts)
+        self.flights = Flights(total=settings.max_connections, per_webhook=settings.max_in_flight, show=row.show)
+        self.wire = Wire(total=settings.max_connections, per_webhook=settings.max_in_flight)
+        self.stragglers = Stragglers()
+        self.tracing = open_tracing(settings, "worker")
+        self.firsthand = Firsthand(self, lambda queue: queue in app.amqp.queues.consume_from)
+
+    def close(self) -> None:
+        """Wait for what is in flight, and let everything go."""
+        self.stragglers.close(self.settings.shutdown_grace.total_seconds())
+        self.sending.close()
+        if self.tracing is not None:
+            self.tracing.close()
+        self.redis.close()
+        self.engine.dispose()
+
+
+class RuntimeSlot:
+    """The runtime of the current process, made when first asked for."""
+
+    def __init__(self, app: Celery, board: Board | None = None) -> None:
+        self._app = app
+        self._board = board
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+        self._pid = 0
+
+    def get(self) -> Runtime:
+        """This process's runtime; after a fork the child gets one of its own."""
+        with self._lock:
+            if self._runtime is None or self._pid != os.getpid():
+                self._runtime = Runtime(load_settings(), self._app, self._board)
+                self._pid = os.getpid()
+            return self._runtime
+
+    def close(self) -> None:
+        """Close this process's runtime, if it has one."""
+        with self._lock:
+            if self._runtime is not None and self._pid == os.getpid():
+                self._runtime.close()
+            self._runtime = None

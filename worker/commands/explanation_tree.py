@@ -1,0 +1,73 @@
+"""`automations explain` between its options and the dry run: what is asked for, and the answer as trees of terms.
+
+A term is green where it held and red where it did not. Works nothing out itself.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import IO
+
+import orjson
+from rich.text import Text
+from rich.tree import Tree
+
+from shared.domain.explain.dry_run import DryRunResult, PageWanted
+from shared.domain.explain.simulator import DryRunOutcome
+from shared.domain.explain.text import Explanation
+from shared.dry_runs.service import DryRunAnswer, parse_span
+from worker.commands.event_files import read_events
+from worker.commands.output import print_rich
+from worker.operations.automations import Trial
+
+MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}
+COLOURS = {
+    DryRunOutcome.FIRED: "green",
+    DryRunOutcome.SKIPPED: "yellow",
+    DryRunOutcome.NO_MATCH: "red",
+    DryRunOutcome.OUT_OF_SCOPE: "dim",
+}
+
+
+def trial_of(
+    event: IO[bytes] | None, since: str | None, until: str | None, *, with_state: bool, only: str | None, limit: int
+) -> Trial:
+    """What the options ask for: the events of a file, or else a span. Raises InvalidDefinition."""
+    source = parse_span(since, until, datetime.now(UTC)) if event is None else read_events(event.read())
+    return Trial(source, with_state, PageWanted(None if only is None else DryRunOutcome(only), limit=limit))
+
+
+def print_answer(automation: str, answer: DryRunAnswer) -> None:
+    """Print every result as a tree, and the counts as the last line."""
+    print_rich(*(_tree(result) for result in answer.results))
+    counts = answer.summary
+    line = f"{automation}: of {counts.events} events {counts.in_scope} in scope, {counts.matched} matched"
+    print_rich(Text(f"{line}, {counts.fired} would fire, {counts.skipped} would be skipped"))
+    if answer.next is not None:
+        print_rich(Text(f"there is more than the {len(answer.results)} shown: see --only and --limit", style="dim"))
+    if answer.truncated and answer.read_until is not None:
+        until = answer.read_until.isoformat()
+        print_rich(Text(f"stopped early, after what was received at {until}: go on with --since", style="yellow"))
+
+
+def _tree(result: DryRunResult) -> Tree:
+    colour = COLOURS[result.outcome]
+    why = "" if result.reason is None else f" ({result.reason})"
+    head = Text.assemble((f"{result.outcome}{why}", colour), f"  {result.event.type} {result.event.id}")
+    tree = Tree(head, guide_style="dim")
+    for term in result.explanation.terms:
+        _add(tree, term, result.decisive)
+    if result.payload is not None:
+        tree.add(Text(f"payload {orjson.dumps(result.payload).decode()}", style="dim"))
+    return tree
+
+
+def _add(tree: Tree, term: Explanation, decisive: tuple[Explanation, ...]) -> None:
+    mark, colour = MARKS[term.held]
+    text = Text.assemble((mark, colour), f" {term.text}")
+    if term.value is not None and not term.terms:
+        text.append(f"  ← {json.dumps(term.value, ensure_ascii=False)}", style="bold" if term in decisive else "dim")
+    branch = tree.add(text)
+    for inner in term.terms:
+        _add(branch, inner, decisive)

@@ -1,0 +1,1 @@
+"""From a due delivery to a recorded attempt: claim, send, record, within limits per webhook and process."""

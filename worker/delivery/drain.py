@@ -1,0 +1,262 @@
+"""drain_webhook: claim what is due for a webhook, send it concurrently, record every outcome in bulk.
+
+The drain's thread talks to the database, the process's event loop sends; between them is a queue of outcomes. While one
+batch is being recorded others finish, so writes grow with the load by themselves. A drain waits for an endpoint only as
+long as it answers briskly: what takes longer it leaves to the process's stragglers.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from redis.lock import Lock
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.delivery.endpoint import Endpoint
+from shared.domain.delivery.circuits import CircuitState
+from shared.domain.delivery.rate_limit import HORIZON
+from shared.domain.errors import EndpointUnusable
+from shared.messaging.wakeups import WEBHOOK_TASK, token_key
+from shared.observability import metrics
+from shared.observability.logs import get_logger
+from shared.storage.database.engine import at_once, glance, reading, writing
+from shared.storage.definitions.webhooks import public_id
+from shared.storage.delivery.admission import admit, is_limited, note_claimed
+from shared.storage.delivery.claims import Claimed, EndpointRow, claim, has_due, load_endpoint
+from shared.vault import SecretUnreadable
+from worker.bootstrap import Runtime
+from worker.coordination.wakeups import give_back, wake
+from worker.coordination.webhook_slots import one_of, renew
+from worker.delivery.attempt_executor import HOLD_SECONDS, LIGHT_CHARS, Attempts, Haul
+from worker.delivery.completion_buffer import Outcomes
+from worker.delivery.in_flight import AHEAD
+from worker.delivery.recorder import LONG_AGO, Ended, Fared, Recorder
+
+log = get_logger("hookline.deliver")
+
+RENEW_SECONDS = 1.0
+FIRST_CLAIM = 16
+"""Mostly there is little: places for more would be held while it is looked for, and others would find none."""
+PATIENCE_SECONDS = 0.25
+"""A drain waits this long for the next outcome before it leaves what is in flight to the stragglers."""
+
+
+def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
+    """Deliver what is due for a webhook until nothing is, nothing more may be sent, or the time slice is over.
+
+    Returns:
+        The number of attempts that this drain saw the end of.
+    """
+    token = token_key(WEBHOOK_TASK, webhook_id)
+    # Until its place is given back news wakes nobody, since this drain would claim it.
+    with one_of(runtime.redis, f"webhook:{webhook_id}", runtime.settings.drains_per_webhook, token=token) as lock:
+        opened = None if lock is None else _open(runtime, webhook_id)
+        if lock is None or opened is None:
+            return 0
+        row, endpoint = opened
+        drain = WebhookDrain(runtime, row, endpoint, lock)
+        made = drain.run()
+    # What became due since the last claim woke nobody either, and what is left after the slice needs another turn.
+    if not drain.held_up:
+        wake_if_due(runtime, webhook_id, slow=row.slow)
+    return made
+
+
+def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
+    """Ask for another drain of the webhook where something is due; of a slow one, where it may have a place."""
+    if slow and not runtime.flights.is_open(webhook_id, slow=slow):
+        return
+    now = runtime.clock.now()
+    with glance(runtime.engine) as connection:
+        due = has_due(connection, webhook_id, now)
+    if due:
+        wake(runtime, webhook_id, slow=slow)
+
+
+def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | None:
+    """The webhook with its secrets decrypted; None while nothing may be sent to it."""
+    now = runtime.clock.now()
+    with glance(runtime.engine) as connection:
+        row = load_endpoint(connection, webhook_id)
+    if row is None or row.circuit.state(now) is CircuitState.OPEN:
+        return None
+    if (kept := runtime.endpoints.kept(row)) is not None:
+        return row, kept
+    # With its secrets it is read again, so that they are of one picture.
+    with reading(runtime.engine) as connection:
+        row = load_endpoint(connection, webhook_id)
+        if row is None:
+            return None
+        try:
+            return row, runtime.endpoints.open(connection, row)
+        except SecretUnreadable as exc:
+            metrics.SECRETS_UNREADABLE.inc()
+            # Ours to mend, not the receiver's: the deliveries stay due until the key is back.
+            log.error("webhook.secret_unreadable", webhook_id=public_id(row.kind, row.id), error=str(exc))
+            return None
+        except EndpointUnusable as exc:
+            metrics.WEBHOOKS_UNUSABLE.inc()
+            log.error("webhook.unusable", webhook_id=public_id(row.kind, row.id), error=str(exc))
+            return None
+
+
+class WebhookDrain:
+    """One drain at work: what it has claimed and sent, and what came back."""
+
+    def __init__(self, runtime: Runtime, row: EndpointRow, endpoint: Endpoint, lock: Lock) -> None:
+        self._runtime = runtime
+        self._settings = runtime.settings
+        self._webhook_id = row.id
+        self._endpoint = endpoint
+        self._circuit = row.circuit
+        self._slow = row.slow
+        self._lock = lock
+        self._token = secrets.randbits(62)
+        self._lease = timedelta(seconds=endpoint.policy.timeout_seconds + HOLD_SECONDS) + self._settings.lease_margin
+        if endpoint.policy.rate_limit is not None:
+            self._lease += HORIZON  # so long may a delivery wait for its slot
+        self._recorder = Recorder(runtime, row, endpoint, token=self._token)
+        self._outcomes = Outcomes()
+        self._attempts = Attempts(runtime, row.id, endpoint, token=self._token, put=self._outcomes.put)
+        self._in_flight = 0
+        self._light = True
+        self._batch = FIRST_CLAIM
+        self._stopped = self._dry = self._joined = self._ahead = False
+        self.webhook = endpoint.webhook
+        self.leased_until = LONG_AGO
+        self.held_up = False
+        """Whether what is due has to wait: for a limit, for the circuit, or for a place among those in flight."""
+
+    def run(self) -> int:
+        """Work until nothing is due, nothing more may be sent or the slice is over.
+
+        Whatever ends it, what is in flight then is left to the stragglers.
+        """
+        made = 0
+        try:
+            made = self._work()
+        finally:
+            if self._in_flight:
+                self._leave()
+        return made
+
+    def _work(self) -> int:
+        deadline = time.monotonic() + self._settings.drain_slice.total_seconds()
+        renewed, made = time.monotonic(), 0
+        while True:
+            now = time.monotonic()
+            self._stopped |= now >= deadline
+            if now - renewed > RENEW_SECONDS:
+                renewed = now
+                self._stopped |= not renew(self._lock)
+            while self._may_claim():
+                self._claim_and_send()
+            if self._in_flight == 0:
+                return made
+            ended = self._collect()
+            if not ended:
+                return made
+            made += len(ended)
+            try:
+                fared = self._recorder.record(ended)
+            finally:
+                self._release(len(ended))
+            self._heed(fared)
+
+    @property
+    def _most(self) -> int:
+        """What may be claimed at a time."""
+        return self._settings.max_in_flight * (AHEAD if self._ahead else 1)
+
+    def _may_claim(self) -> bool:
+        """Half of the places must be free: claiming for each answer anew would be many small transactions."""
+        return self._in_flight * 2 <= self._most and not (self._stopped or self._dry or self.held_up)
+
+    def finish(self, ended: list[Ended]) -> None:
+        """Record what ended after this drain had left, and wake another where there is more to do."""
+        try:
+            fared = self._recorder.record(ended)
+        finally:
+            give_back(self._runtime, self._webhook_id, len(ended))
+        if fared.disabled or fared.circuit.opened_at is not None:
+            return
+        try:
+            wake_if_due(self._runtime, self._webhook_id, slow=fared.slow)
+        except SQLAlchemyError as exc:
+            log.warning("wake.failed", error=type(exc).__name__)  # and what has ended is recorded all the same
+
+    def _claim_and_send(self) -> None:
+        wanted = min(self._most - self._in_flight, self._batch)
+        places = self._runtime.flights.take(self._webhook_id, wanted, slow=self._slow, ahead=self._ahead)
+        if not places:
+            self.held_up = True
+            return
+        taken = 0
+        try:
+            haul = self._claim(places)
+            taken = len(haul.claimed)
+        finally:
+            give_back(self._runtime, self._webhook_id, places - taken)
+        self._light = sum(len(one.payload) for one in haul.claimed) <= taken * LIGHT_CHARS
+        self._dry = taken < places and not self.held_up
+        if taken == places:
+            self._batch = self._settings.claim_batch
+        self._in_flight += taken
+        self._attempts.launch(haul)
+        if taken == places and self._in_flight >= self._settings.max_in_flight and not self._joined:
+            self._joined = True
+            self._call_another()
+
+    def _call_another(self) -> None:
+        """There is more than this drain can send at once: another worker may join it."""
+        self._runtime.waker.ended(WEBHOOK_TASK, self._webhook_id)
+        wake(self._runtime, self._webhook_id, slow=self._slow)
+
+    def _claim(self, limit: int) -> Haul:
+        """Claim up to `limit` of what is due.
+
+        Leases and slots count from when the database let this drain in: it may have waited long for a connection, for
+        SQLite's one writer, or for others that claim under the webhook's limits.
+        """
+        policy, clock = self._endpoint.policy, self._runtime.clock
+        clock.now()  # looks at the database where it is time to: not later, with a connection in hand
+        if not is_limited(policy, self._circuit):
+            with at_once(self._runtime.engine) as connection:
+                now = clock.reckoned()
+                return Haul(now, self._claim_up_to(connection, limit, now))
+        with writing(self._runtime.engine) as connection:
+            admission = admit(connection, self._webhook_id, policy, wanted=limit, clock=clock.reckoned)
+            now, self.held_up = admission.at, admission.limit < limit
+            if not admission.limit:
+                return Haul(now)
+            claimed = self._claim_up_to(connection, admission.limit, now)
+            until = now + self._lease
+            note_claimed(connection, self._webhook_id, policy, admission, claimed=len(claimed), lease_until=until)
+            return Haul(now, claimed, admission.slots, admission.probing)
+
+    def _claim_up_to(self, connection: Connection, limit: int, now: datetime) -> Sequence[Claimed]:
+        self.leased_until = until = now + self._lease
+        return claim(connection, self._webhook_id, limit=limit, now=now, lease_until=until, token=self._token)
+
+    def _collect(self) -> list[Ended]:
+        """What has ended: about half of what is in flight, so that what is free is claimed at once."""
+        return self._outcomes.take(wanted=(self._in_flight + 1) // 2, patience_seconds=PATIENCE_SECONDS)
+
+    def _release(self, count: int) -> None:
+        self._in_flight -= count
+        give_back(self._runtime, self._webhook_id, count)
+
+    def _heed(self, fared: Fared) -> None:
+        """Go on by what the answers said about the webhook; places are free again, so what held it up may be over."""
+        self._circuit, self._slow, self._dry = fared.circuit, fared.slow, False
+        # It answered within a drain's patience: what waits here for its turn will not wait for long.
+        self._ahead = self._light and fared.untroubled and not is_limited(self._endpoint.policy, fared.circuit)
+        self.held_up = fared.disabled is not None or fared.circuit.state(self._runtime.clock.now()) is CircuitState.OPEN
+
+    def _leave(self) -> None:
+        """Leave what is in flight, and what has ended and is not recorded yet, to the stragglers."""
+        self._outcomes.hand_over(self._runtime.stragglers.expect(self, self._in_flight))

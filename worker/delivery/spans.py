@@ -1,0 +1,99 @@
+"""The spans of a worker: one for each firing, one for each attempt. No payload, URL or error text goes into them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from shared.domain.delivery.outcomes import Outcome
+from shared.domain.delivery.retries import Decision, Verdict
+from shared.domain.ids import IdKind, encode_id
+from shared.observability import metrics
+from shared.observability.tracing import TraceContext, Tracing, attempt_context, read_traceparent
+from shared.storage.delivery.claims import Claimed
+
+
+class _Sent(Protocol):
+    @property
+    def delivery(self) -> Claimed: ...
+    @property
+    def started_at(self) -> datetime: ...
+    @property
+    def outcome(self) -> Outcome: ...
+
+
+def trace_firings(tracing: Tracing, traces: Iterable[tuple[TraceContext, TraceContext | None, dict[str, Any]]]) -> None:
+    """Firings that are committed."""
+    ended_ns = time.time_ns()
+    for own, parent, row in traces:
+        tracing.span(
+            f"evaluate {row['event_type']}",
+            own,
+            parent,
+            kind="consumer",
+            began_ns=_nanoseconds(row["created_at"]),
+            ended_ns=ended_ns,
+            attributes={
+                "hookline.delivery_id": row["id"],
+                "hookline.automation_id": encode_id(IdKind.AUTOMATION, row["automation_id"]),
+                "hookline.delivery_status": row["status"],
+                "cloudevents.event_id": row["event_id"],
+                "cloudevents.event_source": row["event_source"],
+                "cloudevents.event_type": row["event_type"],
+            },
+        )
+
+
+def exemplify_evaluations(traces: Iterable[tuple[TraceContext, TraceContext | None, dict[str, Any]]]) -> None:
+    """Let the delays of evaluations that fired lead to their traces."""
+    now = datetime.now(UTC)
+    metrics.EVALUATION_DELAY.exemplify(
+        (max(0.0, (now - row["event_received_at"]).total_seconds()), own.trace) for own, _, row in traces if own.sampled
+    )
+
+
+def exemplify_attempts(attempts: Iterable[tuple[_Sent, Decision]], claim: int, now: datetime) -> None:
+    """Let the durations of attempts, and of what was delivered from the event on, lead to their traces."""
+    traced = [(*pair, context) for pair in attempts if (context := context_of(pair[0].delivery, claim)).sampled]
+    metrics.ATTEMPT_DURATION.exemplify((one.outcome.duration_seconds, context.trace) for one, _, context in traced)
+    metrics.EVENT_TO_DELIVERY.exemplify(
+        (max(0.0, (now - one.delivery.event_received_at).total_seconds()), context.trace)
+        for one, decision, context in traced
+        if decision.verdict is Verdict.DELIVERED
+    )
+
+
+def context_of(delivery: Claimed, claim: int) -> TraceContext:
+    """The place of the attempt that is made of a delivery under a claim."""
+    return attempt_context(delivery.traceparent, delivery.id, delivery.attempts + 1, claim)
+
+
+def trace_attempt(tracing: Tracing, webhook: str, sent: _Sent, decision: Decision, claim: int) -> None:
+    """An attempt that is recorded."""
+    began_ns = _nanoseconds(sent.started_at)
+    attributes: dict[str, str | int] = {
+        "hookline.delivery_id": sent.delivery.id,
+        "hookline.webhook_id": webhook,
+        "hookline.attempt": sent.delivery.attempts + 1,
+        "hookline.outcome": str(sent.outcome.kind),
+        "hookline.verdict": str(decision.verdict),
+        "http.request.method": "POST",
+    }
+    if sent.outcome.status is not None:
+        attributes["http.response.status_code"] = sent.outcome.status
+    tracing.span(
+        "attempt",
+        context_of(sent.delivery, claim),
+        read_traceparent(sent.delivery.traceparent),
+        kind="client",
+        began_ns=began_ns,
+        ended_ns=began_ns + int(sent.outcome.duration_seconds * 1e9),
+        attributes=attributes,
+        failed=decision.verdict is not Verdict.DELIVERED,
+    )
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000) * 1000

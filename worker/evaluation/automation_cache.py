@@ -1,0 +1,130 @@
+"""The compiled automations of a worker process, kept up to date by revision."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import orjson
+from sqlalchemy import Engine
+
+from shared.domain.automations.model import Grants
+from shared.domain.automations.parsing import parse_automation
+from shared.domain.errors import InvalidDefinition
+from shared.domain.events.models import EventType
+from shared.domain.matching.index import (
+    AutomationIndex,
+    CompiledAutomation,
+    DormantAutomation,
+    compile_automation,
+    organizations_above,
+    scope_key,
+)
+from shared.observability import metrics
+from shared.observability.logs import get_logger
+from shared.storage.database.engine import reading
+from shared.storage.definitions.entities import organization_links
+from shared.storage.definitions.revisions import current_revision_value
+from shared.storage.evaluation.new_deliveries import AutomationRow, automations_since
+from worker.evaluation.compression import pack, unpack
+
+log = get_logger("hookline.evaluate")
+
+
+class LiveAutomations:
+    """An index that takes in edits: whoever asks for it sees every edit that is older than the reload interval.
+
+    Whenever `reloads` has another value, all are read anew.
+    """
+
+    def __init__(
+        self, engine: Engine, reload_interval_seconds: float, *, reloads: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._engine = engine
+        self._interval_seconds = reload_interval_seconds
+        self._reloads = reloads
+        self._reloaded = reloads()
+        self._lock = threading.Lock()
+        self._index = AutomationIndex(_unreadable)
+        self._revision = -1
+        self._checked = float("-inf")
+
+    def current(self) -> AutomationIndex:
+        """The index, refreshed if the last look was longer ago than the reload interval."""
+        with self._lock:
+            if self._reloaded != (asked := self._reloads()):
+                self._reloaded = asked
+                self._forget()
+            if time.monotonic() - self._checked >= self._interval_seconds:
+                self._refresh()
+                self._checked = time.monotonic()
+            return self._index
+
+    def expire(self) -> None:
+        """Look for edits when next asked, whatever the interval."""
+        with self._lock:
+            self._checked = float("-inf")
+
+    def _forget(self) -> None:
+        """Read and compile all of them anew, whatever their revisions."""
+        self._index, self._revision, self._checked = AutomationIndex(_unreadable), -1, float("-inf")
+
+    def _refresh(self) -> None:
+        with reading(self._engine) as connection:
+            # The counter is read first: an edit that commits in between is read now and once more at the next look.
+            newest = current_revision_value(connection)
+            if newest == self._revision:
+                return
+            with metrics.RELOAD_SECONDS.time():
+                rows = automations_since(connection, self._revision)
+                parents = {link.name: link.parent for link in organization_links(connection)}
+                self._take(rows, parents)
+        if self._revision < 0:
+            # What was loaded stays: the collector need not look through all of it again and again.
+            gc.collect()
+            gc.freeze()
+        self._revision = newest
+        metrics.AUTOMATIONS_LOADED.set(len(self._index))
+
+    def _take(self, rows: Iterable[AutomationRow], parents: dict[str, str]) -> None:
+        # Other threads iterate the index they hold: edits go into a copy that then takes its place.
+        index = self._index.copy()
+        index.place(organizations_above(parents))
+        for row in rows:
+            if row.live:
+                index.put(_dormant(row))
+            else:
+                index.drop(row.id)
+        self._index = index
+
+
+def _dormant(row: AutomationRow) -> DormantAutomation:
+    # Names repeat: each is kept once.
+    entity, project = sys.intern(row.entity), row.scope_project and sys.intern(row.scope_project)
+    key = scope_key(EventType(row.event_type), entity, project, row.scope_collection)
+    about = (row.id, row.entity_id, row.epoch, row.webhook_id, sorted(row.grants), row.has_access_token, row.entity)
+    text = pack(orjson.dumps(about)[:-1] + b"," + row.definition.encode() + b"]")
+    return DormantAutomation(row.id, key, text, _compile)
+
+
+def _compile(packed: bytes) -> CompiledAutomation:
+    # Payloads may hold integers of any size, which orjson would read as fractions.
+    number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = json.loads(unpack(packed))
+    grants = Grants(frozenset(secrets), has_access_token)
+    return compile_automation(
+        parse_automation(definition, lambda _webhook: grants, lambda _slack: True),
+        automation_id=number,
+        entity_id=entity_id,
+        entity=entity,
+        epoch=epoch,
+        webhook_id=webhook_id,
+    )
+
+
+def _unreadable(one: DormantAutomation, refusal: InvalidDefinition) -> None:
+    # Accepted once, unreadable now: an older or newer version wrote it. The others go on.
+    log.error("automation.unreadable", automation_id=one.id, entity=one.scope_key[1], errors=str(refusal))

@@ -1,0 +1,56 @@
+"""The catalog learned from events: projects and collections that nobody registered, as they are first heard of.
+
+Registered within the batch's transaction, and by each process once for each name. Must cost an event that brings
+nothing new no more than a look into a set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Set
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from shared.domain.events.fast_decoding import AnyEvent
+from shared.storage.definitions.catalog import Learned, learn
+
+MAX_KNOWN = 100_000
+
+
+class LearnedCatalog:
+    """What a process knows to be in the catalog. Threads may share it: at worst a name is registered again."""
+
+    def __init__(self, max_known: int = MAX_KNOWN) -> None:
+        self._max_known = max_known
+        self._known: set[Learned] = set()
+
+    def knows(self, names: Set[Learned]) -> bool:
+        """Whether none of these names is new."""
+        return names <= self._known
+
+    def register(self, connection: Connection, names: Set[Learned], now: datetime) -> frozenset[Learned]:
+        """Put what is new of these names into the catalog: what was, is to be `remember`ed after the commit.
+
+        A name whose entity does not exist stays out; it is looked at again, since the entity may be made later.
+        """
+        news = names - self._known
+        return learn(connection, news, now) if news else frozenset()
+
+    def remember(self, names: Collection[Learned]) -> None:
+        """Know names whose registration is committed; when too many are known, the older ones are forgotten."""
+        if len(self._known) + len(names) > self._max_known:
+            self._known = set()
+        self._known.update(names)
+
+
+def names_of(event: AnyEvent) -> Learned | None:
+    """What an event tells of the catalog; a run is in no collection, a notice in no project."""
+    data: Any = event.data
+    project = getattr(data, "project", None)
+    if project is None:
+        return None
+    collection = getattr(data, "collection", None)
+    if collection is None:
+        return (data.entity, project, None, "")
+    return (data.entity, project, collection.name, collection.type)

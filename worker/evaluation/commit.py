@@ -1,0 +1,165 @@
+"""Committing the effects of a batch of entries: all at once, behind the compare-and-set of the partition's offset.
+
+Mostly that is one statement: where no automation keeps anything of earlier events, and the webhooks are as this process
+read them last. Otherwise it is a transaction, which reads what the firings depend on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from shared.domain.events.fast_decoding import AnyEvent
+from shared.domain.matching.index import CompiledAutomation
+from shared.messaging.streams import START, Entry, Offset
+from shared.storage.database.engine import at_once, writing
+from shared.storage.definitions.catalog import Learned
+from shared.storage.delivery.claims import EndpointRow
+from shared.storage.delivery.notices import note_dead_letters
+from shared.storage.evaluation.new_deliveries import PoisonEntry, advance_offset, insert_deliveries, set_aside
+from shared.storage.evaluation.optimistic_commit import Committed, commit_expected
+from worker.delivery.fast_path import Hand
+from worker.evaluation.firing_plan import FiringBatch, Matches, Stored, load_stored
+
+if TYPE_CHECKING:
+    from worker.bootstrap import Runtime
+
+KNOWN_WEBHOOKS = 10_000
+
+
+class Overtaken(Exception):
+    """Another worker committed these entries first: nothing of this batch may be kept."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Entries of a partition, decoded and matched, before any stored state is looked at."""
+
+    last_id: str
+    count: int
+    matches: list[tuple[Entry, AnyEvent, CompiledAutomation]] = field(default_factory=list)
+    poison: list[PoisonEntry] = field(default_factory=list)
+    types: Counter[str] = field(default_factory=Counter)
+    received_ms: list[int] = field(default_factory=list)
+    names: set[Learned] = field(default_factory=set)
+    registered: frozenset[Learned] = frozenset()
+    """Those of `names` that the catalog got with this batch."""
+
+
+class KnownWebhooks:
+    """The webhooks that are enabled, as this process read them last. Threads may share it: what is old is found out."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, EndpointRow] = {}
+
+    def get(self, ids: set[int]) -> dict[int, EndpointRow] | None:
+        """All of these; None where one is unknown, or where they are not of one revision."""
+        rows = self._rows
+        found = {one: rows[one] for one in ids if one in rows}
+        if len(found) < len(ids) or len({row.revision for row in found.values()}) > 1:
+            return None
+        return found
+
+    def remember(self, rows: Mapping[int, EndpointRow]) -> None:
+        """Know these as they were just read; when too many are known, the older ones are forgotten."""
+        if len(self._rows) + len(rows) > KNOWN_WEBHOOKS:
+            self._rows = {}
+        self._rows.update(rows)
+
+
+def commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> FiringBatch:
+    """Commit a batch's effects, and send what goes out firsthand.
+
+    Raises:
+        Overtaken: when the partition is no longer at `offset`.
+        Outdated: when an automation was edited since the batch was matched.
+    """
+    now, matches = runtime.clock.now(), Matches(batch.matches)
+    firings = _by_one_statement(runtime, partition, offset, batch, matches, now)
+    return firings or _by_transaction(runtime, partition, offset, batch, matches, now)
+
+
+def _by_one_statement(
+    runtime: Runtime, partition: int, offset: Offset, batch: Batch, matches: Matches, now: datetime
+) -> FiringBatch | None:
+    """None where it takes a transaction: nothing was done then."""
+    if offset.entry_id == START or batch.poison:
+        return None
+    if matches.keys or not runtime.catalog.knows(batch.names):
+        return None
+    webhooks = runtime.webhooks.get(matches.webhooks)
+    if webhooks is None:
+        return None
+    firings = FiringBatch(matches, Stored(webhooks), now, traced=runtime.tracing is not None)
+    firings.consider_all()
+    if any(row["status"] == "refused" for row in firings.deliveries):
+        return None
+    hand = runtime.firsthand.take(firings.deliveries, webhooks)
+    done: Committed | None = None
+    try:
+        with at_once(runtime.engine) as connection:
+            done = commit_expected(
+                connection,
+                partition,
+                firings.deliveries,
+                webhooks.values(),
+                hand.claim,
+                since=offset,
+                entry_id=batch.last_id,
+                count=batch.count,
+                now=now,
+            )
+    finally:
+        if done is None or not (done.as_expected and done.moved):
+            runtime.firsthand.drop(hand)
+    if not done.as_expected:
+        return None
+    if not done.moved:
+        raise Overtaken
+    _launch(runtime, hand, firings, done.claimed)
+    return firings
+
+
+def _by_transaction(
+    runtime: Runtime, partition: int, offset: Offset, batch: Batch, matches: Matches, now: datetime
+) -> FiringBatch:
+    hand = None
+    try:
+        with writing(runtime.engine) as connection:
+            moved = advance_offset(
+                connection, partition, since=offset, entry_id=batch.last_id, count=batch.count, now=now
+            )
+            if not moved:
+                raise Overtaken
+            set_aside(connection, partition, batch.poison, now)
+            stored = load_stored(connection, matches, now)
+            firings = FiringBatch(matches, stored, now, traced=runtime.tracing is not None)
+            firings.consider_all()
+            firings.save(connection)
+            hand = runtime.firsthand.take(firings.deliveries, stored.webhooks)
+            claimed = insert_deliveries(connection, firings.deliveries, hand.claim)
+            _note_refused(connection, firings, now)
+            batch.registered = runtime.catalog.register(connection, batch.names, now)
+    except BaseException:
+        if hand is not None:
+            runtime.firsthand.drop(hand)
+        raise
+    runtime.webhooks.remember(stored.webhooks)
+    _launch(runtime, hand, firings, claimed)
+    return firings
+
+
+def _launch(runtime: Runtime, hand: Hand, firings: FiringBatch, claimed: Mapping[str, int]) -> None:
+    """Send what was committed as claimed; nobody else has to be woken for it."""
+    runtime.firsthand.launch(hand, firings.deliveries, claimed, firings.entities)
+    firings.webhooks.difference_update(hand.lines, hand.waiting)
+
+
+def _note_refused(connection: Connection, firings: FiringBatch, now: datetime) -> None:
+    refused = [row["id"] for row in firings.deliveries if row["status"] == "refused"]
+    note_dead_letters(connection, refused, now)

@@ -1,0 +1,1 @@
+"""What operators' commands and remote control do, apart from how they are typed and printed."""

@@ -1,0 +1,47 @@
+"""What `celery -A worker streams lag` reads: the committed offsets, and the streams after them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ResponseError
+from sqlalchemy import Engine
+
+from shared.messaging.streams import START, Offset, lags, open_redis, stream_key
+from shared.settings import Settings
+from shared.storage.database.engine import reading
+from shared.storage.evaluation.new_deliveries import read_offsets
+from worker.operations.audit import Row
+
+
+def found(settings: Settings, engine: Engine) -> Row:
+    """The lag of each partition, and of all. Raises `redis.exceptions.RedisError`."""
+    with reading(engine) as connection:
+        stored = read_offsets(connection)
+    offsets = {partition: stored.get(partition, Offset(START, 0)) for partition in range(settings.partitions)}
+    with open_redis(settings) as redis:
+        known = {partition: (one.entry_id, one.entries_read) for partition, one in offsets.items()}
+        behind = lags(redis, known, datetime.now(UTC).timestamp())
+        rows = [
+            {
+                "partition": partition,
+                "entries": behind[partition].entries,
+                "seconds": round(behind[partition].seconds, 3),
+                "offset": offset.entry_id,
+                "evaluated": offset.entries_read,
+                **_stream(redis, partition),
+            }
+            for partition, offset in offsets.items()
+        ]
+    total = {"entries": sum(row["entries"] for row in rows), "seconds": max(row["seconds"] for row in rows)}
+    return {"partitions": rows, "total": total}
+
+
+def _stream(redis: Redis, partition: int) -> Row:
+    try:
+        info: Any = redis.xinfo_stream(stream_key(partition))
+    except ResponseError:  # nothing was ever published to it
+        return {"length": 0, "last_entry": None}
+    return {"length": int(info["length"]), "last_entry": info["last-generated-id"].decode()}

@@ -1,0 +1,179 @@
+"""What `celery -A worker webhooks …` and remote control do to the storage: list, show, pause and resume.
+
+Functions on an open engine, that know nothing of click. Must not send anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from shared.delivery.endpoint import open_endpoint
+from shared.domain.errors import HooklineError, InvalidDefinition
+from shared.domain.ids import decode_id
+from shared.http.tls import TlsContexts
+from shared.settings import Settings
+from shared.storage.database.clock import database_time
+from shared.storage.database.engine import reading, writing
+from shared.storage.definitions.automations import automations_of_webhook
+from shared.storage.definitions.revisions import lock_edits, next_revision
+from shared.storage.definitions.webhooks import ID_KINDS, find_webhook, public_id
+from shared.storage.delivery.claims import EndpointRow, EndpointSecrets, load_endpoint, load_secrets
+from shared.storage.delivery.webhook_states import (
+    WebhookState,
+    count_dead,
+    pause_webhook,
+    resume_webhook,
+    webhook_names,
+    webhook_states,
+)
+from shared.vault import Vault
+from worker.operations.audit import OPERATOR, Row, entity_named, note
+
+
+def listed(engine: Engine, entity: str | None) -> list[Row]:
+    """The webhooks of one entity, or of all. Raises InvalidDefinition for an entity that there is not."""
+    with reading(engine) as connection:
+        now = database_time(connection)
+        owner = None if entity is None else entity_named(connection, entity).id
+        return [row_of(state, now) for state in webhook_states(connection, now, entity_id=owner)]
+
+
+def shown(settings: Settings, engine: Engine, webhook: str, entity: str | None) -> Row:
+    """All there is to say of one webhook. Raises InvalidDefinition as `paused`.
+
+    `unusable` says why no request can be made to it, if so, with this machine's keys and OpenSSL.
+    """
+    with reading(engine) as connection:
+        now = database_time(connection)
+        state = found(connection, webhook, entity, now)
+        stored = find_webhook(connection, state.entity_id, webhook_id=state.id, kind=None)
+        users = automations_of_webhook(connection, state.id)
+        dead = count_dead(connection, state.id, state.entity_id)
+        endpoint = load_endpoint(connection, state.id, whatever_its_state=True)
+        assert stored is not None and endpoint is not None  # noqa: S101 - found in this transaction
+        secrets = load_secrets(connection, endpoint)
+    fields = stored.fields
+    return {
+        **row_of(state, now),
+        "unusable": _unusable(settings, endpoint, secrets),
+        "dead": dead,
+        "url": fields.url or None,
+        "access_token": fields.access_token,
+        "signing_secret": fields.signing_secret,
+        "client_certificate": fields.client_certificate,
+        "secrets": list(fields.secrets),
+        "policy": fields.policy,
+        "automations": [one.name if one.entity == state.entity else f"{one.entity}/{one.name}" for one in users],
+        "created_at": stored.created_at,
+    }
+
+
+def _unusable(settings: Settings, endpoint: EndpointRow, secrets: EndpointSecrets) -> str | None:
+    try:
+        open_endpoint(endpoint, secrets, Vault.open(settings), TlsContexts(settings))
+    except HooklineError as exc:
+        return str(exc)
+    return None
+
+
+def paused(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATOR) -> Row:
+    """Let a webhook's deliveries wait; `changed` says whether they did not already.
+
+    Raises:
+        InvalidDefinition: when there is none of this id or name, or several entities have it.
+    """
+    with writing(engine) as connection:
+        lock_edits(connection)
+        now = database_time(connection)
+        state = found(connection, webhook, entity, now)
+        if changed := not state.paused:
+            pause_webhook(connection, state.id, revision=next_revision(connection), now=now)
+            _note(connection, state, ["paused"], now, by)
+        return {**_reread(connection, state, now), "changed": changed}
+
+
+def resumed(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATOR) -> Row:
+    """Send to a webhook again, whatever kept deliveries from it. Answers and raises as `paused`."""
+    with writing(engine) as connection:
+        lock_edits(connection)
+        now = database_time(connection)
+        state = found(connection, webhook, entity, now)
+        if changed := state.word(now) != "active":
+            resume_webhook(connection, state.id, revision=next_revision(connection), now=now)
+            _note(connection, state, _cleared(state), now, by)
+        return {**_reread(connection, state, now), "changed": changed}
+
+
+def _cleared(state: WebhookState) -> list[str]:
+    held = {"paused": state.paused, "enabled": not state.enabled, "circuit": state.circuit.opened_at is not None}
+    return [member for member, held_it in held.items() if held_it]
+
+
+def found(connection: Connection, name_or_id: str, entity: str | None, now: datetime) -> WebhookState:
+    """The webhook or Slack integration meant, of one entity or of any. Raises InvalidDefinition."""
+    owner = None if entity is None else entity_named(connection, entity).id
+    number = next((n for kind in ID_KINDS.values() if (n := decode_id(kind, name_or_id)) is not None), None)
+    if number is None:
+        named = webhook_names(connection, name=name_or_id, entity_id=owner)
+    else:
+        every = webhook_names(connection, ids=[number], entity_id=owner)
+        named = [one for one in every if public_id(one.kind, one.id) == name_or_id]
+    if len(named) > 1:
+        owners = ", ".join(one.entity for one in named)
+        raise InvalidDefinition.at(("webhook",), f"several entities have {name_or_id!r}: give --entity, of {owners}")
+    if not named:
+        where = "any entity" if entity is None else f"entity {entity!r}"
+        raise InvalidDefinition.at(("webhook",), f"no webhook of {where} has the id or name {name_or_id!r}")
+    return webhook_states(connection, now, webhook_id=named[0].id)[0]
+
+
+def names_of(connection: Connection, webhook_ids: Collection[int]) -> dict[int, Row]:
+    """The public id, the entity and the name of each of these webhooks."""
+    return {
+        one.id: {"id": public_id(one.kind, one.id), "entity": one.entity, "name": one.name}
+        for one in webhook_names(connection, ids=webhook_ids)
+    }
+
+
+def row_of(state: WebhookState, now: datetime) -> Row:
+    """A webhook as it is listed."""
+    return {
+        "id": public_id(state.kind, state.id),
+        "entity": state.entity,
+        "name": state.name,
+        "kind": state.kind,
+        "state": state.word(now),
+        "enabled": state.enabled,
+        "paused": state.paused,
+        "disabled_reason": state.disabled_reason,
+        "failing_since": state.failing_since,
+        "circuit": str(state.circuit.state(now)),
+        "circuit_failures": state.circuit.failures,
+        "circuit_opened_at": state.circuit.opened_at,
+        "circuit_next_probe_at": state.circuit.probe_at,
+        "lane": "slow" if state.slow else "normal",
+        "pending": state.pending,
+        "due": state.due,
+        "in_flight": state.in_flight,
+        "oldest_due_at": state.oldest_due_at,
+        "updated_at": state.updated_at,
+    }
+
+
+def _reread(connection: Connection, state: WebhookState, now: datetime) -> Row:
+    return row_of(webhook_states(connection, now, webhook_id=state.id)[0], now)
+
+
+def _note(connection: Connection, state: WebhookState, changed: list[str], now: datetime, by: str) -> None:
+    note(
+        connection,
+        f"{state.kind}.update",
+        entity_id=state.entity_id,
+        target=public_id(state.kind, state.id),
+        detail={"name": state.name, "changed": changed},
+        now=now,
+        by=by,
+    )

@@ -30,7 +30,7 @@ from dispatcher.api.middleware import Bounds, ConditionalReads, Methods, Request
 from dispatcher.api.openapi import HooklineApi
 from dispatcher.api.resources import opened
 from dispatcher.graphql import endpoint as graphql
-from shared.observability import metrics
+from shared.observability import exposition
 from shared.settings import Settings, load_settings
 from shared.version import __version__
 
@@ -82,7 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    metrics.announce_build()
+    exposition.announce_build()
     async with opened(app.state.settings) as parts:
         app.state.parts = parts
         yield

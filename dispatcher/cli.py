@@ -24,7 +24,7 @@ from rich.text import Text
 from dispatcher.client.api_client import Client, Refused
 from dispatcher.client.input_files import Batch, read_batches, read_documents
 from shared.domain.errors import FieldError, HooklineError
-from shared.domain.events.models import MAX_BATCH_EVENTS
+from shared.domain.events.decoding import MAX_BATCH_EVENTS
 from shared.observability.logs import configure_logging, get_logger
 from shared.settings import load_settings
 from shared.vault import Vault

@@ -6,147 +6,33 @@ A wrong value is refused at start with one line that names the variable. Nothing
 from __future__ import annotations
 
 import hashlib
-import re
-import ssl
 import tempfile
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import quote, urlsplit
+from typing import Any, Literal
+from urllib.parse import quote
 
-from cryptography.fernet import Fernet, MultiFernet
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.config.server_urls import Broker, parse_broker, parse_redis
-from shared.domain.durations import DURATION_FORM, parse_duration
-from shared.domain.errors import HooklineError, InvalidDefinition
-
-Network = IPv4Network | IPv6Network
+from shared.config.server_urls import Broker, parse_broker
+from shared.config.setting_types import (
+    BrokerUrl,
+    CaBundle,
+    DatabaseUrl,
+    Duration,
+    HttpUrl,
+    InvalidSetting,
+    Networks,
+    Ports,
+    PortSpan,
+    RedisUrl,
+    SecretKeys,
+    Span,
+)
 
 ENV_PREFIX = "HOOKLINE_"
 MAX_SOCKET_PATH_BYTES = 100
-
-
-class InvalidSetting(HooklineError):
-    """An environment variable has a value that Hookline can't start with."""
-
-
-class PortSpan(NamedTuple):
-    """Ports from the first to the last, both included."""
-
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        return f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
-
-
-def _duration(value: object) -> timedelta:
-    try:
-        return parse_duration(value)
-    except InvalidDefinition as exc:
-        raise ValueError(str(exc)) from exc
-
-
-def _span(value: object) -> timedelta:
-    """A duration of no length would let a loop spin, or a drain end before it began."""
-    if (span := _duration(value)) == timedelta():
-        raise ValueError(f"must be {DURATION_FORM}, and longer than 0")
-    return span
-
-
-def _networks(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
-    except ValueError as exc:
-        raise ValueError(f"must be networks such as 10.0.0.0/8,::1/128: {exc}") from exc
-
-
-def _port_spans(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    found = [re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part.strip()) for part in value.split(",") if part.strip()]
-    spans = [PortSpan(int(match[1]), int(match[2] or match[1])) for match in found if match]
-    if not spans or not all(found) or not all(1 <= span.first <= span.last <= 65535 for span in spans):
-        raise ValueError("must be ports from 1 to 65535 and spans of them, such as 80,443,8000-8999")
-    return tuple(spans)
-
-
-def _ca_bundle(value: object) -> object:
-    """Read here, so that a file that can't be used is told at start and not by the first delivery."""
-    path = Path(str(value))
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=path.read_text(encoding="ascii"))
-    except OSError as exc:  # of which SSLError is one
-        reason = "holds no certificate that can be read" if isinstance(exc, ssl.SSLError) else exc.strerror
-        raise ValueError(f"must be a file of certificates in PEM: {path}: {reason}") from exc
-    except ValueError as exc:
-        raise ValueError(f"must be a file of certificates in PEM: {path}: is not ASCII text") from exc
-    return path
-
-
-def _secret_keys(value: object) -> object:
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    try:
-        MultiFernet([Fernet(key) for key in split_keys(str(value))])
-    except ValueError as exc:
-        raise ValueError("must be Fernet keys (32 bytes in url-safe base64), comma-separated, newest first") from exc
-    return value
-
-
-def split_keys(text: str) -> list[str]:
-    """The keys of a comma- or line-separated list, newest first."""
-    return [key for part in text.split(",") for key in part.split()]
-
-
-# What is refused may hold a password, so no message repeats it.
-def _database_url(value: object) -> str:
-    url = re.sub("^postgres(ql)?://", "postgresql+psycopg://", str(value))
-    if not url.startswith(("postgresql+psycopg://", "sqlite:///")):
-        raise ValueError("must be postgresql://user:password@host/name or sqlite:///path")
-    return url
-
-
-def _redis_url(value: object) -> str:
-    parse_redis(str(value))
-    return str(value)
-
-
-def _broker_url(value: object) -> str:
-    parse_broker(str(value))
-    return str(value)
-
-
-def _http_url(value: object) -> str:
-    if not str(value).startswith(("http://", "https://")) or not _host(value):
-        raise ValueError("must be a URL such as http://127.0.0.1:8080")
-    return str(value)
-
-
-def _host(url: object) -> str | None:
-    """The host in a URL, which may be blank; None when host and port can't be read."""
-    try:
-        parts = urlsplit(str(url))
-        return "" if parts.port is None and not parts.hostname else parts.hostname
-    except ValueError:
-        return None
-
-
-DatabaseUrl = Annotated[str, BeforeValidator(_database_url)]
-RedisUrl = Annotated[str, BeforeValidator(_redis_url)]
-BrokerUrl = Annotated[str, BeforeValidator(_broker_url)]
-HttpUrl = Annotated[str, BeforeValidator(_http_url)]
-SecretKeys = Annotated[SecretStr, BeforeValidator(_secret_keys)]
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Span = Annotated[timedelta, BeforeValidator(_span)]
-Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
-Ports = Annotated[tuple[PortSpan, ...], NoDecode, BeforeValidator(_port_spans)]
-CaBundle = Annotated[Path, BeforeValidator(_ca_bundle)]
 
 
 class Settings(BaseSettings):

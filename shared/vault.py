@@ -11,8 +11,9 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from shared.config.setting_types import InvalidSetting, split_keys
 from shared.domain.errors import HooklineError
-from shared.settings import InvalidSetting, Settings, split_keys
+from shared.settings import Settings
 
 KEY_FILE = "secret.keys"
 

@@ -5,19 +5,12 @@ It is made at the first drain of a process, so that a prefork child never shares
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
-from typing import Any, TypeVar
 
-import uvloop
 from celery import Celery
 
-from shared.delivery.endpoint import Endpoints
-from shared.http.client import Sender
-from shared.messaging.streams import open_redis
+from shared.messaging.redis_clients import open_redis
 from shared.messaging.wakeups import Waker
 from shared.observability.tracing import open_tracing
 from shared.settings import Settings, load_settings
@@ -26,43 +19,15 @@ from shared.storage.database.engine import open_engine
 from shared.storage.schema.gate import SchemaGate
 from shared.vault import Vault
 from worker.delivery.background_recorder import Stragglers
+from worker.delivery.endpoint_cache import Endpoints
 from worker.delivery.fast_path import Firsthand
 from worker.delivery.in_flight import Flights
 from worker.delivery.request_scheduler import Wire
 from worker.evaluation.automation_cache import LiveAutomations
 from worker.evaluation.catalog_discovery import LearnedCatalog
-from worker.evaluation.commit import KnownWebhooks
+from worker.evaluation.webhook_cache import KnownWebhooks
+from worker.process.event_loop import SendingLoop
 from worker.process.scoreboard import Board
-
-_T = TypeVar("_T")
-
-
-class SendingLoop:
-    """The process's one event loop, in a thread of its own, and the sender whose connections live on it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="sending-loop", daemon=True)
-        self._thread.start()
-        self.sender = self.submit(self._open(settings)).result()
-
-    @staticmethod
-    async def _open(settings: Settings) -> Sender:
-        return Sender(settings)
-
-    def submit(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
-        """Run a coroutine on the loop, from any thread."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-
-    def call(self, act: Callable[..., None], *arguments: Any) -> None:
-        """Call a function on the loop soon, from any thread."""
-        self._loop.call_soon_threadsafe(act, *arguments)
-
-    def close(self) -> None:
-        """Close the connections and end the thread."""
-        self.submit(self.sender.aclose()).result(timeout=5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
 
 
 class Runtime:

@@ -27,13 +27,15 @@ from shared.observability.heartbeat import beat
 from shared.observability.logs import configure_logging
 from shared.settings import load_settings
 from shared.vault import Vault
-from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
+from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from worker.process.scoreboard import Board
 from worker.remote_control import register_control
 from worker.process.tuning import prefer_work
 from worker.process.pools import check_pool
 from worker.bootstrap import RuntimeSlot
 from worker.tasks import register
+
+from shared.observability import exposition
 
 try:
     settings = load_settings()
@@ -77,7 +79,7 @@ def _start(options: dict[str, Any] | None = None, **_kwargs: Any) -> None:
         check_pool(options.get("pool_cls") or options.get("pool"), autoscale=options.get("autoscale"))
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")
-    metrics.serve(settings)
+    exposition.serve(settings)
 
 
 @signals.celeryd_after_setup.connect

@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.domain.errors import HooklineError, InvalidDefinition
 from shared.settings import Settings
-from shared.storage.database.engine import open_engine, reading
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import reading
 from worker.operations.audit import REMOTE, Row
 from worker.operations.webhooks import names_of, paused, resumed
 from worker.process.scoreboard import Board, Shown

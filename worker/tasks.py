@@ -11,13 +11,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.domain.errors import HooklineError
 from shared.messaging.broker_transport import Channel
-from shared.messaging.wakeups import PARTITION_TASK, WEBHOOK_TASK
+from shared.messaging.celery_app import PARTITION_TASK, WEBHOOK_TASK
 from shared.observability.logs import get_logger
 from shared.storage.database.transient_errors import is_passing
 from shared.storage.schema.gate import SchemaTooOld
 from worker.bootstrap import Runtime, RuntimeSlot
 from worker.delivery.drain import drain_webhook
-from worker.evaluation.evaluator import drain_partition
+from worker.evaluation.drain import drain_partition
 
 log = get_logger("hookline.tasks")
 

@@ -10,7 +10,7 @@ from dispatcher.api.resources import PartsDep
 from dispatcher.control import audit
 from dispatcher.control.audit import ChangeView
 from dispatcher.control.paging import Page
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 
 router = APIRouter(prefix="/v1", tags=["audit"])
 

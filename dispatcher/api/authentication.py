@@ -12,7 +12,8 @@ from dispatcher.api.caller_cache import Caller
 from dispatcher.api.described import described
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import Parts, PartsDep
-from shared.storage.accounts.users import Principal, hash_key
+from shared.storage.accounts.api_keys import hash_key
+from shared.storage.accounts.users import Principal
 
 _bearer = HTTPBearer(auto_error=False, description="An API key.")
 _basic = HTTPBasic(auto_error=False, description="An API key as the password; the user name is `api`.")

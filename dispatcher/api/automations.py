@@ -17,10 +17,10 @@ from dispatcher.control import automations
 from dispatcher.control.access import Action, require
 from dispatcher.control.automations import AutomationView
 from dispatcher.control.paging import Page
-from shared.domain.events.models import EventType, RunPhase
+from shared.domain.events.types import EventType, RunPhase
 from shared.domain.payloads.slack_messages import Severity
 from shared.storage.accounts.users import Principal
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 
 router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automations"])
 

@@ -10,8 +10,9 @@ from time import monotonic
 from sqlalchemy import Engine
 
 from dispatcher.control.access import publishable
-from shared.storage.accounts.users import Principal, find_principal, touch_key
-from shared.storage.database.engine import reading, writing
+from shared.storage.accounts.api_keys import touch_key
+from shared.storage.accounts.users import Principal, find_principal
+from shared.storage.database.transactions import reading, writing
 
 REMEMBERED_SECONDS = 5.0
 TOUCH_SECONDS = 600.0

@@ -17,7 +17,7 @@ from dispatcher.control.catalog import (
     ProjectView,
 )
 from dispatcher.control.paging import Page
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 
 router = APIRouter(prefix="/v1/entities", tags=["catalog"])
 

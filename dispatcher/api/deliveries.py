@@ -20,7 +20,7 @@ from dispatcher.control.deliveries import DeliveryDetail, DeliveryView, ReplayQu
 from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
 from dispatcher.control.paging import Page
 from shared.domain.errors import InvalidDefinition
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 
 router = APIRouter(prefix="/v1/entities/{entity}/deliveries", tags=["deliveries"])
 

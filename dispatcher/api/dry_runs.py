@@ -14,8 +14,8 @@ from dispatcher.api.problems import RETRY_AFTER_SECONDS, Problem
 from dispatcher.api.resources import PartsDep
 from dispatcher.control import dry_runs
 from dispatcher.control.dry_runs import DryRunBody, DryRunView
-from shared.messaging.streams import open_redis
-from shared.storage.database.engine import reading
+from shared.messaging.redis_clients import open_redis
+from shared.storage.database.transactions import reading
 
 router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automations"])
 

@@ -20,16 +20,16 @@ from dispatcher.api.problems import Problem, too_large
 from dispatcher.api.resources import Parts, PartsDep
 from dispatcher.control.errors import Forbidden, NotFound
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events.fast_decoding import AnyEvent, quick_event, quick_events
-from shared.domain.events.models import (
+from shared.domain.events.decoding import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
     MAX_EVENT_BYTES,
-    Event,
-    EventType,
     check_published,
     json_schema,
 )
+from shared.domain.events.fast_decoding import AnyEvent, quick_event, quick_events
+from shared.domain.events.models import Event
+from shared.domain.events.types import EventType
 
 router = APIRouter(prefix="/v1", tags=["events"])
 

@@ -34,7 +34,7 @@ from shared.domain.errors import HooklineError, InvalidDefinition
 from shared.observability.logs import get_logger
 from shared.storage.accounts import idempotency_keys as store
 from shared.storage.accounts.idempotency_keys import Claim, StoredRequest
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.vault import Vault
 
 HEADER = "Idempotency-Key"

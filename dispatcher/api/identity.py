@@ -12,7 +12,7 @@ from dispatcher.control import identity, users
 from dispatcher.control.identity import KeyBody, KeyView, NewKey, UserBody, UserView
 from dispatcher.control.paging import Page
 from dispatcher.control.users import UserPatch
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 
 router = APIRouter(prefix="/v1", tags=["identity"])
 

@@ -13,7 +13,7 @@ from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.resources import PartsDep
 from dispatcher.control import manifests
 from dispatcher.control.manifests import Change, ManifestBody
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 
 router = APIRouter(prefix="/v1/entities/{entity}", tags=["manifests"])
 

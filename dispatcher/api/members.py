@@ -10,7 +10,7 @@ from dispatcher.api.resources import PartsDep
 from dispatcher.control import members
 from dispatcher.control.members import MemberView, RoleBody
 from dispatcher.control.paging import Page
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 
 router = APIRouter(prefix="/v1/entities/{entity}/members", tags=["identity"])
 

@@ -14,8 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import Parts, PartsDep
 from shared.domain.errors import FieldError
-from shared.observability.metrics import exposition
-from shared.storage.database.engine import reading
+from shared.observability.exposition import exposition
+from shared.storage.database.transactions import reading
 from shared.storage.schema.migrate import current_revision, schema_fault
 
 router = APIRouter(tags=["operations"])

@@ -20,9 +20,9 @@ from dispatcher.control.webhook_checks import Checks
 from dispatcher.publishing.publisher import Publisher
 from shared.config.server_urls import parse_redis
 from shared.http.client import Sender
-from shared.messaging.redis_clients import connect_async
-from shared.messaging.streams import SOCKET_TIMEOUT_SECONDS, open_redis
-from shared.messaging.wakeups import Waker, celery_app
+from shared.messaging.celery_app import celery_app
+from shared.messaging.redis_clients import SOCKET_TIMEOUT_SECONDS, connect_async, open_redis
+from shared.messaging.wakeups import Waker
 from shared.observability.logs import get_logger
 from shared.observability.tracing import open_tracing
 from shared.settings import Settings

@@ -16,7 +16,7 @@ from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
 from dispatcher.control.secrets import SecretBody, SecretView
 from shared.storage.accounts.users import Principal
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.secrets import secret_revision
 
 router = APIRouter(prefix="/v1/entities/{entity}/secrets", tags=["secrets"])

@@ -18,7 +18,7 @@ from dispatcher.control.paging import Page
 from dispatcher.control.slack import SlackBody, SlackView
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.accounts.users import Principal
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 
 router = APIRouter(prefix="/v1/entities/{entity}/slack", tags=["slack"])
 

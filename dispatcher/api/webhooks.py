@@ -23,7 +23,7 @@ from dispatcher.control.webhook_trials import Trial, TrialBody, TrialView
 from dispatcher.control.webhooks import WebhookView
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.accounts.users import Principal
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 
 router = APIRouter(prefix="/v1/entities/{entity}/webhooks", tags=["webhooks"])
 

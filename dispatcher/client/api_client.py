@@ -14,9 +14,9 @@ import httpx
 import orjson
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
+from shared.config.setting_types import InvalidSetting
 from shared.domain.delivery.outcomes import parse_retry_after
 from shared.domain.errors import FieldError, HooklineError
-from shared.settings import InvalidSetting
 from shared.version import __version__
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
 from shared.domain.errors import HooklineError
-from shared.domain.events import models
+from shared.domain.events import decoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAX_BATCH_BYTES = models.MAX_BATCH_BYTES - models.MAX_BATCH_EVENTS - 2  # less the commas and brackets
+MAX_BATCH_BYTES = decoding.MAX_BATCH_BYTES - decoding.MAX_BATCH_EVENTS - 2  # less the commas and brackets
 MAX_DOCUMENT_BYTES = 8 << 20
 """What the API takes of a manifest."""
 TEXT_TAG, MERGE_TAG, TIMESTAMP_TAG = (f"tag:yaml.org,2002:{name}" for name in ("str", "merge", "timestamp"))

@@ -19,13 +19,14 @@ from shared.domain.delivery.retries import RequestRate
 from shared.domain.durations import Rate
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
-from shared.domain.payloads.templates import mask_payload
+from shared.domain.payloads.sealed import mask_payload
 from shared.storage.accounts.users import Principal
 from shared.storage.database.clock import database_time
 from shared.storage.definitions.automations import find_automation
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.webhooks import ID_KINDS, WebhookKind, find_webhook
 from shared.storage.delivery import history as store
+from shared.storage.delivery import replay
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
 
 MAX_REPLAYED = 10_000
@@ -161,7 +162,7 @@ def get(connection: Connection, principal: Principal, entity_name: str, delivery
     sealed = store.sealed_payload(connection, stored.seq)
     return DeliveryDetail(
         **_members(stored),
-        replays=store.list_replays(connection, entity.id, stored.id),
+        replays=replay.list_replays(connection, entity.id, stored.id),
         payload=None if sealed is None else json.loads(mask_payload(sealed)),
         attempt_log=[_attempt_view(attempt) for attempt in store.list_attempts(connection, stored.seq)],
     )
@@ -177,7 +178,7 @@ def replay_one(connection: Connection, principal: Principal, entity_name: str, d
     stored = _found(connection, entity, delivery_id)
     if stored.status is DeliveryStatus.PENDING:
         raise Conflict(f"delivery {delivery_id} is pending: it can be replayed once it is finished")
-    if not store.is_replayable(connection, stored.seq):
+    if not replay.is_replayable(connection, stored.seq):
         raise Conflict(f"delivery {delivery_id} can't be replayed: it has no payload, or its webhook was deleted")
     note(connection, principal, "delivery.replay", entity=entity, target_id=stored.id, name="")
     return _replay(connection, [stored.seq])
@@ -195,7 +196,7 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
         members = ", ".join(DeliveryQuery.model_fields)
         raise InvalidDefinition.at((), f"must have at least one criterion: {members}")
     wanted = _filter(connection, entity, query)
-    seqs = store.list_replayable(connection, entity.id, wanted, limit=MAX_REPLAYED + 1, unreplayed=query.unreplayed)
+    seqs = replay.list_replayable(connection, entity.id, wanted, limit=MAX_REPLAYED + 1, unreplayed=query.unreplayed)
     if len(seqs) > MAX_REPLAYED:
         raise InvalidDefinition.at((), f"matches more than {MAX_REPLAYED} deliveries: narrow it with since and until")
     criteria = query.model_dump(mode="json", exclude_unset=True)
@@ -215,7 +216,7 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
 def _replay(connection: Connection, seqs: list[int], rate: Rate | None = None) -> Replayed:
     now = database_time(connection)  # that they are due by
     interval = timedelta() if rate is None else rate.period / rate.count
-    made = store.replay(connection, seqs, now, interval=interval)
+    made = replay.replay(connection, seqs, now, interval=interval)
     return Replayed(tuple(made), frozenset(made.values()), now + interval * (len(seqs) - 1) if seqs else None)
 
 

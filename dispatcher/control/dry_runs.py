@@ -19,21 +19,21 @@ from dispatcher.control.bodies import Body, View, of_form
 from dispatcher.control.paging import cursor_after, page_request
 from dispatcher.control.webhook_resolver import WebhookFinder
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events.models import Event, check_event, check_events
+from shared.domain.events.decoding import check_event, check_events
+from shared.domain.events.models import Event
 from shared.domain.explain.dry_run import MAX_EVENTS, DryRunResult, PageWanted, Summary
 from shared.domain.explain.simulator import Arrival, DryRunOutcome, Simulator, Subject
 from shared.domain.ids import IdKind, encode_id
-from shared.dry_runs.event_history import Span
 from shared.dry_runs.service import (
     arrivals_of,
     draft_subject,
     find_by_name_or_id,
     over_events,
     over_span,
-    parse_span,
     saved_subject,
     stored_simulator,
 )
+from shared.dry_runs.time_range import Span, parse_span
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions.entities import StoredEntity
 

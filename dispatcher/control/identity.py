@@ -21,9 +21,11 @@ from dispatcher.control.errors import Conflict, Forbidden, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
+from shared.storage.accounts import api_keys
 from shared.storage.accounts import members as member_store
 from shared.storage.accounts import users as store
-from shared.storage.accounts.users import Principal, Role, StoredKey, StoredUser
+from shared.storage.accounts.api_keys import StoredKey
+from shared.storage.accounts.users import Principal, Role, StoredUser
 from shared.storage.definitions.entities import entity_ids, find_entity
 from shared.storage.definitions.revisions import lock_edits
 
@@ -100,9 +102,9 @@ def create_key(connection: Connection, principal: Principal, raw: object) -> New
     body = parsed(KeyBody, raw)
     if (body.entity is None) != (body.role is None):
         raise InvalidDefinition.at(("role" if body.role is None else "entity",), "is required with the other one")
-    now, text = datetime.now(UTC), store.new_key()
+    now, text = datetime.now(UTC), api_keys.new_key()
     user_id, user_name = _key_owner(connection, principal, body, now)
-    number = store.create_key(connection, user_id=user_id, name=body.name, text=text, now=now)
+    number = api_keys.create_key(connection, user_id=user_id, name=body.name, text=text, now=now)
     where = None if body.entity is None else find_entity(connection, body.entity)
     role = {} if body.role is None else {"role": str(body.role)}
     target_id = encode_id(IdKind.KEY, number)
@@ -110,7 +112,7 @@ def create_key(connection: Connection, principal: Principal, raw: object) -> New
     return NewKey(
         id=encode_id(IdKind.KEY, number),
         name=body.name,
-        hint=text[: store.HINT_LENGTH],
+        hint=text[: api_keys.HINT_LENGTH],
         user=user_name,
         created_at=now,
         last_used_at=None,
@@ -155,7 +157,7 @@ def _service_user(connection: Connection, name: str, now: datetime) -> tuple[int
 
 def list_keys(connection: Connection, principal: Principal, page: PageRequest) -> Page[KeyView]:
     """The keys that the principal may revoke."""
-    rows = store.list_keys(connection, of=_managed(principal), after=page.after, limit=page.with_one_more)
+    rows = api_keys.list_keys(connection, of=_managed(principal), after=page.after, limit=page.with_one_more)
     return page.page(rows, _key_view, lambda row: row.id)
 
 
@@ -169,7 +171,7 @@ def revoke_key(connection: Connection, principal: Principal, key_id: str) -> Non
     lock_edits(connection)
     number = decode_id(IdKind.KEY, key_id)
     now, managed = datetime.now(UTC), _managed(principal)
-    revoked = None if number is None else store.revoke_key(connection, number, of=managed, now=now)
+    revoked = None if number is None else api_keys.revoke_key(connection, number, of=managed, now=now)
     if revoked is None:
         raise NotFound(f"there is no key {key_id!r}")
     check_administered(connection)

@@ -25,7 +25,7 @@ from dispatcher.control.webhook_resolver import WebhookFinder
 from shared.domain.automations.model import Grants, NoOpAction, cooldown_to_json
 from shared.domain.automations.parsing import default_cooldown
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
-from shared.domain.events.models import EventType
+from shared.domain.events.types import EventType
 from shared.domain.filters.filters import parse_filter
 from shared.domain.ids import decode_id
 from shared.storage.accounts.audit_log import NewChange, insert_changes

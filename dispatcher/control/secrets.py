@@ -18,7 +18,8 @@ from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.delivery.signing import check_signing_secret
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.payloads.templates import ACCESS_TOKEN, VARIABLES
+from shared.domain.payloads.sealed import ACCESS_TOKEN
+from shared.domain.payloads.templates import VARIABLES
 from shared.http.egress import check_webhook_url
 from shared.http.tls import check_client_certificate
 from shared.settings import Settings

@@ -24,16 +24,9 @@ from shared.domain.delivery.signing import signature_headers, unsigned_headers
 from shared.domain.errors import InvalidDefinition
 from shared.domain.payloads.masking import Mask
 from shared.domain.payloads.samples import sample_values
-from shared.domain.payloads.templates import (
-    ACCESS_TOKEN,
-    SecretsTooLarge,
-    Template,
-    default_payload,
-    mask_payload,
-    open_payload,
-    parse_payload,
-)
-from shared.http.client import USER_AGENT, Request
+from shared.domain.payloads.sealed import ACCESS_TOKEN, SecretsTooLarge, mask_payload, open_payload
+from shared.domain.payloads.templates import Template, default_payload, parse_payload
+from shared.http.request import USER_AGENT, Request
 from shared.http.tls import TlsContexts
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions.secrets import ciphertexts

@@ -31,8 +31,8 @@ from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.revisions import lock_edits, next_revision, next_revisions
 from shared.storage.definitions.secrets import secret_ids
 from shared.storage.definitions.webhooks import StoredWebhook, WebhookEdit, WebhookFields, WebhookKind, public_id
+from shared.storage.delivery.abandon import abandon_deliveries
 from shared.storage.delivery.history import DELETED_REASON
-from shared.storage.maintenance.orphaned_deliveries import abandon_deliveries
 
 _WORDS = {WebhookKind.WEBHOOK: "webhook", WebhookKind.SLACK: "Slack integration"}
 

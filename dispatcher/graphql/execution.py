@@ -36,7 +36,7 @@ from dispatcher.graphql.refusals import Refusal, refusal_of
 from dispatcher.graphql.session import Session
 from shared.domain.json_values import refuse_unfit
 from shared.storage.accounts.users import Principal
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 
 MAX_TOKENS = 2000
 """How long a document may be; the client's longest has some 250 tokens. Checking costs the square of this."""

@@ -17,7 +17,7 @@ from dispatcher.graphql.triggers import TriggerNode, trigger_nodes
 from shared.domain.automations.model import cooldown_to_json
 from shared.domain.automations.parsing import default_cooldown, own_unit
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events.models import EventType
+from shared.domain.events.types import EventType
 from shared.domain.filters.wandb import WandbEventType, event_members
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.definitions.automations import StoredAutomation, find_automation

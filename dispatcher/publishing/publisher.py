@@ -14,8 +14,9 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from dispatcher.publishing.backpressure import StreamRoom
 from dispatcher.publishing.spans import EventTraces
 from shared.domain.errors import HooklineError
+from shared.domain.events.decoding import check_published
 from shared.domain.events.fast_decoding import AnyEvent
-from shared.domain.events.models import check_published, partition_of
+from shared.domain.events.partitioning import partition_of
 from shared.messaging.streams import APPEND_ALL, FIELD, stream_key
 from shared.observability import metrics
 from shared.observability.tracing import Tracing

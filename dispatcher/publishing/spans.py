@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from shared.domain.events.decoding import MAX_EVENT_BYTES
 from shared.domain.events.fast_decoding import AnyEvent
-from shared.domain.events.models import MAX_EVENT_BYTES
-from shared.observability.tracing import TRACEPARENT, TraceContext, Tracing, child_of, producers
+from shared.observability.trace_context import TRACEPARENT, TraceContext, child_of, producers
+from shared.observability.tracing import Tracing
 
 
 class EventTraces:

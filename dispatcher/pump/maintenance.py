@@ -20,9 +20,9 @@ from shared.observability import metrics
 from shared.observability.logs import get_logger
 from shared.settings import Settings
 from shared.storage.database.clock import DatabaseClock
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.storage.delivery.history import DELETED_REASON
-from shared.storage.evaluation.new_deliveries import read_offsets_on_disk
+from shared.storage.evaluation.offsets import read_offsets_on_disk
 from shared.storage.maintenance import retention
 from shared.storage.maintenance.orphaned_deliveries import bury_orphans
 from shared.storage.maintenance.retention import Forgotten

@@ -8,11 +8,12 @@ from redis import Redis
 from sqlalchemy import Engine
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import decode_event, partition_of
+from shared.domain.events.decoding import decode_event
+from shared.domain.events.partitioning import partition_of
 from shared.messaging.streams import FIELD, stream_key
 from shared.observability import metrics
 from shared.observability.logs import get_logger
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.delivery.notices import WaitingNotice, forget_notices, waiting_notices
 
 log = get_logger("hookline.dispatcher")

@@ -18,17 +18,21 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dispatcher.pump.maintenance import Chores
 from dispatcher.pump.notices import append_notices
+from shared.domain.events.partitioning import START, Offset
+from shared.messaging.celery_app import celery_app
+from shared.messaging.redis_clients import open_redis
 from shared.messaging.stream_memory import read_memory
-from shared.messaging.streams import START, Lag, Offset, lags, open_redis, stream_key
-from shared.messaging.wakeups import Waker, celery_app
-from shared.observability import metrics
+from shared.messaging.streams import Lag, lags, stream_key
+from shared.messaging.wakeups import Waker
+from shared.observability import exposition, metrics
 from shared.observability.heartbeat import beat
 from shared.observability.logs import configure_logging, get_logger
 from shared.settings import Settings
 from shared.storage.database.clock import DatabaseClock
-from shared.storage.database.engine import checkpoint, open_engine, reading
-from shared.storage.delivery.claims import DueWebhook, due_webhooks, queue_state
-from shared.storage.evaluation.new_deliveries import read_offsets
+from shared.storage.database.engine import checkpoint, open_engine
+from shared.storage.database.transactions import reading
+from shared.storage.delivery.backlog import DueWebhook, due_webhooks, queue_state
+from shared.storage.evaluation.offsets import read_offsets
 from shared.storage.schema.gate import SchemaGate, SchemaTooOld
 
 log = get_logger("hookline.dispatcher")
@@ -192,7 +196,7 @@ class Pump:
 def run(settings: Settings) -> None:
     """Run the pump until SIGTERM or SIGINT."""
     configure_logging(settings, "dispatcher")
-    metrics.serve(settings)
+    exposition.serve(settings)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

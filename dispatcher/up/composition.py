@@ -25,8 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from dispatcher.up.supervisor import Child, Supervisor
 from dispatcher.up.valkey import READY_SECONDS, EmbeddedValkey
 from shared.domain.errors import HooklineError
+from shared.observability.exemplars import MULTIPROC_VARIABLE
 from shared.observability.logs import get_logger, writes_json
-from shared.observability.multiprocess import MULTIPROC_VARIABLE
 from shared.settings import ENV_PREFIX
 from shared.storage.database.engine import open_engine
 from shared.storage.maintenance import copy_database, first_start

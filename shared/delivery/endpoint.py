@@ -10,22 +10,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
-from sqlalchemy import Connection
 
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.delivery.signing import Signer, check_signing_secret, unsigned_headers
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.domain.payloads.masking import Mask
-from shared.domain.payloads.templates import ACCESS_TOKEN, open_payload
-from shared.http.client import USER_AGENT, Request, check_header, check_target
+from shared.domain.payloads.sealed import ACCESS_TOKEN, open_payload
+from shared.http.request import USER_AGENT, Request, check_header, check_target
 from shared.http.tls import TlsContexts
 from shared.storage.definitions.webhooks import public_id
-from shared.storage.delivery.claims import Claimed, EndpointRow, EndpointSecrets, load_secrets
+from shared.storage.delivery.claims import Claimed
+from shared.storage.delivery.webhook_snapshots import EndpointRow, EndpointSecrets
 from shared.vault import Vault
 
 SHORTEST_PART = 8
-KEPT_ENDPOINTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,40 +106,6 @@ def open_endpoint(row: EndpointRow, stored: EndpointSecrets, vault: Vault, conte
         mask=Mask(hidden),
         tls=None if certificate is None else contexts.identified(row.id, vault.decrypt(certificate)),
     )
-
-
-class Endpoints:
-    """The endpoints that a process sends to, kept open from drain to drain until anything is edited.
-
-    Those with a client certificate are opened for each drain, with a context that `TlsContexts` keeps.
-    """
-
-    def __init__(self, vault: Vault, contexts: TlsContexts) -> None:
-        self._vault = vault
-        self._contexts = contexts
-        self._open: dict[int, tuple[int, Endpoint]] = {}
-
-    def kept(self, row: EndpointRow) -> Endpoint | None:
-        """The endpoint of a row, where it is open and nothing was edited since."""
-        revision, endpoint = self._open.get(row.id, (None, None))
-        # Every edit of a webhook or a secret takes the next revision, and commits with it.
-        return endpoint if revision == row.revision else None
-
-    def open(self, connection: Connection, row: EndpointRow) -> Endpoint:
-        """The endpoint of a row that this transaction read.
-
-        Raises:
-            SecretUnreadable, EndpointUnusable: as `open_endpoint`.
-        """
-        if (kept := self.kept(row)) is not None:
-            return kept
-        endpoint = open_endpoint(row, load_secrets(connection, row), self._vault, self._contexts)
-        if endpoint.tls is not None:
-            return endpoint  # kept here, more of the large contexts would stay than `TlsContexts` lets
-        if len(self._open) >= KEPT_ENDPOINTS:
-            self._open = {}
-        self._open[row.id] = row.revision, endpoint
-        return endpoint
 
 
 def _policy(stored: dict[str, Any]) -> DeliveryPolicy:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
-from shared.domain.filters.patterns import is_unicode
 
 MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 150_000
@@ -79,3 +78,12 @@ def _scalar_fault(value: object) -> str | None:
 
 def _storable(text: str) -> bool:
     return "\0" not in text and is_unicode(text)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be encoded: JSON escapes can smuggle lone surrogates into a string, UTF-8 has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -7,27 +7,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import decode_event
+from shared.domain.events.decoding import decode_event
 from shared.domain.explain.simulator import Arrival
+from shared.dry_runs.time_range import Span
 from shared.messaging.streams import FIELD, Entry, stream_key
 
 MAX_ENTRIES = 100_000
 MAX_BYTES = 256 << 20
 CHUNK_ENTRIES = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """From `since_ms` on and before `until_ms`, in Unix milliseconds."""
-
-    since_ms: int
-    until_ms: int
 
 
 class SpanReading:

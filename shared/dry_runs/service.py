@@ -8,25 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
 from redis import Redis
 from sqlalchemy import Connection
 
 from shared.domain.automations.model import Automation, Grants
 from shared.domain.automations.parsing import parse_automation
-from shared.domain.durations import DURATION_FORM, parse_duration
-from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.models import Event
-from shared.domain.events.values import Time
 from shared.domain.explain.dry_run import DryRunResult, PageWanted, Summary, dry_run
 from shared.domain.explain.simulator import Arrival, Simulator, Subject, WebhookState
 from shared.domain.ids import IdKind, decode_id
+from shared.domain.matching.compiled import compile_automation, firing_id
 from shared.domain.matching.firing_rules import kept_keys
-from shared.domain.matching.index import compile_automation, firing_id, organizations_above
-from shared.dry_runs.event_history import Span, SpanReading
+from shared.domain.matching.index import organizations_above
+from shared.dry_runs.event_history import SpanReading
+from shared.dry_runs.time_range import EPOCH_START, Span, moment, unix_ms
 from shared.storage.definitions.automations import StoredAutomation, find_automation
 from shared.storage.definitions.entities import StoredEntity, organization_links
 from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks
@@ -34,8 +32,6 @@ from shared.storage.evaluation.new_deliveries import known_deliveries
 from shared.storage.evaluation.window_snapshots import stored_state
 
 _DRAFT_ID: Final = 0
-_TIME: TypeAdapter[datetime] = TypeAdapter(Time)
-_EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,34 +110,9 @@ def stored_simulator(connection: Connection, subject: Subject, events: Sequence[
 def arrivals_of(events: Iterable[Event], now: datetime, *, as_of_now: bool) -> list[Arrival]:
     """Given events as if the stream received each at its own `time`; now if it has none, or if `as_of_now`."""
     return [
-        Arrival(event, unix_ms(now if as_of_now or event.time is None else max(event.time, _EPOCH_START)))
+        Arrival(event, unix_ms(now if as_of_now or event.time is None else max(event.time, EPOCH_START)))
         for event in events
     ]
-
-
-def parse_span(since: object, until: object, now: datetime) -> Span:
-    """A span from times as RFC 3339 writes them, or durations before now such as `1h`; without `until`, up to now.
-
-    Raises:
-        InvalidDefinition: at `since` or `until`.
-    """
-    faults: list[FieldError] = []
-    begin = _moment("since", since, now, faults)
-    end = now if until is None else _moment("until", until, now, faults)
-    if begin is not None and end is not None and begin >= end:
-        faults.append(FieldError(("since",), "must be before until, which is now unless it is given"))
-    if faults or begin is None or end is None:
-        raise InvalidDefinition(*faults)
-    return Span(unix_ms(begin), unix_ms(end))
-
-
-def parse_moment(member: str, text: object, now: datetime) -> datetime:
-    """A time as RFC 3339 writes it, or so long before now, such as `1h`. Raises InvalidDefinition at `member`."""
-    faults: list[FieldError] = []
-    found = _moment(member, text, now, faults)
-    if found is None:
-        raise InvalidDefinition(*faults)
-    return found
 
 
 def over_events(simulator: Simulator, arrivals: Iterable[Arrival], page: PageWanted) -> DryRunAnswer:
@@ -169,31 +140,6 @@ def over_span(subject: Subject, redis: Redis, partitions: int, span: Span, page:
         truncated=reading.truncated,
         read_until=None if reading.read_until_ms is None else moment(reading.read_until_ms),
     )
-
-
-def unix_ms(moment: datetime) -> int:
-    """A moment in whole Unix milliseconds."""
-    return (moment - _EPOCH_START) // timedelta(milliseconds=1)
-
-
-def moment(unix_ms: int) -> datetime:
-    """The moment of Unix milliseconds."""
-    return _EPOCH_START + timedelta(milliseconds=unix_ms)
-
-
-def _moment(member: str, text: object, now: datetime, faults: list[FieldError]) -> datetime | None:
-    try:
-        return max(_TIME.validate_python(text), _EPOCH_START)
-    except ValidationError:
-        pass
-    try:
-        if isinstance(text, str):
-            return max(now - parse_duration(text), _EPOCH_START)
-    except InvalidDefinition:
-        pass
-    form = f"must be a time with its zone such as 2026-11-23T09:00:00Z, or how long ago: {DURATION_FORM}"
-    faults.append(FieldError((member,), form))
-    return None
 
 
 def _inside(subject: Subject) -> set[str]:

@@ -15,6 +15,8 @@ from typing import cast
 
 import httptools
 
+from shared.http.exceptions import BrokenOff, Disconnected, NotHttp
+
 MAX_HEAD_BYTES = 64 << 10
 """Of an answer's status line and headers, those of interim answers included."""
 MAX_RESPONSE_BYTES = 64 << 10
@@ -27,18 +29,6 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing drops what is not sent yet, and resets the connection."""
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL = 200
-
-
-class NotHttp(Exception):
-    """What came is no HTTP/1.1 answer, or has a head without end."""
-
-
-class BrokenOff(Exception):
-    """The connection ended within an answer's body, or the body is not framed as HTTP asks."""
-
-
-class Disconnected(Exception):
-    """The connection ended before the head of an answer was there."""
 
 
 @dataclass(slots=True)

@@ -14,8 +14,11 @@ from typing import Any
 
 import httpx
 
-from shared.domain.errors import HooklineError, InvalidDefinition
-from shared.settings import Network, PortSpan, Settings
+from shared.config.setting_types import Network, PortSpan
+from shared.domain.errors import InvalidDefinition
+from shared.http.exceptions import Blocked
+from shared.http.request import DEFAULT_PORTS
+from shared.settings import Settings
 
 Address = IPv4Address | IPv6Address
 
@@ -40,22 +43,9 @@ _REFUSED_V6 = (
     IPv6Network("3fff::/20"),  # documentation, RFC 9637
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
-DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 # The last label of what `inet_aton` reads as an address: decimal, octal or hexadecimal, of one to four parts.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE)
-
-
-class Blocked(HooklineError, OSError):
-    """The guard refused the address that a socket was about to connect to; `reason` says why.
-
-    Its text is always the same: a connector that has tried several addresses then raises the first of these errors
-    as it is, where it would otherwise melt different texts into an error of its own.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__("the guard refused the address")
-        self.reason = reason
 
 
 def refusal(address: Address, allowed: tuple[Network, ...]) -> str | None:

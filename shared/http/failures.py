@@ -14,9 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.domain.delivery.outcomes import OutcomeKind
-from shared.http.connection import BrokenOff, Disconnected, NotHttp
-from shared.http.egress import Blocked
-from shared.http.pool import CertificateUnreadable, ConnectTimeout, PoolClosed
+from shared.http.exceptions import (
+    Blocked,
+    BrokenOff,
+    CertificateUnreadable,
+    ConnectTimeout,
+    Disconnected,
+    NotHttp,
+    PoolClosed,
+)
 
 Kind = type[BaseException] | tuple[type[BaseException], ...]
 

@@ -9,35 +9,20 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, ip_address
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import aiohappyeyeballs
 
 from shared.http.connection import Answer, Connection
+from shared.http.dns import AddressInfo, DnsCache, literal_address
+from shared.http.exceptions import CertificateUnreadable, ConnectTimeout, PoolClosed
 
 # Shorter than the five seconds after which common servers drop an idle connection: a POST is not sent on one that is
 # about to close.
 KEEPALIVE_SECONDS = 4.0
-RESOLVED_SECONDS = 10.0
-"""How long a name is not looked up again."""
 _HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305, section 5
 
-AddressInfo = tuple[Any, ...]
 SocketFactory = Callable[[AddressInfo], socket.socket]
-
-
-class PoolClosed(ConnectionError):
-    """Nothing is sent any more: this process is ending."""
-
-
-class CertificateUnreadable(ConnectionError):
-    """The endpoint's certificate, which is trusted, has text in it that is none."""
-
-
-class ConnectTimeout(TimeoutError):
-    """No connection came about in the time that connecting may take."""
 
 
 class Origin(NamedTuple):
@@ -59,7 +44,7 @@ class Connections:
         self._free: dict[Origin, list[Connection]] = {}
         self._busy: set[Connection] = set()
         self._closed = False
-        self._names = _Names()
+        self._names = DnsCache()
         self._sweep: asyncio.TimerHandle | None = None
 
     async def exchange(
@@ -140,7 +125,7 @@ class Connections:
             self._sweep = self._loop.call_later(KEEPALIVE_SECONDS / 4, self._drop_old)
 
     async def _connect(self, origin: Origin, timeout_seconds: float) -> Connection:
-        addresses = _literal(origin.host, origin.port) or await self._names.resolve(origin.host, origin.port)
+        addresses = literal_address(origin.host, origin.port) or await self._names.resolve(origin.host, origin.port)
         timeout = asyncio.timeout(timeout_seconds)
         try:
             async with timeout:
@@ -174,54 +159,3 @@ class Connections:
             if not connected:
                 opened.close()
         return connection
-
-
-def _literal(host: str, port: int) -> list[AddressInfo]:
-    """An address that needs no look-up; nothing for a name, and for a spelling that only a resolver understands."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return []
-    if isinstance(address, IPv4Address):
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
-    return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
-
-
-async def resolve(host: str, port: int) -> list[AddressInfo]:
-    """The addresses of a name, as the system's resolver gives them. Raises socket.gaierror."""
-    loop = asyncio.get_running_loop()
-    host = host.replace("%25", "%")  # a zone, as RFC 6874 writes it in a URL
-    try:
-        return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG))
-    except UnicodeError:  # a label is empty or too long, so it is no name that could be known
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
-
-
-@dataclass(slots=True)
-class _Names:
-    """Names looked up a moment ago, and look-ups underway, which all who ask at the same time wait for."""
-
-    known: dict[tuple[str, int], tuple[float, asyncio.Task[list[AddressInfo]]]] = field(default_factory=dict)
-
-    async def resolve(self, host: str, port: int) -> list[AddressInfo]:
-        now, key = asyncio.get_running_loop().time(), (host, port)
-        until, task = self.known.get(key, (0.0, None))
-        if task is None or (task.done() and now >= until):
-            self._forget(now)
-            task = asyncio.create_task(resolve(host, port))
-            self.known[key] = (now + RESOLVED_SECONDS, task)
-        try:
-            return await asyncio.shield(task)
-        except OSError:
-            self.known.pop(key, None)  # not remembered: it may be there the next time
-            raise
-
-    def _forget(self, now: float) -> None:
-        for key, (until, task) in list(self.known.items()):
-            if task.done() and now >= until:
-                del self.known[key]
-
-    def close(self) -> None:
-        for _until, task in self.known.values():
-            task.cancel()
-        self.known.clear()

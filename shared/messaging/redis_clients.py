@@ -8,8 +8,11 @@ import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
 from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
 
-from shared.config.server_urls import RedisAddress
+from shared.config.server_urls import RedisAddress, parse_redis
+from shared.settings import Settings
 
 # As Any: without types in redis-py.
 _Sentinel: Any = redis.sentinel.Sentinel
@@ -45,3 +48,17 @@ def _asking(address: RedisAddress, options: dict[str, Any]) -> dict[str, Any]:
     """A Sentinel that is away must not be waited for longer than a server."""
     timeouts = {name: value for name, value in options.items() if name.startswith("socket_")}
     return {**address.sentinel_session, **timeouts}
+
+
+SOCKET_TIMEOUT_SECONDS = 10.0
+
+
+def open_redis(settings: Settings) -> Redis:
+    """A client for the server with the streams; it retries a lost connection a few times before it raises."""
+    return connect(
+        parse_redis(settings.stream_url),
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 3),
+        health_check_interval=30,
+    )

@@ -6,17 +6,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
-
-from shared.config.server_urls import parse_redis
-from shared.messaging.redis_clients import connect
-from shared.settings import Settings
 
 FIELD = b"e"
-START = "0-0"
-SOCKET_TIMEOUT_SECONDS = 10.0
 # XRANGE counts entries and not bytes, so the server stops for us; it copies a few entries more than it answers with.
 READ = """
 local function read(stream, after, wanted, room, field)
@@ -64,14 +56,6 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Offset:
-    """How far a partition is evaluated: the last entry committed, and how many entries were ever read."""
-
-    entry_id: str
-    entries_read: int
-
-
-@dataclass(frozen=True, slots=True)
 class Lag:
     """What of a partition is not evaluated yet: how many entries, and the age of the oldest in seconds."""
 
@@ -82,17 +66,6 @@ class Lag:
 def stream_key(partition: int) -> str:
     """The stream of a partition; the braces keep a partition's keys on one node of a Redis Cluster."""
     return f"hookline:events:{{{partition}}}"
-
-
-def open_redis(settings: Settings) -> Redis:
-    """A client for the server with the streams; it retries a lost connection a few times before it raises."""
-    return connect(
-        parse_redis(settings.stream_url),
-        socket_timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 3),
-        health_check_interval=30,
-    )
 
 
 def read_after(redis: Redis, partition: int, offset: str, count: int) -> list[Entry]:

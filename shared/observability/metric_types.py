@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import Gauge, Histogram, Metric
 
-from shared.observability.multiprocess import ExemplarFile, exemplar
+from shared.observability.exemplars import ExemplarFile, exemplar
 
 _exemplars = ExemplarFile()
 

@@ -6,25 +6,16 @@ PROMETHEUS_MULTIPROC_DIR, all processes' values are added up at exposition. docs
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
     Counter,
     Histogram,
     disable_created_metrics,
-    start_http_server,
 )
-from prometheus_client.exposition import choose_encoder
 
 from shared.domain.delivery.outcomes import OutcomeKind
 from shared.observability.metric_types import BatchHistogram, KnownGauge, primed
-from shared.observability.multiprocess import MULTIPROC_VARIABLE, shared_registry
-from shared.settings import Settings
-from shared.version import __version__
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter says nothing here
 
@@ -200,33 +191,6 @@ SHOWN_BY: Mapping[str, Sequence[Counter | Histogram | KnownGauge]] = {
     ),
 }
 """Which processes find a metric's values out."""
-
-
-def announce_build() -> None:
-    """Set `hookline_build_info` for this process."""
-    BUILD_INFO.labels(version=__version__).set(1)
-
-
-def exposition(accept: str = "") -> tuple[bytes, str]:
-    """What `/metrics` answers to a request with this `Accept` header, and its content type.
-
-    Scrapers that ask for OpenMetrics get it, and exemplars with it; all others the text format, which has none.
-    """
-    encode, content_type = choose_encoder(accept)
-    return encode(_registry()), content_type
-
-
-def serve(settings: Settings) -> None:
-    """Serve `/metrics` of a worker or the pump on the configured port, if one is configured."""
-    if settings.metrics_port:
-        announce_build()
-        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=_registry())
-
-
-def _registry() -> CollectorRegistry:
-    """This process's values, or those of all processes that share a directory."""
-    folder = os.environ.get(MULTIPROC_VARIABLE)
-    return REGISTRY if folder is None else shared_registry(Path(folder))
 
 
 def events_published(counts: Mapping[str, int]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,17 +17,11 @@ import orjson
 from prometheus_client import CollectorRegistry, Metric, multiprocess
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Exemplar
-from prometheus_client.utils import floatToGoString
 
-MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+from shared.observability.exemplars import place_of, read_exemplars, write_file
+
 MERGED = "merged"
-WRITE_SECONDS = 1.0
 _LOCK = "scrape.lock"
-_TRACE = "trace_id"
-
-_Kept = dict[str, tuple[str, float, float]]
-"""By metric and bucket: trace, amount, Unix time."""
 
 
 class SharedCollector(Collector):
@@ -43,11 +36,11 @@ class SharedCollector(Collector):
         with _alone(self._folder):
             tidy(self._folder)
             metrics = list(self._metrics.collect())  # type: ignore[no-untyped-call]
-            exemplars = _read_exemplars(self._folder)
+            exemplars = read_exemplars(self._folder)
         for metric in metrics:
             if metric.type == "histogram" and exemplars:
                 metric.samples = [
-                    sample._replace(exemplar=exemplars.get(_place(metric.name, sample.labels.get("le", ""))))
+                    sample._replace(exemplar=exemplars.get(place_of(metric.name, sample.labels.get("le", ""))))
                     for sample in metric.samples
                 ]
         return metrics
@@ -122,7 +115,7 @@ def _merge(folder: Path, kind: str, files: list[Path]) -> None:
         written.write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
     written.close()  # type: ignore[no-untyped-call]
     plan = merged.with_suffix(".plan")
-    _write(plan, orjson.dumps([file.name for file in files]))
+    write_file(plan, orjson.dumps([file.name for file in files]))
     _carry_out(plan)
 
 
@@ -133,49 +126,3 @@ def _carry_out(plan: Path) -> None:
     with suppress(FileNotFoundError):
         plan.with_suffix(".new").rename(plan.with_suffix(".db"))
     plan.unlink()
-
-
-def _write(file: Path, content: bytes) -> None:
-    aside = file.with_suffix(".aside")
-    aside.write_bytes(content)
-    aside.rename(file)
-
-
-class ExemplarFile:
-    """This process's exemplars, written for whoever serves the folder, at most once a second."""
-
-    def __init__(self) -> None:
-        self._kept: _Kept = {}
-        self._written = float("-inf")
-
-    def keep(self, metric: str, upper_bound: float, trace: str, amount: float) -> None:
-        """Keep the newest of each bucket."""
-        le: str = floatToGoString(upper_bound)  # type: ignore[no-untyped-call]
-        self._kept[_place(metric, le)] = (trace, amount, time.time())
-
-    def write(self) -> None:
-        """Write them if they were not just written; nothing where no folder is shared."""
-        now, folder = time.monotonic(), os.environ.get(MULTIPROC_VARIABLE)
-        if folder is None or now - self._written < WRITE_SECONDS:
-            return
-        self._written = now
-        with suppress(FileNotFoundError):  # the folder goes when its worker ends
-            _write(Path(folder) / f"exemplars_{os.getpid()}.json", orjson.dumps(self._kept))
-
-
-def _read_exemplars(folder: Path) -> dict[str, Exemplar]:
-    newest: _Kept = {}
-    for file in folder.glob("exemplars_*.json"):
-        for place, one in orjson.loads(file.read_bytes()).items():
-            if place not in newest or newest[place][2] < one[2]:
-                newest[place] = one
-    return {place: Exemplar({_TRACE: trace}, amount, at) for place, (trace, amount, at) in newest.items()}
-
-
-def exemplar(trace: str, amount: float) -> Exemplar:
-    """An exemplar that leads to a trace."""
-    return Exemplar({_TRACE: trace}, amount, time.time())
-
-
-def _place(metric: str, le: str) -> str:
-    return f"{metric} {le}"

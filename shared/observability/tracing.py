@@ -7,75 +7,12 @@ texts into spans.
 
 from __future__ import annotations
 
-import hashlib
-import random
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
-import pydantic_core
-
-from shared.settings import InvalidSetting, Settings
-
-TRACEPARENT = "traceparent"
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII).fullmatch
-_random = random.Random()  # noqa: S311  (names spans, guards nothing)
-
-
-@dataclass(frozen=True, slots=True)
-class TraceContext:
-    """A span's place: its trace, its own id, and whether it is recorded."""
-
-    trace_id: int
-    span_id: int
-    sampled: bool = True
-
-    @property
-    def header(self) -> str:
-        """The value of `traceparent`."""
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{'01' if self.sampled else '00'}"
-
-    @property
-    def trace(self) -> str:
-        """The trace's id, as it is written."""
-        return f"{self.trace_id:032x}"
-
-
-def read_traceparent(value: object) -> TraceContext | None:
-    """The context in a `traceparent`; None when it is none (https://www.w3.org/TR/trace-context/, version 00)."""
-    match = _TRACEPARENT(value) if isinstance(value, str) else None
-    if match is None:
-        return None
-    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
-    return TraceContext(trace_id, span_id, bool(flags & 1)) if trace_id and span_id else None
-
-
-def producers(body: bytes) -> TraceContext | None:
-    """The context in an event's JSON, in which `NaN` without quotes is as good as it is to evaluation."""
-    try:
-        members = pydantic_core.from_json(body, allow_inf_nan=True)
-    except ValueError:
-        return None
-    return read_traceparent(members.get(TRACEPARENT)) if isinstance(members, dict) else None
-
-
-def child_of(parent: TraceContext | None) -> TraceContext:
-    """A place for a new span under `parent`, or in a trace of its own."""
-    span_id = _random.getrandbits(64) or 1
-    if parent is None:
-        return TraceContext(_random.getrandbits(128) or 1, span_id)
-    return TraceContext(parent.trace_id, span_id, parent.sampled)
-
-
-def attempt_context(traceparent: str | None, delivery_id: str, number: int, claim: int) -> TraceContext:
-    """The place of one attempt's span, which is told to the receiver before the attempt and recorded after it."""
-    digest = hashlib.sha256(f"{delivery_id}/{number}/{claim}".encode()).digest()
-    parent = read_traceparent(traceparent)
-    span_id = int.from_bytes(digest[:8]) or 1
-    if parent is None:
-        return TraceContext(int.from_bytes(hashlib.sha256(delivery_id.encode()).digest()[:16]) or 1, span_id)
-    return TraceContext(parent.trace_id, span_id, parent.sampled)
+from shared.config.setting_types import InvalidSetting
+from shared.observability.trace_context import TraceContext
+from shared.settings import Settings
 
 
 class Tracing(Protocol):

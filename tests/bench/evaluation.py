@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import orjson
 from sqlalchemy import func, select
 
-from shared.messaging.streams import START, read_after
+from shared.domain.events.partitioning import START
+from shared.messaging.streams import read_after
 from shared.storage.schema.tables import deliveries
 from tests.bench import watched
 from tests.bench.events import ALIAS_PATTERN, EVENT_TYPE, PAYLOAD, PROJECT, make_events

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import func, select, text, update
 
 from shared.observability.logs import configure_logging
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries, webhooks
 from tests.bench.events import ALIAS_PATTERN, ENTITY, EVENT_TYPE, PAYLOAD, PROJECT, make_events
 from tests.bench.figures import Figure

@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import func, select, update
 
 from shared.settings import Settings, load_settings
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import automations
 from tests.bench import watched

@@ -17,7 +17,8 @@ import orjson
 import redis
 from cryptography.fernet import Fernet
 
-from shared.domain.events.models import check_event, partition_of
+from shared.domain.events.decoding import check_event
+from shared.domain.events.partitioning import partition_of
 from shared.messaging.streams import FIELD, stream_key
 from shared.settings import load_settings
 from shared.storage.maintenance import first_start

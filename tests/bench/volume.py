@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from shared.settings import load_settings
-from shared.storage.database.engine import open_engine, reading, writing
-from shared.storage.delivery.claims import claim, due_webhooks
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import reading, writing
+from shared.storage.delivery.backlog import due_webhooks
+from shared.storage.delivery.claims import claim
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, list_deliveries, new_delivery_id
 from shared.storage.delivery.recording import Attempted, record
 from shared.storage.evaluation.new_deliveries import insert_deliveries

@@ -19,18 +19,20 @@ from sqlalchemy import insert, select
 
 from shared.domain.automations.model import Grants
 from shared.domain.automations.parsing import parse_automation
-from shared.domain.events.models import check_event, partition_of
+from shared.domain.events.decoding import check_event
+from shared.domain.events.partitioning import partition_of
+from shared.messaging.celery_app import celery_app
 from shared.messaging.streams import FIELD, stream_key
-from shared.messaging.wakeups import celery_app
 from shared.settings import Settings, load_settings
-from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.entities import insert_entity
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.migrate import migrate
 from shared.storage.schema.tables import automations, entities, webhooks
 from tests.servers import fresh_database, postgres_server, valkey_server
 from worker.bootstrap import Runtime
-from worker.evaluation.evaluator import drain_partition
+from worker.evaluation.drain import drain_partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import httpx
 import uvloop
 
-from shared.http.client import Request, Sender
+from shared.http.client import Sender
+from shared.http.request import Request
 from shared.settings import load_settings
 from tests.bench.processes import ProcessFailed
 

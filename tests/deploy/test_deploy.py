@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from dispatcher.cli import main
-from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE
+from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE
 from shared.settings import ENV_PREFIX, Settings
 from tests.deploy.files import CHART, DEPLOY, ROOT, seconds, text_files
 

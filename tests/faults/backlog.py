@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine, text
 
-from shared.domain.events.models import check_event, partition_of
+from shared.domain.events.decoding import check_event
+from shared.domain.events.partitioning import partition_of
+from shared.messaging.celery_app import PARTITION_TASK, celery_app
 from shared.messaging.streams import FIELD, stream_key
-from shared.messaging.wakeups import PARTITION_TASK, celery_app
 from shared.storage.database.engine import open_engine
 from tests.bench.figures import Figure, figures_table
 from tests.faults.fresh import Wait, meanwhile, percentile

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import httpx
 from sqlalchemy import Engine, text
 
-from shared.domain.events.models import check_event, partition_of
+from shared.domain.events.decoding import check_event
+from shared.domain.events.partitioning import partition_of
 from tests.authority import TRUSTS_NOBODY
 from tests.faults.load import accepted, drill_event
 from tests.faults.stage import ADMIN_KEY, Stage

@@ -7,7 +7,8 @@ from alembic.config import Config
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import reading, writing
 from shared.storage.schema.migrate import MIGRATIONS, current_revision, newest_revision
 from tests.faults.stage import START_SECONDS, Release, Stage, ready
 from tests.integration.processes import wait_until

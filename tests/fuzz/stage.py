@@ -21,8 +21,9 @@ from sqlalchemy import Connection
 from dispatcher.api.resources import Parts, opened
 from dispatcher.control import automations, catalog, secrets, slack, webhooks
 from shared.settings import Settings, load_settings
-from shared.storage.accounts.users import Principal, find_principal, hash_key
-from shared.storage.database.engine import writing
+from shared.storage.accounts.api_keys import hash_key
+from shared.storage.accounts.users import Principal, find_principal
+from shared.storage.database.transactions import writing
 from shared.storage.maintenance import first_start
 
 KEY = "hlk-" + "f" * 43

@@ -19,7 +19,7 @@ from kombu.transport.pyamqp import Transport as RabbitTransport
 from redis import Redis
 
 from shared.messaging.broker_transport import SentinelTransport, Transport
-from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, WEBHOOK_TASK, celery_app
+from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, WEBHOOK_TASK, celery_app
 from shared.settings import load_settings
 from tests.integration.processes import wait_until
 from worker.tasks import Wake

@@ -31,7 +31,7 @@ from redis import Redis
 from sqlalchemy import Engine, create_engine, func, inspect, select
 
 from shared.settings import Settings, load_settings
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.maintenance.first_start import prepare
 from shared.storage.schema.tables import deliveries
 from tests.authority import Authority

@@ -13,7 +13,8 @@ from sqlalchemy import Engine
 
 from dispatcher.pump.pump import Pump
 from shared.settings import Settings
-from shared.storage.database.engine import checkpoint, writing
+from shared.storage.database.engine import checkpoint
+from shared.storage.database.transactions import writing
 from shared.storage.definitions.entities import insert_entity
 from tests.integration.processes import wait_until
 

@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from shared.settings import load_settings
-from shared.storage.database.engine import POSTGRES_OPTIONS, SESSION, open_engine, writing
+from shared.storage.database.engine import POSTGRES_OPTIONS, SESSION, open_engine
+from shared.storage.database.transactions import writing
 from tests.integration.processes import wait_until
 
 
@@ -85,7 +86,7 @@ def test_who_waits_for_another_writer_of_the_process_holds_no_connection(engine:
 def test_a_writer_that_does_not_get_its_turn_finds_the_database_locked(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.storage.database.engine.SQLITE_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("shared.storage.database.transactions.SQLITE_BUSY_SECONDS", 0.01)
     with writing(engine), ThreadPoolExecutor(1) as pool:
         refused = pool.submit(writing(engine).__enter__).exception(20)
     assert isinstance(refused, OperationalError)

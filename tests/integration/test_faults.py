@@ -11,7 +11,8 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import QueuePool
 
 from shared.settings import load_settings
-from shared.storage.database.engine import open_engine, writing
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import writing
 from shared.storage.database.transient_errors import is_passing
 
 

@@ -12,7 +12,8 @@ from redis.asyncio import Redis as AsyncRedis
 from dispatcher.publishing import publisher
 from dispatcher.publishing.publisher import Publisher, StreamUnavailable
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import check_event, decode_event, partition_of
+from shared.domain.events.decoding import check_event, decode_event
+from shared.domain.events.partitioning import partition_of
 from shared.messaging.streams import FIELD, stream_key
 from tests.integration.worker.conftest import alias_event, metric_event
 

@@ -16,10 +16,11 @@ from sqlalchemy import Connection, event, func, insert, select, text, update
 from dispatcher.pump import maintenance
 from dispatcher.pump.maintenance import LOCK, Chores
 from shared.settings import Settings
-from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.automations import delete_automation
 from shared.storage.definitions.revisions import next_revision
-from shared.storage.evaluation.new_deliveries import PoisonEntry, set_aside
+from shared.storage.evaluation.poison import PoisonEntry, set_aside
 from shared.storage.evaluation.windows import save_windows
 from shared.storage.maintenance import retention
 from shared.storage.schema.tables import attempts, audit_log, deliveries, metric_windows, poison_entries

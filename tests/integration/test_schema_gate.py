@@ -14,14 +14,15 @@ from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 
 from dispatcher.pump.pump import Pump
-from shared.messaging.wakeups import EVALUATE_QUEUE, celery_app
-from shared.storage.database.engine import open_engine, writing
+from shared.messaging.celery_app import EVALUATE_QUEUE, celery_app
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import writing
 from shared.storage.schema.gate import SchemaGate, SchemaTooOld
 from shared.storage.schema.migrate import MIGRATIONS, migrate, newest_revision
 from tests.integration.processes import wait_until
 from tests.integration.worker.conftest import Scene, alias_event, receiver, scene
 from worker.bootstrap import RuntimeSlot
-from worker.evaluation.evaluator import drain_partition
+from worker.evaluation.drain import drain_partition
 from worker.tasks import DrainInterrupted, _run
 
 __all__ = ["receiver", "scene"]

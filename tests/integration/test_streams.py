@@ -12,19 +12,9 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from shared.messaging.streams import (
-    FIELD,
-    MAX_COUNTED,
-    START,
-    Entry,
-    Lag,
-    lags,
-    open_redis,
-    read_after,
-    read_within,
-    stream_key,
-    trim,
-)
+from shared.domain.events.partitioning import START
+from shared.messaging.redis_clients import open_redis
+from shared.messaging.streams import FIELD, MAX_COUNTED, Entry, Lag, lags, read_after, read_within, stream_key, trim
 from shared.settings import load_settings
 from tests.servers import free_port
 

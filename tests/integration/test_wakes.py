@@ -14,17 +14,9 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from shared.messaging.streams import SOCKET_TIMEOUT_SECONDS
-from shared.messaging.wakeups import (
-    DELIVER_QUEUE,
-    EVALUATE_QUEUE,
-    PARTITION_TASK,
-    TOKEN_SECONDS,
-    WEBHOOK_TASK,
-    BrokerUnavailable,
-    Waker,
-    celery_app,
-)
+from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, PARTITION_TASK, WEBHOOK_TASK, celery_app
+from shared.messaging.redis_clients import SOCKET_TIMEOUT_SECONDS
+from shared.messaging.wakeups import TOKEN_SECONDS, BrokerUnavailable, Waker
 from shared.settings import load_settings
 from tests.servers import free_port, valkey_server
 from worker.coordination.webhook_slots import LOCK_SECONDS, one_of, renew

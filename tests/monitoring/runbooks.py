@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from sqlalchemy import text
 
-from shared.storage.database.engine import open_engine, reading
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import reading
 from tests.integration.forked import Command, outcomes
 from tests.integration.processes import ROOT
 from tests.monitoring.prometheus import Prometheus

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import func, select
 
 from shared.domain.delivery.retries import DeliveryPolicy
-from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.entities import find_entity
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.webhooks import WebhookFields, insert_webhook

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import orjson
 
-from shared.domain.events.models import check_event, partition_of
+from shared.domain.events.decoding import check_event
+from shared.domain.events.partitioning import partition_of
 from shared.messaging.streams import FIELD, stream_key
 from tests.integration.processes import wait_until
 from tests.monitoring.scene import Scene

@@ -21,10 +21,10 @@ from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from redis import Redis
 
-from shared.messaging.wakeups import celery_app
+from shared.messaging.celery_app import celery_app
 from shared.settings import Settings, load_settings
-from shared.storage.database.engine import reading
-from shared.storage.delivery.claims import due_webhooks
+from shared.storage.database.transactions import reading
+from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.maintenance import first_start
 from tests.integration.application import lent_application
 from tests.integration.conftest import ADMIN_KEY, sqlite_template, valkey_url
@@ -32,7 +32,7 @@ from tests.integration.processes import wait_until
 from tests.integration.receiver import Receiver, receiving
 from worker.bootstrap import Runtime
 from worker.delivery.drain import drain_webhook
-from worker.evaluation.evaluator import drain_partition
+from worker.evaluation.drain import drain_partition
 
 __all__ = ["sqlite_template", "valkey_url"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, PARTITION_TASK, SLOW_QUEUE, WEBHOOK_TASK
+from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, PARTITION_TASK, SLOW_QUEUE, WEBHOOK_TASK
 from shared.observability import metrics as declared
 from shared.storage.schema.tables import metadata
 

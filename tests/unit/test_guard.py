@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.config.setting_types import Network
 from shared.domain.errors import InvalidDefinition
-from shared.http.egress import Blocked, Guard, check_webhook_url, refusal
-from shared.settings import Network, Settings, load_settings
+from shared.http.egress import Guard, check_webhook_url, refusal
+from shared.http.exceptions import Blocked
+from shared.settings import Settings, load_settings
 
 # The special-purpose registries of IANA, and what else no webhook is at; first and last address of each.
 REFUSED = {

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.fernet import Fernet
 
-from shared.observability.logs import MASK, configure_logging, get_logger, info_lines
+from shared.observability.log_masking import MASK
+from shared.observability.logs import configure_logging, get_logger, info_lines
 from shared.settings import load_settings
 
 if TYPE_CHECKING:

@@ -13,15 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from shared.config.server_urls import BROKER_FORM, REDIS_FORM
-from shared.settings import (
-    ENV_PREFIX,
-    MAX_SOCKET_PATH_BYTES,
-    InvalidSetting,
-    PortSpan,
-    Settings,
-    load_settings,
-    split_keys,
-)
+from shared.config.setting_types import InvalidSetting, PortSpan, split_keys
+from shared.settings import ENV_PREFIX, MAX_SOCKET_PATH_BYTES, Settings, load_settings
 from tests import authority
 
 # Always the same: they are part of the tests' names, which every process of a run has to agree on.

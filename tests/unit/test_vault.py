@@ -12,7 +12,8 @@ from cryptography.fernet import Fernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.settings import InvalidSetting, load_settings
+from shared.config.setting_types import InvalidSetting
+from shared.settings import load_settings
 from shared.vault import KEY_FILE, SecretUnreadable, Vault, load_or_create_keys
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import orjson
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import Event, check_event, check_events
+from shared.domain.events.decoding import check_event, check_events
+from shared.domain.events.models import Event
 from shared.domain.explain.dry_run import MAX_EVENTS
 
 

@@ -16,7 +16,8 @@ from rich.tree import Tree
 from shared.domain.explain.dry_run import DryRunResult, PageWanted
 from shared.domain.explain.simulator import DryRunOutcome
 from shared.domain.explain.text import Explanation
-from shared.dry_runs.service import DryRunAnswer, parse_span
+from shared.dry_runs.service import DryRunAnswer
+from shared.dry_runs.time_range import parse_span
 from worker.commands.event_files import read_events
 from worker.commands.output import print_rich
 from worker.operations.automations import Trial

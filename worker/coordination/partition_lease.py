@@ -12,8 +12,10 @@ from typing import Any
 
 from redis import Redis
 
-from shared.messaging.streams import FIELD, READ, Entry, Offset, entries_of, stream_key
-from shared.messaging.wakeups import PARTITION_TASK, token_key
+from shared.domain.events.partitioning import Offset
+from shared.messaging.celery_app import PARTITION_TASK
+from shared.messaging.streams import FIELD, READ, Entry, entries_of, stream_key
+from shared.messaging.wakeups import token_key
 from worker.coordination.webhook_slots import LOCK_SECONDS
 
 _TAKE = (

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from shared.delivery.endpoint import Endpoint
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
-from shared.domain.payloads.templates import SecretsTooLarge, SecretUnavailable
-from shared.http.client import Request
+from shared.domain.payloads.sealed import SecretsTooLarge, SecretUnavailable
 from shared.http.failures import own_fault
+from shared.http.request import Request
 from shared.observability.logs import get_logger, places
-from shared.observability.tracing import TRACEPARENT
+from shared.observability.trace_context import TRACEPARENT
 from shared.storage.delivery.claims import Claimed
-from worker.delivery.recorder import Ended, Sent, Unsent
+from worker.delivery.attempt_result import Ended, Sent, Unsent
+from worker.delivery.claims import HOLD_SECONDS, Haul
 from worker.delivery.request_scheduler import Request as Attempt
 from worker.delivery.spans import context_of
 
@@ -28,23 +29,6 @@ if TYPE_CHECKING:
     from worker.bootstrap import Runtime
 
 log = get_logger("hookline.deliver")
-
-HOLD_SECONDS = 5.0
-"""A delivery is sent within so long of its claim, or of its slot, or it is put back where all workers find it: its
-lease, which counts from the claim too, must outlast the request. In between came a crowd before it, a commit whose
-answer was long on its way, or a process that stood still."""
-LIGHT_CHARS = 16_000
-"""Only of payloads that are no longer than this, on average, more is claimed than is sent at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Haul:
-    """What was claimed at once: when, at which times it may be sent if the rate is limited, and whether to probe."""
-
-    at: datetime
-    claimed: Sequence[Claimed] = ()
-    slots: Sequence[datetime] | None = None
-    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from datetime import datetime
 from typing import Protocol
 
 from shared.observability.logs import get_logger
+from worker.delivery.attempt_result import Ended, is_failure
 from worker.delivery.completion_buffer import LINGER_SECONDS, Outcomes
-from worker.delivery.recorder import Ended, is_failure
 
 log = get_logger("hookline.deliver")
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from worker.delivery.recorder import Ended
+from worker.delivery.attempt_result import Ended
 
 LINGER_SECONDS = 0.02
 

@@ -19,22 +19,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.delivery.endpoint import Endpoint
 from shared.domain.delivery.circuits import CircuitState
 from shared.domain.delivery.rate_limit import HORIZON
-from shared.domain.errors import EndpointUnusable
-from shared.messaging.wakeups import WEBHOOK_TASK, token_key
-from shared.observability import metrics
+from shared.messaging.celery_app import WEBHOOK_TASK
+from shared.messaging.wakeups import token_key
 from shared.observability.logs import get_logger
-from shared.storage.database.engine import at_once, glance, reading, writing
-from shared.storage.definitions.webhooks import public_id
+from shared.storage.database.transactions import at_once, glance, writing
 from shared.storage.delivery.admission import admit, is_limited, note_claimed
-from shared.storage.delivery.claims import Claimed, EndpointRow, claim, has_due, load_endpoint
-from shared.vault import SecretUnreadable
+from shared.storage.delivery.claims import Claimed, claim, has_due
+from shared.storage.delivery.webhook_snapshots import EndpointRow
 from worker.bootstrap import Runtime
 from worker.coordination.wakeups import give_back, wake
 from worker.coordination.webhook_slots import one_of, renew
-from worker.delivery.attempt_executor import HOLD_SECONDS, LIGHT_CHARS, Attempts, Haul
+from worker.delivery.attempt_executor import Attempts
+from worker.delivery.attempt_result import LONG_AGO, Ended
+from worker.delivery.claims import HOLD_SECONDS, LIGHT_CHARS, Haul
 from worker.delivery.completion_buffer import Outcomes
+from worker.delivery.endpoint_cache import open_webhook
 from worker.delivery.in_flight import AHEAD
-from worker.delivery.recorder import LONG_AGO, Ended, Fared, Recorder
+from worker.delivery.recorder import Fared, Recorder
 
 log = get_logger("hookline.deliver")
 
@@ -54,7 +55,7 @@ def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
     token = token_key(WEBHOOK_TASK, webhook_id)
     # Until its place is given back news wakes nobody, since this drain would claim it.
     with one_of(runtime.redis, f"webhook:{webhook_id}", runtime.settings.drains_per_webhook, token=token) as lock:
-        opened = None if lock is None else _open(runtime, webhook_id)
+        opened = None if lock is None else open_webhook(runtime, webhook_id)
         if lock is None or opened is None:
             return 0
         row, endpoint = opened
@@ -75,33 +76,6 @@ def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
         due = has_due(connection, webhook_id, now)
     if due:
         wake(runtime, webhook_id, slow=slow)
-
-
-def _open(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | None:
-    """The webhook with its secrets decrypted; None while nothing may be sent to it."""
-    now = runtime.clock.now()
-    with glance(runtime.engine) as connection:
-        row = load_endpoint(connection, webhook_id)
-    if row is None or row.circuit.state(now) is CircuitState.OPEN:
-        return None
-    if (kept := runtime.endpoints.kept(row)) is not None:
-        return row, kept
-    # With its secrets it is read again, so that they are of one picture.
-    with reading(runtime.engine) as connection:
-        row = load_endpoint(connection, webhook_id)
-        if row is None:
-            return None
-        try:
-            return row, runtime.endpoints.open(connection, row)
-        except SecretUnreadable as exc:
-            metrics.SECRETS_UNREADABLE.inc()
-            # Ours to mend, not the receiver's: the deliveries stay due until the key is back.
-            log.error("webhook.secret_unreadable", webhook_id=public_id(row.kind, row.id), error=str(exc))
-            return None
-        except EndpointUnusable as exc:
-            metrics.WEBHOOKS_UNUSABLE.inc()
-            log.error("webhook.unusable", webhook_id=public_id(row.kind, row.id), error=str(exc))
-            return None
 
 
 class WebhookDrain:

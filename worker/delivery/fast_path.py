@@ -17,18 +17,22 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from shared.delivery.endpoint import KEPT_ENDPOINTS, Endpoint
+from shared.delivery.endpoint import Endpoint
 from shared.domain.errors import EndpointUnusable
-from shared.messaging.wakeups import DELIVER_QUEUE, SLOW_QUEUE
-from shared.observability.tracing import TRACEPARENT
-from shared.storage.database.engine import reading
+from shared.messaging.celery_app import DELIVER_QUEUE, SLOW_QUEUE
+from shared.observability.trace_context import TRACEPARENT
+from shared.storage.database.transactions import reading
 from shared.storage.delivery.admission import is_limited
-from shared.storage.delivery.claims import Claimed, EndpointRow, load_endpoint
+from shared.storage.delivery.claims import Claimed
+from shared.storage.delivery.webhook_snapshots import EndpointRow, load_endpoint
 from shared.storage.evaluation.new_deliveries import Claim
 from shared.vault import SecretUnreadable
 from worker.coordination.wakeups import give_back, wake
-from worker.delivery.attempt_executor import HOLD_SECONDS, LIGHT_CHARS, Attempts, Haul
-from worker.delivery.recorder import LONG_AGO, Ended, Recorder, Unsent
+from worker.delivery.attempt_executor import Attempts
+from worker.delivery.attempt_result import LONG_AGO, Ended, Unsent
+from worker.delivery.claims import HOLD_SECONDS, LIGHT_CHARS, Haul
+from worker.delivery.endpoint_cache import KEPT_ENDPOINTS
+from worker.delivery.recorder import Recorder
 
 if TYPE_CHECKING:
     from worker.bootstrap import Runtime

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, TypedDict
 
 from sqlalchemy import Connection
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from shared.delivery.endpoint import Endpoint
 from shared.domain.delivery.circuits import Answer, Circuit, CircuitState, alive, is_slow, run_of
-from shared.domain.delivery.outcomes import Outcome, OutcomeKind
+from shared.domain.delivery.outcomes import OutcomeKind
 from shared.domain.delivery.retries import Decision, Verdict, decide
 from shared.domain.ids import IdKind, encode_id
 from shared.observability import metrics
-from shared.observability.logs import get_logger, info_lines
-from shared.storage.database.engine import at_once, writing
+from shared.observability.logs import get_logger
+from shared.storage.database.transactions import at_once, writing
 from shared.storage.database.transient_errors import is_passing
-from shared.storage.delivery.admission import Turn, is_limited, note_all_well, note_answers, note_lane
-from shared.storage.delivery.claims import Claimed, EndpointRow
+from shared.storage.delivery.admission import is_limited
+from shared.storage.delivery.circuits import Turn, note_all_well, note_answers, note_lane
 from shared.storage.delivery.failure_recording import Standing, record_with_standing
 from shared.storage.delivery.notices import note_dead_letters, note_disabled, note_turn
 from shared.storage.delivery.recording import Attempted, put_back, record, record_all_well
 from shared.storage.delivery.webhook_health import disable_webhook, note_health
-from worker.delivery.spans import context_of, exemplify_attempts, trace_attempt
+from shared.storage.delivery.webhook_snapshots import EndpointRow
+from worker.delivery.attempt_result import LONG_AGO, Ended, Sent, Unsent
+from worker.delivery.report import report_attempts
+from worker.delivery.spans import exemplify_attempts, trace_attempt
 
 if TYPE_CHECKING:
     from worker.bootstrap import Runtime
@@ -38,33 +40,6 @@ _jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
 GONE = "the endpoint answered 410 Gone"
 RECOVERED = "the endpoint answers again"
 _COMMON = frozenset({Verdict.DELIVERED, Verdict.RETRY})
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A delivery whose attempt has ended."""
-
-    delivery: Claimed
-    started_at: datetime
-    outcome: Outcome
-    probe: bool = False
-    """Whether it was let through a half-open circuit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unsent:
-    """A delivery that was claimed, and not sent after all: it is due for whoever claims it next."""
-
-    delivery: Claimed
-
-
-Ended = Sent | Unsent
-
-
-def is_failure(ended: Ended) -> bool:
-    """Whether an attempt did not deliver."""
-    return isinstance(ended, Sent) and ended.outcome.kind is not OutcomeKind.SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +109,7 @@ class Recorder:
             failures = fared.circuit.failures
             log.warning("webhook.circuit_opened", webhook_id=self._endpoint.webhook, failures=failures)
         self._count(decided)
-        _announce(self._endpoint, decided, fared.ended, now, claim=self._token if self._tracing else None)
+        report_attempts(self._endpoint, decided, fared.ended, now, claim=self._token if self._tracing else None)
         if self._tracing is not None:
             for one, decision in decided:
                 trace_attempt(self._tracing, self._endpoint.webhook, one, decision, self._token)
@@ -276,53 +251,3 @@ def _attempted(sent: Sent, decision: Decision, now: datetime) -> Attempted:
         final_status=None if again else str(decision.verdict),
         reason=None if delivered else decision.reason,
     )
-
-
-def _announce(
-    endpoint: Endpoint,
-    decided: Sequence[tuple[Sent, Decision]],
-    ended: frozenset[int],
-    now: datetime,
-    *,
-    claim: int | None,
-) -> None:
-    """Metrics and one log line for each attempt: only after the commit."""
-    for outcome, count in Counter(
-        str(decision.verdict) for sent, decision in decided if sent.delivery.seq in ended
-    ).items():
-        metrics.deliveries_finished(outcome, count)
-    metrics.EVENT_TO_DELIVERY.observe_all(
-        [
-            max(0.0, (now - sent.delivery.event_received_at).total_seconds())
-            for sent, decision in decided
-            if decision.verdict is Verdict.DELIVERED
-        ]
-    )
-    lines = (_line(endpoint, *pair) for pair in decided)
-    if claim is not None:
-        traces = (context_of(sent.delivery, claim).trace for sent, _ in decided)
-        lines = (line | {"trace_id": trace} for line, trace in zip(lines, traces, strict=True))
-    info_lines("hookline.deliver", "delivery.attempted", lines)
-
-
-def _line(endpoint: Endpoint, sent: Sent, decision: Decision) -> dict[str, Any]:
-    """All there is to know of an attempt, with the ids by which the API, the commands and receivers know its parts."""
-    delivery, outcome = sent.delivery, sent.outcome
-    automation_id = delivery.automation_id
-    return {
-        "delivery_id": delivery.id,
-        "webhook_id": endpoint.webhook,
-        "automation_id": None if automation_id is None else encode_id(IdKind.AUTOMATION, automation_id),
-        "entity": delivery.entity,
-        "event_id": delivery.event_id,
-        "event_source": delivery.event_source,
-        "event_type": delivery.event_type,
-        "attempt": delivery.attempts + 1,
-        "max_attempts": len(endpoint.policy.schedule_seconds) + 1,
-        "outcome": str(outcome.kind),
-        "status": outcome.status,
-        "error": outcome.error,
-        "duration_ms": round(outcome.duration_seconds * 1000),
-        "verdict": str(decision.verdict),
-        "retry_in_seconds": None if decision.delay_seconds is None else round(decision.delay_seconds, 3),
-    }

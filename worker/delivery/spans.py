@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Protocol
 
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.delivery.retries import Decision, Verdict
-from shared.domain.ids import IdKind, encode_id
 from shared.observability import metrics
-from shared.observability.tracing import TraceContext, Tracing, attempt_context, read_traceparent
+from shared.observability.trace_context import TraceContext, attempt_context, nanoseconds, read_traceparent
+from shared.observability.tracing import Tracing
 from shared.storage.delivery.claims import Claimed
 
 
@@ -22,36 +21,6 @@ class _Sent(Protocol):
     def started_at(self) -> datetime: ...
     @property
     def outcome(self) -> Outcome: ...
-
-
-def trace_firings(tracing: Tracing, traces: Iterable[tuple[TraceContext, TraceContext | None, dict[str, Any]]]) -> None:
-    """Firings that are committed."""
-    ended_ns = time.time_ns()
-    for own, parent, row in traces:
-        tracing.span(
-            f"evaluate {row['event_type']}",
-            own,
-            parent,
-            kind="consumer",
-            began_ns=_nanoseconds(row["created_at"]),
-            ended_ns=ended_ns,
-            attributes={
-                "hookline.delivery_id": row["id"],
-                "hookline.automation_id": encode_id(IdKind.AUTOMATION, row["automation_id"]),
-                "hookline.delivery_status": row["status"],
-                "cloudevents.event_id": row["event_id"],
-                "cloudevents.event_source": row["event_source"],
-                "cloudevents.event_type": row["event_type"],
-            },
-        )
-
-
-def exemplify_evaluations(traces: Iterable[tuple[TraceContext, TraceContext | None, dict[str, Any]]]) -> None:
-    """Let the delays of evaluations that fired lead to their traces."""
-    now = datetime.now(UTC)
-    metrics.EVALUATION_DELAY.exemplify(
-        (max(0.0, (now - row["event_received_at"]).total_seconds()), own.trace) for own, _, row in traces if own.sampled
-    )
 
 
 def exemplify_attempts(attempts: Iterable[tuple[_Sent, Decision]], claim: int, now: datetime) -> None:
@@ -72,7 +41,7 @@ def context_of(delivery: Claimed, claim: int) -> TraceContext:
 
 def trace_attempt(tracing: Tracing, webhook: str, sent: _Sent, decision: Decision, claim: int) -> None:
     """An attempt that is recorded."""
-    began_ns = _nanoseconds(sent.started_at)
+    began_ns = nanoseconds(sent.started_at)
     attributes: dict[str, str | int] = {
         "hookline.delivery_id": sent.delivery.id,
         "hookline.webhook_id": webhook,
@@ -93,7 +62,3 @@ def trace_attempt(tracing: Tracing, webhook: str, sent: _Sent, decision: Decisio
         attributes=attributes,
         failed=decision.verdict is not Verdict.DELIVERED,
     )
-
-
-def _nanoseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000) * 1000

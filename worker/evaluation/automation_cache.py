@@ -15,21 +15,15 @@ from sqlalchemy import Engine
 from shared.domain.automations.model import Grants
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import EventType
-from shared.domain.matching.index import (
-    AutomationIndex,
-    CompiledAutomation,
-    DormantAutomation,
-    compile_automation,
-    organizations_above,
-    scope_key,
-)
+from shared.domain.events.types import EventType
+from shared.domain.matching.compiled import CompiledAutomation, DormantAutomation, compile_automation, scope_key
+from shared.domain.matching.index import AutomationIndex, organizations_above
 from shared.observability import metrics
 from shared.observability.logs import get_logger
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.definitions.entities import organization_links
 from shared.storage.definitions.revisions import current_revision_value
-from shared.storage.evaluation.new_deliveries import AutomationRow, automations_since
+from shared.storage.evaluation.automation_feed import AutomationRow, automations_since
 from worker.evaluation.compression import pack, unpack
 
 log = get_logger("hookline.evaluate")

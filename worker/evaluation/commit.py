@@ -6,70 +6,30 @@ read them last. Otherwise it is a transaction, which reads what the firings depe
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from shared.domain.events.fast_decoding import AnyEvent
-from shared.domain.matching.index import CompiledAutomation
-from shared.messaging.streams import START, Entry, Offset
-from shared.storage.database.engine import at_once, writing
-from shared.storage.definitions.catalog import Learned
-from shared.storage.delivery.claims import EndpointRow
+from shared.domain.events.partitioning import START, Offset
+from shared.storage.database.transactions import at_once, writing
 from shared.storage.delivery.notices import note_dead_letters
-from shared.storage.evaluation.new_deliveries import PoisonEntry, advance_offset, insert_deliveries, set_aside
+from shared.storage.evaluation.new_deliveries import insert_deliveries
+from shared.storage.evaluation.offsets import advance_offset
 from shared.storage.evaluation.optimistic_commit import Committed, commit_expected
+from shared.storage.evaluation.poison import set_aside
 from worker.delivery.fast_path import Hand
-from worker.evaluation.firing_plan import FiringBatch, Matches, Stored, load_stored
+from worker.evaluation.batch import Batch
+from worker.evaluation.firing_plan import FiringBatch
+from worker.evaluation.stored_state import Matches, Stored, load_stored
 
 if TYPE_CHECKING:
     from worker.bootstrap import Runtime
 
-KNOWN_WEBHOOKS = 10_000
-
 
 class Overtaken(Exception):
     """Another worker committed these entries first: nothing of this batch may be kept."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Entries of a partition, decoded and matched, before any stored state is looked at."""
-
-    last_id: str
-    count: int
-    matches: list[tuple[Entry, AnyEvent, CompiledAutomation]] = field(default_factory=list)
-    poison: list[PoisonEntry] = field(default_factory=list)
-    types: Counter[str] = field(default_factory=Counter)
-    received_ms: list[int] = field(default_factory=list)
-    names: set[Learned] = field(default_factory=set)
-    registered: frozenset[Learned] = frozenset()
-    """Those of `names` that the catalog got with this batch."""
-
-
-class KnownWebhooks:
-    """The webhooks that are enabled, as this process read them last. Threads may share it: what is old is found out."""
-
-    def __init__(self) -> None:
-        self._rows: dict[int, EndpointRow] = {}
-
-    def get(self, ids: set[int]) -> dict[int, EndpointRow] | None:
-        """All of these; None where one is unknown, or where they are not of one revision."""
-        rows = self._rows
-        found = {one: rows[one] for one in ids if one in rows}
-        if len(found) < len(ids) or len({row.revision for row in found.values()}) > 1:
-            return None
-        return found
-
-    def remember(self, rows: Mapping[int, EndpointRow]) -> None:
-        """Know these as they were just read; when too many are known, the older ones are forgotten."""
-        if len(self._rows) + len(rows) > KNOWN_WEBHOOKS:
-            self._rows = {}
-        self._rows.update(rows)
 
 
 def commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> FiringBatch:

@@ -8,23 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from shared.domain.errors import InvalidDefinition
 from shared.storage.accounts.audit_log import NewChange, insert_changes
-from shared.storage.definitions.entities import StoredEntity, find_entity
 
 OPERATOR = "operator (command line)"
 REMOTE = "operator (remote control)"
 OPERATOR_ID = 0  # no user has it
 
 Row = dict[str, Any]
-
-
-def entity_named(connection: Connection, name: str) -> StoredEntity:
-    """The entity of this name. Raises InvalidDefinition at `entity`."""
-    found = find_entity(connection, name)
-    if found is None:
-        raise InvalidDefinition.at(("entity",), f"there is no entity {name!r}")
-    return found
 
 
 def note(

@@ -10,20 +10,20 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Engine
 
-from shared.domain.errors import InvalidDefinition
 from shared.domain.events.models import Event
 from shared.domain.explain.dry_run import PageWanted
 from shared.domain.explain.simulator import Simulator
 from shared.domain.ids import IdKind, encode_id
 from shared.dry_runs import service
-from shared.dry_runs.event_history import Span
-from shared.dry_runs.service import DryRunAnswer, find_by_name_or_id
-from shared.messaging.streams import open_redis
+from shared.dry_runs.service import DryRunAnswer
+from shared.dry_runs.time_range import Span
+from shared.messaging.redis_clients import open_redis
 from shared.settings import Settings
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.automations import StoredAutomation, every_automation, set_enabled
 from shared.storage.definitions.revisions import lock_edits, next_revision
-from worker.operations.audit import Row, entity_named, note
+from worker.operations.audit import Row, note
+from worker.operations.lookup import entity_named, found_automation
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +90,6 @@ def _switch(connection: Connection, stored: StoredAutomation, *, enabled: bool, 
         detail={"name": stored.name, "changed": ["enabled"]},
         now=now,
     )
-
-
-def found_automation(connection: Connection, name_or_id: str, entity: str | None) -> StoredAutomation:
-    """The automation meant, of one entity or of any. Raises InvalidDefinition."""
-    if entity is not None:
-        stored = find_by_name_or_id(connection, entity_named(connection, entity).id, name_or_id)
-        found = [] if stored is None else [stored]
-    else:
-        every = every_automation(connection, None)
-        found = [one for one in every if encode_id(IdKind.AUTOMATION, one.id) == name_or_id]
-        found = found or [one for one in every if one.name == name_or_id]
-    if len(found) > 1:
-        owners = ", ".join(one.entity for one in found)
-        raise InvalidDefinition.at(("automation",), f"several entities have {name_or_id!r}: give --entity, of {owners}")
-    if not found:
-        where = "any entity" if entity is None else f"entity {entity!r}"
-        raise InvalidDefinition.at(("automation",), f"no automation of {where} has the id or name {name_or_id!r}")
-    return found[0]
 
 
 def _row(stored: StoredAutomation) -> Row:

@@ -17,16 +17,16 @@ from sqlalchemy import Connection, Engine
 from shared.domain.durations import format_duration, parse_rate
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
-from shared.domain.payloads.templates import mask_payload
-from shared.dry_runs.service import parse_moment
+from shared.domain.payloads.sealed import mask_payload
+from shared.dry_runs.time_range import parse_moment
 from shared.storage.database.clock import database_time
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.webhooks import ID_KINDS, public_id
 from shared.storage.delivery import history as store
+from shared.storage.delivery import replay
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, StoredDelivery
-from worker.operations.audit import Row, entity_named, note
-from worker.operations.automations import found_automation
-from worker.operations.webhooks import found
+from worker.operations.audit import Row, note
+from worker.operations.lookup import entity_named, found, found_automation
 
 MAX_REPLAYED = 100_000
 AT_ONCE = 5_000
@@ -84,7 +84,7 @@ def shown(engine: Engine, delivery: str) -> Row | None:
         sealed = store.sealed_payload(connection, stored.seq)
         return {
             **_row(stored),
-            "replays": store.list_replays(connection, stored.entity_id, stored.id),
+            "replays": replay.list_replays(connection, stored.entity_id, stored.id),
             "payload": None if sealed is None else json.loads(mask_payload(sealed)),
             "attempt_log": [asdict(attempt) for attempt in store.list_attempts(connection, stored.seq)],
         }
@@ -96,7 +96,7 @@ def one_to_replay(engine: Engine, delivery: str) -> Plan:
         stored = store.find_delivery(connection, None, delivery)
         if stored is None:
             raise InvalidDefinition.at(("delivery",), f"there is no delivery {delivery!r}")
-        if not store.is_replayable(connection, stored.seq):
+        if not replay.is_replayable(connection, stored.seq):
             why = "it is pending, it has no payload, or its webhook was deleted"
             raise InvalidDefinition.at(("delivery",), f"{delivery} can't be replayed: {why}")
         return Plan((stored.seq,), None, timedelta(), stored.entity_id, "delivery.replay", stored.id, {"name": ""})
@@ -113,7 +113,7 @@ def to_replay(engine: Engine, filters: Filters, rate: str | None, *, again: bool
         interval = parsed.period / parsed.count
     with reading(engine) as connection:
         owner, wanted = _wanted(connection, filters)
-        seqs = store.list_replayable(connection, owner, wanted, limit=MAX_REPLAYED + 1, unreplayed=not again)
+        seqs = replay.list_replayable(connection, owner, wanted, limit=MAX_REPLAYED + 1, unreplayed=not again)
     if len(seqs) > MAX_REPLAYED:
         message = f"more than {MAX_REPLAYED} deliveries match: narrow it with --since and --until"
         raise InvalidDefinition.at((), message)
@@ -140,7 +140,7 @@ def replayed(engine: Engine, plan: Plan) -> Plan:
                 )
             first_due_at = begun + plan.interval * start
             chunk = plan.seqs[start : start + AT_ONCE]
-            made += store.replay(connection, chunk, first_due_at, interval=plan.interval)
+            made += replay.replay(connection, chunk, first_due_at, interval=plan.interval)
     return replace(plan, replays=tuple(made))
 
 

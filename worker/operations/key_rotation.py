@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.maintenance import reencryption
 from shared.storage.maintenance.reencryption import SealedValue
 from shared.vault import SecretUnreadable, Vault

@@ -9,10 +9,12 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from sqlalchemy import Engine
 
-from shared.messaging.streams import START, Offset, lags, open_redis, stream_key
+from shared.domain.events.partitioning import START, Offset
+from shared.messaging.redis_clients import open_redis
+from shared.messaging.streams import lags, stream_key
 from shared.settings import Settings
-from shared.storage.database.engine import reading
-from shared.storage.evaluation.new_deliveries import read_offsets
+from shared.storage.database.transactions import reading
+from shared.storage.evaluation.offsets import read_offsets
 from worker.operations.audit import Row
 
 

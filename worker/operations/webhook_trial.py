@@ -13,17 +13,19 @@ from shared.domain.delivery.outcomes import Outcome
 from shared.domain.payloads.samples import sample_values
 from shared.domain.payloads.slack_messages import Severity, parse_slack_message
 from shared.domain.payloads.templates import default_payload
-from shared.http.client import Request, Sender
+from shared.http.client import Sender
+from shared.http.request import Request
 from shared.http.tls import TlsContexts
 from shared.settings import Settings
 from shared.storage.database.clock import database_time
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.definitions.webhooks import WebhookKind, public_id
-from shared.storage.delivery.claims import Claimed, load_endpoint, load_secrets
+from shared.storage.delivery.claims import Claimed
 from shared.storage.delivery.history import new_delivery_id
+from shared.storage.delivery.webhook_snapshots import load_endpoint, load_secrets
 from shared.vault import Vault
 from worker.operations.audit import Row
-from worker.operations.webhooks import found
+from worker.operations.lookup import found
 
 
 def tried(settings: Settings, engine: Engine, webhook: str, entity: str | None) -> Row:

@@ -11,16 +11,15 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from shared.delivery.endpoint import open_endpoint
-from shared.domain.errors import HooklineError, InvalidDefinition
-from shared.domain.ids import decode_id
+from shared.domain.errors import HooklineError
 from shared.http.tls import TlsContexts
 from shared.settings import Settings
 from shared.storage.database.clock import database_time
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.automations import automations_of_webhook
 from shared.storage.definitions.revisions import lock_edits, next_revision
-from shared.storage.definitions.webhooks import ID_KINDS, find_webhook, public_id
-from shared.storage.delivery.claims import EndpointRow, EndpointSecrets, load_endpoint, load_secrets
+from shared.storage.definitions.webhooks import find_webhook, public_id
+from shared.storage.delivery.webhook_snapshots import EndpointRow, EndpointSecrets, load_endpoint, load_secrets
 from shared.storage.delivery.webhook_states import (
     WebhookState,
     count_dead,
@@ -30,7 +29,8 @@ from shared.storage.delivery.webhook_states import (
     webhook_states,
 )
 from shared.vault import Vault
-from worker.operations.audit import OPERATOR, Row, entity_named, note
+from worker.operations.audit import OPERATOR, Row, note
+from worker.operations.lookup import entity_named, found
 
 
 def listed(engine: Engine, entity: str | None) -> list[Row]:
@@ -110,24 +110,6 @@ def resumed(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERA
 def _cleared(state: WebhookState) -> list[str]:
     held = {"paused": state.paused, "enabled": not state.enabled, "circuit": state.circuit.opened_at is not None}
     return [member for member, held_it in held.items() if held_it]
-
-
-def found(connection: Connection, name_or_id: str, entity: str | None, now: datetime) -> WebhookState:
-    """The webhook or Slack integration meant, of one entity or of any. Raises InvalidDefinition."""
-    owner = None if entity is None else entity_named(connection, entity).id
-    number = next((n for kind in ID_KINDS.values() if (n := decode_id(kind, name_or_id)) is not None), None)
-    if number is None:
-        named = webhook_names(connection, name=name_or_id, entity_id=owner)
-    else:
-        every = webhook_names(connection, ids=[number], entity_id=owner)
-        named = [one for one in every if public_id(one.kind, one.id) == name_or_id]
-    if len(named) > 1:
-        owners = ", ".join(one.entity for one in named)
-        raise InvalidDefinition.at(("webhook",), f"several entities have {name_or_id!r}: give --entity, of {owners}")
-    if not named:
-        where = "any entity" if entity is None else f"entity {entity!r}"
-        raise InvalidDefinition.at(("webhook",), f"no webhook of {where} has the id or name {name_or_id!r}")
-    return webhook_states(connection, now, webhook_id=named[0].id)[0]
 
 
 def names_of(connection: Connection, webhook_ids: Collection[int]) -> dict[int, Row]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from shared.domain.conditions.conditions import Condition, condition_to_json
 from shared.domain.durations import Rate, format_duration
-from shared.domain.events.models import EventType, RunPhase
+from shared.domain.events.types import EventType, RunPhase
 from shared.domain.filters.filters import Filter
 from shared.domain.payloads.slack_messages import Severity, SlackMessage
 from shared.domain.payloads.templates import Template

@@ -24,7 +24,7 @@ from shared.domain.automations.model import (
 from shared.domain.conditions.conditions import Condition, parse_conditions
 from shared.domain.durations import parse_duration, parse_rate
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
-from shared.domain.events.models import NOTICE_TYPES, RUN_TYPES, EventType, RunPhase
+from shared.domain.events.types import NOTICE_TYPES, RUN_TYPES, EventType, RunPhase
 from shared.domain.events.values import NAME_FORM, is_name
 from shared.domain.filters.fields import field_refusal
 from shared.domain.filters.filters import Filter, parse_filter

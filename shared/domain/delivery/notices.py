@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.domain.delivery.circuits import CircuitState
-from shared.domain.events.models import EventType, check_event
+from shared.domain.events.decoding import check_event
+from shared.domain.events.types import EventType
 from shared.domain.events.values import MAX_NAME_LENGTH
 
 SOURCE = "/hookline"

@@ -13,7 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from shared.domain.events.models import MAX_EVENT_BYTES, Event, EventType, RunPhase, decode_event
+from shared.domain.events.decoding import MAX_EVENT_BYTES, decode_event
+from shared.domain.events.models import Event
+from shared.domain.events.types import EventType, RunPhase
 from shared.domain.events.values import MAX_METRICS, MAX_NAME_LENGTH
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH)]

@@ -14,7 +14,7 @@ import orjson
 
 from shared.domain.explain.simulator import Arrival, Considered, DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.explain.text import Explanation, explained
-from shared.domain.payloads.templates import mask_payload
+from shared.domain.payloads.sealed import mask_payload
 
 MAX_EVENTS = 1000
 MAX_PAGE_CHARS = 8 << 20

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from shared.domain.conditions.windows import CompiledConditions, Observation, RunState
-from shared.domain.events.models import Event, RunMetricEvent, RunStateEvent, subject_key
+from shared.domain.events.models import Event, RunMetricEvent, RunStateEvent
+from shared.domain.events.partitioning import subject_key
+from shared.domain.matching.compiled import CompiledAutomation, firing_id
 from shared.domain.matching.firing_rules import WHOLE, Kept, cooldown_key, hold_back, metric_facts, sealed_payload
-from shared.domain.matching.index import AutomationIndex, CompiledAutomation, firing_id
+from shared.domain.matching.index import AutomationIndex
 from shared.domain.matching.throttling import FiringState
 from shared.domain.payloads.templates import PayloadTooLarge
 

@@ -12,7 +12,8 @@ from operator import attrgetter
 from typing import Any
 
 from shared.domain.events.fast_decoding import QuickRun
-from shared.domain.events.models import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType, Run
+from shared.domain.events.models import Run
+from shared.domain.events.types import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType
 from shared.domain.filters.filters import MISSING
 
 Getter = Callable[[Any], object]

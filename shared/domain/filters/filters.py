@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
-from shared.domain.filters.patterns import is_unicode, pattern_fault
+from shared.domain.filters.patterns import pattern_fault
 from shared.domain.filters.terms import (
     INVERTING,
     MISSING,
@@ -32,6 +32,7 @@ from shared.domain.filters.terms import (
     Term,
     explained,
 )
+from shared.domain.json_values import is_unicode
 
 __all__ = ["MISSING", "Filter", "Getter", "Missing", "Predicate", "Term", "parse_filter"]
 

@@ -13,6 +13,8 @@ from typing import Final
 
 import re2
 
+from shared.domain.json_values import is_unicode
+
 MAX_PATTERN_CHARS: Final = 1_000
 """Longest accepted pattern, in characters."""
 
@@ -29,15 +31,6 @@ _SHARED_PATTERNS: Final = 2_048
 """Compiled patterns kept; one that is used less than so many others is compiled again when it is."""
 _LOOK_AROUNDS: Final = ("(?=", "(?!", "(?<=", "(?<!")
 _BACK_REFERENCES: Final = (*(f"\\{digit}" for digit in range(1, 10)), "\\k", "\\g", "(?P")
-
-
-def is_unicode(text: str) -> bool:
-    """Whether `text` can be encoded: JSON escapes can smuggle lone surrogates into a string, UTF-8 has none."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def pattern_fault(pattern: str) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from shared.domain.errors import InvalidDefinition, Loc
-from shared.domain.events.models import NOTICE_TYPES, RUN_TYPES, EventType, RunPhase
+from shared.domain.events.types import NOTICE_TYPES, RUN_TYPES, EventType, RunPhase
 
 LOC: Final = ("eventFilter",)
 _MAX_EXACT: Final = 2**53

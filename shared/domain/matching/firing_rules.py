@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from shared.domain.automations.model import CooldownUnit
 from shared.domain.conditions.windows import Observation, RunState
 from shared.domain.events.fast_decoding import AnyEvent
-from shared.domain.events.models import subject_key
-from shared.domain.matching.index import CompiledAutomation
+from shared.domain.events.partitioning import subject_key
+from shared.domain.matching.compiled import CompiledAutomation
 from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal, record_firing
 from shared.domain.payloads.templates import default_payload
 from shared.domain.payloads.variables import MetricFacts, payload_values

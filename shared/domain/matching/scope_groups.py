@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import RunPhase
+from shared.domain.events.types import RunPhase
 from shared.domain.filters.terms import Missing
 
 ScopeKey = tuple[str, str, str | None, str | None]

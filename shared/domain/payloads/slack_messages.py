@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.payloads.templates import Template, as_unicode, open_payload, parse_payload
+from shared.domain.payloads.sealed import as_unicode, open_payload
+from shared.domain.payloads.templates import Template, parse_payload
 
 # Slack takes 3,000 characters in a section and 2,000 in a field of one; what is cut stays well below.
 MAX_TITLE_CHARS = 250

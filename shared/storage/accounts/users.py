@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
 from shared.storage.database.upserts import insert_into
 from shared.storage.schema.tables import api_keys, entities, memberships, users
-
-KEY_PREFIX = "hlk-"
-KEY_RANDOM_BYTES = 32
-HINT_LENGTH = 8
 
 
 class Role(StrEnum):
@@ -52,29 +46,6 @@ class StoredUser:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class StoredKey:
-    """One API key, without the key."""
-
-    id: int
-    name: str
-    hint: str
-    user_id: int
-    user_name: str
-    created_at: datetime
-    last_used_at: datetime | None
-
-
-def new_key() -> str:
-    """A new key's text: `hlk-` and 43 url-safe characters, which the wandb client takes for a key as well."""
-    return KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
-
-
-def hash_key(text: str) -> bytes:
-    """The digest under which a key is stored: SHA-256 of its UTF-8 bytes."""
-    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
-
-
 def find_principal(connection: Connection, digest: bytes) -> Principal | None:
     """Who the unrevoked key of this digest belongs to."""
     query = (
@@ -103,11 +74,6 @@ def memberships_of(connection: Connection, user_ids: Collection[int]) -> dict[in
     for user_id, entity, role in connection.execute(query):
         found[user_id][entity] = Role(role)
     return found
-
-
-def touch_key(connection: Connection, digest: bytes, now: datetime) -> None:
-    """Note that a key was used."""
-    connection.execute(update(api_keys).where(api_keys.c.digest == digest).values(last_used_at=now))
 
 
 def insert_user(connection: Connection, *, name: str, email: str | None, is_admin: bool, now: datetime) -> int | None:
@@ -145,55 +111,6 @@ def set_role(connection: Connection, *, user_id: int, entity_id: int, role: Role
     """Give a user a role in an entity, instead of the one it had there."""
     statement = insert_into(connection, memberships).values(user_id=user_id, entity_id=entity_id, role=role)
     connection.execute(statement.on_conflict_do_update(index_elements=["user_id", "entity_id"], set_={"role": role}))
-
-
-def create_key(connection: Connection, *, user_id: int, name: str, text: str, now: datetime) -> int:
-    """Store a new key of a user; only the digest and the hint of `text` are kept.
-
-    Raises:
-        sqlalchemy.exc.IntegrityError: when this very key is stored already.
-    """
-    statement = (
-        insert(api_keys)
-        .values(user_id=user_id, name=name, digest=hash_key(text), hint=text[:HINT_LENGTH], created_at=now)
-        .returning(api_keys.c.id)
-    )
-    return int(connection.execute(statement).scalar_one())
-
-
-def list_keys(connection: Connection, *, of: ColumnElement[bool] | None, after: int, limit: int) -> list[StoredKey]:
-    """Unrevoked keys in the order of their ids; `of` is a condition on their users, such as `managed_users`."""
-    query = (
-        select(
-            api_keys.c.id,
-            api_keys.c.name,
-            api_keys.c.hint,
-            users.c.id,
-            users.c.name,
-            api_keys.c.created_at,
-            api_keys.c.last_used_at,
-        )
-        .join(users, users.c.id == api_keys.c.user_id)
-        .where(api_keys.c.revoked_at.is_(None), api_keys.c.id > after)
-        .order_by(api_keys.c.id)
-        .limit(limit)
-    )
-    return [StoredKey(*row) for row in connection.execute(query if of is None else query.where(of))]
-
-
-def revoke_key(
-    connection: Connection, key_id: int, *, of: ColumnElement[bool] | None, now: datetime
-) -> tuple[str, int] | None:
-    """Revoke a key whose user meets `of`: its name and its user; None when there is no such unrevoked key."""
-    owners = select(users.c.id) if of is None else select(users.c.id).where(of)
-    statement = (
-        update(api_keys)
-        .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None), api_keys.c.user_id.in_(owners))
-        .values(revoked_at=now)
-        .returning(api_keys.c.name, api_keys.c.user_id)
-    )
-    row = connection.execute(statement).first()
-    return None if row is None else (row.name, row.user_id)
 
 
 def managed_users(user_id: int, entity_ids: Collection[int]) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ gets the values of new rows as they are, which costs it less.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-from shared.storage.delivery.sqlite import insert_values
+from shared.storage.database.sqlite_rows import insert_values
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -96,3 +96,11 @@ def as_recordset(rows: Sequence[dict[str, Any]]) -> str:
 def _type(column: Column[Any]) -> str:
     # A conversion to varchar(n) could cut values short where an insert refuses them.
     return "text" if isinstance(column.type, String) else column.type.compile(_DIALECT)
+
+
+_CHUNK = 500  # SQLite takes 32,766 variables in a statement
+
+
+def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """The values in pieces that fit into one statement."""
+    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.storage.database.bulk import is_postgresql
-from shared.storage.database.engine import glance
+from shared.storage.database.transactions import glance
 
 LOOK_SECONDS = 1.0
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from psycopg.errors import IdleInTransactionSessionTimeout
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from shared.settings import Settings
+from shared.storage.database.transactions import SQLITE_BUSY_SECONDS
 
-NOT_WAITED_FOR = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
-"""SQL, always true, by which nobody waits for PostgreSQL's disk at the end of this transaction."""
-SQLITE_BUSY_SECONDS = 30
 _KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 _UNANSWERED = {"tcp_user_timeout": 20_000}
 """After how long a host that is cut off, and answers nothing at all, is given up by the other side: 25 seconds.
@@ -130,33 +127,6 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
-@contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: committed when the block ends, rolled back when it raises."""
-    with (
-        _turn(engine),
-        engine.connect().execution_options(hookline_write=True) as connection,
-        connection.begin(),
-    ):
-        yield connection
-
-
-@contextmanager
-def _turn(engine: Engine) -> Iterator[None]:
-    """On SQLite, wait for this process's other writers as threads do; SQLite would look again and again, ever later."""
-    turn: threading.Lock | None = engine.get_execution_options().get("hookline_turn")
-    if turn is None:
-        yield
-        return
-    if not turn.acquire(timeout=SQLITE_BUSY_SECONDS):
-        locked = sqlite3.OperationalError("database is locked")
-        raise OperationalError("BEGIN IMMEDIATE", None, locked)
-    try:
-        yield
-    finally:
-        turn.release()
-
-
 def checkpoint(engine: Engine) -> None:
     """On SQLite, bring what was committed to the disk and into the database, in nobody's way.
 
@@ -166,60 +136,3 @@ def checkpoint(engine: Engine) -> None:
         return
     with closing(engine.raw_connection()) as connection:  # SQLAlchemy would begin a transaction
         connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-
-@contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads: one consistent picture, never in a writer's way.
-
-    PostgreSQL would show each statement what was committed by then: a webhook's row of before an edit, and not the
-    secrets that it names.
-    """
-    with engine.connect() as connection, _one_picture(connection), connection.begin():
-        yield connection
-
-
-@contextmanager
-def _one_picture(connection: Connection) -> Iterator[None]:
-    """Let the next transaction see what was committed when it began; set on the driver, which costs no round trip."""
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, psycopg.Connection):
-        yield  # SQLite knows no other
-        return
-    driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    try:
-        yield
-    finally:
-        if driver.info.transaction_status == TransactionStatus.IDLE:  # else it is broken, and goes
-            driver.isolation_level = None
-
-
-@contextmanager
-def at_once(engine: Engine) -> Iterator[Connection]:
-    """For one statement that writes and is whole by itself: on PostgreSQL it needs no round trips to begin and commit.
-
-    On SQLite, whose statements may be several, it is the same as `writing`.
-    """
-    with (_alone if engine.dialect.name == "postgresql" else writing)(engine) as connection:
-        yield connection
-
-
-@contextmanager
-def glance(engine: Engine) -> Iterator[Connection]:
-    """For one statement that only reads: the same for reading."""
-    with (_alone if engine.dialect.name == "postgresql" else reading)(engine) as connection:
-        yield connection
-
-
-@contextmanager
-def _alone(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-        driver.autocommit = True  # on the driver, as above: SQLAlchemy's option costs more than is won
-        try:
-            yield connection
-        finally:
-            if driver.info.transaction_status == TransactionStatus.IDLE:
-                driver.autocommit = False
-            else:
-                connection.invalidate()  # broken, or cut short in the middle of the statement

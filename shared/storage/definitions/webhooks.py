@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, selec
 from shared.domain.delivery.circuits import Circuit
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.database.bulk import among
-from shared.storage.delivery.admission import circuit_columns, circuit_of
+from shared.storage.delivery.circuits import circuit_columns, circuit_of
 from shared.storage.schema.tables import secrets, webhook_secrets, webhooks
 
 

@@ -5,28 +5,18 @@ The limits hold over all workers, since they are kept in the webhook's row and c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, func, select, update
 
-from shared.domain.delivery.circuits import Answer, Circuit, CircuitState, after_answers, turned
+from shared.domain.delivery.circuits import Circuit, CircuitState
 from shared.domain.delivery.rate_limit import free_slots, slot_after
 from shared.domain.delivery.retries import DeliveryPolicy
+from shared.storage.delivery.circuits import CIRCUIT_COLUMNS, circuit_of
 from shared.storage.schema.tables import pending_deliveries, webhooks
-
-_CIRCUIT = (
-    webhooks.c.failures,
-    webhooks.c.circuit_openings,
-    webhooks.c.circuit_opened_at,
-    webhooks.c.circuit_probe_at,
-)
-
-
-TROUBLED = "(failures > 0 OR circuit_opened_at IS NOT NULL OR failing_since IS NOT NULL)"
-"""SQL on a webhook's row: whether there is anything that a success makes forget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +28,6 @@ class Admission:
     """The time of "now": after the wait for others that claim."""
     slots: tuple[datetime, ...] | None = None
     probing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A circuit, and whether it was opened or closed just now."""
-
-    circuit: Circuit
-    turned: CircuitState | None
-
-
-def circuit_of(row: Any) -> Circuit:
-    """The circuit in a webhook's row."""
-    return Circuit(
-        failures=row.failures,
-        openings=row.circuit_openings,
-        opened_at=row.circuit_opened_at,
-        probe_at=row.circuit_probe_at,
-    )
 
 
 def is_limited(policy: DeliveryPolicy, circuit: Circuit) -> bool:
@@ -73,7 +45,9 @@ def admit(
     """
     row = connection.execute(
         # Definitions refer to the row: a lock that keeps its key free does not hold their inserts up.
-        select(*_CIRCUIT, webhooks.c.next_slot_at).where(webhooks.c.id == webhook_id).with_for_update(key_share=True)
+        select(*CIRCUIT_COLUMNS, webhooks.c.next_slot_at)
+        .where(webhooks.c.id == webhook_id)
+        .with_for_update(key_share=True)
     ).one_or_none()
     now = clock()
     if row is None:
@@ -124,52 +98,3 @@ def note_claimed(
         changed["circuit_probe_at"] = lease_until
     if changed:
         connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(changed))
-
-
-def note_all_well(connection: Connection, webhook_id: int, now: datetime) -> Turn:
-    """Everything was delivered: forget failures. Nearly always this is one query that finds nothing to forget."""
-    mine = webhooks.c.id == webhook_id
-    row = connection.execute(
-        select(*_CIRCUIT).where(mine, text(TROUBLED)).with_for_update(key_share=True)
-    ).one_or_none()
-    if row is None:
-        return Turn(Circuit(), None)
-    turn = Turn(Circuit(), turned(circuit_of(row), Circuit()))
-    well = {"failing_since": None, **circuit_columns(Circuit()), **_resumed(turn, now)}
-    connection.execute(update(webhooks).where(mine).values(well))
-    return turn
-
-
-def _resumed(turn: Turn, now: datetime) -> dict[str, Any]:
-    return {"resumed_at": now} if turn.turned is CircuitState.CLOSED else {}
-
-
-def note_answers(
-    connection: Connection, webhook_id: int, policy: DeliveryPolicy, answers: Sequence[Answer], now: datetime
-) -> Turn:
-    """The circuit after these answers, stored."""
-    mine = webhooks.c.id == webhook_id
-    row = connection.execute(select(*_CIRCUIT).where(mine).with_for_update(key_share=True)).one_or_none()
-    if row is None:
-        return Turn(Circuit(), None)
-    before = circuit_of(row)
-    after = after_answers(before, policy, answers, now)
-    turn = Turn(after, turned(before, after))
-    if after != before:
-        connection.execute(update(webhooks).where(mine).values(circuit_columns(after) | _resumed(turn, now)))
-    return turn
-
-
-def note_lane(connection: Connection, webhook_id: int, *, slow: bool) -> None:
-    """Move a webhook to the slow lane, or back."""
-    connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(slow=slow))
-
-
-def circuit_columns(circuit: Circuit) -> dict[str, Any]:
-    """The columns of a webhook's row that hold its circuit."""
-    return {
-        "failures": circuit.failures,
-        "circuit_openings": circuit.openings,
-        "circuit_opened_at": circuit.opened_at,
-        "circuit_probe_at": circuit.probe_at,
-    }

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection
 
 from shared.domain.delivery.circuits import Run
-from shared.storage.database.bulk import as_recordset, is_postgresql, recordset
-from shared.storage.delivery.recording import ENDED, Attempted, attempt_row
-from shared.storage.schema.tables import attempts, pending_deliveries
+from shared.storage.database.bulk import as_recordset, is_postgresql
+from shared.storage.delivery.postgresql import failures_statement
+from shared.storage.delivery.recording import Attempted, attempt_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,49 +63,5 @@ def record_with_standing(
         "failing": standing.failed and not standing.succeeded,
         "disable_before": standing.disable_before,
     }
-    row = connection.execute(_statement(tuple(attempt_row(results[0], token))), given).one_or_none()
+    row = connection.execute(failures_statement(tuple(attempt_row(results[0], token))), given).one_or_none()
     return None if row is None else (set(row[1]), row[0])
-
-
-@lru_cache(maxsize=1)
-def _statement(names: tuple[str, ...]) -> TextClause:
-    columns = ", ".join(names)
-    given = recordset(attempts, names, pending_deliveries.c.next_attempt_at)
-    return text(
-        f"""
-        WITH webhook AS (
-            UPDATE webhooks SET
-                failures = coalesce(CAST(:since AS integer), failures + :added),
-                slow = :slow,
-                failing_since = CASE
-                    WHEN :succeeded THEN NULL
-                    WHEN NOT :failing THEN failing_since
-                    WHEN failing_since IS NULL OR failed_at < :disable_before THEN :now
-                    ELSE failing_since
-                END,
-                failed_at = CASE WHEN :failing THEN :now ELSE failed_at END
-            WHERE id = :webhook_id AND circuit_opened_at IS NULL
-                AND (:circuit_failures = 0 OR failures + :added < :circuit_failures)
-                AND (
-                    NOT :failing OR failing_since IS NULL OR failed_at < :disable_before
-                    OR failing_since > :disable_before
-                )
-            RETURNING failures
-        ), these AS MATERIALIZED (
-            SELECT given.* FROM {given} WHERE EXISTS (SELECT FROM webhook)
-        ), noted AS (
-            INSERT INTO attempts ({columns}) SELECT {columns} FROM these ON CONFLICT DO NOTHING
-        ), again AS (
-            UPDATE pending_deliveries
-            SET attempts = these.number, next_attempt_at = these.next_attempt_at, claim = NULL
-            FROM these WHERE pending_deliveries.seq = these.delivery_seq AND these.next_attempt_at IS NOT NULL
-                AND pending_deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
-                AND pending_deliveries.claim = :token
-        ), mine AS (
-            DELETE FROM pending_deliveries WHERE claim = :token
-                AND seq = ANY(ARRAY(SELECT delivery_seq FROM these WHERE next_attempt_at IS NULL))
-            RETURNING seq
-        ), {ENDED}
-        SELECT failures, ARRAY(SELECT seq FROM ended) FROM webhook
-        """  # noqa: S608
-    )

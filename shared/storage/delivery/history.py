@@ -7,9 +7,8 @@ and recording attempts is `shared.storage.delivery.claims`'s.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -17,24 +16,16 @@ from sqlalchemy import (
     Connection,
     Integer,
     Select,
-    String,
     bindparam,
     case,
-    column,
-    exists,
     func,
-    insert,
-    literal,
     null,
     select,
-    values,
 )
 
 from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
-from shared.storage.database.columns import BigId
 from shared.storage.schema.tables import attempts, automations, deliveries, entities, pending_deliveries, webhooks
 
-_CHUNK = 1000
 DELETED_REASON = "the webhook was deleted"
 
 
@@ -118,7 +109,7 @@ def list_deliveries(
     seq = pending_deliveries.c.seq if wanted.status is DeliveryStatus.PENDING else deliveries.c.seq
     # PostgreSQL plans each time anew, for half a millisecond, where it has to guess how much a page is.
     size = bindparam("size", limit, Integer, literal_execute=True)
-    page = _matching(select(seq), entity_id, wanted).order_by(seq.desc()).limit(size)
+    page = matching_deliveries(select(seq), entity_id, wanted).order_by(seq.desc()).limit(size)
     if before is not None:
         page = page.where(seq < before)
     query = _deliveries().where(deliveries.c.seq.in_(page.scalar_subquery())).order_by(deliveries.c.seq.desc())
@@ -159,104 +150,6 @@ def list_attempts(connection: Connection, seq: int) -> list[StoredAttempt]:
     return [StoredAttempt(*row) for row in connection.execute(query)]
 
 
-def list_replayable(
-    connection: Connection, entity_id: int | None, wanted: DeliveryFilter, *, limit: int, unreplayed: bool = False
-) -> list[int]:
-    """The `seq` of matching deliveries that are finished and have a payload and a webhook still; oldest first.
-
-    With `unreplayed` only those that nobody replayed before.
-    """
-    if wanted.status is DeliveryStatus.PENDING:
-        return []
-    query = _matching(_replayable(), entity_id, wanted).order_by(deliveries.c.seq).limit(limit)
-    if unreplayed:
-        replays = deliveries.alias("replays")
-        query = query.where(~exists().where(replays.c.replay_of == deliveries.c.id))
-    return list(connection.scalars(query))
-
-
-def is_replayable(connection: Connection, seq: int) -> bool:
-    """Whether a delivery is finished and has a payload and a webhook still."""
-    return connection.execute(_replayable().where(deliveries.c.seq == seq)).first() is not None
-
-
-def _replayable() -> Select[Any]:
-    return (
-        select(deliveries.c.seq)
-        .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
-        .where(
-            webhooks.c.deleted_at.is_(None),
-            deliveries.c.payload.is_not(None),
-            deliveries.c.status != DeliveryStatus.PENDING,
-        )
-    )
-
-
-def list_replays(connection: Connection, entity_id: int, id_: str) -> list[str]:
-    """The ids of the entity's deliveries that replay a delivery, oldest first."""
-    of = (deliveries.c.entity_id == entity_id, deliveries.c.replay_of == id_)
-    return list(connection.scalars(select(deliveries.c.id).where(*of).order_by(deliveries.c.seq)))
-
-
-def replay(connection: Connection, seqs: Sequence[int], now: datetime, *, interval: timedelta) -> dict[str, int]:
-    """Put deliveries into the queue again, each as a new one that names the old.
-
-    The first is due now, each other one an interval after the one before.
-
-    Payloads are copied inside the database.
-
-    Returns:
-        The webhook of each new delivery, by the new delivery's id.
-    """
-    made: dict[str, int] = {}
-    for start in range(0, len(seqs), _CHUNK):
-        first_due_at = now + interval * start
-        made |= _replay_chunk(connection, seqs[start : start + _CHUNK], now, first_due_at, interval)
-    return made
-
-
-_COPIED = (
-    "entity_id",
-    "automation_id",
-    "webhook_id",
-    "payload",
-    "event_id",
-    "event_source",
-    "event_type",
-    "event_received_at",
-)
-
-
-def _replay_chunk(
-    connection: Connection, seqs: Sequence[int], now: datetime, first_due_at: datetime, interval: timedelta
-) -> dict[str, int]:
-    renewed = (
-        values(column("seq", BigId), column("id", String), name="renewed")
-        .data([(seq, new_delivery_id()) for seq in seqs])
-        .cte()
-    )
-    copies = (
-        select(
-            renewed.c.id,
-            literal(DeliveryStatus.PENDING.value),
-            deliveries.c.id,
-            literal(now, deliveries.c.created_at.type),
-            *(deliveries.c[name] for name in _COPIED),
-        )
-        .join(renewed, renewed.c.seq == deliveries.c.seq)
-        .order_by(deliveries.c.seq)
-    )
-    statement = insert(deliveries).from_select(["id", "status", "replay_of", "created_at", *_COPIED], copies)
-    rows = connection.execute(statement.returning(deliveries.c.seq, deliveries.c.id, deliveries.c.webhook_id)).all()
-    # Rows come back in no promised order, but their numbers are in that of the originals.
-    pending = [
-        {"seq": row.seq, "webhook_id": row.webhook_id, "next_attempt_at": first_due_at + interval * number}
-        for number, row in enumerate(sorted(rows, key=lambda row: row.seq))
-    ]
-    connection.execute(insert(pending_deliveries), pending)
-    return {row.id: row.webhook_id for row in rows}
-
-
 def _deliveries() -> Select[Any]:
     claimed = pending_deliveries.c.claim.is_not(None)
     return (
@@ -290,7 +183,7 @@ def _deliveries() -> Select[Any]:
     )
 
 
-def _matching(query: Select[Any], entity_id: int | None, wanted: DeliveryFilter) -> Select[Any]:
+def matching_deliveries(query: Select[Any], entity_id: int | None, wanted: DeliveryFilter) -> Select[Any]:
     """The query, of matching deliveries only; of what is pending it selects from the queue, which is short."""
     if wanted.status is DeliveryStatus.PENDING:
         # The offset keeps PostgreSQL from beginning with the deliveries, of which hardly one is pending.

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select
 
 from shared.domain.delivery.circuits import CircuitState
 from shared.domain.delivery.notices import About, DeadLetter, circuit_turned, dead_letter, webhook_disabled
-from shared.domain.events.models import NOTICE_TYPES, EventType
+from shared.domain.events.types import NOTICE_TYPES, EventType
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.database.bulk import among
 from shared.storage.schema.tables import DEAD, automations, deliveries, entities, notices, webhooks

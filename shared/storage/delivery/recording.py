@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, bindparam, text, update
+from sqlalchemy import Connection, bindparam, update
 
-from shared.storage.database.bulk import as_recordset, insert_rows, is_postgresql, recordset
-from shared.storage.delivery.admission import TROUBLED
-from shared.storage.delivery.sqlite import end_pending, finish, insert_values, is_troubled
-from shared.storage.schema.tables import attempts, deliveries, pending_deliveries
+from shared.storage.database.bulk import as_recordset, insert_rows, is_postgresql
+from shared.storage.database.sqlite_rows import insert_values
+from shared.storage.delivery.postgresql import END_SQL, delivered_statement
+from shared.storage.delivery.sqlite import end_pending, finish, is_troubled
+from shared.storage.schema.tables import attempts, pending_deliveries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def record_all_well(
         insert_values(connection, attempts, rows)
         return _end(connection, results, token, now)
     given = {"rows": as_recordset(rows), "token": token, "now": now, "webhook_id": webhook_id}
-    untroubled, ended = connection.execute(_delivered(tuple(rows[0])), given).one()
+    untroubled, ended = connection.execute(delivered_statement(tuple(rows[0])), given).one()
     return set(ended) if untroubled else None
 
 
@@ -113,62 +113,11 @@ def _retry(results: Sequence[Attempted], connection: Connection, token: int) -> 
         )
 
 
-# Both rows of a delivery in one round trip, each found by its key, whatever the planner takes the arrays for.
-_END = text(
-    f"""
-    WITH given AS (
-        SELECT * FROM {recordset(deliveries, ("seq", "status", "reason", "attempts"))}
-    ), mine AS (
-        DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT seq FROM given)) AND claim = :token RETURNING seq
-    )
-    UPDATE deliveries SET status = given.status, reason = given.reason, attempts = given.attempts, finished_at = :now
-    FROM given JOIN mine ON mine.seq = given.seq
-    WHERE deliveries.seq = given.seq AND deliveries.seq = ANY(ARRAY(SELECT seq FROM given))
-    RETURNING deliveries.seq
-    """  # noqa: S608
-)
-
-
-ENDED = """
-        ended AS (
-            UPDATE deliveries SET status = 'delivered', reason = NULL, attempts = these.number, finished_at = :now
-            FROM these JOIN mine ON mine.seq = these.delivery_seq
-            WHERE deliveries.seq = these.delivery_seq
-                AND deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
-            RETURNING deliveries.seq
-        )
-        """
-"""SQL by which those of the attempts `these` delivered that `mine`, what left the queue, names."""
-
-
-@lru_cache(maxsize=1)
-def _delivered(names: tuple[str, ...]) -> TextClause:
-    """The statement of `record_all_well`, for attempts with these columns."""
-    columns = ", ".join(names)
-    return text(
-        f"""
-        WITH webhook AS (
-            SELECT NOT EXISTS (
-                SELECT FROM webhooks WHERE id = :webhook_id AND {TROUBLED}
-            ) AS untroubled
-        ), these AS MATERIALIZED (
-            SELECT given.* FROM {recordset(attempts, names)} WHERE (SELECT untroubled FROM webhook)
-        ), noted AS (
-            INSERT INTO attempts ({columns}) SELECT {columns} FROM these ON CONFLICT DO NOTHING
-        ), mine AS (
-            DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT delivery_seq FROM these)) AND claim = :token
-            RETURNING seq
-        ), {ENDED}
-        SELECT (SELECT untroubled FROM webhook), ARRAY(SELECT seq FROM ended)
-        """  # noqa: S608
-    )
-
-
 def _end_at_once(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:
     rows = [
         {"seq": one.seq, "status": one.final_status, "reason": one.reason, "attempts": one.number} for one in results
     ]
-    return set(connection.scalars(_END, {"rows": as_recordset(rows), "token": token, "now": now}))
+    return set(connection.scalars(END_SQL, {"rows": as_recordset(rows), "token": token, "now": now}))
 
 
 def _end(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:

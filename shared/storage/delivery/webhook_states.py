@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, select, update
 
 from shared.domain.delivery.circuits import Circuit, CircuitState
-from shared.storage.delivery.admission import circuit_columns, circuit_of
+from shared.storage.delivery.circuits import circuit_columns, circuit_of
 from shared.storage.schema.tables import DEAD, deliveries, entities, pending_deliveries, webhooks
 
 

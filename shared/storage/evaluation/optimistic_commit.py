@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection
 
-from shared.messaging.streams import Offset
-from shared.storage.database.bulk import as_recordset, is_postgresql, recordset
-from shared.storage.database.engine import NOT_WAITED_FOR
-from shared.storage.delivery.claims import EndpointRow
-from shared.storage.delivery.sqlite import insert_pending, is_as_expected
-from shared.storage.evaluation.new_deliveries import ADVANCE, Claim, made_and_queued
-from shared.storage.schema.tables import deliveries, webhooks
+from shared.domain.events.partitioning import Offset
+from shared.storage.database.bulk import as_recordset, is_postgresql
+from shared.storage.delivery.webhook_snapshots import EndpointRow
+from shared.storage.evaluation.new_deliveries import Claim
+from shared.storage.evaluation.offsets import ADVANCE
+from shared.storage.evaluation.postgresql import ADVANCE_SQL, commit_statement
+from shared.storage.evaluation.sqlite import insert_pending, is_as_expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def commit_expected(
         "updated_at": now,
     }
     if not rows:
-        advance = _ADVANCE if is_postgresql(connection) else ADVANCE
+        advance = ADVANCE_SQL if is_postgresql(connection) else ADVANCE
         return Committed(True, connection.execute(advance, given).rowcount == 1, {})
     faring = as_recordset([_faring(one) for one in expected])
     revision = max((one.revision for one in expected), default=None)
@@ -89,7 +88,7 @@ def commit_expected(
         "token": claim.token,
         "lease_until": claim.lease_until,
     }
-    row = connection.execute(_statement(tuple(rows[0])), given).one()
+    row = connection.execute(commit_statement(tuple(rows[0])), given).one()
     return Committed(row.as_expected, row.moved, dict(zip(row.ids, row.seqs, strict=True)))
 
 
@@ -100,40 +99,3 @@ def _faring(webhook: EndpointRow) -> dict[str, Any]:
         "slow": webhook.slow,
         "circuit_opened_at": webhook.circuit.opened_at,
     }
-
-
-_MOVE = """
-    UPDATE partitions SET "offset" = :offset, entries_read = :entries_read, updated_at = :updated_at
-    WHERE partition = :of AND "offset" = :since
-    """
-_ADVANCE = text(f"{_MOVE} AND {NOT_WAITED_FOR}")
-
-
-@lru_cache(maxsize=4)
-def _statement(names: tuple[str, ...]) -> TextClause:
-    faring = recordset(webhooks, ("id", "paused", "slow", "circuit_opened_at"), parameter="expected")
-    return text(
-        f"""
-        WITH fired AS MATERIALIZED (
-            SELECT given.* FROM {recordset(deliveries, names)}
-        ), look AS MATERIALIZED (
-            SELECT {NOT_WAITED_FOR} AND NOT EXISTS (
-                SELECT FROM revisions WHERE id = 1 AND value <> CAST(:revision AS bigint)
-            ) AND NOT EXISTS (
-                SELECT FROM deliveries WHERE id = ANY(ARRAY(SELECT id FROM fired))
-            ) AND NOT EXISTS (
-                SELECT FROM {faring} LEFT JOIN webhooks ON webhooks.id = given.id
-                WHERE (webhooks.enabled AND webhooks.deleted_at IS NULL) IS NOT TRUE
-                    OR webhooks.paused <> given.paused OR webhooks.slow <> given.slow
-                    OR (webhooks.circuit_opened_at IS NULL) <> (given.circuit_opened_at IS NULL)
-            ) AS as_expected
-        ), moved AS (
-            {_MOVE} AND (SELECT as_expected FROM look)
-            RETURNING partition
-        ), {made_and_queued(names, "fired WHERE EXISTS (SELECT FROM moved)")}, mine AS MATERIALIZED (
-            SELECT id, seq FROM made WHERE claimed AND status = 'pending'
-        )
-        SELECT (SELECT as_expected FROM look) AS as_expected, EXISTS (SELECT FROM moved) AS moved,
-            ARRAY(SELECT id FROM mine) AS ids, ARRAY(SELECT seq FROM mine) AS seqs
-        """  # noqa: S608
-    )

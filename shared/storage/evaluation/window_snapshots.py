@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from shared.domain.conditions.windows import RunState, UnreadableState
 from shared.domain.matching.firing_rules import Kept
 from shared.domain.matching.throttling import FiringState
-from shared.storage.evaluation.new_deliveries import chunks
+from shared.storage.database.bulk import chunks
 from shared.storage.schema.tables import metric_windows
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, func, select, text, tuple_
 
-from shared.storage.database.bulk import as_recordset, is_postgresql
+from shared.storage.database.bulk import as_recordset, chunks, is_postgresql
 from shared.storage.database.upserts import insert_ignore, insert_replace
-from shared.storage.evaluation.new_deliveries import chunks
 from shared.storage.schema.tables import metric_windows
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, insert, select
 
 from shared.domain.errors import HooklineError
 from shared.storage.database.bulk import is_postgresql
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.storage.schema.migrate import current_revision, migrate, newest_revision
 from shared.storage.schema.tables import metadata, partitions, revisions
 

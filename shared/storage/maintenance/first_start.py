@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, insert, select
 
 from shared.settings import Settings
-from shared.storage.accounts.users import create_key, hash_key, new_key
-from shared.storage.database.engine import open_engine, writing
-from shared.storage.evaluation.new_deliveries import seed_partitions
+from shared.storage.accounts.api_keys import create_key, hash_key, new_key
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import writing
+from shared.storage.evaluation.offsets import seed_partitions
 from shared.storage.schema.migrate import migrate
 from shared.storage.schema.tables import api_keys, users
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, or_, select, tup
 
 from shared.domain.durations import parse_duration
 from shared.storage.database.bulk import among, is_postgresql
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.schema.tables import attempts, audit_log, automations, deliveries, metric_windows, poison_entries
 
 BATCH = 500

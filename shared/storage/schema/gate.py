@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from shared.domain.errors import HooklineError
 from shared.observability.logs import get_logger
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.schema.migrate import current_revision, newest_revision, schema_fault
 
 TELL_SECONDS = 60.0

@@ -17,7 +17,8 @@ import uvloop
 from hypothesis import strategies as st
 
 from shared.domain.delivery.outcomes import LONGEST_RETRY_AFTER_SECONDS, Outcome, OutcomeKind, classify_status
-from shared.http.client import KEPT_RESPONSE_BYTES, Request, Sender
+from shared.http.client import KEPT_RESPONSE_BYTES, Sender
+from shared.http.request import Request
 from shared.settings import load_settings
 from tests.fuzz.oracles import in_time
 from tests.fuzz.target import Target

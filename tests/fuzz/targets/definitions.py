@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from shared.domain.automations.model import Automation, Grants
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import Event, EventType, decode_event
+from shared.domain.events.decoding import decode_event
+from shared.domain.events.models import Event
+from shared.domain.events.types import EventType
 from shared.domain.explain.simulator import Arrival, Considered, DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.explain.text import explained
-from shared.domain.matching.index import AutomationIndex, CompiledAutomation, compile_automation
-from shared.domain.payloads.templates import mask_payload
+from shared.domain.matching.compiled import CompiledAutomation, compile_automation
+from shared.domain.matching.index import AutomationIndex
+from shared.domain.payloads.sealed import mask_payload
 from tests.fuzz.oracles import check_refusal, in_time, members_of
 from tests.fuzz.strategies import as_json, json_values
 from tests.fuzz.target import Target

@@ -13,19 +13,13 @@ import orjson
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import (
-    MAX_EVENT_BYTES,
-    MAX_NAMED_FAULTS,
-    Event,
-    EventType,
-    check_event,
-    decode_event,
-    json_schema,
-    partition_of,
-    subject_key,
-)
+from shared.domain.events.decoding import MAX_EVENT_BYTES, MAX_NAMED_FAULTS, check_event, decode_event, json_schema
+from shared.domain.events.models import Event
+from shared.domain.events.partitioning import partition_of, subject_key
+from shared.domain.events.types import EventType
 from shared.domain.filters.fields import field_getter, field_refusal
-from shared.domain.payloads.templates import default_payload, mask_payload, open_payload
+from shared.domain.payloads.sealed import mask_payload, open_payload
+from shared.domain.payloads.templates import default_payload
 from shared.domain.payloads.variables import payload_values
 from tests.fuzz.oracles import check_refusal, decoded, in_time
 from tests.fuzz.strategies import as_json

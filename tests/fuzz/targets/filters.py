@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
 from shared.domain.filters.filters import MISSING, Filter, Getter, parse_filter
-from shared.domain.filters.patterns import is_unicode
 from shared.domain.filters.terms import Term
+from shared.domain.json_values import is_unicode
 from tests.fuzz.naive_patterns import Unsure, occurs
 from tests.fuzz.oracles import check_refusal, in_time, members_of
 from tests.fuzz.strategies import as_json, json_values

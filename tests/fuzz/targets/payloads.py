@@ -13,19 +13,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
+from shared.domain.payloads.sealed import ACCESS_TOKEN, SecretUnavailable, mask_payload, open_payload, sealed_secrets
 from shared.domain.payloads.slack_messages import Severity, parse_slack_message
-from shared.domain.payloads.templates import (
-    ACCESS_TOKEN,
-    METADATA_PREFIX,
-    VARIABLES,
-    PayloadTooLarge,
-    SecretUnavailable,
-    default_payload,
-    mask_payload,
-    open_payload,
-    parse_payload,
-    sealed_secrets,
-)
+from shared.domain.payloads.templates import METADATA_PREFIX, VARIABLES, PayloadTooLarge, default_payload, parse_payload
 from tests.fuzz.oracles import check_refusal, in_time, members_of
 from tests.fuzz.strategies import as_json, json_values
 from tests.fuzz.target import Target

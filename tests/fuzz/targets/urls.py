@@ -10,8 +10,8 @@ import httpx
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
-from shared.http.client import target
 from shared.http.egress import MAX_HOST_LENGTH, MAX_URL_LENGTH, check_webhook_url, refusal
+from shared.http.request import target
 from shared.settings import load_settings
 from tests.fuzz.oracles import check_refusal, in_time
 from tests.fuzz.target import Target

@@ -22,9 +22,10 @@ from redis import Redis
 from requests import Request
 from schemathesis import Case
 
-from shared.http import pool
+from shared.http import dns
 from shared.settings import load_settings
-from shared.storage.database.engine import open_engine, reading
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import reading
 from shared.storage.definitions.entities import find_entity
 from shared.storage.maintenance import first_start
 from tests.authority import Authority
@@ -99,7 +100,7 @@ def surface(template: Path, valkey_url: str, folder: Path) -> Iterator[Surface]:
         running(settings) as client,
         closing(sqlite3.connect(":memory:", check_same_thread=False)) as pristine,
     ):
-        patch.setattr(pool, "resolve", _unresolved)
+        patch.setattr(dns, "resolve", _unresolved)
         api = Api(client)
         hook, delivery_id = _fill(api), ""
         engine = open_engine(settings)

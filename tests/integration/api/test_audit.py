@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, insert
 
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.storage.schema.tables import deliveries
 from tests.integration.api.conftest import (
     ACME,

@@ -15,7 +15,8 @@ import yaml
 from sqlalchemy import update
 
 from shared.settings import Settings
-from shared.storage.database.engine import open_engine, writing
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import writing
 from shared.storage.schema.tables import secrets
 from shared.vault import Vault
 from tests.authority import Authority

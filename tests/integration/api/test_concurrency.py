@@ -8,7 +8,7 @@ from functools import partial
 
 from sqlalchemy import Connection, Engine, func, select
 
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.definitions.revisions import current_revision_value
 from shared.storage.schema.tables import automations
 from tests.integration.api.conftest import ACME, Api, automation, create_webhook, webhook

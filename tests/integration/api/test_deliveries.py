@@ -13,7 +13,7 @@ from sqlalchemy import Engine, insert, select
 from dispatcher.control import deliveries as control
 from shared.domain.ids import IdKind, decode_id
 from shared.settings import Settings
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.entities import find_entity
 from shared.storage.delivery.history import new_delivery_id
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries

@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 
 from dispatcher.api.examples import ANSWERS, REQUESTS
 from dispatcher.app import create_app
-from shared.domain.events.models import EventType
+from shared.domain.events.types import EventType
 from shared.settings import load_settings
 from tests.integration.api.conftest import Api
 

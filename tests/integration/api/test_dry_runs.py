@@ -10,11 +10,12 @@ import pytest
 from redis import Redis
 from sqlalchemy import Engine, select
 
-from shared.domain.events.models import check_event, partition_of
+from shared.domain.events.decoding import check_event
+from shared.domain.events.partitioning import partition_of
 from shared.dry_runs.event_history import MAX_ENTRIES
 from shared.messaging.streams import FIELD, stream_key
 from shared.settings import Settings
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.schema.tables import metadata
 from tests.integration.api.conftest import (
     ACME,

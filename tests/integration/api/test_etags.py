@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, update
 
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.storage.schema.tables import webhooks as webhooks_table
 from tests.integration.api.conftest import (
     ACME,

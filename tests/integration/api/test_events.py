@@ -7,8 +7,10 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from shared.domain.events.models import EventType, check_event, partition_of
-from shared.messaging.streams import START, read_after, stream_key
+from shared.domain.events.decoding import check_event
+from shared.domain.events.partitioning import START, partition_of
+from shared.domain.events.types import EventType
+from shared.messaging.streams import read_after, stream_key
 from shared.settings import Settings
 from tests.integration.api.conftest import Api, event, running
 from tests.servers import valkey_server

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from dispatcher.control import secrets
 from shared.settings import Settings
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from tests.integration.api.conftest import (
     ACME,
     TOKEN,

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, func, insert, select, update
 
 from dispatcher.api import idempotency
 from dispatcher.control import webhooks
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.schema.tables import api_keys, idempotency_keys
 from shared.storage.schema.tables import webhooks as webhooks_table
 from tests.integration.api.conftest import ACME, TOKEN, Api, problem_of, put_secrets, webhook

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from dispatcher.api import caller_cache
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.schema.tables import api_keys
 from tests.integration.api.conftest import ACME, Api, problem_of
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 from dispatcher.api.examples import REQUESTS
 from dispatcher.app import create_app
 from shared.settings import load_settings
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.schema.tables import metadata
 from tests.integration.api.conftest import ACME, Api, automation, create_automation, create_webhook, event, put_secrets
 from tests.integration.api.test_deliveries import History

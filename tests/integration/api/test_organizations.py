@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.definitions.revisions import current_revision_value
 from tests.integration.api.conftest import Api, automation, full_webhook, put_secrets, webhook
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine, select
 
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.schema.tables import secrets
 from tests.integration.api.conftest import (
     ACME,

@@ -15,7 +15,7 @@ from dispatcher.control.circuits import circuit_view
 from shared.domain.delivery.circuits import Circuit
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.storage.database.clock import database_time
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.revisions import current_revision_value
 from shared.storage.schema.tables import webhooks
 from tests.integration.api.conftest import (

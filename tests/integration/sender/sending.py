@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
-from shared.http.client import Request, Sender
+from shared.http.client import Sender
+from shared.http.request import Request
 from shared.settings import load_settings
 from tests.integration.sender.hostile import Behaviour, Endpoint, Visit, behaving
 

@@ -10,8 +10,8 @@ import pytest
 
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
 from shared.domain.errors import InvalidDefinition
-from shared.http import pool
-from shared.http.client import check_target
+from shared.http import dns, pool
+from shared.http.request import check_target
 from tests.integration.sender.hostile import ANSWER, answering, behaving
 from tests.integration.sender.sending import (
     ENOUGH_SECONDS,
@@ -27,7 +27,7 @@ from tests.integration.sender.sending import (
 def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     """Let every name resolve to these addresses."""
 
-    async def resolve(_host: str, port: int) -> list[pool.AddressInfo]:
+    async def resolve(_host: str, port: int) -> list[dns.AddressInfo]:
         return [
             (
                 socket.AF_INET6 if ":" in address else socket.AF_INET,
@@ -39,7 +39,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
             for address in addresses
         ]
 
-    monkeypatch.setattr(pool, "resolve", resolve)
+    monkeypatch.setattr(dns, "resolve", resolve)
 
 
 @pytest.mark.parametrize(
@@ -150,14 +150,14 @@ def test_a_name_that_is_bound_anew_is_refused_as_it_is_connected_to(
     """127.0.0.2 stands for a public address: it is open, and 127.0.0.1 is not."""
     answers = iter(["127.0.0.2"])
 
-    async def resolve(_host: str, port: int) -> list[pool.AddressInfo]:
+    async def resolve(_host: str, port: int) -> list[dns.AddressInfo]:
         address = next(answers, later)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         where = (address, port, 0, 0) if ":" in address else (address, port)
         return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)]
 
-    monkeypatch.setattr(pool, "resolve", resolve)
-    monkeypatch.setattr(pool, "RESOLVED_SECONDS", 0.0)
+    monkeypatch.setattr(dns, "resolve", resolve)
+    monkeypatch.setattr(dns, "RESOLVED_SECONDS", 0.0)
     monkeypatch.setattr(pool, "KEEPALIVE_SECONDS", 0.0)
 
     async def scenario() -> None:
@@ -189,7 +189,7 @@ def test_a_name_that_does_not_resolve(run: Run, monkeypatch: pytest.MonkeyPatch)
     async def resolve(*_args: object, **_kwargs: object) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(pool, "resolve", resolve)
+    monkeypatch.setattr(dns, "resolve", resolve)
 
     async def outcome() -> Outcome:
         async with opened() as sender:
@@ -203,7 +203,7 @@ def test_a_resolver_that_hangs_counts_against_the_request_alone(run: Run, monkey
         await asyncio.sleep(ENOUGH_SECONDS)
         return []
 
-    monkeypatch.setattr(pool, "resolve", resolve)
+    monkeypatch.setattr(dns, "resolve", resolve)
 
     async def scenario() -> None:
         async with behaving(answering(ANSWER)) as endpoint, opened() as sender:

@@ -7,8 +7,9 @@ import socket
 
 import pytest
 
-from shared.http.connection import Disconnected
-from shared.http.pool import AddressInfo, Connections, Origin
+from shared.http.dns import AddressInfo
+from shared.http.exceptions import Disconnected
+from shared.http.pool import Connections, Origin
 from tests.integration.sender.hostile import ANSWER, Visit, answering, behaving
 from tests.integration.sender.sending import ENOUGH_SECONDS, Run, gone
 

@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
-from shared.http.client import Request
 from shared.http.pool import Connections
+from shared.http.request import Request
 from tests.integration.sender.hostile import ANSWER, Behaviour, Visit, answering, behaving
 from tests.integration.sender.sending import (
     ENOUGH_SECONDS,

@@ -17,23 +17,24 @@ from sqlalchemy import select, update
 from shared.domain.automations.model import Grants
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.delivery.retries import DeliveryPolicy
-from shared.domain.events.models import check_event, partition_of
+from shared.domain.events.decoding import check_event
+from shared.domain.events.partitioning import partition_of
+from shared.messaging.celery_app import celery_app
 from shared.messaging.streams import FIELD, stream_key
-from shared.messaging.wakeups import celery_app
 from shared.settings import Settings
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.automations import AutomationFields, insert_automation
 from shared.storage.definitions.entities import find_entity, insert_entity
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.secrets import insert_secret, replace_secret
 from shared.storage.definitions.webhooks import WebhookFields, insert_webhook
-from shared.storage.delivery.claims import due_webhooks
+from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Receiver, receiving
 from worker.bootstrap import Runtime
 from worker.delivery.drain import drain_webhook
-from worker.evaluation.evaluator import drain_partition
+from worker.evaluation.drain import drain_partition
 
 _numbers = itertools.count(1)
 

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, select
 
 import worker.commands.output
 from shared.settings import Settings
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.entities import find_entity, insert_entity
 from shared.storage.schema.tables import audit_log, deliveries
 from shared.storage.schema.tables import automations as automations_table

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.storage.delivery.claims import Claimed, claim
 from shared.storage.delivery.recording import Attempted, record, record_all_well
 from shared.storage.evaluation.new_deliveries import Claim, insert_deliveries

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select
 
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.catalog import ensure_project, list_collections, list_projects
 from shared.storage.definitions.entities import insert_entity
 from shared.storage.schema.tables import projects

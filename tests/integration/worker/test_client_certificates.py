@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from shared.http import tls
 from shared.settings import Settings
-from shared.storage.database.engine import reading
-from shared.storage.delivery.claims import load_endpoint
+from shared.storage.database.transactions import reading
+from shared.storage.delivery.webhook_snapshots import load_endpoint
 from tests.integration.api.test_client_certificates import AUTHORITY, ONE, TWO, demanding
 from tests.integration.receiver import Receiver
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene

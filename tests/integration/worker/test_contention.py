@@ -21,17 +21,20 @@ from shared.delivery.endpoint import Endpoint
 from shared.domain.delivery.circuits import Answer as CircuitAnswer
 from shared.domain.delivery.rate_limit import HORIZON
 from shared.domain.delivery.retries import DeliveryPolicy
-from shared.http.client import Request
+from shared.http.request import Request
 from shared.storage.database import clock
 from shared.storage.database import engine as engine_module
-from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.webhooks import WebhookEdit, delete_webhook, find_webhook, update_webhooks
-from shared.storage.delivery.admission import Turn, note_answers
-from shared.storage.delivery.claims import Claimed, claim, load_endpoint, load_secrets
+from shared.storage.delivery.abandon import abandon_deliveries
+from shared.storage.delivery.circuits import Turn, note_answers
+from shared.storage.delivery.claims import Claimed, claim
 from shared.storage.delivery.recording import Attempted, record
 from shared.storage.delivery.webhook_health import disable_webhook
-from shared.storage.maintenance.orphaned_deliveries import abandon_deliveries, bury_orphans
+from shared.storage.delivery.webhook_snapshots import load_endpoint, load_secrets
+from shared.storage.maintenance.orphaned_deliveries import bury_orphans
 from shared.storage.schema.tables import automations, secrets, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received

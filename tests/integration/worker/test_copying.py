@@ -13,7 +13,8 @@ from sqlalchemy import Engine, insert, select
 
 from dispatcher.cli import main
 from shared.settings import Settings, load_settings
-from shared.storage.database.engine import open_engine, reading, writing
+from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.entities import insert_entity
 from shared.storage.schema.tables import entities, metadata
 from tests.integration.processes import environment

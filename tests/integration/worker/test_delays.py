@@ -10,15 +10,15 @@ from typing import Any
 from prometheus_client import REGISTRY
 from sqlalchemy import select, update
 
-from shared.delivery.endpoint import Endpoints
 from shared.domain.delivery.circuits import Answer as CircuitAnswer
 from shared.domain.delivery.retries import DeliveryPolicy
-from shared.storage.database.engine import reading, writing
-from shared.storage.delivery.admission import note_all_well, note_answers
+from shared.storage.database.transactions import reading, writing
+from shared.storage.delivery.circuits import note_all_well, note_answers
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.delivery.drain import drain_webhook
+from worker.delivery.endpoint_cache import Endpoints
 
 
 def _value(name: str) -> float:

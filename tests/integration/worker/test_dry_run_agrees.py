@@ -12,19 +12,20 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from shared.domain.events.models import check_event
+from shared.domain.events.decoding import check_event
 from shared.domain.explain.dry_run import DryRunResult, PageWanted
 from shared.domain.explain.simulator import DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.explain.text import Explanation
-from shared.dry_runs import service
-from shared.dry_runs.event_history import Span, SpanReading
+from shared.dry_runs import service, time_range
+from shared.dry_runs.event_history import SpanReading
+from shared.dry_runs.time_range import Span
 from shared.messaging.streams import FIELD, stream_key
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.automations import find_automation
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import automations, deliveries, metric_windows, webhooks
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
-from worker.evaluation.evaluator import drain_partition
+from worker.evaluation.drain import drain_partition
 
 ALL = PageWanted(limit=500)
 START_MS = 1_700_000_000_000
@@ -113,7 +114,7 @@ def from_stored_state(scene: Scene, automation_id: int, span: Span) -> service.D
 
 def made(scene: Scene, automation_id: int, span: Span) -> list[tuple[str, str, str | None, str | None]]:
     """What evaluation made of a span: event, outcome, reason and payload, in order."""
-    since, until = (service.moment(ms) for ms in (span.since_ms, span.until_ms))
+    since, until = (time_range.moment(ms) for ms in (span.since_ms, span.until_ms))
     query = select(deliveries).where(
         deliveries.c.automation_id == automation_id,
         deliveries.c.event_received_at >= since,

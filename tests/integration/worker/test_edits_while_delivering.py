@@ -14,8 +14,8 @@ import pytest
 from redis import Redis
 from sqlalchemy import select
 
-from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE
-from shared.storage.database.engine import reading
+from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE
+from shared.storage.database.transactions import reading
 from shared.storage.maintenance import first_start
 from shared.storage.schema.tables import webhooks
 from tests.integration.api.conftest import ACME, Api

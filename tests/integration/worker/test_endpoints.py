@@ -11,10 +11,10 @@ from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from shared.delivery.endpoint import Endpoint
-from shared.storage.database.engine import at_once, reading, writing
+from shared.storage.database.transactions import at_once, reading, writing
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.webhooks import WebhookEdit, find_webhook, update_webhooks
-from shared.storage.delivery.claims import load_endpoint
+from shared.storage.delivery.webhook_snapshots import load_endpoint
 from shared.storage.schema.tables import webhooks
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.delivery.drain import drain_webhook

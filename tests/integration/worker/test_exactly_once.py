@@ -14,17 +14,20 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
 
-from shared.domain.events.models import check_event, partition_of
-from shared.messaging.streams import START, read_after
-from shared.messaging.wakeups import celery_app
-from shared.storage.database.engine import reading, writing
+from shared.domain.events.decoding import check_event
+from shared.domain.events.partitioning import START, partition_of
+from shared.messaging.celery_app import celery_app
+from shared.messaging.streams import read_after
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.revisions import next_revision
-from shared.storage.evaluation.new_deliveries import advance_offset, read_offset
+from shared.storage.evaluation.offsets import advance_offset, read_offset
 from shared.storage.schema.tables import automations, deliveries, metric_windows, partitions, pending_deliveries
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
 from worker.bootstrap import Runtime
+from worker.evaluation.batch import match_entries
 from worker.evaluation.commit import Overtaken, commit
-from worker.evaluation.evaluator import drain_partition, evaluate_batch, match_entries
+from worker.evaluation.drain import drain_partition
+from worker.evaluation.evaluator import evaluate_batch
 
 
 @dataclass(frozen=True)

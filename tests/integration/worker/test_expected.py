@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import text
 
 from shared.domain.delivery.circuits import Circuit
-from shared.messaging.streams import Offset
-from shared.storage.database.engine import at_once, reading, writing
-from shared.storage.delivery.claims import EndpointRow, load_endpoints
-from shared.storage.evaluation.new_deliveries import Claim, read_offset, seed_partitions
+from shared.domain.events.partitioning import Offset
+from shared.storage.database.transactions import at_once, reading, writing
+from shared.storage.delivery.webhook_snapshots import EndpointRow, load_endpoints
+from shared.storage.evaluation.new_deliveries import Claim
+from shared.storage.evaluation.offsets import read_offset, seed_partitions
 from shared.storage.evaluation.optimistic_commit import Committed, commit_expected
 from tests.integration.worker.conftest import Scene, delivery_row
 

@@ -14,9 +14,9 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy import select, update
 
-from shared.messaging.wakeups import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
+from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from shared.settings import Settings
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.processes import wait_until
@@ -25,6 +25,7 @@ from tests.integration.worker.conftest import Scene, alias_event, webhook_with
 from worker.bootstrap import Runtime
 from worker.coordination.wakeups import give_back
 from worker.delivery import attempt_executor as worker_attempts
+from worker.delivery import claims
 from worker.delivery import drain as worker_deliver
 from worker.delivery.fast_path import Firsthand
 from worker.evaluation import commit as worker_effects
@@ -201,7 +202,7 @@ def test_what_is_on_its_way_is_claimed_for_as_long_as_it_may_take(scene: Scene) 
         wait_until(lambda: len(scene.receiver.requests) == 1, "a request")
         [pending] = scene.pending()
         assert pending.claim is not None
-        lease = timedelta(seconds=7 + worker_attempts.HOLD_SECONDS) + scene.settings.lease_margin
+        lease = timedelta(seconds=7 + claims.HOLD_SECONDS) + scene.settings.lease_margin
         assert lease - timedelta(seconds=1) < pending.next_attempt_at - before < lease + timedelta(seconds=5)
         let_go.set()
     scene.settle()

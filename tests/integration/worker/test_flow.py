@@ -15,9 +15,9 @@ from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
 from shared.delivery.endpoint import Endpoint
-from shared.messaging.wakeups import DELIVER_QUEUE, SLOW_QUEUE
-from shared.storage.database.engine import reading, writing
-from shared.storage.delivery.claims import due_webhooks, queue_state
+from shared.messaging.celery_app import DELIVER_QUEUE, SLOW_QUEUE
+from shared.storage.database.transactions import reading, writing
+from shared.storage.delivery.backlog import due_webhooks, queue_state
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event

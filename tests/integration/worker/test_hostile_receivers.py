@@ -23,8 +23,8 @@ from shared.domain.delivery.retries import DeliveryPolicy
 from shared.http.connection import KEPT_RESPONSE_BYTES
 from shared.settings import Settings
 from shared.storage.database.clock import DatabaseClock
-from shared.storage.database.engine import reading
-from shared.storage.delivery.claims import due_webhooks
+from shared.storage.database.transactions import reading
+from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.hostility import CONNECT_SECONDS, HOSTILITIES, NO_CONNECTION, TIMEOUT_SECONDS, Hostility, contexts, listening
 from tests.integration.receiver import Answer, Receiver

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.schema.tables import deliveries
 from tests.integration.processes import dispatcher_command, running, start, stop, wait_until, worker_command
 from tests.integration.worker.conftest import Scene, alias_event, metric_event

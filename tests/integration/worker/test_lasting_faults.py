@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import ExceptionContext, event, text, update
 from sqlalchemy.exc import DBAPIError
 
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.storage.schema.tables import pending_deliveries
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.delivery.drain import drain_webhook

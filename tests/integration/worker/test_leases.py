@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from shared.storage.database.engine import reading, writing
-from shared.storage.delivery.claims import Claimed, claim, due_webhooks
+from shared.storage.database.transactions import reading, writing
+from shared.storage.delivery.backlog import due_webhooks
+from shared.storage.delivery.claims import Claimed, claim
 from shared.storage.delivery.recording import Attempted, record
 from tests.integration.worker.conftest import Scene, alias_event
 

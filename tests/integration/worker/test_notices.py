@@ -12,10 +12,10 @@ from redis.exceptions import RedisError
 from sqlalchemy import insert, select, update
 
 from dispatcher.pump.notices import append_notices
-from shared.domain.events.models import decode_event
-from shared.domain.payloads.templates import MAX_INSERTED_CHARS
+from shared.domain.events.decoding import decode_event
+from shared.domain.payloads.sealed import MAX_INSERTED_CHARS
 from shared.messaging.streams import FIELD, stream_key
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.entities import find_entity, insert_entity
 from shared.storage.schema.tables import entities, notices, pending_deliveries, poison_entries, webhooks
 from tests.integration.receiver import Answer, Received

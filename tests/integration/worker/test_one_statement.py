@@ -15,15 +15,16 @@ from sqlalchemy import delete, event, select, update
 
 from shared.domain.delivery.circuits import Answer, CircuitState, run_of
 from shared.domain.delivery.retries import DeliveryPolicy
-from shared.messaging.streams import Offset
-from shared.storage.database.engine import at_once, reading, writing
+from shared.domain.events.partitioning import Offset
+from shared.storage.database.transactions import at_once, reading, writing
 from shared.storage.definitions.revisions import next_revision
-from shared.storage.delivery.admission import note_answers, note_lane
-from shared.storage.delivery.claims import EndpointRow, load_endpoints
+from shared.storage.delivery.circuits import note_answers, note_lane
 from shared.storage.delivery.failure_recording import Standing, record_with_standing
 from shared.storage.delivery.recording import Attempted, record
 from shared.storage.delivery.webhook_health import note_health
-from shared.storage.evaluation.new_deliveries import Claim, insert_deliveries, read_offset, seed_partitions
+from shared.storage.delivery.webhook_snapshots import EndpointRow, load_endpoints
+from shared.storage.evaluation.new_deliveries import Claim, insert_deliveries
+from shared.storage.evaluation.offsets import read_offset, seed_partitions
 from shared.storage.evaluation.optimistic_commit import Committed, commit_expected
 from shared.storage.schema.tables import attempts, deliveries, partitions, pending_deliveries, webhooks
 from tests.integration.worker.conftest import Scene, alias_event, delivery_row, webhook_with

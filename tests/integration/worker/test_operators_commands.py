@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
 from shared.settings import Settings
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.schema.tables import webhooks as webhooks_table
 from tests.authority import Authority
 from tests.integration.receiver import Answer

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import update
 
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.storage.definitions.entities import find_entity, insert_entity, update_entity
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import automations, entities

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import update
 
 from dispatcher.pump.pump import Pump
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from shared.storage.delivery.claims import claim
 from shared.storage.maintenance.orphaned_deliveries import bury_orphans
 from shared.storage.schema.tables import webhooks

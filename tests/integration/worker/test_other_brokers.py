@@ -18,10 +18,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
 
-from shared.messaging.streams import open_redis
-from shared.messaging.wakeups import celery_app
+from shared.messaging.celery_app import celery_app
+from shared.messaging.redis_clients import open_redis
 from shared.settings import Settings, load_settings
-from shared.storage.database.engine import reading
+from shared.storage.database.transactions import reading
 from shared.storage.schema.tables import deliveries
 from tests.authority import Authority
 from tests.brokers import MASTER, PASSWORD, SENTINEL_PASSWORD, USER, Rabbit, rabbit_server, tls_redis, watched_redis

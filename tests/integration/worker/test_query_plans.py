@@ -14,14 +14,15 @@ from redis import Redis
 from sqlalchemy import Connection, Engine, event, text
 
 from shared.settings import load_settings
-from shared.storage.database.engine import writing
-from shared.storage.delivery import claims
+from shared.storage.database.transactions import writing
+from shared.storage.delivery import backlog, claims, replay
 from shared.storage.delivery import history as history
+from shared.storage.delivery.abandon import abandon_deliveries
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus
 from shared.storage.delivery.recording import Attempted, record
 from shared.storage.evaluation import new_deliveries, windows
 from shared.storage.maintenance import retention
-from shared.storage.maintenance.orphaned_deliveries import abandon_deliveries, bury_orphans
+from shared.storage.maintenance.orphaned_deliveries import bury_orphans
 from shared.storage.schema.tables import DEAD
 from tests.integration.conftest import migrated_database
 from tests.integration.receiver import Receiver
@@ -118,7 +119,7 @@ def _ended(seq: int) -> Attempted:
 
 QUERIES: dict[str, Callable[[Connection], Any]] = {
     "claim": lambda c: claims.claim(c, 3, limit=50, now=NOW, lease_until=NOW + timedelta(seconds=45), token=7),
-    "due webhooks": lambda c: claims.due_webhooks(c, NOW),
+    "due webhooks": lambda c: backlog.due_webhooks(c, NOW),
     "bury orphans": lambda c: bury_orphans(c, reason="gone", now=NOW),
     "abandon": lambda c: abandon_deliveries(c, 20, reason="gone", now=NOW),
     "record": lambda c: record(c, [_ended(seq) for seq in range(10, 1_000, 10)], token=7, now=NOW),
@@ -146,10 +147,10 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
     "list of an event": lambda c: history.list_deliveries(
         c, 3, DeliveryFilter(event_id="event-7"), before=None, limit=9
     ),
-    "what may be replayed": lambda c: history.list_replayable(
+    "what may be replayed": lambda c: replay.list_replayable(
         c, 3, DeliveryFilter(status=DeliveryStatus.DEAD), limit=50, unreplayed=True
     ),
-    "replay": lambda c: history.replay(c, range(97, 9_700, 97), NOW, interval=timedelta(0)),
+    "replay": lambda c: replay.replay(c, range(97, 9_700, 97), NOW, interval=timedelta(0)),
     "one": lambda c: history.find_delivery(c, 3, "dlv_3"),
     "its attempts": lambda c: history.list_attempts(c, 3),
 }

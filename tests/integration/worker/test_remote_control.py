@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from shared.messaging.wakeups import celery_app
+from shared.messaging.celery_app import celery_app
 from shared.settings import Settings
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.delivery.webhook_health import disable_webhook
 from shared.storage.schema.tables import audit_log, webhooks
 from tests.integration.processes import ROOT, dispatcher_command, environment, running, wait_until, worker_command

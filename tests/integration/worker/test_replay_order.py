@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, select
 
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.delivery.claims import claim
-from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, list_replayable, replay
+from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus
+from shared.storage.delivery.replay import list_replayable, replay
 from shared.storage.schema.tables import deliveries
 from tests.integration.worker.conftest import Scene
 

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, insert, select, update
 
 from shared.settings import Settings
 from shared.storage.accounts.users import insert_user
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.definitions.entities import find_entity, insert_entity
 from shared.storage.definitions.revisions import current_revision_value
 from shared.storage.schema.tables import audit_log, idempotency_keys, secrets

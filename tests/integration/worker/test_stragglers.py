@@ -13,7 +13,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from shared.settings import Settings
-from shared.storage.database.engine import writing
+from shared.storage.database.transactions import writing
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received, Receiver
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene

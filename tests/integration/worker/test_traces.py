@@ -12,14 +12,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from redis.asyncio import Redis
 
 from dispatcher.publishing.publisher import Publisher
-from shared.observability.tracing import (
-    TraceContext,
-    attempt_context,
-    child_of,
-    open_tracing,
-    producers,
-    read_traceparent,
-)
+from shared.observability.trace_context import TraceContext, attempt_context, child_of, producers, read_traceparent
+from shared.observability.tracing import open_tracing
 from shared.settings import Settings
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Receiver, receiving

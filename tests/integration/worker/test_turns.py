@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from shared.messaging.streams import FIELD, START, Offset, read_after, stream_key
-from shared.messaging.wakeups import PARTITION_TASK, token_key
+from shared.domain.events.partitioning import START, Offset
+from shared.messaging.celery_app import PARTITION_TASK
+from shared.messaging.streams import FIELD, read_after, stream_key
+from shared.messaging.wakeups import token_key
 from worker.coordination.partition_lease import Turn, take_turn
 from worker.coordination.webhook_slots import LOCK_SECONDS
 

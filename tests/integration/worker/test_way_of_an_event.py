@@ -9,7 +9,7 @@ from standardwebhooks import Webhook
 
 from shared.messaging.streams import FIELD, stream_key
 from shared.observability.metrics import WEBHOOK_ATTEMPTS
-from shared.storage.database.engine import reading, writing
+from shared.storage.database.transactions import reading, writing
 from shared.storage.schema.tables import partitions, pending_deliveries, poison_entries, webhooks
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event, metric_event

@@ -11,8 +11,9 @@ import pytest
 
 from dispatcher.client import api_client as client_module
 from dispatcher.client.api_client import Client, Refused, Unreachable
+from shared.config.setting_types import InvalidSetting
 from shared.domain.errors import FieldError
-from shared.settings import InvalidSetting, load_settings
+from shared.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,7 +31,7 @@ from shared.domain.automations.parsing import (
 )
 from shared.domain.durations import Rate
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import (
+from shared.domain.events.types import (
     ARTIFACT_TYPES,
     COLLECTION_TAG_TYPES,
     NOTICE_TYPES,

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import EventType, check_event, json_schema
+from shared.domain.events.decoding import check_event, json_schema
+from shared.domain.events.types import EventType
 from tests.unit.domain.samples import Raw, event
 
 Schema = dict[str, Any]

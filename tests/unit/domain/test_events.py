@@ -13,22 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events.models import (
+from shared.domain.events.decoding import MAX_EVENT_BYTES, check_event, check_events, check_published, decode_event
+from shared.domain.events.models import Event, RunMetricData
+from shared.domain.events.partitioning import partition_of, subject_key
+from shared.domain.events.types import (
     ARTIFACT_TYPES,
     COLLECTION_TAG_TYPES,
-    MAX_EVENT_BYTES,
     NOTICE_TYPES,
     PUBLISHED_TYPES,
     RUN_TYPES,
-    Event,
     EventType,
-    RunMetricData,
-    check_event,
-    check_events,
-    check_published,
-    decode_event,
-    partition_of,
-    subject_key,
 )
 from tests.unit.domain.samples import OWN_MEMBERS, Raw, event
 

@@ -11,12 +11,14 @@ import pytest
 
 from shared.domain.automations.model import Grants
 from shared.domain.automations.parsing import parse_automation
-from shared.domain.events.models import EventType, check_event, subject_key
+from shared.domain.events.decoding import check_event
+from shared.domain.events.partitioning import subject_key
+from shared.domain.events.types import EventType
 from shared.domain.explain.dry_run import DryRun, DryRunResult, PageWanted, dry_run
 from shared.domain.explain.simulator import Arrival, DryRunOutcome, Reason, Simulator, Subject, WebhookState
 from shared.domain.explain.text import Explanation
+from shared.domain.matching.compiled import compile_automation, firing_id
 from shared.domain.matching.firing_rules import Kept
-from shared.domain.matching.index import compile_automation, firing_id
 from shared.domain.matching.throttling import FiringState
 from tests.unit.domain.samples import event
 

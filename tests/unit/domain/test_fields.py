@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.events.models import (
-    ARTIFACT_TYPES,
-    COLLECTION_TAG_TYPES,
-    NOTICE_TYPES,
-    RUN_TYPES,
-    EventType,
-    check_event,
-)
+from shared.domain.events.decoding import check_event
+from shared.domain.events.types import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType
 from shared.domain.filters.fields import field_getter, field_refusal
 from shared.domain.filters.filters import MISSING, parse_filter
 from tests.unit.domain.samples import Raw, event

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from shared.domain.automations.model import Grants
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import NOTICE_TYPES, RUN_TYPES, Event, EventType, check_event
+from shared.domain.events.decoding import check_event
+from shared.domain.events.models import Event
+from shared.domain.events.types import NOTICE_TYPES, RUN_TYPES, EventType
 from shared.domain.filters.fields import field_getter
-from shared.domain.matching.index import AutomationIndex, CompiledAutomation, compile_automation, firing_id
+from shared.domain.matching.compiled import CompiledAutomation, compile_automation, firing_id
+from shared.domain.matching.index import AutomationIndex
 from tests.unit.domain.samples import Raw, event
 
 CONDITION = {"metric": "val_accuracy", "op": "$gt", "threshold": 0.5}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from shared.domain.delivery.circuits import Circuit, CircuitState, turned
 from shared.domain.delivery.notices import About, DeadLetter, circuit_turned, dead_letter, webhook_disabled
-from shared.domain.events.models import EventType, check_event
+from shared.domain.events.decoding import check_event
+from shared.domain.events.types import EventType
 from shared.domain.events.values import MAX_NAME_LENGTH
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)

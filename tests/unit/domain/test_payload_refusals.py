@@ -7,10 +7,10 @@ import json
 import pytest
 
 from shared.domain.errors import InvalidDefinition
+from shared.domain.payloads.sealed import MAX_INSERTED_CHARS
 from shared.domain.payloads.templates import (
     MAX_DEPTH,
     MAX_FAULTS,
-    MAX_INSERTED_CHARS,
     MAX_SECRET_SLOTS,
     MAX_TEMPLATE_BYTES,
     PayloadTooLarge,

@@ -10,19 +10,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import HooklineError, InvalidDefinition
-from shared.domain.payloads.templates import (
+from shared.domain.payloads.sealed import (
     ACCESS_TOKEN,
-    METADATA_PREFIX,
-    VARIABLES,
     SecretsTooLarge,
     SecretUnavailable,
+    mask_payload,
+    open_payload,
+    sealed_secrets,
+)
+from shared.domain.payloads.templates import (
+    METADATA_PREFIX,
+    VARIABLES,
     Template,
     available_variables,
     default_payload,
-    mask_payload,
-    open_payload,
     parse_payload,
-    sealed_secrets,
 )
 
 GRANTED = ("DEPLOY_TOKEN", "db_password")

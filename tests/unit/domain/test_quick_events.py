@@ -11,17 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
+from shared.domain.events.decoding import decode_event
 from shared.domain.events.fast_decoding import quick_event, quick_events, read_event
-from shared.domain.events.models import (
-    PUBLISHED_TYPES,
-    RUN_TYPES,
-    EventType,
-    decode_event,
-    partition_of,
-    subject_key,
-)
+from shared.domain.events.partitioning import partition_of, subject_key
+from shared.domain.events.types import PUBLISHED_TYPES, RUN_TYPES, EventType
 from shared.domain.filters.fields import field_getter, field_refusal
-from shared.domain.matching.index import firing_id
+from shared.domain.matching.compiled import firing_id
 from shared.domain.payloads.variables import payload_values
 from tests.unit.domain.samples import Raw, event
 

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
+from shared.domain.events.decoding import check_event
 from shared.domain.events.fast_decoding import read_event
-from shared.domain.events.models import EventType, check_event
+from shared.domain.events.types import EventType
 from shared.domain.matching import scope_groups
-from shared.domain.matching.index import AutomationIndex, CompiledAutomation, DormantAutomation, scope_key
+from shared.domain.matching.compiled import CompiledAutomation, DormantAutomation, scope_key
+from shared.domain.matching.index import AutomationIndex
 from tests.unit.domain.samples import event
 from tests.unit.domain.test_matching import compiled, ids, index_of
 

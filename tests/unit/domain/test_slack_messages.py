@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from shared.domain.automations.model import Automation, Grants, SlackAction
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.models import check_event
+from shared.domain.events.decoding import check_event
+from shared.domain.payloads.sealed import mask_payload, open_payload, sealed_secrets
 from shared.domain.payloads.slack_messages import (
     MAX_FACT_CHARS,
     MAX_MESSAGE_CHARS,
@@ -23,7 +24,6 @@ from shared.domain.payloads.slack_messages import (
     escape,
     parse_slack_message,
 )
-from shared.domain.payloads.templates import mask_payload, open_payload, sealed_secrets
 from shared.domain.payloads.variables import MetricFacts, payload_values
 from tests.unit.domain.samples import event
 

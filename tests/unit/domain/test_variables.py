@@ -8,16 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.domain.events.models import (
-    ARTIFACT_TYPES,
-    COLLECTION_TAG_TYPES,
-    NOTICE_TYPES,
-    RUN_TYPES,
-    EventType,
-    check_event,
-    decode_event,
-)
-from shared.domain.payloads.templates import VARIABLES, default_payload, open_payload, parse_payload
+from shared.domain.events.decoding import check_event, decode_event
+from shared.domain.events.types import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType
+from shared.domain.payloads.sealed import open_payload
+from shared.domain.payloads.templates import VARIABLES, default_payload, parse_payload
 from shared.domain.payloads.variables import MetricFacts, payload_values
 from tests.unit.domain.samples import Raw, event
 

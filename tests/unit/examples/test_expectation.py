@@ -11,7 +11,7 @@ from examples.demo import Plan, make_plan
 from examples.expectation import Firing, expected_firings, render
 from shared.domain.automations.model import Grants
 from shared.domain.automations.parsing import parse_automation
-from shared.domain.events.models import PUBLISHED_TYPES
+from shared.domain.events.types import PUBLISHED_TYPES
 
 SECRETS = {"TOKEN": "t0k", "KEY": "k3y"}
 WEBHOOK = {"name": "hook", "access_token": "TOKEN", "secrets": ["KEY"]}

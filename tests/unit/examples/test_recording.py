@@ -13,7 +13,8 @@ import pytest
 from examples import record_training
 from examples.demo import RECORDING
 from examples.record_training import RUNS, Story, Version, run_events
-from shared.domain.events.models import PUBLISHED_TYPES, check_event
+from shared.domain.events.decoding import check_event
+from shared.domain.events.types import PUBLISHED_TYPES
 
 if TYPE_CHECKING:
     from examples.digits import Step

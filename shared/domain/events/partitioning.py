@@ -1,0 +1,49 @@
+"""Which partition an event belongs to, and how far one has been evaluated."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shared.domain.events.values import Name as Name
+
+START = "0-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """How far a partition is evaluated: the last entry committed, and how many entries were ever read."""
+
+    entry_id: str
+    entries_read: int
+
+
+class _Happening(Protocol):
+    """An event, however it was read."""
+
+    @property
+    def data(self) -> Any:
+        """What happened."""
+
+
+def subject_key(event: _Happening) -> str:
+    """What the event is about, as `entity/project/run:<id>` or `entity/project/collection:<name>`.
+
+    A notice is about `entity/webhook:<id>`.
+
+    All events with one key are in one partition, in order.
+    """
+    data = event.data
+    run = getattr(data, "run", None)
+    if run is not None:
+        return f"{data.entity}/{data.project}/run:{run.id}"
+    collection = getattr(data, "collection", None)
+    if collection is not None:
+        return f"{data.entity}/{data.project}/collection:{collection.name}"
+    return f"{data.entity}/webhook:{data.webhook.id}"
+
+
+def partition_of(event: _Happening, partitions: int) -> int:
+    """The partition of an event: CRC-32 of the UTF-8 bytes of its subject key, modulo the number of partitions."""
+    return zlib.crc32(subject_key(event).encode()) % partitions

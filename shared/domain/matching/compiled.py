@@ -1,0 +1,152 @@
+"""An automation compiled for matching: its scope as a key, its filter as a closure, its conditions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+from shared.domain.automations.model import Automation
+from shared.domain.conditions.windows import CompiledConditions, compile_conditions
+from shared.domain.events.fast_decoding import AnyEvent
+from shared.domain.events.types import EventType, RunPhase
+from shared.domain.filters.fields import field_getter
+from shared.domain.filters.filters import Filter
+from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
+from shared.domain.matching.scope_groups import Predicate, ScopeKey
+
+STATE = "state"
+"""Stands among an automation's fields for the states that it asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledAutomation:
+    """One enabled automation, ready to be matched."""
+
+    id: int
+    entity_id: int
+    entity: str
+    epoch: int
+    webhook_id: int | None
+    automation: Automation
+    conditions: CompiledConditions | None
+    matches: Callable[[Any], bool]
+
+    @property
+    def scope_key(self) -> ScopeKey:
+        """Where the index keeps it."""
+        scope = self.automation.scope
+        return scope_key(self.automation.event, self.entity, scope.project, scope.collection)
+
+    @property
+    def predicate(self) -> Predicate:
+        """What it asks of the events of its scope."""
+        return self.matches, _fields_asked(self.automation)
+
+    def compiled(self) -> CompiledAutomation:
+        """Itself."""
+        return self
+
+
+class DormantAutomation:
+    """One enabled automation of which only the text is kept, and once events come to its scope what it asks of them.
+
+    What else its definition says is read again when it matches; the automations that do are few, and remembered.
+    """
+
+    __slots__ = ("_compile", "_fields", "_test", "id", "scope_key", "text")
+
+    def __init__(
+        self, automation_id: int, key: ScopeKey, text: bytes, compile_text: Callable[[bytes], CompiledAutomation]
+    ) -> None:
+        """Args:
+        text: all that `compile_text` needs, in any form. It raises InvalidDefinition when this version can't read it.
+        """
+        self.id = automation_id
+        self.scope_key = key
+        self.text = text
+        self._compile = compile_text
+        self._test: Callable[[Any], bool] | None = None
+        self._fields: tuple[str, ...] = ()
+
+    @property
+    def predicate(self) -> Predicate:
+        """What it asks of the events of its scope. Raises InvalidDefinition."""
+        if self._test is None:
+            self._test, self._fields = self.compiled().predicate
+        return self._test, self._fields
+
+    def compiled(self) -> CompiledAutomation:
+        """The whole. Raises InvalidDefinition."""
+        return _awakened(self)
+
+    def compile(self) -> CompiledAutomation:
+        """The whole, made anew. Raises InvalidDefinition."""
+        return self._compile(self.text)
+
+
+@lru_cache(maxsize=1024)
+def _awakened(dormant: DormantAutomation) -> CompiledAutomation:
+    return dormant.compile()
+
+
+Indexed = CompiledAutomation | DormantAutomation
+
+
+def scope_key(event_type: EventType, entity: str, project: str | None, collection: str | None) -> ScopeKey:
+    """The key of a scope; the type is plain text, since members of enumerations are slow to look up by."""
+    return (str.__str__(event_type), entity, project, collection)
+
+
+def compile_automation(
+    automation: Automation, *, automation_id: int, entity_id: int, entity: str, epoch: int, webhook_id: int | None
+) -> CompiledAutomation:
+    """The automation with its filter and conditions as closures."""
+    matches = _predicate(automation.event, automation.filter)
+    if automation.event is EventType.RUN_STATE:
+        matches = partial(_in_states, automation.states, matches)
+    return CompiledAutomation(
+        id=automation_id,
+        entity_id=entity_id,
+        entity=entity,
+        epoch=epoch,
+        webhook_id=webhook_id,
+        automation=automation,
+        conditions=compile_conditions(automation.conditions) if automation.conditions else None,
+        matches=matches,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _predicate(event_type: EventType, expression: Filter) -> Callable[[Any], bool]:
+    """Automations with the same filter share its predicate."""
+    return expression.compile(partial(field_getter, event_type))
+
+
+def _in_states(states: frozenset[RunPhase], matches: Callable[[Any], bool], event: Any) -> bool:
+    return event.data.state in states and matches(event)
+
+
+def _fields_asked(automation: Automation) -> tuple[str, ...]:
+    asked = automation.filter.fields | {STATE} if automation.states else automation.filter.fields
+    return _shared(tuple(sorted(asked)))
+
+
+@lru_cache(maxsize=1024)
+def _shared(fields: tuple[str, ...]) -> tuple[str, ...]:
+    return fields
+
+
+def as_compiled(one: Indexed) -> CompiledAutomation:
+    return one.compiled()
+
+
+def firing_id(automation_id: int, event: AnyEvent) -> str:
+    """The id of the delivery that this automation makes of this event: the same whenever and wherever it is worked out.
+
+    Since it depends on the event's source and id only, an event that a producer publishes again makes no second one.
+    """
+    named = f"{automation_id}\0{event.source}\0{event.id}".encode()
+    return delivery_id(hashlib.blake2b(named, digest_size=DELIVERY_ID_BYTES).digest())

@@ -1,0 +1,70 @@
+"""Exemplars kept in a file beside the metrics, since prometheus_client keeps none where processes share metrics."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+from prometheus_client.samples import Exemplar
+from prometheus_client.utils import floatToGoString
+
+MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+WRITE_SECONDS = 1.0
+
+
+_TRACE = "trace_id"
+
+
+_Kept = dict[str, tuple[str, float, float]]
+"""By metric and bucket: trace, amount, Unix time."""
+
+
+def write_file(file: Path, content: bytes) -> None:
+    aside = file.with_suffix(".aside")
+    aside.write_bytes(content)
+    aside.rename(file)
+
+
+class ExemplarFile:
+    """This process's exemplars, written for whoever serves the folder, at most once a second."""
+
+    def __init__(self) -> None:
+        self._kept: _Kept = {}
+        self._written = float("-inf")
+
+    def keep(self, metric: str, upper_bound: float, trace: str, amount: float) -> None:
+        """Keep the newest of each bucket."""
+        le: str = floatToGoString(upper_bound)  # type: ignore[no-untyped-call]
+        self._kept[place_of(metric, le)] = (trace, amount, time.time())
+
+    def write(self) -> None:
+        """Write them if they were not just written; nothing where no folder is shared."""
+        now, folder = time.monotonic(), os.environ.get(MULTIPROC_VARIABLE)
+        if folder is None or now - self._written < WRITE_SECONDS:
+            return
+        self._written = now
+        with suppress(FileNotFoundError):  # the folder goes when its worker ends
+            write_file(Path(folder) / f"exemplars_{os.getpid()}.json", orjson.dumps(self._kept))
+
+
+def read_exemplars(folder: Path) -> dict[str, Exemplar]:
+    newest: _Kept = {}
+    for file in folder.glob("exemplars_*.json"):
+        for place, one in orjson.loads(file.read_bytes()).items():
+            if place not in newest or newest[place][2] < one[2]:
+                newest[place] = one
+    return {place: Exemplar({_TRACE: trace}, amount, at) for place, (trace, amount, at) in newest.items()}
+
+
+def exemplar(trace: str, amount: float) -> Exemplar:
+    """An exemplar that leads to a trace."""
+    return Exemplar({_TRACE: trace}, amount, time.time())
+
+
+def place_of(metric: str, le: str) -> str:
+    return f"{metric} {le}"

@@ -1,0 +1,46 @@
+"""Serving metrics: the registry a process exposes, as text or OpenMetrics, and the build it runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    start_http_server,
+)
+from prometheus_client.exposition import choose_encoder
+
+from shared.observability.exemplars import MULTIPROC_VARIABLE
+from shared.observability.metrics import BUILD_INFO
+from shared.observability.multiprocess import shared_registry
+from shared.settings import Settings
+from shared.version import __version__
+
+
+def announce_build() -> None:
+    """Set `hookline_build_info` for this process."""
+    BUILD_INFO.labels(version=__version__).set(1)
+
+
+def exposition(accept: str = "") -> tuple[bytes, str]:
+    """What `/metrics` answers to a request with this `Accept` header, and its content type.
+
+    Scrapers that ask for OpenMetrics get it, and exemplars with it; all others the text format, which has none.
+    """
+    encode, content_type = choose_encoder(accept)
+    return encode(_registry()), content_type
+
+
+def serve(settings: Settings) -> None:
+    """Serve `/metrics` of a worker or the pump on the configured port, if one is configured."""
+    if settings.metrics_port:
+        announce_build()
+        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=_registry())
+
+
+def _registry() -> CollectorRegistry:
+    """This process's values, or those of all processes that share a directory."""
+    folder = os.environ.get(MULTIPROC_VARIABLE)
+    return REGISTRY if folder is None else shared_registry(Path(folder))

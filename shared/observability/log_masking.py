@@ -1,0 +1,71 @@
+"""Blots secrets out of finished log lines: known values wherever they stand, credentials by their shape."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from pydantic import SecretStr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shared.settings import Settings
+
+MASK = "**********"
+
+
+MIN_MASKED_CHARS = 8  # a shorter value would also blot out innocent words
+
+
+_URL_CREDENTIALS = re.compile(r"(://[^\s/:@'\"]*):[^\s/@'\"]+@")
+
+
+_BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]+")
+
+
+class LogMask:
+    """Blots secrets out of a finished line: known values wherever they are, credentials by their shape."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._values = tuple(sorted(set(_secret_values(settings)), key=len, reverse=True))
+
+    def __call__(self, line: str) -> str:
+        for value in self._values:
+            line = line.replace(value, MASK)
+        return _BEARER.sub(rf"\1{MASK}", _URL_CREDENTIALS.sub(rf"\1:{MASK}@", line))
+
+
+def _url_passwords(text: str) -> list[str]:
+    """The passwords in a URL or in several, as they are written there and as they are meant."""
+    try:
+        parts = [urlsplit(url) for url in text.split(";")]
+        queried = [value for one in parts for name, value in parse_qsl(one.query) if name.endswith("password")]
+        written = [*(one.password or "" for one in parts), *queried]
+    except ValueError:  # no URL; whoever uses it says so
+        return []
+    return [*written, *map(unquote, written), *(quote(one, safe="") for one in queried)]
+
+
+def _secret_values(settings: Settings) -> Iterator[str]:
+    """Every secret that the settings hold, in every spelling that a line may have of it."""
+    for value in (getattr(settings, name) for name in type(settings).model_fields):
+        if isinstance(value, SecretStr):
+            parts = [value.get_secret_value(), *value.get_secret_value().split(",")]
+        elif isinstance(value, str):
+            parts = _url_passwords(value)
+        else:
+            continue
+        for part in map(str.strip, parts):
+            if len(part) >= MIN_MASKED_CHARS:
+                yield from _spellings(part)
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """The value itself, as Python shows text or bytes that contain it, and each of these inside a JSON string."""
+    # A trailing quote makes `repr` choose the other kind, and so escape that kind inside.
+    for shown in (repr(value + '"')[1:-2], repr(value.encode() + b'"')[2:-2]):
+        for spelling in (value, shown, shown.replace("\\'", "'")):
+            yield from (spelling, json.dumps(spelling)[1:-1], json.dumps(spelling, ensure_ascii=False)[1:-1])

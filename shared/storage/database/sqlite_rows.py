@@ -1,0 +1,57 @@
+"""Bulk insertion on SQLite: one prepared statement for rows of one shape, values converted here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Table
+
+from shared.storage.database.columns import UtcDateTime, sqlite_time
+
+_AT_ONCE = (128, 64, 32, 16, 8, 4, 2, 1)
+"""So many rows are inserted by one statement: few texts, which are prepared once for each connection."""
+
+
+def insert_values(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows that all have the same columns, of which none is JSON; a row whose key exists is left as it is."""
+    names = tuple(rows[0])
+    values_of, times = _shape(table, names)
+    begin = 0
+    for count in _AT_ONCE:
+        while len(rows) - begin >= count:
+            values = list(chain.from_iterable(map(values_of, rows[begin : begin + count])))
+            for place in times:
+                values[place :: len(names)] = _stored(values[place :: len(names)])
+            connection.exec_driver_sql(_insert(table.name, names, count), tuple(values))
+            begin += count
+
+
+@lru_cache(maxsize=64)
+def _shape(table: Table, names: tuple[str, ...]) -> tuple[Callable[[dict[str, Any]], tuple[Any, ...]], list[int]]:
+    """What takes the values out of a row, and which of them are times."""
+    return itemgetter(*names), [
+        place for place, name in enumerate(names) if isinstance(table.c[name].type, UtcDateTime)
+    ]
+
+
+def _stored(times: list[datetime | None]) -> list[str | None]:
+    first = times[0]
+    if times.count(first) == len(times):  # mostly one object
+        return [None if first is None else sqlite_time(first)] * len(times)
+    return [None if one is None else sqlite_time(one) for one in times]
+
+
+@lru_cache(maxsize=64)
+def _insert(table: str, names: tuple[str, ...], count: int) -> str:
+    row = f"({', '.join('?' * len(names))})"
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * count)} ON CONFLICT DO NOTHING"  # noqa: S608
+
+
+def to_json(values: Sequence[Any]) -> str:
+    return orjson.dumps(values).decode()

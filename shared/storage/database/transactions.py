@@ -1,0 +1,104 @@
+"""The four ways to the database: a transaction or one statement, to read or to write."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
+
+NOT_WAITED_FOR = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
+"""SQL, always true, by which nobody waits for PostgreSQL's disk at the end of this transaction."""
+
+
+SQLITE_BUSY_SECONDS = 30
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes: committed when the block ends, rolled back when it raises."""
+    with (
+        _turn(engine),
+        engine.connect().execution_options(hookline_write=True) as connection,
+        connection.begin(),
+    ):
+        yield connection
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """On SQLite, wait for this process's other writers as threads do; SQLite would look again and again, ever later."""
+    turn: threading.Lock | None = engine.get_execution_options().get("hookline_turn")
+    if turn is None:
+        yield
+        return
+    if not turn.acquire(timeout=SQLITE_BUSY_SECONDS):
+        locked = sqlite3.OperationalError("database is locked")
+        raise OperationalError("BEGIN IMMEDIATE", None, locked)
+    try:
+        yield
+    finally:
+        turn.release()
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that only reads: one consistent picture, never in a writer's way.
+
+    PostgreSQL would show each statement what was committed by then: a webhook's row of before an edit, and not the
+    secrets that it names.
+    """
+    with engine.connect() as connection, _one_picture(connection), connection.begin():
+        yield connection
+
+
+@contextmanager
+def _one_picture(connection: Connection) -> Iterator[None]:
+    """Let the next transaction see what was committed when it began; set on the driver, which costs no round trip."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        yield  # SQLite knows no other
+        return
+    driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    try:
+        yield
+    finally:
+        if driver.info.transaction_status == TransactionStatus.IDLE:  # else it is broken, and goes
+            driver.isolation_level = None
+
+
+@contextmanager
+def at_once(engine: Engine) -> Iterator[Connection]:
+    """For one statement that writes and is whole by itself: on PostgreSQL it needs no round trips to begin and commit.
+
+    On SQLite, whose statements may be several, it is the same as `writing`.
+    """
+    with (_alone if engine.dialect.name == "postgresql" else writing)(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def glance(engine: Engine) -> Iterator[Connection]:
+    """For one statement that only reads: the same for reading."""
+    with (_alone if engine.dialect.name == "postgresql" else reading)(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+        driver.autocommit = True  # on the driver, as above: SQLAlchemy's option costs more than is won
+        try:
+            yield connection
+        finally:
+            if driver.info.transaction_status == TransactionStatus.IDLE:
+                driver.autocommit = False
+            else:
+                connection.invalidate()  # broken, or cut short in the middle of the statement

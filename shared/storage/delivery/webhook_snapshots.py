@@ -1,0 +1,125 @@
+"""A webhook as a drain needs it: endpoint, policy and sealed secrets, read together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, select
+
+from shared.domain.delivery.circuits import Circuit
+from shared.storage.database.bulk import among_given, is_postgresql, listed
+from shared.storage.delivery.circuits import circuit_of
+from shared.storage.schema.tables import (
+    revisions,
+    secrets,
+    webhook_secrets,
+    webhooks,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRow:
+    """How a webhook is reached and how it fares; `revision` tells whether anything was edited anywhere."""
+
+    id: int
+    revision: int
+    kind: str
+    url: str
+    url_secret_id: int | None
+    policy: dict[str, Any]
+    access_token_secret_id: int | None
+    signing_secret_id: int | None
+    client_certificate_secret_id: int | None
+    circuit: Circuit
+    paused: bool
+    slow: bool
+    resumed_at: datetime | None
+    """Since when requests go out again, if ever they did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSecrets:
+    """The secrets of a webhook, encrypted: by what they are for, and those granted to it by name."""
+
+    url: bytes | None
+    access_token: bytes | None
+    signing_secret: bytes | None
+    client_certificate: bytes | None
+    granted: dict[str, bytes]
+
+
+def load_endpoint(connection: Connection, webhook_id: int, *, whatever_its_state: bool = False) -> EndpointRow | None:
+    """A webhook as deliveries need it; None when nothing may be sent to it now (disabled, paused or deleted).
+
+    With `whatever_its_state` only a deleted one is None.
+    """
+    row = connection.execute(_ENDPOINT, {"webhook_id": webhook_id}).one_or_none()
+    if row is None or not (whatever_its_state or (row.enabled and not row.paused)):
+        return None
+    return _endpoint_row(row)
+
+
+def load_endpoints(connection: Connection, ids: Collection[int]) -> dict[int, EndpointRow]:
+    """Those of these webhooks that are enabled, paused ones included."""
+    if not ids:
+        return {}
+    rows = connection.execute(_enabled(as_array=is_postgresql(connection)), {"ids": listed(ids)})
+    return {row.id: _endpoint_row(row) for row in rows}
+
+
+def _endpoint_row(row: Any) -> EndpointRow:
+    return EndpointRow(
+        id=row.id,
+        revision=row.newest_revision,
+        kind=row.kind,
+        url=row.url,
+        url_secret_id=row.url_secret_id,
+        policy=row.policy,
+        access_token_secret_id=row.access_token_secret_id,
+        signing_secret_id=row.signing_secret_id,
+        client_certificate_secret_id=row.client_certificate_secret_id,
+        circuit=circuit_of(row),
+        paused=row.paused,
+        slow=row.slow,
+        resumed_at=row.resumed_at,
+    )
+
+
+# The newest revision is read with the rows: who has an endpoint of that revision open has it as it is here.
+_ENDPOINTS = select(
+    webhooks, select(revisions.c.value).where(revisions.c.id == 1).scalar_subquery().label("newest_revision")
+).where(webhooks.c.deleted_at.is_(None))
+
+
+_ENDPOINT = _ENDPOINTS.where(webhooks.c.id == bindparam("webhook_id"))
+
+
+@lru_cache(maxsize=2)
+def _enabled(*, as_array: bool) -> Select[Any]:
+    return _ENDPOINTS.where(among_given(webhooks.c.id, "ids", as_array=as_array), webhooks.c.enabled)
+
+
+def load_secrets(connection: Connection, row: EndpointRow) -> EndpointSecrets:
+    """The secrets of a webhook, as they were when `row` was read: in the same transaction."""
+    granted = connection.execute(
+        select(secrets.c.name, secrets.c.ciphertext)
+        .join(webhook_secrets, webhook_secrets.c.secret_id == secrets.c.id)
+        .where(webhook_secrets.c.webhook_id == row.id)
+    ).all()
+    return EndpointSecrets(
+        url=_ciphertext(connection, row.url_secret_id),
+        access_token=_ciphertext(connection, row.access_token_secret_id),
+        signing_secret=_ciphertext(connection, row.signing_secret_id),
+        client_certificate=_ciphertext(connection, row.client_certificate_secret_id),
+        granted={secret.name: secret.ciphertext for secret in granted},
+    )
+
+
+def _ciphertext(connection: Connection, secret_id: int | None) -> bytes | None:
+    if secret_id is None:
+        return None
+    return connection.scalar(select(secrets.c.ciphertext).where(secrets.c.id == secret_id))

@@ -1,0 +1,88 @@
+"""Offsets of partitions: read, and moved on by compare-and-set."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    bindparam,
+    select,
+    update,
+)
+
+from shared.domain.events.partitioning import START, Offset
+from shared.storage.database.transactions import at_once, reading
+from shared.storage.database.upserts import insert_ignore
+from shared.storage.schema.tables import (
+    partitions,
+)
+
+# Statements of every batch are made once: to make one costs more than to send it.
+_OFFSET = select(partitions.c.offset, partitions.c.entries_read).where(partitions.c.partition == bindparam("of"))
+
+
+ADVANCE = (
+    update(partitions)
+    .where(partitions.c.partition == bindparam("of"), partitions.c.offset == bindparam("since"))
+    .values(offset=bindparam("offset"), entries_read=bindparam("entries_read"), updated_at=bindparam("updated_at"))
+)
+
+
+def read_offset(connection: Connection, partition: int) -> Offset:
+    """A partition's committed offset; the start of the stream when nothing was committed yet."""
+    row = connection.execute(_OFFSET, {"of": partition}).one_or_none()
+    return Offset(START, 0) if row is None else Offset(row.offset, row.entries_read)
+
+
+def read_offsets(connection: Connection) -> dict[int, Offset]:
+    """The committed offsets of all partitions that have one."""
+    rows = connection.execute(select(partitions.c.partition, partitions.c.offset, partitions.c.entries_read))
+    return {row.partition: Offset(row.offset, row.entries_read) for row in rows}
+
+
+def read_offsets_on_disk(engine: Engine) -> dict[int, Offset]:
+    """The same, once they are on the disk: a crash of the server may take back what others were shown already.
+
+    For who deletes what is evaluated.
+    """
+    with reading(engine) as connection:
+        offsets = read_offsets(connection)
+    # What is written after it, and waited for, is on the disk after it.
+    with at_once(engine) as connection:
+        connection.execute(
+            update(partitions).where(partitions.c.partition == 0).values(updated_at=partitions.c.updated_at)
+        )
+    return offsets
+
+
+def advance_offset(
+    connection: Connection, partition: int, *, since: Offset, entry_id: str, count: int, now: datetime
+) -> bool:
+    """Commit to having evaluated `count` entries up to `entry_id`, unless another worker moved the offset first.
+
+    The row stays locked until the transaction ends, so of two workers with the same entries one waits here and then
+    finds that the offset it started from is gone.
+
+    Returns:
+        False when the offset was moved: the caller must roll back.
+    """
+    values = {"offset": entry_id, "entries_read": since.entries_read + count, "updated_at": now}
+    if since.entry_id == START:
+        inserted = connection.execute(
+            insert_ignore(connection, partitions)
+            .values(partition=partition, **values)
+            .returning(partitions.c.partition)
+        ).one_or_none()
+        if inserted is not None:
+            return True
+    return connection.execute(ADVANCE, {"of": partition, "since": since.entry_id, **values}).rowcount == 1
+
+
+def seed_partitions(connection: Connection, count: int, now: datetime) -> None:
+    """Make the rows of all partitions, so that offsets exist before the first event."""
+    connection.execute(
+        insert_ignore(connection, partitions),
+        [{"partition": p, "offset": START, "entries_read": 0, "updated_at": now} for p in range(count)],
+    )

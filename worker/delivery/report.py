@@ -1,0 +1,66 @@
+"""What people hear of recorded attempts: one log line each, and the metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from shared.delivery.endpoint import Endpoint
+from shared.domain.delivery.retries import Decision, Verdict
+from shared.domain.ids import IdKind, encode_id
+from shared.observability import metrics
+from shared.observability.logs import info_lines
+from worker.delivery.attempt_result import Sent
+from worker.delivery.spans import context_of
+
+
+def report_attempts(
+    endpoint: Endpoint,
+    decided: Sequence[tuple[Sent, Decision]],
+    ended: frozenset[int],
+    now: datetime,
+    *,
+    claim: int | None,
+) -> None:
+    """Metrics and one log line for each attempt: only after the commit."""
+    for outcome, count in Counter(
+        str(decision.verdict) for sent, decision in decided if sent.delivery.seq in ended
+    ).items():
+        metrics.deliveries_finished(outcome, count)
+    metrics.EVENT_TO_DELIVERY.observe_all(
+        [
+            max(0.0, (now - sent.delivery.event_received_at).total_seconds())
+            for sent, decision in decided
+            if decision.verdict is Verdict.DELIVERED
+        ]
+    )
+    lines = (_line(endpoint, *pair) for pair in decided)
+    if claim is not None:
+        traces = (context_of(sent.delivery, claim).trace for sent, _ in decided)
+        lines = (line | {"trace_id": trace} for line, trace in zip(lines, traces, strict=True))
+    info_lines("hookline.deliver", "delivery.attempted", lines)
+
+
+def _line(endpoint: Endpoint, sent: Sent, decision: Decision) -> dict[str, Any]:
+    """All there is to know of an attempt, with the ids by which the API, the commands and receivers know its parts."""
+    delivery, outcome = sent.delivery, sent.outcome
+    automation_id = delivery.automation_id
+    return {
+        "delivery_id": delivery.id,
+        "webhook_id": endpoint.webhook,
+        "automation_id": None if automation_id is None else encode_id(IdKind.AUTOMATION, automation_id),
+        "entity": delivery.entity,
+        "event_id": delivery.event_id,
+        "event_source": delivery.event_source,
+        "event_type": delivery.event_type,
+        "attempt": delivery.attempts + 1,
+        "max_attempts": len(endpoint.policy.schedule_seconds) + 1,
+        "outcome": str(outcome.kind),
+        "status": outcome.status,
+        "error": outcome.error,
+        "duration_ms": round(outcome.duration_seconds * 1000),
+        "verdict": str(decision.verdict),
+        "retry_in_seconds": None if decision.delay_seconds is None else round(decision.delay_seconds, 3),
+    }

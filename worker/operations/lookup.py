@@ -1,0 +1,66 @@
+"""Finding what an operator names: an entity, a webhook, an automation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from shared.domain.errors import InvalidDefinition
+from shared.domain.ids import IdKind, decode_id, encode_id
+from shared.dry_runs.service import find_by_name_or_id
+from shared.storage.definitions.automations import (
+    StoredAutomation,
+    every_automation,
+)
+from shared.storage.definitions.entities import StoredEntity, find_entity
+from shared.storage.definitions.webhooks import ID_KINDS, public_id
+from shared.storage.delivery.webhook_states import (
+    WebhookState,
+    webhook_names,
+    webhook_states,
+)
+
+
+def entity_named(connection: Connection, name: str) -> StoredEntity:
+    """The entity of this name. Raises InvalidDefinition at `entity`."""
+    found = find_entity(connection, name)
+    if found is None:
+        raise InvalidDefinition.at(("entity",), f"there is no entity {name!r}")
+    return found
+
+
+def found(connection: Connection, name_or_id: str, entity: str | None, now: datetime) -> WebhookState:
+    """The webhook or Slack integration meant, of one entity or of any. Raises InvalidDefinition."""
+    owner = None if entity is None else entity_named(connection, entity).id
+    number = next((n for kind in ID_KINDS.values() if (n := decode_id(kind, name_or_id)) is not None), None)
+    if number is None:
+        named = webhook_names(connection, name=name_or_id, entity_id=owner)
+    else:
+        every = webhook_names(connection, ids=[number], entity_id=owner)
+        named = [one for one in every if public_id(one.kind, one.id) == name_or_id]
+    if len(named) > 1:
+        owners = ", ".join(one.entity for one in named)
+        raise InvalidDefinition.at(("webhook",), f"several entities have {name_or_id!r}: give --entity, of {owners}")
+    if not named:
+        where = "any entity" if entity is None else f"entity {entity!r}"
+        raise InvalidDefinition.at(("webhook",), f"no webhook of {where} has the id or name {name_or_id!r}")
+    return webhook_states(connection, now, webhook_id=named[0].id)[0]
+
+
+def found_automation(connection: Connection, name_or_id: str, entity: str | None) -> StoredAutomation:
+    """The automation meant, of one entity or of any. Raises InvalidDefinition."""
+    if entity is not None:
+        stored = find_by_name_or_id(connection, entity_named(connection, entity).id, name_or_id)
+        found = [] if stored is None else [stored]
+    else:
+        every = every_automation(connection, None)
+        found = [one for one in every if encode_id(IdKind.AUTOMATION, one.id) == name_or_id]
+        found = found or [one for one in every if one.name == name_or_id]
+    if len(found) > 1:
+        owners = ", ".join(one.entity for one in found)
+        raise InvalidDefinition.at(("automation",), f"several entities have {name_or_id!r}: give --entity, of {owners}")
+    if not found:
+        where = "any entity" if entity is None else f"entity {entity!r}"
+        raise InvalidDefinition.at(("automation",), f"no automation of {where} has the id or name {name_or_id!r}")
+    return found[0]

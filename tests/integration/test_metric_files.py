@@ -18,7 +18,7 @@ from shared.observability.multiprocess import shared_registry, tidy
 from tests.integration.test_telemetry import ROOT, SHOW, python, value
 
 COUNT = """
-    from shared import telemetry as t
+    from shared.observability import exposition as x, metrics as t
     t.deliveries_finished("delivered", 3)
     t.attempts_finished([("2xx", 0.2), ("timeout", 15.0)])
     t.DELIVERIES_PENDING.set({number})
@@ -26,7 +26,7 @@ COUNT = """
 """
 ROUNDS = """
     import os, sys
-    from shared import telemetry as t
+    from shared.observability import exposition as x, metrics as t
     for number in range(1, 6):
         child = os.fork()
         if child == 0:
@@ -36,12 +36,12 @@ ROUNDS = """
             t.worker_consumes(["deliver"])
             os._exit(0)
         os.waitpid(child, 0)
-        sys.stdout.write(t.exposition()[0].decode() + "# END\\n")
+        sys.stdout.write(x.exposition()[0].decode() + "# END\\n")
 """
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACED = f"""
     import os, sys
-    from shared import telemetry as t
+    from shared.observability import exposition as x, metrics as t
     if child := "PROMETHEUS_MULTIPROC_DIR" in os.environ and os.fork():
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     else:
@@ -49,10 +49,10 @@ TRACED = f"""
         t.ATTEMPT_DURATION.exemplify([(0.2, "{TRACE}"), (150.0, "{"f" * 32}")])
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             os._exit(0)
-    body, content_type = t.exposition("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    body, content_type = x.exposition("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0"), content_type
     sys.stdout.write(body.decode())
-    sys.stderr.write(t.exposition()[0].decode())
+    sys.stderr.write(x.exposition()[0].decode())
 """
 
 

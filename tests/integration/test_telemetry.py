@@ -58,8 +58,8 @@ ADDED = {
     "hookline_workers": {"queue"},
 }
 EVERY_FACT = """
-    from shared import telemetry as t
-    t.announce_build()
+    from shared.observability import exposition as x, metrics as t
+    x.announce_build()
     t.events_published({"RUN_STATE": 2, "RUN_METRIC": 3})
     t.EVENTS_REFUSED.labels(reason="full").inc(4)
     t.STREAM_MEMORY.set(3000)
@@ -92,12 +92,12 @@ EVERY_FACT = """
     t.SKIPPED.labels(reason="cooldown").inc()
 """
 PRESENT = """
-    from shared import telemetry
-    telemetry.worker_consumes(["evaluate", "deliver"])
+    from shared.observability import exposition, metrics
+    metrics.worker_consumes(["evaluate", "deliver"])
 """
 SHOW = """
     import sys
-    from shared.observability.metrics import exposition
+    from shared.observability.exposition import exposition
     body, content_type = exposition()
     sys.stderr.write(content_type)
     sys.stdout.write(body.decode())
@@ -194,8 +194,8 @@ def test_several_processes_add_up_also_those_that_have_ended(tmp_path: Path) -> 
     for pending in (5, 8):
         python(
             f"""
-            from shared import telemetry as t
-            t.announce_build()
+            from shared.observability import exposition as x, metrics as t
+            x.announce_build()
             t.events_published({{"RUN_STATE": 10}})
             t.attempts_finished([("2xx", 0.2), ("timeout", 15.0)])
             t.DELIVERIES_PENDING.set({pending})
@@ -229,7 +229,7 @@ def test_a_gauge_that_nobody_set_is_not_shown_as_0(tmp_path: Path) -> None:
 
 def test_workers_are_those_that_run(tmp_path: Path) -> None:
     """Also when others were killed before they could say so."""
-    consume = 'from shared import telemetry; telemetry.worker_consumes(["evaluate"]); {}'
+    consume = 'from shared.observability import metrics; metrics.worker_consumes(["evaluate"]); {}'
     dying = subprocess.run(
         [sys.executable, "-c", consume.format("import os; os.kill(os.getpid(), 9)")],
         cwd=ROOT,
@@ -248,15 +248,15 @@ def test_a_worker_serves_what_all_its_processes_counted_and_cleans_up() -> None:
         import os, sys, urllib.request
         from worker.process.metrics_directory import share_metrics
         share_metrics()
-        from shared import telemetry
+        from shared.observability import exposition, metrics
         from shared.settings import load_settings
-        telemetry.deliveries_finished("delivered", 2)
+        metrics.deliveries_finished("delivered", 2)
         child = os.fork()
         if child == 0:
-            telemetry.deliveries_finished("delivered", 3)
+            metrics.deliveries_finished("delivered", 3)
             os._exit(0)
         os.waitpid(child, 0)
-        telemetry.serve(load_settings())
+        exposition.serve(load_settings())
         port = os.environ["HOOKLINE_METRICS_PORT"]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             sys.stdout.write(answer.read().decode())
@@ -277,8 +277,8 @@ def test_a_folder_that_the_operator_named_is_used_and_left(tmp_path: Path) -> No
         """
         from worker.process.metrics_directory import share_metrics
         share_metrics()
-        from shared import telemetry
-        telemetry.deliveries_finished("dead", 2)
+        from shared.observability import exposition, metrics
+        metrics.deliveries_finished("dead", 2)
         """,
         shared=tmp_path,
     )
@@ -291,9 +291,9 @@ def test_without_a_port_nothing_is_served() -> None:
         import sys, threading
         from worker.process.metrics_directory import share_metrics
         share_metrics()
-        from shared import telemetry
+        from shared.observability import exposition, metrics
         from shared.settings import load_settings
-        telemetry.serve(load_settings())
+        exposition.serve(load_settings())
         sys.stdout.write(str(threading.active_count()))
         """
     )

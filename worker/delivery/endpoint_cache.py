@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import Connection
 
 from shared.delivery.endpoint import Endpoint, open_endpoint
@@ -14,7 +16,9 @@ from shared.storage.database.transactions import glance, reading
 from shared.storage.definitions.webhooks import public_id
 from shared.storage.delivery.webhook_snapshots import EndpointRow, load_endpoint, load_secrets
 from shared.vault import SecretUnreadable, Vault
-from worker.bootstrap import Runtime
+
+if TYPE_CHECKING:
+    from worker.bootstrap import Runtime
 
 log = get_logger("hookline.deliver")
 

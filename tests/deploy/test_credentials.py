@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import redis
 import yaml
-from dispatcher.embedded import find_server
 from redis.exceptions import AuthenticationError, RedisError
 
+from dispatcher.up.valkey import find_server
 from tests.deploy.files import DEPLOY, rendered
 from tests.integration.processes import stop, wait_until
 from tests.servers import free_port

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.config.setting_types import Network
 from shared.http.egress import Address, refusal
-from shared.settings import Network
 
 # https://github.com/svix/svix-webhooks/blob/4fc0cfb8b426c87ef7e2b937e7d896a71d456a47/
 # server/svix-server/src/core/webhook_http_client.rs, `is_allowed`, with what Rust's std calls by name written out.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,6 +22,7 @@ from rich.text import Text
 
 from dispatcher.client.api_client import Client, Refused
 from dispatcher.client.input_files import Batch, read_batches, read_documents
+from dispatcher.client.yaml_documents import write_documents
 from shared.domain.errors import FieldError, HooklineError
 from shared.domain.events.decoding import MAX_BATCH_EVENTS
 from shared.observability.logs import configure_logging, get_logger
@@ -279,7 +279,7 @@ def export(entity: str | None) -> None:
     with Client(load_settings()) as client:
         names = [entity] if entity is not None else list(client.entities())
         documents = [{"entity": name, **client.export(name)} for name in names]
-    click.echo(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True), nl=False)
+    click.echo(write_documents(documents), nl=False)
 
 
 if __name__ == "__main__":

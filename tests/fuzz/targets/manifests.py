@@ -11,6 +11,7 @@ import yaml
 from hypothesis import strategies as st
 
 from dispatcher.client.input_files import Document, UnreadableInput, read_documents
+from dispatcher.client.yaml_documents import write_documents
 from dispatcher.control import manifests
 from dispatcher.control.errors import Conflict
 from shared.domain.errors import InvalidDefinition
@@ -43,7 +44,7 @@ def _check_round_trip(document: Document) -> None:
     assert document.entity
     value = json.loads(document.json)
     try:
-        text = yaml.safe_dump({"entity": document.entity, **value}, allow_unicode=True)
+        text = write_documents([{"entity": document.entity, **value}])
     except RecursionError:
         return  # hundreds of levels: the API refuses them
     try:
@@ -92,6 +93,11 @@ WORDS = (
         "1:60",
         "0b_",
         ".nan",
+        "0o17 ",
+        "0123 ",
+        "12e4567 ",
+        "on: ",
+        "<<: [*a, *a]\n",
         "%YAML 1.1\n",
     ),
 )
@@ -139,7 +145,7 @@ _manifests = st.fixed_dictionaries(
 )
 _yaml_texts = st.lists(
     st.sampled_from(
-        [*WORDS[-13:], "entity: acme\n", "a: ", "- ", "[", "]", "{", "}", ": ", "\n", "'", '"', "|\n ", "#", "~"]
+        [*WORDS[-18:], "entity: acme\n", "a: ", "- ", "[", "]", "{", "}", ": ", "\n", "'", '"', "|\n ", "#", "~"]
     ),
     max_size=12,
 ).map("".join)

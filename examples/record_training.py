@@ -5,7 +5,8 @@ really happens here (`examples.digits`); who clicked what in the registry afterw
 times are fixed, so that the same library versions on the same kind of processor write the same file again. Nothing
 here talks to Hookline.
 
-    pip install -c constraints.txt scikit-learn && python -m examples.record_training
+    .venv/bin/python -m pip install --require-hashes -r requirements/examples.txt
+    .venv/bin/python -m examples.record_training
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ def _learning_rate(version: Version) -> float:
 def main() -> None:
     """Trains, and writes the recording."""
     if importlib.util.find_spec("sklearn") is None:
-        sys.exit("scikit-learn is not installed: pip install -c constraints.txt scikit-learn")
+        sys.exit("scikit-learn is not installed: pip install --require-hashes -r requirements/examples.txt")
     from examples.digits import load  # here, because it needs scikit-learn
 
     lines = [json.dumps(published, ensure_ascii=False) for published in record(load())]

@@ -126,7 +126,6 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert re.search(r"^USER 10001:10001$", last, re.MULTILINE)
     assert "HEALTHCHECK" in last and "STOPSIGNAL SIGTERM" in last
     assert re.search(r'^ENTRYPOINT \["tini", "--", "entrypoint"\]$', last, re.MULTILINE)
-    assert "constraints.txt" in dockerfile
 
 
 def test_the_image_gets_all_it_copies_and_no_more() -> None:

@@ -28,7 +28,7 @@ PAGES = sorted(
     [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "examples").glob("*.md")]
     + [path for folder in (DOCS, ROOT / "deploy") for path in folder.rglob("*.md")]
 )
-OF_THE_PROJECT = r"(?:deploy|dispatcher|docs|examples|shared|tests|worker)/[\w./@-]*"
+OF_THE_PROJECT = r"(?:deploy|dispatcher|docs|examples|requirements|shared|tests|worker)/[\w./@-]*"
 FENCE = re.compile(r"^( *)(```|~~~)(\w*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 # Where a shell would look for a command's name: first, after settings, a folder, `--`, or what joins commands.
 COMMAND = re.compile(

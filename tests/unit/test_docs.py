@@ -25,7 +25,7 @@ from worker.remote_control import register_control
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "examples").glob("*.md")]
+    [*ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md")]
     + [path for folder in (DOCS, ROOT / "deploy") for path in folder.rglob("*.md")]
 )
 OF_THE_PROJECT = r"(?:deploy|dispatcher|docs|examples|requirements|shared|tests|worker)/[\w./@-]*"

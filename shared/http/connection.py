@@ -7,6 +7,7 @@ is decompressed or decoded. Must not connect or pool (`shared.http.pool`), nor j
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 from contextlib import suppress
@@ -110,6 +111,16 @@ class Connection(asyncio.Protocol):
                 self._withdraw()
             self._transport.abort()
 
+    def is_quiet(self) -> bool:
+        """Whether the endpoint has sent nothing that is still to be read, not even that it closes.
+
+        The event loop may not have looked at the socket since that came; a request would be lost, or get an answer
+        that was not meant for it.
+        """
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return not poll.poll(0)
+
     def _withdraw(self) -> None:
         """Let nothing of the request leave any more once the connection is closed.
 
@@ -204,8 +215,9 @@ class Connection(asyncio.Protocol):
             raise _Enough  # to the parser, which stops
 
     def on_message_begin(self) -> None:
-        """An answer begins: after a whole one, another that nobody asked for."""
-        self._keep = False
+        """An answer begins: after a whole one, another that nobody asked for, of which nothing is read."""
+        if self._message_done:
+            raise _Enough  # to the parser, which stops
 
     def on_message_complete(self) -> None:
         """The answer is whole; an interim one (RFC 9110, section 15.2) is followed by another."""

@@ -93,7 +93,8 @@ class Connections:
         connections = self._free.get(origin)
         while connections:
             connection = connections.pop()
-            if connection.is_open and self._loop.time() - connection.free_since < KEEPALIVE_SECONDS:
+            is_young = self._loop.time() - connection.free_since < KEEPALIVE_SECONDS
+            if is_young and connection.is_open and connection.is_quiet():
                 return connection
             connection.abort()
         return None

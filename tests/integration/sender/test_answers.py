@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
+import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -73,6 +75,46 @@ def test_what_comes_unasked_is_not_the_next_answer(run: Run) -> None:
             said.set()
             await gone(endpoint.visits[0])
             outcome = await send(sender, endpoint)
+            assert (outcome.status, outcome.response_body) == (200, "ok")
+            assert len(endpoint.visits) == 2
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ANSWER,
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" + ANSWER,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("more", [b"HTTP/1.1 500 Oops\r\nRetry-After: 9\r\nContent-Length: 5\r\n\r\nwrong", b"wrong"])
+def test_what_comes_unasked_together_with_an_answer_is_no_part_of_it(run: Run, answer: bytes, more: bytes) -> None:
+    async def scenario() -> None:
+        async with behaving(answering(answer + more)) as endpoint, opened() as sender:
+            for _ in range(2):
+                outcome = await send(sender, endpoint)
+                assert (outcome.kind, outcome.status) == (OutcomeKind.SUCCESS, 200)
+                assert (outcome.response_body, outcome.retry_after_seconds) == ("ok", None)
+            assert len(endpoint.visits) == 2
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("news", [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong", b"wrong", b""])
+def test_a_connection_is_not_used_again_when_news_wait_on_it(run: Run, news: bytes) -> None:
+    async def scenario() -> None:
+        async with behaving(answering(ANSWER)) as endpoint, opened() as sender:
+            await send(sender, endpoint)
+            known = endpoint.visits[0].writer.get_extra_info("socket")
+            with socket.socket(fileno=os.dup(known.fileno())) as line:
+                # The sender's event loop, which is this one, does not go round before the next request is sent.
+                if news:
+                    line.send(news)
+                else:
+                    line.shutdown(socket.SHUT_WR)
+                outcome = await send(sender, endpoint)
             assert (outcome.status, outcome.response_body) == (200, "ok")
             assert len(endpoint.visits) == 2
 

@@ -14,12 +14,14 @@ import httpx
 import orjson
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
+from shared.config.certificate_rules import apply_rules
 from shared.config.setting_types import InvalidSetting
 from shared.domain.delivery.outcomes import parse_retry_after
 from shared.domain.errors import FieldError, HooklineError
 from shared.version import __version__
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Sequence
 
     from tenacity import RetryCallState
@@ -80,6 +82,7 @@ class Client:
             },
             timeout=TIMEOUT,
             transport=transport,
+            verify=_tls_context(),
         )
 
     def __enter__(self) -> Self:
@@ -170,6 +173,12 @@ def _base_url(text: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise InvalidSetting("HOOKLINE_URL: must be a URL such as http://127.0.0.1:8080")
     return url
+
+
+def _tls_context() -> ssl.SSLContext:
+    context = httpx.create_ssl_context()
+    apply_rules(context)
+    return context
 
 
 def _entity_path(entity: str) -> str:

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+
+from shared.config.certificate_rules import EXCLUDED, INCLUDED
 
 REDIS_FORM = (
     "must be redis://user:password@host:port/number, rediss://… (TLS), unix:///path?db=number or "
@@ -111,7 +113,7 @@ def parse_broker(urls: str) -> Broker:
 def _broker(url: str) -> Broker:
     parts = _split(url, BROKER_FORM)
     if parts.scheme in _RABBIT:
-        return _rabbit(parts)
+        return _rabbit(url, parts)
     if parts.scheme in _TESTS_ONLY:
         return Broker(url)
     if parts.scheme == "redis+socket":
@@ -132,18 +134,18 @@ def _of_redis(url: str, address: RedisAddress) -> Broker:
         login = f"{user}:{password}@" if address.login else ""
         number = f"?virtual_host={address.database}" if address.database else ""
         return Broker(f"redis+socket://{login}{quote(address.path)}{number}")
-    return Broker(urlunsplit(urlsplit(url)._replace(query="")), address.tls)
+    return Broker(url.partition("?")[0], address.tls)
 
 
-def _rabbit(parts: SplitResult) -> Broker:
+def _rabbit(url: str, parts: SplitResult) -> Broker:
     secure = parts.scheme == "amqps"
     options = _options(parts, (*_RABBIT_OPTIONS, *(_TLS if secure else ())), BROKER_FORM)
     _place(parts, 5672, BROKER_FORM)
     if not re.fullmatch(r"|[0-9]+", options.get("heartbeat", "")):
         raise ValueError("its option heartbeat must be a number of seconds")
     kept = "&".join(f"{name}={quote(options[name])}" for name in _RABBIT_OPTIONS if name in options)
-    url = urlunsplit(parts._replace(query=kept))
-    return Broker(url, _as_amqp(_tls(options)) if secure else None)
+    bare = url.partition("?")[0]
+    return Broker(f"{bare}?{kept}" if kept else bare, _as_amqp(_tls(options)) if secure else None)
 
 
 def _as_amqp(tls: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,10 +198,22 @@ def _watched(parts: SplitResult) -> RedisAddress:
     )
 
 
+def split_url(url: str) -> SplitResult:
+    """The parts of a URL that may name several hosts, some as addresses in brackets, which newer `urlsplit` refuse.
+
+    Raises:
+        ValueError: where it is no URL.
+    """
+    several = re.fullmatch(r"([^:/?#]*://)((?:[^/?#]*@)?[^/?#@]*,[^/?#@]*)((?:[/?#].*)?)", url, re.DOTALL)
+    if several is None:
+        return urlsplit(url)
+    return urlsplit(several[1] + several[3])._replace(netloc=several[2])
+
+
 def _split(url: str, form: str) -> SplitResult:
     """`urlsplit` lowers a scheme and drops blanks, which other readers of URLs do not."""
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
     except ValueError:
         raise ValueError(form) from None
     if not url.startswith(f"{parts.scheme}://") or parts.fragment or re.search(r"\s", url):
@@ -208,6 +222,9 @@ def _split(url: str, form: str) -> SplitResult:
 
 
 def _place(parts: SplitResult, port: int, form: str) -> tuple[str, int]:
+    # Older `urlsplit` overlook what stands between a bracket and the port.
+    if not re.fullmatch(r"(\[[^]]*\]|[^][]*)(:[0-9]*)?", parts.netloc.rpartition("@")[2]):
+        raise ValueError(form)
     try:
         return unquote(parts.hostname or "127.0.0.1"), parts.port or port
     except ValueError:
@@ -249,7 +266,13 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
     for name, path in files.items():
         if not Path(path).is_file():
             raise ValueError(f"its option {name} must be a file in PEM: there is no file {path}")
-    return {"ssl_cert_reqs": reqs, "ssl_check_hostname": checked == "true" and reqs != "none", **files}
+    return {
+        "ssl_cert_reqs": reqs,
+        "ssl_check_hostname": checked == "true" and reqs != "none",
+        "ssl_include_verify_flags": [INCLUDED],
+        "ssl_exclude_verify_flags": [EXCLUDED],
+        **files,
+    }
 
 
 def _bracketed(host: str) -> str:

@@ -170,7 +170,8 @@ class Guard:
 
     def _plain_refusal(self, addr_info: tuple[Any, ...]) -> str | None:
         address = _address(addr_info[4][0])
-        if self._allow_http or address is None or _in(_unmapped(address), self._allowed):
+        address = None if address is None else _unmapped(address)
+        if self._allow_http or address is None or _in(address, self._allowed):
             return None
         return f"plain http to {address} needs HOOKLINE_ALLOW_HTTP=1 or an entry in HOOKLINE_ALLOWED_NETWORKS"
 

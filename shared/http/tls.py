@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from shared.config.certificate_rules import apply_rules
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.settings import Settings
 
@@ -68,6 +69,7 @@ class TlsContexts:
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
+        apply_rules(context)
         context.set_alpn_protocols(("http/1.1",))
         if self._authorities is not None:
             context.load_verify_locations(cadata=self._authorities)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 from pydantic import SecretStr
+
+from shared.config.server_urls import split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +43,7 @@ class LogMask:
 def _url_passwords(text: str) -> list[str]:
     """The passwords in a URL or in several, as they are written there and as they are meant."""
     try:
-        parts = [urlsplit(url) for url in text.split(";")]
+        parts = [split_url(url) for url in text.split(";")]
         queried = [value for one in parts for name, value in parse_qsl(one.query) if name.endswith("password")]
         written = [*(one.password or "" for one in parts), *queried]
     except ValueError:  # no URL; whoever uses it says so

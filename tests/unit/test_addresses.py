@@ -15,7 +15,11 @@ from shared.config.server_urls import BROKER_FORM, REDIS_FORM, parse_broker, par
 redis_py: Any = redis.connection
 LOGIN = {"username": "hook", "password": "p@ss/w:rd%"}
 WRITTEN = "hook:p%40ss%2Fw%3Ard%25"
-SAFE = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+RULES = {
+    "ssl_include_verify_flags": [ssl.VERIFY_X509_PARTIAL_CHAIN],
+    "ssl_exclude_verify_flags": [ssl.VERIFY_X509_STRICT],
+}
+SAFE = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **RULES}
 AUTHORITY = Path(__file__).with_name("authority.pem")
 
 
@@ -60,7 +64,7 @@ def test_certificates_are_checked_by_both_unless_the_url_says_otherwise() -> Non
     assert parse_broker(own).url == "rediss://u:p@cache:7/1"
     for spelling in ("none", "CERT_NONE"):
         tls = parse_redis(f"rediss://cache?ssl_cert_reqs={spelling}").tls
-        assert tls == {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+        assert tls == {"ssl_cert_reqs": "none", "ssl_check_hostname": False, **RULES}
     assert parse_redis("redis://cache").tls is None
 
 
@@ -89,6 +93,31 @@ def test_sentinels() -> None:
     assert found.session == {**LOGIN, "db": 2, "ssl": True, **SAFE}
     assert found.sentinel_session == {"password": "s3cret", "ssl": True, **SAFE}
     assert parse_redis("redis+sentinel://a/m").session == {"db": 0}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "found"),
+    [
+        ("[::1]", (("::1", 26379),)),
+        ("[::1]:7,b", (("::1", 7), ("b", 26379))),
+        ("a,b:7,[fe80::2]", (("a", 26379), ("b", 7), ("fe80::2", 26379))),
+        ("u:x%2Cy,z@[::1],b", (("::1", 26379), ("b", 26379))),
+    ],
+)
+def test_sentinels_may_be_addresses_in_brackets(hosts: str, found: object) -> None:
+    assert parse_redis(f"redis+sentinel://{hosts}/m").hosts == found
+
+
+@pytest.mark.parametrize("place", ["[::1]x", "[::1]x:7", "x[::1]", "[x]", "a,b]", "[::1", "::1", "[::1]:7:8"])
+@pytest.mark.parametrize("url", ["redis://{}/0", "redis+sentinel://{}/m", "redis+sentinel://a,{}/m", "amqp://{}//"])
+def test_a_host_in_broken_brackets_is_refused(url: str, place: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(BROKER_FORM[:40])}"):
+        parse_broker(url.format(place))
+
+
+@pytest.mark.parametrize("url", ["redis:///3", "redis://", "rediss:///", "amqp:///vhost", "amqp://", "amqp://h//"])
+def test_celery_reads_a_url_without_a_host_as_it_was_written(url: str) -> None:
+    assert parse_broker(url).url == url
 
 
 def test_what_celery_shows_of_a_broker_with_sentinels_holds_no_password() -> None:

@@ -157,7 +157,7 @@ def test_plain_http_goes_to_allowed_networks_unless_the_operator_wants_more() ->
         guard.plain_socket(addr_info(text)).close()
     needs = "plain http to 8.8.8.8 needs HOOKLINE_ALLOW_HTTP=1 or an entry in HOOKLINE_ALLOWED_NETWORKS"
     assert blocked(guard.plain_socket, "8.8.8.8") == needs
-    assert blocked(guard.plain_socket, "::ffff:8.8.8.8") == needs.replace("8.8.8.8", "::ffff:808:808")
+    assert blocked(guard.plain_socket, "::ffff:8.8.8.8") == needs
     anywhere = Guard(configured(allow_http=True))
     anywhere.plain_socket(addr_info("8.8.8.8")).close()
     assert blocked(anywhere.plain_socket, "10.0.0.1") == f"10.0.0.1 {PRIVATE}"

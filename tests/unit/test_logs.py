@@ -217,6 +217,8 @@ def test_a_secret_is_masked_in_every_spelling(log_format: str, capsys: pytest.Ca
         "unix:///run/valkey.sock?db=0&password=pass-in-url",
         "redis+sentinel://user:pass-in-url@a:1,b:2/hookline",
         "redis+sentinel://a:1,b:2/hookline?sentinel_password=pass-in-url",
+        "redis+sentinel://user:pass-in-url@a,[::1]:2/hookline",
+        "redis+sentinel://[::1],b/hookline?sentinel_password=pass-in-url",
     ],
 )
 def test_the_passwords_of_urls_are_masked_wherever_they_turn_up(url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,9 @@ def said(*command: str, **variables: str) -> str:
 
 def text_files() -> list[Path]:
     """Every file of deploy/ that people wrote."""
-    return [path for path in sorted(DEPLOY.rglob("*")) if path.is_file() and path.suffix not in {".png", ".json", ".pyc"}]
+    return [
+        path for path in sorted(DEPLOY.rglob("*")) if path.is_file() and path.suffix not in {".png", ".json", ".pyc"}
+    ]
 
 
 @cache

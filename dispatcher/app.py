@@ -28,7 +28,7 @@ from dispatcher.api.described import Described
 from dispatcher.api.idempotency import Idempotency
 from dispatcher.api.middleware import Bounds, ConditionalReads, Methods, RequestIds
 from dispatcher.api.openapi import HooklineApi
-from dispatcher.api.resources import opened
+from dispatcher.api.resources import open_resources
 from dispatcher.graphql import endpoint as graphql
 from shared.observability import exposition
 from shared.settings import Settings, load_settings
@@ -83,6 +83,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     exposition.announce_build()
-    async with opened(app.state.settings) as parts:
+    async with open_resources(app.state.settings) as parts:
         app.state.parts = parts
         yield

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.config.server_urls import Broker, parse_broker
+from shared.config.server_urls import BrokerAddress, parse_broker
 from shared.config.setting_types import (
     BrokerUrl,
     CaBundle,
@@ -26,9 +26,9 @@ from shared.config.setting_types import (
     Networks,
     Ports,
     PortSpan,
+    PositiveDuration,
     RedisUrl,
     SecretKeys,
-    Span,
 )
 
 ENV_PREFIX = "HOOKLINE_"
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         description="How long a worker that ends waits for requests in flight; what is left is sent again later.",
     )
     drains_per_webhook: int = Field(2, ge=1, le=64, description="Workers that drain the same webhook at the same time.")
-    drain_slice: Span = Field(
+    drain_slice: PositiveDuration = Field(
         timedelta(seconds=2), description="How long a drain works before it makes room for others."
     )
     worker_threads: int = Field(32, ge=1, le=500, description="Drains that one worker process works at the same time.")
@@ -157,7 +157,7 @@ class Settings(BaseSettings):
         timedelta(seconds=30),
         description="How long past a webhook's time-out a claimed delivery stays with its worker.",
     )
-    sweep_interval: Span = Field(
+    sweep_interval: PositiveDuration = Field(
         timedelta(seconds=1),
         description="How often the pump looks for due retries, expired claims and lagging partitions.",
     )
@@ -202,7 +202,7 @@ class Settings(BaseSettings):
         return self.redis_url or f"unix://{quote(str(self.valkey_socket))}?db=0"
 
     @property
-    def broker(self) -> Broker:
+    def broker(self) -> BrokerAddress:
         """Celery's broker: the one that is set, else the server with the streams (embedded: its database 1)."""
         return parse_broker(self.broker_url or self.redis_url or f"unix://{quote(str(self.valkey_socket))}?db=1")
 

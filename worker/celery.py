@@ -6,9 +6,9 @@ loop. `--pool prefork` works as well.
 
 from __future__ import annotations
 
-from worker.process.metrics_directory import share_metrics
+from worker.process.metrics_directory import use_metrics_directory
 
-share_metrics()  # before prometheus_client is imported, which decides then whether processes share their values
+use_metrics_directory()  # before prometheus_client is imported, which decides then whether processes share their values
 
 import logging
 import os
@@ -28,11 +28,11 @@ from shared.observability.logs import configure_logging
 from shared.settings import load_settings
 from shared.vault import Vault
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
-from worker.process.scoreboard import Board
+from worker.process.scoreboard import Scoreboard
 from worker.remote_control import register_control
-from worker.process.tuning import prefer_work
+from worker.process.tuning import tune_interpreter
 from worker.process.pools import check_pool
-from worker.bootstrap import RuntimeSlot
+from worker.bootstrap import LazyProcess
 from worker.tasks import register
 
 from shared.observability import exposition
@@ -56,8 +56,8 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
 )
-board = Board()  # before the pool forks, so that all processes have it
-slot = RuntimeSlot(app, board)
+board = Scoreboard()  # before the pool forks, so that all processes have it
+slot = LazyProcess(app, board)
 register(app, slot)
 register_control(settings, board)
 
@@ -99,7 +99,7 @@ def _require_keys(instance: Any, **_kwargs: Any) -> None:
 @signals.worker_ready.connect
 @signals.worker_process_init.connect
 def _begin(**_kwargs: Any) -> None:
-    prefer_work()
+    tune_interpreter()
 
 
 @signals.heartbeat_sent.connect

@@ -18,26 +18,26 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.domain.errors import HooklineError, InvalidDefinition
 from shared.settings import Settings
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from worker.operations.audit import REMOTE, Row
-from worker.operations.webhooks import names_of, paused, resumed
-from worker.process.scoreboard import Board, Shown
+from worker.operations.webhooks import names_of, pause, resume
+from worker.process.scoreboard import InFlightEntry, Scoreboard
 
 Answer = dict[str, Any]
 
 
-def register_control(settings: Settings, board: Board) -> None:
+def register_control(settings: Settings, board: Scoreboard) -> None:
     """Give workers the commands; in the process of `celery control` they are only known by name."""
 
     @control_command(args=[("webhook", str)], signature="<id or name>")
     def pause_webhook(_state: Any, webhook: str = "") -> Answer:
         """Let a webhook's deliveries wait, on all workers and after restarts."""
-        return _answered(settings, lambda engine: _said(paused(engine, _meant(webhook), None, by=REMOTE), "paused"))
+        return _answered(settings, lambda engine: _said(pause(engine, _meant(webhook), None, by=REMOTE), "paused"))
 
     @control_command(args=[("webhook", str)], signature="<id or name>")
     def resume_webhook(_state: Any, webhook: str = "") -> Answer:
         """Send to a webhook again that was paused or disabled, or whose circuit is open."""
-        return _answered(settings, lambda engine: _said(resumed(engine, _meant(webhook), None, by=REMOTE), "active"))
+        return _answered(settings, lambda engine: _said(resume(engine, _meant(webhook), None, by=REMOTE), "active"))
 
     @control_command()
     def reload_automations(_state: Any) -> Answer:
@@ -91,18 +91,18 @@ def _said(row: Row, word: str) -> str:
     return f"{row['entity']}/{row['name']} ({row['id']}) {'is now' if row['changed'] else 'was already'} {word}"
 
 
-def _names(settings: Settings, shown: list[Shown]) -> dict[int, Row]:
+def _names(settings: Settings, shown: list[InFlightEntry]) -> dict[int, Row]:
     if not shown:
         return {}
     engine = open_engine(settings)
     try:
-        with reading(engine) as connection:
+        with read_transaction(engine) as connection:
             return names_of(connection, {one.webhook_id for one in shown})
     finally:
         engine.dispose()
 
 
-def _described(shown: list[Shown], names: dict[int, Row]) -> list[Row]:
+def _described(shown: list[InFlightEntry], names: dict[int, Row]) -> list[Row]:
     nameless = {"entity": None, "name": None}
     return [
         {

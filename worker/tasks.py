@@ -15,7 +15,7 @@ from shared.messaging.celery_app import PARTITION_TASK, WEBHOOK_TASK
 from shared.observability.logs import get_logger
 from shared.storage.database.transient_errors import is_passing
 from shared.storage.schema.gate import SchemaTooOld
-from worker.bootstrap import Runtime, RuntimeSlot
+from worker.bootstrap import LazyProcess, WorkerProcess
 from worker.delivery.drain import drain_webhook
 from worker.evaluation.drain import drain_partition
 
@@ -26,7 +26,7 @@ class DrainInterrupted(HooklineError):
     """What a drain needs is away. Celery's events tell it as a failure, and the log has one line of it already."""
 
 
-class Wake(Request):
+class DrainRequest(Request):
     """Celery's request, which acknowledges from the thread that begins the task.
 
     Celery lets its loop do that, which it wakes for it. Where nothing is told to the broker there is nothing to do.
@@ -41,19 +41,19 @@ class Wake(Request):
         self.acknowledged = True
 
 
-def register(app: Celery, slot: RuntimeSlot) -> None:
+def register(app: Celery, slot: LazyProcess) -> None:
     """Give the drains to a Celery application, under names that do not change when code moves."""
 
-    @app.task(name=PARTITION_TASK, Request=Wake, throws=(DrainInterrupted,))
+    @app.task(name=PARTITION_TASK, Request=DrainRequest, throws=(DrainInterrupted,))
     def _drain_partition(partition: int) -> int:
         return _run(drain_partition, slot, partition)
 
-    @app.task(name=WEBHOOK_TASK, Request=Wake, throws=(DrainInterrupted,))
+    @app.task(name=WEBHOOK_TASK, Request=DrainRequest, throws=(DrainInterrupted,))
     def _drain_webhook(webhook_id: int) -> int:
         return _run(drain_webhook, slot, webhook_id)
 
 
-def _run(drain: Callable[[Runtime, int], int], slot: RuntimeSlot, key: int) -> int:
+def _run(drain: Callable[[WorkerProcess, int], int], slot: LazyProcess, key: int) -> int:
     """Run a drain: how many entries it evaluated, or how many attempts it saw the end of.
 
     Nobody stores the answer; it is what `celery events` and Flower show.
@@ -63,7 +63,7 @@ def _run(drain: Callable[[Runtime, int], int], slot: RuntimeSlot, key: int) -> i
             drain again when they are as they should be.
     """
     try:
-        return _through(slot.get(), drain, key)
+        return _run_checked(slot.get(), drain, key)
     except SchemaTooOld as exc:
         raise DrainInterrupted(str(exc)) from None
     except (SQLAlchemyError, RedisError, OSError) as exc:
@@ -74,7 +74,7 @@ def _run(drain: Callable[[Runtime, int], int], slot: RuntimeSlot, key: int) -> i
         raise DrainInterrupted(error) from None
 
 
-def _through(runtime: Runtime, drain: Callable[[Runtime, int], int], key: int) -> int:
+def _run_checked(runtime: WorkerProcess, drain: Callable[[WorkerProcess, int], int], key: int) -> int:
     runtime.schema.check()
     try:
         return drain(runtime, key)

@@ -6,24 +6,24 @@ from fastapi import APIRouter
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import Paging
-from dispatcher.api.resources import PartsDep
+from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import audit
 from dispatcher.control.audit import ChangeView
 from dispatcher.control.paging import Page
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 
 router = APIRouter(prefix="/v1", tags=["audit"])
 
 
 @router.get("/entities/{entity}/audit")
-def list_changes(entity: str, principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[ChangeView]:
+def list_changes(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[ChangeView]:
     """Who changed what in the entity, newest first. For its administrators."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return audit.listed(connection, principal, entity, page)
 
 
 @router.get("/audit")
-def list_all_changes(principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[ChangeView]:
+def list_all_changes(principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[ChangeView]:
     """Who changed what in all entities, and users and keys, newest first. For instance administrators."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return audit.listed_everywhere(connection, principal, page)

@@ -11,7 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicC
 from dispatcher.api.caller_cache import Caller
 from dispatcher.api.described import described
 from dispatcher.api.problems import Problem
-from dispatcher.api.resources import Parts, PartsDep
+from dispatcher.api.resources import ApiResources, ResourcesDep
 from shared.storage.accounts.api_keys import hash_key
 from shared.storage.accounts.users import Principal
 
@@ -21,7 +21,7 @@ _basic = HTTPBasic(auto_error=False, description="An API key as the password; th
 
 async def _caller(
     request: Request,
-    parts: PartsDep,
+    parts: ResourcesDep,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)],
 ) -> Caller:
@@ -30,13 +30,13 @@ async def _caller(
     return caller
 
 
-async def caller_of(request: Request, parts: Parts) -> Caller:
+async def caller_of(request: Request, parts: ApiResources) -> Caller:
     """Who makes a request, outside of any handler. Raises Problem (401), or starlette's HTTPException (401)."""
     return await _known_caller(parts, await _bearer(request), await _basic(request))
 
 
 async def _known_caller(
-    parts: Parts, bearer: HTTPAuthorizationCredentials | None, basic: HTTPBasicCredentials | None
+    parts: ApiResources, bearer: HTTPAuthorizationCredentials | None, basic: HTTPBasicCredentials | None
 ) -> Caller:
     key = bearer.credentials if bearer is not None else basic.password if basic is not None else ""
     if not key:

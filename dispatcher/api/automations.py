@@ -12,7 +12,7 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.resources import PartsDep
+from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import automations
 from dispatcher.control.access import Action, require
 from dispatcher.control.automations import AutomationView
@@ -20,7 +20,7 @@ from dispatcher.control.paging import Page
 from shared.domain.events.types import EventType, RunPhase
 from shared.domain.payloads.slack_messages import Severity
 from shared.storage.accounts.users import Principal
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automations"])
 
@@ -80,9 +80,9 @@ AUTOMATION_VIEW_SCHEMA: dict[str, Any] = {
 
 
 @router.get("")
-def list_automations(entity: str, principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[AutomationView]:
+def list_automations(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[AutomationView]:
     """The entity's automations."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return automations.listed(connection, principal, entity, page)
 
 
@@ -98,10 +98,10 @@ def create_automation(
 
 @router.get("/{automation_id}", responses=NOT_MODIFIED)
 def get_automation(
-    entity: str, automation_id: str, principal: PrincipalDep, parts: PartsDep, response: Response
+    entity: str, automation_id: str, principal: PrincipalDep, parts: ResourcesDep, response: Response
 ) -> AutomationView:
     """One automation."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return _tagged(response, automations.get(connection, principal, entity, automation_id))
 
 
@@ -111,22 +111,22 @@ def change_automation(
     automation_id: str,
     body: JsonBody,
     principal: PrincipalDep,
-    parts: PartsDep,
+    parts: ResourcesDep,
     conditions: IfMatch,
     response: Response,
 ) -> AutomationView:
     """Replace some members of an automation; the whole is checked anew."""
-    with writing(parts.engine) as connection:
+    with write_transaction(parts.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
         return _tagged(response, automations.change(connection, principal, entity, automation_id, body))
 
 
 @router.delete("/{automation_id}", status_code=204)
 def delete_automation(
-    entity: str, automation_id: str, principal: PrincipalDep, parts: PartsDep, conditions: IfMatch
+    entity: str, automation_id: str, principal: PrincipalDep, parts: ResourcesDep, conditions: IfMatch
 ) -> None:
     """Delete an automation; its deliveries stay in the history."""
-    with writing(parts.engine) as connection:
+    with write_transaction(parts.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
         automations.delete(connection, principal, entity, automation_id)
 

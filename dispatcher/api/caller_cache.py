@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from dispatcher.control.access import publishable
 from shared.storage.accounts.api_keys import touch_key
 from shared.storage.accounts.users import Principal, find_principal
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 
 REMEMBERED_SECONDS = 5.0
 TOUCH_SECONDS = 600.0
@@ -29,7 +29,7 @@ class Caller:
     publishes: set[str] = field(default_factory=set)
 
 
-class Callers:
+class CallerCache:
     """The callers of one process. A revoked key is honoured for `REMEMBERED_SECONDS` at most."""
 
     def __init__(self, engine: Engine) -> None:
@@ -43,7 +43,7 @@ class Callers:
 
     def look_up(self, digest: bytes) -> Caller | None:
         """The caller of a key's digest, from the database; None when there is no such key."""
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             principal = find_principal(connection, digest)
         if principal is None:
             self._known.pop(digest, None)
@@ -51,7 +51,7 @@ class Callers:
         now, before = monotonic(), self._known.get(digest)
         caller = Caller(principal, now + REMEMBERED_SECONDS, before.touched if before else float("-inf"))
         if now - caller.touched >= TOUCH_SECONDS:
-            with writing(self._engine) as connection:
+            with write_transaction(self._engine) as connection:
                 touch_key(connection, digest, datetime.now(UTC))
             caller.touched = now
         if len(self._known) >= MAX_REMEMBERED:
@@ -64,7 +64,7 @@ class Callers:
         unknown = [name for name in names if name not in caller.publishes]
         if not unknown:
             return frozenset()
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             allowed = publishable(connection, caller.principal, unknown)
         caller.publishes |= allowed
         return frozenset(unknown) - allowed

@@ -14,13 +14,13 @@ from sqlalchemy import Engine
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.resources import PartsDep
+from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import deliveries, exports
 from dispatcher.control.deliveries import DeliveryDetail, DeliveryView, ReplayQuery, Selection
 from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
 from dispatcher.control.paging import Page
 from shared.domain.errors import InvalidDefinition
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 
 router = APIRouter(prefix="/v1/entities/{entity}/deliveries", tags=["deliveries"])
 
@@ -62,10 +62,10 @@ Criteria = Annotated[dict[str, str | None], Depends(_criteria)]
 
 @router.get("")
 def list_deliveries(
-    entity: str, principal: PrincipalDep, parts: PartsDep, page: Paging, wanted: Criteria
+    entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging, wanted: Criteria
 ) -> Page[DeliveryView]:
     """The entity's deliveries that match, newest first."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return deliveries.listed(connection, principal, entity, wanted, page)
 
 
@@ -73,13 +73,13 @@ def list_deliveries(
 def export_deliveries(
     entity: str,
     principal: PrincipalDep,
-    parts: PartsDep,
+    parts: ResourcesDep,
     wanted: Criteria,
     form: Annotated[str, Query(alias="format", description="csv or jsonl.", examples=["csv"])] = ExportFormat.CSV,
 ) -> Response:
     """All deliveries that match, newest first, without payloads; an answer that breaks off is not whole."""
     chosen = _form(form)
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         selection = deliveries.selected(connection, principal, entity, wanted)
         first = deliveries.walked(connection, selection, before=None, limit=EXPORT_PAGE)
     headers = {"Content-Disposition": f'attachment; filename="deliveries.{chosen}"'}
@@ -103,14 +103,14 @@ def _exported(
     views, before = page
     yield exports.written(views, form)
     while before is not None:
-        with reading(engine) as connection:
+        with read_transaction(engine) as connection:
             views, before = deliveries.walked(connection, selection, before=before, limit=EXPORT_PAGE)
         yield exports.written(views, form)
 
 
 @router.post("/replay", status_code=202, openapi_extra=accepts(ReplayQuery))
 def replay_deliveries(
-    entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, once: OnceDep
+    entity: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, once: OnceDep
 ) -> ReplayCount:
     """Deliver again all that match at least one criterion, as new deliveries with the same payloads.
 
@@ -123,15 +123,15 @@ def replay_deliveries(
 
 
 @router.get("/{delivery_id}")
-def get_delivery(entity: str, delivery_id: str, principal: PrincipalDep, parts: PartsDep) -> DeliveryDetail:
+def get_delivery(entity: str, delivery_id: str, principal: PrincipalDep, parts: ResourcesDep) -> DeliveryDetail:
     """One delivery with its payload, secrets masked, and its attempts."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return deliveries.get(connection, principal, entity, delivery_id)
 
 
 @router.post("/{delivery_id}/replay", status_code=202)
 def replay_delivery(
-    entity: str, delivery_id: str, principal: PrincipalDep, parts: PartsDep, once: OnceDep
+    entity: str, delivery_id: str, principal: PrincipalDep, parts: ResourcesDep, once: OnceDep
 ) -> DeliveryDetail:
     """Deliver one again; answers with the new delivery, which names the old one."""
     with once.writing() as connection:

@@ -11,23 +11,23 @@ from redis.exceptions import RedisError
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import ManifestJson, accepts
 from dispatcher.api.problems import RETRY_AFTER_SECONDS, Problem
-from dispatcher.api.resources import PartsDep
+from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import dry_runs
 from dispatcher.control.dry_runs import DryRunBody, DryRunView
 from shared.messaging.redis_clients import open_redis
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 
 router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automations"])
 
 
 @router.post("/dry-run", openapi_extra=accepts(DryRunBody))
-def dry_run(entity: str, body: ManifestJson, principal: PrincipalDep, parts: PartsDep) -> DryRunView:
+def dry_run(entity: str, body: ManifestJson, principal: PrincipalDep, parts: ResourcesDep) -> DryRunView:
     """Say what an automation would make of events, and why; nothing is stored or sent.
 
     Given events are tried one after the other from empty metric windows, each received at its own `time`. A span of the
     streams is tried from its start, with nothing kept from before.
     """
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         prepared = dry_runs.prepare(connection, principal, entity, body, now=datetime.now(UTC))
     with closing(open_redis(parts.settings)) as redis:
         try:

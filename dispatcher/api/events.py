@@ -17,7 +17,7 @@ from dispatcher.api.authentication import CallerDep
 from dispatcher.api.bodies import decoded, media_type, read_body
 from dispatcher.api.caller_cache import Caller
 from dispatcher.api.problems import Problem, too_large
-from dispatcher.api.resources import Parts, PartsDep
+from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control.errors import Forbidden, NotFound
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import (
@@ -63,7 +63,7 @@ class Accepted(BaseModel):
 
 
 @router.post("/events", status_code=202, openapi_extra=_BODY)
-async def publish_events(request: Request, caller: CallerDep, parts: PartsDep) -> Accepted:
+async def publish_events(request: Request, caller: CallerDep, parts: ResourcesDep) -> Accepted:
     """Publish one event, or a batch that is taken whole or refused whole.
 
     It may be repeated without an `Idempotency-Key`: an event is known by its source and id, and fires nothing again.
@@ -110,7 +110,7 @@ def _refused_or_checked(body: bytes, kind: str) -> tuple[Sequence[object], list[
     raise InvalidDefinition(*faults)
 
 
-async def _authorize(parts: Parts, caller: Caller, events: Sequence[AnyEvent]) -> None:
+async def _authorize(parts: ApiResources, caller: Caller, events: Sequence[AnyEvent]) -> None:
     names = {event.data.entity for event in events}
     if names <= caller.publishes:
         return

@@ -28,13 +28,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dispatcher.api import problems
 from dispatcher.api.authentication import caller_of
 from dispatcher.api.problems import Problem
-from dispatcher.api.resources import Parts, PartsDep
+from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control.errors import Conflict
 from shared.domain.errors import HooklineError, InvalidDefinition
 from shared.observability.logs import get_logger
 from shared.storage.accounts import idempotency_keys as store
-from shared.storage.accounts.idempotency_keys import Claim, StoredRequest
-from shared.storage.database.transactions import writing
+from shared.storage.accounts.idempotency_keys import KeyClaim, StoredRequest
+from shared.storage.database.transactions import write_transaction
 from shared.vault import Vault
 
 HEADER = "Idempotency-Key"
@@ -62,18 +62,18 @@ class Once:
     """What a handler writes through, so that a request with a key takes effect once."""
 
     engine: Engine
-    claim: Claim | None
+    claim: KeyClaim | None
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that writes, and with it the note that the key's request is done."""
-        with writing(self.engine) as connection:
+        with write_transaction(self.engine) as connection:
             yield connection
             if self.claim is not None and not store.seal(connection, self.claim):
                 raise Conflict("this took so long that another request took over its Idempotency-Key")
 
 
-async def _once(request: Request, parts: PartsDep) -> Once:
+async def _once(request: Request, parts: ResourcesDep) -> Once:
     return Once(parts.engine, getattr(request.state, "idempotency_claim", None))
 
 
@@ -112,7 +112,7 @@ class Idempotency:
         async def collect(message: Message) -> None:
             messages.append(message)
 
-        parts: Parts = request.app.state.parts
+        parts: ApiResources = request.app.state.parts
         try:
             await self._app(request.scope, _again(begun.body), collect)
         except Exception:
@@ -127,7 +127,7 @@ class Idempotency:
 class _Begun:
     """A claim that holds, and the body that was read to make it."""
 
-    claim: Claim
+    claim: KeyClaim
     body: bytes
 
 
@@ -147,7 +147,7 @@ async def _begin(request: Request) -> _Begun | Response | None:
         InvalidDefinition: for a key that can't be used.
         Problem: 422 when the key was used for another request, 409 while its first one is underway.
     """
-    parts: Parts = request.app.state.parts
+    parts: ApiResources = request.app.state.parts
     try:
         caller = await caller_of(request, parts)
     except (Problem, HTTPException):
@@ -156,7 +156,7 @@ async def _begin(request: Request) -> _Begun | Response | None:
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise InvalidDefinition.at((HEADER,), _FORM)
     body = await request.body()
-    claim = Claim(caller.principal.user_id, keys[0], datetime.now(UTC))
+    claim = KeyClaim(caller.principal.user_id, keys[0], datetime.now(UTC))
     stored = await run_in_threadpool(_claim, parts.engine, claim, _digest(request, body))
     return _Begun(claim, body) if stored is None else _repeated(stored, parts.vault)
 
@@ -170,10 +170,10 @@ def _digest(request: Request, body: bytes) -> bytes:
     return digest.digest()
 
 
-def _claim(engine: Engine, claim: Claim, digest: bytes) -> StoredRequest | None:
+def _claim(engine: Engine, claim: KeyClaim, digest: bytes) -> StoredRequest | None:
     """Claim the key; the request that it stands for already, if it can't be claimed. Raises Problem."""
     now = claim.created_at
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         store.remove_requests_before(connection, now - KEPT, limit=REMOVED_IN_PASSING)
         if store.insert_claim(connection, claim, digest):
             return None
@@ -211,10 +211,10 @@ def _underway() -> Problem:
     return Problem(409, "conflict", detail, headers={"Retry-After": problems.RETRY_AFTER_SECONDS})
 
 
-def _finish(parts: Parts, claim: Claim, messages: list[Message]) -> None:
+def _finish(parts: ApiResources, claim: KeyClaim, messages: list[Message]) -> None:
     """Keep a successful answer, and let go of the key after any other."""
     try:
-        with writing(parts.engine) as connection:
+        with write_transaction(parts.engine) as connection:
             if messages and 200 <= messages[0]["status"] < 300:
                 status_code, sealed = messages[0]["status"], parts.vault.encrypt(_envelope(messages))
                 store.complete(connection, claim, status_code=status_code, body=sealed)

@@ -10,10 +10,10 @@ from pydantic import BaseModel
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import ManifestJson, accepts
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.resources import PartsDep
+from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import manifests
 from dispatcher.control.manifests import Change, ManifestBody
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 
 router = APIRouter(prefix="/v1/entities/{entity}", tags=["manifests"])
 
@@ -38,7 +38,7 @@ def apply(
     entity: str,
     body: ManifestJson,
     principal: PrincipalDep,
-    parts: PartsDep,
+    parts: ResourcesDep,
     once: OnceDep,
     dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
 ) -> Changes:
@@ -49,7 +49,7 @@ def apply(
 
 
 @router.get("/export", response_model_exclude_unset=True)
-def export(entity: str, principal: PrincipalDep, parts: PartsDep) -> Manifest:
+def export(entity: str, principal: PrincipalDep, parts: ResourcesDep) -> Manifest:
     """Webhooks and automations in the form that `apply` takes."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return Manifest(**manifests.export(connection, principal, entity))

@@ -6,35 +6,35 @@ from fastapi import APIRouter, Response
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
-from dispatcher.api.resources import PartsDep
+from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import members
 from dispatcher.control.members import MemberView, RoleBody
 from dispatcher.control.paging import Page
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/v1/entities/{entity}/members", tags=["identity"])
 
 
 @router.get("")
-def list_members(entity: str, principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[MemberView]:
+def list_members(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[MemberView]:
     """Who has a role in the entity. For its administrators, as all of this."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return members.listed(connection, principal, entity, page)
 
 
 @router.get("/{user}")
-def get_member(entity: str, user: str, principal: PrincipalDep, parts: PartsDep) -> MemberView:
+def get_member(entity: str, user: str, principal: PrincipalDep, parts: ResourcesDep) -> MemberView:
     """One member, by the user's id or name."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return members.get(connection, principal, entity, user)
 
 
 @router.put("/{user}", openapi_extra=accepts(RoleBody), responses={201: {"model": MemberView}})
 def put_member(
-    entity: str, user: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, response: Response
+    entity: str, user: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, response: Response
 ) -> MemberView:
     """Make a user a member (201), or give a member another role (200)."""
-    with writing(parts.engine) as connection:
+    with write_transaction(parts.engine) as connection:
         member, created = members.put(connection, principal, entity, user, body)
     parts.callers.forget()
     response.status_code = 201 if created else 200
@@ -42,8 +42,8 @@ def put_member(
 
 
 @router.delete("/{user}", status_code=204)
-def remove_member(entity: str, user: str, principal: PrincipalDep, parts: PartsDep) -> None:
+def remove_member(entity: str, user: str, principal: PrincipalDep, parts: ResourcesDep) -> None:
     """Take a member's role away; keys of a service user stay, and open nothing."""
-    with writing(parts.engine) as connection:
+    with write_transaction(parts.engine) as connection:
         members.remove(connection, principal, entity, user)
     parts.callers.forget()

@@ -12,10 +12,10 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dispatcher.api.problems import Problem
-from dispatcher.api.resources import Parts, PartsDep
+from dispatcher.api.resources import ApiResources, ResourcesDep
 from shared.domain.errors import FieldError
 from shared.observability.exposition import exposition
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.migrate import current_revision, schema_fault
 
 router = APIRouter(tags=["operations"])
@@ -36,7 +36,7 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz")
-async def readyz(parts: PartsDep) -> Health:
+async def readyz(parts: ResourcesDep) -> Health:
     """Whether requests can be served: the database has this version's schema or a later one's, and Redis answers."""
     faults = [fault for fault in (await run_in_threadpool(_database_fault, parts), await _redis_fault(parts)) if fault]
     if faults:
@@ -55,9 +55,9 @@ def metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Res
     return Response(body, headers={"Content-Type": content_type})
 
 
-def _database_fault(parts: Parts) -> FieldError | None:
+def _database_fault(parts: ApiResources) -> FieldError | None:
     try:
-        with reading(parts.engine) as connection:
+        with read_transaction(parts.engine) as connection:
             revision = current_revision(connection)
     except SQLAlchemyError as exc:
         return FieldError(("database",), f"can't be reached ({type(exc).__name__})")
@@ -65,7 +65,7 @@ def _database_fault(parts: Parts) -> FieldError | None:
     return None if fault is None else FieldError(("database",), fault)
 
 
-async def _redis_fault(parts: Parts) -> FieldError | None:
+async def _redis_fault(parts: ApiResources) -> FieldError | None:
     try:
         async with asyncio.timeout(PING_SECONDS):
             await parts.redis.ping()

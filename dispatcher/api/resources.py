@@ -15,11 +15,11 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
-from dispatcher.api.caller_cache import Callers
+from dispatcher.api.caller_cache import CallerCache
 from dispatcher.control.webhook_checks import Checks
 from dispatcher.publishing.publisher import Publisher
 from shared.config.server_urls import parse_redis
-from shared.http.client import Sender
+from shared.http.client import WebhookClient
 from shared.messaging.celery_app import celery_app
 from shared.messaging.redis_clients import SOCKET_TIMEOUT_SECONDS, connect_async, open_redis
 from shared.messaging.wakeups import Waker
@@ -33,7 +33,7 @@ log = get_logger("hookline.api")
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ApiResources:
     """Everything a handler may need besides its request."""
 
     settings: Settings
@@ -41,9 +41,9 @@ class Parts:
     redis: Redis
     vault: Vault
     publisher: Publisher
-    sender: Sender
+    sender: WebhookClient
     waker: Waker
-    callers: Callers
+    callers: CallerCache
 
     @property
     def checks(self) -> Checks:
@@ -53,13 +53,13 @@ class Parts:
     def wake(self, webhook_ids: Iterable[int]) -> None:
         """Wake the drains of webhooks after a commit; if that fails, the pump finds the work within a sweep."""
         try:
-            self.waker.webhooks(webhook_ids)
+            self.waker.wake_webhooks(webhook_ids)
         except (RedisError, BrokerError, OSError) as exc:
             log.warning("wake.failed", error=type(exc).__name__)
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Parts]:
+async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
     """The parts, open on the running event loop."""
     async with AsyncExitStack() as stack:
         engine = open_engine(settings)
@@ -76,12 +76,12 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.callback(waking.close)
         broker = celery_app(settings)
         stack.callback(broker.close)
-        sender = Sender(settings)
+        sender = WebhookClient(settings)
         stack.push_async_callback(sender.aclose)
         tracing = open_tracing(settings, "api")
         if tracing is not None:
             stack.callback(tracing.close)
-        yield Parts(
+        yield ApiResources(
             settings=settings,
             engine=engine,
             redis=redis,
@@ -91,14 +91,14 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             ),
             sender=sender,
             waker=Waker(broker, waking),
-            callers=Callers(engine),
+            callers=CallerCache(engine),
         )
 
 
 # `async`, as all dependencies here that wait for nothing: FastAPI gives others to a thread, which takes longer.
-async def _of_request(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
+async def _of_request(request: Request) -> ApiResources:
+    parts: ApiResources = request.app.state.parts
     return parts
 
 
-PartsDep = Annotated[Parts, Depends(_of_request)]
+ResourcesDep = Annotated[ApiResources, Depends(_of_request)]

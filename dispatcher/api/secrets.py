@@ -10,29 +10,29 @@ from sqlalchemy import Connection
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, IfMatchOrNew, Version
-from dispatcher.api.resources import PartsDep
+from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import secrets
 from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
 from dispatcher.control.secrets import SecretBody, SecretView
 from shared.storage.accounts.users import Principal
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.secrets import secret_revision
 
 router = APIRouter(prefix="/v1/entities/{entity}/secrets", tags=["secrets"])
 
 
 @router.get("")
-def list_secrets(entity: str, principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[SecretView]:
+def list_secrets(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[SecretView]:
     """Names and dates of the secrets, and which webhooks use them."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return secrets.listed(connection, principal, entity, page)
 
 
 @router.get("/{name}", responses=NOT_MODIFIED)
-def get_secret(entity: str, name: str, principal: PrincipalDep, parts: PartsDep, response: Response) -> SecretView:
+def get_secret(entity: str, name: str, principal: PrincipalDep, parts: ResourcesDep, response: Response) -> SecretView:
     """One secret, without its value."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         found = secrets.get(connection, principal, entity, name)
         _version(connection, principal, entity, found).put_on(response)
     return found
@@ -44,12 +44,12 @@ def put_secret(
     name: str,
     body: JsonBody,
     principal: PrincipalDep,
-    parts: PartsDep,
+    parts: ResourcesDep,
     conditions: IfMatchOrNew,
     response: Response,
 ) -> SecretView:
     """Create a secret (201) or replace its value (200)."""
-    with writing(parts.engine) as connection:
+    with write_transaction(parts.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, name))
         secret, created = secrets.put(
             connection, principal, entity, name, body, vault=parts.vault, settings=parts.settings
@@ -60,9 +60,9 @@ def put_secret(
 
 
 @router.delete("/{name}", status_code=204)
-def delete_secret(entity: str, name: str, principal: PrincipalDep, parts: PartsDep, conditions: IfMatch) -> None:
+def delete_secret(entity: str, name: str, principal: PrincipalDep, parts: ResourcesDep, conditions: IfMatch) -> None:
     """Delete a secret that no webhook uses."""
-    with writing(parts.engine) as connection:
+    with write_transaction(parts.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, name))
         secrets.delete(connection, principal, entity, name)
 

@@ -11,28 +11,28 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.resources import PartsDep
+from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import slack
 from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
 from dispatcher.control.slack import SlackBody, SlackView
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.accounts.users import Principal
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/v1/entities/{entity}/slack", tags=["slack"])
 
 
 @router.get("")
-def list_slack(entity: str, principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[SlackView]:
+def list_slack(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[SlackView]:
     """The entity's Slack integrations."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return slack.listed(connection, principal, entity, page)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(SlackBody))
 def create_slack(
-    entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, once: OnceDep, response: Response
+    entity: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, once: OnceDep, response: Response
 ) -> SlackView:
     """Define a Slack integration; put the URL that Slack gave out into a secret first."""
     with once.writing() as connection:
@@ -41,9 +41,11 @@ def create_slack(
 
 
 @router.get("/{slack_id}", responses=NOT_MODIFIED)
-def get_slack(entity: str, slack_id: str, principal: PrincipalDep, parts: PartsDep, response: Response) -> SlackView:
+def get_slack(
+    entity: str, slack_id: str, principal: PrincipalDep, parts: ResourcesDep, response: Response
+) -> SlackView:
     """One Slack integration."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return _tagged(response, slack.get(connection, principal, entity, slack_id))
 
 
@@ -53,12 +55,12 @@ def change_slack(
     slack_id: str,
     body: JsonBody,
     principal: PrincipalDep,
-    parts: PartsDep,
+    parts: ResourcesDep,
     conditions: IfMatch,
     response: Response,
 ) -> SlackView:
     """Change a Slack integration by a JSON merge patch: null brings a member's default back."""
-    with writing(parts.engine) as connection:
+    with write_transaction(parts.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
         changed = slack.change(connection, principal, entity, slack_id, body, checks=parts.checks)
     if changed.enabled and not changed.paused and (number := decode_id(IdKind.SLACK, changed.id)):
@@ -67,9 +69,9 @@ def change_slack(
 
 
 @router.delete("/{slack_id}", status_code=204)
-def delete_slack(entity: str, slack_id: str, principal: PrincipalDep, parts: PartsDep, conditions: IfMatch) -> None:
+def delete_slack(entity: str, slack_id: str, principal: PrincipalDep, parts: ResourcesDep, conditions: IfMatch) -> None:
     """Delete a Slack integration that no automation uses; what is pending for it becomes dead letters."""
-    with writing(parts.engine) as connection:
+    with write_transaction(parts.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
         slack.delete(connection, principal, entity, slack_id)
 

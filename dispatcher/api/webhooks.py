@@ -14,7 +14,7 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.resources import Parts, PartsDep
+from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control import webhook_trials, webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
@@ -23,21 +23,21 @@ from dispatcher.control.webhook_trials import Trial, TrialBody, TrialView
 from dispatcher.control.webhooks import WebhookView
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.accounts.users import Principal
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/v1/entities/{entity}/webhooks", tags=["webhooks"])
 
 
 @router.get("")
-def list_webhooks(entity: str, principal: PrincipalDep, parts: PartsDep, page: Paging) -> Page[WebhookView]:
+def list_webhooks(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[WebhookView]:
     """The entity's webhooks."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return webhooks.listed(connection, principal, entity, page)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(WebhookBody))
 def create_webhook(
-    entity: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, once: OnceDep, response: Response
+    entity: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, once: OnceDep, response: Response
 ) -> WebhookView:
     """Define a webhook."""
     with once.writing() as connection:
@@ -47,10 +47,10 @@ def create_webhook(
 
 @router.get("/{webhook_id}", responses=NOT_MODIFIED)
 def get_webhook(
-    entity: str, webhook_id: str, principal: PrincipalDep, parts: PartsDep, response: Response
+    entity: str, webhook_id: str, principal: PrincipalDep, parts: ResourcesDep, response: Response
 ) -> WebhookView:
     """One webhook."""
-    with reading(parts.engine) as connection:
+    with read_transaction(parts.engine) as connection:
         return _tagged(response, webhooks.get(connection, principal, entity, webhook_id))
 
 
@@ -60,12 +60,12 @@ def change_webhook(
     webhook_id: str,
     body: JsonBody,
     principal: PrincipalDep,
-    parts: PartsDep,
+    parts: ResourcesDep,
     conditions: IfMatch,
     response: Response,
 ) -> WebhookView:
     """Change a webhook by a JSON merge patch: null brings a member's default back."""
-    with writing(parts.engine) as connection:
+    with write_transaction(parts.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
         changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=parts.checks)
     if changed.enabled and not changed.paused and (number := decode_id(IdKind.WEBHOOK, changed.id)):
@@ -74,16 +74,18 @@ def change_webhook(
 
 
 @router.delete("/{webhook_id}", status_code=204)
-def delete_webhook(entity: str, webhook_id: str, principal: PrincipalDep, parts: PartsDep, conditions: IfMatch) -> None:
+def delete_webhook(
+    entity: str, webhook_id: str, principal: PrincipalDep, parts: ResourcesDep, conditions: IfMatch
+) -> None:
     """Delete a webhook that no automation uses; what is pending for it becomes dead letters."""
-    with writing(parts.engine) as connection:
+    with write_transaction(parts.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
         webhooks.delete(connection, principal, entity, webhook_id)
 
 
 @router.post("/{webhook_id}/test", openapi_extra=accepts(TrialBody))
 async def test_webhook(
-    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, parts: PartsDep, _once: OnceDep
+    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, _once: OnceDep
 ) -> TrialView:
     """Send one request now, with sample values, and answer with it and with what came back."""
     trial = await run_in_threadpool(_prepared, parts, principal, entity, webhook_id, body)
@@ -106,8 +108,8 @@ def _version(view: WebhookView) -> Version:
     return Version(view.revision, (view.disabled_reason, view.failing_since, circuit))
 
 
-def _prepared(parts: Parts, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:
-    with reading(parts.engine) as connection:
+def _prepared(parts: ApiResources, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:
+    with read_transaction(parts.engine) as connection:
         return webhook_trials.prepare(
             connection,
             principal,

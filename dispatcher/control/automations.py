@@ -17,7 +17,7 @@ from dispatcher.control.audit import changed_members, noting
 from dispatcher.control.bodies import members_to_change
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
-from dispatcher.control.webhook_resolver import WebhookFinder
+from dispatcher.control.webhook_resolver import WebhookResolver
 from shared.domain.automations.model import Automation, NoOpAction, Scope
 from shared.domain.errors import FieldError
 from shared.domain.ids import IdKind, decode_id, encode_id
@@ -46,7 +46,7 @@ def create(connection: Connection, principal: Principal, entity_name: str, raw: 
     """
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
-    finder = WebhookFinder(connection, entity, principal)
+    finder = WebhookResolver(connection, entity, principal)
     stored = write(connection, entity, None, finder.automation(raw), finder.found)
     note_change(connection, principal, entity, "create", stored)
     return view(entity, stored)
@@ -78,7 +78,7 @@ def change(
     lock_edits(connection)
     stored = found(connection, entity, automation_id)
     patch = members_to_change(patch)
-    finder = WebhookFinder(connection, entity, principal, kept=None if "action" in patch else stored)
+    finder = WebhookResolver(connection, entity, principal, kept=None if "action" in patch else stored)
     before = stored.definition
     stored = write(connection, entity, stored, finder.automation({**before, **patch}), finder.found)
     if changed := changed_members(before, stored.definition):

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from dispatcher.control.access import Action, require
 from dispatcher.control.bodies import Body, View, of_form
 from dispatcher.control.paging import cursor_after, page_request
-from dispatcher.control.webhook_resolver import WebhookFinder
+from dispatcher.control.webhook_resolver import WebhookResolver
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import check_event, check_events
 from shared.domain.events.models import Event
@@ -27,13 +27,13 @@ from shared.domain.ids import IdKind, encode_id
 from shared.dry_runs.service import (
     arrivals_of,
     draft_subject,
+    dry_run_events,
+    dry_run_range,
     find_by_name_or_id,
-    over_events,
-    over_span,
     saved_subject,
     stored_simulator,
 )
-from shared.dry_runs.time_range import Span, parse_span
+from shared.dry_runs.time_range import TimeRange, parse_time_range
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions.entities import StoredEntity
 
@@ -93,7 +93,7 @@ class Prepared:
     """A checked request: nothing but the streams is left to be read."""
 
     subject: Subject
-    source: Span | Arrivals
+    source: TimeRange | Arrivals
     page: PageWanted
     automation: str | None
 
@@ -115,7 +115,7 @@ def prepare(connection: Connection, principal: Principal, entity_name: str, raw:
     if checking.faults or page is None or source is None or subject is None:
         raise InvalidDefinition(*checking.faults)
     automation = None if body.automation is None else encode_id(IdKind.AUTOMATION, subject.compiled.id)
-    if isinstance(source, Span):
+    if isinstance(source, TimeRange):
         return Prepared(subject, source, page, automation)
     simulator = stored_simulator(connection, subject, source) if body.with_state else Simulator(subject)
     return Prepared(subject, Arrivals(simulator, arrivals_of(source, now, as_of_now=body.with_state)), page, automation)
@@ -123,10 +123,10 @@ def prepare(connection: Connection, principal: Principal, entity_name: str, raw:
 
 def answered(prepared: Prepared, redis: Redis, partitions: int) -> DryRunView:
     """The answer; only a span needs the streams. Raises `redis.exceptions.RedisError`."""
-    if isinstance(prepared.source, Span):
-        answer = over_span(prepared.subject, redis, partitions, prepared.source, prepared.page)
+    if isinstance(prepared.source, TimeRange):
+        answer = dry_run_range(prepared.subject, redis, partitions, prepared.source, prepared.page)
     else:
-        answer = over_events(prepared.source.simulator, prepared.source.events, prepared.page)
+        answer = dry_run_events(prepared.source.simulator, prepared.source.events, prepared.page)
     return DryRunView(
         automation=prepared.automation,
         summary=answer.summary,
@@ -175,7 +175,7 @@ def _page(body: DryRunBody) -> PageWanted:
     return PageWanted(body.only, page.after, page.limit)
 
 
-def _source(body: DryRunBody, now: datetime) -> Span | list[Event]:
+def _source(body: DryRunBody, now: datetime) -> TimeRange | list[Event]:
     if body.event is not None:
         try:
             return [check_event(body.event)]
@@ -186,12 +186,12 @@ def _source(body: DryRunBody, now: datetime) -> Span | list[Event]:
             return check_events(body.events)
         except InvalidDefinition as exc:
             raise exc.under("events") from None
-    return [] if body.since is None else parse_span(body.since, body.until, now)
+    return [] if body.since is None else parse_time_range(body.since, body.until, now)
 
 
 def _subject(connection: Connection, principal: Principal, entity: StoredEntity, body: DryRunBody) -> Subject | None:
     if body.definition is not None:
-        finder = WebhookFinder(connection, entity, principal)
+        finder = WebhookResolver(connection, entity, principal)
         try:
             return draft_subject(connection, entity, finder.automation(body.definition), finder.found)
         except InvalidDefinition as exc:

@@ -21,7 +21,7 @@ from dispatcher.control.bodies import Body, View, of_form
 from dispatcher.control.errors import Conflict
 from dispatcher.control.slack import SlackBody
 from dispatcher.control.webhook_checks import Checks, KnownSecrets, WebhookBody, check
-from dispatcher.control.webhook_resolver import WebhookFinder
+from dispatcher.control.webhook_resolver import WebhookResolver
 from shared.domain.automations.model import Grants, NoOpAction, cooldown_to_json
 from shared.domain.automations.parsing import default_cooldown
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
@@ -121,7 +121,7 @@ class _Application:
         self._refused: dict[str, Grants] = {}
         self._refused_slack: set[str] = set()
         refused, refused_slack = self._refused, self._refused_slack
-        self._finder = WebhookFinder(connection, entity, principal, planned=refused, planned_slack=refused_slack)
+        self._finder = WebhookResolver(connection, entity, principal, planned=refused, planned_slack=refused_slack)
 
     def run(self, body: ManifestBody) -> list[Change]:
         named = _storable(_names(body.webhooks) | _names(body.slack))

@@ -23,7 +23,7 @@ from shared.storage.definitions.webhooks import ID_KINDS, StoredWebhook, Webhook
 
 
 @dataclass(slots=True)
-class WebhookFinder:
+class WebhookResolver:
     """Looks up the webhook or Slack integration that a definition names, and remembers which it was.
 
     `planned` are webhooks that are not stored, with what they are meant to grant, and `planned_slack` such Slack

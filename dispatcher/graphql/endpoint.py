@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import MAX_BODY_BYTES, decoded, media_type, read_body
 from dispatcher.api.problems import Problem
-from dispatcher.api.resources import PartsDep
+from dispatcher.api.resources import ResourcesDep
 from dispatcher.graphql.execution import Answer, answer_to, refused
 from dispatcher.graphql.refusals import refusal_of
 
@@ -41,7 +41,7 @@ router = APIRouter(route_class=_Route)
 
 
 @router.post("/graphql", include_in_schema=False)
-async def graphql(request: Request, principal: PrincipalDep, parts: PartsDep) -> Response:
+async def graphql(request: Request, principal: PrincipalDep, parts: ResourcesDep) -> Response:
     """One GraphQL document."""
     if media_type(request) != "application/json":
         raise Problem(415, "unsupported-media-type", "the body must be application/json")

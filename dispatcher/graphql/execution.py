@@ -30,13 +30,13 @@ from graphql import (
 )
 from sqlalchemy import Connection
 
-from dispatcher.api.resources import Parts
+from dispatcher.api.resources import ApiResources
 from dispatcher.graphql import catalog, catalog_pages, mutations, projects, triggers, viewer
 from dispatcher.graphql.refusals import Refusal, refusal_of
 from dispatcher.graphql.session import Session
 from shared.domain.json_values import refuse_unfit
 from shared.storage.accounts.users import Principal
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 
 MAX_TOKENS = 2000
 """How long a document may be; the client's longest has some 250 tokens. Checking costs the square of this."""
@@ -68,7 +68,7 @@ class _Refused(Exception):
         self.answer = answer
 
 
-def answer_to(parts: Parts, principal: Principal, body: object) -> Answer:
+def answer_to(parts: ApiResources, principal: Principal, body: object) -> Answer:
     """The answer to a request's decoded body. Blocks.
 
     Raises:
@@ -123,10 +123,10 @@ class _Request:
             raise GraphQLError("operationName must name one of the document's operations when it has several")
 
 
-def _transaction(parts: Parts, document: DocumentNode, name: str | None) -> AbstractContextManager[Connection]:
+def _transaction(parts: ApiResources, document: DocumentNode, name: str | None) -> AbstractContextManager[Connection]:
     operation = get_operation_ast(document, name)
     is_mutation = operation is not None and operation.operation is OperationType.MUTATION
-    return writing(parts.engine) if is_mutation else reading(parts.engine)
+    return write_transaction(parts.engine) if is_mutation else read_transaction(parts.engine)
 
 
 def _executed(session: Session, request: _Request, document: DocumentNode) -> Answer:

@@ -24,7 +24,7 @@ ENTRY_OVERHEAD_BYTES = 64
 log = get_logger("hookline.api")
 
 
-class StreamRoom:
+class MemoryGate:
     """The newest sample of the server's memory, and what was appended since."""
 
     def __init__(self, redis: Redis, max_bytes: int | None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +36,7 @@ class StreamRoom:
         self._appended_bytes = 0
         self._sampling: asyncio.Task[None] | None = None
 
-    async def full(self, wanted_bytes: int) -> StreamMemory | None:
+    async def rejects(self, wanted_bytes: int) -> StreamMemory | None:
         """The memory when so many bytes more would pass its bound; None while there is room for them.
 
         Raises:

@@ -11,7 +11,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from dispatcher.publishing.backpressure import StreamRoom
+from dispatcher.publishing.backpressure import MemoryGate
 from dispatcher.publishing.spans import EventTraces
 from shared.domain.errors import HooklineError
 from shared.domain.events.decoding import check_published
@@ -47,7 +47,7 @@ class Publisher:
         self._partitions = partitions
         self._keys = [stream_key(partition) for partition in range(partitions)]
         self._append_all: Any = redis.register_script(APPEND_ALL)
-        self._room = StreamRoom(redis, max_stream_bytes)
+        self._memory_gate = MemoryGate(redis, max_stream_bytes)
 
     async def publish(self, candidates: Sequence[object]) -> int:
         """Check and append a batch of decoded JSON objects, whole or not at all.
@@ -73,7 +73,7 @@ class Publisher:
         try:
             # Bounds the client's own time-outs and retries together: a publisher must never wait for long.
             async with asyncio.timeout(CONFIRM_SECONDS):
-                if memory := await self._room.full(size_bytes):
+                if memory := await self._memory_gate.rejects(size_bytes):
                     raise _refused(
                         "full",
                         events,
@@ -87,7 +87,7 @@ class Publisher:
             raise _refused("out_of_memory", events, StreamFull(OUT_OF_MEMORY)) from exc
         except (RedisError, OSError) as exc:
             raise _refused("unavailable", events, StreamUnavailable(StreamUnavailable.__doc__)) from exc
-        self._room.appended(len(events), size_bytes)
+        self._memory_gate.appended(len(events), size_bytes)
         metrics.events_published(Counter([str.__str__(event.type) for event in events]))
         if traced:
             traced.published(events)

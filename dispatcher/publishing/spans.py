@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from shared.domain.events.decoding import MAX_EVENT_BYTES
 from shared.domain.events.fast_decoding import AnyEvent
-from shared.observability.trace_context import TRACEPARENT, TraceContext, child_of, producers
+from shared.observability.trace_context import TRACEPARENT, TraceContext, child_context, producer_context
 from shared.observability.tracing import Tracing
 
 
@@ -27,8 +27,8 @@ class EventTraces:
 
         The rest stays the text that came. Of two members of one name the last counts. One too large stays as it is.
         """
-        parent = producers(body)
-        own = child_of(parent)
+        parent = producer_context(body)
+        own = child_context(parent)
         self._contexts.append((own, parent))
         carrying = b'%s,"%s":"%s"}' % (body.rstrip()[:-1], TRACEPARENT.encode(), own.header.encode())
         return carrying if len(carrying) <= MAX_EVENT_BYTES else body

@@ -20,12 +20,12 @@ from shared.observability import metrics
 from shared.observability.logs import get_logger
 from shared.settings import Settings
 from shared.storage.database.clock import DatabaseClock
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.delivery.history import DELETED_REASON
 from shared.storage.evaluation.offsets import read_offsets_on_disk
 from shared.storage.maintenance import retention
-from shared.storage.maintenance.orphaned_deliveries import bury_orphans
-from shared.storage.maintenance.retention import Forgotten
+from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
+from shared.storage.maintenance.retention import PurgedBatch
 from shared.storage.schema.tables import DEAD
 
 log = get_logger("hookline.dispatcher")
@@ -38,7 +38,7 @@ LOCK = "hookline:forgetting"
 LOCK_SECONDS = 60
 
 
-class Chores:
+class Maintenance:
     """One round after the other, until `stop` is set."""
 
     def __init__(self, settings: Settings, engine: Engine, redis: Redis, stop: Event) -> None:
@@ -78,8 +78,8 @@ class Chores:
 
     def bury_orphans(self, now: datetime) -> None:
         """Make dead letters of what was fired for a webhook just deleted."""
-        with writing(self._engine) as connection:
-            buried = bury_orphans(connection, reason=DELETED_REASON, now=now)
+        with write_transaction(self._engine) as connection:
+            buried = dead_letter_orphans(connection, reason=DELETED_REASON, now=now)
         if buried:
             metrics.deliveries_finished("dead", buried)
             log.warning("deliveries.orphaned", deliveries=buried, reason=DELETED_REASON)
@@ -101,17 +101,17 @@ class Chores:
             log.info("retention.forgot", **gone)
         return gone
 
-    def _batches(self, now: datetime) -> Iterator[Forgotten]:
+    def _batches(self, now: datetime) -> Iterator[PurgedBatch]:
         settings = self._settings
         if settings.delivery_retention:
             # A repeated event is known by its deliveries: they outlive what the streams may hold.
             kept = max(settings.delivery_retention, settings.event_retention)
-            yield from retention.old_deliveries(self._engine, retention.FULFILLED, before=now - kept)
+            yield from retention.purge_deliveries(self._engine, retention.FULFILLED, before=now - kept)
         if settings.dead_letter_retention:
             kept = max(settings.dead_letter_retention, settings.event_retention)
-            yield from retention.old_deliveries(self._engine, DEAD, before=now - kept)
-            yield from retention.old_poison(self._engine, before=now - settings.dead_letter_retention)
+            yield from retention.purge_deliveries(self._engine, DEAD, before=now - kept)
+            yield from retention.purge_poison(self._engine, before=now - settings.dead_letter_retention)
         if settings.window_retention:
-            yield from retention.old_windows(self._engine, before=now - settings.window_retention, now=now)
+            yield from retention.purge_windows(self._engine, before=now - settings.window_retention, now=now)
         if settings.audit_retention:
-            yield from retention.old_changes(self._engine, before=now - settings.audit_retention)
+            yield from retention.purge_changes(self._engine, before=now - settings.audit_retention)

@@ -13,8 +13,8 @@ from shared.domain.events.partitioning import partition_of
 from shared.messaging.streams import FIELD, stream_key
 from shared.observability import metrics
 from shared.observability.logs import get_logger
-from shared.storage.database.transactions import reading, writing
-from shared.storage.delivery.notices import WaitingNotice, forget_notices, waiting_notices
+from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.delivery.notices import WaitingNotice, delete_notices, waiting_notices
 
 log = get_logger("hookline.dispatcher")
 
@@ -32,7 +32,7 @@ def append_notices(engine: Engine, redis: Redis, partitions: int) -> int:
     Raises:
         redis.exceptions.RedisError: when the streams did not take them; they wait.
     """
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         waiting = waiting_notices(connection, AT_ONCE)
     if not waiting:
         return 0
@@ -41,8 +41,8 @@ def append_notices(engine: Engine, redis: Redis, partitions: int) -> int:
     for notice in waiting:
         pipeline.xadd(stream_key(_partition(notice, partitions, told)), {FIELD: notice.event})
     pipeline.execute()
-    with writing(engine) as connection:
-        forget_notices(connection, [notice.id for notice in waiting])
+    with write_transaction(engine) as connection:
+        delete_notices(connection, [notice.id for notice in waiting])
     metrics.events_published(told)
     return len(waiting)
 

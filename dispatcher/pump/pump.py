@@ -16,7 +16,7 @@ from typing import Any
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from dispatcher.pump.maintenance import Chores
+from dispatcher.pump.maintenance import Maintenance
 from dispatcher.pump.notices import append_notices
 from shared.domain.events.partitioning import START, Offset
 from shared.messaging.celery_app import celery_app
@@ -30,7 +30,7 @@ from shared.observability.logs import configure_logging, get_logger
 from shared.settings import Settings
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.engine import checkpoint, open_engine
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.backlog import DueWebhook, due_webhooks, queue_state
 from shared.storage.evaluation.offsets import read_offsets
 from shared.storage.schema.gate import SchemaGate, SchemaTooOld
@@ -59,7 +59,7 @@ class Pump:
         self._stop = threading.Event()
         self._gauged = float("-inf")
         self._schema = SchemaGate(self._engine)
-        chores = Chores(settings, self._engine, self._redis, self._stop)
+        chores = Maintenance(settings, self._engine, self._redis, self._stop)
         self._threads = [
             threading.Thread(target=self._forever, args=(work,), name=name, daemon=True)
             for name, work in (
@@ -123,7 +123,7 @@ class Pump:
                 for key in keys:
                     pipeline.xrevrange(key, count=1)
 
-            newest = self._waker.partitions((partition_of[key] for key in keys), after=look)
+            newest = self._waker.wake_partitions((partition_of[key] for key in keys), after=look)
             seen.update((key, last[0][0].decode() if last else "$") for key, last in zip(keys, newest, strict=True))
             self._stop.wait(REST_SECONDS)
 
@@ -135,11 +135,11 @@ class Pump:
         self._schema.check()
         began = time.monotonic()
         now = self._clock.now()
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             offsets = read_offsets(connection)
             due = due_webhooks(connection, now)
         found = self._lags(offsets, now)
-        self._waker.partitions(partition for partition, lag in found.items() if lag.entries)
+        self._waker.wake_partitions(partition for partition, lag in found.items() if lag.entries)
         metrics.PUMP_LAST_SWEEP.set(time.time())
         self._wake_in_parts(due, until=began + self._settings.sweep_interval.total_seconds() / 2)
         if began - self._gauged >= GAUGE_SECONDS:
@@ -152,7 +152,7 @@ class Pump:
         size = math.ceil(len(due) / PARTS)
         for start in range(0, len(due), size or 1):
             part = due[start : start + size]
-            self._waker.webhooks((one.id for one in part), slow={one.id for one in part if one.slow})
+            self._waker.wake_webhooks((one.id for one in part), slow={one.id for one in part if one.slow})
             left = (len(due) - start) / size - 1
             if left > 0:
                 self._stop.wait(max(0.0, (until - time.monotonic()) / left))
@@ -182,7 +182,7 @@ class Pump:
         memory = read_memory(self._redis, self._settings)
         metrics.STREAM_MEMORY.set(memory.used_bytes)
         metrics.STREAM_MEMORY_BOUND.set(memory.bound_bytes)
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             state = queue_state(connection, now)
         metrics.DELIVERIES_PENDING.set(state.pending)
         metrics.DELIVERIES_DUE.set(state.due)

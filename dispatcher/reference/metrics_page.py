@@ -9,7 +9,7 @@ from prometheus_client import Counter, Histogram
 from shared.observability import metrics
 
 if TYPE_CHECKING:
-    from shared.observability.metric_types import KnownGauge
+    from shared.observability.metric_types import OptionalGauge
 
 HEAD = """\
 # Metrics
@@ -81,16 +81,16 @@ UNITS = (("_timestamp_seconds", "Unix time"), ("_seconds", "seconds"), ("_bytes"
 
 def metrics_reference() -> str:
     """The page: a table for each kind of process that shows metrics."""
-    return HEAD + "\n".join(map(_section, metrics.SHOWN_BY))
+    return HEAD + "\n".join(map(_section, metrics.EXPOSED_BY))
 
 
 def _section(shown_by: str) -> str:
-    rows = sorted(_row(metric) for metric in metrics.SHOWN_BY[shown_by])
+    rows = sorted(_row(metric) for metric in metrics.EXPOSED_BY[shown_by])
     head = f"## {shown_by}\n\n| metric | type | labels | unit | over instances | meaning |\n|---|---|---|---|---|---|\n"
     return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def _row(metric: Counter | Histogram | KnownGauge) -> tuple[str, ...]:
+def _row(metric: Counter | Histogram | OptionalGauge) -> tuple[str, ...]:
     (family,) = metric.describe()
     name = f"{family.name}_total" if isinstance(metric, Counter) else family.name
     unit = next((unit for ending, unit in UNITS if name.endswith(ending)), "")
@@ -99,7 +99,7 @@ def _row(metric: Counter | Histogram | KnownGauge) -> tuple[str, ...]:
     return f"`{name}`", family.type, labels, unit, _over_instances(metric), meaning
 
 
-def _over_instances(metric: Counter | Histogram | KnownGauge) -> str:
+def _over_instances(metric: Counter | Histogram | OptionalGauge) -> str:
     if isinstance(metric, Counter | Histogram) or metric is metrics.WORKERS:
         return "sum"
     return "count" if metric is metrics.BUILD_INFO else "max"

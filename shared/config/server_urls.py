@@ -70,7 +70,7 @@ class RedisAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class Broker:
+class BrokerAddress:
     """What Celery is told of its broker."""
 
     url: str = field(repr=False)
@@ -97,7 +97,7 @@ def parse_redis(url: str) -> RedisAddress:
     raise ValueError(REDIS_FORM)
 
 
-def parse_broker(urls: str) -> Broker:
+def parse_broker(urls: str) -> BrokerAddress:
     """What a URL says of Celery's broker, or several URLs of brokers of which one is used.
 
     Raises:
@@ -107,15 +107,15 @@ def parse_broker(urls: str) -> Broker:
     first = brokers[0]
     if any(one.tls != first.tls or one.sentinel for one in brokers[1:]):
         raise ValueError(f"{BROKER_FORM}, of the same scheme and with the same options")
-    return Broker(";".join(one.url for one in brokers), first.tls, first.sentinel)
+    return BrokerAddress(";".join(one.url for one in brokers), first.tls, first.sentinel)
 
 
-def _broker(url: str) -> Broker:
+def _broker(url: str) -> BrokerAddress:
     parts = _split(url, BROKER_FORM)
     if parts.scheme in _RABBIT:
         return _rabbit(url, parts)
     if parts.scheme in _TESTS_ONLY:
-        return Broker(url)
+        return BrokerAddress(url)
     if parts.scheme == "redis+socket":
         return _of_redis(url, _behind_socket(parts, "virtual_host"))
     if parts.scheme in (*_REDIS, *_SENTINEL, "unix"):
@@ -123,21 +123,21 @@ def _broker(url: str) -> Broker:
     raise ValueError(BROKER_FORM)
 
 
-def _of_redis(url: str, address: RedisAddress) -> Broker:
+def _of_redis(url: str, address: RedisAddress) -> BrokerAddress:
     """Kombu has a spelling of its own for a server behind a socket, and for Sentinels."""
     if address.master is not None:
         # Without the login: kombu's list of them is told to whoever asks a worker for its statistics.
         sentinels = ";".join(f"sentinel://{_bracketed(host)}:{port}" for host, port in address.hosts)
-        return Broker(sentinels, address.tls, address)
+        return BrokerAddress(sentinels, address.tls, address)
     if address.path is not None:
         user, password = (quote(address.login.get(name, ""), safe="") for name in _LOGIN)
         login = f"{user}:{password}@" if address.login else ""
         number = f"?virtual_host={address.database}" if address.database else ""
-        return Broker(f"redis+socket://{login}{quote(address.path)}{number}")
-    return Broker(url.partition("?")[0], address.tls)
+        return BrokerAddress(f"redis+socket://{login}{quote(address.path)}{number}")
+    return BrokerAddress(url.partition("?")[0], address.tls)
 
 
-def _rabbit(url: str, parts: SplitResult) -> Broker:
+def _rabbit(url: str, parts: SplitResult) -> BrokerAddress:
     secure = parts.scheme == "amqps"
     options = _options(parts, (*_RABBIT_OPTIONS, *(_TLS if secure else ())), BROKER_FORM)
     _place(parts, 5672, BROKER_FORM)
@@ -145,7 +145,7 @@ def _rabbit(url: str, parts: SplitResult) -> Broker:
         raise ValueError("its option heartbeat must be a number of seconds")
     kept = "&".join(f"{name}={quote(options[name])}" for name in _RABBIT_OPTIONS if name in options)
     bare = url.partition("?")[0]
-    return Broker(f"{bare}?{kept}" if kept else bare, _as_amqp(_tls(options)) if secure else None)
+    return BrokerAddress(f"{bare}?{kept}" if kept else bare, _as_amqp(_tls(options)) if secure else None)
 
 
 def _as_amqp(tls: Mapping[str, Any]) -> dict[str, Any]:

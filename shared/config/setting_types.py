@@ -147,7 +147,7 @@ SecretKeys = Annotated[SecretStr, BeforeValidator(_secret_keys)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
-Span = Annotated[timedelta, BeforeValidator(_span)]
+PositiveDuration = Annotated[timedelta, BeforeValidator(_span)]
 
 
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]

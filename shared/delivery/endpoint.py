@@ -20,8 +20,8 @@ from shared.domain.payloads.sealed import ACCESS_TOKEN, open_payload
 from shared.http.request import USER_AGENT, Request, check_header, check_target
 from shared.http.tls import TlsContexts
 from shared.storage.definitions.webhooks import public_id
-from shared.storage.delivery.claims import Claimed
-from shared.storage.delivery.webhook_snapshots import EndpointRow, EndpointSecrets
+from shared.storage.delivery.claims import ClaimedDelivery
+from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot
 from shared.vault import Vault
 
 SHORTEST_PART = 8
@@ -41,7 +41,7 @@ class Endpoint:
     mask: Mask = field(repr=False)
     tls: ssl.SSLContext | None = None
 
-    def request(self, delivery: Claimed, now: datetime) -> Request:
+    def request(self, delivery: ClaimedDelivery, now: datetime) -> Request:
         """The request of a delivery's next attempt. Raises SecretUnavailable, SecretsTooLarge as `open_payload`."""
         body = open_payload(delivery.payload, self.secrets)
         if self.signer is None:
@@ -66,7 +66,7 @@ class Endpoint:
         return replace(outcome, response_body=body, error=error)
 
 
-def open_endpoint(row: EndpointRow, stored: EndpointSecrets, vault: Vault, contexts: TlsContexts) -> Endpoint:
+def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, contexts: TlsContexts) -> Endpoint:
     """The endpoint with its secrets in the clear.
 
     What it is made of was checked when it was saved, but perhaps by other code, another OpenSSL, or not at all in a

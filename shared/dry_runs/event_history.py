@@ -14,7 +14,7 @@ from redis import Redis
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import decode_event
 from shared.domain.explain.simulator import Arrival
-from shared.dry_runs.time_range import Span
+from shared.dry_runs.time_range import TimeRange
 from shared.messaging.streams import FIELD, Entry, stream_key
 
 MAX_ENTRIES = 100_000
@@ -22,14 +22,14 @@ MAX_BYTES = 256 << 20
 CHUNK_ENTRIES = 100
 
 
-class SpanReading:
+class EventHistoryReader:
     """One pass over a span, for the events of some entities."""
 
     def __init__(
         self,
         redis: Redis,
         partitions: int,
-        span: Span,
+        span: TimeRange,
         entities: Collection[str],
         *,
         max_entries: int = MAX_ENTRIES,

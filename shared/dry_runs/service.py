@@ -21,10 +21,10 @@ from shared.domain.explain.dry_run import DryRunResult, PageWanted, Summary, dry
 from shared.domain.explain.simulator import Arrival, Simulator, Subject, WebhookState
 from shared.domain.ids import IdKind, decode_id
 from shared.domain.matching.compiled import compile_automation, firing_id
-from shared.domain.matching.firing_rules import kept_keys
+from shared.domain.matching.firing_rules import state_keys
 from shared.domain.matching.index import organizations_above
-from shared.dry_runs.event_history import SpanReading
-from shared.dry_runs.time_range import EPOCH_START, Span, moment, unix_ms
+from shared.dry_runs.event_history import EventHistoryReader
+from shared.dry_runs.time_range import EPOCH_START, TimeRange, moment, unix_ms
 from shared.storage.definitions.automations import StoredAutomation, find_automation
 from shared.storage.definitions.entities import StoredEntity, organization_links
 from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks
@@ -99,7 +99,7 @@ def draft_subject(
 def stored_simulator(connection: Connection, subject: Subject, events: Sequence[Event]) -> Simulator:
     """A simulator that starts from what evaluation has stored for these events: as if they were published now."""
     compiled = subject.compiled
-    keys = {key for event in events for key in kept_keys(compiled, event)}
+    keys = {key for event in events for key in state_keys(compiled, event)}
     return Simulator(
         subject,
         kept=stored_state(connection, compiled.id, compiled.epoch, keys),
@@ -115,13 +115,13 @@ def arrivals_of(events: Iterable[Event], now: datetime, *, as_of_now: bool) -> l
     ]
 
 
-def over_events(simulator: Simulator, arrivals: Iterable[Arrival], page: PageWanted) -> DryRunAnswer:
+def dry_run_events(simulator: Simulator, arrivals: Iterable[Arrival], page: PageWanted) -> DryRunAnswer:
     """The answer for events that were given."""
     run = dry_run(simulator, arrivals, page)
     return DryRunAnswer(run.summary, run.results, run.next)
 
 
-def over_span(subject: Subject, redis: Redis, partitions: int, span: Span, page: PageWanted) -> DryRunAnswer:
+def dry_run_range(subject: Subject, redis: Redis, partitions: int, span: TimeRange, page: PageWanted) -> DryRunAnswer:
     """The answer for a span of the streams: the events of the automation's entity and of the teams inside it.
 
     Nothing is kept from before the span, so metric windows fill and cooldowns begin in it.
@@ -129,7 +129,7 @@ def over_span(subject: Subject, redis: Redis, partitions: int, span: Span, page:
     Raises:
         redis.exceptions.RedisError: when the streams can't be read.
     """
-    reading = SpanReading(redis, partitions, span, _inside(subject))
+    reading = EventHistoryReader(redis, partitions, span, _inside(subject))
     run = dry_run(Simulator(subject), reading.arrivals(), page)
     return DryRunAnswer(
         run.summary,

@@ -18,7 +18,7 @@ _TIME: TypeAdapter[datetime] = TypeAdapter(Time)
 EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def parse_span(since: object, until: object, now: datetime) -> Span:
+def parse_time_range(since: object, until: object, now: datetime) -> TimeRange:
     """A span from times as RFC 3339 writes them, or durations before now such as `1h`; without `until`, up to now.
 
     Raises:
@@ -31,7 +31,7 @@ def parse_span(since: object, until: object, now: datetime) -> Span:
         faults.append(FieldError(("since",), "must be before until, which is now unless it is given"))
     if faults or begin is None or end is None:
         raise InvalidDefinition(*faults)
-    return Span(unix_ms(begin), unix_ms(end))
+    return TimeRange(unix_ms(begin), unix_ms(end))
 
 
 def parse_moment(member: str, text: object, now: datetime) -> datetime:
@@ -69,7 +69,7 @@ def _moment(member: str, text: object, now: datetime, faults: list[FieldError]) 
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeRange:
     """From `since_ms` on and before `until_ms`, in Unix milliseconds."""
 
     since_ms: int

@@ -1,7 +1,7 @@
 """The HTTP side of a delivery: one POST, guarded, bounded in time and in what is read, answered with an Outcome.
 
-One `Sender` serves a process: its connections are pooled on the event loop that opened it. It goes below httpx, whose
-pool and request objects cost more than the request itself. URLs are read by httpx all the same, as they are when a
+One `WebhookClient` serves a process: its connections are pooled on the event loop that opened it. It goes below
+httpx, whose pool and request objects cost more than the request itself. URLs are read by httpx all the same, as they are when a
 webhook is saved. It follows no redirect, keeps no cookie, decompresses nothing and uses no proxy.
 """
 
@@ -11,26 +11,26 @@ import time
 from datetime import UTC, datetime
 
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind, classify_status, parse_retry_after
-from shared.http.connection import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Answer
-from shared.http.egress import Guard
+from shared.http.connection import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Response
+from shared.http.egress import EgressGuard
 from shared.http.failures import failure_of
-from shared.http.pool import Connections, Origin
+from shared.http.pool import ConnectionPool, Origin
 from shared.http.request import USER_AGENT, Request, target, write_head
 from shared.http.tls import TlsContexts
-from shared.observability.logs import get_logger, places
+from shared.observability.logs import get_logger, traceback_places
 from shared.settings import Settings
 
-__all__ = ["KEPT_RESPONSE_BYTES", "MAX_RESPONSE_BYTES", "USER_AGENT", "Request", "Sender"]
+__all__ = ["KEPT_RESPONSE_BYTES", "MAX_RESPONSE_BYTES", "USER_AGENT", "Request", "WebhookClient"]
 
 log = get_logger("hookline.sender")
 
 
-class Sender:
+class WebhookClient:
     """Sends requests over pooled connections. Open it on the event loop that uses it."""
 
     def __init__(self, settings: Settings) -> None:
-        guard, self.contexts = Guard(settings), TlsContexts(settings)
-        self._connections = Connections(tls_socket=guard.tls_socket, plain_socket=guard.plain_socket)
+        guard, self.contexts = EgressGuard(settings), TlsContexts(settings)
+        self._connections = ConnectionPool(tls_socket=guard.tls_socket, plain_socket=guard.plain_socket)
 
     async def aclose(self) -> None:
         """Close every pooled connection."""
@@ -41,7 +41,7 @@ class Sender:
         started = time.perf_counter()
         try:
             to = target(request.url)
-            answer = await self._connections.exchange(
+            answer = await self._connections.request(
                 # Connections are pooled apart for each context: one that is identified serves its webhook alone.
                 Origin(to.host, to.port, (request.tls or self.contexts.anonymous) if to.tls else None),
                 write_head(to, request),
@@ -53,12 +53,12 @@ class Sender:
                 exc, within_seconds=request.timeout_seconds, connect_within_seconds=request.connect_timeout_seconds
             )
             if kind is OutcomeKind.INTERNAL:
-                log.error("request.fault", error=error, at=places(exc))
+                log.error("request.fault", error=error, at=traceback_places(exc))
             return Outcome(kind=kind, error=error, duration_seconds=time.perf_counter() - started)
         return _outcome(answer, started)
 
 
-def _outcome(answer: Answer, started: float) -> Outcome:
+def _outcome(answer: Response, started: float) -> Outcome:
     # PostgreSQL takes no NUL in text.
     body = answer.body.decode("utf-8", "replace").replace("\0", "\ufffd")
     retry_after = answer.retry_after

@@ -16,7 +16,7 @@ from typing import cast
 
 import httptools
 
-from shared.http.exceptions import BrokenOff, Disconnected, NotHttp
+from shared.http.exceptions import IncompleteResponse, RemoteProtocolError, ServerDisconnected
 
 MAX_HEAD_BYTES = 64 << 10
 """Of an answer's status line and headers, those of interim answers included."""
@@ -33,7 +33,7 @@ _FIRST_FINAL = 200
 
 
 @dataclass(slots=True)
-class Answer:
+class Response:
     """What an endpoint answered, as far as it was read."""
 
     status: int = 0
@@ -48,8 +48,8 @@ class _Enough(Exception):
     """Nothing more of an answer is worth reading."""
 
 
-class Connection(asyncio.Protocol):
-    """One connection. It is free when `exchange` may be called; what comes while it is free closes it."""
+class Http11Connection(asyncio.Protocol):
+    """One connection. It is free when `request` may be called; what comes while it is free closes it."""
 
     __slots__ = (
         "_answer",
@@ -65,19 +65,19 @@ class Connection(asyncio.Protocol):
         "_timer",
         "_transport",
         "_waiter",
-        "free_since",
+        "idle_since",
         "is_open",
     )
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._waiter: asyncio.Future[Response] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._spoke_unasked = False
         self.is_open = False
-        self.free_since = 0.0
+        self.idle_since = 0.0
 
-    async def exchange(self, request: bytes, timeout_seconds: float) -> Answer:
+    async def request(self, request: bytes, timeout_seconds: float) -> Response:
         """Send a request, head and body, and read its answer; afterwards `is_open` tells whether another may follow.
 
         Raises:
@@ -85,9 +85,9 @@ class Connection(asyncio.Protocol):
             NotHttp, BrokenOff, Disconnected, OSError: as their names say. The connection is closed then.
         """
         if not self.is_open:  # the endpoint was quicker: it spoke, or left, before it was asked
-            raise NotHttp if self._spoke_unasked else Disconnected
+            raise RemoteProtocolError if self._spoke_unasked else ServerDisconnected
         loop = asyncio.get_running_loop()
-        self._answer = Answer()
+        self._answer = Response()
         self._parser = httptools.HttpResponseParser(self)
         self._head_bytes = self._framing_bytes = self._pieces = 0
         self._head_done = self._message_done = self._keep = False
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._timer = loop.call_later(timeout_seconds, self._give_up)
         self._transport.write(request)
         try:
-            answer: Answer = await waiter
+            answer: Response = await waiter
         except asyncio.CancelledError:
             self.abort()
             self._end()
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
             if self._message_done or self._pieces > _MAX_PIECES:
                 self._succeed(keep=False)
             else:
-                self._fail(NotHttp())
+                self._fail(RemoteProtocolError())
         else:
             self._look_on()
 
@@ -177,11 +177,11 @@ class Connection(asyncio.Protocol):
         if self._waiter is None:
             return
         if not self._head_done:
-            self._fail(exc or Disconnected())
+            self._fail(exc or ServerDisconnected())
         elif exc is None and self._ends_with_connection:
             self._succeed(keep=False)
         else:
-            self._fail(BrokenOff())
+            self._fail(IncompleteResponse())
 
     # What the parser calls.
 
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The answer is whole; an interim one (RFC 9110, section 15.2) is followed by another."""
         if self._is_interim():
-            self._answer = Answer()
+            self._answer = Response()
             self._ends_with_connection = True
         elif not self._message_done:
             self._message_done = True
@@ -239,7 +239,7 @@ class Connection(asyncio.Protocol):
             self._succeed(keep=self._keep)
         elif not self._head_done:
             if self._head_bytes >= MAX_HEAD_BYTES:
-                self._fail(NotHttp())
+                self._fail(RemoteProtocolError())
         elif self._answer.seen_bytes >= MAX_RESPONSE_BYTES or self._framing_bytes > _MAX_FRAMING_BYTES:
             self._succeed(keep=False)
 
@@ -261,7 +261,7 @@ class Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_exception(exc)
 
-    def _end(self) -> asyncio.Future[Answer] | None:
+    def _end(self) -> asyncio.Future[Response] | None:
         waiter, self._waiter = self._waiter, None
         if self._timer is not None:
             self._timer.cancel()

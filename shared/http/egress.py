@@ -1,8 +1,8 @@
 """Where a request may go: never to a private, loopback, link-local or metadata address that the operator did not allow.
 
 Ports are limited as well. A URL is checked when a webhook is saved, so that people see the refusal at once. What
-protects is the check of the address that a socket is about to connect to (`Guard`), since a name may resolve to another
-address later.
+protects is the check of the address that a socket is about to connect to (`EgressGuard`), since a name may resolve
+to another address later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import httpx
 
 from shared.config.setting_types import Network, PortSpan
 from shared.domain.errors import InvalidDefinition
-from shared.http.exceptions import Blocked
+from shared.http.exceptions import EgressBlocked
 from shared.http.request import DEFAULT_PORTS
 from shared.settings import Settings
 
@@ -48,7 +48,7 @@ _HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORE
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE)
 
 
-def refusal(address: Address, allowed: tuple[Network, ...]) -> str | None:
+def refusal_reason(address: Address, allowed: tuple[Network, ...]) -> str | None:
     """Why no request may go to this address, or None.
 
     An IPv4 address in IPv6 clothes (`::ffff:127.0.0.1`) is judged as what it is; one that a NAT64 gateway would make of
@@ -133,7 +133,7 @@ def _host_refusal(scheme: str, host: str, settings: Settings) -> str | None:
         return "must write an address in its usual form, such as 192.0.2.1"
     if address is None and (len(host) > MAX_HOST_LENGTH or not _HOST_NAME.fullmatch(host)):
         return "must have the name of a host, or an address, such as https://example.com/hooks"
-    if address is not None and (reason := refusal(address, settings.allowed_networks)):
+    if address is not None and (reason := refusal_reason(address, settings.allowed_networks)):
         return reason
     if scheme == "https" or settings.allow_http:
         return None
@@ -144,7 +144,7 @@ def _host_refusal(scheme: str, host: str, settings: Settings) -> str | None:
     return "must be https; plain http needs HOOKLINE_ALLOW_HTTP=1 or an address in HOOKLINE_ALLOWED_NETWORKS"
 
 
-class Guard:
+class EgressGuard:
     """Checks each address at the moment a socket is made for it, whatever the name resolved to before."""
 
     def __init__(self, settings: Settings) -> None:
@@ -166,7 +166,7 @@ class Guard:
         # A host that only looks like an address gets here unresolved: what `connect` would make of it is not known.
         if address is None:
             return "the host is not an address in its usual form"
-        return refusal(address, self._allowed) or _port_refusal(port, self._ports)
+        return refusal_reason(address, self._allowed) or _port_refusal(port, self._ports)
 
     def _plain_refusal(self, addr_info: tuple[Any, ...]) -> str | None:
         address = _address(addr_info[4][0])
@@ -178,6 +178,6 @@ class Guard:
     @staticmethod
     def _socket(addr_info: tuple[Any, ...], reason: str | None) -> socket.socket:
         if reason is not None:
-            raise Blocked(reason)
+            raise EgressBlocked(reason)
         family, kind, protocol, _name, _sockaddr = addr_info
         return socket.socket(family, kind, protocol)

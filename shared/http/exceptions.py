@@ -17,19 +17,19 @@ class ConnectTimeout(TimeoutError):
     """No connection came about in the time that connecting may take."""
 
 
-class NotHttp(Exception):
+class RemoteProtocolError(Exception):
     """What came is no HTTP/1.1 answer, or has a head without end."""
 
 
-class BrokenOff(Exception):
+class IncompleteResponse(Exception):
     """The connection ended within an answer's body, or the body is not framed as HTTP asks."""
 
 
-class Disconnected(Exception):
+class ServerDisconnected(Exception):
     """The connection ended before the head of an answer was there."""
 
 
-class Blocked(HooklineError, OSError):
+class EgressBlocked(HooklineError, OSError):
     """The guard refused the address that a socket was about to connect to; `reason` says why.
 
     Its text is always the same: a connector that has tried several addresses then raises the first of these errors

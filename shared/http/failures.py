@@ -15,13 +15,13 @@ from typing import Any
 
 from shared.domain.delivery.outcomes import OutcomeKind
 from shared.http.exceptions import (
-    Blocked,
-    BrokenOff,
     CertificateUnreadable,
     ConnectTimeout,
-    Disconnected,
-    NotHttp,
+    EgressBlocked,
+    IncompleteResponse,
     PoolClosed,
+    RemoteProtocolError,
+    ServerDisconnected,
 )
 
 Kind = type[BaseException] | tuple[type[BaseException], ...]
@@ -98,7 +98,7 @@ _LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, e
 """Files, memory, buffers, and ports to connect from."""
 _CLOSED = "the endpoint closed the connection before it answered"
 _CAUSES: tuple[tuple[Kind, OutcomeKind, Callable[[Any], str]], ...] = (
-    (Blocked, OutcomeKind.BLOCKED, lambda exc: str(exc.reason)),
+    (EgressBlocked, OutcomeKind.BLOCKED, lambda exc: str(exc.reason)),
     (socket.gaierror, OutcomeKind.NETWORK, lambda exc: f"the host's name does not resolve: {exc.strerror}"),
     (
         ssl.SSLCertVerificationError,
@@ -108,8 +108,8 @@ _CAUSES: tuple[tuple[Kind, OutcomeKind, Callable[[Any], str]], ...] = (
     (ssl.SSLError, OutcomeKind.NETWORK, _tls_reason),
     (PoolClosed, OutcomeKind.INTERNAL, _always("Hookline was about to end")),
     (ConnectionRefusedError, OutcomeKind.NETWORK, _always("connection refused")),
-    (BrokenOff, OutcomeKind.NETWORK, _always("the answer broke off, or its body is not valid HTTP")),
-    (NotHttp, OutcomeKind.NETWORK, _always("the answer is not valid HTTP")),
-    ((Disconnected, ConnectionResetError, BrokenPipeError), OutcomeKind.NETWORK, _always(_CLOSED)),
+    (IncompleteResponse, OutcomeKind.NETWORK, _always("the answer broke off, or its body is not valid HTTP")),
+    (RemoteProtocolError, OutcomeKind.NETWORK, _always("the answer is not valid HTTP")),
+    ((ServerDisconnected, ConnectionResetError, BrokenPipeError), OutcomeKind.NETWORK, _always(_CLOSED)),
     (CertificateUnreadable, OutcomeKind.NETWORK, _always("TLS failed: the endpoint's certificate can't be read")),
 )

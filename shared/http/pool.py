@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import aiohappyeyeballs
 
-from shared.http.connection import Answer, Connection
+from shared.http.connection import Http11Connection, Response
 from shared.http.dns import AddressInfo, DnsCache, literal_address
 from shared.http.exceptions import CertificateUnreadable, ConnectTimeout, PoolClosed
 
@@ -34,22 +34,22 @@ class Origin(NamedTuple):
     """None for plain http."""
 
 
-class Connections:
+class ConnectionPool:
     """The pool of one event loop. There is no limit here: callers have theirs."""
 
     def __init__(self, *, tls_socket: SocketFactory, plain_socket: SocketFactory) -> None:
         self._tls_socket = tls_socket
         self._plain_socket = plain_socket
         self._loop = asyncio.get_running_loop()
-        self._free: dict[Origin, list[Connection]] = {}
-        self._busy: set[Connection] = set()
+        self._free: dict[Origin, list[Http11Connection]] = {}
+        self._busy: set[Http11Connection] = set()
         self._closed = False
         self._names = DnsCache()
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def exchange(
+    async def request(
         self, origin: Origin, request: bytes, *, timeout_seconds: float, connect_timeout_seconds: float
-    ) -> Answer:
+    ) -> Response:
         """Send a request over a free connection, or a new one, and read its answer.
 
         Raises:
@@ -69,7 +69,7 @@ class Connections:
                 raise PoolClosed("closed")
         self._busy.add(connection)
         try:
-            answer = await connection.exchange(request, timeout_seconds)
+            answer = await connection.request(request, timeout_seconds)
         finally:
             self._busy.discard(connection)
         if connection.is_open:
@@ -86,24 +86,24 @@ class Connections:
         self._free.clear()
         self._names.close()
 
-    def _take(self, origin: Origin) -> Connection | None:
+    def _take(self, origin: Origin) -> Http11Connection | None:
         """The connection that was used last, if it is still good."""
         if self._closed:
             raise PoolClosed("closed")
         connections = self._free.get(origin)
         while connections:
             connection = connections.pop()
-            is_young = self._loop.time() - connection.free_since < KEEPALIVE_SECONDS
+            is_young = self._loop.time() - connection.idle_since < KEEPALIVE_SECONDS
             if is_young and connection.is_open and connection.is_quiet():
                 return connection
             connection.abort()
         return None
 
-    def _give_back(self, origin: Origin, connection: Connection) -> None:
+    def _give_back(self, origin: Origin, connection: Http11Connection) -> None:
         if self._closed:
             connection.abort()
             return
-        connection.free_since = self._loop.time()
+        connection.idle_since = self._loop.time()
         self._free.setdefault(origin, []).append(connection)
         if self._sweep is None:
             self._sweep = self._loop.call_later(KEEPALIVE_SECONDS, self._drop_old)
@@ -114,7 +114,7 @@ class Connections:
         for origin, connections in list(self._free.items()):
             kept = []
             for connection in connections:
-                if connection.free_since > oldest and connection.is_open:
+                if connection.idle_since > oldest and connection.is_open:
                     kept.append(connection)
                 else:
                     connection.abort()
@@ -125,7 +125,7 @@ class Connections:
         if self._free:
             self._sweep = self._loop.call_later(KEEPALIVE_SECONDS / 4, self._drop_old)
 
-    async def _connect(self, origin: Origin, timeout_seconds: float) -> Connection:
+    async def _connect(self, origin: Origin, timeout_seconds: float) -> Http11Connection:
         addresses = literal_address(origin.host, origin.port) or await self._names.resolve(origin.host, origin.port)
         timeout = asyncio.timeout(timeout_seconds)
         try:
@@ -136,7 +136,7 @@ class Connections:
                 raise ConnectTimeout from exc
             raise
 
-    async def _connect_to(self, origin: Origin, addresses: list[AddressInfo]) -> Connection:
+    async def _connect_to(self, origin: Origin, addresses: list[AddressInfo]) -> Http11Connection:
         opened = await aiohappyeyeballs.start_connection(
             addresses,
             happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
@@ -148,7 +148,7 @@ class Connections:
         connected = False
         try:
             _transport, connection = await self._loop.create_connection(
-                Connection,
+                Http11Connection,
                 sock=opened,
                 ssl=origin.context,
                 server_hostname=None if origin.context is None else origin.host.rstrip("."),

@@ -28,7 +28,7 @@ SCHEMES = ("redis", "rediss")
 SENTINEL_SCHEME = "sentinel"
 
 
-class Held(_QoS):  # type: ignore[misc]
+class InMemoryQoS(_QoS):  # type: ignore[misc]
     """The messages that a worker has taken and not begun: as many as it prefetches, and known to nobody else.
 
     `ack` may be called from any thread, and wakes the worker's loop only if that waits for it.
@@ -77,7 +77,7 @@ class Channel(_Channel):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.QoS = Held  # kombu has put its plain one here because of `ack_emulation`
+        self.QoS = InMemoryQoS  # kombu has put its plain one here because of `ack_emulation`
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
@@ -92,7 +92,7 @@ class Channel(_Channel):  # type: ignore[misc]
         self._client_of_all = None  # a fork or a close ends its pool
         super()._disconnect_pools()
 
-    def put_all(self, queue: str, texts: Iterable[bytes]) -> None:
+    def push_many(self, queue: str, texts: Iterable[bytes]) -> None:
         """Append encoded messages to a queue, all at once. Raises RedisError."""
         with self.conn_or_acquire() as client:
             client.lpush(queue, *texts)
@@ -157,7 +157,7 @@ class SentinelTransport(Transport, redis.SentinelTransport):
     Channel = SentinelChannel
 
 
-def use(sentinel: RedisAddress | None = None) -> None:
+def register_transports(sentinel: RedisAddress | None = None) -> None:
     """Let kombu speak to Redis and Valkey through this transport, in this process, and to the Sentinels given.
 
     By the scheme, since that is how kombu finds a transport for each URL of a list, and for a socket.

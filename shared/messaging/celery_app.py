@@ -41,7 +41,7 @@ _CUT_OFF = {
 def celery_app(settings: Settings) -> Celery:
     """A Celery application on the configured broker: workers add the tasks, everyone else only sends."""
     address = settings.broker
-    broker_transport.use(address.sentinel)
+    broker_transport.register_transports(address.sentinel)
     app = Celery("hookline", broker=address.url)
     app.conf.update(
         broker_use_ssl=dict(address.tls) if address.tls else None,

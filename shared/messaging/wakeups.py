@@ -35,7 +35,7 @@ class BrokerUnavailable(HooklineError, ConnectionError):
     """Celery's broker can't be reached: nobody was woken, and the pump's next sweep tries again."""
 
 
-class Draft:
+class MessageTemplate:
     """The message that wakes one kind of drain, as Celery and kombu make it: made once, and filled in for each key."""
 
     def __init__(self, app: Celery, channel: broker_transport.Channel, task: str, queue: str) -> None:
@@ -69,9 +69,9 @@ class Waker:
     def __init__(self, app: Celery, redis: Redis) -> None:
         self._app = app
         self._redis = redis
-        self._drafts: dict[tuple[str, str], Draft] = {}
+        self._drafts: dict[tuple[str, str], MessageTemplate] = {}
 
-    def partitions(
+    def wake_partitions(
         self, partitions: Iterable[int], *, after: Callable[[Any], None] = lambda _pipeline: None
     ) -> list[Any]:
         """Wake the drains of these partitions. Raises BrokerUnavailable.
@@ -83,13 +83,13 @@ class Waker:
         """
         return self._wake(PARTITION_TASK, EVALUATE_QUEUE, partitions, after)
 
-    def webhooks(self, webhook_ids: Iterable[int], *, slow: Collection[int] = ()) -> None:
+    def wake_webhooks(self, webhook_ids: Iterable[int], *, slow: Collection[int] = ()) -> None:
         """Wake the drains of these webhooks, those that are `slow` in a lane of their own. Raises BrokerUnavailable."""
         ids = list(webhook_ids)
         self._wake(WEBHOOK_TASK, DELIVER_QUEUE, (one for one in ids if one not in slow))
         self._wake(WEBHOOK_TASK, SLOW_QUEUE, (one for one in ids if one in slow))
 
-    def ended(self, task: str, key: int) -> None:
+    def clear_token(self, task: str, key: int) -> None:
         """The drain of a key looks no further: the next news needs a message of its own."""
         self._redis.delete(token_key(task, key))
 
@@ -121,15 +121,15 @@ class Waker:
             channel = producer.channel
             if isinstance(channel, broker_transport.Channel):
                 draft = self._draft(channel, task, queue)
-                channel.put_all(queue, [draft.message(key) for key in keys])
+                channel.push_many(queue, [draft.message(key) for key in keys])
                 return
             for key in keys:
                 self._app.send_task(task, args=(key,), argsrepr=_shown(task, key), queue=queue, producer=producer)
 
-    def _draft(self, channel: broker_transport.Channel, task: str, queue: str) -> Draft:
+    def _draft(self, channel: broker_transport.Channel, task: str, queue: str) -> MessageTemplate:
         draft = self._drafts.get((task, queue))
         if draft is None:
-            draft = self._drafts[task, queue] = Draft(self._app, channel, task, queue)
+            draft = self._drafts[task, queue] = MessageTemplate(self._app, channel, task, queue)
         return draft
 
 

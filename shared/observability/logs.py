@@ -71,7 +71,7 @@ def configure_logging(settings: Settings, process: str, *, file: str | None = No
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(settings.log_level)
     logging.captureWarnings(True)
-    _tame(settings.log_level)
+    _quiet_libraries(settings.log_level)
 
 
 def writes_json(settings: Settings) -> bool:
@@ -85,7 +85,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
-def places(exc: BaseException, *, last: int = 8) -> list[str]:
+def traceback_places(exc: BaseException, *, last: int = 8) -> list[str]:
     """The innermost `last` places that an exception came through, as `file:line function`.
 
     For where the exception's own text may hold a secret, which a traceback would print.
@@ -94,7 +94,7 @@ def places(exc: BaseException, *, last: int = 8) -> list[str]:
     return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
 
 
-def info_lines(name: str, event: str, lines: Iterable[Mapping[str, Any]]) -> None:
+def log_many(name: str, event: str, lines: Iterable[Mapping[str, Any]]) -> None:
     """One INFO line of the logger `name` for each of `lines`, its facts; as JSON all of them in one piece.
 
     For what happens thousands of times a second: a line costs a tenth of what it does alone. They carry one time.
@@ -113,7 +113,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _tame(level: str) -> None:
+def _quiet_libraries(level: str) -> None:
     """Route the libraries' own handlers to the root, and keep what must or should not be printed from it."""
     for name in _BRIDGED:
         logger = logging.getLogger(name)

@@ -25,7 +25,7 @@ class BatchHistogram(Histogram):
         for bucket, count in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
             self._buckets[bucket].inc(count)
 
-    def exemplify(self, amounts: Iterable[tuple[float, str]]) -> None:
+    def add_exemplars(self, amounts: Iterable[tuple[float, str]]) -> None:
         """Let observations lead to their traces: the newest of each bucket, as (amount, trace id).
 
         prometheus_client keeps none where processes share their metrics, so they are kept beside (`metric_files`).
@@ -37,7 +37,7 @@ class BatchHistogram(Histogram):
         _exemplars.write()
 
 
-class KnownGauge(Gauge):
+class OptionalGauge(Gauge):
     """A gauge that shows nothing until it is set.
 
     Of several processes only some know a value; the others would claim that it is 0.
@@ -55,7 +55,7 @@ class KnownGauge(Gauge):
         return super().collect() if self._known or self._labelnames else []
 
 
-def primed(counter: Any, **labels: Iterable[str]) -> Any:
+def with_zero_series(counter: Any, **labels: Iterable[str]) -> Any:
     """The counter, with a series at 0 for each value of its label: an increase from nothing is no increase."""
     ((name, values),) = labels.items()
     for value in values:

@@ -15,7 +15,7 @@ from prometheus_client import (
 )
 
 from shared.domain.delivery.outcomes import OutcomeKind
-from shared.observability.metric_types import BatchHistogram, KnownGauge, primed
+from shared.observability.metric_types import BatchHistogram, OptionalGauge, with_zero_series
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter says nothing here
 
@@ -28,11 +28,11 @@ EVENTS_REFUSED = Counter(
     "Events that the API did not append: the streams' memory is full, its server is out of memory or unavailable.",
     ["reason"],
 )
-primed(EVENTS_REFUSED, reason=("full", "out_of_memory", "unavailable"))
-STREAM_MEMORY = KnownGauge(
+with_zero_series(EVENTS_REFUSED, reason=("full", "out_of_memory", "unavailable"))
+STREAM_MEMORY = OptionalGauge(
     "hookline_stream_memory_bytes", "Memory that the server with the streams uses.", multiprocess_mode="mostrecent"
 )
-STREAM_MEMORY_BOUND = KnownGauge(
+STREAM_MEMORY_BOUND = OptionalGauge(
     "hookline_stream_memory_bound_bytes",
     "Memory of the server with the streams above which events are refused; 0: no bound.",
     multiprocess_mode="mostrecent",
@@ -40,13 +40,13 @@ STREAM_MEMORY_BOUND = KnownGauge(
 EVENTS_EVALUATED = Counter("hookline_events_evaluated", "Events evaluated and committed.", ["type"])
 POISON_ENTRIES = Counter("hookline_poison_entries", "Stream entries set aside because they are not events.")
 SAMPLES_IGNORED = Counter("hookline_samples_ignored", "Metric samples at or before the last step of their run.")
-EVALUATION_LAG_ENTRIES = KnownGauge(
+EVALUATION_LAG_ENTRIES = OptionalGauge(
     "hookline_evaluation_lag_entries",
     "Stream entries that are not evaluated yet.",
     ["partition"],
     multiprocess_mode="mostrecent",
 )
-EVALUATION_LAG_SECONDS = KnownGauge(
+EVALUATION_LAG_SECONDS = OptionalGauge(
     "hookline_evaluation_lag_seconds",
     "Age of the oldest stream entry that is not evaluated yet, in seconds.",
     ["partition"],
@@ -60,13 +60,13 @@ EVALUATION_DELAY = BatchHistogram(
 FIRINGS = Counter("hookline_firings", "Firings of automations, skipped ones left out.", ["event_type", "action"])
 SKIPPED = Counter("hookline_firings_skipped", "Firings that were held back.", ["reason"])
 DELIVERIES = Counter("hookline_deliveries", "Deliveries that came to an end.", ["outcome"])
-primed(DELIVERIES, outcome=("delivered", "dead", "refused"))
+with_zero_series(DELIVERIES, outcome=("delivered", "dead", "refused"))
 ATTEMPTS = Counter(
     "hookline_attempts",
     "HTTP requests made for deliveries; outcome internal: a fault of Hookline's own, not of the endpoint.",
     ["outcome"],
 )
-primed(ATTEMPTS, outcome=OutcomeKind)
+with_zero_series(ATTEMPTS, outcome=OutcomeKind)
 WEBHOOK_ATTEMPTS = Counter(
     "hookline_webhook_attempts",
     "HTTP requests made for one webhook's deliveries; only with HOOKLINE_METRICS_PER_WEBHOOK=1.",
@@ -86,29 +86,31 @@ EVENT_TO_DELIVERY = BatchHistogram(
     "From the stream receiving an event to its delivery being acknowledged, in seconds.",
     buckets=_END_TO_END_BUCKETS,
 )
-DELIVERIES_PENDING = KnownGauge(
+DELIVERIES_PENDING = OptionalGauge(
     "hookline_deliveries_pending", "Deliveries that have not come to an end.", multiprocess_mode="mostrecent"
 )
-DELIVERIES_DUE = KnownGauge(
+DELIVERIES_DUE = OptionalGauge(
     "hookline_deliveries_due",
     "Pending deliveries whose next attempt is due and may be made now.",
     multiprocess_mode="mostrecent",
 )
-DELIVERIES_HELD = KnownGauge(
+DELIVERIES_HELD = OptionalGauge(
     "hookline_deliveries_held",
     "Pending deliveries that are due, but whose webhook is disabled, paused or behind an open circuit.",
     multiprocess_mode="mostrecent",
 )
-DELIVERIES_DEAD = KnownGauge("hookline_deliveries_dead", "Dead letters that are kept.", multiprocess_mode="mostrecent")
-OLDEST_DUE = KnownGauge(
+DELIVERIES_DEAD = OptionalGauge(
+    "hookline_deliveries_dead", "Dead letters that are kept.", multiprocess_mode="mostrecent"
+)
+OLDEST_DUE = OptionalGauge(
     "hookline_oldest_due_seconds",
     "How long the longest-waiting due delivery has been due, in seconds.",
     multiprocess_mode="mostrecent",
 )
-WEBHOOKS_DISABLED = KnownGauge(
+WEBHOOKS_DISABLED = OptionalGauge(
     "hookline_webhooks_disabled", "Webhooks that are disabled.", multiprocess_mode="mostrecent"
 )
-WEBHOOK_CIRCUIT_OPEN = KnownGauge(
+WEBHOOK_CIRCUIT_OPEN = OptionalGauge(
     "hookline_webhook_circuit_open",
     "Enabled webhooks whose circuit is open or half open: nothing or one request at a time is sent.",
     multiprocess_mode="mostrecent",
@@ -127,16 +129,16 @@ WEBHOOKS_UNUSABLE = Counter(
     "Drains that sent nothing because no request can be made with the webhook's URL or a secret, such as a client "
     "certificate that OpenSSL refuses.",
 )
-PUMP_LAST_SWEEP = KnownGauge(
+PUMP_LAST_SWEEP = OptionalGauge(
     "hookline_pump_last_sweep_timestamp_seconds",
     "When the pump last looked for due deliveries and lagging partitions, in Unix time.",
     multiprocess_mode="mostrecent",
 )
-WORKERS = KnownGauge(
+WORKERS = OptionalGauge(
     "hookline_workers", "Workers that run and consume this queue.", ["queue"], multiprocess_mode="livesum"
 )
 FORGOTTEN = Counter("hookline_forgotten_rows", "Rows deleted because they were older than their retention.", ["table"])
-AUTOMATIONS_LOADED = KnownGauge(
+AUTOMATIONS_LOADED = OptionalGauge(
     "hookline_automations_loaded", "Automations that a worker process matches against.", multiprocess_mode="mostrecent"
 )
 RELOAD_SECONDS = Histogram(
@@ -144,11 +146,11 @@ RELOAD_SECONDS = Histogram(
     "Duration of one reload of edited automations, in seconds.",
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
 )
-BUILD_INFO = KnownGauge(
+BUILD_INFO = OptionalGauge(
     "hookline_build_info", "Always 1; the label is the version.", ["version"], multiprocess_mode="mostrecent"
 )
 
-SHOWN_BY: Mapping[str, Sequence[Counter | Histogram | KnownGauge]] = {
+EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
     "API": (EVENTS_PUBLISHED, EVENTS_REFUSED, BUILD_INFO),
     "worker": (
         EVENTS_EVALUATED,

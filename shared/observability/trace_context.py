@@ -52,7 +52,7 @@ def read_traceparent(value: object) -> TraceContext | None:
     return TraceContext(trace_id, span_id, bool(flags & 1)) if trace_id and span_id else None
 
 
-def producers(body: bytes) -> TraceContext | None:
+def producer_context(body: bytes) -> TraceContext | None:
     """The context in an event's JSON, in which `NaN` without quotes is as good as it is to evaluation."""
     try:
         members = pydantic_core.from_json(body, allow_inf_nan=True)
@@ -61,7 +61,7 @@ def producers(body: bytes) -> TraceContext | None:
     return read_traceparent(members.get(TRACEPARENT)) if isinstance(members, dict) else None
 
 
-def child_of(parent: TraceContext | None) -> TraceContext:
+def child_context(parent: TraceContext | None) -> TraceContext:
     """A place for a new span under `parent`, or in a trace of its own."""
     span_id = _random.getrandbits(64) or 1
     if parent is None:

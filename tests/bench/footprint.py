@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import func, select, text, update
 
 from shared.observability.logs import configure_logging
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries, webhooks
 from tests.bench.events import ALIAS_PATTERN, ENTITY, EVENT_TYPE, PAYLOAD, PROJECT, make_events
 from tests.bench.figures import Figure
@@ -58,7 +58,7 @@ def _sizes(bench: Workbench, count: int) -> dict[str, float]:
     bench.evaluate()
     waiting = sum(_table(bench, table) for table in TABLES) - empty
     with receiver() as target:
-        with writing(bench.runtime.engine) as connection:
+        with write_transaction(bench.runtime.engine) as connection:
             connection.execute(update(webhooks).where(webhooks.c.id == hook).values(url=target.url))
         while bench.scalar(select(func.count()).select_from(pending_deliveries)):
             drain_webhook(bench.runtime, hook)

@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import func, select, update
 
 from shared.settings import Settings, load_settings
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import automations
 from tests.bench import watched
@@ -117,7 +117,7 @@ def _reload_seconds(bench: Workbench) -> float:
     """From an edit that is committed to an index that has it."""
     index = bench.runtime.automations.current()
     edited = bench.scalar(select(func.max(automations.c.id)))
-    with writing(bench.runtime.engine) as connection:
+    with write_transaction(bench.runtime.engine) as connection:
         edit = update(automations).where(automations.c.id == edited)
         connection.execute(edit.values(revision=next_revision(connection)))
     bench.runtime.automations.expire()

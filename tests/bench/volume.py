@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from shared.settings import load_settings
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.delivery.claims import claim
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, list_deliveries, new_delivery_id
@@ -84,7 +84,7 @@ def _table(server: str, count: int) -> Iterator[Engine]:
     engine = open_engine(load_settings(database_url=fresh_database(server)))
     try:
         migrate(engine)
-        with _careless(engine), writing(engine) as connection:
+        with _careless(engine), write_transaction(engine) as connection:
             # Indexes are built in one go afterwards, which takes a fraction of the time.
             for index in deliveries.indexes:
                 index.drop(connection)
@@ -162,10 +162,10 @@ def _deliver(engine: Engine) -> tuple[float, float]:
         }
         for number in range(BATCH)
     ]
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         insert_deliveries(connection, rows)
     began = time.perf_counter()
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         until = now + timedelta(seconds=30)
         claimed = claim(connection, WEBHOOK, limit=BATCH, now=now, lease_until=until, token=TOKEN)
     claiming = time.perf_counter() - began
@@ -187,7 +187,7 @@ def _deliver(engine: Engine) -> tuple[float, float]:
         for one in claimed
     ]
     began = time.perf_counter()
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         ended = record(connection, ends, token=TOKEN, now=now)
     recording = time.perf_counter() - began
     if len(ended) != BATCH:
@@ -198,7 +198,7 @@ def _deliver(engine: Engine) -> tuple[float, float]:
 def _sweep(engine: Engine) -> float:
     """Seconds to look for webhooks that have something due, as the pump does."""
     began = time.perf_counter()
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         due_webhooks(connection, datetime.now(UTC))
     return time.perf_counter() - began
 
@@ -208,7 +208,7 @@ def _listing(wanted: DeliveryFilter, expected: int = PAGE, entity_id: int | None
 
     def read(engine: Engine) -> float:
         began = time.perf_counter()
-        with reading(engine) as connection:
+        with read_transaction(engine) as connection:
             page = list_deliveries(connection, entity_id, wanted, before=None, limit=PAGE)
         taken = time.perf_counter() - began
         if len(page) < expected:

@@ -25,13 +25,13 @@ from shared.messaging.celery_app import celery_app
 from shared.messaging.streams import FIELD, stream_key
 from shared.settings import Settings, load_settings
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import insert_entity
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.migrate import migrate
 from shared.storage.schema.tables import automations, entities, webhooks
 from tests.servers import fresh_database, postgres_server, valkey_server
-from worker.bootstrap import Runtime
+from worker.bootstrap import WorkerProcess
 from worker.evaluation.drain import drain_partition
 
 if TYPE_CHECKING:
@@ -46,22 +46,22 @@ class Workbench:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.runtime = Runtime(settings, celery_app(settings))
+        self.runtime = WorkerProcess(settings, celery_app(settings))
 
     def renew(self) -> None:
         """Begin anew as a worker that has just started."""
         self.runtime.close()
-        self.runtime = Runtime(self.settings, celery_app(self.settings))
+        self.runtime = WorkerProcess(self.settings, celery_app(self.settings))
 
     def entity(self, name: str) -> int:
         """The id of the entity of this name, made if need be."""
-        with writing(self.runtime.engine) as connection:
+        with write_transaction(self.runtime.engine) as connection:
             insert_entity(connection, name=name, kind="team", parent_id=None, now=datetime.now(UTC))
             return int(connection.execute(select(entities.c.id).where(entities.c.name == name)).scalar_one())
 
     def webhook(self, entity_id: int) -> int:
         """A webhook whose deliveries nobody sends here."""
-        with writing(self.runtime.engine) as connection:
+        with write_transaction(self.runtime.engine) as connection:
             now = datetime.now(UTC)
             values = {"entity_id": entity_id, "name": "hook", "url": "http://127.0.0.1:9/", "policy": {}}
             values |= {"enabled": True, "revision": next_revision(connection), "created_at": now, "updated_at": now}
@@ -70,7 +70,7 @@ class Workbench:
     def define(self, entity_id: int, definitions: Iterable[dict[str, Any]], *, webhook_id: int) -> int:
         """Store automations in bulk. Returns the bytes of their texts."""
         grants, now, text_bytes = Grants(), datetime.now(UTC), 0
-        with writing(self.runtime.engine) as connection:
+        with write_transaction(self.runtime.engine) as connection:
             revision = next_revision(connection)
             rows = []
             for raw in definitions:
@@ -117,7 +117,7 @@ class Workbench:
 
     def scalar(self, query: Any) -> Any:
         """One value from the database."""
-        with reading(self.runtime.engine) as connection:
+        with read_transaction(self.runtime.engine) as connection:
             return connection.execute(query).scalar_one()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import uvloop
 
-from shared.http.client import Sender
+from shared.http.client import WebhookClient
 from shared.http.request import Request
 from shared.settings import load_settings
 from tests.bench.processes import ProcessFailed
@@ -85,7 +85,7 @@ def _child(pipe: Connection, url: str, bodies: Sequence[bytes]) -> None:
 
 
 async def _with_sender(pipe: Connection, requests: Sequence[Request]) -> None:
-    sender = Sender(load_settings(allowed_networks="127.0.0.0/8"))
+    sender = WebhookClient(load_settings(allowed_networks="127.0.0.0/8"))
     left = iter(requests)
 
     async def lane() -> None:

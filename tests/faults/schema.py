@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.schema.migrate import MIGRATIONS, current_revision, newest_revision
 from tests.faults.stage import START_SECONDS, Release, Stage, ready
 from tests.integration.processes import wait_until
@@ -49,7 +49,7 @@ def grow(scene: Stage) -> None:
 def _revision(scene: Stage) -> str | None:
     engine = open_engine(scene.settings)
     try:
-        with reading(engine) as connection:
+        with read_transaction(engine) as connection:
             return current_revision(connection)
     finally:
         engine.dispose()
@@ -58,7 +58,7 @@ def _revision(scene: Stage) -> str | None:
 def _downgrade(scene: Stage) -> None:
     engine, config = open_engine(scene.settings), Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, RELEASED)
     engine.dispose()
@@ -78,7 +78,7 @@ def _grown(scene: Stage) -> bool:
         *(f"ALTER TABLE {table} DROP COLUMN grown" for table in ("pending_deliveries", "webhooks", "partitions")),
     )
     try:
-        with writing(engine) as connection:
+        with write_transaction(engine) as connection:
             for step in steps:
                 connection.execute(text(step))
     except SQLAlchemyError:

@@ -18,12 +18,12 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 from sqlalchemy import Connection
 
-from dispatcher.api.resources import Parts, opened
+from dispatcher.api.resources import ApiResources, open_resources
 from dispatcher.control import automations, catalog, secrets, slack, webhooks
 from shared.settings import Settings, load_settings
 from shared.storage.accounts.api_keys import hash_key
 from shared.storage.accounts.users import Principal, find_principal
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.maintenance import first_start
 
 KEY = "hlk-" + "f" * 43
@@ -53,7 +53,7 @@ AUTOMATION = {
 class Stage:
     """What one process opened, and who asks: an instance admin."""
 
-    parts: Parts
+    parts: ApiResources
     principal: Principal
     _live: Path
     _pristine: sqlite3.Connection
@@ -83,8 +83,8 @@ def stage() -> Stage:
     runner = asyncio.Runner()
     settings = _settings(folder)
     first_start.prepare(settings)
-    parts = runner.run(stack.enter_async_context(opened(settings)))
-    with writing(parts.engine) as connection:
+    parts = runner.run(stack.enter_async_context(open_resources(settings)))
+    with write_transaction(parts.engine) as connection:
         principal = find_principal(connection, hash_key(KEY))
         assert principal is not None
         _fill(connection, principal, parts)
@@ -113,7 +113,7 @@ def _settings(folder: Path) -> Settings:
     )
 
 
-def _fill(connection: Connection, principal: Principal, parts: Parts) -> None:
+def _fill(connection: Connection, principal: Principal, parts: ApiResources) -> None:
     catalog.put_entity(connection, principal, ENTITY, {})
     for name, value in SECRETS.items():
         secrets.put(connection, principal, ENTITY, name, {"value": value}, vault=parts.vault, settings=parts.settings)

@@ -22,7 +22,7 @@ from shared.messaging.broker_transport import SentinelTransport, Transport
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, WEBHOOK_TASK, celery_app
 from shared.settings import load_settings
 from tests.integration.processes import wait_until
-from worker.tasks import Wake
+from worker.tasks import DrainRequest
 
 PREFETCH = 2
 
@@ -218,7 +218,7 @@ def test_a_worker_takes_many_times_what_it_prefetches(app: Celery, broker: Redis
     """Celery asks the requests of our tasks to acknowledge, and takes more for it."""
     ran: list[int] = []
 
-    @app.task(name=WEBHOOK_TASK, Request=Wake, shared=False)
+    @app.task(name=WEBHOOK_TASK, Request=DrainRequest, shared=False)
     def drain(webhook_id: int) -> None:
         ran.append(webhook_id)
 

@@ -31,7 +31,7 @@ from redis import Redis
 from sqlalchemy import Engine, create_engine, func, inspect, select
 
 from shared.settings import Settings, load_settings
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.maintenance.first_start import prepare
 from shared.storage.schema.tables import deliveries
 from tests.authority import Authority
@@ -321,7 +321,7 @@ def search_postgres(search: Search, url: str) -> None:
 
 def ended(engine: Engine) -> bool:
     """Whether every delivery came to its end."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         total = connection.scalar(select(func.count()).select_from(deliveries))
         query = select(func.count()).select_from(deliveries).where(deliveries.c.status.in_(("dead", "refused")))
         return bool(total and total == connection.scalar(query))

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from dispatcher.pump.pump import Pump
 from shared.settings import Settings
 from shared.storage.database.engine import checkpoint
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.definitions.entities import insert_entity
 from tests.integration.processes import wait_until
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def _commit(engine: Engine) -> None:
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         insert_entity(connection, name="acme", kind="team", parent_id=None, now=datetime.now(UTC))
 
 
@@ -43,7 +43,7 @@ def test_a_checkpoint_brings_into_the_database_what_was_committed(engine: Engine
 
 def test_a_checkpoint_waits_for_no_writer(engine: Engine, tmp_path: Path) -> None:
     _commit(engine)
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.exec_driver_sql("DELETE FROM entities")
         checkpoint(engine)
         assert _without_its_log(engine, tmp_path) == ["acme"]

@@ -27,7 +27,7 @@ def test_a_step_of_the_machines_clock_changes_nothing_on_postgresql(
     before = clock.now()
     with time_machine.travel(datetime.now(UTC) + step, tick=True):
         stepped, again = clock.now(), DatabaseClock(engine).now()
-        reckoned = clock.reckoned()
+        reckoned = clock.estimate()
     if engine.dialect.name == "postgresql":
         assert before <= stepped < before + SOON
         assert before <= again < before + SOON

@@ -14,7 +14,7 @@ from sqlalchemy.pool import QueuePool
 
 from shared.settings import load_settings
 from shared.storage.database.engine import POSTGRES_OPTIONS, SESSION, open_engine
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from tests.integration.processes import wait_until
 
 
@@ -48,7 +48,7 @@ def test_more_threads_than_connections_take_turns(database_url: str) -> None:
 
     def count(_number: int) -> int:
         started.wait(timeout=20)
-        with writing(engine) as connection:
+        with write_transaction(engine) as connection:
             found = connection.scalar(text("SELECT count(*) FROM entities"))
             assert found is not None
             assert isinstance(engine.pool, QueuePool)
@@ -67,12 +67,12 @@ def test_who_waits_for_another_writer_of_the_process_holds_no_connection(engine:
 
     def write() -> None:
         asked.set()
-        with writing(engine) as connection:
+        with write_transaction(engine) as connection:
             connection.execute(text("DELETE FROM entities"))
             written.set()
 
     waiting = threading.Thread(target=write)
-    with pytest.raises(ZeroDivisionError), writing(engine):
+    with pytest.raises(ZeroDivisionError), write_transaction(engine):
         waiting.start()
         assert asked.wait(20)
         assert not written.wait(0.1)
@@ -87,8 +87,8 @@ def test_a_writer_that_does_not_get_its_turn_finds_the_database_locked(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.storage.database.transactions.SQLITE_BUSY_SECONDS", 0.01)
-    with writing(engine), ThreadPoolExecutor(1) as pool:
-        refused = pool.submit(writing(engine).__enter__).exception(20)
+    with write_transaction(engine), ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(write_transaction(engine).__enter__).exception(20)
     assert isinstance(refused, OperationalError)
     assert "database is locked" in str(refused)
 
@@ -96,7 +96,7 @@ def test_a_writer_that_does_not_get_its_turn_finds_the_database_locked(
 def test_an_error_tells_no_parameter(database_url: str) -> None:
     engine = open_engine(load_settings(database_url=database_url))
     for given in ({"value": "s3cr3t"}, [{"value": "s3cr3t"}] * 2):
-        with pytest.raises(DBAPIError) as raised, writing(engine) as connection:
+        with pytest.raises(DBAPIError) as raised, write_transaction(engine) as connection:
             connection.execute(text("UPDATE no_such_table SET value = :value"), given)
         assert "no_such_table" in str(raised.value) and "s3cr3t" not in str(raised.value)
     engine.dispose()
@@ -127,7 +127,7 @@ def test_who_was_given_up_finds_a_lost_connection_and_goes_on_with_another(postg
     engine = _with_options(postgres_template, "-c idle_in_transaction_session_timeout=50ms")
     with engine.connect() as watching:  # outside of any transaction after each look
         watching = watching.execution_options(isolation_level="AUTOCOMMIT")
-        with pytest.raises(OperationalError) as refused, writing(engine) as connection:
+        with pytest.raises(OperationalError) as refused, write_transaction(engine) as connection:
             pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
             alive = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
             wait_until(
@@ -135,7 +135,7 @@ def test_who_was_given_up_finds_a_lost_connection_and_goes_on_with_another(postg
             )
             connection.exec_driver_sql("SELECT 1")
     assert refused.value.connection_invalidated
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
     engine.dispose()
 

@@ -12,7 +12,7 @@ from sqlalchemy.pool import QueuePool
 
 from shared.settings import load_settings
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.database.transient_errors import is_passing
 
 
@@ -21,7 +21,7 @@ from shared.storage.database.transient_errors import is_passing
     ["SELECT 1 FROM no_such_table", "SELECT no_such_column FROM webhooks", "UPDATE webhooks SET", "nonsense"],
 )
 def test_a_statement_that_never_succeeds_is_not_tried_again(engine: Engine, statement: str) -> None:
-    with pytest.raises(DBAPIError) as caught, writing(engine) as connection:
+    with pytest.raises(DBAPIError) as caught, write_transaction(engine) as connection:
         connection.execute(text(statement))
     assert not is_passing(caught.value)
 

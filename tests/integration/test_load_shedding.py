@@ -13,7 +13,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from dispatcher.publishing.publisher import Publisher, StreamFull
-from dispatcher.pump.maintenance import Chores
+from dispatcher.pump.maintenance import Maintenance
 from dispatcher.pump.pump import Pump
 from shared.messaging.stream_memory import StreamMemory, memory_of, read_memory
 from shared.messaging.streams import stream_key
@@ -169,9 +169,9 @@ def test_the_pump_shows_how_full_it_is(scene: Scene) -> None:
     assert metrics.STREAM_MEMORY._value.get() > 100_000
 
 
-def _chores(scene: Scene, bound: int) -> Chores:
+def _chores(scene: Scene, bound: int) -> Maintenance:
     settings = _with(scene.settings, max_stream_bytes=bound)
-    return Chores(settings, scene.runtime.engine, scene.redis, threading.Event())
+    return Maintenance(settings, scene.runtime.engine, scene.redis, threading.Event())
 
 
 def _with(settings: Settings, **changes: Any) -> Settings:

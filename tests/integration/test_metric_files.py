@@ -46,7 +46,7 @@ TRACED = f"""
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     else:
         t.attempts_finished([("2xx", 0.2), ("timeout", 150.0)])
-        t.ATTEMPT_DURATION.exemplify([(0.2, "{TRACE}"), (150.0, "{"f" * 32}")])
+        t.ATTEMPT_DURATION.add_exemplars([(0.2, "{TRACE}"), (150.0, "{"f" * 32}")])
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             os._exit(0)
     body, content_type = x.exposition("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")

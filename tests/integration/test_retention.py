@@ -14,13 +14,13 @@ from redis import Redis
 from sqlalchemy import Connection, event, func, insert, select, text, update
 
 from dispatcher.pump import maintenance
-from dispatcher.pump.maintenance import LOCK, Chores
+from dispatcher.pump.maintenance import LOCK, Maintenance
 from shared.settings import Settings
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.automations import delete_automation
 from shared.storage.definitions.revisions import next_revision
-from shared.storage.evaluation.poison import PoisonEntry, set_aside
+from shared.storage.evaluation.poison import PoisonEntry, quarantine
 from shared.storage.evaluation.windows import save_windows
 from shared.storage.maintenance import retention
 from shared.storage.schema.tables import attempts, audit_log, deliveries, metric_windows, poison_entries
@@ -53,7 +53,7 @@ def _delivery(number: int, status: str, age_days: float) -> dict[str, Any]:
 
 
 def _store(scene: Scene, rows: list[dict[str, Any]]) -> None:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(insert(deliveries), rows)
         connection.execute(
             text(
@@ -68,17 +68,17 @@ def _left(scene: Scene) -> Counter[str]:
 
 
 @pytest.fixture
-def work(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chores]:
+def work(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Maintenance]:
     """Chores on the scene's servers, without rests."""
     monkeypatch.setattr(maintenance, "REST_SECONDS", 0.0)
-    yield Chores(_with(scene.settings, **KEEP), scene.runtime.engine, scene.redis, threading.Event())
+    yield Maintenance(_with(scene.settings, **KEEP), scene.runtime.engine, scene.redis, threading.Event())
 
 
 def _with(settings: Settings, **changes: Any) -> Settings:
     return Settings(**{**settings.model_dump(), **changes})
 
 
-def test_each_status_has_its_time(scene: Scene, work: Chores) -> None:
+def test_each_status_has_its_time(scene: Scene, work: Maintenance) -> None:
     ages = (89.9, 90.1, 30.1, 29.9, 0)
     statuses = ("delivered", "skipped", "dead", "refused", "pending")
     rows = [(age, status) for age in sorted(ages, reverse=True) for status in statuses]
@@ -86,28 +86,28 @@ def test_each_status_has_its_time(scene: Scene, work: Chores) -> None:
     gone = work.forget(NOW)
     assert gone == {"deliveries": 2 * 3 + 2 * 1}
     assert _left(scene) == {"pending": 5, "delivered": 2, "skipped": 2, "dead": 4, "refused": 4}
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         orphans = select(func.count()).where(attempts.c.delivery_seq.not_in(select(deliveries.c.seq)))
         assert connection.scalar(orphans) == 0
         assert connection.scalar(select(func.count()).select_from(attempts)) == 17
     assert work.forget(NOW) == {}
 
 
-def test_more_than_a_batch_goes_and_kept_ones_between_do_not_stop_it(scene: Scene, work: Chores) -> None:
+def test_more_than_a_batch_goes_and_kept_ones_between_do_not_stop_it(scene: Scene, work: Maintenance) -> None:
     count = 3 * retention.BATCH
     _store(scene, [_delivery(n, "dead" if n % 3 == 0 else "delivered", 40 - n / count) for n in range(count)])
     assert work.forget(NOW)["deliveries"] == count * 2 // 3
     assert _left(scene) == {"dead": count // 3}
 
 
-def test_nothing_of_nothing(work: Chores) -> None:
+def test_nothing_of_nothing(work: Maintenance) -> None:
     assert work.forget(NOW) == {}
 
 
-def test_0_keeps_for_ever(scene: Scene, work: Chores) -> None:
+def test_0_keeps_for_ever(scene: Scene, work: Maintenance) -> None:
     never = dict.fromkeys((*KEEP, "audit_retention"), "0s")
     _store(scene, [_delivery(1, "delivered", 3000), _delivery(2, "dead", 3000)])
-    forever = Chores(_with(scene.settings, **never), scene.runtime.engine, scene.redis, threading.Event())
+    forever = Maintenance(_with(scene.settings, **never), scene.runtime.engine, scene.redis, threading.Event())
     assert forever.forget(NOW) == {}
     assert work.forget(NOW) == {"deliveries": 2}
 
@@ -115,7 +115,7 @@ def test_0_keeps_for_ever(scene: Scene, work: Chores) -> None:
 def test_deliveries_outlive_what_streams_hold_so_that_repeats_are_known(scene: Scene) -> None:
     short = _with(scene.settings, delivery_retention="1h", event_retention="24h")
     _store(scene, [_delivery(1, "delivered", 1.1), _delivery(2, "delivered", 0.9)])
-    assert Chores(short, scene.runtime.engine, scene.redis, threading.Event()).forget(NOW) == {"deliveries": 1}
+    assert Maintenance(short, scene.runtime.engine, scene.redis, threading.Event()).forget(NOW) == {"deliveries": 1}
 
 
 def test_deliveries_that_somebody_holds_are_passed_over_and_go_next_time(scene: Scene) -> None:
@@ -124,10 +124,10 @@ def test_deliveries_that_somebody_holds_are_passed_over_and_go_next_time(scene: 
     _store(scene, [_delivery(n, "delivered", 40) for n in range(3)])
 
     def forget() -> int:
-        walk = retention.old_deliveries(scene.runtime.engine, retention.FULFILLED, before=_days(30))
+        walk = retention.purge_deliveries(scene.runtime.engine, retention.FULFILLED, before=_days(30))
         return sum(batch.rows for batch in walk)
 
-    with ThreadPoolExecutor() as pool, writing(scene.runtime.engine) as connection:
+    with ThreadPoolExecutor() as pool, write_transaction(scene.runtime.engine) as connection:
         connection.execute(select(deliveries.c.seq).where(deliveries.c.id == "dlv_1").with_for_update())
         assert pool.submit(forget).result(timeout=60) == 2
     assert forget() == 1
@@ -142,21 +142,21 @@ def test_forgetting_windows_waits_for_no_evaluation_that_comes_back_to_them(scen
         save_windows(connection, [{"automation_id": 1, "key": key, "updated_at": at, **empty}])
 
     def forget() -> int:
-        return sum(one.rows for one in retention.old_windows(scene.runtime.engine, before=_days(30), now=NOW))
+        return sum(one.rows for one in retention.purge_windows(scene.runtime.engine, before=_days(30), now=NOW))
 
     for age, key in enumerate(("younger", "middle", "older")):
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             saved(connection, key, _days(40 + age))
-    with ThreadPoolExecutor() as pool, writing(scene.runtime.engine) as connection:
+    with ThreadPoolExecutor() as pool, write_transaction(scene.runtime.engine) as connection:
         saved(connection, "middle", NOW)
         # Were it to wait for this one while it holds the older one, neither could go on.
         assert pool.submit(forget).result(timeout=60) == 2
         saved(connection, "older", NOW)
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         assert set(connection.scalars(select(metric_windows.c.key))) == {"middle", "older"}
 
 
-def test_windows_go_unless_a_cooldown_looks_back_further(scene: Scene, work: Chores) -> None:
+def test_windows_go_unless_a_cooldown_looks_back_further(scene: Scene, work: Maintenance) -> None:
     condition = [{"metric": "loss", "op": "$lt", "threshold": 1}]
     for period in ("1h", "60d"):
         scene.automation(
@@ -164,44 +164,44 @@ def test_windows_go_unless_a_cooldown_looks_back_further(scene: Scene, work: Cho
         )
     scene.publish(metric_event(1, loss=0.5), metric_event(1, run="r2", loss=0.5))
     scene.evaluate()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(update(metric_windows).values(updated_at=_days(31)))
         connection.execute(update(metric_windows).where(metric_windows.c.key.like("%r2")).values(updated_at=_days(29)))
     assert work.forget(NOW)["metric_windows"] == 1
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         assert connection.scalar(select(func.count()).select_from(metric_windows)) == 3
         connection.execute(update(metric_windows).values(updated_at=_days(61)))
     assert work.forget(NOW)["metric_windows"] == 3
 
 
-def test_what_all_partitions_share_stays_with_its_automation(scene: Scene, work: Chores) -> None:
+def test_what_all_partitions_share_stays_with_its_automation(scene: Scene, work: Maintenance) -> None:
     automation = scene.automation(None, rate_limit="1/h")
     scene.publish(alias_event())
     scene.evaluate()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         assert connection.scalars(select(metric_windows.c.key)).all() == [""]
         connection.execute(update(metric_windows).values(updated_at=_days(400)))
     assert work.forget(NOW) == {}
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         delete_automation(connection, automation, revision=next_revision(connection), now=NOW)
     assert work.forget(NOW) == {"metric_windows": 1}
 
 
-def test_poison_and_audit_records(scene: Scene, work: Chores) -> None:
-    with writing(scene.runtime.engine) as connection:
+def test_poison_and_audit_records(scene: Scene, work: Maintenance) -> None:
+    with write_transaction(scene.runtime.engine) as connection:
         for number, age in enumerate((89, 91, 100)):
-            set_aside(connection, 0, [PoisonEntry(f"{number}-0", "no event", b"x")], _days(age))
+            quarantine(connection, 0, [PoisonEntry(f"{number}-0", "no event", b"x")], _days(age))
             row = {"user_id": 1, "user_name": "root", "entity_id": None, "action": "a", "target": "t"}
             connection.execute(insert(audit_log).values(created_at=_days(age), **row))
     assert work.forget(NOW) == {"poison_entries": 2}
     short = _with(scene.settings, audit_retention="90d")
-    assert Chores(short, scene.runtime.engine, scene.redis, threading.Event()).forget(NOW)["audit_log"] == 2
-    with reading(scene.runtime.engine) as connection:
+    assert Maintenance(short, scene.runtime.engine, scene.redis, threading.Event()).forget(NOW)["audit_log"] == 2
+    with read_transaction(scene.runtime.engine) as connection:
         for table in (poison_entries, audit_log):
             assert connection.scalar(select(func.count()).select_from(table)) == 1
 
 
-def test_only_one_pump_forgets_at_a_time_and_a_dead_one_is_not_waited_for_long(scene: Scene, work: Chores) -> None:
+def test_only_one_pump_forgets_at_a_time_and_a_dead_one_is_not_waited_for_long(scene: Scene, work: Maintenance) -> None:
     _store(scene, [_delivery(1, "delivered", 40)])
     taken = scene.redis.lock(LOCK, timeout=60, blocking=False, thread_local=False)
     assert taken.acquire()
@@ -216,7 +216,7 @@ def test_two_that_forget_at_once_lose_nothing_and_count_each_row_once(scene: Sce
     _store(scene, [_delivery(n, "delivered", 40) for n in range(count)] + [_delivery(count, "pending", 40)])
 
     def forget(_number: int) -> int:
-        walk = retention.old_deliveries(scene.runtime.engine, retention.FULFILLED, before=_days(30))
+        walk = retention.purge_deliveries(scene.runtime.engine, retention.FULFILLED, before=_days(30))
         return sum(batch.rows for batch in walk)
 
     with ThreadPoolExecutor() as pool:
@@ -225,7 +225,7 @@ def test_two_that_forget_at_once_lose_nothing_and_count_each_row_once(scene: Sce
     assert _left(scene) == {"pending": 1}
 
 
-def test_workers_go_on_meanwhile(scene: Scene, work: Chores) -> None:
+def test_workers_go_on_meanwhile(scene: Scene, work: Maintenance) -> None:
     _store(scene, [_delivery(n, "delivered", 40) for n in range(4 * retention.BATCH)])
     hook = scene.webhook()
     scene.automation(hook)
@@ -253,7 +253,7 @@ def test_claims_wait_for_no_batch_that_is_being_deleted(scene: Scene) -> None:
     halfway = own.dialect.name == "postgresql"  # SQLite has one writer: there claims go on between the batches
     if halfway:
         event.listen(own, "after_cursor_execute", pause)
-    walk = retention.old_deliveries(own, retention.FULFILLED, before=_days(30))
+    walk = retention.purge_deliveries(own, retention.FULFILLED, before=_days(30))
     with ThreadPoolExecutor() as pool:
         for number in range(1, 4):
             batch = pool.submit(next, walk)
@@ -272,7 +272,7 @@ def test_claims_wait_for_no_batch_that_is_being_deleted(scene: Scene) -> None:
 
 
 def test_a_repeat_of_an_event_is_known_as_long_as_its_delivery_is_kept(
-    scene: Scene, work: Chores, redis: Redis
+    scene: Scene, work: Maintenance, redis: Redis
 ) -> None:
     scene.automation(scene.webhook())
     repeated = alias_event(event_id="once")

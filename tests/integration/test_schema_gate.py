@@ -16,12 +16,12 @@ from structlog.testing import capture_logs
 from dispatcher.pump.pump import Pump
 from shared.messaging.celery_app import EVALUATE_QUEUE, celery_app
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.gate import SchemaGate, SchemaTooOld
 from shared.storage.schema.migrate import MIGRATIONS, migrate, newest_revision
 from tests.integration.processes import wait_until
 from tests.integration.worker.conftest import Scene, alias_event, receiver, scene
-from worker.bootstrap import RuntimeSlot
+from worker.bootstrap import LazyProcess
 from worker.evaluation.drain import drain_partition
 from worker.tasks import DrainInterrupted, _run
 
@@ -34,7 +34,7 @@ def _to(engine: Engine, revision: str) -> None:
     """Take migrations back, as if they had never run."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, revision)
 
@@ -64,7 +64,7 @@ def test_a_pump_waits_with_one_line_and_goes_on_once_the_database_is_migrated(sc
 
 
 def test_a_worker_does_nothing_until_the_database_is_migrated(scene: Scene) -> None:
-    slot = RuntimeSlot(celery_app(scene.settings))
+    slot = LazyProcess(celery_app(scene.settings))
     slot._runtime, slot._pid = scene.runtime, os.getpid()
 
     def drain(partition: int) -> int:
@@ -84,7 +84,7 @@ def test_a_worker_does_nothing_until_the_database_is_migrated(scene: Scene) -> N
 
 
 def test_a_later_schema_is_worked_on_and_an_empty_database_is_not(scene: Scene, tmp_path: Path) -> None:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     SchemaGate(scene.runtime.engine).check()
     empty = open_engine(scene.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'empty.db'}"}))

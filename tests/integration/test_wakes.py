@@ -19,7 +19,7 @@ from shared.messaging.redis_clients import SOCKET_TIMEOUT_SECONDS
 from shared.messaging.wakeups import TOKEN_SECONDS, BrokerUnavailable, Waker
 from shared.settings import load_settings
 from tests.servers import free_port, valkey_server
-from worker.coordination.webhook_slots import LOCK_SECONDS, one_of, renew
+from worker.coordination.webhook_slots import LOCK_SECONDS, acquire_slot, renew
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def body(message: dict[str, Any]) -> Any:
 
 
 def test_each_kind_of_drain_has_a_queue_of_its_own(waker: Waker, broker: Redis) -> None:
-    waker.partitions([3, 1])
-    waker.webhooks([7])
+    waker.wake_partitions([3, 1])
+    waker.wake_webhooks([7])
     assert keys(broker, EVALUATE_QUEUE) == [3, 1]
     assert keys(broker, DELIVER_QUEUE) == [7]
     assert {message["headers"]["task"] for message in messages(broker, EVALUATE_QUEUE)} == {PARTITION_TASK}
@@ -74,8 +74,8 @@ def test_each_kind_of_drain_has_a_queue_of_its_own(waker: Waker, broker: Redis) 
 
 def test_many_wakes_are_one_message(waker: Waker, broker: Redis) -> None:
     for _ in range(20):
-        waker.partitions([5, 5, 6])
-        waker.webhooks(iter([5]))
+        waker.wake_partitions([5, 5, 6])
+        waker.wake_webhooks(iter([5]))
     assert keys(broker, EVALUATE_QUEUE) == [5, 6]
     assert keys(broker, DELIVER_QUEUE) == [5]
 
@@ -85,7 +85,7 @@ def test_wakes_at_the_same_time_are_one_message(waker: Waker, broker: Redis) -> 
 
     def wake() -> None:
         barrier.wait()
-        waker.webhooks(range(5))
+        waker.wake_webhooks(range(5))
 
     threads = [threading.Thread(target=wake) for _ in range(8)]
     for thread in threads:
@@ -96,27 +96,27 @@ def test_wakes_at_the_same_time_are_one_message(waker: Waker, broker: Redis) -> 
 
 
 def test_news_after_a_drain_has_begun_need_a_message_of_their_own(waker: Waker, broker: Redis) -> None:
-    waker.partitions([5])
-    waker.ended(PARTITION_TASK, 5)
-    waker.partitions([5])
-    waker.partitions([5])
+    waker.wake_partitions([5])
+    waker.clear_token(PARTITION_TASK, 5)
+    waker.wake_partitions([5])
+    waker.wake_partitions([5])
     assert keys(broker, EVALUATE_QUEUE) == [5, 5]
 
 
 def test_a_drain_that_begins_frees_its_own_key_only(waker: Waker, broker: Redis) -> None:
-    waker.partitions([5, 6])
-    waker.webhooks([5])
-    waker.ended(WEBHOOK_TASK, 5)
-    waker.ended(WEBHOOK_TASK, 99)
-    waker.partitions([5, 6])
-    waker.webhooks([5])
+    waker.wake_partitions([5, 6])
+    waker.wake_webhooks([5])
+    waker.clear_token(WEBHOOK_TASK, 5)
+    waker.clear_token(WEBHOOK_TASK, 99)
+    waker.wake_partitions([5, 6])
+    waker.wake_webhooks([5])
     assert keys(broker, EVALUATE_QUEUE) == [5, 6]
     assert keys(broker, DELIVER_QUEUE) == [5, 5]
 
 
 def test_waking_nobody_sends_nothing(waker: Waker, broker: Redis, redis: Redis) -> None:
-    waker.partitions([])
-    waker.webhooks(iter(()))
+    waker.wake_partitions([])
+    waker.wake_webhooks(iter(()))
     assert broker.keys() == []
     assert redis.keys() == []
 
@@ -124,23 +124,23 @@ def test_waking_nobody_sends_nothing(waker: Waker, broker: Redis, redis: Redis) 
 def test_a_token_expires_so_that_a_lost_message_delays_and_does_not_silence(
     waker: Waker, broker: Redis, redis: Redis
 ) -> None:
-    waker.partitions([5])
+    waker.wake_partitions([5])
     token = f"hookline:wake:{PARTITION_TASK}:5"
     left: Any = redis.pttl(token)
     assert 0 < left <= TOKEN_SECONDS * 1000
     broker.flushdb()  # the message is lost
     redis.pexpire(token, 0)
-    waker.partitions([5])
+    waker.wake_partitions([5])
     assert keys(broker, EVALUATE_QUEUE) == [5]
     # A wake that sends nothing does not prolong the silence.
     redis.pexpire(token, 50_000)
-    waker.partitions([5])
+    waker.wake_partitions([5])
     prolonged: Any = redis.pttl(token)
     assert prolonged > TOKEN_SECONDS * 1000
 
 
 def test_a_wake_is_the_message_that_celery_would_send(app: Celery, waker: Waker, broker: Redis) -> None:
-    waker.webhooks([1234])
+    waker.wake_webhooks([1234])
     app.send_task(WEBHOOK_TASK, args=(1234,), argsrepr="(webhook_id=1234)", queue=DELIVER_QUEUE)
     ours, celerys = messages(broker, DELIVER_QUEUE)
     for message in (ours, celerys):
@@ -158,7 +158,7 @@ def test_a_wake_is_the_message_that_celery_would_send(app: Celery, waker: Waker,
 
 def test_a_broker_of_another_kind_gets_the_message_from_celery(valkey_url: str, redis: Redis) -> None:
     app = celery_app(load_settings(redis_url=valkey_url, broker_url="memory://"))
-    Waker(app, redis).webhooks([7, 8])
+    Waker(app, redis).wake_webhooks([7, 8])
     with app.connection_for_read() as connection, connection.SimpleQueue(DELIVER_QUEUE) as queue:
         for key in (7, 8):
             message = queue.get(timeout=30)
@@ -168,8 +168,8 @@ def test_a_broker_of_another_kind_gets_the_message_from_celery(valkey_url: str, 
 
 
 def test_each_message_has_an_id_of_its_own(waker: Waker, broker: Redis) -> None:
-    waker.partitions(range(20))
-    waker.webhooks(range(20))
+    waker.wake_partitions(range(20))
+    waker.wake_webhooks(range(20))
     ids = {one["headers"]["id"] for queue in (EVALUATE_QUEUE, DELIVER_QUEUE) for one in messages(broker, queue)}
     assert len(ids) == 40
 
@@ -177,14 +177,14 @@ def test_each_message_has_an_id_of_its_own(waker: Waker, broker: Redis) -> None:
 def test_a_broker_that_goes_away_between_two_wakes_is_an_error(valkey_url: str, redis: Redis) -> None:
     with valkey_server() as url:
         waker = Waker(celery_app(load_settings(redis_url=valkey_url, broker_url=url)), redis)
-        waker.partitions([1])
+        waker.wake_partitions([1])
     with pytest.raises(BrokerUnavailable):
-        waker.partitions([2])
+        waker.wake_partitions([2])
     assert redis.exists(f"hookline:wake:{PARTITION_TASK}:2") == 0
 
 
 def test_a_message_holds_the_key_and_nothing_else(waker: Waker, broker: Redis) -> None:
-    waker.webhooks([1234])
+    waker.wake_webhooks([1234])
     (message,) = messages(broker, DELIVER_QUEUE)
     args, kwargs, embedded = body(message)
     assert (args, kwargs) == ([1234], {})
@@ -206,9 +206,9 @@ def test_a_broker_that_is_away_is_an_error_and_leaves_the_keys_free(
 ) -> None:
     away = celery_app(load_settings(redis_url=valkey_url, broker_url=f"{scheme}://127.0.0.1:{free_port()}//"))
     with pytest.raises(BrokerUnavailable) as caught:
-        Waker(away, redis).partitions([5, 6])
+        Waker(away, redis).wake_partitions([5, 6])
     assert isinstance(caught.value, OSError)
-    waker.partitions([5, 6])
+    waker.wake_partitions([5, 6])
     assert keys(broker, EVALUATE_QUEUE) == [5, 6]
 
 
@@ -220,36 +220,39 @@ def test_the_application_takes_json_only_and_keeps_no_results(app: Celery) -> No
 
 
 def test_a_key_has_as_many_places_as_it_is_given(redis: Redis) -> None:
-    with one_of(redis, "webhook:1", 2, token="token") as first, one_of(redis, "webhook:1", 2, token="token") as second:
+    with (
+        acquire_slot(redis, "webhook:1", 2, token="token") as first,
+        acquire_slot(redis, "webhook:1", 2, token="token") as second,
+    ):
         assert first is not None
         assert second is not None
-        with one_of(redis, "webhook:1", 2, token="token") as third:
+        with acquire_slot(redis, "webhook:1", 2, token="token") as third:
             assert third is None
-        with one_of(redis, "webhook:2", 2, token="token") as elsewhere:
+        with acquire_slot(redis, "webhook:2", 2, token="token") as elsewhere:
             assert elsewhere is not None
-    with one_of(redis, "webhook:1", 1, token="token") as free_again:
+    with acquire_slot(redis, "webhook:1", 1, token="token") as free_again:
         assert free_again is not None
 
 
 def test_a_token_is_given_up_with_the_place_and_not_by_who_found_none(redis: Redis) -> None:
-    with one_of(redis, "webhook:1", 1, token="token") as place:
+    with acquire_slot(redis, "webhook:1", 1, token="token") as place:
         assert place is not None
         redis.set("token", "1")
-        with one_of(redis, "webhook:1", 1, token="token") as second:
+        with acquire_slot(redis, "webhook:1", 1, token="token") as second:
             assert second is None
         assert redis.exists("token")
     assert not redis.exists("token", place.name)
 
 
 def test_a_place_is_given_back_when_its_holder_fails(redis: Redis) -> None:
-    with pytest.raises(ZeroDivisionError), one_of(redis, "partition:1", 1, token="token"):
+    with pytest.raises(ZeroDivisionError), acquire_slot(redis, "partition:1", 1, token="token"):
         raise ZeroDivisionError
-    with one_of(redis, "partition:1", 1, token="token") as place:
+    with acquire_slot(redis, "partition:1", 1, token="token") as place:
         assert place is not None
 
 
 def test_a_place_expires_with_a_holder_that_died_and_can_be_kept(redis: Redis) -> None:
-    with one_of(redis, "partition:1", 1, token="token") as place:
+    with acquire_slot(redis, "partition:1", 1, token="token") as place:
         assert place is not None
         left: Any = redis.pttl("hookline:drain:partition:1:0")
         assert 0 < left <= LOCK_SECONDS * 1000
@@ -260,11 +263,11 @@ def test_a_place_expires_with_a_holder_that_died_and_can_be_kept(redis: Redis) -
 
 
 def test_a_place_that_another_took_over_is_neither_kept_nor_given_back(redis: Redis) -> None:
-    with one_of(redis, "partition:1", 1, token="token") as place:
+    with acquire_slot(redis, "partition:1", 1, token="token") as place:
         assert place is not None
         redis.delete("hookline:drain:partition:1:0")
         assert not renew(place)
-        with one_of(redis, "partition:1", 1, token="token") as other:
+        with acquire_slot(redis, "partition:1", 1, token="token") as other:
             assert other is not None
             assert not renew(place)
     assert redis.keys() == []

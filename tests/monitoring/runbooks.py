@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from sqlalchemy import text
 
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from tests.integration.forked import Command, outcomes
 from tests.integration.processes import ROOT
 from tests.monitoring.prometheus import Prometheus
@@ -62,7 +62,7 @@ def faults_of_statements(running: Scene) -> list[str]:
     faults = []
     for name, block in blocks("sql"):
         try:
-            with reading(engine) as connection:
+            with read_transaction(engine) as connection:
                 connection.execute(text(block.rstrip().rstrip(";"))).all()
         except Exception as exc:
             faults.append(f"{name}: {block}: {exc}")

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import find_entity
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.webhooks import WebhookFields, insert_webhook
@@ -60,7 +60,7 @@ class Books:
     def delivered(self) -> int:
         """Deliveries in the database that were delivered."""
         query = select(func.count()).select_from(deliveries).where(deliveries.c.status == "delivered")
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             return int(connection.execute(query).scalar_one())
 
     def balance(self, expected: int) -> None:
@@ -68,7 +68,7 @@ class Books:
         wait_until(lambda: self._now_and_then(self.delivered) == expected, f"{expected} deliveries", seconds=200)
         wait_until(lambda: self._now_and_then(self._counted_deliveries) >= expected, "counts")
         counted = self.counted()
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             made = int(connection.execute(select(func.count()).select_from(attempts)).scalar_one())
         assert made == len(self.running.receiver.requests)
         assert counted['hookline_deliveries_total{outcome="delivered"}'] == expected
@@ -142,7 +142,7 @@ def _many_webhooks(running: Scene) -> list[str]:
     names = [f"hook-{number}" for number in range(WEBHOOKS)]
     engine = open_engine(running.settings)
     policy = DeliveryPolicy().model_dump(mode="json")
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         entity = find_entity(connection, "acme")
         assert entity is not None
         for name in names:

@@ -23,14 +23,14 @@ from redis import Redis
 
 from shared.messaging.celery_app import celery_app
 from shared.settings import Settings, load_settings
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.maintenance import first_start
 from tests.integration.application import lent_application
 from tests.integration.conftest import ADMIN_KEY, sqlite_template, valkey_url
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Receiver, receiving
-from worker.bootstrap import Runtime
+from worker.bootstrap import WorkerProcess
 from worker.delivery.drain import drain_webhook
 from worker.evaluation.drain import drain_partition
 
@@ -81,7 +81,7 @@ class Hookline:
 
     url: str
     settings: Settings
-    runtime: Runtime
+    runtime: WorkerProcess
     receiver: Receiver
     keys: dict[str, str] = field(default_factory=lambda: {"root": ADMIN_KEY})
 
@@ -135,7 +135,7 @@ class Hookline:
                 drain_webhook(self.runtime, webhook_id)
 
     def _due(self) -> list[int]:
-        with reading(self.runtime.engine) as connection:
+        with read_transaction(self.runtime.engine) as connection:
             return [one.id for one in due_webhooks(connection, datetime.now(UTC))]
 
 
@@ -175,7 +175,7 @@ def _settings(database: Path, valkey_url: str, data_dir: Path) -> Settings:
 
 @contextmanager
 def _running(settings: Settings) -> Iterator[Hookline]:
-    runtime = Runtime(settings, celery_app(settings))
+    runtime = WorkerProcess(settings, celery_app(settings))
     try:
         with receiving() as receiver, serving(settings) as url:
             yield Hookline(url, settings, runtime, receiver)

@@ -19,7 +19,7 @@ from shared.settings import ENV_PREFIX, Settings
 from tests.faults.__main__ import COLUMNS
 from tests.faults.drills import DRILLS
 from tests.faults.hosts import CUTS
-from worker.process.scoreboard import Board
+from worker.process.scoreboard import Scoreboard
 from worker.remote_control import register_control
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +198,7 @@ def _check(words: list[str], *, whole: bool) -> None:
     assert not (whole and missing), f"{words}: {missing}"
     assert not rest or context.allow_extra_args, f"{words}: {rest} is too much"
     if command.name in {"control", "inspect"}:
-        register_control(Settings(), Board())  # as a worker does; its module would change how this process counts
+        register_control(Settings(), Scoreboard())  # as a worker does; its module would change how this process counts
         known = {name for name, info in Panel.meta.items() if info.type == command.name}
         assert given["command"] in known, f"{words}: no remote {given['command']}"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.delivery.in_flight import AHEAD, REMEMBERED_SECONDS, Flights
+from worker.delivery.in_flight import PREFETCH_FACTOR, WAITER_TTL_SECONDS, InFlightLimiter
 
 
 def test_a_webhook_gets_its_share_and_no_more() -> None:
-    flights = Flights(total=100, per_webhook=30)
+    flights = InFlightLimiter(total=100, per_webhook=30)
     assert [flights.take(1, 20, slow=False), flights.take(1, 20, slow=False), flights.take(1, 1, slow=False)] == [
         20,
         10,
@@ -20,12 +20,12 @@ def test_a_webhook_gets_its_share_and_no_more() -> None:
 
 
 def test_the_process_is_bounded() -> None:
-    flights = Flights(total=50, per_webhook=30)
+    flights = InFlightLimiter(total=50, per_webhook=30)
     assert [flights.take(number, 30, slow=False) for number in (1, 2, 3)] == [30, 20, 0]
 
 
 def test_slow_webhooks_share_half_of_the_places_and_leave_the_rest() -> None:
-    flights = Flights(total=100, per_webhook=64)
+    flights = InFlightLimiter(total=100, per_webhook=64)
     assert flights.take(1, 64, slow=True) == 50
     assert flights.take(2, 64, slow=True) == 0
     assert flights.take(3, 64, slow=False) == 50
@@ -36,18 +36,18 @@ def test_slow_webhooks_share_half_of_the_places_and_leave_the_rest() -> None:
 
 def test_who_asked_in_vain_keeps_a_share_for_a_while() -> None:
     seconds = [0.0]
-    flights = Flights(total=100, per_webhook=64, clock=lambda: seconds[0])
+    flights = InFlightLimiter(total=100, per_webhook=64, clock=lambda: seconds[0])
     assert flights.take(1, 64, slow=True) == 50
     assert flights.take(2, 64, slow=True) == 0
     flights.give_back(1, 50)
     assert flights.take(1, 64, slow=True) == 25
     flights.give_back(1, 25)
-    seconds[0] = REMEMBERED_SECONDS + 1
+    seconds[0] = WAITER_TTL_SECONDS + 1
     assert flights.take(1, 64, slow=True) == 50
 
 
 def test_one_that_answers_briskly_again_leaves_the_slow_lane() -> None:
-    flights = Flights(total=100, per_webhook=64)
+    flights = InFlightLimiter(total=100, per_webhook=64)
     flights.take(1, 64, slow=True)
     assert flights.take(1, 64, slow=False) == 14
 
@@ -57,7 +57,7 @@ TURNS = st.tuples(st.integers(1, 6), st.integers(0, 40), st.booleans(), st.boole
 
 @given(st.lists(TURNS, max_size=60))
 def test_bounds_hold_whatever_is_taken_and_given_back(turns: list[tuple[int, int, bool, bool, bool]]) -> None:
-    flights, held = Flights(total=60, per_webhook=25), dict.fromkeys(range(1, 7), 0)
+    flights, held = InFlightLimiter(total=60, per_webhook=25), dict.fromkeys(range(1, 7), 0)
     for webhook, count, slow, ahead, gives in turns:
         flying = sum(min(25, others) for others in held.values())
         if gives:
@@ -69,24 +69,26 @@ def test_bounds_hold_whatever_is_taken_and_given_back(turns: list[tuple[int, int
             assert ahead or not taken or (flying + taken <= 60 and held[webhook] <= 25)
             # What others have claimed ahead keeps nobody from a place.
             assert taken or not count or slow or ahead or flying >= 60 or held[webhook] >= 25
-    assert flights.in_flight() == sum(held.values()) <= 60 * AHEAD
-    assert max(held.values()) <= 25 * AHEAD
+    assert flights.in_flight() == sum(held.values()) <= 60 * PREFETCH_FACTOR
+    assert max(held.values()) <= 25 * PREFETCH_FACTOR
     assert flights.by_webhook() == {webhook: count for webhook, count in held.items() if count}
 
 
 def test_ahead_there_is_more_but_not_for_slow_ones() -> None:
     shown: dict[int, int] = {}
-    flights = Flights(total=100, per_webhook=30, show=lambda webhook, count, _slow: shown.update({webhook: count}))
-    assert flights.take(1, 1000, slow=False, ahead=True) == 30 * AHEAD
+    flights = InFlightLimiter(
+        total=100, per_webhook=30, show=lambda webhook, count, _slow: shown.update({webhook: count})
+    )
+    assert flights.take(1, 1000, slow=False, ahead=True) == 30 * PREFETCH_FACTOR
     assert shown == {1: 30}  # the rest waits for its turn
     assert flights.take(1, 1, slow=False) == 0
     assert flights.take(2, 1000, slow=True, ahead=True) == 30
-    flights.give_back(1, 30 * AHEAD)
+    flights.give_back(1, 30 * PREFETCH_FACTOR)
     assert shown == {1: 0, 2: 30}
 
 
 def test_all_or_none() -> None:
-    flights = Flights(total=100, per_webhook=30)
+    flights = InFlightLimiter(total=100, per_webhook=30)
     assert not flights.take_all(1, 31, slow=False)
     assert flights.in_flight() == 0
     assert flights.take_all(1, 31, slow=False, ahead=True)
@@ -95,7 +97,7 @@ def test_all_or_none() -> None:
 
 
 def test_all_or_none_of_a_slow_ones_share() -> None:
-    flights = Flights(total=100, per_webhook=64)
+    flights = InFlightLimiter(total=100, per_webhook=64)
     assert flights.take_all(1, 45, slow=True)
     assert not flights.take_all(2, 6, slow=True)  # the two have 50 places together
     assert not flights.is_open(2, slow=True)
@@ -107,7 +109,7 @@ def test_all_or_none_of_a_slow_ones_share() -> None:
 
 
 def test_a_slow_one_is_let_in_when_a_part_of_its_share_is_free() -> None:
-    flights = Flights(total=80, per_webhook=64)
+    flights = InFlightLimiter(total=80, per_webhook=64)
     assert flights.take(1, 64, slow=True) == 40
     assert not flights.is_open(1, slow=True)
     flights.give_back(1, 9)
@@ -120,7 +122,7 @@ def test_a_slow_one_is_let_in_when_a_part_of_its_share_is_free() -> None:
 
 
 def test_one_that_is_not_slow_is_let_in_at_the_first_place() -> None:
-    flights = Flights(total=100, per_webhook=30)
+    flights = InFlightLimiter(total=100, per_webhook=30)
     assert flights.take(1, 30, slow=False) == 30
     assert not flights.is_open(1, slow=False)
     flights.give_back(1, 1)
@@ -129,7 +131,7 @@ def test_one_that_is_not_slow_is_let_in_at_the_first_place() -> None:
 
 
 def test_who_gets_a_place_waits_for_none() -> None:
-    flights = Flights(total=100, per_webhook=30)
+    flights = InFlightLimiter(total=100, per_webhook=30)
     assert flights.take(1, 30, slow=False) == 30
     assert not flights.is_open(1, slow=False)
     flights.give_back(1, 20)
@@ -138,16 +140,16 @@ def test_who_gets_a_place_waits_for_none() -> None:
 
 
 def test_what_is_ahead_takes_nothing_from_others() -> None:
-    flights = Flights(total=100, per_webhook=30)
-    assert flights.take(1, 30 * AHEAD, slow=False, ahead=True) == 30 * AHEAD
+    flights = InFlightLimiter(total=100, per_webhook=30)
+    assert flights.take(1, 30 * PREFETCH_FACTOR, slow=False, ahead=True) == 30 * PREFETCH_FACTOR
     assert flights.take(2, 30, slow=False) == 30
-    flights.give_back(1, 30 * AHEAD - 20)
+    flights.give_back(1, 30 * PREFETCH_FACTOR - 20)
     assert flights.take(3, 40, slow=False) == 30
     assert flights.take(4, 40, slow=False) == 20
 
 
 def test_who_was_refused_is_let_in_once_there_is_room() -> None:
-    flights = Flights(total=2, per_webhook=1)
+    flights = InFlightLimiter(total=2, per_webhook=1)
     assert [flights.take(number, 1, slow=False) for number in (1, 2, 3)] == [1, 1, 0]
     assert flights.take(1, 1, slow=False) == 0
     assert flights.let_in() == {}

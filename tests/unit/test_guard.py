@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from shared.config.setting_types import Network
 from shared.domain.errors import InvalidDefinition
-from shared.http.egress import Guard, check_webhook_url, refusal
-from shared.http.exceptions import Blocked
+from shared.http.egress import EgressGuard, check_webhook_url, refusal_reason
+from shared.http.exceptions import EgressBlocked
 from shared.settings import Settings, load_settings
 
 # The special-purpose registries of IANA, and what else no webhook is at; first and last address of each.
@@ -85,7 +85,7 @@ def networks(text: str) -> tuple[Network, ...]:
 
 def blocked(make: Callable[[tuple[Any, ...]], socket.socket], text: str, port: int = 443) -> str:
     """Why the guard makes no socket for an address."""
-    with pytest.raises(Blocked) as caught:
+    with pytest.raises(EgressBlocked) as caught:
         make(addr_info(text, port))
     assert str(caught.value) == "the guard refused the address"
     return caught.value.reason
@@ -93,26 +93,26 @@ def blocked(make: Callable[[tuple[Any, ...]], socket.socket], text: str, port: i
 
 @pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in REFUSED.items() for text in texts])
 def test_no_request_goes_to_a_special_address(kind: str, text: str) -> None:
-    reason = refusal(ip_address(text), ())
+    reason = refusal_reason(ip_address(text), ())
     assert reason is not None, kind
     assert reason.endswith(" is not a public address, and HOOKLINE_ALLOWED_NETWORKS does not allow it")
-    guard = Guard(configured(allow_http=True))
+    guard = EgressGuard(configured(allow_http=True))
     for make in (guard.tls_socket, guard.plain_socket):
         assert blocked(make, text) == reason
 
 
 @pytest.mark.parametrize("text", PUBLIC)
 def test_public_addresses_are_open(text: str) -> None:
-    assert refusal(ip_address(text), ()) is None
-    Guard(configured()).tls_socket(addr_info(text)).close()
-    Guard(configured(allow_http=True)).plain_socket(addr_info(text)).close()
+    assert refusal_reason(ip_address(text), ()) is None
+    EgressGuard(configured()).tls_socket(addr_info(text)).close()
+    EgressGuard(configured(allow_http=True)).plain_socket(addr_info(text)).close()
 
 
 @given(st.ip_addresses(v=4))
 def test_an_ipv4_address_is_judged_the_same_in_every_clothing(address: IPv4Address) -> None:
-    reason = refusal(address, ()) is None
-    assert (refusal(IPv6Address(f"::ffff:{address}"), ()) is None) is reason
-    assert (refusal(IPv6Address(f"64:ff9b::{address}"), ()) is None) is reason
+    reason = refusal_reason(address, ()) is None
+    assert (refusal_reason(IPv6Address(f"::ffff:{address}"), ()) is None) is reason
+    assert (refusal_reason(IPv6Address(f"64:ff9b::{address}"), ()) is None) is reason
     if not reason:
         return
     assert address.is_global
@@ -122,7 +122,7 @@ def test_an_ipv4_address_is_judged_the_same_in_every_clothing(address: IPv4Addre
 
 @given(st.ip_addresses(v=6))
 def test_an_ipv6_address_is_open_only_where_public_hosts_are(address: IPv6Address) -> None:
-    if refusal(address, ()) is None:
+    if refusal_reason(address, ()) is None:
         assert address in ip_network("2000::/3") or address in ip_network("64:ff9b::/96") or address.ipv4_mapped
         assert not (address.is_multicast or address.is_link_local or address.is_site_local or address.is_loopback)
 
@@ -142,23 +142,23 @@ def test_an_ipv6_address_is_open_only_where_public_hosts_are(address: IPv6Addres
     ],
 )
 def test_allowed_networks_open_what_they_name_and_nothing_else(allowed: str, opened: str, closed: str) -> None:
-    guard = Guard(configured(allowed))
+    guard = EgressGuard(configured(allowed))
     for text in opened.split(","):
-        assert refusal(ip_address(text), networks(allowed)) is None
+        assert refusal_reason(ip_address(text), networks(allowed)) is None
         guard.tls_socket(addr_info(text)).close()
     for text in closed.split(","):
-        assert refusal(ip_address(text), networks(allowed)) is not None
+        assert refusal_reason(ip_address(text), networks(allowed)) is not None
         assert blocked(guard.tls_socket, text)
 
 
 def test_plain_http_goes_to_allowed_networks_unless_the_operator_wants_more() -> None:
-    guard = Guard(configured("10.0.0.0/8,2606:4700::/32"))
+    guard = EgressGuard(configured("10.0.0.0/8,2606:4700::/32"))
     for text in ("10.0.0.1", "::ffff:10.0.0.1", "2606:4700::1"):
         guard.plain_socket(addr_info(text)).close()
     needs = "plain http to 8.8.8.8 needs HOOKLINE_ALLOW_HTTP=1 or an entry in HOOKLINE_ALLOWED_NETWORKS"
     assert blocked(guard.plain_socket, "8.8.8.8") == needs
     assert blocked(guard.plain_socket, "::ffff:8.8.8.8") == needs
-    anywhere = Guard(configured(allow_http=True))
+    anywhere = EgressGuard(configured(allow_http=True))
     anywhere.plain_socket(addr_info("8.8.8.8")).close()
     assert blocked(anywhere.plain_socket, "10.0.0.1") == f"10.0.0.1 {PRIVATE}"
 
@@ -167,7 +167,7 @@ def test_plain_http_goes_to_allowed_networks_unless_the_operator_wants_more() ->
     "text", ["2130706433", "127.1", "0x7f.1", "134744072", "8.8.8.8.", "example.com", "", "1.2.3.4.5"]
 )
 def test_what_is_no_plain_address_gets_no_socket(text: str) -> None:
-    guard = Guard(configured("0.0.0.0/0", allow_http=True))
+    guard = EgressGuard(configured("0.0.0.0/0", allow_http=True))
     for make in (guard.tls_socket, guard.plain_socket):
         assert blocked(make, text) == "the host is not an address in its usual form"
 
@@ -178,13 +178,13 @@ def port_refusal(port: int, ports: str = "80,443,1024-65535") -> str:
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "10.0.0.1", "::ffff:8.8.8.8", "2606:4700::1"])
 def test_no_socket_is_made_for_a_port_that_is_not_for_webhooks(host: str) -> None:
-    guard = Guard(configured("10.0.0.0/8", allow_http=True))
+    guard = EgressGuard(configured("10.0.0.0/8", allow_http=True))
     for make in (guard.tls_socket, guard.plain_socket):
         for port in (1, 22, 25, 53, 79, 81, 442, 444, 1023):
             assert blocked(make, host, port) == port_refusal(port)
         for port in (80, 443, 1024, 6379, 8443, 65535):
             make(addr_info(host, port)).close()
-    strict = Guard(configured("10.0.0.0/8", allowed_ports="8443,9000-9001"))
+    strict = EgressGuard(configured("10.0.0.0/8", allowed_ports="8443,9000-9001"))
     for port in (443, 8442, 8444, 8999, 9002):
         assert blocked(strict.tls_socket, host, port) == port_refusal(port, "8443,9000-9001")
     for port in (8443, 9000, 9001):
@@ -192,16 +192,19 @@ def test_no_socket_is_made_for_a_port_that_is_not_for_webhooks(host: str) -> Non
 
 
 def test_an_allowed_port_opens_no_address() -> None:
-    assert blocked(Guard(configured(allowed_ports="1-65535")).tls_socket, "127.0.0.1", 6379) == f"127.0.0.1 {PRIVATE}"
+    assert (
+        blocked(EgressGuard(configured(allowed_ports="1-65535")).tls_socket, "127.0.0.1", 6379)
+        == f"127.0.0.1 {PRIVATE}"
+    )
 
 
 def test_a_zone_does_not_hide_an_address() -> None:
-    assert blocked(Guard(configured()).tls_socket, "fe80::1%lo") == f"fe80::1 {PRIVATE}"
-    Guard(configured("fe80::/10")).tls_socket(addr_info("fe80::1%lo")).close()
+    assert blocked(EgressGuard(configured()).tls_socket, "fe80::1%lo") == f"fe80::1 {PRIVATE}"
+    EgressGuard(configured("fe80::/10")).tls_socket(addr_info("fe80::1%lo")).close()
 
 
 def test_a_blocked_address_is_an_error_of_the_operating_system_to_libraries() -> None:
-    assert issubclass(Blocked, OSError)
+    assert issubclass(EgressBlocked, OSError)
 
 
 def url_refusal(url: object, settings: Settings) -> str | None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.config.setting_types import Network
-from shared.http.egress import Address, refusal
+from shared.http.egress import Address, refusal_reason
 
 # https://github.com/svix/svix-webhooks/blob/4fc0cfb8b426c87ef7e2b937e7d896a71d456a47/
 # server/svix-server/src/core/webhook_http_client.rs, `is_allowed`, with what Rust's std calls by name written out.
@@ -98,40 +98,40 @@ def edges(network: Network) -> tuple[Address, ...]:
 def test_what_a_published_list_refuses_is_refused_in_every_form(source: str, network: str) -> None:
     for address in edges(ip_network(network)):
         for form in every_form(address):
-            assert refusal(form, ()) is not None, f"{source}: {form}"
+            assert refusal_reason(form, ()) is not None, f"{source}: {form}"
 
 
 @given(st.sampled_from([ip_network(one) for nets in LISTS.values() for one in nets]), st.data())
 def test_any_address_of_a_published_list_is_refused(network: Network, data: st.DataObject) -> None:
     offset = data.draw(st.integers(0, network.num_addresses - 1))
     for form in every_form(network[offset]):
-        assert refusal(form, ()) is not None, str(form)
+        assert refusal_reason(form, ()) is not None, str(form)
 
 
 @pytest.mark.parametrize(
     ("source", "text"), [(source, one) for source, all_of in ALLOWED_BY_THEM.items() for one in all_of]
 )
 def test_what_a_published_list_lets_through_is_let_through(source: str, text: str) -> None:
-    assert refusal(ip_address(text), ()) is None, source
+    assert refusal_reason(ip_address(text), ()) is None, source
 
 
 def test_nat64_is_judged_by_what_it_carries() -> None:
     """Both lists refuse the whole prefix; where hosts have IPv6 alone it is the way to every IPv4 endpoint."""
-    assert refusal(ip_address("64:ff9b::808:808"), ()) is None
+    assert refusal_reason(ip_address("64:ff9b::808:808"), ()) is None
     for network in (*SVIX_V4, *SMOKESCREEN_V4):
         for address in edges(ip_network(network)):
-            assert refusal(ip_network(NAT64)[int(address)], ()) is not None, str(address)
+            assert refusal_reason(ip_network(NAT64)[int(address)], ()) is not None, str(address)
 
 
 @pytest.mark.parametrize(("provider", "text"), METADATA.items())
 def test_no_cloud_s_metadata_address_is_open_in_any_form(provider: str, text: str) -> None:
     for form in every_form(ip_address(text)):
-        assert refusal(form, ()) is not None, f"{provider}: {form}"
+        assert refusal_reason(form, ()) is not None, f"{provider}: {form}"
     neighbours = "168.63.129.15", "168.63.129.17"
-    assert all(refusal(ip_address(one), ()) is None for one in neighbours)
+    assert all(refusal_reason(ip_address(one), ()) is None for one in neighbours)
 
 
 @pytest.mark.parametrize("allowed", ["168.63.129.16/32", "0.0.0.0/0"])
 def test_an_operator_may_allow_a_metadata_address(allowed: str) -> None:
     for text in ("168.63.129.16", "::ffff:168.63.129.16", "64:ff9b::168.63.129.16"):
-        assert refusal(ip_address(text), (ip_network(allowed),)) is None
+        assert refusal_reason(ip_address(text), (ip_network(allowed),)) is None

@@ -16,7 +16,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from shared.observability.log_masking import MASK
-from shared.observability.logs import configure_logging, get_logger, info_lines
+from shared.observability.logs import configure_logging, get_logger, log_many
 from shared.settings import load_settings
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_many_lines_at_once_look_like_each_alone(capsys: pytest.CaptureFixture[s
         {"delivery_id": "dlv_1", "error": f"refused {ADMIN_KEY}"},
         {"delivery_id": "dlv_2", "error": None},
     ]
-    info_lines("hookline.x", "delivery.attempted", facts)
+    log_many("hookline.x", "delivery.attempted", facts)
     get_logger("hookline.x").info("delivery.attempted", delivery_id="dlv_1", error=f"refused {ADMIN_KEY}")
     *together, alone = json_lines(capsys)
     assert [line["delivery_id"] for line in together] == ["dlv_1", "dlv_2"]
@@ -88,13 +88,13 @@ def test_many_lines_at_once_look_like_each_alone(capsys: pytest.CaptureFixture[s
 
 def test_many_lines_at_once_are_readable_too_and_keep_to_the_level(capsys: pytest.CaptureFixture[str]) -> None:
     configure("console")
-    info_lines("hookline.x", "delivery.attempted", [{"delivery_id": "dlv_1"}, {"delivery_id": "dlv_2"}])
+    log_many("hookline.x", "delivery.attempted", [{"delivery_id": "dlv_1"}, {"delivery_id": "dlv_2"}])
     first, second = capsys.readouterr().err.splitlines()
     assert "delivery.attempted" in first
     assert "delivery_id=dlv_2" in second
     for log_format in ("json", "console"):
         configure(log_format, "WARNING")
-        info_lines("hookline.x", "delivery.attempted", [{"delivery_id": "dlv_1"}])
+        log_many("hookline.x", "delivery.attempted", [{"delivery_id": "dlv_1"}])
         assert capsys.readouterr().err == ""
 
 

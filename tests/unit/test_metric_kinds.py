@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.samples import Sample
 
-from shared.observability.metric_types import BatchHistogram, KnownGauge, primed
+from shared.observability.metric_types import BatchHistogram, OptionalGauge, with_zero_series
 
 BUCKETS = (0.5, 1, 2.5)
 AMOUNTS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 3.0, 100.0]))
@@ -31,7 +31,7 @@ def _shown(histogram: Histogram) -> list[Sample]:
 
 def test_a_gauge_shows_nothing_before_it_is_set() -> None:
     registry = CollectorRegistry()
-    gauge = KnownGauge("g", "Of a test.", registry=registry)
+    gauge = OptionalGauge("g", "Of a test.", registry=registry)
     assert list(registry.collect()) == []
     gauge.set(0)
     assert registry.get_sample_value("g") == 0
@@ -39,7 +39,7 @@ def test_a_gauge_shows_nothing_before_it_is_set() -> None:
 
 def test_a_gauge_with_labels_shows_those_that_were_set() -> None:
     registry = CollectorRegistry()
-    gauge = KnownGauge("g", "Of a test.", ["of"], registry=registry)
+    gauge = OptionalGauge("g", "Of a test.", ["of"], registry=registry)
     gauge.labels(of="a").set(3)
     assert registry.get_sample_value("g", {"of": "a"}) == 3
     assert registry.get_sample_value("g", {"of": "b"}) is None
@@ -47,5 +47,5 @@ def test_a_gauge_with_labels_shows_those_that_were_set() -> None:
 
 def test_a_primed_counter_begins_at_0() -> None:
     registry = CollectorRegistry()
-    primed(Counter("c", "Of a test.", ["of"], registry=registry), of=("a", "b"))
+    with_zero_series(Counter("c", "Of a test.", ["of"], registry=registry), of=("a", "b"))
     assert registry.get_sample_value("c_total", {"of": "b"}) == 0

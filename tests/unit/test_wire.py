@@ -9,7 +9,7 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.delivery.request_scheduler import Wire
+from worker.delivery.request_scheduler import RequestScheduler
 
 
 class Watch:
@@ -31,7 +31,7 @@ class Watch:
         self.now[webhook_id] -= 1
 
 
-async def _idle(wire: Wire) -> None:
+async def _idle(wire: RequestScheduler) -> None:
     while not wire.is_idle():  # noqa: ASYNC110  (it has no event: nobody but tests waits for it)
         await asyncio.sleep(0)
 
@@ -44,7 +44,7 @@ def test_bounds_hold_and_every_request_is_made(
     launches: list[tuple[int, list[int]]], total: int, per_webhook: int
 ) -> None:
     async def fly() -> Watch:
-        wire, watch = Wire(total=total, per_webhook=per_webhook), Watch()
+        wire, watch = RequestScheduler(total=total, per_webhook=per_webhook), Watch()
         for webhook_id, several in launches:
             wire.launch(webhook_id, [partial(watch.request, webhook_id, turns) for turns in several])
             await asyncio.sleep(0)
@@ -62,7 +62,7 @@ def test_bounds_hold_and_every_request_is_made(
 
 def test_who_waits_for_a_place_of_all_gets_turns() -> None:
     async def fly() -> Watch:
-        wire, watch = Wire(total=2, per_webhook=2), Watch()
+        wire, watch = RequestScheduler(total=2, per_webhook=2), Watch()
         wire.launch(1, [partial(watch.request, 1, 1) for _ in range(50)])
         wire.launch(2, [partial(watch.request, 2, 1) for _ in range(3)])
         await asyncio.wait_for(_idle(wire), 20)

@@ -29,10 +29,10 @@ def automations() -> None:
 @as_json
 def list_(entity: str | None, as_json: bool) -> None:
     """List the automations."""
-    from worker.operations.automations import listed
+    from worker.operations.automations import list_automations
 
     with opened() as (_settings, engine):
-        rows = listed(engine, entity)
+        rows = list_automations(engine, entity)
     print_rows(LISTED, rows, as_json=as_json)
 
 
@@ -55,10 +55,10 @@ def disable(automation: str, entity: str | None, as_json: bool) -> None:
 
 
 def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool) -> None:
-    from worker.operations.automations import switched
+    from worker.operations.automations import set_enabled
 
     with opened() as (_settings, engine):
-        row = switched(engine, automation, entity, enabled=enabled)
+        row = set_enabled(engine, automation, entity, enabled=enabled)
     if as_json:
         print_json(row)
         return
@@ -100,11 +100,11 @@ def explain(
         raise click.UsageError("--with-state belongs to --event")
 
     from worker.commands.explanation_tree import print_answer, trial_of
-    from worker.operations.automations import tried
+    from worker.operations.automations import explain
 
     trial = trial_of(event, since, until, with_state=with_state, only=only, limit=limit)
     with opened() as (settings, engine):
-        answer = tried(settings, engine, automation, entity, trial)
+        answer = explain(settings, engine, automation, entity, trial)
     if as_json:
         print_json(answer)
     else:

@@ -12,10 +12,10 @@ from worker.commands.output import opened
 def webhook_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """The webhooks and Slack integrations whose name begins so, of the entity that `--entity` gives if any."""
     try:
-        from worker.operations.webhooks import listed
+        from worker.operations.webhooks import list_webhooks
 
         with opened() as (_settings, engine):
-            rows = listed(engine, ctx.params.get("entity"))
+            rows = list_webhooks(engine, ctx.params.get("entity"))
     except Exception:  # whatever is wrong: the command itself will say it
         return []
     return _beginning(incomplete, (row["name"] for row in rows))
@@ -24,10 +24,10 @@ def webhook_names(ctx: click.Context, _parameter: click.Parameter, incomplete: s
 def automation_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """The automations whose name begins so, of the entity that `--entity` or the argument before gives if any."""
     try:
-        from worker.operations.automations import listed
+        from worker.operations.automations import list_automations
 
         with opened() as (_settings, engine):
-            rows = listed(engine, ctx.params.get("entity"))
+            rows = list_automations(engine, ctx.params.get("entity"))
     except Exception:  # as above
         return []
     return _beginning(incomplete, (row["name"] for row in rows))

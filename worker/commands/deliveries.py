@@ -54,10 +54,10 @@ def deliveries() -> None:
 @as_json
 def list_(*, limit: int, as_json: bool, **filters: str | None) -> None:
     """List deliveries, newest first. Ends with 1 when none match."""
-    from worker.operations.deliveries import listed
+    from worker.operations.deliveries import list_deliveries
 
     with opened() as (_settings, engine):
-        rows = listed(engine, filters, limit)
+        rows = list_deliveries(engine, filters, limit)
     print_rows(LISTED, rows, as_json=as_json)
 
 
@@ -66,10 +66,10 @@ def list_(*, limit: int, as_json: bool, **filters: str | None) -> None:
 @as_json
 def show(delivery: str, as_json: bool) -> None:
     """Show DELIVERY, an id: its event, its payload with secrets masked, and each attempt."""
-    from worker.operations.deliveries import shown
+    from worker.operations.deliveries import describe_delivery
 
     with opened() as (_settings, engine):
-        row = shown(engine, delivery)
+        row = describe_delivery(engine, delivery)
     if row is None:
         complain(f"there is no delivery {delivery!r}")
         click.get_current_context().exit(NOTHING)
@@ -106,19 +106,19 @@ def replay(
     """
     if (delivery is None) != any(filters.values()):
         raise click.UsageError("give either DELIVERY or at least one filter")
-    from worker.operations.deliveries import one_to_replay, replayed, to_replay
+    from worker.operations.deliveries import find_replayable, list_to_replay, replay_deliveries
 
     with opened() as (_settings, engine):
         if delivery is not None:
-            plan = one_to_replay(engine, delivery)
+            plan = find_replayable(engine, delivery)
         else:
-            plan = to_replay(engine, filters, rate, again=again)
+            plan = list_to_replay(engine, filters, rate, again=again)
         if dry_run or (delivery is None and plan.count and not yes):
             click.echo(plan.text(), err=not dry_run)
         if plan.count and not dry_run:
             if delivery is None and not yes:
                 click.confirm("Replay them?", abort=True, err=True)
-            plan = replayed(engine, plan)
+            plan = replay_deliveries(engine, plan)
     if as_json:
         print_json(plan.to_json())
     elif not dry_run:

@@ -17,10 +17,10 @@ from shared.domain.explain.dry_run import DryRunResult, PageWanted
 from shared.domain.explain.simulator import DryRunOutcome
 from shared.domain.explain.text import Explanation
 from shared.dry_runs.service import DryRunAnswer
-from shared.dry_runs.time_range import parse_span
+from shared.dry_runs.time_range import parse_time_range
 from worker.commands.event_files import read_events
 from worker.commands.output import print_rich
-from worker.operations.automations import Trial
+from worker.operations.automations import ExplainRequest
 
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}
 COLOURS = {
@@ -33,10 +33,10 @@ COLOURS = {
 
 def trial_of(
     event: IO[bytes] | None, since: str | None, until: str | None, *, with_state: bool, only: str | None, limit: int
-) -> Trial:
+) -> ExplainRequest:
     """What the options ask for: the events of a file, or else a span. Raises InvalidDefinition."""
-    source = parse_span(since, until, datetime.now(UTC)) if event is None else read_events(event.read())
-    return Trial(source, with_state, PageWanted(None if only is None else DryRunOutcome(only), limit=limit))
+    source = parse_time_range(since, until, datetime.now(UTC)) if event is None else read_events(event.read())
+    return ExplainRequest(source, with_state, PageWanted(None if only is None else DryRunOutcome(only), limit=limit))
 
 
 def print_answer(automation: str, answer: DryRunAnswer) -> None:

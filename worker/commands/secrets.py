@@ -27,11 +27,11 @@ def rotate(as_json: bool) -> None:
     under an older key.
     """
     from shared.vault import Vault
-    from worker.operations.key_rotation import rotated
+    from worker.operations.key_rotation import rotate
 
     with opened() as (settings, engine):
         vault = Vault.open(settings)
-        done = rotated(engine, vault)
+        done = rotate(engine, vault)
     if as_json:
         print_json(done.to_json())
     else:

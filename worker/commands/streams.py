@@ -22,10 +22,10 @@ def streams() -> None:
 @as_json
 def lag(max_seconds: float | None, as_json: bool) -> None:
     """Show for each partition what is not evaluated yet, and the age of the oldest of it."""
-    from worker.operations.stream_lag import found
+    from worker.operations.stream_lag import list_stream_lags
 
     with opened() as (settings, engine):
-        answer = found(settings, engine)
+        answer = list_stream_lags(settings, engine)
     if as_json:
         print_json(answer)
     else:

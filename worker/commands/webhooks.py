@@ -27,10 +27,10 @@ def webhooks() -> None:
 @as_json
 def list_(entity: str | None, state: str | None, as_json: bool) -> None:
     """List the webhooks and Slack integrations, with what waits for each. Ends with 1 when there are none."""
-    from worker.operations.webhooks import listed
+    from worker.operations.webhooks import list_webhooks
 
     with opened() as (_settings, engine):
-        rows = listed(engine, entity)
+        rows = list_webhooks(engine, entity)
     print_rows(LISTED, [row for row in rows if state in (None, row["state"])], as_json=as_json)
 
 
@@ -40,10 +40,10 @@ def list_(entity: str | None, state: str | None, as_json: bool) -> None:
 @as_json
 def show(webhook: str, entity: str | None, as_json: bool) -> None:
     """Show WEBHOOK, an id or a name: how it stands and why, its policy, and who uses it."""
-    from worker.operations.webhooks import shown
+    from worker.operations.webhooks import describe_webhook
 
     with opened() as (settings, engine):
-        row = shown(settings, engine, webhook, entity)
+        row = describe_webhook(settings, engine, webhook, entity)
     if as_json:
         print_json(row)
     else:
@@ -56,10 +56,10 @@ def show(webhook: str, entity: str | None, as_json: bool) -> None:
 @as_json
 def pause(webhook: str, entity: str | None, as_json: bool) -> None:
     """Let the deliveries of WEBHOOK, an id or a name, wait. Requests in flight end."""
-    from worker.operations.webhooks import paused
+    from worker.operations.webhooks import pause
 
     with opened() as (_settings, engine):
-        row = paused(engine, webhook, entity)
+        row = pause(engine, webhook, entity)
     _say(row, "paused", as_json=as_json)
 
 
@@ -69,10 +69,10 @@ def pause(webhook: str, entity: str | None, as_json: bool) -> None:
 @as_json
 def resume(webhook: str, entity: str | None, as_json: bool) -> None:
     """Send to WEBHOOK, an id or a name, again: whether it was paused, disabled, or its circuit was open."""
-    from worker.operations.webhooks import resumed
+    from worker.operations.webhooks import resume
 
     with opened() as (_settings, engine):
-        row = resumed(engine, webhook, entity)
+        row = resume(engine, webhook, entity)
     _say(row, "active", as_json=as_json)
 
 
@@ -94,10 +94,10 @@ def test(webhook: str, entity: str | None, as_json: bool) -> None:
 
     It may be paused or disabled. Nothing is stored. Ends with 0 when the endpoint took it, else with 1.
     """
-    from worker.operations.webhook_trial import tried
+    from worker.operations.webhook_trial import send_test
 
     with opened() as (settings, engine):
-        row = tried(settings, engine, webhook, entity)
+        row = send_test(settings, engine, webhook, entity)
     if as_json:
         print_json(row)
     else:

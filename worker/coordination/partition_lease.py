@@ -41,7 +41,7 @@ return #redis.call('XRANGE', KEYS[1], '(' .. ARGV[2], '+', 'COUNT', 1)
 
 
 @dataclass(slots=True)
-class Turn:
+class PartitionLease:
     """While it lasts no other drain works on the partition, and news wakes nobody, since this drain would read it."""
 
     partition: int
@@ -74,7 +74,7 @@ class Turn:
         return bool(end(keys=keys, args=[self._holder, *standing]))
 
 
-def take_turn(redis: Redis, partition: int, count: int, max_bytes: int) -> Turn | None:
+def acquire_lease(redis: Redis, partition: int, count: int, max_bytes: int) -> PartitionLease | None:
     """Take a turn and read what is next, bounded as by `read_within`; None while another drain has it."""
     holder = secrets.token_hex(8)
     take: Any = redis.register_script(_TAKE)
@@ -85,9 +85,9 @@ def take_turn(redis: Redis, partition: int, count: int, max_bytes: int) -> Turn 
     if found == 0:
         return None
     if not found:
-        return Turn(partition, None, [], redis, holder)
+        return PartitionLease(partition, None, [], redis, holder)
     entry_id, entries_read = found[0].decode().split()
-    return Turn(partition, Offset(entry_id, int(entries_read)), entries_of(found[1]), redis, holder)
+    return PartitionLease(partition, Offset(entry_id, int(entries_read)), entries_of(found[1]), redis, holder)
 
 
 def _lock_key(partition: int) -> str:

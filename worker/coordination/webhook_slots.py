@@ -20,7 +20,7 @@ redis.call('DEL', KEYS[2])
 
 
 @contextmanager
-def one_of(redis: Redis, name: str, places: int, *, token: str) -> Iterator[Lock | None]:
+def acquire_slot(redis: Redis, name: str, places: int, *, token: str) -> Iterator[Lock | None]:
     """Take one of a key's places, or None when all are taken.
 
     With the place the `token` is given up that keeps other messages for the key away. Both at once: who is woken in

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
-from shared.storage.delivery.claims import Claimed
+from shared.storage.delivery.claims import ClaimedDelivery
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class CompletedAttempt:
     """A delivery whose attempt has ended."""
 
-    delivery: Claimed
+    delivery: ClaimedDelivery
     started_at: datetime
     outcome: Outcome
     probe: bool = False
@@ -23,15 +23,15 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsent:
+class ReleasedClaim:
     """A delivery that was claimed, and not sent after all: it is due for whoever claims it next."""
 
-    delivery: Claimed
+    delivery: ClaimedDelivery
 
 
-Ended = Sent | Unsent
+AttemptResult = CompletedAttempt | ReleasedClaim
 
 
-def is_failure(ended: Ended) -> bool:
+def is_failure(ended: AttemptResult) -> bool:
     """Whether an attempt did not deliver."""
-    return isinstance(ended, Sent) and ended.outcome.kind is not OutcomeKind.SUCCESS
+    return isinstance(ended, CompletedAttempt) and ended.outcome.kind is not OutcomeKind.SUCCESS

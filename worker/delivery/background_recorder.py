@@ -15,8 +15,8 @@ from datetime import datetime
 from typing import Protocol
 
 from shared.observability.logs import get_logger
-from worker.delivery.attempt_result import Ended, is_failure
-from worker.delivery.completion_buffer import LINGER_SECONDS, Outcomes
+from worker.delivery.attempt_result import AttemptResult, is_failure
+from worker.delivery.completion_buffer import LINGER_SECONDS, CompletionBuffer
 
 log = get_logger("hookline.deliver")
 
@@ -31,7 +31,7 @@ THEN = "sent again with the same webhook-id"
 """What follows when the leases of deliveries end of which nothing was recorded."""
 
 
-class Leaver(Protocol):
+class RecordingSession(Protocol):
     """Who has sent requests and does not wait for them."""
 
     @property
@@ -42,33 +42,33 @@ class Leaver(Protocol):
     def leased_until(self) -> datetime:
         """When the last of their leases ends."""
 
-    def finish(self, ended: list[Ended]) -> None:
+    def finish(self, ended: list[AttemptResult]) -> None:
         """Record what has ended and give its places back."""
 
 
 @dataclass(slots=True)
-class _Desk:
+class _SessionQueue:
     """What is underway of one leaver, and what of it has ended. One thread at a time works here."""
 
-    leaver: Leaver
-    outcomes: Outcomes = field(default_factory=Outcomes)
+    leaver: RecordingSession
+    outcomes: CompletionBuffer = field(default_factory=CompletionBuffer)
     expected: int = 0
     is_taken: bool = False
 
 
-class Stragglers:
+class BackgroundRecorder:
     """Takes what is left behind, and waits for it when the process ends."""
 
     def __init__(self, threads: int = THREADS) -> None:
         self._lock = threading.Lock()
-        self._desks: dict[Leaver, _Desk] = {}
+        self._desks: dict[RecordingSession, _SessionQueue] = {}
         self._failures = threading.Lock()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="stragglers")
 
-    def expect(self, leaver: Leaver, count: int) -> Callable[[Ended], None]:
+    def expect(self, leaver: RecordingSession, count: int) -> Callable[[AttemptResult], None]:
         """Where `count` attempts of a leaver are to be put when they end."""
         with self._lock:
-            desk = self._desks.setdefault(leaver, _Desk(leaver))
+            desk = self._desks.setdefault(leaver, _SessionQueue(leaver))
             desk.expected += count
         return lambda ended: self._put(desk, ended)
 
@@ -87,11 +87,11 @@ class Stragglers:
             )
         self._threads.shutdown(wait=not left, cancel_futures=bool(left))
 
-    def _left(self) -> dict[Leaver, int]:
+    def _left(self) -> dict[RecordingSession, int]:
         with self._lock:
             return {desk.leaver: desk.expected for desk in self._desks.values() if desk.expected}
 
-    def _put(self, desk: _Desk, ended: Ended) -> None:
+    def _put(self, desk: _SessionQueue, ended: AttemptResult) -> None:
         desk.outcomes.put(ended)
         with self._lock:
             if desk.is_taken:
@@ -102,7 +102,7 @@ class Stragglers:
         except RuntimeError:
             return  # closed: it was told as left in flight
 
-    def _work(self, desk: _Desk) -> None:
+    def _work(self, desk: _SessionQueue) -> None:
         """Record what ends at a desk, about half of what is underway at a time, until nothing is there."""
         while True:
             ended = desk.outcomes.take(wanted=(desk.expected + 1) // 2, patience_seconds=LINGER_SECONDS)
@@ -113,7 +113,7 @@ class Stragglers:
                     desk.is_taken = False
                     return
 
-    def _finish(self, desk: _Desk, ended: list[Ended]) -> None:
+    def _finish(self, desk: _SessionQueue, ended: list[AttemptResult]) -> None:
         has_turn = any(map(is_failure, ended)) and self._failures.acquire(timeout=TURN_SECONDS)
         try:
             desk.leaver.finish(ended)

@@ -10,22 +10,22 @@ import threading
 import time
 from collections.abc import Callable
 
-from worker.delivery.attempt_result import Ended
+from worker.delivery.attempt_result import AttemptResult
 
 LINGER_SECONDS = 0.02
 
 
-class Outcomes:
+class CompletionBuffer:
     """Attempts that have ended. One thread takes; any thread puts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._enough = threading.Event()
         self._wanted = 1
-        self._ended: list[Ended] = []
-        self._later: Callable[[Ended], None] | None = None
+        self._ended: list[AttemptResult] = []
+        self._later: Callable[[AttemptResult], None] | None = None
 
-    def put(self, ended: Ended) -> None:
+    def put(self, ended: AttemptResult) -> None:
         """Add one; or pass it on where the taker has left."""
         with self._lock:
             if self._later is None:
@@ -35,7 +35,7 @@ class Outcomes:
                 return
         self._later(ended)
 
-    def take(self, *, wanted: int, patience_seconds: float) -> list[Ended]:
+    def take(self, *, wanted: int, patience_seconds: float) -> list[AttemptResult]:
         """All that is there once `wanted` are, or a moment has passed; nothing when none came for the patience."""
         until = time.monotonic() + patience_seconds
         while not (taken := self._swap(wanted)):
@@ -49,7 +49,7 @@ class Outcomes:
         """Whether something has ended that nobody has taken."""
         return bool(self._ended)
 
-    def hand_over(self, later: Callable[[Ended], None]) -> None:
+    def hand_over(self, later: Callable[[AttemptResult], None]) -> None:
         """Pass on what is there, and from now on all that comes."""
         with self._lock:
             self._later = later
@@ -57,7 +57,7 @@ class Outcomes:
         for ended in left:
             later(ended)
 
-    def _swap(self, wanted: int) -> list[Ended]:
+    def _swap(self, wanted: int) -> list[AttemptResult]:
         with self._lock:
             if len(self._ended) < wanted:
                 self._wanted = wanted

@@ -22,31 +22,31 @@ from shared.domain.delivery.rate_limit import HORIZON
 from shared.messaging.celery_app import WEBHOOK_TASK
 from shared.messaging.wakeups import token_key
 from shared.observability.logs import get_logger
-from shared.storage.database.transactions import at_once, glance, writing
-from shared.storage.delivery.admission import admit, is_limited, note_claimed
-from shared.storage.delivery.claims import Claimed, claim, has_due
-from shared.storage.delivery.webhook_snapshots import EndpointRow
-from worker.bootstrap import Runtime
+from shared.storage.database.transactions import read_statement, write_statement, write_transaction
+from shared.storage.delivery.admission import admit, needs_admission, note_claimed
+from shared.storage.delivery.claims import ClaimedDelivery, claim, has_due
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
+from worker.bootstrap import WorkerProcess
 from worker.coordination.wakeups import give_back, wake
-from worker.coordination.webhook_slots import one_of, renew
-from worker.delivery.attempt_executor import Attempts
-from worker.delivery.attempt_result import LONG_AGO, Ended
-from worker.delivery.claims import HOLD_SECONDS, LIGHT_CHARS, Haul
-from worker.delivery.completion_buffer import Outcomes
+from worker.coordination.webhook_slots import acquire_slot, renew
+from worker.delivery.attempt_executor import AttemptExecutor
+from worker.delivery.attempt_result import LONG_AGO, AttemptResult
+from worker.delivery.claims import MAX_SEND_DELAY_SECONDS, PREFETCH_MAX_PAYLOAD_CHARS, ClaimedBatch
+from worker.delivery.completion_buffer import CompletionBuffer
 from worker.delivery.endpoint_cache import open_webhook
-from worker.delivery.in_flight import AHEAD
-from worker.delivery.recorder import Fared, Recorder
+from worker.delivery.in_flight import PREFETCH_FACTOR
+from worker.delivery.recorder import OutcomeRecorder, RecordedBatch
 
 log = get_logger("hookline.deliver")
 
 RENEW_SECONDS = 1.0
-FIRST_CLAIM = 16
+INITIAL_CLAIM_SIZE = 16
 """Mostly there is little: places for more would be held while it is looked for, and others would find none."""
-PATIENCE_SECONDS = 0.25
+OUTCOME_WAIT_SECONDS = 0.25
 """A drain waits this long for the next outcome before it leaves what is in flight to the stragglers."""
 
 
-def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
+def drain_webhook(runtime: WorkerProcess, webhook_id: int) -> int:
     """Deliver what is due for a webhook until nothing is, nothing more may be sent, or the time slice is over.
 
     Returns:
@@ -54,7 +54,7 @@ def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
     """
     token = token_key(WEBHOOK_TASK, webhook_id)
     # Until its place is given back news wakes nobody, since this drain would claim it.
-    with one_of(runtime.redis, f"webhook:{webhook_id}", runtime.settings.drains_per_webhook, token=token) as lock:
+    with acquire_slot(runtime.redis, f"webhook:{webhook_id}", runtime.settings.drains_per_webhook, token=token) as lock:
         opened = None if lock is None else open_webhook(runtime, webhook_id)
         if lock is None or opened is None:
             return 0
@@ -67,12 +67,12 @@ def drain_webhook(runtime: Runtime, webhook_id: int) -> int:
     return made
 
 
-def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
+def wake_if_due(runtime: WorkerProcess, webhook_id: int, *, slow: bool) -> None:
     """Ask for another drain of the webhook where something is due; of a slow one, where it may have a place."""
     if slow and not runtime.flights.is_open(webhook_id, slow=slow):
         return
     now = runtime.clock.now()
-    with glance(runtime.engine) as connection:
+    with read_statement(runtime.engine) as connection:
         due = has_due(connection, webhook_id, now)
     if due:
         wake(runtime, webhook_id, slow=slow)
@@ -81,7 +81,7 @@ def wake_if_due(runtime: Runtime, webhook_id: int, *, slow: bool) -> None:
 class WebhookDrain:
     """One drain at work: what it has claimed and sent, and what came back."""
 
-    def __init__(self, runtime: Runtime, row: EndpointRow, endpoint: Endpoint, lock: Lock) -> None:
+    def __init__(self, runtime: WorkerProcess, row: WebhookSnapshot, endpoint: Endpoint, lock: Lock) -> None:
         self._runtime = runtime
         self._settings = runtime.settings
         self._webhook_id = row.id
@@ -90,15 +90,17 @@ class WebhookDrain:
         self._slow = row.slow
         self._lock = lock
         self._token = secrets.randbits(62)
-        self._lease = timedelta(seconds=endpoint.policy.timeout_seconds + HOLD_SECONDS) + self._settings.lease_margin
+        self._lease = (
+            timedelta(seconds=endpoint.policy.timeout_seconds + MAX_SEND_DELAY_SECONDS) + self._settings.lease_margin
+        )
         if endpoint.policy.rate_limit is not None:
             self._lease += HORIZON  # so long may a delivery wait for its slot
-        self._recorder = Recorder(runtime, row, endpoint, token=self._token)
-        self._outcomes = Outcomes()
-        self._attempts = Attempts(runtime, row.id, endpoint, token=self._token, put=self._outcomes.put)
+        self._recorder = OutcomeRecorder(runtime, row, endpoint, token=self._token)
+        self._outcomes = CompletionBuffer()
+        self._attempts = AttemptExecutor(runtime, row.id, endpoint, token=self._token, put=self._outcomes.put)
         self._in_flight = 0
         self._light = True
-        self._batch = FIRST_CLAIM
+        self._batch = INITIAL_CLAIM_SIZE
         self._stopped = self._dry = self._joined = self._ahead = False
         self.webhook = endpoint.webhook
         self.leased_until = LONG_AGO
@@ -144,13 +146,13 @@ class WebhookDrain:
     @property
     def _most(self) -> int:
         """What may be claimed at a time."""
-        return self._settings.max_in_flight * (AHEAD if self._ahead else 1)
+        return self._settings.max_in_flight * (PREFETCH_FACTOR if self._ahead else 1)
 
     def _may_claim(self) -> bool:
         """Half of the places must be free: claiming for each answer anew would be many small transactions."""
         return self._in_flight * 2 <= self._most and not (self._stopped or self._dry or self.held_up)
 
-    def finish(self, ended: list[Ended]) -> None:
+    def finish(self, ended: list[AttemptResult]) -> None:
         """Record what ended after this drain had left, and wake another where there is more to do."""
         try:
             fared = self._recorder.record(ended)
@@ -175,7 +177,7 @@ class WebhookDrain:
             taken = len(haul.claimed)
         finally:
             give_back(self._runtime, self._webhook_id, places - taken)
-        self._light = sum(len(one.payload) for one in haul.claimed) <= taken * LIGHT_CHARS
+        self._light = sum(len(one.payload) for one in haul.claimed) <= taken * PREFETCH_MAX_PAYLOAD_CHARS
         self._dry = taken < places and not self.held_up
         if taken == places:
             self._batch = self._settings.claim_batch
@@ -187,10 +189,10 @@ class WebhookDrain:
 
     def _call_another(self) -> None:
         """There is more than this drain can send at once: another worker may join it."""
-        self._runtime.waker.ended(WEBHOOK_TASK, self._webhook_id)
+        self._runtime.waker.clear_token(WEBHOOK_TASK, self._webhook_id)
         wake(self._runtime, self._webhook_id, slow=self._slow)
 
-    def _claim(self, limit: int) -> Haul:
+    def _claim(self, limit: int) -> ClaimedBatch:
         """Claim up to `limit` of what is due.
 
         Leases and slots count from when the database let this drain in: it may have waited long for a connection, for
@@ -198,37 +200,37 @@ class WebhookDrain:
         """
         policy, clock = self._endpoint.policy, self._runtime.clock
         clock.now()  # looks at the database where it is time to: not later, with a connection in hand
-        if not is_limited(policy, self._circuit):
-            with at_once(self._runtime.engine) as connection:
-                now = clock.reckoned()
-                return Haul(now, self._claim_up_to(connection, limit, now))
-        with writing(self._runtime.engine) as connection:
-            admission = admit(connection, self._webhook_id, policy, wanted=limit, clock=clock.reckoned)
+        if not needs_admission(policy, self._circuit):
+            with write_statement(self._runtime.engine) as connection:
+                now = clock.estimate()
+                return ClaimedBatch(now, self._claim_up_to(connection, limit, now))
+        with write_transaction(self._runtime.engine) as connection:
+            admission = admit(connection, self._webhook_id, policy, wanted=limit, clock=clock.estimate)
             now, self.held_up = admission.at, admission.limit < limit
             if not admission.limit:
-                return Haul(now)
+                return ClaimedBatch(now)
             claimed = self._claim_up_to(connection, admission.limit, now)
             until = now + self._lease
             note_claimed(connection, self._webhook_id, policy, admission, claimed=len(claimed), lease_until=until)
-            return Haul(now, claimed, admission.slots, admission.probing)
+            return ClaimedBatch(now, claimed, admission.slots, admission.probing)
 
-    def _claim_up_to(self, connection: Connection, limit: int, now: datetime) -> Sequence[Claimed]:
+    def _claim_up_to(self, connection: Connection, limit: int, now: datetime) -> Sequence[ClaimedDelivery]:
         self.leased_until = until = now + self._lease
         return claim(connection, self._webhook_id, limit=limit, now=now, lease_until=until, token=self._token)
 
-    def _collect(self) -> list[Ended]:
+    def _collect(self) -> list[AttemptResult]:
         """What has ended: about half of what is in flight, so that what is free is claimed at once."""
-        return self._outcomes.take(wanted=(self._in_flight + 1) // 2, patience_seconds=PATIENCE_SECONDS)
+        return self._outcomes.take(wanted=(self._in_flight + 1) // 2, patience_seconds=OUTCOME_WAIT_SECONDS)
 
     def _release(self, count: int) -> None:
         self._in_flight -= count
         give_back(self._runtime, self._webhook_id, count)
 
-    def _heed(self, fared: Fared) -> None:
+    def _heed(self, fared: RecordedBatch) -> None:
         """Go on by what the answers said about the webhook; places are free again, so what held it up may be over."""
         self._circuit, self._slow, self._dry = fared.circuit, fared.slow, False
         # It answered within a drain's patience: what waits here for its turn will not wait for long.
-        self._ahead = self._light and fared.untroubled and not is_limited(self._endpoint.policy, fared.circuit)
+        self._ahead = self._light and fared.untroubled and not needs_admission(self._endpoint.policy, fared.circuit)
         self.held_up = fared.disabled is not None or fared.circuit.state(self._runtime.clock.now()) is CircuitState.OPEN
 
     def _leave(self) -> None:

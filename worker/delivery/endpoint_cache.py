@@ -12,20 +12,20 @@ from shared.domain.errors import EndpointUnusable
 from shared.http.tls import TlsContexts
 from shared.observability import metrics
 from shared.observability.logs import get_logger
-from shared.storage.database.transactions import glance, reading
+from shared.storage.database.transactions import read_statement, read_transaction
 from shared.storage.definitions.webhooks import public_id
-from shared.storage.delivery.webhook_snapshots import EndpointRow, load_endpoint, load_secrets
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_endpoint, load_secrets
 from shared.vault import SecretUnreadable, Vault
 
 if TYPE_CHECKING:
-    from worker.bootstrap import Runtime
+    from worker.bootstrap import WorkerProcess
 
 log = get_logger("hookline.deliver")
 
 KEPT_ENDPOINTS = 1000
 
 
-class Endpoints:
+class EndpointCache:
     """The endpoints that a process sends to, kept open from drain to drain until anything is edited.
 
     Those with a client certificate are opened for each drain, with a context that `TlsContexts` keeps.
@@ -36,13 +36,13 @@ class Endpoints:
         self._contexts = contexts
         self._open: dict[int, tuple[int, Endpoint]] = {}
 
-    def kept(self, row: EndpointRow) -> Endpoint | None:
+    def kept(self, row: WebhookSnapshot) -> Endpoint | None:
         """The endpoint of a row, where it is open and nothing was edited since."""
         revision, endpoint = self._open.get(row.id, (None, None))
         # Every edit of a webhook or a secret takes the next revision, and commits with it.
         return endpoint if revision == row.revision else None
 
-    def open(self, connection: Connection, row: EndpointRow) -> Endpoint:
+    def open(self, connection: Connection, row: WebhookSnapshot) -> Endpoint:
         """The endpoint of a row that this transaction read.
 
         Raises:
@@ -59,17 +59,17 @@ class Endpoints:
         return endpoint
 
 
-def open_webhook(runtime: Runtime, webhook_id: int) -> tuple[EndpointRow, Endpoint] | None:
+def open_webhook(runtime: WorkerProcess, webhook_id: int) -> tuple[WebhookSnapshot, Endpoint] | None:
     """The webhook with its secrets decrypted; None while nothing may be sent to it."""
     now = runtime.clock.now()
-    with glance(runtime.engine) as connection:
+    with read_statement(runtime.engine) as connection:
         row = load_endpoint(connection, webhook_id)
     if row is None or row.circuit.state(now) is CircuitState.OPEN:
         return None
     if (kept := runtime.endpoints.kept(row)) is not None:
         return row, kept
     # With its secrets it is read again, so that they are of one picture.
-    with reading(runtime.engine) as connection:
+    with read_transaction(runtime.engine) as connection:
         row = load_endpoint(connection, webhook_id)
         if row is None:
             return None

@@ -21,30 +21,30 @@ from shared.delivery.endpoint import Endpoint
 from shared.domain.errors import EndpointUnusable
 from shared.messaging.celery_app import DELIVER_QUEUE, SLOW_QUEUE
 from shared.observability.trace_context import TRACEPARENT
-from shared.storage.database.transactions import reading
-from shared.storage.delivery.admission import is_limited
-from shared.storage.delivery.claims import Claimed
-from shared.storage.delivery.webhook_snapshots import EndpointRow, load_endpoint
-from shared.storage.evaluation.new_deliveries import Claim
+from shared.storage.database.transactions import read_transaction
+from shared.storage.delivery.admission import needs_admission
+from shared.storage.delivery.claims import ClaimedDelivery
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_endpoint
+from shared.storage.evaluation.new_deliveries import NewClaims
 from shared.vault import SecretUnreadable
 from worker.coordination.wakeups import give_back, wake
-from worker.delivery.attempt_executor import Attempts
-from worker.delivery.attempt_result import LONG_AGO, Ended, Unsent
-from worker.delivery.claims import HOLD_SECONDS, LIGHT_CHARS, Haul
+from worker.delivery.attempt_executor import AttemptExecutor
+from worker.delivery.attempt_result import LONG_AGO, AttemptResult, ReleasedClaim
+from worker.delivery.claims import MAX_SEND_DELAY_SECONDS, PREFETCH_MAX_PAYLOAD_CHARS, ClaimedBatch
 from worker.delivery.endpoint_cache import KEPT_ENDPOINTS
-from worker.delivery.recorder import Recorder
+from worker.delivery.recorder import OutcomeRecorder
 
 if TYPE_CHECKING:
-    from worker.bootstrap import Runtime
+    from worker.bootstrap import WorkerProcess
 
 OPENED_AT_ONCE = 20
 """Each takes a few statements, and the partition's next batch waits for them."""
 
 
-class Line:
+class FastPathSession:
     """The way to one webhook as it is now: what was sent firsthand is recorded here."""
 
-    def __init__(self, runtime: Runtime, row: EndpointRow, endpoint: Endpoint, token: int) -> None:
+    def __init__(self, runtime: WorkerProcess, row: WebhookSnapshot, endpoint: Endpoint, token: int) -> None:
         self._runtime = runtime
         self._webhook_id = row.id
         self._token = token
@@ -53,39 +53,39 @@ class Line:
         self.leased_until = LONG_AGO
         self.is_brisk = False
         """Whether all went well when it was last heard of: then more may be claimed than is sent at once."""
-        self._recorder = Recorder(runtime, row, endpoint, token=token)
+        self._recorder = OutcomeRecorder(runtime, row, endpoint, token=token)
         self.slow = row.slow
 
-    def see(self, row: EndpointRow) -> None:
+    def see(self, row: WebhookSnapshot) -> None:
         """Go by the webhook's row as it was just read."""
         self.slow = row.slow
         self._recorder.see(row)
 
-    def launch(self, claimed: Sequence[Claimed], at: datetime, until: datetime) -> None:
+    def launch(self, claimed: Sequence[ClaimedDelivery], at: datetime, until: datetime) -> None:
         """Send what was claimed at a time, until another."""
         self.leased_until = until
         put = self._runtime.stragglers.expect(self, len(claimed))
-        attempts = Attempts(self._runtime, self._webhook_id, self.endpoint, token=self._token, put=put)
-        attempts.launch(Haul(at, claimed))
+        attempts = AttemptExecutor(self._runtime, self._webhook_id, self.endpoint, token=self._token, put=put)
+        attempts.launch(ClaimedBatch(at, claimed))
 
-    def finish(self, ended: list[Ended]) -> None:
+    def finish(self, ended: list[AttemptResult]) -> None:
         """Record what has ended, and give its places to whoever found none."""
         try:
             fared = self._recorder.record(ended)
         finally:
             give_back(self._runtime, self._webhook_id, len(ended))
         self.is_brisk = fared.untroubled
-        if any(isinstance(one, Unsent) for one in ended):
+        if any(isinstance(one, ReleasedClaim) for one in ended):
             wake(self._runtime, self._webhook_id, slow=fared.slow)
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class Reservation:
     """What this process will send of a batch: of each webhook all or nothing. It holds their places until `launch`."""
 
-    lines: Mapping[int, Line]
+    lines: Mapping[int, FastPathSession]
     counts: Mapping[int, int]
-    claim: Claim
+    claim: NewClaims
     at: datetime
     """When the lease began."""
     waiting: Collection[int] = ()
@@ -93,26 +93,26 @@ class Hand:
 
 
 @dataclass(slots=True)
-class Firsthand:
+class FastPath:
     """Decides what a process sends firsthand, and sends it.
 
     `consumes` tells whether this worker takes part in what a queue is for: operators may keep that to other hosts.
     """
 
-    runtime: Runtime
+    runtime: WorkerProcess
     consumes: Callable[[str], bool]
     _token: int = field(default_factory=lambda: secrets.randbits(62))
-    _lines: dict[int, Line] = field(default_factory=dict)
+    _lines: dict[int, FastPathSession] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, rows: Sequence[dict[str, Any]], webhooks: Mapping[int, EndpointRow]) -> Hand:
+    def take(self, rows: Sequence[dict[str, Any]], webhooks: Mapping[int, WebhookSnapshot]) -> Reservation:
         """Take places for those of these new deliveries that can be sent at once.
 
         Args:
             rows: the deliveries that are about to be stored.
             webhooks: as this transaction read them.
         """
-        at = self.runtime.clock.reckoned()
+        at = self.runtime.clock.estimate()
         lines, counts, waiting = {}, {}, set()
         chars: Counter[int] = Counter()
         pending: Counter[int] = Counter()
@@ -124,16 +124,16 @@ class Firsthand:
             line = self._line(webhooks.get(webhook_id))
             if line is None:
                 continue
-            ahead = line.is_brisk and chars[webhook_id] <= count * LIGHT_CHARS
+            ahead = line.is_brisk and chars[webhook_id] <= count * PREFETCH_MAX_PAYLOAD_CHARS
             if self.runtime.flights.take_all(webhook_id, count, slow=line.slow, ahead=ahead):
                 lines[webhook_id], counts[webhook_id] = line, count
             elif line.slow and not self.runtime.flights.is_open(webhook_id, slow=True):
                 waiting.add(webhook_id)
         longest = max((line.endpoint.policy.timeout_seconds for line in lines.values()), default=0.0)
-        until = at + timedelta(seconds=longest + HOLD_SECONDS) + self.runtime.settings.lease_margin
-        return Hand(lines, counts, Claim(tuple(lines), self._token, until), at, waiting)
+        until = at + timedelta(seconds=longest + MAX_SEND_DELAY_SECONDS) + self.runtime.settings.lease_margin
+        return Reservation(lines, counts, NewClaims(tuple(lines), self._token, until), at, waiting)
 
-    def open(self, webhooks: Iterable[EndpointRow]) -> None:
+    def open(self, webhooks: Iterable[WebhookSnapshot]) -> None:
         """Open the endpoints of webhooks whose deliveries had to wait because they were not, for the next time.
 
         A drain opens them too, but maybe in another process: after an edit, until one of each webhook had come to each.
@@ -144,19 +144,19 @@ class Firsthand:
         # Those with a certificate are opened for each drain.
         plain = (one for one in closed if one.client_certificate_secret_id is None)
         for row in islice(plain, OPENED_AT_ONCE):
-            with reading(self.runtime.engine) as connection:
+            with read_transaction(self.runtime.engine) as connection:
                 fresh = load_endpoint(connection, row.id)
                 if fresh is not None:
                     with suppress(SecretUnreadable, EndpointUnusable):  # its drain tells
                         self.runtime.endpoints.open(connection, fresh)
 
-    def drop(self, hand: Hand) -> None:
+    def drop(self, hand: Reservation) -> None:
         """Give the places back: nothing of it was stored."""
         for webhook_id, count in hand.counts.items():
             give_back(self.runtime, webhook_id, count)
 
     def launch(
-        self, hand: Hand, rows: Sequence[dict[str, Any]], stored: Mapping[str, int], entities: Mapping[int, str]
+        self, hand: Reservation, rows: Sequence[dict[str, Any]], stored: Mapping[str, int], entities: Mapping[int, str]
     ) -> None:
         """Send what was taken and committed.
 
@@ -166,11 +166,11 @@ class Firsthand:
             stored: the `seq` of those that were stored under the claim, by their ids.
             entities: the names of the deliveries' entities.
         """
-        claimed: dict[int, list[Claimed]] = {webhook_id: [] for webhook_id in hand.lines}
+        claimed: dict[int, list[ClaimedDelivery]] = {webhook_id: [] for webhook_id in hand.lines}
         for row in rows:
             if (seq := stored.get(row["id"])) is not None:
                 claimed[row["webhook_id"]].append(
-                    Claimed(
+                    ClaimedDelivery(
                         seq=seq,
                         id=row["id"],
                         payload=row["payload"],
@@ -192,18 +192,18 @@ class Firsthand:
             if several:
                 hand.lines[webhook_id].launch(several, hand.at, hand.claim.lease_until)
 
-    def _line(self, row: EndpointRow | None) -> Line | None:
+    def _line(self, row: WebhookSnapshot | None) -> FastPathSession | None:
         """The line to a webhook that may be sent to just now, and whose endpoint this process has open."""
         if row is None or row.paused or not self.consumes(SLOW_QUEUE if row.slow else DELIVER_QUEUE):
             return None
         endpoint = self.runtime.endpoints.kept(row)
-        if endpoint is None or is_limited(endpoint.policy, row.circuit):
+        if endpoint is None or needs_admission(endpoint.policy, row.circuit):
             return None
         with self._lock:
             line = self._lines.get(row.id)
             if line is None or line.endpoint is not endpoint:
                 if len(self._lines) >= KEPT_ENDPOINTS:
                     self._lines = {}
-                line = self._lines[row.id] = Line(self.runtime, row, endpoint, self._token)
+                line = self._lines[row.id] = FastPathSession(self.runtime, row, endpoint, self._token)
         line.see(row)
         return line

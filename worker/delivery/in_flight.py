@@ -12,20 +12,20 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-REMEMBERED_SECONDS = 10.0
+WAITER_TTL_SECONDS = 10.0
 """A slow webhook that found no place keeps its claim to a share for so long; drains come back sooner."""
-ENOUGH = 0.25
+MIN_FREE_SHARE = 0.25
 """A slow webhook whose share is used up is let in again when so much of it is free: a drain for each place costs more
 than the requests."""
-AHEAD = 2
+PREFETCH_FACTOR = 2
 """So many times as much may be claimed for an endpoint that answers briskly as may be in flight to it."""
 
 
-class Flights:
+class InFlightLimiter:
     """Places for what is claimed: `total` of the process, `per_webhook` at most for each webhook.
 
-    With `ahead` it is `AHEAD` times as much of both. `show` is told of every change: a webhook, how many requests to it
-    are in flight as long as its places on the `Wire` are taken, and whether it is slow.
+    With `ahead` it is `PREFETCH_FACTOR` times as much of both. `show` is told of every change: a webhook, how many
+    requests to it are in flight as long as its places on the `RequestScheduler` are taken, and whether it is slow.
     """
 
     def __init__(
@@ -124,12 +124,12 @@ class Flights:
         else:
             self._slow.pop(webhook_id, None)
         for other, asked in list(self._slow.items()):
-            if other not in self._taken and now - asked > REMEMBERED_SECONDS:
+            if other not in self._taken and now - asked > WAITER_TTL_SECONDS:
                 del self._slow[other]
 
     def _has_enough(self, webhook_id: int, *, slow: bool) -> bool:
         room = self._room(webhook_id, slow=slow, ahead=False)
-        return room >= (max(1, ENOUGH * self._share()) if slow else 1)
+        return room >= (max(1, MIN_FREE_SHARE * self._share()) if slow else 1)
 
     def _share(self) -> int:
         """The most places of one slow webhook."""
@@ -137,7 +137,10 @@ class Flights:
 
     def _room(self, webhook_id: int, *, slow: bool, ahead: bool) -> int:
         if ahead and not slow:
-            return min(AHEAD * self._per_webhook - self._taken[webhook_id], AHEAD * self._total - self._taken.total())
+            return min(
+                PREFETCH_FACTOR * self._per_webhook - self._taken[webhook_id],
+                PREFETCH_FACTOR * self._total - self._taken.total(),
+            )
         room = min(self._per_webhook - self._taken[webhook_id], self._total - self._flying)
         if not slow:
             return room

@@ -11,14 +11,14 @@ from shared.delivery.endpoint import Endpoint
 from shared.domain.delivery.retries import Decision, Verdict
 from shared.domain.ids import IdKind, encode_id
 from shared.observability import metrics
-from shared.observability.logs import info_lines
-from worker.delivery.attempt_result import Sent
+from shared.observability.logs import log_many
+from worker.delivery.attempt_result import CompletedAttempt
 from worker.delivery.spans import context_of
 
 
 def report_attempts(
     endpoint: Endpoint,
-    decided: Sequence[tuple[Sent, Decision]],
+    decided: Sequence[tuple[CompletedAttempt, Decision]],
     ended: frozenset[int],
     now: datetime,
     *,
@@ -40,10 +40,10 @@ def report_attempts(
     if claim is not None:
         traces = (context_of(sent.delivery, claim).trace for sent, _ in decided)
         lines = (line | {"trace_id": trace} for line, trace in zip(lines, traces, strict=True))
-    info_lines("hookline.deliver", "delivery.attempted", lines)
+    log_many("hookline.deliver", "delivery.attempted", lines)
 
 
-def _line(endpoint: Endpoint, sent: Sent, decision: Decision) -> dict[str, Any]:
+def _line(endpoint: Endpoint, sent: CompletedAttempt, decision: Decision) -> dict[str, Any]:
     """All there is to know of an attempt, with the ids by which the API, the commands and receivers know its parts."""
     delivery, outcome = sent.delivery, sent.outcome
     automation_id = delivery.automation_id

@@ -15,27 +15,27 @@ Request = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class _Line:
+class _WebhookQueue:
     """The requests to a webhook that wait for their turn, and how many tasks make some."""
 
     waiting: deque[Request] = field(default_factory=deque)
     tasks: int = 0
 
 
-class Wire:
+class RequestScheduler:
     """Makes requests on the event loop on which it is used: `total` at a time, `per_webhook` of them to one webhook."""
 
     def __init__(self, *, total: int, per_webhook: int) -> None:
         self._total = total
         self._per_webhook = per_webhook
-        self._lines: dict[int, _Line] = {}
+        self._lines: dict[int, _WebhookQueue] = {}
         self._standing: dict[int, None] = {}
         """The webhooks whose requests wait because of `total`, in the order of their turns."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def launch(self, webhook_id: int, requests: Iterable[Request]) -> None:
         """Make requests to a webhook as soon as there are places."""
-        line = self._lines.setdefault(webhook_id, _Line())
+        line = self._lines.setdefault(webhook_id, _WebhookQueue())
         line.waiting.extend(requests)
         self._attend(webhook_id, line)
 
@@ -43,7 +43,7 @@ class Wire:
         """Whether no request is being made, or waits for its turn."""
         return not self._lines
 
-    def _attend(self, webhook_id: int, line: _Line) -> None:
+    def _attend(self, webhook_id: int, line: _WebhookQueue) -> None:
         """Start as many tasks as have something to do and a place."""
         for _ in range(min(len(line.waiting), self._per_webhook - line.tasks)):
             if len(self._tasks) >= self._total:
@@ -54,7 +54,7 @@ class Wire:
         if not line.waiting and not line.tasks:
             self._lines.pop(webhook_id, None)
 
-    async def _work(self, webhook_id: int, line: _Line) -> None:
+    async def _work(self, webhook_id: int, line: _WebhookQueue) -> None:
         try:
             while line.waiting:
                 await line.waiting.popleft()()

@@ -11,30 +11,30 @@ from shared.domain.delivery.retries import Decision, Verdict
 from shared.observability import metrics
 from shared.observability.trace_context import TraceContext, attempt_context, nanoseconds, read_traceparent
 from shared.observability.tracing import Tracing
-from shared.storage.delivery.claims import Claimed
+from shared.storage.delivery.claims import ClaimedDelivery
 
 
 class _Sent(Protocol):
     @property
-    def delivery(self) -> Claimed: ...
+    def delivery(self) -> ClaimedDelivery: ...
     @property
     def started_at(self) -> datetime: ...
     @property
     def outcome(self) -> Outcome: ...
 
 
-def exemplify_attempts(attempts: Iterable[tuple[_Sent, Decision]], claim: int, now: datetime) -> None:
+def add_attempt_exemplars(attempts: Iterable[tuple[_Sent, Decision]], claim: int, now: datetime) -> None:
     """Let the durations of attempts, and of what was delivered from the event on, lead to their traces."""
     traced = [(*pair, context) for pair in attempts if (context := context_of(pair[0].delivery, claim)).sampled]
-    metrics.ATTEMPT_DURATION.exemplify((one.outcome.duration_seconds, context.trace) for one, _, context in traced)
-    metrics.EVENT_TO_DELIVERY.exemplify(
+    metrics.ATTEMPT_DURATION.add_exemplars((one.outcome.duration_seconds, context.trace) for one, _, context in traced)
+    metrics.EVENT_TO_DELIVERY.add_exemplars(
         (max(0.0, (now - one.delivery.event_received_at).total_seconds()), context.trace)
         for one, decision, context in traced
         if decision.verdict is Verdict.DELIVERED
     )
 
 
-def context_of(delivery: Claimed, claim: int) -> TraceContext:
+def context_of(delivery: ClaimedDelivery, claim: int) -> TraceContext:
     """The place of the attempt that is made of a delivery under a claim."""
     return attempt_context(delivery.traceparent, delivery.id, delivery.attempts + 1, claim)
 

@@ -16,20 +16,20 @@ from shared.domain.automations.model import Grants
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
-from shared.domain.matching.compiled import CompiledAutomation, DormantAutomation, compile_automation, scope_key
+from shared.domain.matching.compiled import CompiledAutomation, LazyAutomation, compile_automation, scope_key
 from shared.domain.matching.index import AutomationIndex, organizations_above
 from shared.observability import metrics
 from shared.observability.logs import get_logger
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.entities import organization_links
 from shared.storage.definitions.revisions import current_revision_value
 from shared.storage.evaluation.automation_feed import AutomationRow, automations_since
-from worker.evaluation.compression import pack, unpack
+from worker.evaluation.compression import compress, decompress
 
 log = get_logger("hookline.evaluate")
 
 
-class LiveAutomations:
+class AutomationCache:
     """An index that takes in edits: whoever asks for it sees every edit that is older than the reload interval.
 
     Whenever `reloads` has another value, all are read anew.
@@ -68,7 +68,7 @@ class LiveAutomations:
         self._index, self._revision, self._checked = AutomationIndex(_unreadable), -1, float("-inf")
 
     def _refresh(self) -> None:
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             # The counter is read first: an edit that commits in between is read now and once more at the next look.
             newest = current_revision_value(connection)
             if newest == self._revision:
@@ -87,7 +87,7 @@ class LiveAutomations:
     def _take(self, rows: Iterable[AutomationRow], parents: dict[str, str]) -> None:
         # Other threads iterate the index they hold: edits go into a copy that then takes its place.
         index = self._index.copy()
-        index.place(organizations_above(parents))
+        index.set_organizations(organizations_above(parents))
         for row in rows:
             if row.live:
                 index.put(_dormant(row))
@@ -96,18 +96,18 @@ class LiveAutomations:
         self._index = index
 
 
-def _dormant(row: AutomationRow) -> DormantAutomation:
+def _dormant(row: AutomationRow) -> LazyAutomation:
     # Names repeat: each is kept once.
     entity, project = sys.intern(row.entity), row.scope_project and sys.intern(row.scope_project)
     key = scope_key(EventType(row.event_type), entity, project, row.scope_collection)
     about = (row.id, row.entity_id, row.epoch, row.webhook_id, sorted(row.grants), row.has_access_token, row.entity)
-    text = pack(orjson.dumps(about)[:-1] + b"," + row.definition.encode() + b"]")
-    return DormantAutomation(row.id, key, text, _compile)
+    text = compress(orjson.dumps(about)[:-1] + b"," + row.definition.encode() + b"]")
+    return LazyAutomation(row.id, key, text, _compile)
 
 
 def _compile(packed: bytes) -> CompiledAutomation:
     # Payloads may hold integers of any size, which orjson would read as fractions.
-    number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = json.loads(unpack(packed))
+    number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = json.loads(decompress(packed))
     grants = Grants(frozenset(secrets), has_access_token)
     return compile_automation(
         parse_automation(definition, lambda _webhook: grants, lambda _slack: True),
@@ -119,6 +119,6 @@ def _compile(packed: bytes) -> CompiledAutomation:
     )
 
 
-def _unreadable(one: DormantAutomation, refusal: InvalidDefinition) -> None:
+def _unreadable(one: LazyAutomation, refusal: InvalidDefinition) -> None:
     # Accepted once, unreadable now: an older or newer version wrote it. The others go on.
     log.error("automation.unreadable", automation_id=one.id, entity=one.scope_key[1], errors=str(refusal))

@@ -13,7 +13,7 @@ from shared.domain.matching.index import AutomationIndex
 from shared.messaging.streams import Entry
 from shared.storage.definitions.catalog import Learned
 from shared.storage.evaluation.poison import PoisonEntry
-from worker.evaluation.catalog_discovery import names_of
+from worker.evaluation.catalog_discovery import catalog_entry_of
 
 
 def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
@@ -29,7 +29,7 @@ def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
             continue
         types.append(str.__str__(event.type))
         received.append(entry.received_ms)
-        if learned := names_of(event):
+        if learned := catalog_entry_of(event):
             names.add(learned)
         for automation in matching(event):
             matches.append((entry, event, automation))

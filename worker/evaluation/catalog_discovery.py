@@ -18,7 +18,7 @@ from shared.storage.definitions.catalog import Learned, learn
 MAX_KNOWN = 100_000
 
 
-class LearnedCatalog:
+class CatalogDiscovery:
     """What a process knows to be in the catalog. Threads may share it: at worst a name is registered again."""
 
     def __init__(self, max_known: int = MAX_KNOWN) -> None:
@@ -44,7 +44,7 @@ class LearnedCatalog:
         self._known.update(names)
 
 
-def names_of(event: AnyEvent) -> Learned | None:
+def catalog_entry_of(event: AnyEvent) -> Learned | None:
     """What an event tells of the catalog; a run is in no collection, a notice in no project."""
     data: Any = event.data
     project = getattr(data, "project", None)

@@ -13,40 +13,40 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from shared.domain.events.partitioning import START, Offset
-from shared.storage.database.transactions import at_once, writing
-from shared.storage.delivery.notices import note_dead_letters
+from shared.storage.database.transactions import write_statement, write_transaction
+from shared.storage.delivery.notices import notify_dead_letters
 from shared.storage.evaluation.new_deliveries import insert_deliveries
 from shared.storage.evaluation.offsets import advance_offset
-from shared.storage.evaluation.optimistic_commit import Committed, commit_expected
-from shared.storage.evaluation.poison import set_aside
-from worker.delivery.fast_path import Hand
+from shared.storage.evaluation.optimistic_commit import Committed, commit_optimistically
+from shared.storage.evaluation.poison import quarantine
+from worker.delivery.fast_path import Reservation
 from worker.evaluation.batch import Batch
-from worker.evaluation.firing_plan import FiringBatch
-from worker.evaluation.stored_state import Matches, Stored, load_stored
+from worker.evaluation.firing_plan import FiringPlan
+from worker.evaluation.stored_state import MatchSet, StoredState, load_stored
 
 if TYPE_CHECKING:
-    from worker.bootstrap import Runtime
+    from worker.bootstrap import WorkerProcess
 
 
-class Overtaken(Exception):
+class OffsetConflict(Exception):
     """Another worker committed these entries first: nothing of this batch may be kept."""
 
 
-def commit(runtime: Runtime, partition: int, offset: Offset, batch: Batch) -> FiringBatch:
+def commit_batch(runtime: WorkerProcess, partition: int, offset: Offset, batch: Batch) -> FiringPlan:
     """Commit a batch's effects, and send what goes out firsthand.
 
     Raises:
         Overtaken: when the partition is no longer at `offset`.
         Outdated: when an automation was edited since the batch was matched.
     """
-    now, matches = runtime.clock.now(), Matches(batch.matches)
-    firings = _by_one_statement(runtime, partition, offset, batch, matches, now)
-    return firings or _by_transaction(runtime, partition, offset, batch, matches, now)
+    now, matches = runtime.clock.now(), MatchSet(batch.matches)
+    firings = _commit_optimistically(runtime, partition, offset, batch, matches, now)
+    return firings or _commit_in_transaction(runtime, partition, offset, batch, matches, now)
 
 
-def _by_one_statement(
-    runtime: Runtime, partition: int, offset: Offset, batch: Batch, matches: Matches, now: datetime
-) -> FiringBatch | None:
+def _commit_optimistically(
+    runtime: WorkerProcess, partition: int, offset: Offset, batch: Batch, matches: MatchSet, now: datetime
+) -> FiringPlan | None:
     """None where it takes a transaction: nothing was done then."""
     if offset.entry_id == START or batch.poison:
         return None
@@ -55,15 +55,15 @@ def _by_one_statement(
     webhooks = runtime.webhooks.get(matches.webhooks)
     if webhooks is None:
         return None
-    firings = FiringBatch(matches, Stored(webhooks), now, traced=runtime.tracing is not None)
+    firings = FiringPlan(matches, StoredState(webhooks), now, traced=runtime.tracing is not None)
     firings.consider_all()
     if any(row["status"] == "refused" for row in firings.deliveries):
         return None
     hand = runtime.firsthand.take(firings.deliveries, webhooks)
     done: Committed | None = None
     try:
-        with at_once(runtime.engine) as connection:
-            done = commit_expected(
+        with write_statement(runtime.engine) as connection:
+            done = commit_optimistically(
                 connection,
                 partition,
                 firings.deliveries,
@@ -75,30 +75,30 @@ def _by_one_statement(
                 now=now,
             )
     finally:
-        if done is None or not (done.as_expected and done.moved):
+        if done is None or not (done.preconditions_held and done.offset_advanced):
             runtime.firsthand.drop(hand)
-    if not done.as_expected:
+    if not done.preconditions_held:
         return None
-    if not done.moved:
-        raise Overtaken
+    if not done.offset_advanced:
+        raise OffsetConflict
     _launch(runtime, hand, firings, done.claimed)
     return firings
 
 
-def _by_transaction(
-    runtime: Runtime, partition: int, offset: Offset, batch: Batch, matches: Matches, now: datetime
-) -> FiringBatch:
+def _commit_in_transaction(
+    runtime: WorkerProcess, partition: int, offset: Offset, batch: Batch, matches: MatchSet, now: datetime
+) -> FiringPlan:
     hand = None
     try:
-        with writing(runtime.engine) as connection:
+        with write_transaction(runtime.engine) as connection:
             moved = advance_offset(
                 connection, partition, since=offset, entry_id=batch.last_id, count=batch.count, now=now
             )
             if not moved:
-                raise Overtaken
-            set_aside(connection, partition, batch.poison, now)
+                raise OffsetConflict
+            quarantine(connection, partition, batch.poison, now)
             stored = load_stored(connection, matches, now)
-            firings = FiringBatch(matches, stored, now, traced=runtime.tracing is not None)
+            firings = FiringPlan(matches, stored, now, traced=runtime.tracing is not None)
             firings.consider_all()
             firings.save(connection)
             hand = runtime.firsthand.take(firings.deliveries, stored.webhooks)
@@ -114,12 +114,12 @@ def _by_transaction(
     return firings
 
 
-def _launch(runtime: Runtime, hand: Hand, firings: FiringBatch, claimed: Mapping[str, int]) -> None:
+def _launch(runtime: WorkerProcess, hand: Reservation, firings: FiringPlan, claimed: Mapping[str, int]) -> None:
     """Send what was committed as claimed; nobody else has to be woken for it."""
     runtime.firsthand.launch(hand, firings.deliveries, claimed, firings.entities)
     firings.webhooks.difference_update(hand.lines, hand.waiting)
 
 
-def _note_refused(connection: Connection, firings: FiringBatch, now: datetime) -> None:
+def _note_refused(connection: Connection, firings: FiringPlan, now: datetime) -> None:
     refused = [row["id"] for row in firings.deliveries if row["status"] == "refused"]
-    note_dead_letters(connection, refused, now)
+    notify_dead_letters(connection, refused, now)

@@ -35,13 +35,13 @@ _WORDS = b"".join(
 _packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, _WORDS)
 
 
-def pack(text: bytes) -> bytes:
+def compress(text: bytes) -> bytes:
     """A text in less space."""
     packer = _packer.copy()
     return packer.compress(text) + packer.flush()
 
 
-def unpack(packed: bytes) -> bytes:
+def decompress(packed: bytes) -> bytes:
     """The text that was packed by this same release."""
     unpacker = zlib.decompressobj(_WINDOW, _WORDS)
     return unpacker.decompress(packed) + unpacker.flush()

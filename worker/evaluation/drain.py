@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 
 from shared.domain.events.partitioning import Offset
-from worker.bootstrap import Runtime
-from worker.coordination.partition_lease import Turn, take_turn
+from worker.bootstrap import WorkerProcess
+from worker.coordination.partition_lease import PartitionLease, acquire_lease
 from worker.evaluation.evaluator import BATCH_BYTES, Progress, evaluate_batch
 
 
-def drain_partition(runtime: Runtime, partition: int) -> int:
+def drain_partition(runtime: WorkerProcess, partition: int) -> int:
     """Evaluate a partition until nothing is left or the time slice is over; then make room for other drains.
 
     Returns:
@@ -19,7 +19,7 @@ def drain_partition(runtime: Runtime, partition: int) -> int:
     """
     deadline = time.monotonic() + runtime.settings.drain_slice.total_seconds()
     evaluated = 0
-    while (turn := take_turn(runtime.redis, partition, runtime.settings.evaluate_batch, BATCH_BYTES)) is not None:
+    while (turn := acquire_lease(runtime.redis, partition, runtime.settings.evaluate_batch, BATCH_BYTES)) is not None:
         offset: Offset | None = None
         more = False
         try:
@@ -31,12 +31,12 @@ def drain_partition(runtime: Runtime, partition: int) -> int:
         if not more:
             break
         if time.monotonic() >= deadline:
-            runtime.waker.partitions([partition])
+            runtime.waker.wake_partitions([partition])
             break
     return evaluated
 
 
-def _batches(runtime: Runtime, turn: Turn, deadline: float) -> Iterator[Progress]:
+def _batches(runtime: WorkerProcess, turn: PartitionLease, deadline: float) -> Iterator[Progress]:
     """Evaluate batch after batch, for as long as the turn and the time slice last."""
     # What the turn read is good if it is something: a mark that is behind is found out when the batch is committed.
     # One that is ahead would find nothing.

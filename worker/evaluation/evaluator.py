@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from shared.domain.events.partitioning import Offset
 from shared.messaging.streams import Entry, read_within
 from shared.observability.logs import get_logger
-from shared.storage.database.transactions import glance
+from shared.storage.database.transactions import read_statement
 from shared.storage.evaluation.offsets import read_offset
-from worker.bootstrap import Runtime
+from worker.bootstrap import WorkerProcess
 from worker.evaluation.batch import match_entries
-from worker.evaluation.commit import Overtaken, commit
+from worker.evaluation.commit import OffsetConflict, commit_batch
 from worker.evaluation.report import report_batch
-from worker.evaluation.stored_state import Outdated
+from worker.evaluation.stored_state import StaleAutomation
 
 log = get_logger("hookline.evaluate")
 
@@ -34,7 +34,7 @@ class Progress:
 
 
 def evaluate_batch(
-    runtime: Runtime, partition: int, since: tuple[Offset, list[Entry] | None] | None = None
+    runtime: WorkerProcess, partition: int, since: tuple[Offset, list[Entry] | None] | None = None
 ) -> Progress:
     """Evaluate the next entries of a partition and commit their effects.
 
@@ -55,11 +55,11 @@ def evaluate_batch(
         return Progress(0, offset)
     batch = match_entries(entries, runtime.automations.current())
     try:
-        firings = commit(runtime, partition, offset, batch)
-    except Overtaken:
+        firings = commit_batch(runtime, partition, offset, batch)
+    except OffsetConflict:
         log.info("evaluation.overtaken", partition=partition, offset=offset.entry_id)
         return Progress(0, _offset(runtime, partition))
-    except Outdated:
+    except StaleAutomation:
         runtime.automations.expire()
         return evaluate_batch(runtime, partition, since)
     runtime.catalog.remember(batch.registered)
@@ -68,6 +68,6 @@ def evaluate_batch(
     return Progress(batch.count, Offset(batch.last_id, offset.entries_read + batch.count))
 
 
-def _offset(runtime: Runtime, partition: int) -> Offset:
-    with glance(runtime.engine) as connection:
+def _offset(runtime: WorkerProcess, partition: int) -> Offset:
+    with read_statement(runtime.engine) as connection:
         return read_offset(connection, partition)

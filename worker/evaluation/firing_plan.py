@@ -12,23 +12,23 @@ from shared.domain.events.fast_decoding import AnyEvent, QuickMetricData
 from shared.domain.events.models import RunMetricData
 from shared.domain.events.partitioning import subject_key
 from shared.domain.matching.compiled import CompiledAutomation
-from shared.domain.matching.firing_rules import hold_back, metric_facts, sealed_payload
+from shared.domain.matching.firing_rules import apply_throttles, metric_facts, sealed_payload
 from shared.domain.matching.throttling import FiringState
 from shared.domain.payloads.templates import PayloadTooLarge
 from shared.domain.payloads.variables import MetricFacts
 from shared.messaging.streams import Entry
 from shared.observability.logs import get_logger
-from shared.observability.trace_context import TRACEPARENT, TraceContext, child_of, producers
+from shared.observability.trace_context import TRACEPARENT, TraceContext, child_context, producer_context
 from shared.storage.evaluation.windows import save_windows
-from worker.evaluation.stored_state import Matches, Stored
+from worker.evaluation.stored_state import MatchSet, StoredState
 
 log = get_logger("hookline.evaluate")
 
 
-class FiringBatch:
+class FiringPlan:
     """Considers the matches of one batch in stream order and gathers what is to be stored."""
 
-    def __init__(self, matches: Matches, stored: Stored, now: datetime, *, traced: bool = False) -> None:
+    def __init__(self, matches: MatchSet, stored: StoredState, now: datetime, *, traced: bool = False) -> None:
         self._now = now
         self._matches = matches
         self._kept = stored.kept
@@ -102,7 +102,9 @@ class FiringBatch:
             return self._kept[compiled.id, key].firing
 
         enabled = compiled.webhook_id is None or compiled.webhook_id in self.enabled
-        reason = hold_back(compiled, event, received_ms=entry.received_ms, webhook_enabled=enabled, firing_of=firing_of)
+        reason = apply_throttles(
+            compiled, event, received_ms=entry.received_ms, webhook_enabled=enabled, firing_of=firing_of
+        )
         if reason is None:
             self._touched |= asked
         return reason
@@ -133,8 +135,8 @@ class FiringBatch:
             "finished_at": None,
         }
         if self._traced:
-            parent = producers(entry.body or b"")
-            own = child_of(parent)
+            parent = producer_context(entry.body or b"")
+            own = child_context(parent)
             row[TRACEPARENT] = own.header
             self.traces.append((own, parent, row))
         try:

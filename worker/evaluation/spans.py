@@ -35,9 +35,9 @@ def trace_firings(tracing: Tracing, traces: Iterable[tuple[TraceContext, TraceCo
         )
 
 
-def exemplify_evaluations(traces: Iterable[tuple[TraceContext, TraceContext | None, dict[str, Any]]]) -> None:
+def add_evaluation_exemplars(traces: Iterable[tuple[TraceContext, TraceContext | None, dict[str, Any]]]) -> None:
     """Let the delays of evaluations that fired lead to their traces."""
     now = datetime.now(UTC)
-    metrics.EVALUATION_DELAY.exemplify(
+    metrics.EVALUATION_DELAY.add_exemplars(
         (max(0.0, (now - row["event_received_at"]).total_seconds()), own.trace) for own, _, row in traces if own.sampled
     )

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from shared.domain.conditions.windows import RunState, UnreadableState
+from shared.domain.conditions.windows import UnreadableState, WindowState
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.matching.compiled import CompiledAutomation, firing_id
-from shared.domain.matching.firing_rules import Kept, kept_keys
+from shared.domain.matching.firing_rules import AutomationState, state_keys
 from shared.domain.matching.throttling import FiringState
 from shared.messaging.streams import Entry
 from shared.observability.logs import get_logger
-from shared.storage.delivery.webhook_snapshots import EndpointRow, load_endpoints
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_endpoints
 from shared.storage.evaluation.new_deliveries import known_deliveries
 from shared.storage.evaluation.windows import load_windows
 
@@ -29,11 +29,11 @@ Match = tuple[Entry, AnyEvent, CompiledAutomation]
 _T = TypeVar("_T")
 
 
-class Outdated(Exception):
+class StaleAutomation(Exception):
     """Another worker evaluated with a newer edition of an automation: this one must look for edits first."""
 
 
-def _readable(read: Callable[[bytes], _T], stored: bytes | None, row: Any) -> _T | None:
+def _decode_or_none(read: Callable[[bytes], _T], stored: bytes | None, row: Any) -> _T | None:
     """What was stored; None when there is nothing, and when it can't be read: then it begins anew."""
     try:
         return None if stored is None else read(stored)
@@ -43,19 +43,19 @@ def _readable(read: Callable[[bytes], _T], stored: bytes | None, row: Any) -> _T
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredState:
     """What is stored that firings depend on."""
 
-    webhooks: Mapping[int, EndpointRow]
+    webhooks: Mapping[int, WebhookSnapshot]
     """Those of the matches' webhooks that are enabled."""
     seen: Collection[str] = ()
     """The deliveries that exist: their events were evaluated before."""
-    kept: Mapping[tuple[int, str], Kept] = field(default_factory=dict)
+    kept: Mapping[tuple[int, str], AutomationState] = field(default_factory=dict)
     """What automations keep of earlier events, by automation and key."""
 
 
 @dataclass(frozen=True)
-class Matches:
+class MatchSet:
     """The matches of one batch in stream order, and what is asked of them more than once."""
 
     all: Sequence[Match]
@@ -68,7 +68,7 @@ class Matches:
     @cached_property
     def keys(self) -> set[tuple[int, str]]:
         """Under which keys automations may keep something about them."""
-        return {(automation.id, key) for _, event, automation in self.all for key in kept_keys(automation, event)}
+        return {(automation.id, key) for _, event, automation in self.all for key in state_keys(automation, event)}
 
     @cached_property
     def webhooks(self) -> set[int]:
@@ -81,7 +81,7 @@ class Matches:
         return {automation.id: automation.epoch for _, _, automation in self.all}
 
 
-def load_stored(connection: Connection, matches: Matches, now: datetime) -> Stored:
+def load_stored(connection: Connection, matches: MatchSet, now: datetime) -> StoredState:
     """What this transaction has stored. The rows of what automations keep stay locked until it ends.
 
     Raises:
@@ -89,21 +89,21 @@ def load_stored(connection: Connection, matches: Matches, now: datetime) -> Stor
     """
     kept = _load_kept(connection, matches, now)
     seen = known_deliveries(connection, matches.ids)
-    return Stored(load_endpoints(connection, matches.webhooks), seen, kept)
+    return StoredState(load_endpoints(connection, matches.webhooks), seen, kept)
 
 
-def _load_kept(connection: Connection, matches: Matches, now: datetime) -> dict[tuple[int, str], Kept]:
+def _load_kept(connection: Connection, matches: MatchSet, now: datetime) -> dict[tuple[int, str], AutomationState]:
     if not matches.keys:
         return {}
     rows = load_windows(connection, sorted(matches.keys), now)
     return {key: _read(rows.get(key), matches.epochs[key[0]]) for key in matches.keys}
 
 
-def _read(row: Any, epoch: int) -> Kept:
+def _read(row: Any, epoch: int) -> AutomationState:
     if row is not None and row.epoch > epoch:
-        raise Outdated
+        raise StaleAutomation
     if row is None or row.epoch < epoch:
-        return Kept()
-    windows = _readable(RunState.from_bytes, row.windows, row)
-    recent = _readable(FiringState.recent_from_bytes, row.recent_firings, row) or ()
-    return Kept(windows, FiringState(row.last_fired_ms, recent))
+        return AutomationState()
+    windows = _decode_or_none(WindowState.from_bytes, row.windows, row)
+    recent = _decode_or_none(FiringState.recent_from_bytes, row.recent_firings, row) or ()
+    return AutomationState(windows, FiringState(row.last_fired_ms, recent))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.storage.delivery.webhook_snapshots import EndpointRow
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
 
 KNOWN_WEBHOOKS = 10_000
 
 
-class KnownWebhooks:
+class WebhookCache:
     """The webhooks that are enabled, as this process read them last. Threads may share it: what is old is found out."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, EndpointRow] = {}
+        self._rows: dict[int, WebhookSnapshot] = {}
 
-    def get(self, ids: set[int]) -> dict[int, EndpointRow] | None:
+    def get(self, ids: set[int]) -> dict[int, WebhookSnapshot] | None:
         """All of these; None where one is unknown, or where they are not of one revision."""
         rows = self._rows
         found = {one: rows[one] for one in ids if one in rows}
@@ -23,7 +23,7 @@ class KnownWebhooks:
             return None
         return found
 
-    def remember(self, rows: Mapping[int, EndpointRow]) -> None:
+    def remember(self, rows: Mapping[int, WebhookSnapshot]) -> None:
         """Know these as they were just read; when too many are known, the older ones are forgotten."""
         if len(self._rows) + len(rows) > KNOWN_WEBHOOKS:
             self._rows = {}

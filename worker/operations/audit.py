@@ -17,7 +17,7 @@ OPERATOR_ID = 0  # no user has it
 Row = dict[str, Any]
 
 
-def note(
+def record_change(
     connection: Connection,
     action: str,
     *,

@@ -20,13 +20,13 @@ from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.domain.payloads.sealed import mask_payload
 from shared.dry_runs.time_range import parse_moment
 from shared.storage.database.clock import database_time
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.webhooks import ID_KINDS, public_id
 from shared.storage.delivery import history as store
 from shared.storage.delivery import replay
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, StoredDelivery
-from worker.operations.audit import Row, note
-from worker.operations.lookup import entity_named, found, found_automation
+from worker.operations.audit import Row, record_change
+from worker.operations.lookup import resolve_automation, resolve_entity, resolve_webhook
 
 MAX_REPLAYED = 100_000
 AT_ONCE = 5_000
@@ -68,16 +68,16 @@ class Plan:
         return {"count": self.count, "rate": self.rate, "replays": list(self.replays)}
 
 
-def listed(engine: Engine, filters: Filters, limit: int) -> list[Row]:
+def list_deliveries(engine: Engine, filters: Filters, limit: int) -> list[Row]:
     """The deliveries that match, newest first. Raises InvalidDefinition for filters that name what is not there."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         owner, wanted = _wanted(connection, filters)
         return [_row(one) for one in store.list_deliveries(connection, owner, wanted, before=None, limit=limit)]
 
 
-def shown(engine: Engine, delivery: str) -> Row | None:
+def describe_delivery(engine: Engine, delivery: str) -> Row | None:
     """One delivery with payload and attempts; None when there is none of this id."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         stored = store.find_delivery(connection, None, delivery)
         if stored is None:
             return None
@@ -90,9 +90,9 @@ def shown(engine: Engine, delivery: str) -> Row | None:
         }
 
 
-def one_to_replay(engine: Engine, delivery: str) -> Plan:
+def find_replayable(engine: Engine, delivery: str) -> Plan:
     """The plan for one delivery. Raises InvalidDefinition when it can't be replayed."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         stored = store.find_delivery(connection, None, delivery)
         if stored is None:
             raise InvalidDefinition.at(("delivery",), f"there is no delivery {delivery!r}")
@@ -102,7 +102,7 @@ def one_to_replay(engine: Engine, delivery: str) -> Plan:
         return Plan((stored.seq,), None, timedelta(), stored.entity_id, "delivery.replay", stored.id, {"name": ""})
 
 
-def to_replay(engine: Engine, filters: Filters, rate: str | None, *, again: bool) -> Plan:
+def list_to_replay(engine: Engine, filters: Filters, rate: str | None, *, again: bool) -> Plan:
     """The plan for all that match. Raises InvalidDefinition for filters or a rate that can't be understood."""
     interval = timedelta()
     if rate is not None:
@@ -111,7 +111,7 @@ def to_replay(engine: Engine, filters: Filters, rate: str | None, *, again: bool
         except InvalidDefinition as exc:
             raise exc.under("rate") from None
         interval = parsed.period / parsed.count
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         owner, wanted = _wanted(connection, filters)
         seqs = replay.list_replayable(connection, owner, wanted, limit=MAX_REPLAYED + 1, unreplayed=not again)
     if len(seqs) > MAX_REPLAYED:
@@ -123,14 +123,14 @@ def to_replay(engine: Engine, filters: Filters, rate: str | None, *, again: bool
     return Plan(tuple(seqs), rate, interval, owner, "delivery.replay_matching", target, detail)
 
 
-def replayed(engine: Engine, plan: Plan) -> Plan:
+def replay_deliveries(engine: Engine, plan: Plan) -> Plan:
     """Carry a plan out, and note it in the audit log."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         begun, made = database_time(connection), list[str]()
     for start in range(0, plan.count, AT_ONCE):
-        with writing(engine) as connection:
+        with write_transaction(engine) as connection:
             if start == 0:
-                note(
+                record_change(
                     connection,
                     plan.action,
                     entity_id=plan.entity_id,
@@ -146,7 +146,7 @@ def replayed(engine: Engine, plan: Plan) -> Plan:
 
 def _wanted(connection: Connection, filters: Filters) -> tuple[int | None, DeliveryFilter]:
     now, entity = database_time(connection), filters["entity"]
-    owner = None if entity is None else entity_named(connection, entity).id
+    owner = None if entity is None else resolve_entity(connection, entity).id
     since, until = filters["since"], filters["until"]
     wanted = DeliveryFilter(
         status=None if filters["status"] is None else DeliveryStatus(filters["status"]),
@@ -163,7 +163,7 @@ def _automation_id(connection: Connection, text: str | None, entity: str | None)
     """The automation meant; an id may be that of a deleted one."""
     if text is None or (number := decode_id(IdKind.AUTOMATION, text)) is not None:
         return None if text is None else number
-    return found_automation(connection, text, entity).id
+    return resolve_automation(connection, text, entity).id
 
 
 def _webhook_id(connection: Connection, text: str | None, entity: str | None, now: datetime) -> int | None:
@@ -171,7 +171,7 @@ def _webhook_id(connection: Connection, text: str | None, entity: str | None, no
     if text is None:
         return None
     number = next((n for kind in ID_KINDS.values() if (n := decode_id(kind, text)) is not None), None)
-    return found(connection, text, entity, now).id if number is None else number
+    return resolve_webhook(connection, text, entity, now).id if number is None else number
 
 
 def _row(stored: StoredDelivery) -> Row:

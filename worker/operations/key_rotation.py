@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.maintenance import reencryption
 from shared.storage.maintenance.reencryption import SealedValue
 from shared.vault import SecretUnreadable, Vault
-from worker.operations.audit import note
+from worker.operations.audit import record_change
 
 BATCH = 100
 MAX_PASSES = 10
@@ -107,10 +107,10 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def rotated(engine: Engine, vault: Vault) -> Rotation:
+def rotate(engine: Engine, vault: Vault) -> Rotation:
     """Bring everything under the vault's newest key, and note in the audit log that it was done."""
-    secrets = _all(engine, vault, reencryption.sealed_secrets, reencryption.reseal_secret)
-    answers = _all(engine, vault, reencryption.sealed_answers, reencryption.reseal_answer)
+    secrets = _all(engine, vault, reencryption.sealed_secrets, reencryption.replace_secret_ciphertext)
+    answers = _all(engine, vault, reencryption.sealed_answers, reencryption.replace_answer_ciphertext)
     if secrets.rotated or answers.rotated:
         _note(engine, secrets.rotated + answers.rotated)
     return Rotation(vault.keys, secrets, answers)
@@ -129,7 +129,7 @@ def _all(engine: Engine, vault: Vault, read: Read, replace: Replace) -> Tally:
 def _pass(engine: Engine, vault: Vault, read: Read, replace: Replace, *, rotated_before: int) -> Tally:
     tally, after = Tally(rotated=rotated_before), None
     while True:
-        with reading(engine) as connection:
+        with read_transaction(engine) as connection:
             batch = read(connection, after, BATCH)
         if not batch:
             return tally
@@ -148,11 +148,13 @@ def _reseal(engine: Engine, vault: Vault, stale: list[SealedValue], replace: Rep
             tally.unreadable.append(value)
     tally.stale += len(anew)
     if anew:
-        with writing(engine) as connection:
+        with write_transaction(engine) as connection:
             tally.rotated += sum(replace(connection, value, ciphertext) for value, ciphertext in anew)
 
 
 def _note(engine: Engine, count: int) -> None:
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         detail = {"name": "secrets", "rotated": count}
-        note(connection, "secrets.rotate", entity_id=None, target="secrets", detail=detail, now=datetime.now(UTC))
+        record_change(
+            connection, "secrets.rotate", entity_id=None, target="secrets", detail=detail, now=datetime.now(UTC)
+        )

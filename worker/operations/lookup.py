@@ -22,17 +22,17 @@ from shared.storage.delivery.webhook_states import (
 )
 
 
-def entity_named(connection: Connection, name: str) -> StoredEntity:
+def resolve_entity(connection: Connection, name: str) -> StoredEntity:
     """The entity of this name. Raises InvalidDefinition at `entity`."""
-    found = find_entity(connection, name)
-    if found is None:
+    resolve_webhook = find_entity(connection, name)
+    if resolve_webhook is None:
         raise InvalidDefinition.at(("entity",), f"there is no entity {name!r}")
-    return found
+    return resolve_webhook
 
 
-def found(connection: Connection, name_or_id: str, entity: str | None, now: datetime) -> WebhookState:
+def resolve_webhook(connection: Connection, name_or_id: str, entity: str | None, now: datetime) -> WebhookState:
     """The webhook or Slack integration meant, of one entity or of any. Raises InvalidDefinition."""
-    owner = None if entity is None else entity_named(connection, entity).id
+    owner = None if entity is None else resolve_entity(connection, entity).id
     number = next((n for kind in ID_KINDS.values() if (n := decode_id(kind, name_or_id)) is not None), None)
     if number is None:
         named = webhook_names(connection, name=name_or_id, entity_id=owner)
@@ -48,19 +48,19 @@ def found(connection: Connection, name_or_id: str, entity: str | None, now: date
     return webhook_states(connection, now, webhook_id=named[0].id)[0]
 
 
-def found_automation(connection: Connection, name_or_id: str, entity: str | None) -> StoredAutomation:
+def resolve_automation(connection: Connection, name_or_id: str, entity: str | None) -> StoredAutomation:
     """The automation meant, of one entity or of any. Raises InvalidDefinition."""
     if entity is not None:
-        stored = find_by_name_or_id(connection, entity_named(connection, entity).id, name_or_id)
-        found = [] if stored is None else [stored]
+        stored = find_by_name_or_id(connection, resolve_entity(connection, entity).id, name_or_id)
+        resolve_webhook = [] if stored is None else [stored]
     else:
         every = every_automation(connection, None)
-        found = [one for one in every if encode_id(IdKind.AUTOMATION, one.id) == name_or_id]
-        found = found or [one for one in every if one.name == name_or_id]
-    if len(found) > 1:
-        owners = ", ".join(one.entity for one in found)
+        resolve_webhook = [one for one in every if encode_id(IdKind.AUTOMATION, one.id) == name_or_id]
+        resolve_webhook = resolve_webhook or [one for one in every if one.name == name_or_id]
+    if len(resolve_webhook) > 1:
+        owners = ", ".join(one.entity for one in resolve_webhook)
         raise InvalidDefinition.at(("automation",), f"several entities have {name_or_id!r}: give --entity, of {owners}")
-    if not found:
+    if not resolve_webhook:
         where = "any entity" if entity is None else f"entity {entity!r}"
         raise InvalidDefinition.at(("automation",), f"no automation of {where} has the id or name {name_or_id!r}")
-    return found[0]
+    return resolve_webhook[0]

@@ -13,14 +13,14 @@ from shared.domain.events.partitioning import START, Offset
 from shared.messaging.redis_clients import open_redis
 from shared.messaging.streams import lags, stream_key
 from shared.settings import Settings
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.evaluation.offsets import read_offsets
 from worker.operations.audit import Row
 
 
-def found(settings: Settings, engine: Engine) -> Row:
+def list_stream_lags(settings: Settings, engine: Engine) -> Row:
     """The lag of each partition, and of all. Raises `redis.exceptions.RedisError`."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         stored = read_offsets(connection)
     offsets = {partition: stored.get(partition, Offset(START, 0)) for partition in range(settings.partitions)}
     with open_redis(settings) as redis:

@@ -13,32 +13,32 @@ from shared.domain.delivery.outcomes import Outcome
 from shared.domain.payloads.samples import sample_values
 from shared.domain.payloads.slack_messages import Severity, parse_slack_message
 from shared.domain.payloads.templates import default_payload
-from shared.http.client import Sender
+from shared.http.client import WebhookClient
 from shared.http.request import Request
 from shared.http.tls import TlsContexts
 from shared.settings import Settings
 from shared.storage.database.clock import database_time
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.webhooks import WebhookKind, public_id
-from shared.storage.delivery.claims import Claimed
+from shared.storage.delivery.claims import ClaimedDelivery
 from shared.storage.delivery.history import new_delivery_id
 from shared.storage.delivery.webhook_snapshots import load_endpoint, load_secrets
 from shared.vault import Vault
 from worker.operations.audit import Row
-from worker.operations.lookup import found
+from worker.operations.lookup import resolve_webhook
 
 
-def tried(settings: Settings, engine: Engine, webhook: str, entity: str | None) -> Row:
+def send_test(settings: Settings, engine: Engine, webhook: str, entity: str | None) -> Row:
     """Send one request with sample values. Nothing is stored, and nothing is retried.
 
     Raises:
         InvalidDefinition: when there is no such webhook.
         SecretUnreadable, EndpointUnusable: when nothing can be sent to it, as `open_endpoint`.
     """
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         now = database_time(connection)
-        state = found(connection, webhook, entity, now)
-        row = load_endpoint(connection, state.id, whatever_its_state=True)
+        state = resolve_webhook(connection, webhook, entity, now)
+        row = load_endpoint(connection, state.id, include_inactive=True)
         assert row is not None  # noqa: S101 - found in this transaction
         secrets = load_secrets(connection, row)
     endpoint = open_endpoint(row, secrets, Vault.open(settings), TlsContexts(settings))
@@ -72,8 +72,8 @@ _TITLE = "A test of Hookline"
 _MESSAGE = "Somebody who runs Hookline tried this integration. Nothing happened to a model."
 
 
-def _delivery(id_: str, payload: str, entity: str, now: datetime) -> Claimed:
-    return Claimed(
+def _delivery(id_: str, payload: str, entity: str, now: datetime) -> ClaimedDelivery:
+    return ClaimedDelivery(
         seq=0,
         id=id_,
         payload=payload,
@@ -89,7 +89,7 @@ def _delivery(id_: str, payload: str, entity: str, now: datetime) -> Claimed:
 
 
 async def _sent(settings: Settings, request: Request) -> Outcome:
-    sender = Sender(settings)
+    sender = WebhookClient(settings)
     try:
         return await sender.send(request)
     finally:

@@ -15,11 +15,11 @@ from shared.domain.errors import HooklineError
 from shared.http.tls import TlsContexts
 from shared.settings import Settings
 from shared.storage.database.clock import database_time
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.automations import automations_of_webhook
 from shared.storage.definitions.revisions import lock_edits, next_revision
 from shared.storage.definitions.webhooks import find_webhook, public_id
-from shared.storage.delivery.webhook_snapshots import EndpointRow, EndpointSecrets, load_endpoint, load_secrets
+from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot, load_endpoint, load_secrets
 from shared.storage.delivery.webhook_states import (
     WebhookState,
     count_dead,
@@ -29,30 +29,30 @@ from shared.storage.delivery.webhook_states import (
     webhook_states,
 )
 from shared.vault import Vault
-from worker.operations.audit import OPERATOR, Row, note
-from worker.operations.lookup import entity_named, found
+from worker.operations.audit import OPERATOR, Row, record_change
+from worker.operations.lookup import resolve_entity, resolve_webhook
 
 
-def listed(engine: Engine, entity: str | None) -> list[Row]:
+def list_webhooks(engine: Engine, entity: str | None) -> list[Row]:
     """The webhooks of one entity, or of all. Raises InvalidDefinition for an entity that there is not."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         now = database_time(connection)
-        owner = None if entity is None else entity_named(connection, entity).id
+        owner = None if entity is None else resolve_entity(connection, entity).id
         return [row_of(state, now) for state in webhook_states(connection, now, entity_id=owner)]
 
 
-def shown(settings: Settings, engine: Engine, webhook: str, entity: str | None) -> Row:
-    """All there is to say of one webhook. Raises InvalidDefinition as `paused`.
+def describe_webhook(settings: Settings, engine: Engine, webhook: str, entity: str | None) -> Row:
+    """All there is to say of one webhook. Raises InvalidDefinition as `pause`.
 
     `unusable` says why no request can be made to it, if so, with this machine's keys and OpenSSL.
     """
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         now = database_time(connection)
-        state = found(connection, webhook, entity, now)
+        state = resolve_webhook(connection, webhook, entity, now)
         stored = find_webhook(connection, state.entity_id, webhook_id=state.id, kind=None)
         users = automations_of_webhook(connection, state.id)
         dead = count_dead(connection, state.id, state.entity_id)
-        endpoint = load_endpoint(connection, state.id, whatever_its_state=True)
+        endpoint = load_endpoint(connection, state.id, include_inactive=True)
         assert stored is not None and endpoint is not None  # noqa: S101 - found in this transaction
         secrets = load_secrets(connection, endpoint)
     fields = stored.fields
@@ -71,7 +71,7 @@ def shown(settings: Settings, engine: Engine, webhook: str, entity: str | None) 
     }
 
 
-def _unusable(settings: Settings, endpoint: EndpointRow, secrets: EndpointSecrets) -> str | None:
+def _unusable(settings: Settings, endpoint: WebhookSnapshot, secrets: SealedSecrets) -> str | None:
     try:
         open_endpoint(endpoint, secrets, Vault.open(settings), TlsContexts(settings))
     except HooklineError as exc:
@@ -79,28 +79,28 @@ def _unusable(settings: Settings, endpoint: EndpointRow, secrets: EndpointSecret
     return None
 
 
-def paused(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATOR) -> Row:
+def pause(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATOR) -> Row:
     """Let a webhook's deliveries wait; `changed` says whether they did not already.
 
     Raises:
         InvalidDefinition: when there is none of this id or name, or several entities have it.
     """
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         lock_edits(connection)
         now = database_time(connection)
-        state = found(connection, webhook, entity, now)
+        state = resolve_webhook(connection, webhook, entity, now)
         if changed := not state.paused:
             pause_webhook(connection, state.id, revision=next_revision(connection), now=now)
             _note(connection, state, ["paused"], now, by)
         return {**_reread(connection, state, now), "changed": changed}
 
 
-def resumed(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATOR) -> Row:
-    """Send to a webhook again, whatever kept deliveries from it. Answers and raises as `paused`."""
-    with writing(engine) as connection:
+def resume(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATOR) -> Row:
+    """Send to a webhook again, whatever kept deliveries from it. Answers and raises as `pause`."""
+    with write_transaction(engine) as connection:
         lock_edits(connection)
         now = database_time(connection)
-        state = found(connection, webhook, entity, now)
+        state = resolve_webhook(connection, webhook, entity, now)
         if changed := state.word(now) != "active":
             resume_webhook(connection, state.id, revision=next_revision(connection), now=now)
             _note(connection, state, _cleared(state), now, by)
@@ -150,7 +150,7 @@ def _reread(connection: Connection, state: WebhookState, now: datetime) -> Row:
 
 
 def _note(connection: Connection, state: WebhookState, changed: list[str], now: datetime, by: str) -> None:
-    note(
+    record_change(
         connection,
         f"{state.kind}.update",
         entity_id=state.entity_id,

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from shared.http.client import Sender
+from shared.http.client import WebhookClient
 from shared.settings import Settings
 
 _T = TypeVar("_T")
 
 
-class SendingLoop:
+class EventLoopThread:
     """The process's one event loop, in a thread of its own, and the sender whose connections live on it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -26,8 +26,8 @@ class SendingLoop:
         self.sender = self.submit(self._open(settings)).result()
 
     @staticmethod
-    async def _open(settings: Settings) -> Sender:
-        return Sender(settings)
+    async def _open(settings: Settings) -> WebhookClient:
+        return WebhookClient(settings)
 
     def submit(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
         """Run a coroutine on the loop, from any thread."""

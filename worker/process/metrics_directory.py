@@ -17,7 +17,7 @@ PREFIX = "hookline-metrics-"
 _OWNER = "owner.lock"
 
 
-def share_metrics() -> None:
+def use_metrics_directory() -> None:
     """Name a directory where this process and its children keep their values, unless the operator named one.
 
     prometheus_client decides when it is imported whether values are shared, so this comes first. Directories that

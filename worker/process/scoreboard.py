@@ -23,7 +23,7 @@ _SLOW = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class InFlightEntry:
     """What one process has in flight to one webhook."""
 
     pid: int
@@ -32,7 +32,7 @@ class Shown:
     slow: bool
 
 
-class Board:
+class Scoreboard:
     """Shared memory of a worker's processes; pages that nobody writes take no room."""
 
     def __init__(self) -> None:
@@ -47,27 +47,27 @@ class Board:
         """How often that was asked for."""
         return self._cells[0]
 
-    def open_row(self) -> BoardRow:
+    def open_row(self) -> ScoreboardSlot:
         """This process's row; a process that replaces a dead one of the pool takes over its row."""
         index = int(getattr(current_process(), "index", 0)) % PROCESSES
         start = 1 + index * _ROW_CELLS
-        return BoardRow(self._cells[start : start + _ROW_CELLS])
+        return ScoreboardSlot(self._cells[start : start + _ROW_CELLS])
 
-    def shown(self) -> list[Shown]:
+    def shown(self) -> list[InFlightEntry]:
         """What all living processes have in flight, most first."""
         found = [one for index in range(PROCESSES) for one in self._row(1 + index * _ROW_CELLS)]
         return sorted(found, key=lambda one: -one.in_flight)
 
-    def _row(self, start: int) -> list[Shown]:
+    def _row(self, start: int) -> list[InFlightEntry]:
         pid = self._cells[start]
         if not pid or not _lives(pid):
             return []
         entries = self._cells[start + 1 : start + _ROW_CELLS].tolist()
         pairs = zip(entries[::2], entries[1::2], strict=True)
-        return [Shown(pid, id_, count % _SLOW, count >= _SLOW) for id_, count in pairs if id_ and count % _SLOW]
+        return [InFlightEntry(pid, id_, count % _SLOW, count >= _SLOW) for id_, count in pairs if id_ and count % _SLOW]
 
 
-class BoardRow:
+class ScoreboardSlot:
     """Where one process shows what it has in flight. One thread writes at a time."""
 
     def __init__(self, cells: memoryview[int]) -> None:

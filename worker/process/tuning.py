@@ -9,7 +9,7 @@ SWITCH_SECONDS = 0.001
 YOUNG_OBJECTS = 50_000
 
 
-def prefer_work() -> None:
+def tune_interpreter() -> None:
     """Spend less on garbage collection and less time on waiting for other threads. Call it once modules are loaded.
 
     What is loaded by then stays, so collections need not look at it; and a batch makes many more objects than the usual

@@ -1,7 +1,7 @@
 """Metric conditions at work: the newest values of a run's metrics, and whether conditions hold over them.
 
 `compile_conditions` turns definitions into closures once; `CompiledConditions.observe` then feeds them one event of a
-run after the other. A `RunState` belongs to one automation and one run and is the only thing that changes here. This
+run after the other. A `WindowState` belongs to one automation and one run and is the only thing that changes here. This
 module must not store states, look at an event's other fields, or know of cooldowns.
 """
 
@@ -38,7 +38,7 @@ class Series:
 
 
 @dataclass(slots=True)
-class RunState:
+class WindowState:
     """What one automation remembers of one run; void once the automation's conditions change."""
 
     held: list[bool | None]
@@ -55,7 +55,7 @@ class RunState:
         return _PREFIX.pack(_CODEC_VERSION, len(header)) + header + struct.pack(f"<{len(values)}d", *values)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> RunState:
+    def from_bytes(cls, data: bytes) -> WindowState:
         """Read what `to_bytes` wrote, every float exactly. Raises `UnreadableState`."""
         try:
             version, length = _PREFIX.unpack_from(data)
@@ -120,7 +120,7 @@ class _Watch:
     needed: int
     terms: tuple[tuple[int, CompiledCondition], ...]
 
-    def take(self, state: RunState, step: int, value: float) -> bool:
+    def take(self, state: WindowState, step: int, value: float) -> bool:
         """Add a sample and settle the truth of the conditions; False: the sample is not newer than the last."""
         series = state.series.get(self.metric)
         if series is None:
@@ -144,11 +144,11 @@ class CompiledConditions:
     conditions: tuple[Condition, ...]
     _watches: tuple[_Watch, ...]
 
-    def new_state(self) -> RunState:
+    def new_state(self) -> WindowState:
         """The state of a run that has not been seen yet."""
-        return RunState([None] * len(self.conditions))
+        return WindowState([None] * len(self.conditions))
 
-    def observe(self, state: RunState, step: int, metrics: Mapping[str, float]) -> Observation:
+    def observe(self, state: WindowState, step: int, metrics: Mapping[str, float]) -> Observation:
         """Take one event's metrics into the state, in place, and say whether the conjunction just became true.
 
         Metrics that no condition watches are neither stored nor counted. A sample at or before its metric's last step
@@ -193,12 +193,14 @@ def needed_values(conditions: Iterable[Condition]) -> dict[str, int]:
     return needed
 
 
-def observe(conditions: Iterable[Condition], state: RunState, step: int, metrics: Mapping[str, float]) -> Observation:
+def observe(
+    conditions: Iterable[Condition], state: WindowState, step: int, metrics: Mapping[str, float]
+) -> Observation:
     """`CompiledConditions.observe` for a single event, compiling on the way; for many, compile once."""
     return compile_conditions(conditions).observe(state, step, metrics)
 
 
-def explain(conditions: Sequence[Condition], state: RunState) -> tuple[ConditionTerm, ...]:
+def explain(conditions: Sequence[Condition], state: WindowState) -> tuple[ConditionTerm, ...]:
     """What each condition sees now, for "why did it not fire".
 
     Where every term holds and nothing fired, `state.armed` is the answer: the conjunction was true already.

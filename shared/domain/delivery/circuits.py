@@ -55,15 +55,15 @@ class Circuit:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CircuitSignal:
     """What a circuit learns from an attempt: whether the endpoint is able to work, and whether it was a probe."""
 
-    alive: bool | None
+    responsive: bool | None
     """None when nothing reached it, so that nothing is known."""
     probe: bool = False
 
 
-def alive(outcome: Outcome) -> bool | None:
+def is_responsive(outcome: Outcome) -> bool | None:
     """Whether an outcome shows an endpoint at work: a refusal does, a 5xx, a 429 or silence does not.
 
     What was kept from leaving says nothing of it, and neither does a fault of Hookline's own: None.
@@ -73,7 +73,7 @@ def alive(outcome: Outcome) -> bool | None:
     return outcome.kind not in _DEAD_KINDS and outcome.status != _OVERLOADED
 
 
-def after_answers(circuit: Circuit, policy: DeliveryPolicy, answers: Sequence[Answer], now: datetime) -> Circuit:
+def after_answers(circuit: Circuit, policy: DeliveryPolicy, answers: Sequence[CircuitSignal], now: datetime) -> Circuit:
     """The circuit after these answers, given in the order in which they came.
 
     While it is open, failures of requests that were underway when it opened tell nothing new; only a probe's opens it
@@ -85,7 +85,7 @@ def after_answers(circuit: Circuit, policy: DeliveryPolicy, answers: Sequence[An
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FailureStreak:
     """What answers make of a circuit that was closed and that they leave closed, without knowing its failures."""
 
     added: int
@@ -94,16 +94,16 @@ class Run:
     """Failures in a row since the last that was alive; None when none was, so that only `added` counts."""
 
 
-def run_of(policy: DeliveryPolicy, answers: Sequence[Answer]) -> Run | None:
+def failure_streak_of(policy: DeliveryPolicy, answers: Sequence[CircuitSignal]) -> FailureStreak | None:
     """What these answers make of a closed circuit that has `failures` with `failures + added` below the policy's limit.
 
     None where they would open it whatever it was.
     """
     added, since, longest = 0, None, 0
     for answer in answers:
-        if answer.alive is None:
+        if answer.responsive is None:
             continue
-        if answer.alive:
+        if answer.responsive:
             since = 0
         elif since is None:
             added += 1
@@ -111,14 +111,14 @@ def run_of(policy: DeliveryPolicy, answers: Sequence[Answer]) -> Run | None:
             since += 1
             longest = max(longest, since)
     opens = 0 < policy.circuit_failures <= max(added, longest)
-    return None if opens else Run(added, since)
+    return None if opens else FailureStreak(added, since)
 
 
-def _after(circuit: Circuit, policy: DeliveryPolicy, answer: Answer, now: datetime) -> Circuit:
-    if answer.alive is None:
+def _after(circuit: Circuit, policy: DeliveryPolicy, answer: CircuitSignal, now: datetime) -> Circuit:
+    if answer.responsive is None:
         # The probe that never left makes room for another at once.
         return replace(circuit, probe_at=now) if answer.probe and circuit.opened_at is not None else circuit
-    if answer.alive:
+    if answer.responsive:
         return Circuit()
     circuit = replace(circuit, failures=circuit.failures + 1)
     if circuit.opened_at is None:
@@ -133,7 +133,7 @@ def _opened(circuit: Circuit, policy: DeliveryPolicy, now: datetime) -> Circuit:
     return replace(circuit, openings=circuit.openings + 1, opened_at=now, probe_at=now + timedelta(seconds=cool_off))
 
 
-def turned(before: Circuit, after: Circuit) -> CircuitState | None:
+def transition(before: Circuit, after: Circuit) -> CircuitState | None:
     """Whether the circuit was opened, or closed again; None when it is as it was.
 
     One that a probe's failure keeps open has not turned.

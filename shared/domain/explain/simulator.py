@@ -11,11 +11,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from shared.domain.conditions.windows import CompiledConditions, Observation, RunState
+from shared.domain.conditions.windows import CompiledConditions, Observation, WindowState
 from shared.domain.events.models import Event, RunMetricEvent, RunStateEvent
 from shared.domain.events.partitioning import subject_key
 from shared.domain.matching.compiled import CompiledAutomation, firing_id
-from shared.domain.matching.firing_rules import WHOLE, Kept, cooldown_key, hold_back, metric_facts, sealed_payload
+from shared.domain.matching.firing_rules import (
+    GLOBAL_KEY,
+    AutomationState,
+    apply_throttles,
+    cooldown_key,
+    metric_facts,
+    sealed_payload,
+)
 from shared.domain.matching.index import AutomationIndex
 from shared.domain.matching.throttling import FiringState
 from shared.domain.payloads.templates import PayloadTooLarge
@@ -90,7 +97,7 @@ class Samples:
     """What the metric conditions saw."""
 
     observation: Observation
-    windows: RunState
+    windows: WindowState
     """As they are after the event; they change with the next one."""
     true_since_step: int | None
     """The step at which the conditions became true, if they were true before this event and that step was seen."""
@@ -119,7 +126,7 @@ class Simulator:
     """One automation and what it keeps while events pass by."""
 
     def __init__(
-        self, subject: Subject, *, kept: Mapping[str, Kept] | None = None, delivered: Collection[str] = ()
+        self, subject: Subject, *, kept: Mapping[str, AutomationState] | None = None, delivered: Collection[str] = ()
     ) -> None:
         """Begin with nothing kept, or with what evaluation has stored.
 
@@ -132,7 +139,7 @@ class Simulator:
         self._delivered = set(delivered)
         self._true_since: dict[str, int] = {}
         self._index = AutomationIndex()
-        self._index.place(subject.organizations)
+        self._index.set_organizations(subject.organizations)
         self._index.put(replace(subject.compiled, matches=lambda _event: True))
 
     def consider(self, arrival: Arrival) -> Considered:
@@ -175,8 +182,8 @@ class Simulator:
     def _fire(self, arrival: Arrival, identity: str, samples: Samples | None) -> Considered:
         compiled, webhook = self.subject.compiled, self.subject.webhook
         cooling = self._before(cooldown_key(compiled, arrival.event)) if compiled.automation.cooldown else None
-        counting = self._before(WHOLE) if compiled.automation.rate_limit else None
-        held_back = hold_back(
+        counting = self._before(GLOBAL_KEY) if compiled.automation.rate_limit else None
+        held_back = apply_throttles(
             compiled,
             arrival.event,
             received_ms=arrival.received_ms,
@@ -205,8 +212,8 @@ class Simulator:
             counting=counting,
         )
 
-    def _kept_under(self, key: str) -> Kept:
-        return self._kept.setdefault(key, Kept())
+    def _kept_under(self, key: str) -> AutomationState:
+        return self._kept.setdefault(key, AutomationState())
 
     def _before(self, key: str) -> FiringState:
         return replace(self._kept_under(key).firing)

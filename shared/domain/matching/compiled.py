@@ -50,7 +50,7 @@ class CompiledAutomation:
         return self
 
 
-class DormantAutomation:
+class LazyAutomation:
     """One enabled automation of which only the text is kept, and once events come to its scope what it asks of them.
 
     What else its definition says is read again when it matches; the automations that do are few, and remembered.
@@ -88,11 +88,11 @@ class DormantAutomation:
 
 
 @lru_cache(maxsize=1024)
-def _awakened(dormant: DormantAutomation) -> CompiledAutomation:
+def _awakened(dormant: LazyAutomation) -> CompiledAutomation:
     return dormant.compile()
 
 
-Indexed = CompiledAutomation | DormantAutomation
+Indexed = CompiledAutomation | LazyAutomation
 
 
 def scope_key(event_type: EventType, entity: str, project: str | None, collection: str | None) -> ScopeKey:

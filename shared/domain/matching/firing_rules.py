@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shared.domain.automations.model import CooldownUnit
-from shared.domain.conditions.windows import Observation, RunState
+from shared.domain.conditions.windows import Observation, WindowState
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.partitioning import subject_key
 from shared.domain.matching.compiled import CompiledAutomation
@@ -17,26 +17,26 @@ from shared.domain.matching.throttling import FiringState, cooldown_refusal, rat
 from shared.domain.payloads.templates import default_payload
 from shared.domain.payloads.variables import MetricFacts, payload_values
 
-WHOLE = ""
+GLOBAL_KEY = ""
 """The key of what an automation keeps for itself as a whole, shared by all partitions."""
 WEBHOOK_DISABLED = "webhook_disabled"
 
 
 @dataclass(slots=True)
-class Kept:
+class AutomationState:
     """What one automation keeps under one key: the windows of a run, and when it fired."""
 
-    windows: RunState | None = None
+    windows: WindowState | None = None
     firing: FiringState = field(default_factory=FiringState)
 
 
 def cooldown_key(compiled: CompiledAutomation, event: AnyEvent) -> str:
     """The key under which the firing that starts a cooldown is remembered."""
     cooldown = compiled.automation.cooldown
-    return WHOLE if cooldown is None or cooldown.per is CooldownUnit.AUTOMATION else subject_key(event)
+    return GLOBAL_KEY if cooldown is None or cooldown.per is CooldownUnit.AUTOMATION else subject_key(event)
 
 
-def kept_keys(compiled: CompiledAutomation, event: AnyEvent) -> set[str]:
+def state_keys(compiled: CompiledAutomation, event: AnyEvent) -> set[str]:
     """The keys under which an automation may keep something about an event."""
     keys = set()
     if compiled.conditions is not None:
@@ -44,11 +44,11 @@ def kept_keys(compiled: CompiledAutomation, event: AnyEvent) -> set[str]:
     if compiled.automation.cooldown is not None:
         keys.add(cooldown_key(compiled, event))
     if compiled.automation.rate_limit is not None:
-        keys.add(WHOLE)
+        keys.add(GLOBAL_KEY)
     return keys
 
 
-def hold_back(
+def apply_throttles(
     compiled: CompiledAutomation,
     event: AnyEvent,
     *,
@@ -71,10 +71,10 @@ def hold_back(
         if reason is not None:
             return reason
     if rate is not None:
-        if reason := rate_refusal(firing_of(WHOLE), rate, received_ms):
+        if reason := rate_refusal(firing_of(GLOBAL_KEY), rate, received_ms):
             return reason
-        record_firing(firing_of(WHOLE), rate, received_ms)
-    if cooling is not None and (rate is None or cooling != WHOLE):
+        record_firing(firing_of(GLOBAL_KEY), rate, received_ms)
+    if cooling is not None and (rate is None or cooling != GLOBAL_KEY):
         record_firing(firing_of(cooling), None, received_ms)
     return None
 

@@ -15,7 +15,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.types import EventType
 from shared.domain.filters.fields import field_getter
-from shared.domain.matching.compiled import STATE, CompiledAutomation, DormantAutomation, Indexed, as_compiled
+from shared.domain.matching.compiled import STATE, CompiledAutomation, Indexed, LazyAutomation, as_compiled
 from shared.domain.matching.scope_groups import Bucket, Memory, ScopeKey
 
 
@@ -64,12 +64,12 @@ class AutomationIndex:
         self._by_id[one.id] = one
         key = one.scope_key
         bucket = self._at(key)
-        if isinstance(one, DormantAutomation):
+        if isinstance(one, LazyAutomation):
             one.scope_key = bucket.key
         bucket.members[one.id] = one
         self._memory.fit(len(self._by_id))
 
-    def place(self, organizations: Mapping[str, tuple[str, ...]]) -> None:
+    def set_organizations(self, organizations: Mapping[str, tuple[str, ...]]) -> None:
         """Say which organizations are above each entity (`organizations_above`); what was said before is forgotten."""
         self._organizations = organizations
 

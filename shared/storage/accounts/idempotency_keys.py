@@ -19,7 +19,7 @@ SEALED = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class KeyClaim:
     """One user's hold on a key, told from an earlier or later hold by when it began."""
 
     user_id: int
@@ -31,13 +31,13 @@ class Claim:
 class StoredRequest:
     """The request that a key stands for; without a status it is underway, without a body its answer is not known."""
 
-    claim: Claim
+    claim: KeyClaim
     request_digest: bytes
     status_code: int | None
     body: bytes | None
 
 
-def insert_claim(connection: Connection, claim: Claim, request_digest: bytes) -> bool:
+def insert_claim(connection: Connection, claim: KeyClaim, request_digest: bytes) -> bool:
     """Claim a key that the user has not used; False when it was used."""
     statement = (
         insert_into(connection, idempotency_keys)
@@ -61,26 +61,26 @@ def find_request(connection: Connection, user_id: int, key: str) -> StoredReques
         .with_for_update()
     )
     row = connection.execute(query).first()
-    return None if row is None else StoredRequest(Claim(user_id, key, row[0]), *row[1:])
+    return None if row is None else StoredRequest(KeyClaim(user_id, key, row[0]), *row[1:])
 
 
-def seal(connection: Connection, claim: Claim) -> bool:
+def seal(connection: Connection, claim: KeyClaim) -> bool:
     """Note in the transaction of what a request does that it is done; False when the claim was lost to another."""
     statement = update(idempotency_keys).where(_underway(claim)).values(status_code=SEALED)
     return connection.execute(statement).rowcount == 1
 
 
-def complete(connection: Connection, claim: Claim, *, status_code: int, body: bytes) -> None:
+def complete(connection: Connection, claim: KeyClaim, *, status_code: int, body: bytes) -> None:
     """Keep the answer, unless the claim was lost to another."""
     connection.execute(update(idempotency_keys).where(_of(claim)).values(status_code=status_code, body=body))
 
 
-def release(connection: Connection, claim: Claim) -> None:
+def release(connection: Connection, claim: KeyClaim) -> None:
     """Let go of a key whose request changed nothing; one that is sealed stays."""
     connection.execute(delete(idempotency_keys).where(_underway(claim)))
 
 
-def remove_request(connection: Connection, claim: Claim) -> None:
+def remove_request(connection: Connection, claim: KeyClaim) -> None:
     """Forget what a key stood for."""
     connection.execute(delete(idempotency_keys).where(_of(claim)))
 
@@ -98,7 +98,7 @@ def remove_requests_before(connection: Connection, before: datetime, *, limit: i
     connection.execute(delete(idempotency_keys).where(identity.in_(old)))
 
 
-def _of(claim: Claim) -> ColumnElement[bool]:
+def _of(claim: KeyClaim) -> ColumnElement[bool]:
     return and_(
         idempotency_keys.c.user_id == claim.user_id,
         idempotency_keys.c.key == claim.key,
@@ -106,5 +106,5 @@ def _of(claim: Claim) -> ColumnElement[bool]:
     )
 
 
-def _underway(claim: Claim) -> ColumnElement[bool]:
+def _underway(claim: KeyClaim) -> ColumnElement[bool]:
     return and_(_of(claim), idempotency_keys.c.status_code.is_(None))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.storage.database.bulk import is_postgresql
-from shared.storage.database.transactions import glance
+from shared.storage.database.transactions import read_statement
 
 LOOK_SECONDS = 1.0
 
@@ -54,9 +54,9 @@ class DatabaseClock:
                 self._look()
             finally:
                 self._looking.release()
-        return self.reckoned()
+        return self.estimate()
 
-    def reckoned(self) -> datetime:
+    def estimate(self) -> datetime:
         """The time by what was seen last, which asks nobody: for an event loop. `now` must have been asked before."""
         if self._own:
             return datetime.now(UTC)
@@ -67,7 +67,7 @@ class DatabaseClock:
 
     def _look(self) -> None:
         try:
-            with glance(self._engine) as connection:
+            with read_statement(self._engine) as connection:
                 told = database_time(connection)
         except SQLAlchemyError:
             if self._seen is None:

@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
-NOT_WAITED_FOR = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
+ASYNC_COMMIT_SQL = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
 """SQL, always true, by which nobody waits for PostgreSQL's disk at the end of this transaction."""
 
 
@@ -21,10 +21,10 @@ SQLITE_BUSY_SECONDS = 30
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def write_transaction(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: committed when the block ends, rolled back when it raises."""
     with (
-        _turn(engine),
+        _sqlite_writer_lock(engine),
         engine.connect().execution_options(hookline_write=True) as connection,
         connection.begin(),
     ):
@@ -32,7 +32,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def _turn(engine: Engine) -> Iterator[None]:
+def _sqlite_writer_lock(engine: Engine) -> Iterator[None]:
     """On SQLite, wait for this process's other writers as threads do; SQLite would look again and again, ever later."""
     turn: threading.Lock | None = engine.get_execution_options().get("hookline_turn")
     if turn is None:
@@ -48,18 +48,18 @@ def _turn(engine: Engine) -> Iterator[None]:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def read_transaction(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads: one consistent picture, never in a writer's way.
 
     PostgreSQL would show each statement what was committed by then: a webhook's row of before an edit, and not the
     secrets that it names.
     """
-    with engine.connect() as connection, _one_picture(connection), connection.begin():
+    with engine.connect() as connection, _repeatable_read(connection), connection.begin():
         yield connection
 
 
 @contextmanager
-def _one_picture(connection: Connection) -> Iterator[None]:
+def _repeatable_read(connection: Connection) -> Iterator[None]:
     """Let the next transaction see what was committed when it began; set on the driver, which costs no round trip."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, psycopg.Connection):
@@ -74,24 +74,24 @@ def _one_picture(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def at_once(engine: Engine) -> Iterator[Connection]:
+def write_statement(engine: Engine) -> Iterator[Connection]:
     """For one statement that writes and is whole by itself: on PostgreSQL it needs no round trips to begin and commit.
 
-    On SQLite, whose statements may be several, it is the same as `writing`.
+    On SQLite, whose statements may be several, it is the same as `write_transaction`.
     """
-    with (_alone if engine.dialect.name == "postgresql" else writing)(engine) as connection:
+    with (_autocommit if engine.dialect.name == "postgresql" else write_transaction)(engine) as connection:
         yield connection
 
 
 @contextmanager
-def glance(engine: Engine) -> Iterator[Connection]:
+def read_statement(engine: Engine) -> Iterator[Connection]:
     """For one statement that only reads: the same for reading."""
-    with (_alone if engine.dialect.name == "postgresql" else reading)(engine) as connection:
+    with (_autocommit if engine.dialect.name == "postgresql" else read_transaction)(engine) as connection:
         yield connection
 
 
 @contextmanager
-def _alone(engine: Engine) -> Iterator[Connection]:
+def _autocommit(engine: Engine) -> Iterator[Connection]:
     with engine.connect() as connection:
         driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
         driver.autocommit = True  # on the driver, as above: SQLAlchemy's option costs more than is won

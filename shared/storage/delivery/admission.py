@@ -30,7 +30,7 @@ class Admission:
     probing: bool = False
 
 
-def is_limited(policy: DeliveryPolicy, circuit: Circuit) -> bool:
+def needs_admission(policy: DeliveryPolicy, circuit: Circuit) -> bool:
     """Whether claims must ask `admit`: all others need no lock."""
     return policy.rate_limit is not None or policy.concurrency is not None or circuit.opened_at is not None
 

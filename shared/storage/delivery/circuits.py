@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text, update
 
-from shared.domain.delivery.circuits import Answer, Circuit, CircuitState, after_answers, turned
+from shared.domain.delivery.circuits import Circuit, CircuitSignal, CircuitState, after_answers, transition
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.storage.schema.tables import webhooks
 
@@ -21,16 +21,16 @@ CIRCUIT_COLUMNS = (
 )
 
 
-TROUBLED = "(failures > 0 OR circuit_opened_at IS NOT NULL OR failing_since IS NOT NULL)"
+HAS_FAILURES_SQL = "(failures > 0 OR circuit_opened_at IS NOT NULL OR failing_since IS NOT NULL)"
 """SQL on a webhook's row: whether there is anything that a success makes forget."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class CircuitTransition:
     """A circuit, and whether it was opened or closed just now."""
 
     circuit: Circuit
-    turned: CircuitState | None
+    transition: CircuitState | None
 
 
 def circuit_of(row: Any) -> Circuit:
@@ -43,41 +43,41 @@ def circuit_of(row: Any) -> Circuit:
     )
 
 
-def note_all_well(connection: Connection, webhook_id: int, now: datetime) -> Turn:
+def reset_health(connection: Connection, webhook_id: int, now: datetime) -> CircuitTransition:
     """Everything was delivered: forget failures. Nearly always this is one query that finds nothing to forget."""
     mine = webhooks.c.id == webhook_id
     row = connection.execute(
-        select(*CIRCUIT_COLUMNS).where(mine, text(TROUBLED)).with_for_update(key_share=True)
+        select(*CIRCUIT_COLUMNS).where(mine, text(HAS_FAILURES_SQL)).with_for_update(key_share=True)
     ).one_or_none()
     if row is None:
-        return Turn(Circuit(), None)
-    turn = Turn(Circuit(), turned(circuit_of(row), Circuit()))
+        return CircuitTransition(Circuit(), None)
+    turn = CircuitTransition(Circuit(), transition(circuit_of(row), Circuit()))
     well = {"failing_since": None, **circuit_columns(Circuit()), **_resumed(turn, now)}
     connection.execute(update(webhooks).where(mine).values(well))
     return turn
 
 
-def _resumed(turn: Turn, now: datetime) -> dict[str, Any]:
-    return {"resumed_at": now} if turn.turned is CircuitState.CLOSED else {}
+def _resumed(turn: CircuitTransition, now: datetime) -> dict[str, Any]:
+    return {"resumed_at": now} if turn.transition is CircuitState.CLOSED else {}
 
 
-def note_answers(
-    connection: Connection, webhook_id: int, policy: DeliveryPolicy, answers: Sequence[Answer], now: datetime
-) -> Turn:
+def update_circuit(
+    connection: Connection, webhook_id: int, policy: DeliveryPolicy, answers: Sequence[CircuitSignal], now: datetime
+) -> CircuitTransition:
     """The circuit after these answers, stored."""
     mine = webhooks.c.id == webhook_id
     row = connection.execute(select(*CIRCUIT_COLUMNS).where(mine).with_for_update(key_share=True)).one_or_none()
     if row is None:
-        return Turn(Circuit(), None)
+        return CircuitTransition(Circuit(), None)
     before = circuit_of(row)
     after = after_answers(before, policy, answers, now)
-    turn = Turn(after, turned(before, after))
+    turn = CircuitTransition(after, transition(before, after))
     if after != before:
         connection.execute(update(webhooks).where(mine).values(circuit_columns(after) | _resumed(turn, now)))
     return turn
 
 
-def note_lane(connection: Connection, webhook_id: int, *, slow: bool) -> None:
+def set_lane(connection: Connection, webhook_id: int, *, slow: bool) -> None:
     """Move a webhook to the slow lane, or back."""
     connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(slow=slow))
 

@@ -16,7 +16,7 @@ from shared.storage.schema.tables import (
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedDelivery:
     """A delivery that this worker may attempt until its lease ends."""
 
     seq: int
@@ -35,7 +35,7 @@ class Claimed:
 
 def claim(
     connection: Connection, webhook_id: int, *, limit: int, now: datetime, lease_until: datetime, token: int
-) -> list[Claimed]:
+) -> list[ClaimedDelivery]:
     """Take up to `limit` due deliveries of a webhook, longest due first; nobody else gets them until the lease ends.
 
     Rows that another worker is just claiming are passed over, not waited for. There are none once a webhook is paused
@@ -43,9 +43,9 @@ def claim(
     """
     if is_postgresql(connection):
         given = {"webhook_id": webhook_id, "limit": limit, "now": now, "lease_until": lease_until, "token": token}
-        return [Claimed(*row) for row in connection.execute(CLAIM_SQL, given)]
+        return [ClaimedDelivery(*row) for row in connection.execute(CLAIM_SQL, given)]
     rows = claim_due(connection, webhook_id, limit=limit, now=now, lease_until=lease_until, token=token)
-    return [Claimed(*row) for row in rows]
+    return [ClaimedDelivery(*row) for row in rows]
 
 
 def has_due(connection: Connection, webhook_id: int, now: datetime) -> bool:

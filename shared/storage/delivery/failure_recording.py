@@ -12,17 +12,17 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from shared.domain.delivery.circuits import Run
+from shared.domain.delivery.circuits import FailureStreak
 from shared.storage.database.bulk import as_recordset, is_postgresql
 from shared.storage.delivery.postgresql import failures_statement
 from shared.storage.delivery.recording import Attempted, attempt_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class HealthUpdate:
     """What attempts tell of their webhook."""
 
-    run: Run
+    run: FailureStreak
     circuit_failures: int
     """The policy's limit; 0 for none."""
     slow: bool
@@ -32,11 +32,11 @@ class Standing:
     """One that has done nothing but fail since then is disabled, which is not done here."""
 
 
-def record_with_standing(
+def record_with_health(
     connection: Connection,
     webhook_id: int,
     results: Sequence[Attempted],
-    standing: Standing,
+    standing: HealthUpdate,
     *,
     token: int,
     now: datetime,

@@ -28,13 +28,13 @@ class WaitingNotice:
     event: bytes
 
 
-def note_disabled(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> None:
+def notify_disabled(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> None:
     """Tell the owners of a webhook that it was disabled, whatever was being sent to it."""
     row = connection.execute(_webhook(webhook_id)).one()
     _put(connection, [webhook_disabled(_about(row), reason=reason, failing_since=row.failing_since, now=now)], now)
 
 
-def note_turn(
+def notify_transition(
     connection: Connection, webhook_id: int, state: CircuitState, *, seqs: Collection[int], reason: str, now: datetime
 ) -> None:
     """Tell the owners of a webhook that its circuit was opened or closed by the answers to these deliveries.
@@ -50,7 +50,7 @@ def note_turn(
     _put(connection, [circuit_turned(_about(row), state=state, reason=reason, now=now)], now)
 
 
-def note_dead_letters(connection: Connection, ids: Collection[str], now: datetime) -> None:
+def notify_dead_letters(connection: Connection, ids: Collection[str], now: datetime) -> None:
     """Tell of those of these deliveries that are dead letters, where an automation watches for them.
 
     Where none does nothing is written, since an endpoint that refuses everything makes as many as it gets. Deliveries
@@ -69,7 +69,7 @@ def waiting_notices(connection: Connection, limit: int) -> list[WaitingNotice]:
     return [WaitingNotice(row.id, row.event.encode()) for row in rows]
 
 
-def forget_notices(connection: Connection, ids: Sequence[int]) -> None:
+def delete_notices(connection: Connection, ids: Sequence[int]) -> None:
     """Delete notices that are in their streams."""
     connection.execute(delete(notices).where(among(connection, notices.c.id, ids)))
 

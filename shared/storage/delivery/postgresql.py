@@ -10,8 +10,8 @@ from sqlalchemy import (
 )
 
 from shared.storage.database.bulk import recordset
-from shared.storage.database.transactions import NOT_WAITED_FOR
-from shared.storage.delivery.circuits import TROUBLED
+from shared.storage.database.transactions import ASYNC_COMMIT_SQL
+from shared.storage.delivery.circuits import HAS_FAILURES_SQL
 from shared.storage.schema.tables import (
     attempts,
     deliveries,
@@ -26,7 +26,7 @@ CLAIM_SQL = text(
     WITH due AS (
         SELECT seq, next_attempt_at FROM pending_deliveries WHERE webhook_id = :webhook_id AND next_attempt_at <= :now
             AND (SELECT enabled AND NOT paused AND deleted_at IS NULL FROM webhooks WHERE id = :webhook_id)
-            AND {NOT_WAITED_FOR}
+            AND {ASYNC_COMMIT_SQL}
         ORDER BY next_attempt_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE pending_deliveries SET next_attempt_at = :lease_until, claim = :token
@@ -82,7 +82,7 @@ def delivered_statement(names: tuple[str, ...]) -> TextClause:
         f"""
         WITH webhook AS (
             SELECT NOT EXISTS (
-                SELECT FROM webhooks WHERE id = :webhook_id AND {TROUBLED}
+                SELECT FROM webhooks WHERE id = :webhook_id AND {HAS_FAILURES_SQL}
             ) AS untroubled
         ), these AS MATERIALIZED (
             SELECT given.* FROM {recordset(attempts, names)} WHERE (SELECT untroubled FROM webhook)

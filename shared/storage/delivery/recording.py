@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, update
 from shared.storage.database.bulk import as_recordset, insert_rows, is_postgresql
 from shared.storage.database.sqlite_rows import insert_values
 from shared.storage.delivery.postgresql import END_SQL, delivered_statement
-from shared.storage.delivery.sqlite import end_pending, finish, is_troubled
+from shared.storage.delivery.sqlite import end_pending, finish, has_failures
 from shared.storage.schema.tables import attempts, pending_deliveries
 
 
@@ -66,7 +66,7 @@ def record_all_well(
     """
     rows = [attempt_row(result, token) for result in results]
     if not is_postgresql(connection):
-        if is_troubled(connection, webhook_id):
+        if has_failures(connection, webhook_id):
             return None
         insert_values(connection, attempts, rows)
         return _end(connection, results, token, now)
@@ -75,7 +75,7 @@ def record_all_well(
     return set(ended) if untroubled else None
 
 
-def put_back(connection: Connection, due: Sequence[tuple[int, datetime]], *, token: int) -> None:
+def release_claims(connection: Connection, due: Sequence[tuple[int, datetime]], *, token: int) -> None:
     """Let anybody claim deliveries that were claimed with `token` and not sent: each by its `seq`, due as before."""
     connection.execute(_PUT_BACK, [{"of": seq, "at": due_at, "token": token} for seq, due_at in due])
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from shared.storage.database.columns import from_sqlite_time, sqlite_time
 from shared.storage.database.sqlite_rows import to_json
-from shared.storage.delivery.circuits import TROUBLED
+from shared.storage.delivery.circuits import HAS_FAILURES_SQL
 
 _LIGHT_CHARS = 16_000
 """Payloads up to this are read together; JSON of many large ones would be held twice."""
@@ -104,9 +104,9 @@ _FINISH = """
     """
 
 
-def is_troubled(connection: Connection, webhook_id: int) -> bool:
+def has_failures(connection: Connection, webhook_id: int) -> bool:
     """Whether a webhook has failures that a success makes forget."""
     return connection.exec_driver_sql(_TROUBLED, (webhook_id,)).first() is not None
 
 
-_TROUBLED = f"SELECT 1 FROM webhooks WHERE id = ? AND {TROUBLED}"  # noqa: S608
+_TROUBLED = f"SELECT 1 FROM webhooks WHERE id = ? AND {HAS_FAILURES_SQL}"  # noqa: S608

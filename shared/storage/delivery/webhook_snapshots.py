@@ -22,7 +22,7 @@ from shared.storage.schema.tables import (
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointRow:
+class WebhookSnapshot:
     """How a webhook is reached and how it fares; `revision` tells whether anything was edited anywhere."""
 
     id: int
@@ -42,7 +42,7 @@ class EndpointRow:
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointSecrets:
+class SealedSecrets:
     """The secrets of a webhook, encrypted: by what they are for, and those granted to it by name."""
 
     url: bytes | None
@@ -52,18 +52,18 @@ class EndpointSecrets:
     granted: dict[str, bytes]
 
 
-def load_endpoint(connection: Connection, webhook_id: int, *, whatever_its_state: bool = False) -> EndpointRow | None:
+def load_endpoint(connection: Connection, webhook_id: int, *, include_inactive: bool = False) -> WebhookSnapshot | None:
     """A webhook as deliveries need it; None when nothing may be sent to it now (disabled, paused or deleted).
 
-    With `whatever_its_state` only a deleted one is None.
+    With `include_inactive` only a deleted one is None.
     """
     row = connection.execute(_ENDPOINT, {"webhook_id": webhook_id}).one_or_none()
-    if row is None or not (whatever_its_state or (row.enabled and not row.paused)):
+    if row is None or not (include_inactive or (row.enabled and not row.paused)):
         return None
     return _endpoint_row(row)
 
 
-def load_endpoints(connection: Connection, ids: Collection[int]) -> dict[int, EndpointRow]:
+def load_endpoints(connection: Connection, ids: Collection[int]) -> dict[int, WebhookSnapshot]:
     """Those of these webhooks that are enabled, paused ones included."""
     if not ids:
         return {}
@@ -71,8 +71,8 @@ def load_endpoints(connection: Connection, ids: Collection[int]) -> dict[int, En
     return {row.id: _endpoint_row(row) for row in rows}
 
 
-def _endpoint_row(row: Any) -> EndpointRow:
-    return EndpointRow(
+def _endpoint_row(row: Any) -> WebhookSnapshot:
+    return WebhookSnapshot(
         id=row.id,
         revision=row.newest_revision,
         kind=row.kind,
@@ -103,14 +103,14 @@ def _enabled(*, as_array: bool) -> Select[Any]:
     return _ENDPOINTS.where(among_given(webhooks.c.id, "ids", as_array=as_array), webhooks.c.enabled)
 
 
-def load_secrets(connection: Connection, row: EndpointRow) -> EndpointSecrets:
+def load_secrets(connection: Connection, row: WebhookSnapshot) -> SealedSecrets:
     """The secrets of a webhook, as they were when `row` was read: in the same transaction."""
     granted = connection.execute(
         select(secrets.c.name, secrets.c.ciphertext)
         .join(webhook_secrets, webhook_secrets.c.secret_id == secrets.c.id)
         .where(webhook_secrets.c.webhook_id == row.id)
     ).all()
-    return EndpointSecrets(
+    return SealedSecrets(
         url=_ciphertext(connection, row.url_secret_id),
         access_token=_ciphertext(connection, row.access_token_secret_id),
         signing_secret=_ciphertext(connection, row.signing_secret_id),

@@ -37,7 +37,7 @@ def _known(*, as_array: bool) -> Select[tuple[str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class NewClaims:
     """Whose deliveries are claimed as they are stored: by which token, and until when."""
 
     webhook_ids: tuple[int, ...]
@@ -46,7 +46,7 @@ class Claim:
 
 
 def insert_deliveries(
-    connection: Connection, rows: Sequence[dict[str, Any]], claim: Claim | None = None
+    connection: Connection, rows: Sequence[dict[str, Any]], claim: NewClaims | None = None
 ) -> dict[str, int]:
     """Store new deliveries; the pending ones are due at once, or claimed. A delivery that exists is left as it is.
 

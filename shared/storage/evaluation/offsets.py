@@ -13,7 +13,7 @@ from sqlalchemy import (
 )
 
 from shared.domain.events.partitioning import START, Offset
-from shared.storage.database.transactions import at_once, reading
+from shared.storage.database.transactions import read_transaction, write_statement
 from shared.storage.database.upserts import insert_ignore
 from shared.storage.schema.tables import (
     partitions,
@@ -47,10 +47,10 @@ def read_offsets_on_disk(engine: Engine) -> dict[int, Offset]:
 
     For who deletes what is evaluated.
     """
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         offsets = read_offsets(connection)
     # What is written after it, and waited for, is on the disk after it.
-    with at_once(engine) as connection:
+    with write_statement(engine) as connection:
         connection.execute(
             update(partitions).where(partitions.c.partition == 0).values(updated_at=partitions.c.updated_at)
         )

@@ -16,31 +16,31 @@ from sqlalchemy import Connection
 
 from shared.domain.events.partitioning import Offset
 from shared.storage.database.bulk import as_recordset, is_postgresql
-from shared.storage.delivery.webhook_snapshots import EndpointRow
-from shared.storage.evaluation.new_deliveries import Claim
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
+from shared.storage.evaluation.new_deliveries import NewClaims
 from shared.storage.evaluation.offsets import ADVANCE
 from shared.storage.evaluation.postgresql import ADVANCE_SQL, commit_statement
-from shared.storage.evaluation.sqlite import insert_pending, is_as_expected
+from shared.storage.evaluation.sqlite import insert_pending, preconditions_hold
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
     """What became of a batch."""
 
-    as_expected: bool
+    preconditions_held: bool
     """Otherwise nothing was done."""
-    moved: bool
+    offset_advanced: bool
     """Whether the offset was where the batch begins; otherwise nothing was done."""
     claimed: dict[str, int]
     """The `seq` of those deliveries that were stored under the claim, by their ids."""
 
 
-def commit_expected(
+def commit_optimistically(
     connection: Connection,
     partition: int,
     rows: Sequence[dict[str, Any]],
-    expected: Collection[EndpointRow],
-    claim: Claim,
+    expected: Collection[WebhookSnapshot],
+    claim: NewClaims,
     *,
     since: Offset,
     entry_id: str,
@@ -77,9 +77,15 @@ def commit_expected(
     faring = as_recordset([_faring(one) for one in expected])
     revision = max((one.revision for one in expected), default=None)
     if not is_postgresql(connection):
-        as_expected = is_as_expected(connection, [row["id"] for row in rows], faring=faring, revision=revision)
-        moved = as_expected and connection.execute(ADVANCE, given).rowcount == 1
-        return Committed(as_expected, moved, insert_pending(connection, rows, **asdict(claim)) if moved else {})
+        preconditions_held = preconditions_hold(
+            connection, [row["id"] for row in rows], faring=faring, revision=revision
+        )
+        offset_advanced = preconditions_held and connection.execute(ADVANCE, given).rowcount == 1
+        return Committed(
+            preconditions_held,
+            offset_advanced,
+            insert_pending(connection, rows, **asdict(claim)) if offset_advanced else {},
+        )
     given |= {
         "rows": as_recordset(rows),
         "expected": faring,
@@ -89,10 +95,10 @@ def commit_expected(
         "lease_until": claim.lease_until,
     }
     row = connection.execute(commit_statement(tuple(rows[0])), given).one()
-    return Committed(row.as_expected, row.moved, dict(zip(row.ids, row.seqs, strict=True)))
+    return Committed(row.preconditions_held, row.offset_advanced, dict(zip(row.ids, row.seqs, strict=True)))
 
 
-def _faring(webhook: EndpointRow) -> dict[str, Any]:
+def _faring(webhook: WebhookSnapshot) -> dict[str, Any]:
     return {
         "id": webhook.id,
         "paused": webhook.paused,

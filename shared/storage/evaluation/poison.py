@@ -27,7 +27,7 @@ class PoisonEntry:
     body: bytes
 
 
-def set_aside(connection: Connection, partition: int, entries: Sequence[PoisonEntry], now: datetime) -> None:
+def quarantine(connection: Connection, partition: int, entries: Sequence[PoisonEntry], now: datetime) -> None:
     """Keep entries that are not events, with the reason, out of the way of those that are."""
     if entries:
         connection.execute(

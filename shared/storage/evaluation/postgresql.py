@@ -11,7 +11,7 @@ from sqlalchemy import (
 )
 
 from shared.storage.database.bulk import recordset
-from shared.storage.database.transactions import NOT_WAITED_FOR
+from shared.storage.database.transactions import ASYNC_COMMIT_SQL
 from shared.storage.schema.tables import (
     deliveries,
     webhooks,
@@ -56,7 +56,7 @@ _MOVE = """
     """
 
 
-ADVANCE_SQL = text(f"{_MOVE} AND {NOT_WAITED_FOR}")
+ADVANCE_SQL = text(f"{_MOVE} AND {ASYNC_COMMIT_SQL}")
 
 
 @lru_cache(maxsize=4)
@@ -67,7 +67,7 @@ def commit_statement(names: tuple[str, ...]) -> TextClause:
         WITH fired AS MATERIALIZED (
             SELECT given.* FROM {recordset(deliveries, names)}
         ), look AS MATERIALIZED (
-            SELECT {NOT_WAITED_FOR} AND NOT EXISTS (
+            SELECT {ASYNC_COMMIT_SQL} AND NOT EXISTS (
                 SELECT FROM revisions WHERE id = 1 AND value <> CAST(:revision AS bigint)
             ) AND NOT EXISTS (
                 SELECT FROM deliveries WHERE id = ANY(ARRAY(SELECT id FROM fired))
@@ -76,14 +76,15 @@ def commit_statement(names: tuple[str, ...]) -> TextClause:
                 WHERE (webhooks.enabled AND webhooks.deleted_at IS NULL) IS NOT TRUE
                     OR webhooks.paused <> given.paused OR webhooks.slow <> given.slow
                     OR (webhooks.circuit_opened_at IS NULL) <> (given.circuit_opened_at IS NULL)
-            ) AS as_expected
+            ) AS preconditions_held
         ), moved AS (
-            {_MOVE} AND (SELECT as_expected FROM look)
+            {_MOVE} AND (SELECT preconditions_held FROM look)
             RETURNING partition
         ), {made_and_queued(names, "fired WHERE EXISTS (SELECT FROM moved)")}, mine AS MATERIALIZED (
             SELECT id, seq FROM made WHERE claimed AND status = 'pending'
         )
-        SELECT (SELECT as_expected FROM look) AS as_expected, EXISTS (SELECT FROM moved) AS moved,
+        SELECT (SELECT preconditions_held FROM look) AS preconditions_held,
+            EXISTS (SELECT FROM moved) AS offset_advanced,
             ARRAY(SELECT id FROM mine) AS ids, ARRAY(SELECT seq FROM mine) AS seqs
         """  # noqa: S608
     )

@@ -14,7 +14,7 @@ from shared.storage.database.sqlite_rows import insert_values, to_json
 from shared.storage.schema.tables import deliveries
 
 
-def is_as_expected(connection: Connection, ids: Collection[str], *, faring: str, revision: int | None) -> bool:
+def preconditions_hold(connection: Connection, ids: Collection[str], *, faring: str, revision: int | None) -> bool:
     """Whether nobody edited anything since `revision`, webhooks fare as given, and no such delivery exists.
 
     Args:

@@ -6,14 +6,16 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, select
 
-from shared.domain.conditions.windows import RunState, UnreadableState
-from shared.domain.matching.firing_rules import Kept
+from shared.domain.conditions.windows import UnreadableState, WindowState
+from shared.domain.matching.firing_rules import AutomationState
 from shared.domain.matching.throttling import FiringState
 from shared.storage.database.bulk import chunks
 from shared.storage.schema.tables import metric_windows
 
 
-def stored_state(connection: Connection, automation_id: int, epoch: int, keys: Collection[str]) -> dict[str, Kept]:
+def stored_state(
+    connection: Connection, automation_id: int, epoch: int, keys: Collection[str]
+) -> dict[str, AutomationState]:
     """The windows and firing times that an automation keeps under these keys; what an older epoch left is void."""
     found = {}
     for chunk in chunks(sorted(keys)):
@@ -23,13 +25,15 @@ def stored_state(connection: Connection, automation_id: int, epoch: int, keys: C
             metric_windows.c.key.in_(chunk),
         )
         for row in connection.execute(query):
-            found[row.key] = Kept(_windows(row.windows), FiringState(row.last_fired_ms, _recent(row.recent_firings)))
+            found[row.key] = AutomationState(
+                _windows(row.windows), FiringState(row.last_fired_ms, _recent(row.recent_firings))
+            )
     return found
 
 
-def _windows(stored: bytes | None) -> RunState | None:
+def _windows(stored: bytes | None) -> WindowState | None:
     try:
-        return None if stored is None else RunState.from_bytes(stored)
+        return None if stored is None else WindowState.from_bytes(stored)
     except UnreadableState:  # evaluation begins anew as well
         return None
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, insert, select
 
 from shared.domain.errors import HooklineError
 from shared.storage.database.bulk import is_postgresql
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.migrate import current_revision, migrate, newest_revision
 from shared.storage.schema.tables import metadata, partitions, revisions
 
@@ -35,14 +35,14 @@ def copy_database(source: Engine, target: Engine) -> Iterator[tuple[str, int]]:
     Raises:
         CannotCopy: when the source has another version's schema, or the target has rows.
     """
-    with writing(source) as old:
+    with write_transaction(source) as old:
         found = current_revision(old)
         if found != newest_revision():
             raise CannotCopy(
                 f"the source has schema {found}, not {newest_revision()}: run `hookline init` on it with this version"
             )
         migrate(target)
-        with writing(target) as new:
+        with write_transaction(target) as new:
             full = [one.name for one in metadata.sorted_tables if one.name not in SEEDED and _has_rows(new, one)]
             if full:
                 raise CannotCopy(f"the target has rows already, in {', '.join(full)}: give an empty database")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select
 from shared.settings import Settings
 from shared.storage.accounts.api_keys import create_key, hash_key, new_key
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.evaluation.offsets import seed_partitions
 from shared.storage.schema.migrate import migrate
 from shared.storage.schema.tables import api_keys, users
@@ -28,7 +28,7 @@ def prepare(settings: Settings) -> str | None:
     engine = open_engine(settings)
     try:
         migrate(engine)
-        with writing(engine) as connection:
+        with write_transaction(engine) as connection:
             now = datetime.now(UTC)
             seed_partitions(connection, settings.partitions, now)
             return _ensure_admin(connection, settings, now)

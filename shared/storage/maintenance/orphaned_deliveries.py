@@ -15,7 +15,7 @@ from shared.storage.delivery.abandon import dead_letter
 from shared.storage.schema.tables import pending_deliveries, webhooks
 
 
-def bury_orphans(connection: Connection, *, reason: str, now: datetime) -> int:
+def dead_letter_orphans(connection: Connection, *, reason: str, now: datetime) -> int:
     """Make dead letters of what is pending for webhooks that were deleted, attempts underway excepted.
 
     Evaluation may commit a firing for a webhook that is just being deleted; no drain would ever take it up.

@@ -37,7 +37,7 @@ def sealed_secrets(connection: Connection, after: tuple[Any, ...] | None, limit:
     return [SealedValue((row[0],), row[1], row[2], row[3]) for row in connection.execute(query)]
 
 
-def reseal_secret(connection: Connection, value: SealedValue, anew: bytes) -> bool:
+def replace_secret_ciphertext(connection: Connection, value: SealedValue, anew: bytes) -> bool:
     """Replace a secret's encrypted value; False when it was changed or deleted meanwhile. Its revision stays."""
     same = and_(secrets.c.id == value.key[0], secrets.c.ciphertext == value.stored)
     return connection.execute(update(secrets).where(same).values(ciphertext=anew)).rowcount == 1
@@ -53,7 +53,7 @@ def sealed_answers(connection: Connection, after: tuple[Any, ...] | None, limit:
     return [SealedValue((row[0], row[1]), "", row[1], row[2]) for row in rows]
 
 
-def reseal_answer(connection: Connection, value: SealedValue, anew: bytes) -> bool:
+def replace_answer_ciphertext(connection: Connection, value: SealedValue, anew: bytes) -> bool:
     """Replace a kept answer; False when it was replaced or forgotten meanwhile."""
     user_id, key = value.key
     same = and_(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, or_, select, tup
 
 from shared.domain.durations import parse_duration
 from shared.storage.database.bulk import among, is_postgresql
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.schema.tables import attempts, audit_log, automations, deliveries, metric_windows, poison_entries
 
 BATCH = 500
@@ -23,25 +23,25 @@ FULFILLED = ("delivered", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class PurgedBatch:
     """What one batch deleted from a table, and how much of it it looked at."""
 
     table: str
     rows: int
 
 
-def old_deliveries(engine: Engine, statuses: tuple[str, ...], *, before: datetime) -> Iterator[Forgotten]:
+def purge_deliveries(engine: Engine, statuses: tuple[str, ...], *, before: datetime) -> Iterator[PurgedBatch]:
     """Delete deliveries in one of these statuses that were made before a time, a batch at each step.
 
     Pending ones are never touched. Deliveries are numbered in the order in which they are made, so the walk is over
     numbers, up to the one at which `before` lies.
     """
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         last = _made_before(connection, before)
         position = connection.scalar(select(func.min(deliveries.c.seq))) or 0
     position -= 1
     while position < last:
-        with writing(engine) as connection:
+        with write_transaction(engine) as connection:
             seqs = _next(connection, statuses, position, last)
             if seqs:
                 connection.execute(delete(attempts).where(among(connection, attempts.c.delivery_seq, seqs)))
@@ -49,7 +49,7 @@ def old_deliveries(engine: Engine, statuses: tuple[str, ...], *, before: datetim
         if not seqs:
             return
         position = seqs[-1]
-        yield Forgotten(deliveries.name, len(seqs))
+        yield PurgedBatch(deliveries.name, len(seqs))
 
 
 def _next(connection: Connection, statuses: tuple[str, ...], position: int, last: int) -> list[int]:
@@ -80,7 +80,7 @@ def _made_before(connection: Connection, before: datetime) -> int:
     return int(low)
 
 
-def old_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterator[Forgotten]:
+def purge_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterator[PurgedBatch]:
     """Delete metric windows and firing times that nothing has touched since `before`, a batch at each step.
 
     One that a cooldown or rate limit of its automation still needs is kept for as long. One that an evaluation has
@@ -98,7 +98,7 @@ def old_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterator[
             .order_by(*columns)
             .limit(BATCH)
         )
-        with writing(engine) as connection:
+        with write_transaction(engine) as connection:
             after = query if position is None else query.where(tuple_(*columns) > position)
             rows = connection.execute(after).all()
             idle = [tuple(row[:3]) for row in rows if now - row.updated_at >= _remembers(row)]
@@ -110,7 +110,7 @@ def old_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterator[
         if not rows:
             return
         position = tuple(rows[-1][:3])
-        yield Forgotten(metric_windows.name, gone)
+        yield PurgedBatch(metric_windows.name, gone)
 
 
 def _locked(connection: Connection, key: tuple[Any, ...], wanted: Sequence[Any]) -> Sequence[Any]:
@@ -130,21 +130,21 @@ def _remembers(row: Any) -> timedelta:
     return max(parse_duration(cooldown["period"]) if cooldown else timedelta(), timedelta(days=1 if rate else 0))
 
 
-def old_poison(engine: Engine, *, before: datetime) -> Iterator[Forgotten]:
+def purge_poison(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch]:
     """Delete entries that were no events and were set aside before a time, a batch at each step."""
     return _oldest_first(engine, poison_entries, (poison_entries.c.partition, poison_entries.c.entry_id), before)
 
 
-def old_changes(engine: Engine, *, before: datetime) -> Iterator[Forgotten]:
+def purge_changes(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch]:
     """Delete records of the audit log that were made before a time, a batch at each step."""
     return _oldest_first(engine, audit_log, (audit_log.c.id,), before)
 
 
-def _oldest_first(engine: Engine, table: Table, key: tuple[Any, ...], before: datetime) -> Iterator[Forgotten]:
+def _oldest_first(engine: Engine, table: Table, key: tuple[Any, ...], before: datetime) -> Iterator[PurgedBatch]:
     old = select(*key).where(table.c.created_at < before).order_by(table.c.created_at).limit(BATCH)
     while True:
-        with writing(engine) as connection:
+        with write_transaction(engine) as connection:
             gone = connection.execute(delete(table).where(tuple_(*key).in_(old))).rowcount
         if not gone:
             return
-        yield Forgotten(table.name, gone)
+        yield PurgedBatch(table.name, gone)

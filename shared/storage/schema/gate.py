@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from shared.domain.errors import HooklineError
 from shared.observability.logs import get_logger
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.migrate import current_revision, newest_revision, schema_fault
 
 TELL_SECONDS = 60.0
@@ -43,7 +43,7 @@ class SchemaGate:
         """
         if self._served:
             return
-        with reading(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             found = current_revision(connection)
         fault = schema_fault(found)
         with self._lock:

@@ -17,7 +17,7 @@ import uvloop
 from hypothesis import strategies as st
 
 from shared.domain.delivery.outcomes import LONGEST_RETRY_AFTER_SECONDS, Outcome, OutcomeKind, classify_status
-from shared.http.client import KEPT_RESPONSE_BYTES, Sender
+from shared.http.client import KEPT_RESPONSE_BYTES, WebhookClient
 from shared.http.request import Request
 from shared.settings import load_settings
 from tests.fuzz.oracles import in_time
@@ -129,7 +129,7 @@ class _Scene:
     """One event loop with a sender and a server, for all inputs of a process."""
 
     runner: asyncio.Runner
-    sender: Sender
+    sender: WebhookClient
     how: int = 0
     answer: bytes = b""
     port: int = 0
@@ -195,7 +195,7 @@ def _scene() -> _Scene:
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
     async def opened() -> tuple[_Scene, asyncio.Server]:
-        scene = _Scene(runner, Sender(load_settings(allowed_networks="127.0.0.0/8")))
+        scene = _Scene(runner, WebhookClient(load_settings(allowed_networks="127.0.0.0/8")))
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, context: scene.faults.append(context))
         server = await loop.create_server(lambda: _Visit(scene), "127.0.0.1", 0)

@@ -22,7 +22,7 @@ from shared.domain.conditions.conditions import (
     condition_to_json,
     parse_conditions,
 )
-from shared.domain.conditions.windows import Observation, RunState, compile_conditions, explain
+from shared.domain.conditions.windows import Observation, WindowState, compile_conditions, explain
 from shared.domain.errors import InvalidDefinition
 from tests.fuzz.oracles import check_refusal, in_time, members_of
 from tests.fuzz.strategies import as_json
@@ -56,7 +56,7 @@ def check(data: bytes) -> None:
         with in_time(data):
             seen = compiled.observe(state, step, metrics)
         model.compare(step, metrics, seen, state)
-        again = RunState.from_bytes(state.to_bytes())
+        again = WindowState.from_bytes(state.to_bytes())
         assert again == state
         state = again
 
@@ -85,7 +85,7 @@ class _Model:
     steps: dict[str, int] = field(default_factory=dict)
     was_held: bool = False
 
-    def compare(self, step: int, metrics: dict[str, float], seen: Observation, state: RunState) -> None:
+    def compare(self, step: int, metrics: dict[str, float], seen: Observation, state: WindowState) -> None:
         """Hold what was observed to what the lists say."""
         watched = {one.metric for one in self.conditions} & metrics.keys()
         new = {metric for metric in watched if step > self.steps.get(metric, -1)}

@@ -7,7 +7,7 @@ import math
 from hypothesis import strategies as st
 
 from shared.domain.conditions.conditions import parse_conditions
-from shared.domain.conditions.windows import RunState, Series, UnreadableState, compile_conditions
+from shared.domain.conditions.windows import Series, UnreadableState, WindowState, compile_conditions
 from shared.domain.matching.throttling import FiringState
 from tests.fuzz.oracles import in_time
 from tests.fuzz.target import Target
@@ -41,11 +41,11 @@ def _check_firings(stored: bytes) -> None:
 
 def _check_windows(stored: bytes) -> None:
     try:
-        state = RunState.from_bytes(stored)
+        state = WindowState.from_bytes(stored)
     except UnreadableState:
         return
     written = state.to_bytes()
-    assert RunState.from_bytes(written).to_bytes() == written
+    assert WindowState.from_bytes(written).to_bytes() == written
     _check_form(state)
     compiled = compile_conditions(CONDITIONS)
     if len(state.held) != len(CONDITIONS):
@@ -55,7 +55,7 @@ def _check_windows(stored: bytes) -> None:
         assert isinstance(observation.fired, bool)
 
 
-def _check_form(state: RunState) -> None:
+def _check_form(state: WindowState) -> None:
     assert isinstance(state.armed, bool)
     assert isinstance(state.held, list)
     assert all(held is None or isinstance(held, bool) for held in state.held)
@@ -70,7 +70,7 @@ def _check_form(state: RunState) -> None:
 _floats = st.floats(allow_nan=False, allow_infinity=False)
 _series = st.builds(Series, st.integers(0, 2**63 - 1), st.lists(_floats, max_size=4), st.booleans())
 _states = st.builds(
-    RunState,
+    WindowState,
     st.lists(st.none() | st.booleans(), min_size=2, max_size=2),
     st.dictionaries(st.sampled_from(["acc", "loss", "x"]), _series, max_size=3),
     st.booleans(),
@@ -83,7 +83,7 @@ def _damaged(stored: bytes, at: int, byte: int, cut: int) -> bytes:
     return (stored[:at] + bytes([byte]) + stored[at + 1 :])[: len(stored) - cut]
 
 
-_stored = _states.map(RunState.to_bytes)
+_stored = _states.map(WindowState.to_bytes)
 _windows = _stored | st.builds(
     _damaged, _stored, st.integers(0, 200), st.integers(0, 255), st.sampled_from((0, 0, 1, 8))
 )

@@ -10,7 +10,7 @@ import httpx
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
-from shared.http.egress import MAX_HOST_LENGTH, MAX_URL_LENGTH, check_webhook_url, refusal
+from shared.http.egress import MAX_HOST_LENGTH, MAX_URL_LENGTH, check_webhook_url, refusal_reason
 from shared.http.request import target
 from shared.settings import load_settings
 from tests.fuzz.oracles import check_refusal, in_time
@@ -54,7 +54,7 @@ def _check_address(host: str, allowed: tuple[object, ...]) -> None:
         address = ip_address(host)
     except ValueError:
         return
-    assert refusal(address, allowed) is None  # type: ignore[arg-type]
+    assert refusal_reason(address, allowed) is None  # type: ignore[arg-type]
     assert address.is_global or allowed, "a private address was let through"
 
 

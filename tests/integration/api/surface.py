@@ -25,7 +25,7 @@ from schemathesis import Case
 from shared.http import dns
 from shared.settings import load_settings
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.entities import find_entity
 from shared.storage.maintenance import first_start
 from tests.authority import Authority
@@ -104,7 +104,7 @@ def surface(template: Path, valkey_url: str, folder: Path) -> Iterator[Surface]:
         api = Api(client)
         hook, delivery_id = _fill(api), ""
         engine = open_engine(settings)
-        with reading(engine) as connection:
+        with read_transaction(engine) as connection:
             entity = find_entity(connection, "acme")
         assert entity is not None
         history = History(engine, entity.id, *hook)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, insert
 
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.tables import deliveries
 from tests.integration.api.conftest import (
     ACME,
@@ -130,7 +130,7 @@ def test_keys_users_and_entities_are_written_down(api: Api) -> None:
 def test_replays_are_written_down(api: Api, engine: Engine) -> None:
     create_webhook(api)
     now = datetime.now(UTC)
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         row = {"id": "dlv_a", "entity_id": 1, "webhook_id": 1, "status": "dead", "payload": "{}", "event_id": "e"}
         more = {"event_source": "/t", "event_type": "RUN_STATE", "event_received_at": now, "created_at": now}
         connection.execute(insert(deliveries).values(**row, **more))

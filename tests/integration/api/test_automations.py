@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import automations
 from tests.integration.api.conftest import (
     ACME,
@@ -29,7 +29,7 @@ METRIC = {
 
 def epoch(engine: Engine) -> int:
     """The epoch of the only automation."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         return int(connection.execute(select(automations.c.epoch)).scalar_one())
 
 
@@ -121,7 +121,7 @@ def test_renaming_a_webhook_leaves_its_automations_right(api: Api, engine: Engin
 
     assert created["action"] == {"webhook": "deploy-hook"}
     assert api.ok("GET", f"{ACME}/automations/{created['id']}")["action"] == {"webhook": "renamed"}
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         definition = connection.execute(select(automations.c.definition)).scalar_one()
     assert definition["action"] == {"webhook": hook["id"]}
 

@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from shared.settings import Settings
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.tables import secrets
 from shared.vault import Vault
 from tests.authority import Authority
@@ -165,7 +165,7 @@ def test_a_trial_says_that_this_hosts_openssl_refuses_the_certificate(certified:
     assert "OpenSSL says: ee key too small" in problem.errors[0]["msg"]
 
     engine = open_engine(settings)  # as if it had been saved where OpenSSL takes it
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(update(secrets).values(ciphertext=Vault.open(settings).encrypt(weak.pem)))
     engine.dispose()
     problem = certified.refused("POST", f"{ACME}/webhooks/{created['id']}/test", status=409)

@@ -8,7 +8,7 @@ from functools import partial
 
 from sqlalchemy import Connection, Engine, func, select
 
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.revisions import current_revision_value
 from shared.storage.schema.tables import automations
 from tests.integration.api.conftest import ACME, Api, automation, create_webhook, webhook
@@ -67,11 +67,11 @@ def test_who_has_seen_a_revision_has_seen_every_edit_up_to_it(api: Api, engine: 
     with ThreadPoolExecutor(THREADS) as pool:
         made = [pool.submit(create, number) for number in range(30)]
         while not all(future.done() for future in made):
-            with reading(engine) as connection:
+            with read_transaction(engine) as connection:
                 revision = current_revision_value(connection)
                 seen[revision] = _edits_up_to(connection, revision)
     assert {future.result() for future in made} == {201}
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         assert seen == {revision: _edits_up_to(connection, revision) for revision in seen}
         assert _edits_up_to(connection, current_revision_value(connection)) == 30
 

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, insert, select
 from dispatcher.control import deliveries as control
 from shared.domain.ids import IdKind, decode_id
 from shared.settings import Settings
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import find_entity
 from shared.storage.delivery.history import new_delivery_id
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries
@@ -59,7 +59,7 @@ class History:
             "attempts": 0 if status == "pending" else attempted,
             **columns,
         }
-        with writing(self.engine) as connection:
+        with write_transaction(self.engine) as connection:
             seq = connection.execute(insert(deliveries).values(row).returning(deliveries.c.seq)).scalar_one()
             if status == "pending":
                 due = {"next_attempt_at": made, "attempts": attempted, "claim": claim}
@@ -87,7 +87,7 @@ def history(api: Api, engine: Engine) -> History:
     put_secrets(api)
     hook = create_webhook(api, full_webhook())
     user = create_automation(api)
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         entity = find_entity(connection, "acme")
     assert entity is not None
     return History(engine, entity.id, user, hook)
@@ -228,7 +228,7 @@ def test_all_that_match_are_replayed(api: Api, history: History, engine: Engine)
     assert answer["replayed"] == 3
     pending = api.ok("GET", f"{ACME}/deliveries?status=pending")["items"]
     assert [delivery["replay_of"] for delivery in pending] == dead[::-1]
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         queued = set(connection.scalars(select(pending_deliveries.c.webhook_id)))
     assert queued == {decode_id(IdKind.WEBHOOK, history.webhook["id"])}
     assert api.ok("POST", f"{ACME}/deliveries/replay", {"status": "skipped"}, status=202)["replayed"] == 1
@@ -247,7 +247,7 @@ def test_a_replay_at_a_rate_is_spread_over_time_in_the_order_of_the_old_ones(
         .join(deliveries, deliveries.c.seq == pending_deliveries.c.seq)
         .order_by(pending_deliveries.c.next_attempt_at)
     )
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         rows = connection.execute(query).all()
     assert [row.replay_of for row in rows] == dead
     first = rows[0].next_attempt_at
@@ -321,7 +321,7 @@ def test_deleting_a_webhook_makes_dead_letters_of_what_is_pending(api: Api, hist
     assert dead["webhook"]["name"] == "deploy-hook"
     assert dead["automation"]["name"] == "on-production"
     assert api.ok("GET", f"{ACME}/deliveries/{delivered}")["status"] == "delivered"
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         assert connection.execute(select(pending_deliveries.c.seq)).all() == []
     api.refused("POST", f"{ACME}/deliveries/{waiting}/replay", status=409)
 

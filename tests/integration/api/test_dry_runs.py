@@ -15,7 +15,7 @@ from shared.domain.events.partitioning import partition_of
 from shared.dry_runs.event_history import MAX_ENTRIES
 from shared.messaging.streams import FIELD, stream_key
 from shared.settings import Settings
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import metadata
 from tests.integration.api.conftest import (
     ACME,
@@ -53,7 +53,7 @@ def add(redis: Redis, settings: Settings, raw: dict[str, Any], at_ms: int) -> No
 
 def everything(engine: Engine, redis: Redis) -> list[Any]:
     """All rows and all streams; a key's last use is noted at most every ten minutes, so it is the same as before."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         rows: list[Any] = [connection.execute(select(table)).all() for table in metadata.sorted_tables]
     return rows + sorted((key, redis.dump(key)) for key in redis.keys("*"))
 

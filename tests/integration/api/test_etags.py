@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, update
 
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.tables import webhooks as webhooks_table
 from tests.integration.api.conftest import (
     ACME,
@@ -95,10 +95,10 @@ def test_what_changes_without_a_revision_is_sent_again(api: Api, engine: Engine)
     path = f"{ACME}/webhooks/{hook['id']}"
     rule = f"{ACME}/automations/{create_automation(api)['id']}"
     healthy, named = tag(api, path), tag(api, rule)
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(update(webhooks_table).values(enabled=False, disabled_reason="410"))
     failing = tag(api, path)
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(update(webhooks_table).values(failing_since=datetime.now(UTC)))
 
     assert conditional(api, "GET", secret, if_none_match=unused).json()["used_by"] == ["deploy-hook"]

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from dispatcher.control import secrets
 from shared.settings import Settings
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from tests.integration.api.conftest import (
     ACME,
     TOKEN,
@@ -73,7 +73,7 @@ def test_health_and_metrics_need_no_key(api: Api) -> None:
 
 
 def test_an_older_schema_is_not_ready(api: Api, engine: Engine) -> None:
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
 
     problem = problem_of(api.client.request("GET", "/readyz"), 503)
@@ -82,7 +82,7 @@ def test_an_older_schema_is_not_ready(api: Api, engine: Engine) -> None:
 
 
 def test_a_later_schema_is_served_while_the_next_version_rolls_out(api: Api, engine: Engine) -> None:
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
     assert api.client.request("GET", "/readyz").json() == {"status": "ready"}

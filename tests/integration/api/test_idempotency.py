@@ -14,7 +14,7 @@ from sqlalchemy import Engine, func, insert, select, update
 
 from dispatcher.api import idempotency
 from dispatcher.control import webhooks
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.schema.tables import api_keys, idempotency_keys
 from shared.storage.schema.tables import webhooks as webhooks_table
 from tests.integration.api.conftest import ACME, TOKEN, Api, problem_of, put_secrets, webhook
@@ -27,7 +27,7 @@ def post(api: Api, path: str, body: object = None, *, once: str = "k1", key: str
 
 
 def count(engine: Engine, table: Any) -> int:
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
 
 
@@ -81,7 +81,7 @@ def test_a_key_shown_once_is_shown_again_and_not_kept_in_the_clear(api: Api, eng
     again = post(api, "/v1/keys", {"name": "laptop"}).json()
 
     assert first == again
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         assert len(connection.execute(select(api_keys).where(api_keys.c.name == "laptop")).all()) == 1
         row = connection.execute(select(idempotency_keys)).one()
     assert first["key"].encode() not in row.body
@@ -96,7 +96,7 @@ def test_of_many_at_the_same_moment_one_is_done(api: Api, engine: Engine) -> Non
     assert statuses.keys() <= {201, 409}
     assert all(answer.headers["retry-after"] for answer in answers if answer.status_code == 409)
     assert len({answer.json()["key"] for answer in answers if answer.status_code == 201}) == 1
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         assert len(connection.execute(select(api_keys).where(api_keys.c.name == "laptop")).all()) == 1
 
 
@@ -124,7 +124,7 @@ def _late(inner: Any, entered: threading.Event, go_on: threading.Event) -> Any:
 
 
 def age(engine: Engine, by: timedelta, **values: Any) -> None:
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(update(idempotency_keys).values(created_at=datetime.now(UTC) - by, **values))
 
 
@@ -161,7 +161,7 @@ def test_what_was_done_stays_done_although_its_answer_was_lost(api: Api, engine:
 
     assert "lost" in problem.detail
     assert "retry-after" not in problem.headers
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         assert len(connection.execute(select(api_keys).where(api_keys.c.name == "laptop")).all()) == 1
 
 
@@ -172,7 +172,7 @@ def test_a_crash_before_the_answer_is_kept_leaves_a_sealed_claim(
 
     post(api, WEBHOOKS, webhook())
 
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         row = connection.execute(select(idempotency_keys)).one()
     assert (row.status_code, row.body) == (200, None)
 
@@ -183,18 +183,18 @@ def test_keys_are_forgotten_after_a_day_a_few_at_a_time(
     monkeypatch.setattr(idempotency, "REMOVED_IN_PASSING", 2)
     post(api, WEBHOOKS, webhook())
     old = datetime.now(UTC) - timedelta(hours=25)
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         rows = [
             {"user_id": 1, "key": f"old-{n}", "request_digest": b"x", "created_at": old - timedelta(hours=n)}
             for n in range(3)
         ]
         connection.execute(insert(idempotency_keys), rows)
     age_of_first = update(idempotency_keys).where(idempotency_keys.c.key == "k1").values(created_at=old)
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(age_of_first)
 
     assert post(api, WEBHOOKS, webhook("another")).status_code == 201
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         left = set(connection.scalars(select(idempotency_keys.c.key)))
     assert left == {"k1", "old-0"}
 

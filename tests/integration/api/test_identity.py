@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from dispatcher.api import caller_cache
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import api_keys
 from tests.integration.api.conftest import ACME, Api, problem_of
 
@@ -24,7 +24,7 @@ def test_a_key_is_shown_once_and_stored_as_a_digest(api: Api, engine: Engine) ->
     listed = api.ok("GET", "/v1/keys")["items"]
     assert {key: value for key, value in made.items() if key != "key"} in listed
     assert made["key"] not in "".join(api.answers[-1:])
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         assert made["key"] not in repr(connection.execute(select(api_keys)).all())
 
 
@@ -47,7 +47,7 @@ def test_a_key_revoked_elsewhere_is_honoured_for_a_moment_only(api: Api, monkeyp
     monkeypatch.setattr("dispatcher.api.caller_cache.monotonic", lambda: now)
     api.key("leaked", entity="acme", role="member")
     api.ok("GET", f"{ACME}/webhooks", key="leaked")
-    monkeypatch.setattr(caller_cache.Callers, "forget", lambda self: None)
+    monkeypatch.setattr(caller_cache.CallerCache, "forget", lambda self: None)
     key_id = next(key["id"] for key in api.ok("GET", "/v1/keys")["items"] if key["name"] == "leaked")
     api.ok("DELETE", f"/v1/keys/{key_id}", status=204)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 from dispatcher.api.examples import REQUESTS
 from dispatcher.app import create_app
 from shared.settings import load_settings
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import metadata
 from tests.integration.api.conftest import ACME, Api, automation, create_automation, create_webhook, event, put_secrets
 from tests.integration.api.test_deliveries import History
@@ -72,7 +72,7 @@ def refusals(operation: str) -> dict[str, int]:
 
 def dump(engine: Engine) -> dict[str, list[Any]]:
     """Everything in the database."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         return {
             table.name: sorted(map(repr, connection.execute(select(table)).all())) for table in metadata.sorted_tables
         }

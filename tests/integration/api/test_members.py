@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import api_keys, users
 from tests.integration.api.conftest import ACME, Api, create_webhook
 
@@ -41,7 +41,7 @@ def test_a_user_is_seen_changed_and_deleted(api: Api, engine: Engine) -> None:
     api.refused("GET", f"{ACME}/webhooks", key="alice", status=401)
     api.refused("GET", path, status=404)
     api.refused("DELETE", path, status=404)
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         kept = select(api_keys.c.id).join(users).where(users.c.name == "alice")
         assert connection.execute(kept).all() == []
 

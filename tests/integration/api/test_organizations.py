@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.revisions import current_revision_value
 from tests.integration.api.conftest import Api, automation, full_webhook, put_secrets, webhook
 
@@ -121,7 +121,7 @@ def test_slack_integrations_are_shared_in_the_same_way(org: Api) -> None:
 
 def test_a_move_of_an_entity_takes_a_revision_and_repeating_it_does_not(org: Api, engine: Engine) -> None:
     def revision() -> int:
-        with reading(engine) as connection:
+        with read_transaction(engine) as connection:
             return current_revision_value(connection)
 
     before = revision()

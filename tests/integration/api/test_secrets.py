@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine, select
 
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import secrets
 from tests.integration.api.conftest import (
     ACME,
@@ -27,7 +27,7 @@ def test_a_secret_is_created_replaced_and_listed_without_its_value(api: Api, eng
     assert replaced["updated_at"] > created["updated_at"]
     assert api.ok("GET", f"{ACME}/secrets", key="member")["items"] == [replaced]
     assert api.ok("GET", f"{ACME}/secrets/TOKEN", key="member") == replaced
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         stored = connection.execute(select(secrets.c.ciphertext)).scalar_one()
     assert TOKEN.encode() not in stored
 

@@ -15,7 +15,7 @@ from dispatcher.control.circuits import circuit_view
 from shared.domain.delivery.circuits import Circuit
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.storage.database.clock import database_time
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.revisions import current_revision_value
 from shared.storage.schema.tables import webhooks
 from tests.integration.api.conftest import (
@@ -36,7 +36,7 @@ from tests.integration.receiver import Answer, receiving
 
 
 def revision(engine: Engine) -> int:
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         return current_revision_value(connection)
 
 
@@ -160,7 +160,7 @@ def test_a_patch_merges_and_null_clears(api: Api, engine: Engine) -> None:
 def test_enabling_again_clears_why_it_was_disabled(api: Api, engine: Engine) -> None:
     created = create_webhook(api)
     path = f"{ACME}/webhooks/{created['id']}"
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(
             update(webhooks).values(enabled=False, disabled_reason="410", failing_since=datetime.now(UTC))
         )
@@ -199,7 +199,7 @@ def test_a_webhook_in_use_is_kept(api: Api, engine: Engine) -> None:
     for user in users:
         api.ok("DELETE", f"{ACME}/automations/{user['id']}", status=204)
     api.ok("DELETE", f"{ACME}/webhooks/{created['id']}", status=204)
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         assert connection.execute(select(webhooks.c.deleted_at)).scalar_one() is not None
 
 
@@ -274,7 +274,7 @@ def test_a_trial_takes_only_what_an_automation_could_send(api: Api) -> None:
 def test_a_circuit_is_open_by_the_databases_clock(engine: Engine, step: timedelta) -> None:
     if engine.dialect.name != "postgresql":
         pytest.skip("SQLite has no clock but the machine's")
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         now = database_time(connection)
         circuits = [
             Circuit(failures=20, openings=1, opened_at=now - timedelta(hours=1), probe_at=now + timedelta(minutes=away))

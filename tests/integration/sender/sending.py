@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
-from shared.http.client import Sender
+from shared.http.client import WebhookClient
 from shared.http.request import Request
 from shared.settings import load_settings
 from tests.integration.sender.hostile import Behaviour, Endpoint, Visit, behaving
@@ -22,9 +22,9 @@ TOO_LATE = f"no answer within {SOON_SECONDS} s"
 
 
 @asynccontextmanager
-async def opened(allowed: str = "127.0.0.0/8", **others: Any) -> AsyncIterator[Sender]:
+async def opened(allowed: str = "127.0.0.0/8", **others: Any) -> AsyncIterator[WebhookClient]:
     """A sender that may go to these networks, closed at the end."""
-    sender = Sender(load_settings(allowed_networks=allowed, **others))
+    sender = WebhookClient(load_settings(allowed_networks=allowed, **others))
     try:
         yield sender
     finally:
@@ -45,7 +45,11 @@ def request(
 
 
 async def send(
-    sender: Sender, endpoint: Endpoint | str, *, within: float = ENOUGH_SECONDS, headers: dict[str, str] | None = None
+    sender: WebhookClient,
+    endpoint: Endpoint | str,
+    *,
+    within: float = ENOUGH_SECONDS,
+    headers: dict[str, str] | None = None,
 ) -> Outcome:
     """One request; its outcome's error never repeats a secret."""
     url = endpoint if isinstance(endpoint, str) else f"http://127.0.0.1:{endpoint.port}"

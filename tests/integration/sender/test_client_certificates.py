@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
-from shared.http.client import Sender
+from shared.http.client import WebhookClient
 from tests.authority import Authority, Issued
 from tests.integration.sender.hostile import ANSWER, Endpoint, Visit, behaving
 from tests.integration.sender.sending import Run, opened, request
@@ -72,7 +72,7 @@ def with_server(
     run(whole())
 
 
-def _context(sender: Sender, webhook_id: int | None, issued: Issued | None) -> ssl.SSLContext | None:
+def _context(sender: WebhookClient, webhook_id: int | None, issued: Issued | None) -> ssl.SSLContext | None:
     if webhook_id is None or issued is None:
         return None
     return sender.contexts.identified(webhook_id, issued.pem)

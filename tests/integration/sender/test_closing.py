@@ -8,8 +8,8 @@ import socket
 import pytest
 
 from shared.http.dns import AddressInfo
-from shared.http.exceptions import Disconnected
-from shared.http.pool import Connections, Origin
+from shared.http.exceptions import ServerDisconnected
+from shared.http.pool import ConnectionPool, Origin
 from tests.integration.sender.hostile import ANSWER, Visit, answering, behaving
 from tests.integration.sender.sending import ENOUGH_SECONDS, Run, gone
 
@@ -20,8 +20,8 @@ def _plain(address: AddressInfo) -> socket.socket:
     return socket.socket(address[0], address[1], address[2])
 
 
-async def _post(connections: Connections, port: int) -> int:
-    answer = await connections.exchange(
+async def _post(connections: ConnectionPool, port: int) -> int:
+    answer = await connections.request(
         Origin("127.0.0.1", port, None),
         REQUEST,
         timeout_seconds=ENOUGH_SECONDS,
@@ -36,7 +36,7 @@ def test_a_connection_that_comes_about_while_the_pool_closes_carries_nothing(run
             connections.close()
             return _plain(address)
 
-        connections = Connections(tls_socket=close_meanwhile, plain_socket=close_meanwhile)
+        connections = ConnectionPool(tls_socket=close_meanwhile, plain_socket=close_meanwhile)
         async with behaving(answering(ANSWER)) as endpoint:
             with pytest.raises(ConnectionError, match="closed"):
                 await _post(connections, endpoint.port)
@@ -56,10 +56,10 @@ def test_an_answer_that_comes_as_the_pool_closes_keeps_no_connection_open(run: R
             asyncio.get_running_loop().call_soon(connections.close)
             await visit.until_gone()
 
-        connections = Connections(tls_socket=_plain, plain_socket=_plain)
+        connections = ConnectionPool(tls_socket=_plain, plain_socket=_plain)
         async with behaving(answers_and_closes) as endpoint:
             (ended,) = await asyncio.gather(_post(connections, endpoint.port), return_exceptions=True)
-            assert ended == 200 or isinstance(ended, Disconnected)
+            assert ended == 200 or isinstance(ended, ServerDisconnected)
             await gone(endpoint.visits[0])
             with pytest.raises(ConnectionError, match="closed"):
                 await _post(connections, endpoint.port)

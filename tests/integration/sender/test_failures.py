@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
-from shared.http.pool import Connections
+from shared.http.pool import ConnectionPool
 from shared.http.request import Request
 from tests.integration.sender.hostile import ANSWER, Behaviour, Visit, answering, behaving
 from tests.integration.sender.sending import (
@@ -224,7 +224,7 @@ def test_a_fault_of_a_library_is_an_outcome_too(run: Run, monkeypatch: pytest.Mo
     async def fail(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("secret-in-header")
 
-    monkeypatch.setattr(Connections, "exchange", fail)
+    monkeypatch.setattr(ConnectionPool, "request", fail)
 
     async def outcome() -> Outcome:
         async with opened() as sender:

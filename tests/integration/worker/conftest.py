@@ -22,7 +22,7 @@ from shared.domain.events.partitioning import partition_of
 from shared.messaging.celery_app import celery_app
 from shared.messaging.streams import FIELD, stream_key
 from shared.settings import Settings
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.automations import AutomationFields, insert_automation
 from shared.storage.definitions.entities import find_entity, insert_entity
 from shared.storage.definitions.revisions import next_revision
@@ -32,7 +32,7 @@ from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Receiver, receiving
-from worker.bootstrap import Runtime
+from worker.bootstrap import WorkerProcess
 from worker.delivery.drain import drain_webhook
 from worker.evaluation.drain import drain_partition
 
@@ -83,7 +83,7 @@ class Scene:
     """An entity with webhooks and automations, a stream to publish to, and the drains that work it."""
 
     settings: Settings
-    runtime: Runtime
+    runtime: WorkerProcess
     redis: Redis
     receiver: Receiver
     entity_id: int
@@ -91,7 +91,7 @@ class Scene:
 
     def secret(self, name: str, value: str) -> None:
         """Store a secret."""
-        with writing(self.runtime.engine) as connection:
+        with write_transaction(self.runtime.engine) as connection:
             self.secret_ids[name] = insert_secret(
                 connection,
                 self.entity_id,
@@ -103,7 +103,7 @@ class Scene:
 
     def new_value(self, name: str, value: str) -> None:
         """Replace the value of a secret."""
-        with writing(self.runtime.engine) as connection:
+        with write_transaction(self.runtime.engine) as connection:
             replace_secret(
                 connection,
                 self.secret_ids[name],
@@ -125,7 +125,7 @@ class Scene:
             "paused": False,
             "policy": policy.model_dump(mode="json"),
         }
-        with writing(self.runtime.engine) as connection:
+        with write_transaction(self.runtime.engine) as connection:
             return insert_webhook(
                 connection,
                 self.entity_id,
@@ -144,7 +144,7 @@ class Scene:
         raw = {"name": f"automation-{next(_numbers)}", "event": "ADD_ARTIFACT_ALIAS", "action": action, **members}
         grants = Grants(frozenset(secrets), has_access_token=True)
         checked = parse_automation(raw, lambda _name: grants, lambda _name: True)
-        with writing(self.runtime.engine) as connection:
+        with write_transaction(self.runtime.engine) as connection:
             revision = next_revision(connection)
             return insert_automation(
                 connection,
@@ -177,7 +177,7 @@ class Scene:
     def deliver(self) -> None:
         """Drain every webhook that has something due."""
         while True:
-            with reading(self.runtime.engine) as connection:
+            with read_transaction(self.runtime.engine) as connection:
                 due = due_webhooks(connection, datetime.now(UTC))
             if not due:
                 return
@@ -191,17 +191,17 @@ class Scene:
 
     def rows(self) -> list[Any]:
         """All deliveries, oldest first."""
-        with reading(self.runtime.engine) as connection:
+        with read_transaction(self.runtime.engine) as connection:
             return list(connection.execute(select(deliveries).order_by(deliveries.c.seq)))
 
     def attempts(self) -> list[Any]:
         """All attempts, in order."""
-        with reading(self.runtime.engine) as connection:
+        with read_transaction(self.runtime.engine) as connection:
             return list(connection.execute(select(attempts).order_by(attempts.c.delivery_seq, attempts.c.number)))
 
     def pending(self) -> list[Any]:
         """What is left to do."""
-        with reading(self.runtime.engine) as connection:
+        with read_transaction(self.runtime.engine) as connection:
             return list(connection.execute(select(pending_deliveries).order_by(pending_deliveries.c.seq)))
 
 
@@ -228,7 +228,7 @@ def webhook_with(**values: object) -> Callable[[Scene, int], None]:
     """What sets columns of a webhook's row, as workers do, and not as an edit."""
 
     def change(scene: Scene, hook: int) -> None:
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             connection.execute(update(webhooks).where(webhooks.c.id == hook).values(**values))
 
     return change
@@ -251,8 +251,8 @@ def scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scen
 @contextmanager
 def opened_scene(settings: Settings, redis: Redis, receiver: Receiver, *, new: bool = True) -> Iterator[Scene]:
     """An entity `acme` on the settings' database, which has none yet unless it is not `new`."""
-    runtime = Runtime(settings, celery_app(settings))
-    with writing(runtime.engine) as connection:
+    runtime = WorkerProcess(settings, celery_app(settings))
+    with write_transaction(runtime.engine) as connection:
         if new:
             insert_entity(connection, name="acme", kind="team", parent_id=None, now=datetime.now(UTC))
         entity = find_entity(connection, "acme")

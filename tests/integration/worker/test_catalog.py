@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select
 
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.catalog import ensure_project, list_collections, list_projects
 from shared.storage.definitions.entities import insert_entity
 from shared.storage.schema.tables import projects
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
 from worker.evaluation import evaluator
-from worker.evaluation.catalog_discovery import LearnedCatalog
+from worker.evaluation.catalog_discovery import CatalogDiscovery
 
 
 def typed(collection: str, type_: str, **data: Any) -> Any:
@@ -25,7 +25,7 @@ def typed(collection: str, type_: str, **data: Any) -> Any:
 
 
 def known(scene: Scene) -> tuple[list[str], list[tuple[str, str, str]]]:
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         found = list_projects(connection, scene.entity_id, after=0, limit=100)
         inside = list_collections(connection, scene.entity_id, after=0, limit=100)
     return sorted(one.name for one in found), sorted((one.project, one.name, one.type) for one in inside)
@@ -70,11 +70,11 @@ def test_what_is_known_costs_no_statement(scene: Scene) -> None:
 def test_an_entity_that_is_made_later_gets_its_names_later(scene: Scene) -> None:
     scene.publish(alias_event(entity="late"))
     scene.evaluate()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         insert_entity(connection, name="late", kind="team", parent_id=None, now=datetime.now(UTC))
     scene.publish(alias_event(entity="late"))
     scene.evaluate()
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         assert connection.scalars(select(projects.c.name)).all() == ["wandb-registry-model"]
 
 
@@ -84,9 +84,9 @@ def test_nothing_is_remembered_of_a_batch_that_was_rolled_back(scene: Scene, mon
 
     event = alias_event()
     scene.publish(event)
-    original = LearnedCatalog.register
+    original = CatalogDiscovery.register
     with monkeypatch.context() as patched:
-        patched.setattr(LearnedCatalog, "register", lambda *given: fail(original(*given)))
+        patched.setattr(CatalogDiscovery, "register", lambda *given: fail(original(*given)))
         with pytest.raises(RuntimeError):
             for partition in range(scene.settings.partitions):
                 evaluator.evaluate_batch(scene.runtime, partition)
@@ -96,9 +96,9 @@ def test_nothing_is_remembered_of_a_batch_that_was_rolled_back(scene: Scene, mon
 
 
 def test_what_is_remembered_is_bounded_and_what_was_forgotten_is_registered_again(scene: Scene) -> None:
-    catalog, now = LearnedCatalog(max_known=3), datetime.now(UTC)
+    catalog, now = CatalogDiscovery(max_known=3), datetime.now(UTC)
     names = [("acme", f"p{number}", "c", "t") for number in range(10)]
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         ensure_project(connection, scene.entity_id, "p0", now)
         for name in names:
             catalog.remember(catalog.register(connection, {name}, now))

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from shared.http import tls
 from shared.settings import Settings
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.webhook_snapshots import load_endpoint
 from tests.integration.api.test_client_certificates import AUTHORITY, ONE, TWO, demanding
 from tests.integration.receiver import Receiver
@@ -42,7 +42,7 @@ def test_no_more_contexts_stay_than_the_bound_however_many_webhooks_are_sent_to(
     alive: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
     for number in range(4):
         hook = trusting.webhook(f"hook-{number}", client_certificate="ONE")
-        with reading(trusting.runtime.engine) as connection:
+        with read_transaction(trusting.runtime.engine) as connection:
             row = load_endpoint(connection, hook)
             assert row is not None
             endpoint = trusting.runtime.endpoints.open(connection, row)

@@ -18,23 +18,23 @@ from sqlalchemy.exc import DBAPIError
 from dispatcher.control import deliveries as control_deliveries
 from dispatcher.control import webhooks as control_webhooks
 from shared.delivery.endpoint import Endpoint
-from shared.domain.delivery.circuits import Answer as CircuitAnswer
+from shared.domain.delivery.circuits import CircuitSignal as CircuitAnswer
 from shared.domain.delivery.rate_limit import HORIZON
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.http.request import Request
 from shared.storage.database import clock
 from shared.storage.database import engine as engine_module
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.webhooks import WebhookEdit, delete_webhook, find_webhook, update_webhooks
 from shared.storage.delivery.abandon import abandon_deliveries
-from shared.storage.delivery.circuits import Turn, note_answers
-from shared.storage.delivery.claims import Claimed, claim
+from shared.storage.delivery.circuits import CircuitTransition, update_circuit
+from shared.storage.delivery.claims import ClaimedDelivery, claim
 from shared.storage.delivery.recording import Attempted, record
 from shared.storage.delivery.webhook_health import disable_webhook
 from shared.storage.delivery.webhook_snapshots import load_endpoint, load_secrets
-from shared.storage.maintenance.orphaned_deliveries import bury_orphans
+from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
 from shared.storage.schema.tables import automations, secrets, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
@@ -48,13 +48,13 @@ def _fire(scene: Scene, hook: int, count: int) -> None:
     scene.evaluate()
 
 
-def _claim(scene: Scene, hook: int, limit: int) -> list[Claimed]:
+def _claim(scene: Scene, hook: int, limit: int) -> list[ClaimedDelivery]:
     now = datetime.now(UTC)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         return claim(connection, hook, limit=limit, now=now, lease_until=now + timedelta(seconds=60), token=1)
 
 
-def _attempted(one: Claimed, now: datetime, *, final_status: str | None) -> Attempted:
+def _attempted(one: ClaimedDelivery, now: datetime, *, final_status: str | None) -> Attempted:
     return Attempted(
         seq=one.seq,
         number=1,
@@ -72,7 +72,7 @@ def _attempted(one: Claimed, now: datetime, *, final_status: str | None) -> Atte
 
 
 def _delete(scene: Scene, hook: int) -> int:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         now = datetime.now(UTC)
         buried = abandon_deliveries(connection, hook, reason="deleted", now=now)
         delete_webhook(connection, hook, revision=next_revision(connection), now=now)
@@ -85,13 +85,13 @@ def test_what_is_underway_when_its_webhook_is_deleted_ends_as_it_ends(scene: Sce
     delivered, failed = _claim(scene, hook, 2)
     assert _delete(scene, hook) == 2
     now = datetime.now(UTC)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         results = [
             _attempted(delivered, now, final_status="delivered"),
             _attempted(failed, now, final_status=None),
         ]
         assert record(connection, results, token=1, now=now) == {delivered.seq}
-        assert bury_orphans(connection, reason="deleted", now=now) == 1
+        assert dead_letter_orphans(connection, reason="deleted", now=now) == 1
     assert [row.status for row in scene.rows()] == ["delivered", "dead", "dead", "dead"]
     assert [row.attempts for row in scene.rows()] == [1, 1, 0, 0]
 
@@ -103,7 +103,7 @@ def test_deleting_a_webhook_waits_for_no_worker_that_records(scene: Scene) -> No
     _fire(scene, hook, 3)
     first, second = _claim(scene, hook, 2)
     now = datetime.now(UTC)
-    with ThreadPoolExecutor() as pool, writing(scene.runtime.engine) as connection:
+    with ThreadPoolExecutor() as pool, write_transaction(scene.runtime.engine) as connection:
         record(connection, [_attempted(first, now, final_status=None)], token=1, now=now)
         # Were it to wait for the first while it holds the second, neither could go on.
         assert pool.submit(_delete, scene, hook).result(timeout=60) == 1
@@ -112,13 +112,13 @@ def test_deleting_a_webhook_waits_for_no_worker_that_records(scene: Scene) -> No
 
 def test_an_edit_does_not_undo_that_a_worker_disabled_the_webhook(scene: Scene) -> None:
     hook = scene.webhook()
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         stored = find_webhook(connection, scene.entity_id, webhook_id=hook)
     assert stored is not None
     now = datetime.now(UTC)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         assert disable_webhook(connection, hook, reason="gone", now=now)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         edit = WebhookEdit(
             webhook_id=hook,
             before=stored.fields,
@@ -127,7 +127,7 @@ def test_an_edit_does_not_undo_that_a_worker_disabled_the_webhook(scene: Scene) 
             clear_failures=False,
         )
         update_webhooks(connection, [edit], secret_ids={}, now=now)
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         edited = find_webhook(connection, scene.entity_id, webhook_id=hook)
     assert edited is not None
     assert (edited.fields.name, edited.fields.enabled, edited.disabled_reason) == ("renamed", False, "gone")
@@ -145,12 +145,12 @@ def test_leases_and_slots_count_from_when_a_drain_was_let_in(scene: Scene) -> No
 
     scene.receiver.answer = hold
     with ThreadPoolExecutor() as pool:
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             connection.execute(update(webhooks).where(webhooks.c.id == hook).values(name="held"))
             drain = pool.submit(drain_webhook, scene.runtime, hook)
             wait_until(lambda: bool(scene.redis.exists(f"hookline:drain:webhook:{hook}:0")), "start of the drain")
             time.sleep(0.5)  # it waits for the row; were it slow to do so, nothing would fail
-            let_in_at = scene.runtime.clock.reckoned()
+            let_in_at = scene.runtime.clock.estimate()
         assert arrived.wait(60)
         claimed = [row for row in scene.pending() if row.claim is not None]
         let_go.set()
@@ -159,7 +159,7 @@ def test_leases_and_slots_count_from_when_a_drain_was_let_in(scene: Scene) -> No
     assert claimed
     longest = timedelta(seconds=5) + HORIZON
     assert min(row.next_attempt_at for row in claimed) >= let_in_at + longest + scene.settings.lease_margin
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         slot = connection.scalar(select(webhooks.c.next_slot_at).where(webhooks.c.id == hook))
     assert slot is not None
     assert slot >= let_in_at + timedelta(seconds=0.9)
@@ -171,7 +171,7 @@ def test_a_delivery_that_we_fail_to_write_keeps_no_other_back(scene: Scene, monk
     bad = scene.pending()[2].seq
     write = Endpoint.request
 
-    def fails(self: Endpoint, delivery: Claimed, now: datetime) -> Request:
+    def fails(self: Endpoint, delivery: ClaimedDelivery, now: datetime) -> Request:
         if delivery.seq == bad:
             raise ZeroDivisionError
         return write(self, delivery, now)
@@ -226,13 +226,13 @@ def test_a_webhook_that_is_edited_while_it_is_read_keeps_its_token(scene: Scene)
     def edit(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         if "FROM webhooks" in statement and not edits:
             edits.append(hook)
-            with writing(other) as connection:
+            with write_transaction(other) as connection:
                 renewed = {"access_token_secret_id": scene.secret_ids["NEW"]}
                 connection.execute(update(webhooks).where(webhooks.c.id == hook).values(renewed))
                 connection.execute(delete(secrets).where(secrets.c.id == scene.secret_ids["OLD"]))
 
     event.listen(scene.runtime.engine, "after_cursor_execute", edit)
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         row = load_endpoint(connection, hook)
         assert row is not None
         token = load_secrets(connection, row).access_token
@@ -257,7 +257,7 @@ def test_who_stands_still_in_a_transaction_locks_nobody_out(impatient: Scene) ->
     rename = update(webhooks).where(webhooks.c.id == hook)
     with impatient.runtime.engine.connect() as still:
         still.execute(rename.values(name="still"))
-        with writing(impatient.runtime.engine) as connection:
+        with write_transaction(impatient.runtime.engine) as connection:
             connection.execute(text("SET LOCAL lock_timeout = '20s'"))
             connection.execute(rename.values(name="other"))
         with pytest.raises(DBAPIError):
@@ -276,11 +276,11 @@ def test_outcomes_are_recorded_by_who_stood_still_while_recording(
 
     def note_late(
         connection: Connection, webhook_id: int, policy: DeliveryPolicy, answers: Sequence[CircuitAnswer], now: datetime
-    ) -> Turn:
+    ) -> CircuitTransition:
         if not stood:
             stood.append(webhook_id)
             time.sleep(1)
-        return note_answers(connection, webhook_id, policy, answers, now)
+        return update_circuit(connection, webhook_id, policy, answers, now)
 
     monkeypatch.setattr("worker.delivery.recorder.note_answers", note_late)
     drain_webhook(impatient.runtime, hook)
@@ -308,13 +308,13 @@ def test_an_api_whose_clock_is_ahead_ends_no_attempt_and_holds_no_replay_back(
     hook, doomed = scene.webhook("kept"), scene.webhook("doomed")
     _fire(scene, hook, 1)
     scene.deliver()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         control_deliveries._replay(connection, [scene.rows()[0].seq])
     (replayed,) = scene.pending()
     assert replayed.next_attempt_at <= scene.runtime.clock.now() + timedelta(seconds=30)
     _fire(scene, doomed, 2)
     underway = _claim(scene, doomed, 1)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         stored = find_webhook(connection, scene.entity_id, webhook_id=doomed)
         assert stored is not None
         connection.execute(update(automations).values(deleted_at=func.now()))

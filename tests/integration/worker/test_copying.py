@@ -14,7 +14,7 @@ from sqlalchemy import Engine, insert, select
 from dispatcher.cli import main
 from shared.settings import Settings, load_settings
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import insert_entity
 from shared.storage.schema.tables import entities, metadata
 from tests.integration.processes import environment
@@ -35,7 +35,7 @@ def target_url(postgres_template: str) -> Iterator[str]:
 
 def content(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table."""
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         return {
             table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
             for table in metadata.sorted_tables
@@ -81,7 +81,7 @@ def test_a_copy_has_everything_and_goes_on(scene: Scene, target_url: str, redis:
 
 def _make_a_team_before_its_organization(scene: Scene) -> None:
     """A row that refers to a later one of its own table."""
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         organization = {"id": 900, "name": "org", "kind": "organization", "parent_id": None}
         team = {"id": 800, "name": "team", "kind": "team", "parent_id": 900}
         now = connection.execute(select(entities.c.created_at).limit(1)).scalar_one()
@@ -117,13 +117,13 @@ def test_a_source_that_can_t_be_read_is_told(
 
 def test_nothing_is_kept_of_a_copy_that_fails(scene: Scene, target_url: str) -> None:
     """SQLite holds texts that PostgreSQL refuses."""
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         now = connection.execute(select(entities.c.created_at).limit(1)).scalar_one()
         insert_entity(connection, name="nul\0", kind="team", parent_id=None, now=now)
     result = copy(scene.settings, target_url)
     assert result.exit_code == 2
     assert "can't copy: " in result.output
     engine = open_engine(load_settings(database_url=target_url))
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         assert connection.execute(select(entities)).all() == []
     engine.dispose()

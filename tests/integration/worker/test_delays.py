@@ -10,15 +10,15 @@ from typing import Any
 from prometheus_client import REGISTRY
 from sqlalchemy import select, update
 
-from shared.domain.delivery.circuits import Answer as CircuitAnswer
+from shared.domain.delivery.circuits import CircuitSignal as CircuitAnswer
 from shared.domain.delivery.retries import DeliveryPolicy
-from shared.storage.database.transactions import reading, writing
-from shared.storage.delivery.circuits import note_all_well, note_answers
+from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.delivery.circuits import reset_health, update_circuit
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.delivery.drain import drain_webhook
-from worker.delivery.endpoint_cache import Endpoints
+from worker.delivery.endpoint_cache import EndpointCache
 
 
 def _value(name: str) -> float:
@@ -47,13 +47,13 @@ def _fire(scene: Scene, hook: int, *, due_seconds_ago: float = 0) -> None:
     scene.automation(hook)
     scene.publish(alias_event(), alias_event())
     scene.evaluate()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         due_at = datetime.now(UTC) - timedelta(seconds=due_seconds_ago)
         connection.execute(update(pending_deliveries).values(next_attempt_at=due_at))
 
 
 def _set(scene: Scene, hook: int, **values: Any) -> None:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(update(webhooks).where(webhooks.c.id == hook).values(values))
 
 
@@ -74,7 +74,7 @@ def test_first_attempts_and_retries_count_from_when_they_were_due(scene: Scene) 
     assert (seen.count, seen.late) == (2, 2)
     # A worker's reckoning of the database's time lags a little.
     a_moment_ago = datetime.now(UTC) - timedelta(seconds=1)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(update(pending_deliveries).values(next_attempt_at=a_moment_ago))
     seen = _drained(scene, hook)
     assert (seen.count, seen.late) == (2, 0)
@@ -105,21 +105,21 @@ def test_a_circuit_that_closes_resumes_a_webhook(scene: Scene) -> None:
     opened = {"circuit_opened_at": now - timedelta(hours=1), "circuit_probe_at": now, "failures": 9}
 
     def resumed_at() -> datetime | None:
-        with reading(scene.runtime.engine) as connection:
+        with read_transaction(scene.runtime.engine) as connection:
             return connection.scalar(select(webhooks.c.resumed_at).where(webhooks.c.id == hook))
 
     _set(scene, hook, failures=3)
-    with writing(scene.runtime.engine) as connection:
-        note_all_well(connection, hook, now)
+    with write_transaction(scene.runtime.engine) as connection:
+        reset_health(connection, hook, now)
     assert resumed_at() is None  # it was never away
     _set(scene, hook, **opened)
-    with writing(scene.runtime.engine) as connection:
-        note_all_well(connection, hook, now)
+    with write_transaction(scene.runtime.engine) as connection:
+        reset_health(connection, hook, now)
     assert resumed_at() == now
     _set(scene, hook, **opened, resumed_at=None)
-    with writing(scene.runtime.engine) as connection:
-        answers = [CircuitAnswer(alive=True, probe=True)]
-        note_answers(connection, hook, DeliveryPolicy(), answers, now)
+    with write_transaction(scene.runtime.engine) as connection:
+        answers = [CircuitAnswer(responsive=True, probe=True)]
+        update_circuit(connection, hook, DeliveryPolicy(), answers, now)
     assert resumed_at() == now
 
 
@@ -128,7 +128,7 @@ def test_a_secret_that_no_key_opens_is_counted(scene: Scene) -> None:
     hook = scene.webhook(access_token="TOKEN")
     _fire(scene, hook)
     other_vault = type(scene.runtime.vault)(["A" * 43 + "="])
-    scene.runtime.endpoints = Endpoints(other_vault, scene.runtime.sending.sender.contexts)
+    scene.runtime.endpoints = EndpointCache(other_vault, scene.runtime.sending.sender.contexts)
     seen = _drained(scene, hook)
     assert (seen.count, seen.unreadable) == (0, 1)
     assert len(scene.pending()) == 2

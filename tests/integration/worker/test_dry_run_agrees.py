@@ -17,10 +17,10 @@ from shared.domain.explain.dry_run import DryRunResult, PageWanted
 from shared.domain.explain.simulator import DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.explain.text import Explanation
 from shared.dry_runs import service, time_range
-from shared.dry_runs.event_history import SpanReading
-from shared.dry_runs.time_range import Span
+from shared.dry_runs.event_history import EventHistoryReader
+from shared.dry_runs.time_range import TimeRange
 from shared.messaging.streams import FIELD, stream_key
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.automations import find_automation
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import automations, deliveries, metric_windows, webhooks
@@ -78,7 +78,7 @@ def raw_event(kind: str, facts: dict[str, Any], number: int) -> Any:
     return {**event, "type": "RUN_STATE", "data": data}
 
 
-def append(scene: Scene, history: list[Any], base_ms: int, events: list[Any]) -> Span:
+def append(scene: Scene, history: list[Any], base_ms: int, events: list[Any]) -> TimeRange:
     """Write a history to one partition, each entry at its own time; `events` are those before, and get the new ones."""
     at_ms = base_ms
     for wait_ms, step in history:
@@ -89,30 +89,30 @@ def append(scene: Scene, history: list[Any], base_ms: int, events: list[Any]) ->
             event = raw_event(step[0], step[1], base_ms + len(events))
         events.append(event)
         scene.redis.xadd(stream_key(0), {FIELD: orjson.dumps(event)}, id=f"{at_ms}-*")
-    return Span(base_ms, at_ms + 1)
+    return TimeRange(base_ms, at_ms + 1)
 
 
 def subject_of(scene: Scene, automation_id: int) -> Subject:
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         stored = find_automation(connection, scene.entity_id, automation_id=automation_id)
         assert stored is not None
         return service.saved_subject(connection, stored)
 
 
-def from_nothing(scene: Scene, automation_id: int, span: Span) -> service.DryRunAnswer:
+def from_nothing(scene: Scene, automation_id: int, span: TimeRange) -> service.DryRunAnswer:
     subject = subject_of(scene, automation_id)
-    return service.over_span(subject, scene.redis, scene.settings.partitions, span, ALL)
+    return service.dry_run_range(subject, scene.redis, scene.settings.partitions, span, ALL)
 
 
-def from_stored_state(scene: Scene, automation_id: int, span: Span) -> service.DryRunAnswer:
+def from_stored_state(scene: Scene, automation_id: int, span: TimeRange) -> service.DryRunAnswer:
     subject = subject_of(scene, automation_id)
-    arrivals = list(SpanReading(scene.redis, scene.settings.partitions, span, {"acme"}).arrivals())
-    with reading(scene.runtime.engine) as connection:
+    arrivals = list(EventHistoryReader(scene.redis, scene.settings.partitions, span, {"acme"}).arrivals())
+    with read_transaction(scene.runtime.engine) as connection:
         simulator = service.stored_simulator(connection, subject, [arrival.event for arrival in arrivals])
-    return service.over_events(simulator, arrivals, ALL)
+    return service.dry_run_events(simulator, arrivals, ALL)
 
 
-def made(scene: Scene, automation_id: int, span: Span) -> list[tuple[str, str, str | None, str | None]]:
+def made(scene: Scene, automation_id: int, span: TimeRange) -> list[tuple[str, str, str | None, str | None]]:
     """What evaluation made of a span: event, outcome, reason and payload, in order."""
     since, until = (time_range.moment(ms) for ms in (span.since_ms, span.until_ms))
     query = select(deliveries).where(
@@ -120,7 +120,7 @@ def made(scene: Scene, automation_id: int, span: Span) -> list[tuple[str, str, s
         deliveries.c.event_received_at >= since,
         deliveries.c.event_received_at < until,
     )
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         rows = connection.execute(query.order_by(deliveries.c.seq)).all()
     return [(row.event_id, "skipped" if row.status == "skipped" else "fired", row.reason, row.payload) for row in rows]
 
@@ -167,7 +167,7 @@ def small_batches(scene: Scene) -> Scene:
 def test_a_dry_run_says_what_evaluation_then_does(small_batches: Scene, first: list[Any], second: list[Any]) -> None:
     scene = small_batches
     base_ms = next(_clock)
-    with writing(scene.runtime.engine) as connection:  # the automations of the example before
+    with write_transaction(scene.runtime.engine) as connection:  # the automations of the example before
         values = {"deleted_at": datetime.now(UTC), "revision": next_revision(connection)}
         connection.execute(update(automations).where(automations.c.deleted_at.is_(None)).values(values))
         connection.execute(update(webhooks).where(webhooks.c.deleted_at.is_(None)).values(values))
@@ -209,7 +209,7 @@ def test_a_dry_run_from_stored_state_leaves_it_as_it_is(scene: Scene) -> None:
     scene.evaluate()
 
     def stored() -> list[Any]:
-        with reading(scene.runtime.engine) as connection:
+        with read_transaction(scene.runtime.engine) as connection:
             tables = (metric_windows, deliveries)
             return [connection.execute(select(table)).all() for table in tables]
 
@@ -217,10 +217,10 @@ def test_a_dry_run_from_stored_state_leaves_it_as_it_is(scene: Scene) -> None:
     subject = subject_of(scene, number)
     event = check_event(metric_event(9, acc=0.1))
     arrivals = service.arrivals_of([event], datetime.now(UTC), as_of_now=True)
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         simulator = service.stored_simulator(connection, subject, [event])
-    result = service.over_events(simulator, arrivals, ALL).results[0]
-    empty = service.over_events(Simulator(subject), arrivals, ALL).results[0]
+    result = service.dry_run_events(simulator, arrivals, ALL).results[0]
+    empty = service.dry_run_events(Simulator(subject), arrivals, ALL).results[0]
 
     assert result.decisive[0].value is None or result.decisive[0].value < 0.7
     assert "window has 1 of 3" in empty.decisive[0].text
@@ -233,13 +233,13 @@ def test_a_span_is_read_in_order_over_partitions_and_stops_at_its_bound(scene: S
         scene.redis.xadd(stream_key(ms % 4), {FIELD: orjson.dumps(event)}, id=f"{ms}-1")
     scene.redis.xadd(stream_key(0), {b"x": b"no event"}, id="41-1")
 
-    whole = SpanReading(scene.redis, 4, Span(12, 35), {"acme"})
+    whole = EventHistoryReader(scene.redis, 4, TimeRange(12, 35), {"acme"})
     ids = [arrival.event.id for arrival in whole.arrivals()]
-    short = SpanReading(scene.redis, 4, Span(12, 35), {"acme"}, max_entries=5)
+    short = EventHistoryReader(scene.redis, 4, TimeRange(12, 35), {"acme"}, max_entries=5)
     first = [(arrival.event.id, arrival.received_ms) for arrival in short.arrivals()]
 
     assert ids == [f"e{ms}" for ms in range(12, 35) if ms % 5]
     assert (whole.truncated, whole.read_until_ms) == (False, 34)
     assert first == [(f"e{ms}", ms) for ms in (12, 13, 14, 16)]
     assert (short.truncated, short.read_until_ms) == (True, 16)
-    assert list(SpanReading(scene.redis, 4, Span(41, 50), {"acme"}).arrivals()) == []
+    assert list(EventHistoryReader(scene.redis, 4, TimeRange(41, 50), {"acme"}).arrivals()) == []

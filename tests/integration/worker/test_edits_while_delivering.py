@@ -15,7 +15,7 @@ from redis import Redis
 from sqlalchemy import select
 
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.maintenance import first_start
 from shared.storage.schema.tables import webhooks
 from tests.integration.api.conftest import ACME, Api
@@ -171,7 +171,7 @@ def test_what_answers_slowly_is_delivered_by_workers_of_its_own_and_comes_back(s
 
 
 def _slow(scene: Scene) -> set[int]:
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         return set(connection.scalars(select(webhooks.c.id).where(webhooks.c.slow)))
 
 

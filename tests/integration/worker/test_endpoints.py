@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from shared.delivery.endpoint import Endpoint
-from shared.storage.database.transactions import at_once, reading, writing
+from shared.storage.database.transactions import read_transaction, write_statement, write_transaction
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.webhooks import WebhookEdit, find_webhook, update_webhooks
 from shared.storage.delivery.webhook_snapshots import load_endpoint
@@ -21,7 +21,7 @@ from worker.delivery.drain import drain_webhook
 
 
 def _opened(scene: Scene, hook: int) -> Endpoint:
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         row = load_endpoint(connection, hook)
         assert row is not None
         return scene.runtime.endpoints.open(connection, row)
@@ -44,10 +44,10 @@ def test_another_value_of_a_secret_counts_at_once(scene: Scene) -> None:
 def test_an_edit_of_the_webhook_counts_at_once(scene: Scene) -> None:
     hook = scene.webhook()
     before = _opened(scene, hook)
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         stored = find_webhook(connection, scene.entity_id, webhook_id=hook)
     assert stored is not None
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         edit = WebhookEdit(
             webhook_id=hook,
             before=stored.fields,
@@ -119,7 +119,7 @@ def test_a_policy_of_a_newer_release_holds_deliveries_too(scene: Scene) -> None:
     scene.automation(hook)
     scene.publish(alias_event())
     scene.evaluate()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(update(webhooks).values(policy={"new_member": 1}, revision=next_revision(connection)))
     with capture_logs() as logs:
         assert drain_webhook(scene.runtime, hook) == 0
@@ -130,14 +130,14 @@ def test_a_policy_of_a_newer_release_holds_deliveries_too(scene: Scene) -> None:
 
 def test_a_statement_at_once_is_kept_and_its_connection_is_as_before(scene: Scene) -> None:
     engine, hook = scene.runtime.engine, scene.webhook()
-    with at_once(engine) as connection:
+    with write_statement(engine) as connection:
         connection.execute(text("UPDATE webhooks SET failures = 7"))
-    with pytest.raises(DBAPIError), at_once(engine) as connection:
+    with pytest.raises(DBAPIError), write_statement(engine) as connection:
         connection.execute(text("UPDATE webhooks SET no_such_column = 7"))
-    with pytest.raises(RuntimeError, match="taken back"), writing(engine) as connection:
+    with pytest.raises(RuntimeError, match="taken back"), write_transaction(engine) as connection:
         connection.execute(text("UPDATE webhooks SET failures = 8"))
         raise RuntimeError("taken back")
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         row = load_endpoint(connection, hook)
     assert row is not None
     assert row.circuit.failures == 7
@@ -146,13 +146,13 @@ def test_a_statement_at_once_is_kept_and_its_connection_is_as_before(scene: Scen
 def test_a_batch_that_all_went_well_forgets_failures_of_before(scene: Scene) -> None:
     hook = scene.webhook()
     scene.automation(hook)
-    with at_once(scene.runtime.engine) as connection:
+    with write_statement(scene.runtime.engine) as connection:
         connection.execute(text("UPDATE webhooks SET failures = 3"))
     scene.publish(*(alias_event() for _ in range(3)))
     scene.evaluate()
     drain_webhook(scene.runtime, hook)
     scene.settle()
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         row = load_endpoint(connection, hook)
     assert row is not None
     assert row.circuit.failures == 0

@@ -18,14 +18,14 @@ from shared.domain.events.decoding import check_event
 from shared.domain.events.partitioning import START, partition_of
 from shared.messaging.celery_app import celery_app
 from shared.messaging.streams import read_after
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.evaluation.offsets import advance_offset, read_offset
 from shared.storage.schema.tables import automations, deliveries, metric_windows, partitions, pending_deliveries
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
-from worker.bootstrap import Runtime
+from worker.bootstrap import WorkerProcess
 from worker.evaluation.batch import match_entries
-from worker.evaluation.commit import Overtaken, commit
+from worker.evaluation.commit import OffsetConflict, commit_batch
 from worker.evaluation.drain import drain_partition
 from worker.evaluation.evaluator import evaluate_batch
 
@@ -89,7 +89,7 @@ def _event(kind: str, number: int) -> Any:
 
 def _clear(scene: Scene) -> None:
     scene.redis.flushall()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         for table in (deliveries, pending_deliveries, metric_windows):
             connection.execute(delete(table))
         connection.execute(update(partitions).values(offset=START, entries_read=0))
@@ -122,7 +122,7 @@ def _mark(scene: Scene, partition: int, at: str | None) -> None:
 
 def _overtaken(scene: Scene, partition: int, *, dies: bool) -> None:
     """Read and match a batch, let another worker commit it first (or die), then try to commit."""
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         offset = read_offset(connection, partition)
     entries = read_after(scene.redis, partition, offset.entry_id, 5)
     if not entries:
@@ -131,8 +131,8 @@ def _overtaken(scene: Scene, partition: int, *, dies: bool) -> None:
     if dies:
         return
     assert evaluate_batch(scene.runtime, partition, (offset, None)).count > 0
-    with pytest.raises(Overtaken):
-        commit(scene.runtime, partition, offset, batch)
+    with pytest.raises(OffsetConflict):
+        commit_batch(scene.runtime, partition, offset, batch)
 
 
 @pytest.fixture
@@ -175,15 +175,15 @@ def test_workers_that_race_for_a_partition_commit_each_entry_once(scene: Scene) 
     scene.automation(scene.webhook())
     events = [alias_event(collection=f"c{number % 5}", event_id=f"e{number}") for number in range(300)]
     scene.publish(*events, *events)
-    others = [Runtime(scene.settings, celery_app(scene.settings)) for _ in range(2)]
+    others = [WorkerProcess(scene.settings, celery_app(scene.settings)) for _ in range(2)]
     counted: list[int] = []
 
-    def work(runtime: Runtime) -> None:
+    def work(runtime: WorkerProcess) -> None:
         for partition in range(scene.settings.partitions):
             while True:
                 count = evaluate_batch(runtime, partition).count
                 counted.append(count)
-                with reading(runtime.engine) as connection:
+                with read_transaction(runtime.engine) as connection:
                     offset = read_offset(connection, partition)
                 if not read_after(scene.redis, partition, offset.entry_id, 1):
                     break
@@ -203,11 +203,11 @@ def test_an_offset_moves_only_from_where_it_was_read(scene: Scene) -> None:
     event = alias_event()
     scene.publish(event)
     partition = partition_of(check_event(event), scene.settings.partitions)
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         offset = read_offset(connection, partition)
     now = datetime.now(UTC)
     for expected in (True, False):
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             moved = advance_offset(connection, partition, since=offset, entry_id="5-0", count=1, now=now)
             assert moved is expected
 
@@ -217,9 +217,9 @@ def test_a_worker_with_an_older_edition_does_not_void_newer_state(scene: Scene) 
         scene.webhook(), event="RUN_METRIC", conditions=[{"metric": "loss", "op": "$gt", "threshold": 1}]
     )
     slow = scene.settings.model_copy(update={"reload_interval": timedelta(hours=1)})
-    stale = Runtime(slow, celery_app(slow))
+    stale = WorkerProcess(slow, celery_app(slow))
     stale.automations.current()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         revision = next_revision(connection)
         edited = {"epoch": revision, "revision": revision}
         connection.execute(update(automations).where(automations.c.id == automation).values(**edited))

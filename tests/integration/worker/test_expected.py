@@ -10,18 +10,18 @@ from sqlalchemy import text
 
 from shared.domain.delivery.circuits import Circuit
 from shared.domain.events.partitioning import Offset
-from shared.storage.database.transactions import at_once, reading, writing
-from shared.storage.delivery.webhook_snapshots import EndpointRow, load_endpoints
-from shared.storage.evaluation.new_deliveries import Claim
+from shared.storage.database.transactions import read_transaction, write_statement, write_transaction
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_endpoints
+from shared.storage.evaluation.new_deliveries import NewClaims
 from shared.storage.evaluation.offsets import read_offset, seed_partitions
-from shared.storage.evaluation.optimistic_commit import Committed, commit_expected
+from shared.storage.evaluation.optimistic_commit import Committed, commit_optimistically
 from tests.integration.worker.conftest import Scene, delivery_row
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
-CLAIM = Claim((), 7, NOW + timedelta(seconds=45))
+CLAIM = NewClaims((), 7, NOW + timedelta(seconds=45))
 PARTITION = 1
 BEFORE, AFTER = Offset("5-0", 5), Offset("9-0", 7)
-NOTHING_DONE = Committed(as_expected=False, moved=False, claimed={})
+NOTHING_DONE = Committed(preconditions_held=False, offset_advanced=False, claimed={})
 
 
 def _row(scene: Scene, number: int, webhook_id: int | None) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def _row(scene: Scene, number: int, webhook_id: int | None) -> dict[str, Any]:
 
 
 def _stand(scene: Scene, offset: Offset) -> None:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         seed_partitions(connection, 2, NOW)
         place = {"entry_id": offset.entry_id, "read": offset.entries_read, "of": PARTITION}
         connection.execute(
@@ -38,32 +38,34 @@ def _stand(scene: Scene, offset: Offset) -> None:
         )
 
 
-def _read(scene: Scene, *webhook_ids: int) -> list[EndpointRow]:
-    with reading(scene.runtime.engine) as connection:
+def _read(scene: Scene, *webhook_ids: int) -> list[WebhookSnapshot]:
+    with read_transaction(scene.runtime.engine) as connection:
         return list(load_endpoints(connection, webhook_ids).values())
 
 
-def _commit(scene: Scene, rows: list[dict[str, Any]], expected: list[EndpointRow]) -> Committed:
-    with at_once(scene.runtime.engine) as connection:
-        return commit_expected(
+def _commit(scene: Scene, rows: list[dict[str, Any]], expected: list[WebhookSnapshot]) -> Committed:
+    with write_statement(scene.runtime.engine) as connection:
+        return commit_optimistically(
             connection, PARTITION, rows, expected, CLAIM, since=BEFORE, entry_id=AFTER.entry_id, count=2, now=NOW
         )
 
 
 def _offset(scene: Scene) -> Offset:
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         return read_offset(connection, PARTITION)
 
 
 def test_entries_that_fire_nothing_move_the_offset(scene: Scene) -> None:
     _stand(scene, BEFORE)
-    assert _commit(scene, [], []) == Committed(as_expected=True, moved=True, claimed={})
+    assert _commit(scene, [], []) == Committed(preconditions_held=True, offset_advanced=True, claimed={})
     assert _offset(scene) == AFTER
 
 
 def test_an_action_without_a_webhook_expects_none(scene: Scene) -> None:
     _stand(scene, BEFORE)
-    assert _commit(scene, [_row(scene, 1, None)], []) == Committed(as_expected=True, moved=True, claimed={})
+    assert _commit(scene, [_row(scene, 1, None)], []) == Committed(
+        preconditions_held=True, offset_advanced=True, claimed={}
+    )
     assert [row.status for row in scene.rows()] == ["delivered"]
 
 

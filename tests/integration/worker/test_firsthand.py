@@ -16,25 +16,25 @@ from sqlalchemy import select, update
 
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from shared.settings import Settings
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event, webhook_with
-from worker.bootstrap import Runtime
+from worker.bootstrap import WorkerProcess
 from worker.coordination.wakeups import give_back
 from worker.delivery import attempt_executor as worker_attempts
 from worker.delivery import claims
 from worker.delivery import drain as worker_deliver
-from worker.delivery.fast_path import Firsthand
+from worker.delivery.fast_path import FastPath
 from worker.evaluation import commit as worker_effects
 
 
 @pytest.fixture(autouse=True)
-def firsthand(scene: Scene) -> Firsthand:
+def firsthand(scene: Scene) -> FastPath:
     """A process that takes part in delivering."""
-    scene.runtime.firsthand = Firsthand(scene.runtime, lambda _queue: True)
+    scene.runtime.firsthand = FastPath(scene.runtime, lambda _queue: True)
     return scene.runtime.firsthand
 
 
@@ -104,7 +104,7 @@ def test_the_first_ever_waits_for_a_drain(scene: Scene) -> None:
 
 
 def _edit_something(scene: Scene, _hook: int) -> None:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         next_revision(connection)
 
 
@@ -113,11 +113,11 @@ def _take_all_places(scene: Scene, hook: int) -> None:
 
 
 def _keep_out_of_delivering(scene: Scene, _hook: int) -> None:
-    scene.runtime.firsthand = Firsthand(scene.runtime, lambda _queue: False)
+    scene.runtime.firsthand = FastPath(scene.runtime, lambda _queue: False)
 
 
 def _keep_out_of_the_slow_lane(scene: Scene, hook: int) -> None:
-    scene.runtime.firsthand = Firsthand(scene.runtime, lambda queue: queue != SLOW_QUEUE)
+    scene.runtime.firsthand = FastPath(scene.runtime, lambda queue: queue != SLOW_QUEUE)
     webhook_with(slow=True)(scene, hook)
 
 
@@ -151,7 +151,7 @@ def test_a_slow_webhook_is_sent_to_as_far_as_its_share_goes(scene: Scene) -> Non
     webhook_with(slow=True)(scene, hook)
     fire(scene)
     assert len(scene.receiver.requests) == 1
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         assert connection.scalar(select(webhooks.c.slow)) is False  # it was quick this time
     scene.receiver.requests.clear()
     webhook_with(slow=True)(scene, hook)
@@ -202,7 +202,7 @@ def test_what_is_on_its_way_is_claimed_for_as_long_as_it_may_take(scene: Scene) 
         wait_until(lambda: len(scene.receiver.requests) == 1, "a request")
         [pending] = scene.pending()
         assert pending.claim is not None
-        lease = timedelta(seconds=7 + claims.HOLD_SECONDS) + scene.settings.lease_margin
+        lease = timedelta(seconds=7 + claims.MAX_SEND_DELAY_SECONDS) + scene.settings.lease_margin
         assert lease - timedelta(seconds=1) < pending.next_attempt_at - before < lease + timedelta(seconds=5)
         let_go.set()
     scene.settle()
@@ -221,7 +221,7 @@ def test_failures_are_tried_again_and_open_the_circuit(scene: Scene) -> None:
     assert len(scene.receiver.requests) == 3
     webhook_with(circuit_probe_at=datetime.now(UTC) - timedelta(seconds=1))(scene, hook)
     scene.receiver.answer = lambda _request: Answer()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         a_moment_ago = datetime.now(UTC) - timedelta(seconds=1)
         connection.execute(update(pending_deliveries).values(next_attempt_at=a_moment_ago))
     scene.deliver()
@@ -249,9 +249,9 @@ def test_nothing_leaves_when_the_commit_fails(scene: Scene, monkeypatch: pytest.
 
 def test_several_evaluations_of_the_same_entries_send_each_once(scene: Scene) -> None:
     known_webhook(scene)
-    runtimes = [scene.runtime, Runtime(scene.settings, celery_app(scene.settings))]
+    runtimes = [scene.runtime, WorkerProcess(scene.settings, celery_app(scene.settings))]
     for runtime in runtimes:
-        runtime.firsthand = Firsthand(runtime, lambda _queue: True)
+        runtime.firsthand = FastPath(runtime, lambda _queue: True)
     scene.publish(*(alias_event(collection=f"c{number}") for number in range(200)))
     threads = [
         threading.Thread(target=Scene.evaluate, args=(_of(scene, runtime),)) for runtime in runtimes for _ in range(2)
@@ -269,7 +269,7 @@ def test_several_evaluations_of_the_same_entries_send_each_once(scene: Scene) ->
     assert [row.status for row in scene.rows()] == ["delivered"] * 201
 
 
-def _of(scene: Scene, runtime: Runtime) -> Scene:
+def _of(scene: Scene, runtime: WorkerProcess) -> Scene:
     return Scene(scene.settings, runtime, scene.redis, scene.receiver, scene.entity_id)
 
 
@@ -355,7 +355,7 @@ def test_what_was_claimed_is_not_sent_once_its_lease_may_be_over(scene: Scene, m
 )
 def test_a_worker_takes_part_where_it_consumes_deliveries(scene: Scene, consumed: list[str], takes_part: bool) -> None:
     app = _worker_app(scene.settings, consumed)
-    runtime = Runtime(scene.settings, app)
+    runtime = WorkerProcess(scene.settings, app)
     assert runtime.firsthand.consumes(DELIVER_QUEUE) is takes_part
     runtime.close()
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from shared.delivery.endpoint import Endpoint
 from shared.messaging.celery_app import DELIVER_QUEUE, SLOW_QUEUE
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.delivery.backlog import due_webhooks, queue_state
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer, Received
@@ -31,19 +31,19 @@ def _fire(scene: Scene, hook: int, count: int) -> None:
 
 
 def _row(scene: Scene, hook: int) -> Any:
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         return connection.execute(select(webhooks).where(webhooks.c.id == hook)).one()
 
 
 def _due(scene: Scene, at: datetime | None = None) -> list[int]:
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         return [one.id for one in due_webhooks(connection, at or datetime.now(UTC))]
 
 
 def _cool_off(scene: Scene, hook: int) -> None:
     """As if the cool-off were over: a moment ago, since a worker's reckoning of the database's time lags a little."""
     a_moment_ago = datetime.now(UTC) - timedelta(seconds=1)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(update(webhooks).where(webhooks.c.id == hook).values(circuit_probe_at=a_moment_ago))
 
 
@@ -91,7 +91,7 @@ class TestCircuit:
     def test_a_probe_underway_keeps_others_from_probing(self, scene: Scene) -> None:
         hook = scene.webhook(policy=self.POLICY)
         _fire(scene, hook, 10)
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             connection.execute(
                 update(webhooks).values(circuit_opened_at=datetime.now(UTC), failures=9, circuit_openings=1)
             )
@@ -118,7 +118,7 @@ class TestCircuit:
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hook = scene.webhook(policy={"circuit_failures": 1, "schedule_seconds": (3600.0,)})
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             connection.execute(update(webhooks).values(slow=True))
         _fire(scene, hook, 3)
 
@@ -135,7 +135,7 @@ class TestCircuit:
         faults = [line for line in logs if line["event"] == "delivery.fault"]
         assert "break_down" in faults[0]["at"][-1]
         assert "s3cr3t" not in str([logs, scene.attempts(), scene.rows()])
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             connection.execute(update(pending_deliveries).values(next_attempt_at=datetime.now(UTC)))
         scene.deliver()
         assert {delivery.status for delivery in scene.rows()} == {"delivered"}
@@ -148,7 +148,7 @@ class TestCircuit:
         scene.publish(alias_event())
         scene.evaluate()
         _drain(scene, hook)
-        with reading(scene.runtime.engine) as connection:
+        with read_transaction(scene.runtime.engine) as connection:
             state = queue_state(connection, datetime.now(UTC))
             assert (state.pending, state.due, state.held, state.circuits_open) == (9, 0, 9, 1)
             assert state.oldest_due_seconds == 0
@@ -237,7 +237,7 @@ class TestSlowLane:
 
     def test_slow_ones_are_woken_in_their_own_lane_and_come_back(self, scene: Scene) -> None:
         hook = scene.webhook()
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             connection.execute(update(webhooks).values(slow=True))
         _fire(scene, hook, 1)
         broker = Redis.from_url(scene.settings.celery_broker_url)

@@ -23,7 +23,7 @@ from shared.domain.delivery.retries import DeliveryPolicy
 from shared.http.connection import KEPT_RESPONSE_BYTES
 from shared.settings import Settings
 from shared.storage.database.clock import DatabaseClock
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.hostility import CONNECT_SECONDS, HOSTILITIES, NO_CONNECTION, TIMEOUT_SECONDS, Hostility, contexts, listening
@@ -93,7 +93,7 @@ def test_an_hour_of_failures_costs_few_requests_and_loses_nothing(scene: Scene) 
         numbers[request.headers["webhook-id"]].append(int(request.headers["hookline-attempt"]))
     assert set(numbers) == {row.id for row in scene.rows()}
     assert all(tried == list(range(1, len(tried) + 1)) for tried in numbers.values())
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         row = connection.execute(select(webhooks)).one()
     assert (row.enabled, row.failures, row.circuit_opened_at, row.failing_since) == (True, 0, None, None)
 
@@ -109,8 +109,8 @@ class MovedClock(DatabaseClock):
     def now(self) -> datetime:
         return self._unmoved.now() + self._moved
 
-    def reckoned(self) -> datetime:
-        return self._unmoved.reckoned() + self._moved
+    def estimate(self) -> datetime:
+        return self._unmoved.estimate() + self._moved
 
     def move_to(self, at: datetime) -> None:
         self._moved += max(timedelta(), at - self.now())
@@ -119,7 +119,7 @@ class MovedClock(DatabaseClock):
 def _deliver_until(scene: Scene, hook: int, clock: MovedClock, over: Callable[[], bool]) -> None:
     """Drain the webhook whenever the pump would wake it, and move the clock on when it would not."""
     while not over():
-        with reading(scene.runtime.engine) as connection:
+        with read_transaction(scene.runtime.engine) as connection:
             due = due_webhooks(connection, clock.now())
             row = connection.execute(select(webhooks)).one()
             soonest = connection.scalar(select(func.min(pending_deliveries.c.next_attempt_at)))
@@ -174,7 +174,7 @@ def _in_time(attempt: Any) -> bool:
 
 
 def _disabled(scene: Scene, hooks: dict[int, Hostility]) -> list[str]:
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         return [hooks[row.id].name for row in connection.execute(select(webhooks)) if not row.enabled]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import deliveries
 from tests.integration.processes import dispatcher_command, running, start, stop, wait_until, worker_command
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
@@ -20,7 +20,7 @@ RUNS = 50
 
 def _finished(scene: Scene) -> int:
     ended = select(func.count()).select_from(deliveries).where(deliveries.c.status != "pending")
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         return connection.execute(ended).scalar_one()
 
 

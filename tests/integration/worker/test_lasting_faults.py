@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import ExceptionContext, event, text, update
 from sqlalchemy.exc import DBAPIError
 
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.tables import pending_deliveries
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.delivery.drain import drain_webhook
@@ -26,7 +26,7 @@ def test_outcomes_are_not_recorded_again_and_again_where_a_table_is_missing(scen
     def noted(context: ExceptionContext) -> None:
         faults.append(str(context.original_exception))
 
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(text("ALTER TABLE attempts RENAME TO attempts_elsewhere"))
     event.listen(engine, "handle_error", noted)
     with pytest.raises(DBAPIError, match="attempts"):
@@ -38,7 +38,7 @@ def test_outcomes_are_not_recorded_again_and_again_where_a_table_is_missing(scen
     (request,) = scene.receiver.requests
     (waiting,) = scene.pending()
     assert waiting.claim is not None  # sent again after its lease, with the same id
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(text("ALTER TABLE attempts_elsewhere RENAME TO attempts"))
         connection.execute(update(pending_deliveries).values(next_attempt_at=waiting.next_attempt_at - A_DAY))
     scene.deliver()

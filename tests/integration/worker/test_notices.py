@@ -15,7 +15,7 @@ from dispatcher.pump.notices import append_notices
 from shared.domain.events.decoding import decode_event
 from shared.domain.payloads.sealed import MAX_INSERTED_CHARS
 from shared.messaging.streams import FIELD, stream_key
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import find_entity, insert_entity
 from shared.storage.schema.tables import entities, notices, pending_deliveries, poison_entries, webhooks
 from tests.integration.receiver import Answer, Received
@@ -32,7 +32,7 @@ PAYLOAD = {
 
 
 def waiting(scene: Scene) -> list[Any]:
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         return [orjson.loads(text) for text in connection.scalars(select(notices.c.event).order_by(notices.c.id))]
 
 
@@ -61,7 +61,7 @@ def answering(status_by_path: dict[str, int]) -> Any:
 
 
 def due_now(scene: Scene) -> None:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         # A moment ago: a worker reckons the database's time, and lags by as long as it took to ask for it.
         now = datetime.now(UTC) - timedelta(seconds=1)
         connection.execute(update(pending_deliveries).values(next_attempt_at=now))
@@ -99,7 +99,7 @@ class TestDisabled:
         scene.automation(scene.webhook("pager"), event="WEBHOOK_DISABLED", filter={"reason": {"$contains": "failures"}})
         scene.receiver.answer = answering({"/hook": 500})
         since = datetime.now(UTC) - scene.settings.disable_after - timedelta(minutes=1)
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             connection.execute(update(webhooks).where(webhooks.c.id == hook).values(failing_since=since))
         scene.publish(alias_event())
         scene.evaluate()
@@ -117,20 +117,20 @@ class TestDisabled:
         scene.receiver.answer = answering({"/hook": 500})
         before = datetime.now(UTC)
         long_ago = before - scene.settings.disable_after - timedelta(minutes=1)
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             silent = update(webhooks).where(webhooks.c.id == hook).values(failing_since=long_ago, failed_at=long_ago)
             connection.execute(silent)
         scene.publish(alias_event())
         scene.evaluate()
         drain_webhook(scene.runtime, hook)
-        with reading(scene.runtime.engine) as connection:
+        with read_transaction(scene.runtime.engine) as connection:
             row = connection.execute(select(webhooks).where(webhooks.c.id == hook)).one()
         assert row.enabled
         assert before <= row.failing_since <= row.failed_at
 
     def test_organizations_watch_the_webhooks_of_their_teams(self, scene: Scene) -> None:
         now = datetime.now(UTC)
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             insert_entity(connection, name="org", kind="organization", parent_id=None, now=now)
             org = find_entity(connection, "org")
             assert org is not None
@@ -243,7 +243,7 @@ class TestDeadLetters:
         assert waiting(scene) == []
 
     def test_another_entity_that_watches_hears_nothing(self, scene: Scene) -> None:
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             insert_entity(connection, name="other", kind="team", parent_id=None, now=datetime.now(UTC))
             other = find_entity(connection, "other")
         assert other is not None
@@ -310,7 +310,7 @@ class TestNeverLost:
             "data": {"entity": "acme", "webhook": {"id": "wh_1", "name": "hook"}},
         }
         made = [orjson.dumps({**template, "id": f"n{number}"}).decode() for number in range(1201)]
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             now = datetime.now(UTC)
             connection.execute(insert(notices), [{"event": event, "created_at": now} for event in made])
         assert [tell(scene) for _ in range(4)] == [500, 500, 201, 0]
@@ -319,9 +319,9 @@ class TestNeverLost:
         assert sorted(appended) == sorted(f"n{number}" for number in range(1201))
 
     def test_what_another_version_wrote_blocks_nobody(self, scene: Scene) -> None:
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             connection.execute(insert(notices).values(event='{"type": "OF_TOMORROW"}', created_at=datetime.now(UTC)))
         assert tell(scene) == 1
         scene.evaluate()
-        with reading(scene.runtime.engine) as connection:
+        with read_transaction(scene.runtime.engine) as connection:
             assert connection.scalar(select(poison_entries.c.body)) == b'{"type": "OF_TOMORROW"}'

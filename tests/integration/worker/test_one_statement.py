@@ -13,22 +13,22 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, select, update
 
-from shared.domain.delivery.circuits import Answer, CircuitState, run_of
+from shared.domain.delivery.circuits import CircuitSignal, CircuitState, failure_streak_of
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.events.partitioning import Offset
-from shared.storage.database.transactions import at_once, reading, writing
+from shared.storage.database.transactions import read_transaction, write_statement, write_transaction
 from shared.storage.definitions.revisions import next_revision
-from shared.storage.delivery.circuits import note_answers, note_lane
-from shared.storage.delivery.failure_recording import Standing, record_with_standing
+from shared.storage.delivery.circuits import set_lane, update_circuit
+from shared.storage.delivery.failure_recording import HealthUpdate, record_with_health
 from shared.storage.delivery.recording import Attempted, record
 from shared.storage.delivery.webhook_health import note_health
-from shared.storage.delivery.webhook_snapshots import EndpointRow, load_endpoints
-from shared.storage.evaluation.new_deliveries import Claim, insert_deliveries
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_endpoints
+from shared.storage.evaluation.new_deliveries import NewClaims, insert_deliveries
 from shared.storage.evaluation.offsets import read_offset, seed_partitions
-from shared.storage.evaluation.optimistic_commit import Committed, commit_expected
+from shared.storage.evaluation.optimistic_commit import Committed, commit_optimistically
 from shared.storage.schema.tables import attempts, deliveries, partitions, pending_deliveries, webhooks
 from tests.integration.worker.conftest import Scene, alias_event, delivery_row, webhook_with
-from worker.delivery.fast_path import Firsthand
+from worker.delivery.fast_path import FastPath
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 LEASE = NOW + timedelta(seconds=45)
@@ -42,34 +42,34 @@ _row = partial(delivery_row, at=NOW)
 
 
 def _edit_something(scene: Scene, _hook: int) -> None:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         next_revision(connection)
 
 
 def _store(scene: Scene, hook: int) -> None:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         insert_deliveries(connection, [_row(scene, 5, hook)])
 
 
 def _move(scene: Scene, _hook: int) -> None:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(update(partitions).where(partitions.c.partition == 0).values(offset="6-0"))
 
 
 class TestABatch:
-    """`commit_expected`."""
+    """`commit_optimistically`."""
 
     @pytest.fixture
     def hooks(self, scene: Scene) -> list[int]:
         """Two webhooks, and a partition that was read up to `SINCE`."""
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             seed_partitions(connection, 1, NOW)
             connection.execute(
                 update(partitions).where(partitions.c.partition == 0).values(offset="5-0", entries_read=5)
             )
         return [scene.webhook("one"), scene.webhook("two")]
 
-    def _commit(self, scene: Scene, expected: dict[int, EndpointRow], hooks: list[int]) -> Committed:
+    def _commit(self, scene: Scene, expected: dict[int, WebhookSnapshot], hooks: list[int]) -> Committed:
         rows = [
             _row(scene, 1, hooks[0]),
             _row(scene, 2, hooks[1]),
@@ -77,23 +77,23 @@ class TestABatch:
             _row(scene, 4, hooks[0], status="skipped"),
             _row(scene, 5, hooks[0]),
         ]
-        claim = Claim((hooks[0],), TOKEN, LEASE)
-        with at_once(scene.runtime.engine) as connection:
-            return commit_expected(
+        claim = NewClaims((hooks[0],), TOKEN, LEASE)
+        with write_statement(scene.runtime.engine) as connection:
+            return commit_optimistically(
                 connection, 0, rows, expected.values(), claim, since=SINCE, entry_id="9-0", count=4, now=NOW
             )
 
-    def _read(self, scene: Scene, hooks: list[int]) -> dict[int, EndpointRow]:
-        with reading(scene.runtime.engine) as connection:
+    def _read(self, scene: Scene, hooks: list[int]) -> dict[int, WebhookSnapshot]:
+        with read_transaction(scene.runtime.engine) as connection:
             return load_endpoints(connection, hooks)
 
     def _offset(self, scene: Scene) -> Offset:
-        with reading(scene.runtime.engine) as connection:
+        with read_transaction(scene.runtime.engine) as connection:
             return read_offset(connection, 0)
 
     def test_all_is_stored_where_all_is_as_expected(self, scene: Scene, hooks: list[int]) -> None:
         done = self._commit(scene, self._read(scene, hooks), hooks)
-        assert (done.as_expected, done.moved) == (True, True)
+        assert (done.preconditions_held, done.offset_advanced) == (True, True)
         assert self._offset(scene) == Offset("9-0", 9)
         rows = {row.id: row for row in scene.rows()}
         assert [row.status for row in scene.rows()] == ["pending", "pending", "delivered", "skipped", "pending"]
@@ -105,7 +105,7 @@ class TestABatch:
         }
 
     @pytest.mark.parametrize(
-        ("change", "as_expected"),
+        ("change", "preconditions_held"),
         [
             pytest.param(webhook_with(enabled=False), False, id="disabled"),
             pytest.param(webhook_with(deleted_at=NOW), False, id="deleted"),
@@ -118,13 +118,13 @@ class TestABatch:
         ],
     )
     def test_nothing_is_stored_where_something_is_not(
-        self, scene: Scene, hooks: list[int], change: Callable[[Scene, int], None], as_expected: bool
+        self, scene: Scene, hooks: list[int], change: Callable[[Scene, int], None], preconditions_held: bool
     ) -> None:
         expected = self._read(scene, hooks)
         change(scene, hooks[1])
         before = (self._offset(scene), scene.rows(), scene.pending())
         done = self._commit(scene, expected, hooks)
-        assert (done.as_expected, done.moved, done.claimed) == (as_expected, False, {})
+        assert (done.preconditions_held, done.offset_advanced, done.claimed) == (preconditions_held, False, {})
         assert (self._offset(scene), scene.rows(), scene.pending()) == before
 
     @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ class TestABatch:
         self, scene: Scene, hooks: list[int], change: Callable[[Scene, int], None]
     ) -> None:
         change(scene, hooks[1])
-        assert self._commit(scene, self._read(scene, hooks), hooks).moved
+        assert self._commit(scene, self._read(scene, hooks), hooks).offset_advanced
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def statements(scene: Scene) -> Iterator[list[str]]:
 
 
 def test_the_second_event_of_a_known_webhook_takes_one_statement(scene: Scene, statements: list[str]) -> None:
-    scene.runtime.firsthand = Firsthand(scene.runtime, lambda _queue: True)
+    scene.runtime.firsthand = FastPath(scene.runtime, lambda _queue: True)
     scene.automation(scene.webhook())
     for _ in range(2):  # the first is read for in a transaction, and opens the endpoint
         scene.publish(alias_event(collection="llm"))
@@ -167,7 +167,7 @@ def test_the_second_event_of_a_known_webhook_takes_one_statement(scene: Scene, s
 
 
 class TestAttempts:
-    """`record_with_standing`."""
+    """`record_with_health`."""
 
     @pytest.fixture(autouse=True)
     def _postgresql(self, scene: Scene) -> None:
@@ -229,23 +229,23 @@ class TestAttempts:
             assert seen == after
         else:
             assert seen == before
-            assert longer == "told" or opened or 0 < limit <= failures + sum(one.alive is False for one in answers)
+            assert longer == "told" or opened or 0 < limit <= failures + sum(one.responsive is False for one in answers)
 
 
-def _answer(heard: str) -> Answer:
-    return Answer({"delivered": True, "retried": False, "refused for now": True, "not sent": None}[heard])
+def _answer(heard: str) -> CircuitSignal:
+    return CircuitSignal({"delivered": True, "retried": False, "refused for now": True, "not sent": None}[heard])
 
 
 def _claimed(scene: Scene, heard: list[str], state: dict[str, Any], *, stolen: bool) -> tuple[int, list[Attempted]]:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         for table in (attempts, pending_deliveries, deliveries):
             connection.execute(delete(table))
         hook = connection.scalar(select(webhooks.c.id))
     hook = hook or scene.webhook()
     webhook_with(**state)(scene, hook)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         rows = [_row(scene, number, hook) for number in range(len(heard))]
-        stored = insert_deliveries(connection, rows, Claim((hook,), TOKEN, LEASE))
+        stored = insert_deliveries(connection, rows, NewClaims((hook,), TOKEN, LEASE))
         if stolen:
             connection.execute(
                 update(pending_deliveries).where(pending_deliveries.c.seq == min(stored.values())).values(claim=8)
@@ -281,16 +281,16 @@ def _the_longer_way(
     hook: int,
     results: list[Attempted],
     policy: DeliveryPolicy,
-    answers: list[Answer],
+    answers: list[CircuitSignal],
     heard: list[str],
     slow: bool,
 ) -> str:
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         record(connection, results, token=TOKEN, now=NOW)
-        note_lane(connection, hook, slow=slow)
-        turn = note_answers(connection, hook, policy, answers, NOW)
+        set_lane(connection, hook, slow=slow)
+        turn = update_circuit(connection, hook, policy, answers, NOW)
         disabled = note_health(connection, hook, disable_before=NOW - DISABLE_AFTER, now=NOW, **_health(heard))
-    told = turn.turned is not None or turn.circuit.state(NOW) is CircuitState.OPEN or disabled is not None
+    told = turn.transition is not None or turn.circuit.state(NOW) is CircuitState.OPEN or disabled is not None
     return "told" if told else "nothing to tell"
 
 
@@ -299,25 +299,25 @@ def _in_one_statement(
     hook: int,
     results: list[Attempted],
     policy: DeliveryPolicy,
-    answers: list[Answer],
+    answers: list[CircuitSignal],
     heard: list[str],
     slow: bool,
 ) -> str:
-    run = run_of(policy, answers)
+    run = failure_streak_of(policy, answers)
     if run is None:
         return ""
-    standing = Standing(
+    standing = HealthUpdate(
         run=run,
         circuit_failures=policy.circuit_failures,
         slow=slow,
         disable_before=NOW - DISABLE_AFTER,
         **_health(heard),
     )
-    with at_once(scene.runtime.engine) as connection:
-        done = record_with_standing(connection, hook, results, standing, token=TOKEN, now=NOW)
+    with write_statement(scene.runtime.engine) as connection:
+        done = record_with_health(connection, hook, results, standing, token=TOKEN, now=NOW)
     if done is None:
         return ""
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         assert connection.scalar(select(webhooks.c.failures)) == done[1]
         ended = select(deliveries.c.seq).where(deliveries.c.status == "delivered")
         assert set(connection.scalars(ended)) == done[0]
@@ -327,7 +327,7 @@ def _in_one_statement(
 def _seen(scene: Scene, hook: int, heard: list[str]) -> Any:
     """All that recording may change, without what tells one run from the other."""
     columns = [one for one in webhooks.c if one.name not in {"revision", "updated_at", "disabled_reason"}]
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         webhook = connection.execute(select(*columns).where(webhooks.c.id == hook)).one()
     first = min(row.seq for row in scene.rows())
     return (

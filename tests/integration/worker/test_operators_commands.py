@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
 from shared.settings import Settings
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import webhooks as webhooks_table
 from tests.authority import Authority
 from tests.integration.receiver import Answer
@@ -148,7 +148,7 @@ def test_a_webhook_is_paused_resumed_and_tried(operated: Scene) -> None:
     shown = answer(webhooks, "show", "hook")
     assert shown["state"] == "active"
     assert f'{{"timeout_seconds": {shown["policy"]["timeout_seconds"]},' in run(webhooks, "show", "hook")
-    with reading(operated.runtime.engine) as connection:
+    with read_transaction(operated.runtime.engine) as connection:
         stored = connection.execute(select(webhooks_table).where(webhooks_table.c.id == hook)).one()
     assert stored.resumed_at == stored.updated_at
     operated.receiver.answer = lambda _request: Answer(500)

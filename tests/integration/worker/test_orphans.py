@@ -9,9 +9,9 @@ from prometheus_client import REGISTRY
 from sqlalchemy import update
 
 from dispatcher.pump.pump import Pump
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.delivery.claims import claim
-from shared.storage.maintenance.orphaned_deliveries import bury_orphans
+from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
 from shared.storage.schema.tables import webhooks
 from tests.integration.worker.conftest import Scene, alias_event
 
@@ -24,7 +24,7 @@ def orphan(scene: Scene, count: int = 3) -> int:
     scene.automation(hook)
     scene.publish(*(alias_event(collection=f"c{number}") for number in range(count)))
     scene.evaluate()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(update(webhooks).where(webhooks.c.id == hook).values(deleted_at=datetime.now(UTC)))
     return hook
 
@@ -35,9 +35,9 @@ def test_orphans_are_buried_and_others_are_left_alone(scene: Scene) -> None:
     scene.publish(alias_event(event_id="alive"))
     scene.evaluate()
     now = datetime.now(UTC)
-    with writing(scene.runtime.engine) as connection:
-        assert bury_orphans(connection, reason="the webhook was deleted", now=now) == 3
-        assert bury_orphans(connection, reason="the webhook was deleted", now=now) == 0
+    with write_transaction(scene.runtime.engine) as connection:
+        assert dead_letter_orphans(connection, reason="the webhook was deleted", now=now) == 3
+        assert dead_letter_orphans(connection, reason="the webhook was deleted", now=now) == 0
 
     ended = [(row.status, row.reason, row.finished_at) for row in scene.rows() if row.event_id != "alive"]
     assert ended == [("dead", "the webhook was deleted", now)] * 3
@@ -51,11 +51,11 @@ def test_an_attempt_underway_may_end_before_its_orphan_is_buried(scene: Scene) -
     scene.evaluate()
     now = datetime.now(UTC)
     until = now + timedelta(seconds=60)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         assert len(claim(connection, hook, limit=1, now=now, lease_until=until, token=1)) == 1
         connection.execute(update(webhooks).where(webhooks.c.id == hook).values(deleted_at=now))
-        assert bury_orphans(connection, reason="gone", now=now) == 0
-        assert bury_orphans(connection, reason="gone", now=until) == 1
+        assert dead_letter_orphans(connection, reason="gone", now=now) == 0
+        assert dead_letter_orphans(connection, reason="gone", now=until) == 1
 
 
 def test_the_pump_s_sweep_finds_them_and_counts_them(scene: Scene) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import func, select
 from shared.messaging.celery_app import celery_app
 from shared.messaging.redis_clients import open_redis
 from shared.settings import Settings, load_settings
-from shared.storage.database.transactions import reading
+from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import deliveries
 from tests.authority import Authority
 from tests.brokers import MASTER, PASSWORD, SENTINEL_PASSWORD, USER, Rabbit, rabbit_server, tls_redis, watched_redis
@@ -66,7 +66,7 @@ def statistics(settings: Settings) -> Any:
 
 def _delivered(scene: Scene) -> int:
     done = select(func.count()).select_from(deliveries).where(deliveries.c.status == "delivered")
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         return connection.execute(done).scalar_one()
 
 

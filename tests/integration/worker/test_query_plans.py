@@ -14,7 +14,7 @@ from redis import Redis
 from sqlalchemy import Connection, Engine, event, text
 
 from shared.settings import load_settings
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from shared.storage.delivery import backlog, claims, replay
 from shared.storage.delivery import history as history
 from shared.storage.delivery.abandon import abandon_deliveries
@@ -22,7 +22,7 @@ from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus
 from shared.storage.delivery.recording import Attempted, record
 from shared.storage.evaluation import new_deliveries, windows
 from shared.storage.maintenance import retention
-from shared.storage.maintenance.orphaned_deliveries import bury_orphans
+from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
 from shared.storage.schema.tables import DEAD
 from tests.integration.conftest import migrated_database
 from tests.integration.receiver import Receiver
@@ -81,7 +81,7 @@ def _grow(scene: Scene) -> None:
     for number in range(20):
         scene.webhook(f"hook-{number}")
     dialect = scene.runtime.engine.dialect.name
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         for statement in (DELIVERIES, PENDING, ATTEMPTS, WINDOWS):
             portable = statement.replace("'2026-11-23 00:00:00.000000'", "TIMESTAMP '2026-11-23 00:00:00.000000'")
             if dialect == "postgresql":
@@ -120,7 +120,7 @@ def _ended(seq: int) -> Attempted:
 QUERIES: dict[str, Callable[[Connection], Any]] = {
     "claim": lambda c: claims.claim(c, 3, limit=50, now=NOW, lease_until=NOW + timedelta(seconds=45), token=7),
     "due webhooks": lambda c: backlog.due_webhooks(c, NOW),
-    "bury orphans": lambda c: bury_orphans(c, reason="gone", now=NOW),
+    "bury orphans": lambda c: dead_letter_orphans(c, reason="gone", now=NOW),
     "abandon": lambda c: abandon_deliveries(c, 20, reason="gone", now=NOW),
     "record": lambda c: record(c, [_ended(seq) for seq in range(10, 1_000, 10)], token=7, now=NOW),
     "has due": lambda c: claims.has_due(c, 3, NOW),
@@ -208,7 +208,7 @@ _KEPT_PLANS = text("SELECT sum(generic_plans) FROM pg_prepared_statements WHERE 
 def test_retention_reaches_its_rows_through_an_index(grown: Engine, statuses: tuple[str, ...]) -> None:
     """The last tests here: they delete a few hundred rows."""
     with _statements(grown) as seen:
-        walk = retention.old_deliveries(grown, statuses, before=BEFORE)
+        walk = retention.purge_deliveries(grown, statuses, before=BEFORE)
         assert next(walk).rows == retention.BATCH
     with grown.connect() as connection:
         faults = _whole_scans(connection, seen)

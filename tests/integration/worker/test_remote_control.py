@@ -18,14 +18,14 @@ from sqlalchemy import select, update
 
 from shared.messaging.celery_app import celery_app
 from shared.settings import Settings
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.delivery.webhook_health import disable_webhook
 from shared.storage.schema.tables import audit_log, webhooks
 from tests.integration.processes import ROOT, dispatcher_command, environment, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
 from worker.delivery.drain import drain_webhook
-from worker.delivery.in_flight import AHEAD
+from worker.delivery.in_flight import PREFETCH_FACTOR
 
 CELERY = [sys.executable, "-m", "celery", "-A", "worker"]
 # As `hookline up` starts its workers.
@@ -127,7 +127,7 @@ def test_pausing_and_resuming_hold_on_all_workers(workers: Scene) -> None:
 
     said = sorted(answer["ok"].partition(") ")[2] for answer in resumed.values())
     assert said == ["is now active", "was already active"]
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         changes = connection.execute(select(audit_log).order_by(audit_log.c.id)).all()
     assert [(one.user_name, one.action, one.target, one.detail["changed"]) for one in changes] == [
         ("operator (remote control)", "webhook.update", f"wh_{hook}", ["paused"])
@@ -147,7 +147,7 @@ def test_a_drain_at_work_claims_nothing_more_once_its_webhook_is_paused(scene: S
 
     def pause(_request: Received) -> Answer:
         if len(scene.receiver.requests) >= 10 and once.acquire(blocking=False):
-            with writing(runtime.engine) as connection:
+            with write_transaction(runtime.engine) as connection:
                 if switch == "disable":
                     disable_webhook(connection, hook, reason="a test", now=datetime.now(UTC))
                 else:
@@ -161,5 +161,5 @@ def test_a_drain_at_work_claims_nothing_more_once_its_webhook_is_paused(scene: S
 
     # The commit may take a while, in which others are sent; from then on it is what had been claimed.
     assert sent_by_then
-    assert len(scene.receiver.requests) <= sent_by_then[0] + 2 * AHEAD < EVENTS
+    assert len(scene.receiver.requests) <= sent_by_then[0] + 2 * PREFETCH_FACTOR < EVENTS
     assert len(scene.pending()) == EVENTS - len(scene.receiver.requests)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, select
 
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.delivery.claims import claim
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus
 from shared.storage.delivery.replay import list_replayable, replay
@@ -39,7 +39,7 @@ def _dead_letters(scene: Scene, hook: int) -> list[str]:
         }
         for number, id_ in enumerate(ids)
     ]
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(insert(deliveries), rows)
     return ids[1::2]
 
@@ -48,18 +48,18 @@ def _dead_letters(scene: Scene, hook: int) -> list[str]:
 def test_replays_are_claimed_in_the_order_of_the_old_ones(scene: Scene, interval: timedelta) -> None:
     hook = scene.webhook()
     dead = _dead_letters(scene, hook)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         found = list_replayable(connection, scene.entity_id, DeliveryFilter(status=DeliveryStatus.DEAD), limit=COUNT)
         replay(connection, found, NOW, interval=interval)
     later = NOW + interval * COUNT
     claimed: list[int] = []
     while True:
-        with writing(scene.runtime.engine) as connection:
+        with write_transaction(scene.runtime.engine) as connection:
             batch = claim(connection, hook, limit=400, now=later, lease_until=later + timedelta(hours=1), token=1)
         if not batch:
             break
         claimed += [one.seq for one in batch]
-    with reading(scene.runtime.engine) as connection:
+    with read_transaction(scene.runtime.engine) as connection:
         query = select(deliveries.c.seq, deliveries.c.replay_of).where(deliveries.c.replay_of.is_not(None))
         of = {row.seq: row.replay_of for row in connection.execute(query)}
     assert [of[seq] for seq in claimed] == dead

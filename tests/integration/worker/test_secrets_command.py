@@ -19,7 +19,7 @@ from sqlalchemy import Engine, insert, select, update
 
 from shared.settings import Settings
 from shared.storage.accounts.users import insert_user
-from shared.storage.database.transactions import reading, writing
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import find_entity, insert_entity
 from shared.storage.definitions.revisions import current_revision_value
 from shared.storage.schema.tables import audit_log, idempotency_keys, secrets
@@ -27,7 +27,7 @@ from shared.vault import SecretUnreadable, Vault
 from tests.integration.processes import ROOT, environment
 from worker.commands.secrets import secrets as command
 from worker.operations import key_rotation
-from worker.operations.key_rotation import rotated
+from worker.operations.key_rotation import rotate
 
 OLD, NEW, LOST = (Fernet.generate_key().decode() for _ in range(3))
 NOW = datetime.now(UTC)
@@ -36,7 +36,7 @@ NOW = datetime.now(UTC)
 @pytest.fixture
 def storage(engine: Engine) -> Engine:
     """A database with the entities `acme` and `zeta` and a user."""
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         for name in ("acme", "zeta"):
             insert_entity(connection, name=name, kind="team", parent_id=None, now=NOW)
         insert_user(connection, name="alice", email="", is_admin=False, now=NOW)
@@ -45,7 +45,7 @@ def storage(engine: Engine) -> Engine:
 
 def store(engine: Engine, key: str, *names: str, entity: str = "acme") -> None:
     """Secrets under a key; each has its own name as its value."""
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         found = find_entity(connection, entity)
         assert found is not None
         rows = [
@@ -64,7 +64,7 @@ def store(engine: Engine, key: str, *names: str, entity: str = "acme") -> None:
 
 def keep_answers(engine: Engine, key: str, *names: str) -> None:
     """Kept answers under a key, and one request that is underway."""
-    with writing(engine) as connection:
+    with write_transaction(engine) as connection:
         row = {"user_id": 1, "request_digest": b"x" * 32, "created_at": NOW}
         bodies = {name: Vault([key]).encrypt(name) for name in names} | {"underway": None}
         connection.execute(insert(idempotency_keys), [{**row, "key": n, "body": b} for n, b in bodies.items()])
@@ -73,7 +73,7 @@ def keep_answers(engine: Engine, key: str, *names: str) -> None:
 def values(engine: Engine, *keys: str) -> dict[str, str]:
     """What a vault with these keys alone reads, by name."""
     vault = Vault(list(keys))
-    with reading(engine) as connection:
+    with read_transaction(engine) as connection:
         rows = [*connection.execute(select(secrets.c.name, secrets.c.ciphertext))]
         kept = idempotency_keys.c.body.is_not(None)
         rows += connection.execute(select(idempotency_keys.c.key, idempotency_keys.c.body).where(kept))
@@ -99,7 +99,7 @@ def test_all_is_brought_under_the_newest_key_in_batches_and_once(
     store(storage, OLD, *(f"OLD_{number}" for number in range(7)))
     store(storage, NEW, "NEW", entity="zeta")
     keep_answers(storage, OLD, *(f"answer {number}" for number in range(4)))
-    with reading(storage) as connection:
+    with read_transaction(storage) as connection:
         before = current_revision_value(connection)
 
     first = json.loads(run(storage, settings, monkeypatch, "--json").stdout)
@@ -120,7 +120,7 @@ def test_all_is_brought_under_the_newest_key_in_batches_and_once(
         "rotated 0 secrets and 0 kept answers; under the newest key are 8 secrets and 4 answers",
         "the older keys can be removed, once every process runs with the newest one in front",
     ]
-    with reading(storage) as connection:
+    with read_transaction(storage) as connection:
         assert current_revision_value(connection) == before
         (change,) = connection.execute(select(audit_log)).all()
         assert set(connection.scalars(select(secrets.c.updated_at))) == {NOW}
@@ -152,9 +152,9 @@ def test_what_no_key_reads_is_named_and_the_rest_is_done(
 
 def test_with_one_key_there_is_nothing_to_remove(storage: Engine) -> None:
     store(storage, NEW, "ONE")
-    done = rotated(storage, Vault([NEW]))
+    done = rotate(storage, Vault([NEW]))
     assert done.lines()[-1] == "there is one key only: nothing to remove"
-    with reading(storage) as connection:
+    with read_transaction(storage) as connection:
         assert connection.execute(select(audit_log)).all() == []
 
 
@@ -171,7 +171,7 @@ def test_what_is_written_meanwhile_is_never_lost_and_brought_under_the_newest_ke
         number = 0
         while not stop.is_set():
             name = names[number % len(names)]
-            with writing(storage) as connection:
+            with write_transaction(storage) as connection:
                 stored = Vault([OLD, NEW]).encrypt(f"{name} {number}")
                 connection.execute(update(secrets).where(secrets.c.name == name).values(ciphertext=stored))
             written[name] = f"{name} {number}"
@@ -182,14 +182,14 @@ def test_what_is_written_meanwhile_is_never_lost_and_brought_under_the_newest_ke
     writer.start()
     try:
         for _ in range(3):
-            rotated(storage, Vault([NEW, OLD]))
+            rotate(storage, Vault([NEW, OLD]))
     finally:
         stop.set()
         writer.join()
 
     assert written
     assert values(storage, NEW, OLD) == {name: written.get(name, name) for name in names}
-    done = rotated(storage, Vault([NEW, OLD]))
+    done = rotate(storage, Vault([NEW, OLD]))
     assert done.old_keys_removable
     assert values(storage, NEW) == {name: written.get(name, name) for name in names}
 
@@ -197,15 +197,15 @@ def test_what_is_written_meanwhile_is_never_lost_and_brought_under_the_newest_ke
 def test_values_that_stay_under_an_older_key_are_told(storage: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     store(storage, OLD, "ONE")
     vault = Vault([NEW, OLD])
-    rotate = vault.rotate
+    encrypt_anew = vault.rotate
 
     def overtaken(stored: bytes) -> bytes:
-        with writing(storage) as connection:
+        with write_transaction(storage) as connection:
             connection.execute(update(secrets).values(ciphertext=Vault([OLD]).encrypt("ONE")))
-        return rotate(stored)
+        return encrypt_anew(stored)
 
     monkeypatch.setattr(vault, "rotate", overtaken)
-    done = rotated(storage, vault)
+    done = rotate(storage, vault)
 
     assert (done.secrets.rotated, done.secrets.stale, done.old_keys_removable) == (0, 1, False)
     assert "still written under an older key" in done.faults()[0]

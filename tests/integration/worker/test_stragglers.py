@@ -13,7 +13,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from shared.settings import Settings
-from shared.storage.database.transactions import writing
+from shared.storage.database.transactions import write_transaction
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received, Receiver
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene
@@ -74,13 +74,13 @@ def test_what_is_in_flight_when_a_worker_ends(scene: Scene, let_go: threading.Ev
 
 def test_what_can_not_be_recorded(scene: Scene, let_go: threading.Event) -> None:
     leases_end = _leave(scene, 1)
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(text("ALTER TABLE attempts RENAME TO away"))
     with capture_logs() as logs:
         let_go.set()
         wait_until(lambda: any(line["event"] == "deliveries.not_recorded" for line in logs), "line")
         scene.settle()
-    with writing(scene.runtime.engine) as connection:
+    with write_transaction(scene.runtime.engine) as connection:
         connection.execute(text("ALTER TABLE away RENAME TO attempts"))
     assert _only(logs, "deliveries.not_recorded") == {
         "webhook_id": "wh_1",

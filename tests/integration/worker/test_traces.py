@@ -12,7 +12,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from redis.asyncio import Redis
 
 from dispatcher.publishing.publisher import Publisher
-from shared.observability.trace_context import TraceContext, attempt_context, child_of, producers, read_traceparent
+from shared.observability.trace_context import (
+    TraceContext,
+    attempt_context,
+    child_context,
+    producer_context,
+    read_traceparent,
+)
 from shared.observability.tracing import open_tracing
 from shared.settings import Settings
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
@@ -107,15 +113,15 @@ def test_contexts_are_read_and_written_as_the_standard_says() -> None:
     context = read_traceparent(PRODUCER)
     assert context is not None
     assert context.header == PRODUCER
-    assert child_of(context).trace_id == context.trace_id
+    assert child_context(context).trace_id == context.trace_id
     unsampled = read_traceparent(PRODUCER[:-1] + "0")
     assert unsampled is not None
-    assert child_of(unsampled).header.endswith("-00")
+    assert child_context(unsampled).header.endswith("-00")
     for wrong in (None, 3, "", PRODUCER.upper(), "00-" + "0" * 32 + PRODUCER[35:], PRODUCER + "-x", PRODUCER[:-1]):
         assert read_traceparent(wrong) is None
-    assert producers(b'{"a": NaN, "traceparent": "' + PRODUCER.encode() + b'"}') == context
-    assert producers(b'{"traceparent": "x", "traceparent": "' + PRODUCER.encode() + b'"}') == context
-    assert [producers(body) for body in (b"", b"{", b"[]", b'{"traceparent": 1}')] == [None] * 4
+    assert producer_context(b'{"a": NaN, "traceparent": "' + PRODUCER.encode() + b'"}') == context
+    assert producer_context(b'{"traceparent": "x", "traceparent": "' + PRODUCER.encode() + b'"}') == context
+    assert [producer_context(body) for body in (b"", b"{", b"[]", b'{"traceparent": 1}')] == [None] * 4
     first = attempt_context(PRODUCER, "dlv_1", 1, 7)
     assert first == attempt_context(PRODUCER, "dlv_1", 1, 7)
     assert len({first, attempt_context(PRODUCER, "dlv_1", 2, 7), attempt_context(PRODUCER, "dlv_1", 1, 8)}) == 3

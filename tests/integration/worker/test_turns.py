@@ -9,14 +9,14 @@ from shared.domain.events.partitioning import START, Offset
 from shared.messaging.celery_app import PARTITION_TASK
 from shared.messaging.streams import FIELD, read_after, stream_key
 from shared.messaging.wakeups import token_key
-from worker.coordination.partition_lease import Turn, take_turn
+from worker.coordination.partition_lease import PartitionLease, acquire_lease
 from worker.coordination.webhook_slots import LOCK_SECONDS
 
 LOCK = "hookline:drain:partition:3"
 
 
-def _take(redis: Redis, count: int = 100, max_bytes: int = 1 << 20) -> Turn:
-    turn = take_turn(redis, 3, count, max_bytes)
+def _take(redis: Redis, count: int = 100, max_bytes: int = 1 << 20) -> PartitionLease:
+    turn = acquire_lease(redis, 3, count, max_bytes)
     assert turn is not None
     return turn
 
@@ -48,17 +48,17 @@ def test_what_it_reads_is_bounded(redis: Redis, count: int, max_bytes: int, read
 
 def test_one_drain_has_it_until_it_ends(redis: Redis) -> None:
     turn = _take(redis)
-    assert take_turn(redis, 3, 100, 100) is None
-    assert take_turn(redis, 4, 100, 100) is not None
+    assert acquire_lease(redis, 3, 100, 100) is None
+    assert acquire_lease(redis, 4, 100, 100) is not None
     assert not turn.end(None)
-    assert take_turn(redis, 3, 100, 100) is not None
+    assert acquire_lease(redis, 3, 100, 100) is not None
 
 
 def test_its_token_is_given_up_at_its_end_and_not_by_who_found_it_taken(redis: Redis) -> None:
     token = token_key(PARTITION_TASK, 3)
     turn = _take(redis)
     redis.set(token, "1")
-    assert take_turn(redis, 3, 100, 100) is None
+    assert acquire_lease(redis, 3, 100, 100) is None
     assert redis.exists(token)
     turn.end(None)
     assert not redis.exists(token)

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from dispatcher.reference import settings_page
 from dispatcher.reference.metrics_page import metrics_reference
-from shared.observability.metrics import SHOWN_BY
+from shared.observability.metrics import EXPOSED_BY
 from shared.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_defaults_are_written_as_the_variable_takes_them() -> None:
 def test_every_metric_is_shown_by_somebody_and_described() -> None:
     known = REGISTRY._collector_to_names
     ours = {metric for metric in known if getattr(metric, "_name", "").startswith("hookline_")}
-    shown = {metric for metrics in SHOWN_BY.values() for metric in metrics}
+    shown = {metric for metrics in EXPOSED_BY.values() for metric in metrics}
     assert shown == ours
     page = metrics_reference()
     assert "| `hookline_attempts_total` | counter | `outcome` |  | sum | HTTP requests made for deliveries;" in page

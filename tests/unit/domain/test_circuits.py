@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.delivery.circuits import Answer, Circuit, CircuitState, after_answers, alive, is_slow, run_of
+from shared.domain.delivery.circuits import (
+    Circuit,
+    CircuitSignal,
+    CircuitState,
+    after_answers,
+    failure_streak_of,
+    is_responsive,
+    is_slow,
+)
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
 from shared.domain.delivery.retries import DeliveryPolicy
 
@@ -25,8 +33,8 @@ def _took(*durations_seconds: float) -> list[Outcome]:
     return [Outcome(kind=OutcomeKind.SUCCESS, duration_seconds=one, status=200) for one in durations_seconds]
 
 
-def _fails(count: int, *, probe: bool = False) -> list[Answer]:
-    return [Answer(alive=False, probe=probe)] * count
+def _fails(count: int, *, probe: bool = False) -> list[CircuitSignal]:
+    return [CircuitSignal(responsive=False, probe=probe)] * count
 
 
 def test_failures_in_a_row_open_it() -> None:
@@ -38,7 +46,7 @@ def test_failures_in_a_row_open_it() -> None:
 
 
 def test_an_answer_between_failures_starts_the_count_anew() -> None:
-    answers = [*_fails(2), Answer(alive=True), *_fails(2)]
+    answers = [*_fails(2), CircuitSignal(responsive=True), *_fails(2)]
     circuit = after_answers(Circuit(), POLICY, answers, _at(1))
     assert (circuit.failures, circuit.opened_at) == (2, None)
 
@@ -62,11 +70,11 @@ def test_requests_that_were_underway_when_it_opened_say_nothing_new() -> None:
 
 def test_an_answer_closes_it_and_forgets_everything() -> None:
     opened = after_answers(Circuit(), POLICY, _fails(9), _at(0))
-    assert after_answers(opened, POLICY, [Answer(alive=True, probe=True)], _at(61)) == Circuit()
+    assert after_answers(opened, POLICY, [CircuitSignal(responsive=True, probe=True)], _at(61)) == Circuit()
 
 
 def test_what_never_left_neither_counts_nor_closes_it() -> None:
-    unknown = Answer(alive=None)
+    unknown = CircuitSignal(responsive=None)
     almost = after_answers(Circuit(), POLICY, [*_fails(2), unknown], _at(1))
     assert almost.failures == 2
     opened = after_answers(almost, POLICY, [unknown, *_fails(1)], _at(2))
@@ -76,7 +84,7 @@ def test_what_never_left_neither_counts_nor_closes_it() -> None:
 def test_a_probe_that_never_left_makes_room_for_another() -> None:
     opened = after_answers(Circuit(), POLICY, _fails(3), _at(0))
     underway = replace(opened, probe_at=_at(60))
-    after = after_answers(underway, POLICY, [Answer(alive=None, probe=True)], _at(15))
+    after = after_answers(underway, POLICY, [CircuitSignal(responsive=None, probe=True)], _at(15))
     assert (after.state(_at(15)), after.openings) == (CircuitState.HALF_OPEN, 1)
 
 
@@ -99,13 +107,13 @@ def test_a_limit_of_0_never_opens() -> None:
     ],
 )
 def test_what_shows_an_endpoint_at_work(kind: OutcomeKind, status: int | None, expected: bool | None) -> None:
-    assert alive(Outcome(kind=kind, status=status, duration_seconds=0)) is expected
+    assert is_responsive(Outcome(kind=kind, status=status, duration_seconds=0)) is expected
 
 
 @given(st.lists(st.booleans(), max_size=40), st.integers(0, 5))
 def test_it_is_open_exactly_when_the_limit_was_reached_since_the_last_answer(answers: list[bool], limit: int) -> None:
     policy = DeliveryPolicy(circuit_failures=limit)
-    circuit = after_answers(Circuit(), policy, [Answer(alive=one) for one in answers], _at(1))
+    circuit = after_answers(Circuit(), policy, [CircuitSignal(responsive=one) for one in answers], _at(1))
     in_a_row = 0
     for one in answers:
         in_a_row = 0 if one else in_a_row + 1
@@ -126,20 +134,20 @@ def test_what_never_reached_the_endpoint_moves_neither_circuit_nor_lane(kind: Ou
         assert is_slow([unsent], before=before) is before
     assert is_slow([*_took(1.0), unsent, unsent], before=False)
     failing = after_answers(Circuit(), POLICY, _fails(2), _at(1))
-    assert after_answers(failing, POLICY, [Answer(alive(unsent))] * 9, _at(2)) == failing
+    assert after_answers(failing, POLICY, [CircuitSignal(is_responsive(unsent))] * 9, _at(2)) == failing
 
 
 @given(
-    st.lists(st.builds(Answer, alive=st.sampled_from([True, False, False, None])), max_size=12),
+    st.lists(st.builds(CircuitSignal, responsive=st.sampled_from([True, False, False, None])), max_size=12),
     st.integers(0, 6),
     st.integers(0, 6),
 )
 def test_what_answers_make_of_a_closed_circuit_needs_no_look_at_its_failures(
-    answers: list[Answer], failures: int, limit: int
+    answers: list[CircuitSignal], failures: int, limit: int
 ) -> None:
     policy = POLICY.model_copy(update={"circuit_failures": limit})
     after = after_answers(Circuit(failures=failures), policy, answers, NOW)
-    run = run_of(policy, answers)
+    run = failure_streak_of(policy, answers)
     if run is not None and (limit == 0 or failures + run.added < limit):
         assert after == Circuit(failures=failures + run.added if run.since is None else run.since)
     elif failures < limit:

@@ -18,7 +18,7 @@ from shared.domain.explain.dry_run import DryRun, DryRunResult, PageWanted, dry_
 from shared.domain.explain.simulator import Arrival, DryRunOutcome, Reason, Simulator, Subject, WebhookState
 from shared.domain.explain.text import Explanation
 from shared.domain.matching.compiled import compile_automation, firing_id
-from shared.domain.matching.firing_rules import Kept
+from shared.domain.matching.firing_rules import AutomationState
 from shared.domain.matching.throttling import FiringState
 from tests.unit.domain.samples import event
 
@@ -204,7 +204,7 @@ def test_conditions_that_were_true_in_the_stored_state_say_so() -> None:
         tried.compiled.conditions.observe(windows, step, {"acc": 0.9})
     arrival = metric(3, acc=0.9)
 
-    result = only(tried, arrival, kept={subject_key(arrival.event): Kept(windows)})
+    result = only(tried, arrival, kept={subject_key(arrival.event): AutomationState(windows)})
 
     assert result.reason is Reason.ALREADY_TRUE
     assert "since before this dry run" in result.decisive[0].text
@@ -315,9 +315,9 @@ def test_stored_state_is_where_it_starts_from() -> None:
     tried = subject(**ON_STATE, cooldown={"per": "automation", "period": "1h"}, rate_limit="1/h")
     arrival = of("RUN_STATE", state="failed", at_ms=START_MS)
 
-    assert only(tried, arrival, kept={"": Kept(firing=FiringState(START_MS - 1))}).reason is Reason.COOLDOWN
+    assert only(tried, arrival, kept={"": AutomationState(firing=FiringState(START_MS - 1))}).reason is Reason.COOLDOWN
     used = FiringState(START_MS - 2 * HOUR_MS, (START_MS - 1,))
-    assert only(tried, arrival, kept={"": Kept(firing=used)}).reason is Reason.RATE_LIMIT
+    assert only(tried, arrival, kept={"": AutomationState(firing=used)}).reason is Reason.RATE_LIMIT
 
 
 @pytest.mark.parametrize("value", [float("nan"), 2**70, {"deep": [float("inf")]}, "long" * 1000])

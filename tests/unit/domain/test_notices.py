@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.delivery.circuits import Circuit, CircuitState, turned
+from shared.domain.delivery.circuits import Circuit, CircuitState, transition
 from shared.domain.delivery.notices import About, DeadLetter, circuit_turned, dead_letter, webhook_disabled
 from shared.domain.events.decoding import check_event
 from shared.domain.events.types import EventType
@@ -58,6 +58,6 @@ def test_only_opening_and_closing_are_turns() -> None:
     closed, failing = Circuit(), Circuit(failures=3)
     opened = Circuit(failures=20, openings=1, opened_at=NOW, probe_at=NOW)
     again = Circuit(failures=21, openings=2, opened_at=NOW + timedelta(seconds=9), probe_at=NOW)
-    assert turned(failing, opened) is CircuitState.OPEN
-    assert turned(again, closed) is CircuitState.CLOSED
-    assert [turned(*pair) for pair in ((closed, failing), (failing, closed), (opened, again))] == [None, None, None]
+    assert transition(failing, opened) is CircuitState.OPEN
+    assert transition(again, closed) is CircuitState.CLOSED
+    assert [transition(*pair) for pair in ((closed, failing), (failing, closed), (opened, again))] == [None, None, None]

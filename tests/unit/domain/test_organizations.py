@@ -18,7 +18,7 @@ def tree() -> AutomationIndex:
         compiled(4, "ADD_ARTIFACT_ALIAS", entity="group"),
         compiled(5, "RUN_STATE", entity="org"),
     )
-    index.place(organizations_above({"team": "org", "org": "group"}))
+    index.set_organizations(organizations_above({"team": "org", "org": "group"}))
     return index
 
 
@@ -33,7 +33,7 @@ def test_an_organization_watches_its_teams_at_any_depth_and_not_the_other_way() 
 def test_a_team_can_move_while_the_index_is_copied() -> None:
     index = tree()
     moved = index.copy()
-    moved.place(organizations_above({"team": "group"}))
+    moved.set_organizations(organizations_above({"team": "group"}))
 
     assert ids(moved, event(entity="team")) == [3, 4]
     assert ids(index, event(entity="team")) == [3, 1, 4]

@@ -13,7 +13,7 @@ from shared.domain.events.decoding import check_event
 from shared.domain.events.fast_decoding import read_event
 from shared.domain.events.types import EventType
 from shared.domain.matching import scope_groups
-from shared.domain.matching.compiled import CompiledAutomation, DormantAutomation, scope_key
+from shared.domain.matching.compiled import CompiledAutomation, LazyAutomation, scope_key
 from shared.domain.matching.index import AutomationIndex
 from tests.unit.domain.samples import event
 from tests.unit.domain.test_matching import compiled, ids, index_of
@@ -21,11 +21,11 @@ from tests.unit.domain.test_matching import compiled, ids, index_of
 TYPE = "ADD_ARTIFACT_ALIAS"
 
 
-def dormant(number: int, **members: Any) -> DormantAutomation:
+def dormant(number: int, **members: Any) -> LazyAutomation:
     def awake(text: bytes) -> CompiledAutomation:
         return compiled(number, TYPE, **orjson.loads(text))
 
-    return DormantAutomation(
+    return LazyAutomation(
         number, scope_key(EventType.ADD_ARTIFACT_ALIAS, "acme", None, None), orjson.dumps(members), awake
     )
 
@@ -127,8 +127,8 @@ def test_what_cannot_be_read_matches_nothing_is_told_once_and_keeps_nobody_else_
     assert told == [2]
 
 
-def _unreadable(number: int) -> DormantAutomation:
+def _unreadable(number: int) -> LazyAutomation:
     def refuse(_text: bytes) -> CompiledAutomation:
         raise InvalidDefinition.at((), "from another time")
 
-    return DormantAutomation(number, scope_key(EventType.ADD_ARTIFACT_ALIAS, "acme", None, None), b"", refuse)
+    return LazyAutomation(number, scope_key(EventType.ADD_ARTIFACT_ALIAS, "acme", None, None), b"", refuse)

@@ -17,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from shared.domain.conditions.conditions import parse_conditions
-from shared.domain.conditions.windows import CompiledConditions, RunState, compile_conditions
+from shared.domain.conditions.windows import CompiledConditions, WindowState, compile_conditions
 
 Raw = dict[str, Any]
 Event = tuple[int, dict[str, float]]
@@ -143,7 +143,7 @@ def random_series(seed: int, length: int) -> list[Event]:
 series = st.builds(random_series, st.integers(0, 2**32 - 1), st.integers(1, 60))
 
 
-def outcomes(conditions: CompiledConditions, state: RunState, events: list[Event]) -> list[Outcome]:
+def outcomes(conditions: CompiledConditions, state: WindowState, events: list[Event]) -> list[Outcome]:
     seen = [conditions.observe(state, step, metrics) for step, metrics in events]
     return [(one.fired, one.held, one.ignored_samples) for one in seen]
 
@@ -170,7 +170,7 @@ def test_a_codec_round_trip_anywhere_changes_nothing(raw: list[Raw], events: lis
     whole, state = conditions.new_state(), conditions.new_state()
     for event, cut in zip(events, cuts, strict=False):
         if cut:
-            state = RunState.from_bytes(state.to_bytes())
+            state = WindowState.from_bytes(state.to_bytes())
         assert outcomes(conditions, state, [event]) == outcomes(conditions, whole, [event])
         assert state == whole
 
@@ -195,4 +195,4 @@ def test_no_float_breaks_it(raw: list[Raw], values: list[float]) -> None:
     for step, value in enumerate(values):
         seen = conditions.observe(state, step, {"acc": value, "loss": -value})
         assert not seen.fired or math.isfinite(value)
-        assert RunState.from_bytes(state.to_bytes()) == state
+        assert WindowState.from_bytes(state.to_bytes()) == state

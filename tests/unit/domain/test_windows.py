@@ -13,9 +13,9 @@ from shared.domain.conditions.windows import (
     CompiledConditions,
     ConditionTerm,
     Observation,
-    RunState,
     Series,
     UnreadableState,
+    WindowState,
     compile_conditions,
     explain,
     needed_values,
@@ -40,8 +40,8 @@ def fired(*raw: Raw, events: list[dict[str, float]]) -> list[bool]:
     return [conditions.observe(state, step, metrics).fired for step, metrics in enumerate(events)]
 
 
-def through_bytes(state: RunState) -> RunState:
-    return RunState.from_bytes(state.to_bytes())
+def through_bytes(state: WindowState) -> WindowState:
+    return WindowState.from_bytes(state.to_bytes())
 
 
 def test_fires_on_the_rising_edge_and_again_only_after_a_fall() -> None:
@@ -106,7 +106,7 @@ def test_a_first_sample_that_is_not_finite_is_false_not_unknown() -> None:
     conditions = compiled(ACC)
     state = conditions.new_state()
     conditions.observe(state, 0, {"acc": math.nan})
-    assert state == RunState([False], {"acc": Series(0, [], finite=False)}, armed=True)
+    assert state == WindowState([False], {"acc": Series(0, [], finite=False)}, armed=True)
 
 
 @pytest.mark.parametrize("step", [5, 4, 0, -1])
@@ -187,21 +187,21 @@ def test_observing_a_single_event_needs_no_compiling() -> None:
 )
 def test_bytes_that_are_no_state_are_refused(data: bytes) -> None:
     with pytest.raises(UnreadableState):
-        RunState.from_bytes(data)
+        WindowState.from_bytes(data)
 
 
 def test_a_damaged_state_is_refused_wherever_it_was_cut() -> None:
-    data = RunState([True, None], {"acc": Series(2**63 - 1, [0.1, 2.0]), "näme": Series(0)}, armed=False).to_bytes()
+    data = WindowState([True, None], {"acc": Series(2**63 - 1, [0.1, 2.0]), "näme": Series(0)}, armed=False).to_bytes()
     for length in range(len(data)):
         with pytest.raises(UnreadableState):
-            RunState.from_bytes(data[:length])
+            WindowState.from_bytes(data[:length])
     with pytest.raises(UnreadableState):
-        RunState.from_bytes(data + struct.pack("<d", 1))
+        WindowState.from_bytes(data + struct.pack("<d", 1))
 
 
 def test_the_codec_keeps_every_bit_of_a_float() -> None:
     values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3, -1e-17]
-    (series,) = through_bytes(RunState([None], {"acc": Series(-7, values, finite=False)})).series.values()
+    (series,) = through_bytes(WindowState([None], {"acc": Series(-7, values, finite=False)})).series.values()
     assert [value.hex() for value in series.values] == [value.hex() for value in values]
     assert (series.last_step, series.finite) == (-7, False)
 

@@ -114,7 +114,7 @@ def test_files_of_living_processes_are_left_alone(tmp_path: Path) -> None:
 
 def test_what_a_killed_worker_shared_is_removed_by_the_next(tmp_path: Path) -> None:
     waiting = "import time; print(flush=True); time.sleep(60)"
-    share = "from worker.process.metrics_directory import share_metrics; share_metrics(); {}"
+    share = "from worker.process.metrics_directory import use_metrics_directory; share_metrics(); {}"
     environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
     environment["TMPDIR"] = str(tmp_path)
 
@@ -187,8 +187,8 @@ def test_a_child_forked_during_a_scrape_does_not_stop_the_next(tmp_path: Path) -
 def test_values_are_shared_also_where_a_command_beside_celery_s_came_first(tmp_path: Path) -> None:
     """Flower imports prometheus_client before Celery imports the application."""
     code = (
-        "import os, pathlib, prometheus_client; from worker.process.metrics_directory import share_metrics;"
-        "share_metrics();"
+        "import os, pathlib, prometheus_client; from worker.process.metrics_directory import use_metrics_directory;"
+        "use_metrics_directory();"
         "prometheus_client.Counter('late', 'A counter.').inc();"
         "print(*pathlib.Path(os.environ['PROMETHEUS_MULTIPROC_DIR']).glob('counter_*.db'))"
     )

@@ -246,8 +246,8 @@ def test_a_worker_serves_what_all_its_processes_counted_and_cleans_up() -> None:
     done = python(
         """
         import os, sys, urllib.request
-        from worker.process.metrics_directory import share_metrics
-        share_metrics()
+        from worker.process.metrics_directory import use_metrics_directory
+        use_metrics_directory()
         from shared.observability import exposition, metrics
         from shared.settings import load_settings
         metrics.deliveries_finished("delivered", 2)
@@ -275,8 +275,8 @@ def test_a_worker_serves_what_all_its_processes_counted_and_cleans_up() -> None:
 def test_a_folder_that_the_operator_named_is_used_and_left(tmp_path: Path) -> None:
     python(
         """
-        from worker.process.metrics_directory import share_metrics
-        share_metrics()
+        from worker.process.metrics_directory import use_metrics_directory
+        use_metrics_directory()
         from shared.observability import exposition, metrics
         metrics.deliveries_finished("dead", 2)
         """,
@@ -289,8 +289,8 @@ def test_without_a_port_nothing_is_served() -> None:
     done = python(
         """
         import sys, threading
-        from worker.process.metrics_directory import share_metrics
-        share_metrics()
+        from worker.process.metrics_directory import use_metrics_directory
+        use_metrics_directory()
         from shared.observability import exposition, metrics
         from shared.settings import load_settings
         exposition.serve(load_settings())

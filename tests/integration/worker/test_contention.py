@@ -282,7 +282,7 @@ def test_outcomes_are_recorded_by_who_stood_still_while_recording(
             time.sleep(1)
         return update_circuit(connection, webhook_id, policy, answers, now)
 
-    monkeypatch.setattr("worker.delivery.recorder.note_answers", note_late)
+    monkeypatch.setattr("worker.delivery.recorder.update_circuit", note_late)
     drain_webhook(impatient.runtime, hook)
     impatient.settle()
     assert stood

@@ -1,8 +1,8 @@
 """The HTTP side of a delivery: one POST, guarded, bounded in time and in what is read, answered with an Outcome.
 
 One `WebhookClient` serves a process: its connections are pooled on the event loop that opened it. It goes below
-httpx, whose pool and request objects cost more than the request itself. URLs are read by httpx all the same, as they are when a
-webhook is saved. It follows no redirect, keeps no cookie, decompresses nothing and uses no proxy.
+httpx, whose pool and request objects cost more than the request itself. URLs are read by httpx all the same, as they
+are when a webhook is saved. It follows no redirect, keeps no cookie, decompresses nothing and uses no proxy.
 """
 
 from __future__ import annotations

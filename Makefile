@@ -18,7 +18,7 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 # What serves and demonstrates, about 190 MB. Tests and checks need three times that, on top of it.
-$(RUNTIME): pyproject.toml $(LIGHT)
+$(RUNTIME): pyproject.toml shared/version.py $(LIGHT)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hookline needs Python 3.11 or newer; set PYTHON=…")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PINNED) $(LIGHT:%=-r %)

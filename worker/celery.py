@@ -27,6 +27,7 @@ from shared.observability.heartbeat import beat
 from shared.observability.logs import configure_logging
 from shared.settings import load_settings
 from shared.vault import Vault
+from shared.version import __version__
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from worker.process.scoreboard import Scoreboard
 from worker.remote_control import register_control
@@ -55,6 +56,7 @@ app.conf.update(
     worker_concurrency=settings.worker_threads,
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
+    hookline_version=__version__,  # `celery report` and `celery inspect report` show every setting
 )
 board = Scoreboard()  # before the pool forks, so that all processes have it
 slot = LazyProcess(app, board)

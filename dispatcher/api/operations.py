@@ -17,6 +17,7 @@ from shared.domain.errors import FieldError
 from shared.observability.exposition import exposition
 from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.migrate import current_revision, schema_fault
+from shared.version import __version__
 
 router = APIRouter(tags=["operations"])
 
@@ -29,10 +30,16 @@ class Health(BaseModel):
     status: str
 
 
+class VersionedHealth(Health):
+    """How the process is, and which version of Hookline it runs."""
+
+    version: str
+
+
 @router.get("/healthz")
-async def healthz() -> Health:
-    """Whether the process answers at all."""
-    return Health(status="ok")
+async def healthz() -> VersionedHealth:
+    """Whether the process answers at all, and its version."""
+    return VersionedHealth(status="ok", version=__version__)
 
 
 @router.get("/readyz")

@@ -105,7 +105,7 @@ DRILLS: dict[str, Drill] = {
     "step clocks by up to an hour": Drill((_step_clock,), doubles=True, after=_true_clocks),
     "rolling restart of everything": Drill((_roll_everything,)),
     "grow the schema": Drill((lambda scene, _chance: schema.grow(scene),)),
-    "upgrade from schema 0002": Drill(
+    "upgrade from 0.1.0": Drill(
         (lambda scene, _chance: schema.deploy(scene), _roll_everything), before=schema.go_back, upgrades=True
     ),
     "all of these at once": Drill((_anything,), doubles=True, pumps=2, after=_true_clocks),

@@ -14,7 +14,7 @@ from tests.faults.stage import START_SECONDS, Release, Stage, ready
 from tests.integration.processes import wait_until
 
 RELEASED = "0002"
-"""The schema of the release before this one."""
+"""The schema of version 0.1.0, the release before this one."""
 
 
 def go_back(scene: Stage) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from dispatcher.control import secrets
 from shared.settings import Settings
 from shared.storage.database.transactions import write_transaction
+from shared.version import __version__
 from tests.integration.api.conftest import (
     ACME,
     TOKEN,
@@ -65,7 +66,7 @@ def test_a_database_that_is_away_is_ours_to_mend(api: Api, monkeypatch: pytest.M
 
 
 def test_health_and_metrics_need_no_key(api: Api) -> None:
-    assert api.client.request("GET", "/healthz").json() == {"status": "ok"}
+    assert api.client.request("GET", "/healthz").json() == {"status": "ok", "version": __version__}
     assert api.client.request("GET", "/readyz").json() == {"status": "ready"}
     metrics = api.client.request("GET", "/metrics")
     assert "hookline_build_info" in metrics.text

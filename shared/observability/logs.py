@@ -1,30 +1,31 @@
 """Logs: one line for each fact, on standard error, in one form for Hookline and for the libraries under it.
 
-Everything goes through the root logger of the standard library, so that a line of uvicorn, celery or alembic looks
-like one of Hookline's own. Must not let a secret through: values of secret settings, credentials in URLs and bearer
-tokens are masked in the finished line, tracebacks show no variables, and libraries that would print requests or
-parameters stay silent below WARNING.
+Hookline's own lines are rendered by structlog's processors and written as they are; lines of uvicorn, celery or alembic
+come through the root logger of the standard library, and are rendered and written by the same. Must not let a secret
+through: values of secret settings, credentials in URLs and bearer tokens are masked in the finished line, tracebacks
+show no variables, and libraries that would print requests or parameters stay silent below WARNING.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import sys
 import traceback
 from contextlib import nullcontext, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+import msgspec
 import orjson
 import structlog
 
 from shared.observability.log_masking import LogMask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Sequence
 
     from structlog.typing import EventDict, Processor
 
@@ -39,17 +40,21 @@ _ROUTINE = ("alembic", "celery.app.trace", "celery.worker.strategy")
 # These bring handlers of their own.
 _BRIDGED = ("celery", "celery.task", "celery.redirected", "uvicorn", "uvicorn.access", "uvicorn.error")
 
+_NATIVE_TYPES_ONLY = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+"""What is no JSON shows itself by its `repr`, which leaves out what a dataclass keeps to itself."""
 
-# One list object for the life of the process: a logger in use keeps the one it began with.
-_CHAIN: list[Processor] = [
+_stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+# Of every line, whoever's it is.
+_ABOUT: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.PositionalArgumentsFormatter(),
-    structlog.stdlib.ExtraAdder(),
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _stamp,
     structlog.processors.StackInfoRenderer(),
-]
+)
+# One list object for the life of the process: loggers that were used before keep it when logging is configured again.
+_processors: list[Processor] = []
 
 
 def configure_logging(settings: Settings, process: str, *, file: str | None = None) -> None:
@@ -58,17 +63,17 @@ def configure_logging(settings: Settings, process: str, *, file: str | None = No
     `process` names it on each line: `up`, `api`, `dispatcher`, `worker`. May be called again. A Celery worker calls
     it from the `setup_logging` signal, whose receivers keep Celery from installing handlers of its own.
     """
+    renderer = _Renderer(settings, process)
+    output = _Output(Path(file).open("a", encoding="utf-8") if file else sys.stderr, renderer)  # noqa: SIM115 - for good
+    _Logger.output = output
+    _processors[:] = [structlog.stdlib.filter_by_level, *_ABOUT, renderer]
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *_CHAIN, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=_processors,
+        logger_factory=_Logger,
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = _Handler(Path(file).open("a", encoding="utf-8") if file else sys.stderr)  # noqa: SIM115 - for good
-    formatter = _MaskingFormatter(settings, process)
-    handler.setFormatter(formatter)
-    handler.joined = formatter.joined if writes_json(settings) else None
-    logging.root.handlers[:] = [handler]
+    logging.root.handlers[:] = [output]
     logging.root.setLevel(settings.log_level)
     logging.captureWarnings(True)
     _quiet_libraries(settings.log_level)
@@ -94,25 +99,6 @@ def traceback_places(exc: BaseException, *, last: int = 8) -> list[str]:
     return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
 
 
-def log_many(name: str, event: str, lines: Iterable[Mapping[str, Any]]) -> None:
-    """One INFO line of the logger `name` for each of `lines`, its facts; as JSON all of them in one piece.
-
-    For what happens thousands of times a second: a line costs a tenth of what it does alone. They carry one time.
-    """
-    handler = next((one for one in logging.root.handlers if isinstance(one, _Handler)), None)
-    if handler is not None and handler.joined is not None:
-        about = {"timestamp": _now(), "level": "info", "event": event, "logger": name}
-        if logging.getLogger(name).isEnabledFor(logging.INFO):
-            handler.write(handler.joined({**about, **line} for line in lines))
-        return
-    for line in lines:
-        structlog.stdlib.get_logger(name).info(event, **line)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def _quiet_libraries(level: str) -> None:
     """Route the libraries' own handlers to the root, and keep what must or should not be printed from it."""
     for name in _BRIDGED:
@@ -125,62 +111,107 @@ def _quiet_libraries(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING if level == "INFO" else logging.NOTSET)
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """Writes lines, and of one that can't be made only says so."""
+class _Output(logging.StreamHandler[TextIO]):
+    """Writes finished lines, those of all threads one after the other; a line that can't be written is dropped."""
 
-    joined: Callable[[Iterable[Mapping[str, Any]]], str] | None = None
-    """Makes one text of many JSON lines; None where lines are for people."""
+    def __init__(self, stream: TextIO, renderer: _Renderer) -> None:
+        super().__init__(stream)
+        self.setFormatter(_ForeignFormatter(renderer))
+        self._renderer = renderer
 
-    def write(self, text: str) -> None:
-        """Write whole lines as they are."""
+    def write(self, line: str) -> None:
+        """Write a line as it is. The handler's lock is used, which the standard library frees in a forked process."""
         with self.lock or nullcontext(), suppress(OSError, ValueError):
-            self.stream.write(text)
+            self.stream.write(line + self.terminator)
             self.flush()
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
-        """The standard library's own would print the arguments of the line, and any secret in them."""
-        kind = sys.exc_info()[0]
-        text = f"a log line is lost: {kind.__name__ if kind else 'unknown error'}"
-        lost = logging.LogRecord(record.name, logging.ERROR, __file__, 0, text, None, None)
-        with suppress(OSError, ValueError):
-            self.stream.write(self.format(lost) + self.terminator)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line of a library's logger."""
+        try:
+            line = self.format(record)
+        except Exception as exc:  # its arguments do not fit its text
+            line = self._renderer.lost(record.name, exc)
+        self.write(line)
 
 
-class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Renders a line of any logger, and blots out secrets last."""
+class _Logger:
+    """The end of structlog's chain, in place of `structlog.BytesLogger`: that holds on to the file it began with.
+
+    As in the standard library, a logger's level is its own or the root's.
+    """
+
+    output: _Output
+    """Where all of them write; replaced when logging is configured again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        standard = logging.getLogger(name)
+        self.disabled = standard.disabled
+        self.getEffectiveLevel = standard.getEffectiveLevel
+
+    def msg(self, line: str) -> None:
+        """Write a finished line."""
+        self.output.write(line)
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _Renderer:
+    """Makes the text of a line, without secrets; of one that can't be made it only says so."""
 
     def __init__(self, settings: Settings, process: str) -> None:
-        def name_process(_logger: Any, _method: str, event: EventDict) -> EventDict:
-            event.update(self._place())
-            event.pop("color_message", None)  # uvicorn says everything twice
-            return event
-
-        first = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-        super().__init__(foreign_pre_chain=_CHAIN, processors=[first, name_process, *_rendering(settings)])
         self._process = process
         self._for_people = not writes_json(settings)
+        self._steps = _console() if self._for_people else (structlog.processors.format_exc_info, _as_json)
         self._mask = LogMask(settings)
 
-    def _place(self) -> dict[str, Any]:
-        """Where a line comes from; a person at a terminal knows the host."""
-        if self._for_people:
-            return {"process": self._process}
-        return {"process": self._process, "host": HOST, "pid": os.getpid()}
+    def __call__(self, logger: Any, method: str, event: EventDict) -> str:
+        try:
+            return self._rendered(logger, method, event)
+        except Exception as exc:  # a fact does not let itself be shown
+            return self.lost(logger.name if logger else str(event.get("logger")), exc)
 
-    def joined(self, lines: Iterable[Mapping[str, Any]]) -> str:
-        """The lines as JSON, one after the other, without secrets."""
-        place = self._place()
-        rendered = (orjson.dumps({**line, **place}, default=repr, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
-        return self._mask(b"".join(rendered).decode())
+    def lost(self, name: str, exc: Exception) -> str:
+        """The line that stands in for one of the logger `name`: nothing is shown of its facts, or a secret in them."""
+        event = {"event": f"a log line is lost: {type(exc).__name__}", "level": "error", "logger": name}
+        return self._rendered(None, "error", _stamp(None, "error", event))
 
-    def format(self, record: logging.LogRecord) -> str:
-        return self._mask(super().format(record))
+    def _rendered(self, logger: Any, method: str, event: EventDict) -> str:
+        event["process"] = self._process
+        if not self._for_people:  # a person at a terminal knows the host
+            event["host"] = HOST
+            event["pid"] = os.getpid()
+        line: Any = event
+        for step in self._steps:
+            line = step(logger, method, line)
+        return self._mask(line)
 
 
-def _rendering(settings: Settings) -> list[Processor]:
-    if writes_json(settings):
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+def _as_json(_logger: Any, _method: str, event: EventDict) -> str:
+    try:
+        text = orjson.dumps(event, default=repr, option=_NATIVE_TYPES_ONLY)
+        return msgspec.json.format(text, indent=0).decode()  # `"level": "info"`, as in the lines of earlier versions
+    except TypeError:  # an integer beyond 64 bits, half a character, a key that is no text
+        return json.dumps(event, default=repr)
+
+
+def _console() -> Sequence[Processor]:
     # plain_traceback because the default one shows local variables, and secrets among them.
-    return [
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-    ]
+    return (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
+    )
+
+
+class _ForeignFormatter(structlog.stdlib.ProcessorFormatter):
+    """Lines of libraries that log through the standard library, in the same form."""
+
+    def __init__(self, renderer: _Renderer) -> None:
+        super().__init__(
+            foreign_pre_chain=[*_ABOUT, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_colours, renderer],
+        )
+
+
+def _drop_colours(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    event.pop("color_message", None)  # uvicorn says everything twice
+    return event

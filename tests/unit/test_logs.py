@@ -9,14 +9,17 @@ import os
 import re
 import socket
 import sys
-from datetime import datetime, timedelta
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from cryptography.fernet import Fernet
 
 from shared.observability.log_masking import MASK
-from shared.observability.logs import configure_logging, get_logger, log_many
+from shared.observability.logs import configure_logging, get_logger
 from shared.settings import load_settings
 
 if TYPE_CHECKING:
@@ -70,32 +73,81 @@ def test_json_lines_carry_the_facts_the_process_and_utc(capsys: pytest.CaptureFi
     assert foreign == {"event": "started 5", "level": "warning", "logger": "uvicorn.error", **HERE}
 
 
-def test_many_lines_at_once_look_like_each_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_of_hookline_s_own_looks_like_one_of_a_library(capsys: pytest.CaptureFixture[str]) -> None:
     configure("json")
-    facts: list[dict[str, str | None]] = [
-        {"delivery_id": "dlv_1", "error": f"refused {ADMIN_KEY}"},
-        {"delivery_id": "dlv_2", "error": None},
-    ]
-    log_many("hookline.x", "delivery.attempted", facts)
-    get_logger("hookline.x").info("delivery.attempted", delivery_id="dlv_1", error=f"refused {ADMIN_KEY}")
-    *together, alone = json_lines(capsys)
-    assert [line["delivery_id"] for line in together] == ["dlv_1", "dlv_2"]
-    assert {**together[0], "timestamp": None} == {**alone, "timestamp": None}
-    assert together[0]["error"] == f"refused {MASK}"
-    stamps = [str(line["timestamp"]) for line in (together[0], alone)]
+    get_logger("hookline.x").warning("refused", delivery_id="dlv_1", error=f"refused {ADMIN_KEY}")
+    logging.getLogger("hookline.x").warning("refused", extra={"delivery_id": "dlv_1", "error": f"refused {ADMIN_KEY}"})
+    own, foreign = json_lines(capsys)
+    assert {**own, "timestamp": None} == {**foreign, "timestamp": None}
+    assert own["error"] == f"refused {MASK}"
+    stamps = [str(line["timestamp"]) for line in (own, foreign)]
     assert [re.sub(r"\d", "0", stamp) for stamp in stamps] == ["0000-00-00T00:00:00.000000Z"] * 2
 
 
-def test_many_lines_at_once_are_readable_too_and_keep_to_the_level(capsys: pytest.CaptureFixture[str]) -> None:
-    configure("console")
-    log_many("hookline.x", "delivery.attempted", [{"delivery_id": "dlv_1"}, {"delivery_id": "dlv_2"}])
-    first, second = capsys.readouterr().err.splitlines()
-    assert "delivery.attempted" in first
-    assert "delivery_id=dlv_2" in second
-    for log_format in ("json", "console"):
-        configure(log_format, "WARNING")
-        log_many("hookline.x", "delivery.attempted", [{"delivery_id": "dlv_1"}])
-        assert capsys.readouterr().err == ""
+def test_a_line_carries_what_is_bound_to_its_task_and_to_its_logger(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("json")
+    with structlog.contextvars.bound_contextvars(request_id="req_1"):
+        get_logger("hookline.x").bind(partition=3).info("read %d of %d", 1, 2)
+    (line,) = json_lines(capsys)
+    assert (line["request_id"], line["partition"], line["event"]) == ("req_1", 3, "read 1 of 2")
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_logger_keeps_to_its_own_level_or_the_root_s(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(log_format)
+    log = get_logger("hookline.level")
+    log.debug("below")
+    log.info("heard")
+    configure(log_format, "WARNING")
+    log.info("below")
+    logging.getLogger("hookline.level").setLevel(logging.DEBUG)
+    try:
+        log.debug("heard")
+    finally:
+        logging.getLogger("hookline.level").setLevel(logging.NOTSET)
+    printed = capsys.readouterr().err
+    assert printed.count("heard") == 2
+    assert "below" not in printed
+
+
+def test_what_json_does_not_have_is_shown_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass
+    class Login:
+        user: str
+        token: str = field(repr=False)
+
+    configure("json")
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    get_logger("x").info(
+        "odd", large=1 << 70, half="\ud800", keys={1: "one"}, raw=b"a", login=Login("ann", "hidden-token"), when=when
+    )
+    get_logger("x").info("nothing", finite=float("nan"))
+    odd, nothing = json_lines(capsys)
+    assert odd["large"] == 1 << 70
+    assert odd["half"] == "\ud800"
+    assert odd["keys"] == {"1": "one"}
+    assert odd["raw"] == "b'a'"
+    assert "ann" in str(odd["login"])
+    assert "hidden-token" not in str(odd)
+    assert odd["when"] == repr(when)
+    assert nothing["finite"] is None
+
+
+def test_lines_of_many_threads_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", written := io.StringIO())
+    configure("json")
+
+    def write(thread: int) -> None:
+        for number in range(200):
+            get_logger("x").info("own", thread=thread, number=number, text="t" * 300)
+            logging.getLogger("y").warning("foreign %d %d", thread, number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    own = [(line["thread"], line["number"]) for line in lines if line["event"] == "own"]
+    assert sorted(own) == [(thread, number) for thread in range(4) for number in range(200)]
+    assert len(lines) == 1600
 
 
 def test_unless_told_it_writes_for_people_on_a_terminal_and_for_machines_elsewhere(

@@ -11,9 +11,11 @@ from shared.delivery.endpoint import Endpoint
 from shared.domain.delivery.retries import Decision, Verdict
 from shared.domain.ids import IdKind, encode_id
 from shared.observability import metrics
-from shared.observability.logs import log_many
+from shared.observability.logs import get_logger
 from worker.delivery.attempt_result import CompletedAttempt
 from worker.delivery.spans import context_of
+
+log = get_logger("hookline.deliver")
 
 
 def report_attempts(
@@ -40,7 +42,8 @@ def report_attempts(
     if claim is not None:
         traces = (context_of(sent.delivery, claim).trace for sent, _ in decided)
         lines = (line | {"trace_id": trace} for line, trace in zip(lines, traces, strict=True))
-    log_many("hookline.deliver", "delivery.attempted", lines)
+    for line in lines:
+        log.info("delivery.attempted", **line)
 
 
 def _line(endpoint: Endpoint, sent: CompletedAttempt, decision: Decision) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def test_files_of_living_processes_are_left_alone(tmp_path: Path) -> None:
 
 def test_what_a_killed_worker_shared_is_removed_by_the_next(tmp_path: Path) -> None:
     waiting = "import time; print(flush=True); time.sleep(60)"
-    share = "from worker.process.metrics_directory import use_metrics_directory; share_metrics(); {}"
+    share = "from worker.process.metrics_directory import use_metrics_directory; use_metrics_directory(); {}"
     environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
     environment["TMPDIR"] = str(tmp_path)
 

@@ -294,7 +294,7 @@ def test_what_waited_for_its_turn_too_long_is_put_back(scene: Scene, monkeypatch
     scene.runtime.wire = type(scene.runtime.wire)(total=10, per_webhook=1)
     known_webhook(scene)
     with held(scene) as let_go:
-        monkeypatch.setattr(worker_attempts, "HOLD_SECONDS", 0.01)
+        monkeypatch.setattr(worker_attempts, "MAX_SEND_DELAY_SECONDS", 0.01)
         scene.publish(*(alias_event(collection="llm") for _ in range(4)))
         scene.evaluate()
         wait_until(lambda: len(scene.receiver.requests) == 1, "the first")
@@ -321,7 +321,7 @@ def _answered_late(monkeypatch: pytest.MonkeyPatch, module: ModuleType, statemen
             threading.Event().wait(0.2)
         return answers[-1]
 
-    monkeypatch.setattr(worker_attempts, "HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(worker_attempts, "MAX_SEND_DELAY_SECONDS", 0.1)
     monkeypatch.setattr(module, statement, late)
     return answers
 

@@ -331,7 +331,7 @@ def test_what_was_committed_is_not_sent_once_its_lease_may_be_over(
 ) -> None:
     known_webhook(scene)
     fire(scene)  # from here on one statement commits
-    answers = _answered_late(monkeypatch, worker_effects, "commit_expected")
+    answers = _answered_late(monkeypatch, worker_effects, "commit_optimistically")
     fire(scene, count=3)
     assert len(answers) == 1
     assert len(scene.receiver.requests) == 1

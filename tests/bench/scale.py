@@ -37,7 +37,7 @@ POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0
 WORTH_AT_LEAST = 1.7 / 2
 """Two workers do at least 1.7 times the work of one for twice its CPU time."""
-ROLES = {"-A worker": "the workers", "dispatcher.cli dispatcher": "the pump", "dispatcher.cli api": "the API"}
+ROLES = {"-A worker": "the workers", "dispatcher.cli dispatcher": "the dispatcher", "dispatcher.cli api": "the API"}
 POSTGRES, VALKEY = "PostgreSQL", "Valkey"
 CLIENTS = sa.text(
     "SELECT pid, application_name = 'hookline' AS ours FROM pg_stat_activity WHERE client_port IS NOT NULL"

@@ -196,7 +196,7 @@ def _deliver(engine: Engine) -> tuple[float, float]:
 
 
 def _sweep(engine: Engine) -> float:
-    """Seconds to look for webhooks that have something due, as the pump does."""
+    """Seconds to look for webhooks that have something due, as the dispatcher does."""
     began = time.perf_counter()
     with read_transaction(engine) as connection:
         due_webhooks(connection, datetime.now(UTC))

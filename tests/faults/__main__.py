@@ -19,12 +19,12 @@ from tests.faults.stage import end_in_order
 
 CUT_RATE = 500.0
 """Events a second while hosts are cut off: what waits for them is to be worked off soon."""
-COLUMNS = ("drill", "times hurt", "events", "expected", "received", "doubled", "lost", "evaluated twice", "worst delay")
+COLUMNS = ("drill", "times hurt", "events", "expected", "received", "duplicates", "lost", "evaluated twice", "worst delay")
 
 
 def table(results: list[Result]) -> Table:
     """What the drills counted, the failed ones in red."""
-    shown = Table(title="Fault drills: PostgreSQL, Valkey, API, pump, two workers", title_justify="left")
+    shown = Table(title="Fault drills: PostgreSQL, Valkey, API, dispatcher, two workers", title_justify="left")
     for column in COLUMNS:
         shown.add_column(column, justify="left" if column == "drill" else "right")
     for one in results:

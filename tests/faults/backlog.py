@@ -80,7 +80,7 @@ def _on_a_stage(events: int) -> Drained:
 def _figures(runs: list[Drained]) -> list[Figure]:
     what = f"backlog of {runs[0].events:,} events"
     figures = [Figure(AREA, f"{what}: drained", "events/s", tuple(one.events / one.seconds for one in runs))]
-    for kind, title in (("worker", "a worker"), ("api", "the API"), ("pump", "the pump")):
+    for kind, title in (("worker", "a worker"), ("api", "the API"), ("pump", "the dispatcher")):
         peaks = tuple(one.most_mib(kind) for one in runs)
         growths = tuple(one.growth_mib(kind) for one in runs)
         figures += [

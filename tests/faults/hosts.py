@@ -56,8 +56,8 @@ class Cut:
 
 CUTS = {
     "cut off a worker's host": Cut(("worker0",), goes_on=True, doubles=True),
-    "cut off the pump's host": Cut(("pump0",), goes_on=False),
-    "two pumps, cut off one's host": Cut(("pump0",), goes_on=True, pumps=2),
+    "cut off the dispatcher's host": Cut(("pump0",), goes_on=False),
+    "two dispatchers, cut off one's host": Cut(("pump0",), goes_on=True, pumps=2),
     "cut off the API's host": Cut(("api",), goes_on=False),
     "cut off the data's host": Cut(("data",), goes_on=False, doubles=True),
 }

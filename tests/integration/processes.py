@@ -49,7 +49,7 @@ def worker_command(name: str) -> list[str]:
 
 
 def dispatcher_command() -> list[str]:
-    """The pump as production starts it."""
+    """The dispatcher as production starts it."""
     return [sys.executable, "-m", "dispatcher.cli", "dispatcher"]
 
 

@@ -19,7 +19,17 @@ from tests.faults.stage import end_in_order
 
 CUT_RATE = 500.0
 """Events a second while hosts are cut off: what waits for them is to be worked off soon."""
-COLUMNS = ("drill", "times hurt", "events", "expected", "received", "duplicates", "lost", "evaluated twice", "worst delay")
+COLUMNS = (
+    "drill",
+    "times hurt",
+    "events",
+    "expected",
+    "received",
+    "duplicates",
+    "lost",
+    "evaluated twice",
+    "worst delay",
+)
 
 
 def table(results: list[Result]) -> Table:

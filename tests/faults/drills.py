@@ -89,7 +89,9 @@ def _kill_postgres(scene: Stage, _chance: random.Random) -> None:
 DRILLS: dict[str, Drill] = {
     "kill -9 a worker": Drill((_kill_worker,), doubles=True),
     "kill -9 the dispatcher": Drill((lambda scene, _chance: scene.kill("pump0"),)),
-    "two dispatchers, kill -9 one": Drill((lambda scene, chance: scene.kill(chance.choice(scene.named("pump"))),), pumps=2),
+    "two dispatchers, kill -9 one": Drill(
+        (lambda scene, chance: scene.kill(chance.choice(scene.named("pump"))),), pumps=2
+    ),
     "kill -9 the API": Drill((_kill_api,)),
     "freeze a worker past its lease": Drill(
         (lambda scene, chance: scene.freeze(_worker(scene, chance), seconds=8),), doubles=True

@@ -34,15 +34,20 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Signs certificates; `pem` is what others trust."""
+    """Signs certificates, which have no authority key identifier, as many private authorities do it.
+
+    `pem` is what others trust.
+    """
 
     name: str = "Test Authority"
     _key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    above: Authority | None = None
 
     @property
     def pem(self) -> str:
-        """Its own certificate."""
-        return _signed(self.name, self._key, issuer=self.name, signer=self._key, authority=True)
+        """Its own certificate, signed by the authority above, or else by itself."""
+        above = self.above or self
+        return _signed(self.name, self._key, issuer=above.name, signer=above._key, authority=True)
 
     def issue(self, name: str, *, until: datetime | None = None) -> Issued:
         """A certificate for an address, for a server's name or of a client."""

@@ -26,6 +26,13 @@ from shared.vault import SecretUnreadable
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "1"
 FULL_RETRY_AFTER_SECONDS = "5"
+_PHRASES = {
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Long",
+    416: "Requested Range Not Satisfiable",
+    422: "Unprocessable Entity",
+}
+"""Those that `http` has under other names since Python 3.13: clients see the same ones on each Python."""
 _PLACES = frozenset({"body", "query", "path", "header", "cookie"})
 
 log = get_logger("hookline.api")
@@ -89,7 +96,7 @@ def answer(problem: Problem) -> Response:
     """The problem as an HTTP answer."""
     body = {
         "type": f"urn:hookline:problem:{problem.kind}",
-        "title": HTTPStatus(problem.status).phrase,
+        "title": _phrase(problem.status),
         "status": problem.status,
         "detail": str(problem),
         "errors": [{"loc": error.loc, "msg": error.msg} for error in problem.errors],
@@ -171,8 +178,12 @@ def _unavailable(detail: str) -> Problem:
 
 
 def _of_http(exc: HTTPException) -> Problem:
-    kind = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "-")
+    kind = _phrase(exc.status_code).lower().replace(" ", "-")
     return Problem(exc.status_code, kind, str(exc.detail), headers=exc.headers)
+
+
+def _phrase(status: int) -> str:
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
 
 
 def _field_error(error: Mapping[str, Any]) -> FieldError:

@@ -206,7 +206,8 @@ _decode = msgspec.json.Decoder(QuickEvent, dec_hook=_run).decode
 _DOUBTFUL = re.compile(rb"\x7f|\\(?:[bfnrt]|u00[01]|u007[fF]|u[dD][89a-fA-F])").search
 # The times on which all parsers agree.
 _PLAIN_TIME = re.compile(
-    r"(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{3}|\.[0-9]{6})?Z", re.ASCII
+    r"(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{3}|\.[0-9]{6})?Z",
+    re.ASCII,
 ).fullmatch
 
 

@@ -24,10 +24,10 @@ from dispatcher.api import (
     slack,
     webhooks,
 )
-from dispatcher.api.described import Described
 from dispatcher.api.idempotency import Idempotency
 from dispatcher.api.middleware import Bounds, ConditionalReads, Methods, RequestIds
 from dispatcher.api.openapi import HooklineApi
+from dispatcher.api.operation_index import OperationIndex
 from dispatcher.api.resources import open_resources
 from dispatcher.graphql import endpoint as graphql
 from shared.observability import exposition
@@ -74,7 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     pages.mount_assets(app)
-    app.state.described = Described(app)
+    app.state.operation_index = OperationIndex(app)
     for layer in (Idempotency, ConditionalReads, Bounds, Methods, RequestIds):  # the last is the outermost
         app.add_middleware(layer)
     return app

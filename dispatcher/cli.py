@@ -151,9 +151,9 @@ def copy_database(source: str) -> None:
 
     For moving from SQLite to PostgreSQL; stop Hookline first. Secrets stay encrypted with the same keys.
     """
-    from dispatcher.up.composition import copied
+    from dispatcher.up.composition import copy_database
 
-    for table, rows in copied(load_settings(database_url=source), load_settings()):
+    for table, rows in copy_database(load_settings(database_url=source), load_settings()):
         click.echo(f"{table}: {rows}")
 
 

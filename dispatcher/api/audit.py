@@ -19,11 +19,11 @@ router = APIRouter(prefix="/v1", tags=["audit"])
 def list_changes(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[ChangeView]:
     """Who changed what in the entity, newest first. For its administrators."""
     with read_transaction(parts.engine) as connection:
-        return audit.listed(connection, principal, entity, page)
+        return audit.list_changes(connection, principal, entity, page)
 
 
 @router.get("/audit")
 def list_all_changes(principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[ChangeView]:
     """Who changed what in all entities, and users and keys, newest first. For instance administrators."""
     with read_transaction(parts.engine) as connection:
-        return audit.listed_everywhere(connection, principal, page)
+        return audit.list_all_changes(connection, principal, page)

@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 
 from dispatcher.api.caller_cache import Caller
-from dispatcher.api.described import described
+from dispatcher.api.operation_index import operation_index
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ApiResources, ResourcesDep
 from shared.storage.accounts.api_keys import hash_key
@@ -26,7 +26,7 @@ async def _caller(
     basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)],
 ) -> Caller:
     caller = await _known_caller(parts, bearer, basic)
-    described(request).check_query(request)
+    operation_index(request).check_query(request)
     return caller
 
 

@@ -83,7 +83,7 @@ AUTOMATION_VIEW_SCHEMA: dict[str, Any] = {
 def list_automations(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[AutomationView]:
     """The entity's automations."""
     with read_transaction(parts.engine) as connection:
-        return automations.listed(connection, principal, entity, page)
+        return automations.list_automations(connection, principal, entity, page)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(AUTOMATION_SCHEMA))
@@ -93,7 +93,7 @@ def create_automation(
     """Define an automation; it applies to events received from now on."""
     with once.writing() as connection:
         created = automations.create(connection, principal, entity, body)
-    return _tagged(response, created)
+    return _with_etag(response, created)
 
 
 @router.get("/{automation_id}", responses=NOT_MODIFIED)
@@ -102,7 +102,7 @@ def get_automation(
 ) -> AutomationView:
     """One automation."""
     with read_transaction(parts.engine) as connection:
-        return _tagged(response, automations.get(connection, principal, entity, automation_id))
+        return _with_etag(response, automations.get(connection, principal, entity, automation_id))
 
 
 @router.patch("/{automation_id}", openapi_extra=accepts(AUTOMATION_SCHEMA, partly=True))
@@ -118,7 +118,7 @@ def change_automation(
     """Replace some members of an automation; the whole is checked anew."""
     with write_transaction(parts.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
-        return _tagged(response, automations.change(connection, principal, entity, automation_id, body))
+        return _with_etag(response, automations.change(connection, principal, entity, automation_id, body))
 
 
 @router.delete("/{automation_id}", status_code=204)
@@ -131,7 +131,7 @@ def delete_automation(
         automations.delete(connection, principal, entity, automation_id)
 
 
-def _tagged(response: Response, view: AutomationView) -> AutomationView:
+def _with_etag(response: Response, view: AutomationView) -> AutomationView:
     _version(view).put_on(response)
     return view
 

@@ -47,7 +47,7 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def decoded(body: bytes) -> Any:
+def decode_json(body: bytes) -> Any:
     """The body's JSON. Raises Problem (400)."""
     try:
         return orjson.loads(body)
@@ -62,7 +62,7 @@ async def _json(request: Request, limit_bytes: int) -> Any:
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
     body = await read_body(request, limit_bytes)
-    return decoded(body) if body else {}
+    return decode_json(body) if body else {}
 
 
 # Both depend on the caller, so that nothing is read from somebody without a key.
@@ -91,14 +91,14 @@ Paging = Annotated[PageRequest, Depends(_page)]
 
 def accepts(body: type[BaseModel] | dict[str, Any], *, partly: bool = False) -> dict[str, Any]:
     """What a route says in OpenAPI about its body; `partly`: any of the members, as in a patch."""
-    schema = _inlined(body.model_json_schema()) if isinstance(body, type) else dict(body)
+    schema = _inline_references(body.model_json_schema()) if isinstance(body, type) else dict(body)
     if partly:
         schema.pop("required", None)
     required = bool(schema.get("required"))  # no body at all stands for an empty object
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+def _inline_references(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema without references, which would point nowhere inside the OpenAPI document."""
     definitions = schema.pop("$defs", {})
 

@@ -66,7 +66,7 @@ def list_deliveries(
 ) -> Page[DeliveryView]:
     """The entity's deliveries that match, newest first."""
     with read_transaction(parts.engine) as connection:
-        return deliveries.listed(connection, principal, entity, wanted, page)
+        return deliveries.list_deliveries(connection, principal, entity, wanted, page)
 
 
 @router.get("/export", response_class=Response, responses={200: EXPORTED})
@@ -80,11 +80,11 @@ def export_deliveries(
     """All deliveries that match, newest first, without payloads; an answer that breaks off is not whole."""
     chosen = _form(form)
     with read_transaction(parts.engine) as connection:
-        selection = deliveries.selected(connection, principal, entity, wanted)
-        first = deliveries.walked(connection, selection, before=None, limit=EXPORT_PAGE)
+        selection = deliveries.select_deliveries(connection, principal, entity, wanted)
+        first = deliveries.read_next(connection, selection, before=None, limit=EXPORT_PAGE)
     headers = {"Content-Disposition": f'attachment; filename="deliveries.{chosen}"'}
     return StreamingResponse(
-        _exported(parts.engine, selection, chosen, first), headers=headers, media_type=MEDIA_TYPES[chosen]
+        _stream_export(parts.engine, selection, chosen, first), headers=headers, media_type=MEDIA_TYPES[chosen]
     )
 
 
@@ -95,17 +95,17 @@ def _form(text: str) -> ExportFormat:
         raise InvalidDefinition.at(("format",), f"must be {' or '.join(ExportFormat)}") from None
 
 
-def _exported(
+def _stream_export(
     engine: Engine, selection: Selection, form: ExportFormat, page: tuple[list[DeliveryView], int | None]
 ) -> Iterator[str]:
     """The export page by page, each from a transaction of its own, so that a slow reader holds nothing open."""
-    yield exports.header(form)
+    yield exports.format_header(form)
     views, before = page
-    yield exports.written(views, form)
+    yield exports.format_page(views, form)
     while before is not None:
         with read_transaction(engine) as connection:
-            views, before = deliveries.walked(connection, selection, before=before, limit=EXPORT_PAGE)
-        yield exports.written(views, form)
+            views, before = deliveries.read_next(connection, selection, before=before, limit=EXPORT_PAGE)
+        yield exports.format_page(views, form)
 
 
 @router.post("/replay", status_code=202, openapi_extra=accepts(ReplayQuery))

@@ -31,7 +31,7 @@ def dry_run(entity: str, body: ManifestJson, principal: PrincipalDep, parts: Res
         prepared = dry_runs.prepare(connection, principal, entity, body, now=datetime.now(UTC))
     with closing(open_redis(parts.settings)) as redis:
         try:
-            return dry_runs.answered(prepared, redis, parts.settings.partitions)
+            return dry_runs.run(prepared, redis, parts.settings.partitions)
         except (RedisError, OSError) as exc:
             detail = "the server with the event streams can't be reached: try again"
             raise Problem(503, "unavailable", detail, headers={"Retry-After": RETRY_AFTER_SECONDS}) from exc

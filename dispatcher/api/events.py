@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from dispatcher.api.authentication import CallerDep
-from dispatcher.api.bodies import decoded, media_type, read_body
+from dispatcher.api.bodies import decode_json, media_type, read_body
 from dispatcher.api.caller_cache import Caller
 from dispatcher.api.problems import Problem, too_large
 from dispatcher.api.resources import ApiResources, ResourcesDep
@@ -74,27 +74,27 @@ async def publish_events(request: Request, caller: CallerDep, parts: ResourcesDe
     limit_bytes = MAX_EVENT_BYTES if kind == ONE_TYPE else MAX_BATCH_BYTES
     body = await read_body(request, limit_bytes, what="an event" if kind == ONE_TYPE else "a batch")
     if len(body) <= _CHECKED_INLINE_BYTES:
-        events, texts = _checked(body, kind)
+        events, texts = _check_body(body, kind)
     else:
-        events, texts = await run_in_threadpool(_checked, body, kind)
+        events, texts = await run_in_threadpool(_check_body, body, kind)
     await _authorize(parts, caller, events)
     return Accepted(accepted=await parts.publisher.append(events, texts))
 
 
-def _checked(body: bytes, kind: str) -> tuple[Sequence[AnyEvent], Sequence[bytes]]:
+def _check_body(body: bytes, kind: str) -> tuple[Sequence[AnyEvent], Sequence[bytes]]:
     """The events of a body, each with its JSON text: the quick way where that leaves no doubt."""
     quick = None if kind == ONE_TYPE else quick_events(body)
     if quick is not None and 1 <= len(quick[0]) <= MAX_BATCH_EVENTS:
         return quick
     if kind != BATCH_TYPE and (event := quick_event(body)) is not None:
         return [event], [body]
-    candidates, events = _refused_or_checked(body, kind)
+    candidates, events = _check_with_models(body, kind)
     return events, [orjson.dumps(candidate) for candidate in candidates]
 
 
-def _refused_or_checked(body: bytes, kind: str) -> tuple[Sequence[object], list[Event]]:
+def _check_with_models(body: bytes, kind: str) -> tuple[Sequence[object], list[Event]]:
     """The events of a body, as they came and checked; faults of a single event carry no index."""
-    value = decoded(body)
+    value = decode_json(body)
     if isinstance(value, list) and kind != ONE_TYPE:
         if len(value) > MAX_BATCH_EVENTS:
             raise Problem(413, "too-large", f"a batch must have at most {MAX_BATCH_EVENTS} events")

@@ -158,7 +158,7 @@ async def _begin(request: Request) -> _Begun | Response | None:
     body = await request.body()
     claim = KeyClaim(caller.principal.user_id, keys[0], datetime.now(UTC))
     stored = await run_in_threadpool(_claim, parts.engine, claim, _digest(request, body))
-    return _Begun(claim, body) if stored is None else _repeated(stored, parts.vault)
+    return _Begun(claim, body) if stored is None else _stored_answer(stored, parts.vault)
 
 
 def _digest(request: Request, body: bytes) -> bytes:
@@ -195,7 +195,7 @@ def _check_same(found: StoredRequest, digest: bytes) -> None:
         raise InvalidDefinition.at((HEADER,), detail)
 
 
-def _repeated(stored: StoredRequest, vault: Vault) -> Response:
+def _stored_answer(stored: StoredRequest, vault: Vault) -> Response:
     """The stored answer. Raises Problem while there is none."""
     if stored.body is not None and stored.status_code is not None:
         kept = orjson.loads(vault.decrypt(stored.body))

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/entities/{entity}/members", tags=["identity"])
 def list_members(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[MemberView]:
     """Who has a role in the entity. For its administrators, as all of this."""
     with read_transaction(parts.engine) as connection:
-        return members.listed(connection, principal, entity, page)
+        return members.list_members(connection, principal, entity, page)
 
 
 @router.get("/{user}")

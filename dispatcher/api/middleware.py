@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dispatcher.api import problems
 from dispatcher.api.bodies import limit_bytes_of
-from dispatcher.api.described import described
 from dispatcher.api.etags import names_tag
+from dispatcher.api.operation_index import operation_index
 from dispatcher.api.problems import Problem, too_large
 
 REQUEST_ID = "X-Request-ID"
@@ -58,18 +58,18 @@ class Methods:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            await self._app({**scope, "method": "GET"}, receive, _bodiless(send))
-        elif scope["type"] == "http" and scope["method"] == "OPTIONS" and (allowed := _allowed(scope)):
+            await self._app({**scope, "method": "GET"}, receive, _without_body(send))
+        elif scope["type"] == "http" and scope["method"] == "OPTIONS" and (allowed := _allowed_methods(scope)):
             await Response(status_code=204, headers={"Allow": allowed})(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
 
-def _allowed(scope: Scope) -> str:
-    return ", ".join(sorted(described(Request(scope)).methods(scope["path"])))
+def _allowed_methods(scope: Scope) -> str:
+    return ", ".join(sorted(operation_index(Request(scope)).methods(scope["path"])))
 
 
-def _bodiless(send: Send) -> Send:
+def _without_body(send: Send) -> Send:
     async def bodiless(message: Message) -> None:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
@@ -92,7 +92,7 @@ class Bounds:
         if refusal is not None:
             await problems.answer(refusal)(scope, receive, send)
             return
-        await self._app(scope, _bounded(receive, limit_bytes), send)
+        await self._app(scope, _within_limit(receive, limit_bytes), send)
 
 
 def _refusal(scope: Scope, limit_bytes: int) -> Problem | None:
@@ -104,7 +104,7 @@ def _refusal(scope: Scope, limit_bytes: int) -> Problem | None:
     return None
 
 
-def _bounded(receive: Receive, limit_bytes: int) -> Receive:
+def _within_limit(receive: Receive, limit_bytes: int) -> Receive:
     seen_bytes = 0
 
     async def bounded() -> Message:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from dispatcher.api.described import described
+from dispatcher.api.operation_index import operation_index
 from dispatcher.control.errors import Conflict, Forbidden, NotFound
 from dispatcher.publishing.publisher import StreamFull, StreamUnavailable
 from shared.domain.errors import EndpointUnusable, FieldError, HooklineError, InvalidDefinition
@@ -129,7 +129,7 @@ def install(app: FastAPI) -> None:
 
 async def _handle(request: Request, exc: Exception) -> Response:
     problem = problem_of(exc)
-    if problem.status == 405 and (allowed := described(request).methods(request.scope["path"])):
+    if problem.status == 405 and (allowed := operation_index(request).methods(request.scope["path"])):
         problem.headers["Allow"] = ", ".join(sorted(allowed))  # the router knows only the first route that fits
     if request_id := getattr(request.state, "request_id", None):
         problem.headers.setdefault("X-Request-ID", request_id)  # a bug is answered outside of the layer that sets it

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/entities/{entity}/secrets", tags=["secrets"])
 def list_secrets(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[SecretView]:
     """Names and dates of the secrets, and which webhooks use them."""
     with read_transaction(parts.engine) as connection:
-        return secrets.listed(connection, principal, entity, page)
+        return secrets.list_secrets(connection, principal, entity, page)
 
 
 @router.get("/{name}", responses=NOT_MODIFIED)

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/entities/{entity}/slack", tags=["slack"])
 def list_slack(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[SlackView]:
     """The entity's Slack integrations."""
     with read_transaction(parts.engine) as connection:
-        return slack.listed(connection, principal, entity, page)
+        return slack.list_slack(connection, principal, entity, page)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(SlackBody))
@@ -37,7 +37,7 @@ def create_slack(
     """Define a Slack integration; put the URL that Slack gave out into a secret first."""
     with once.writing() as connection:
         created = slack.create(connection, principal, entity, body, checks=parts.checks)
-    return _tagged(response, created)
+    return _with_etag(response, created)
 
 
 @router.get("/{slack_id}", responses=NOT_MODIFIED)
@@ -46,7 +46,7 @@ def get_slack(
 ) -> SlackView:
     """One Slack integration."""
     with read_transaction(parts.engine) as connection:
-        return _tagged(response, slack.get(connection, principal, entity, slack_id))
+        return _with_etag(response, slack.get(connection, principal, entity, slack_id))
 
 
 @router.patch("/{slack_id}", openapi_extra=accepts(SlackBody, partly=True))
@@ -65,7 +65,7 @@ def change_slack(
         changed = slack.change(connection, principal, entity, slack_id, body, checks=parts.checks)
     if changed.enabled and not changed.paused and (number := decode_id(IdKind.SLACK, changed.id)):
         parts.wake([number])
-    return _tagged(response, changed)
+    return _with_etag(response, changed)
 
 
 @router.delete("/{slack_id}", status_code=204)
@@ -76,7 +76,7 @@ def delete_slack(entity: str, slack_id: str, principal: PrincipalDep, parts: Res
         slack.delete(connection, principal, entity, slack_id)
 
 
-def _tagged(response: Response, view: SlackView) -> SlackView:
+def _with_etag(response: Response, view: SlackView) -> SlackView:
     _version(view).put_on(response)
     return view
 

@@ -32,7 +32,7 @@ router = APIRouter(prefix="/v1/entities/{entity}/webhooks", tags=["webhooks"])
 def list_webhooks(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[WebhookView]:
     """The entity's webhooks."""
     with read_transaction(parts.engine) as connection:
-        return webhooks.listed(connection, principal, entity, page)
+        return webhooks.list_webhooks(connection, principal, entity, page)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(WebhookBody))
@@ -42,7 +42,7 @@ def create_webhook(
     """Define a webhook."""
     with once.writing() as connection:
         created = webhooks.create(connection, principal, entity, body, checks=parts.checks)
-    return _tagged(response, created)
+    return _with_etag(response, created)
 
 
 @router.get("/{webhook_id}", responses=NOT_MODIFIED)
@@ -51,7 +51,7 @@ def get_webhook(
 ) -> WebhookView:
     """One webhook."""
     with read_transaction(parts.engine) as connection:
-        return _tagged(response, webhooks.get(connection, principal, entity, webhook_id))
+        return _with_etag(response, webhooks.get(connection, principal, entity, webhook_id))
 
 
 @router.patch("/{webhook_id}", openapi_extra=accepts(WebhookBody, partly=True))
@@ -70,7 +70,7 @@ def change_webhook(
         changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=parts.checks)
     if changed.enabled and not changed.paused and (number := decode_id(IdKind.WEBHOOK, changed.id)):
         parts.wake([number])
-    return _tagged(response, changed)
+    return _with_etag(response, changed)
 
 
 @router.delete("/{webhook_id}", status_code=204)
@@ -88,11 +88,11 @@ async def test_webhook(
     entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, _once: OnceDep
 ) -> TrialView:
     """Send one request now, with sample values, and answer with it and with what came back."""
-    trial = await run_in_threadpool(_prepared, parts, principal, entity, webhook_id, body)
-    return webhook_trials.view(trial, await parts.sender.send(trial.request))
+    trial = await run_in_threadpool(_prepare_trial, parts, principal, entity, webhook_id, body)
+    return webhook_trials.trial_view(trial, await parts.sender.send(trial.request))
 
 
-def _tagged(response: Response, view: WebhookView) -> WebhookView:
+def _with_etag(response: Response, view: WebhookView) -> WebhookView:
     _version(view).put_on(response)
     return view
 
@@ -108,7 +108,7 @@ def _version(view: WebhookView) -> Version:
     return Version(view.revision, (view.disabled_reason, view.failing_since, circuit))
 
 
-def _prepared(parts: ApiResources, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:
+def _prepare_trial(parts: ApiResources, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:
     with read_transaction(parts.engine) as connection:
         return webhook_trials.prepare(
             connection,

@@ -41,7 +41,7 @@ class ChangeView(View):
     """For an update `changed`, the members that it changed; other actions say what there is to say."""
 
 
-def note(
+def record_change(
     connection: Connection,
     principal: Principal,
     action: str,
@@ -52,14 +52,14 @@ def note(
     **detail: Any,
 ) -> None:
     """Write down what the principal did, in the transaction that does it; `detail` must not hold any secret."""
-    noted = noting(principal, action, entity=entity, target_id=target_id, name=name, **detail)
+    noted = new_change(principal, action, entity=entity, target_id=target_id, name=name, **detail)
     store.insert_changes(connection, [noted])
 
 
-def noting(
+def new_change(
     principal: Principal, action: str, *, entity: StoredEntity | None, target_id: str, name: str, **detail: Any
 ) -> NewChange:
-    """What `note` writes down, for those who write many at once."""
+    """What `record_change` writes down, for those who write many at once."""
     return NewChange(
         user_id=principal.user_id,
         user_name=principal.user_name,
@@ -76,13 +76,13 @@ def changed_members(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
-def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[ChangeView]:
+def list_changes(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[ChangeView]:
     """The changes in an entity, newest first. For its administrators."""
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     return _page(connection, entity.id, page)
 
 
-def listed_everywhere(connection: Connection, principal: Principal, page: PageRequest) -> Page[ChangeView]:
+def list_all_changes(connection: Connection, principal: Principal, page: PageRequest) -> Page[ChangeView]:
     """The changes in all entities and of the instance itself, newest first. For instance administrators."""
     require_instance_admin(principal)
     return _page(connection, None, page)

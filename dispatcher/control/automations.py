@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
-from dispatcher.control.audit import changed_members, noting
+from dispatcher.control.audit import changed_members, new_change
 from dispatcher.control.bodies import members_to_change
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
@@ -47,22 +47,24 @@ def create(connection: Connection, principal: Principal, entity_name: str, raw: 
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
     finder = WebhookResolver(connection, entity, principal)
-    stored = write(connection, entity, None, finder.automation(raw), finder.found)
-    note_change(connection, principal, entity, "create", stored)
-    return view(entity, stored)
+    stored = save_automation(connection, entity, None, finder.automation(raw), finder.found)
+    record_automation_change(connection, principal, entity, "create", stored)
+    return automation_view(entity, stored)
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, automation_id: str) -> AutomationView:
     """One automation. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
-    return view(entity, found(connection, entity, automation_id))
+    return automation_view(entity, load_automation(connection, entity, automation_id))
 
 
-def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[AutomationView]:
+def list_automations(
+    connection: Connection, principal: Principal, entity_name: str, page: PageRequest
+) -> Page[AutomationView]:
     """The entity's automations."""
     entity = require(connection, principal, entity_name, Action.READ)
     rows = store.list_automations(connection, entity.id, after=page.after, limit=page.with_one_more)
-    return page.page(rows, lambda row: view(entity, row), lambda row: row.id)
+    return page.page(rows, lambda row: automation_view(entity, row), lambda row: row.id)
 
 
 def change(
@@ -76,26 +78,26 @@ def change(
     """
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
-    stored = found(connection, entity, automation_id)
+    stored = load_automation(connection, entity, automation_id)
     patch = members_to_change(patch)
     finder = WebhookResolver(connection, entity, principal, kept=None if "action" in patch else stored)
     before = stored.definition
-    stored = write(connection, entity, stored, finder.automation({**before, **patch}), finder.found)
+    stored = save_automation(connection, entity, stored, finder.automation({**before, **patch}), finder.found)
     if changed := changed_members(before, stored.definition):
-        note_change(connection, principal, entity, "update", stored, changed=changed)
-    return view(entity, stored)
+        record_automation_change(connection, principal, entity, "update", stored, changed=changed)
+    return automation_view(entity, stored)
 
 
 def delete(connection: Connection, principal: Principal, entity_name: str, automation_id: str) -> None:
     """Delete an automation; its deliveries stay. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
-    stored = found(connection, entity, automation_id)
-    remove(connection, stored)
-    note_change(connection, principal, entity, "delete", stored)
+    stored = load_automation(connection, entity, automation_id)
+    remove_automation(connection, stored)
+    record_automation_change(connection, principal, entity, "delete", stored)
 
 
-def found(connection: Connection, entity: StoredEntity, automation_id: str) -> StoredAutomation:
+def load_automation(connection: Connection, entity: StoredEntity, automation_id: str) -> StoredAutomation:
     """The entity's automation of this public id. Raises NotFound."""
     number = decode_id(IdKind.AUTOMATION, automation_id)
     stored = None if number is None else store.find_automation(connection, entity.id, automation_id=number)
@@ -104,7 +106,7 @@ def found(connection: Connection, entity: StoredEntity, automation_id: str) -> S
     return stored
 
 
-def write(
+def save_automation(
     connection: Connection,
     entity: StoredEntity,
     stored: StoredAutomation | None,
@@ -123,7 +125,7 @@ def write(
         if namesake is not None and (stored is None or namesake.id != stored.id):
             message = f"{entity.name!r} has an automation {automation.name!r} already"
             raise Conflict(message, FieldError(("name",), "must be a name that no other automation of the entity has"))
-    return write_all(connection, entity, [AutomationEdit(stored, automation, webhook)])[0]
+    return save_automations(connection, entity, [AutomationEdit(stored, automation, webhook)])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,9 @@ class AutomationEdit:
     webhook: StoredWebhook | None
 
 
-def write_all(connection: Connection, entity: StoredEntity, edits: Sequence[AutomationEdit]) -> list[StoredAutomation]:
+def save_automations(
+    connection: Connection, entity: StoredEntity, edits: Sequence[AutomationEdit]
+) -> list[StoredAutomation]:
     """The same for many, whose names are known to be free, in few statements; they come back in the same order."""
     definitions = [stored_definition(edit.automation, edit.webhook) for edit in edits]
     changed = [
@@ -176,12 +180,12 @@ def _fields(edit: AutomationEdit, definition: dict[str, Any], revision: int) -> 
     )
 
 
-def remove(connection: Connection, stored: StoredAutomation) -> None:
+def remove_automation(connection: Connection, stored: StoredAutomation) -> None:
     """Delete an automation; the caller holds `lock_edits`."""
     store.delete_automation(connection, stored.id, revision=next_revision(connection), now=datetime.now(UTC))
 
 
-def note_change(
+def record_automation_change(
     connection: Connection,
     principal: Principal,
     entity: StoredEntity,
@@ -190,15 +194,17 @@ def note_change(
     **detail: Any,
 ) -> None:
     """Write a change of an automation down."""
-    insert_changes(connection, [noting_change(principal, entity, did, automation, **detail)])
+    insert_changes(connection, [automation_change(principal, entity, did, automation, **detail)])
 
 
-def noting_change(
+def automation_change(
     principal: Principal, entity: StoredEntity, did: str, automation: StoredAutomation, **detail: Any
 ) -> NewChange:
-    """What `note_change` writes down."""
+    """What `record_automation_change` writes down."""
     target_id = encode_id(IdKind.AUTOMATION, automation.id)
-    return noting(principal, f"automation.{did}", entity=entity, target_id=target_id, name=automation.name, **detail)
+    return new_change(
+        principal, f"automation.{did}", entity=entity, target_id=target_id, name=automation.name, **detail
+    )
 
 
 def stored_definition(automation: Automation, webhook: StoredWebhook | None) -> dict[str, Any]:
@@ -218,7 +224,7 @@ def shown_definition(stored: StoredAutomation) -> dict[str, Any]:
     return {**stored.definition, "action": {**action, kind: stored.webhook_name}}
 
 
-def view(entity: StoredEntity, stored: StoredAutomation) -> AutomationView:
+def automation_view(entity: StoredEntity, stored: StoredAutomation) -> AutomationView:
     """The automation as it is answered."""
     return {
         "id": encode_id(IdKind.AUTOMATION, stored.id),

@@ -52,18 +52,18 @@ class View(BaseModel):
 _B = TypeVar("_B", bound=Body)
 
 
-def parsed(model: type[_B], raw: object) -> _B:
+def parse_body(model: type[_B], raw: object) -> _B:
     """A checked body, fit to be stored.
 
     Raises:
         InvalidDefinition: with every fault at its place.
     """
     refuse_unfit(raw)
-    return of_form(model, raw)
+    return parse_form(model, raw)
 
 
-def of_form(model: type[_B], raw: object) -> _B:
-    """A body of which only the form is checked: what its members hold is for others to check. Raises as `parsed`."""
+def parse_form(model: type[_B], raw: object) -> _B:
+    """A body whose form alone is checked; its members' values are for the caller to check. Raises as `parse_body`."""
     if not isinstance(raw, Mapping):
         raise InvalidDefinition.at((), f"must be an object; its members: {', '.join(model.model_fields)}")
     try:
@@ -90,7 +90,7 @@ def members_to_change(patch: object) -> Mapping[Any, Any]:
     return patch
 
 
-def patched(target: Mapping[str, Any], patch: object) -> Any:
+def apply_patch(target: Mapping[str, Any], patch: object) -> Any:
     """The target as a merge patch changes it.
 
     Raises:

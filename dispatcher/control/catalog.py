@@ -10,8 +10,8 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require, require_instance_admin
-from dispatcher.control.audit import changed_members, note
-from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.audit import changed_members, record_change
+from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import InvalidDefinition
@@ -82,7 +82,7 @@ def put_entity(connection: Connection, principal: Principal, name: str, raw: obj
         raise InvalidDefinition.at(
             ("entity",), "must be 1 to 128 letters, digits, - _ and . , beginning with none of - ."
         )
-    body = parsed(EntityBody, raw)
+    body = parse_body(EntityBody, raw)
     lock_edits(connection)
     before, parent_id = find_entity(connection, name), _parent_id(connection, name, body.parent)
     if before is None:
@@ -96,7 +96,7 @@ def put_entity(connection: Connection, principal: Principal, name: str, raw: obj
         # Workers know which organizations are above an entity: they look again at a new revision.
         next_revision(connection)
         did = "entity.create" if before is None else "entity.update"
-        note(connection, principal, did, entity=stored, target_id=name, name=name, changed=changed)
+        record_change(connection, principal, did, entity=stored, target_id=name, name=name, changed=changed)
     return _entity_view(stored), before is None
 
 
@@ -132,7 +132,7 @@ def put_project(connection: Connection, principal: Principal, entity_name: str, 
     """Register a project, or change its description where the body has one."""
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     _check_name("project", name)
-    body = parsed(ProjectBody, raw)
+    body = parse_body(ProjectBody, raw)
     project_id = store.ensure_project(connection, entity.id, name, datetime.now(UTC))
     if "description" in body.model_fields_set:
         store.describe_project(connection, project_id, body.description)
@@ -155,7 +155,7 @@ def put_collection(
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     _check_name("project", project)
     _check_name("collection", name)
-    body = parsed(CollectionBody, raw)
+    body = parse_body(CollectionBody, raw)
     now = datetime.now(UTC)
     project_id = store.ensure_project(connection, entity.id, project, now)
     number = store.ensure_collection(connection, project_id, name, now, type_=body.type)

@@ -11,8 +11,8 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
-from dispatcher.control.audit import note
-from dispatcher.control.bodies import Body, Timestamp, View, parsed
+from dispatcher.control.audit import record_change
+from dispatcher.control.bodies import Body, Timestamp, View, parse_body
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.delivery.retries import RequestRate
@@ -110,7 +110,7 @@ class DeliveryDetail(DeliveryView):
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayedDeliveries:
     """New deliveries, by their ids, and the webhooks that have work now."""
 
     ids: tuple[str, ...]
@@ -119,7 +119,7 @@ class Replayed:
     """When the last of them is due."""
 
 
-def listed(
+def list_deliveries(
     connection: Connection, principal: Principal, entity_name: str, raw: object, page: PageRequest
 ) -> Page[DeliveryView]:
     """The entity's deliveries that match, newest first.
@@ -128,7 +128,7 @@ def listed(
         InvalidDefinition: for a query that can't be understood.
     """
     entity = require(connection, principal, entity_name, Action.READ)
-    wanted = _filter(connection, entity, parsed(DeliveryQuery, raw))
+    wanted = _filter(connection, entity, parse_body(DeliveryQuery, raw))
     rows = store.list_deliveries(connection, entity.id, wanted, before=page.position, limit=page.with_one_more)
     return page.page(rows, lambda row: DeliveryView(**_members(row)), lambda row: row.seq)
 
@@ -141,13 +141,13 @@ class Selection:
     wanted: DeliveryFilter
 
 
-def selected(connection: Connection, principal: Principal, entity_name: str, raw: object) -> Selection:
-    """The deliveries that match. Raises as `listed`."""
+def select_deliveries(connection: Connection, principal: Principal, entity_name: str, raw: object) -> Selection:
+    """The deliveries that match. Raises as `list_deliveries`."""
     entity = require(connection, principal, entity_name, Action.READ)
-    return Selection(entity.id, _filter(connection, entity, parsed(DeliveryQuery, raw)))
+    return Selection(entity.id, _filter(connection, entity, parse_body(DeliveryQuery, raw)))
 
 
-def walked(
+def read_next(
     connection: Connection, selection: Selection, *, before: int | None, limit: int
 ) -> tuple[list[DeliveryView], int | None]:
     """The next deliveries of a selection, newest first, and the position to go on from; None after the last."""
@@ -158,7 +158,7 @@ def walked(
 def get(connection: Connection, principal: Principal, entity_name: str, delivery_id: str) -> DeliveryDetail:
     """One delivery with its payload and attempts. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
-    stored = _found(connection, entity, delivery_id)
+    stored = _load_delivery(connection, entity, delivery_id)
     sealed = store.sealed_payload(connection, stored.seq)
     return DeliveryDetail(
         **_members(stored),
@@ -168,30 +168,30 @@ def get(connection: Connection, principal: Principal, entity_name: str, delivery
     )
 
 
-def replay_one(connection: Connection, principal: Principal, entity_name: str, delivery_id: str) -> Replayed:
+def replay_one(connection: Connection, principal: Principal, entity_name: str, delivery_id: str) -> ReplayedDeliveries:
     """Deliver one again, as a new delivery with the same payload.
 
     Raises:
         Conflict: when it is pending still, or there is nothing to send or nowhere to send it.
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
-    stored = _found(connection, entity, delivery_id)
+    stored = _load_delivery(connection, entity, delivery_id)
     if stored.status is DeliveryStatus.PENDING:
         raise Conflict(f"delivery {delivery_id} is pending: it can be replayed once it is finished")
     if not replay.is_replayable(connection, stored.seq):
         raise Conflict(f"delivery {delivery_id} can't be replayed: it has no payload, or its webhook was deleted")
-    note(connection, principal, "delivery.replay", entity=entity, target_id=stored.id, name="")
+    record_change(connection, principal, "delivery.replay", entity=entity, target_id=stored.id, name="")
     return _replay(connection, [stored.seq])
 
 
-def replay_matching(connection: Connection, principal: Principal, entity_name: str, raw: object) -> Replayed:
+def replay_matching(connection: Connection, principal: Principal, entity_name: str, raw: object) -> ReplayedDeliveries:
     """Deliver all that match again, except what is pending, has no payload, or whose webhook was deleted.
 
     Raises:
         InvalidDefinition: for a query without any criterion, or one that more than `MAX_REPLAYED` deliveries match.
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
-    query = parsed(ReplayQuery, raw)
+    query = parse_body(ReplayQuery, raw)
     if query.model_copy(update={"rate": None, "unreplayed": False}) == ReplayQuery():
         members = ", ".join(DeliveryQuery.model_fields)
         raise InvalidDefinition.at((), f"must have at least one criterion: {members}")
@@ -200,7 +200,7 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
     if len(seqs) > MAX_REPLAYED:
         raise InvalidDefinition.at((), f"matches more than {MAX_REPLAYED} deliveries: narrow it with since and until")
     criteria = query.model_dump(mode="json", exclude_unset=True)
-    note(
+    record_change(
         connection,
         principal,
         "delivery.replay_matching",
@@ -213,11 +213,11 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
     return _replay(connection, seqs, query.rate)
 
 
-def _replay(connection: Connection, seqs: list[int], rate: Rate | None = None) -> Replayed:
+def _replay(connection: Connection, seqs: list[int], rate: Rate | None = None) -> ReplayedDeliveries:
     now = database_time(connection)  # that they are due by
     interval = timedelta() if rate is None else rate.period / rate.count
     made = replay.replay(connection, seqs, now, interval=interval)
-    return Replayed(tuple(made), frozenset(made.values()), now + interval * (len(seqs) - 1) if seqs else None)
+    return ReplayedDeliveries(tuple(made), frozenset(made.values()), now + interval * (len(seqs) - 1) if seqs else None)
 
 
 def _filter(connection: Connection, entity: StoredEntity, query: DeliveryQuery) -> DeliveryFilter:
@@ -256,7 +256,7 @@ def _webhook_id(connection: Connection, entity: StoredEntity, text: str | None) 
     return stored.id
 
 
-def _found(connection: Connection, entity: StoredEntity, delivery_id: str) -> StoredDelivery:
+def _load_delivery(connection: Connection, entity: StoredEntity, delivery_id: str) -> StoredDelivery:
     stored = store.find_delivery(connection, entity.id, delivery_id)
     if stored is None:
         raise NotFound(f"{entity.name!r} has no delivery {delivery_id!r}")
@@ -268,8 +268,8 @@ def _members(stored: StoredDelivery) -> dict[str, Any]:
         "id": stored.id,
         "status": stored.status,
         "reason": stored.reason,
-        "automation": _named(IdKind.AUTOMATION, stored.automation_id, stored.automation_name),
-        "webhook": _named(_webhook_kind(stored), stored.webhook_id, stored.webhook_name),
+        "automation": _named_view(IdKind.AUTOMATION, stored.automation_id, stored.automation_name),
+        "webhook": _named_view(_webhook_kind(stored), stored.webhook_id, stored.webhook_name),
         "event": EventView(
             id=stored.event_id,
             source=stored.event_source,
@@ -288,7 +288,7 @@ def _webhook_kind(stored: StoredDelivery) -> IdKind:
     return IdKind.WEBHOOK if stored.webhook_kind is None else ID_KINDS[WebhookKind(stored.webhook_kind)]
 
 
-def _named(kind: IdKind, number: int | None, name: str | None) -> Named | None:
+def _named_view(kind: IdKind, number: int | None, name: str | None) -> Named | None:
     return None if number is None else Named(id=encode_id(kind, number), name=name or "")
 
 

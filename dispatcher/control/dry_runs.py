@@ -15,7 +15,7 @@ from redis import Redis
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
-from dispatcher.control.bodies import Body, View, of_form
+from dispatcher.control.bodies import Body, View, parse_form
 from dispatcher.control.paging import cursor_after, page_request
 from dispatcher.control.webhook_resolver import WebhookResolver
 from shared.domain.errors import FieldError, InvalidDefinition
@@ -89,7 +89,7 @@ class Arrivals:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedDryRun:
     """A checked request: nothing but the streams is left to be read."""
 
     subject: Subject
@@ -98,7 +98,9 @@ class Prepared:
     automation: str | None
 
 
-def prepare(connection: Connection, principal: Principal, entity_name: str, raw: object, *, now: datetime) -> Prepared:
+def prepare(
+    connection: Connection, principal: Principal, entity_name: str, raw: object, *, now: datetime
+) -> PreparedDryRun:
     """What a request asks for.
 
     Raises:
@@ -106,9 +108,9 @@ def prepare(connection: Connection, principal: Principal, entity_name: str, raw:
             or `events`.
     """
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
-    body = of_form(DryRunBody, raw)
+    body = parse_form(DryRunBody, raw)
     _refuse_combinations(body)
-    checking = _Checking()
+    checking = _FaultCollector()
     page = checking.of(lambda: _page(body))
     source = checking.of(lambda: _source(body, now))
     subject = checking.of(lambda: _subject(connection, principal, entity, body))
@@ -116,12 +118,14 @@ def prepare(connection: Connection, principal: Principal, entity_name: str, raw:
         raise InvalidDefinition(*checking.faults)
     automation = None if body.automation is None else encode_id(IdKind.AUTOMATION, subject.compiled.id)
     if isinstance(source, TimeRange):
-        return Prepared(subject, source, page, automation)
+        return PreparedDryRun(subject, source, page, automation)
     simulator = stored_simulator(connection, subject, source) if body.with_state else Simulator(subject)
-    return Prepared(subject, Arrivals(simulator, arrivals_of(source, now, as_of_now=body.with_state)), page, automation)
+    return PreparedDryRun(
+        subject, Arrivals(simulator, arrivals_of(source, now, as_of_now=body.with_state)), page, automation
+    )
 
 
-def answered(prepared: Prepared, redis: Redis, partitions: int) -> DryRunView:
+def run(prepared: PreparedDryRun, redis: Redis, partitions: int) -> DryRunView:
     """The answer; only a span needs the streams. Raises `redis.exceptions.RedisError`."""
     if isinstance(prepared.source, TimeRange):
         answer = dry_run_range(prepared.subject, redis, partitions, prepared.source, prepared.page)
@@ -139,7 +143,7 @@ def answered(prepared: Prepared, redis: Redis, partitions: int) -> DryRunView:
     )
 
 
-class _Checking:
+class _FaultCollector:
     """Gathers the faults of checks that do not depend on each other."""
 
     def __init__(self) -> None:

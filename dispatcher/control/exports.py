@@ -47,27 +47,27 @@ class ExportFormat(StrEnum):
 MEDIA_TYPES = {ExportFormat.CSV: "text/csv; charset=utf-8", ExportFormat.JSONL: "application/jsonl"}
 
 
-def header(form: ExportFormat) -> str:
+def format_header(form: ExportFormat) -> str:
     """What comes before the first page."""
     return _csv([COLUMNS]) if form is ExportFormat.CSV else ""
 
 
-def written(page: Sequence[DeliveryView], form: ExportFormat) -> str:
+def format_page(page: Sequence[DeliveryView], form: ExportFormat) -> str:
     """A page of deliveries, one a line."""
     return _WRITERS[form](page)
 
 
-def _written_csv(page: Sequence[DeliveryView]) -> str:
+def _format_csv(page: Sequence[DeliveryView]) -> str:
     return _csv([tuple(map(_cell, _row(view))) for view in page])
 
 
-def _written_jsonl(page: Sequence[DeliveryView]) -> str:
+def _format_jsonl(page: Sequence[DeliveryView]) -> str:
     return "".join(f"{view.model_dump_json()}\n" for view in page)
 
 
 _WRITERS: dict[ExportFormat, Callable[[Sequence[DeliveryView]], str]] = {
-    ExportFormat.CSV: _written_csv,
-    ExportFormat.JSONL: _written_jsonl,
+    ExportFormat.CSV: _format_csv,
+    ExportFormat.JSONL: _format_jsonl,
 }
 
 

@@ -15,8 +15,8 @@ from pydantic import Field
 from sqlalchemy import ColumnElement, Connection
 
 from dispatcher.control.access import Action, entities_with, require, require_instance_admin
-from dispatcher.control.audit import note
-from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.audit import record_change
+from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.errors import Conflict, Forbidden, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import FieldError, InvalidDefinition
@@ -99,7 +99,7 @@ def create_key(connection: Connection, principal: Principal, raw: object) -> New
         Forbidden: for what the principal may not give away.
         Conflict: when the service user's name is taken.
     """
-    body = parsed(KeyBody, raw)
+    body = parse_body(KeyBody, raw)
     if (body.entity is None) != (body.role is None):
         raise InvalidDefinition.at(("role" if body.role is None else "entity",), "is required with the other one")
     now, text = datetime.now(UTC), api_keys.new_key()
@@ -108,7 +108,9 @@ def create_key(connection: Connection, principal: Principal, raw: object) -> New
     where = None if body.entity is None else find_entity(connection, body.entity)
     role = {} if body.role is None else {"role": str(body.role)}
     target_id = encode_id(IdKind.KEY, number)
-    note(connection, principal, "key.create", entity=where, target_id=target_id, name=body.name, user=user_name, **role)
+    record_change(
+        connection, principal, "key.create", entity=where, target_id=target_id, name=body.name, user=user_name, **role
+    )
     return NewKey(
         id=encode_id(IdKind.KEY, number),
         name=body.name,
@@ -178,7 +180,7 @@ def revoke_key(connection: Connection, principal: Principal, key_id: str) -> Non
     name, user_id = revoked
     roles = store.memberships_of(connection, [user_id])[user_id]
     where = find_entity(connection, next(iter(roles))) if len(roles) == 1 else None
-    note(connection, principal, "key.revoke", entity=where, target_id=key_id, name=name)
+    record_change(connection, principal, "key.revoke", entity=where, target_id=key_id, name=name)
 
 
 def create_user(connection: Connection, principal: Principal, raw: object) -> UserView:
@@ -189,7 +191,7 @@ def create_user(connection: Connection, principal: Principal, raw: object) -> Us
         Conflict: when the name is taken.
     """
     require_instance_admin(principal)
-    body = parsed(UserBody, raw)
+    body = parse_body(UserBody, raw)
     if decode_id(IdKind.USER, body.name) is not None:
         raise InvalidDefinition.at(("name",), "must not look like a user's id")
     roles = entity_numbers(connection, body.roles)
@@ -201,7 +203,7 @@ def create_user(connection: Connection, principal: Principal, raw: object) -> Us
     member_store.replace_roles(connection, user_id, roles)
     target_id = encode_id(IdKind.USER, user_id)
     given = {membership.entity: str(membership.role) for membership in body.roles}
-    note(connection, principal, "user.create", entity=None, target_id=target_id, name=body.name, roles=given)
+    record_change(connection, principal, "user.create", entity=None, target_id=target_id, name=body.name, roles=given)
     stored = StoredUser(user_id, body.name, body.email, body.is_admin, now)
     return user_view(stored, store.memberships_of(connection, [user_id])[user_id])
 

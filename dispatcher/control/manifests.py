@@ -15,12 +15,12 @@ from sqlalchemy import Connection
 
 from dispatcher.control import automations, slack, webhooks
 from dispatcher.control.access import Action, require
-from dispatcher.control.audit import changed_members, note
+from dispatcher.control.audit import changed_members, record_change
 from dispatcher.control.automations import AutomationEdit
-from dispatcher.control.bodies import Body, View, of_form
+from dispatcher.control.bodies import Body, View, parse_form
 from dispatcher.control.errors import Conflict
 from dispatcher.control.slack import SlackBody
-from dispatcher.control.webhook_checks import Checks, KnownSecrets, WebhookBody, check
+from dispatcher.control.webhook_checks import Checks, KnownSecrets, WebhookBody, check_webhook
 from dispatcher.control.webhook_resolver import WebhookResolver
 from shared.domain.automations.model import Grants, NoOpAction, cooldown_to_json
 from shared.domain.automations.parsing import default_cooldown
@@ -76,7 +76,7 @@ def apply(
         InvalidDefinition: naming all faults, e.g. at `("automations", 3, "filter", "alias")`.
         Conflict: when a webhook or Slack integration to be deleted is in use.
     """
-    body = of_form(ManifestBody, raw)
+    body = parse_form(ManifestBody, raw)
     action = Action.ADMINISTER if {"webhooks", "slack"} & body.model_fields_set else Action.AUTOMATE
     entity = require(connection, principal, entity_name, action)
     if body.entity not in (None, entity.name):
@@ -96,7 +96,9 @@ def _note_applied(connection: Connection, principal: Principal, entity: StoredEn
     counts = Counter(change.change for change in changes if change.change != "unchanged")
     if counts:
         name = entity.name
-        note(connection, principal, "manifest.apply", entity=entity, target_id=name, name=name, changes=dict(counts))
+        record_change(
+            connection, principal, "manifest.apply", entity=entity, target_id=name, name=name, changes=dict(counts)
+        )
 
 
 class _Application:
@@ -182,24 +184,26 @@ class _Application:
             self._refused_slack.update(_names([raw]))
 
     def _write_webhook(self, loc: Loc, raw: object) -> None:
-        self._plan(loc, check(self._connection, self._entity, raw, checks=self._checks, known=self._secrets))
+        self._plan(loc, check_webhook(self._connection, self._entity, raw, checks=self._checks, known=self._secrets))
 
     def _write_slack(self, loc: Loc, raw: object) -> None:
-        self._plan(loc, slack.check(self._connection, self._entity, raw, checks=self._checks, known=self._secrets))
+        self._plan(
+            loc, slack.check_slack(self._connection, self._entity, raw, checks=self._checks, known=self._secrets)
+        )
 
     def _plan(self, loc: Loc, fields: WebhookFields) -> None:
         holder = self._kinds.setdefault(fields.name, fields.kind)
         if holder is not fields.kind:
-            raise webhooks.name_taken(self._entity, holder, fields.name)
+            raise webhooks.name_conflict(self._entity, holder, fields.name)
         self._webhook_edits.append((loc, self._webhooks.get(fields.name), fields))
 
     def _write_webhooks(self) -> list[tuple[Loc, StoredWebhook]]:
         edits = [(stored, fields) for _, stored, fields in self._webhook_edits]
-        all_written = webhooks.write_all(self._connection, self._entity, edits)
+        all_written = webhooks.save_webhooks(self._connection, self._entity, edits)
         for (_, stored, fields), written in zip(self._webhook_edits, all_written, strict=True):
             kind, body_of = _FORMS[fields.kind]
             change = self._note(kind, fields.name, None if stored is None else body_of(stored), body_of(written))
-            self._audit(webhooks.noting_change, written, change)
+            self._audit(webhooks.webhook_change, written, change)
         return [(loc, written) for (loc, _, _), written in zip(self._webhook_edits, all_written, strict=True)]
 
     def _read_ahead(self, definitions: Sequence[object]) -> None:
@@ -223,11 +227,11 @@ class _Application:
         self._automation_edits.append(AutomationEdit(stored, automation, finder.found))
 
     def _write_automations(self) -> None:
-        all_written = automations.write_all(self._connection, self._entity, self._automation_edits)
+        all_written = automations.save_automations(self._connection, self._entity, self._automation_edits)
         for edit, written in zip(self._automation_edits, all_written, strict=True):
             before = None if edit.stored is None else edit.stored.definition
             change = self._note("automation", written.name, before, written.definition)
-            self._audit(automations.noting_change, written, change)
+            self._audit(automations.automation_change, written, change)
 
     def _note(self, kind: Kind, name: str, before: dict[str, Any] | None, after: dict[str, Any]) -> Change:
         detail = [] if before is None else changed_members(before, after)
@@ -245,14 +249,14 @@ class _Application:
     def _prune_automations(self, kept: frozenset[str]) -> None:
         for stored in list(all_automations(self._connection, self._entity)):
             if stored.name not in kept:
-                automations.remove(self._connection, stored)
-                self._deleted("automation", stored.name, automations.noting_change, stored)
+                automations.remove_automation(self._connection, stored)
+                self._deleted("automation", stored.name, automations.automation_change, stored)
 
     def _prune_webhooks(self, kind: Literal["webhook", "slack"], kept: frozenset[str]) -> None:
         for stored in list(all_webhooks(self._connection, self._entity, WebhookKind(kind))):
             if stored.name not in kept:
-                webhooks.remove(self._connection, stored)
-                self._deleted(kind, stored.name, webhooks.noting_change, stored)
+                webhooks.remove_webhook(self._connection, stored)
+                self._deleted(kind, stored.name, webhooks.webhook_change, stored)
 
     def _deleted(self, kind: Kind, name: str, noting_change: Callable[..., NewChange], stored: object) -> None:
         change = Change(kind=kind, name=name, change="deleted")
@@ -327,12 +331,12 @@ def _meant_grants(raw: object) -> Grants:
 
 
 def _brief_webhook(stored: StoredWebhook) -> dict[str, Any]:
-    body = WebhookBody.model_validate(webhooks.body_of(stored))
+    body = WebhookBody.model_validate(webhooks.webhook_body(stored))
     return body.model_dump(mode="json", exclude_defaults=True)
 
 
 def _brief_slack(stored: StoredWebhook) -> dict[str, Any]:
-    return SlackBody.model_validate(slack.body_of(stored)).model_dump(mode="json", exclude_defaults=True)
+    return SlackBody.model_validate(slack.slack_body(stored)).model_dump(mode="json", exclude_defaults=True)
 
 
 def _brief_automation(definition: dict[str, Any]) -> dict[str, Any]:
@@ -349,7 +353,7 @@ def _is_default(member: str, value: object, event: str) -> bool:
 
 
 _FORMS: Mapping[WebhookKind, tuple[Kind, Callable[[StoredWebhook], dict[str, Any]]]] = {
-    WebhookKind.WEBHOOK: ("webhook", webhooks.body_of),
-    WebhookKind.SLACK: ("slack", slack.body_of),
+    WebhookKind.WEBHOOK: ("webhook", webhooks.webhook_body),
+    WebhookKind.SLACK: ("slack", slack.slack_body),
 }
 _DEFAULTS: Mapping[str, object] = {"description": None, "enabled": True, "scope": {}, "rate_limit": None}

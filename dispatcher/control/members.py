@@ -12,8 +12,8 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
-from dispatcher.control.audit import note
-from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.audit import record_change
+from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.ids import IdKind, decode_id, encode_id
@@ -39,7 +39,7 @@ class MemberView(View):
     role: Role
 
 
-def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[MemberView]:
+def list_members(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[MemberView]:
     """The entity's members, service users included."""
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     rows = store.list_members(connection, entity.id, after=page.after, limit=page.with_one_more)
@@ -49,7 +49,7 @@ def listed(connection: Connection, principal: Principal, entity_name: str, page:
 def get(connection: Connection, principal: Principal, entity_name: str, user: str) -> MemberView:
     """One member, by the user's id or name. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
-    return _view(_member(connection, entity, user))
+    return _view(_load_member(connection, entity, user))
 
 
 def put(
@@ -62,16 +62,16 @@ def put(
         Conflict: when nobody would be left to administer the entity.
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
-    body = parsed(RoleBody, raw)
+    body = parse_body(RoleBody, raw)
     lock_edits(connection)
-    meant = user_of(connection, user)
+    meant = load_user(connection, user)
     before = store.find_member(connection, entity.id, meant.id)
     set_role(connection, user_id=meant.id, entity_id=entity.id, role=body.role)
     _check_administered(connection, principal, entity)
     if before is None or before.role is not body.role:
         did = "member.add" if before is None else "member.update"
         number = encode_id(IdKind.USER, meant.id)
-        note(connection, principal, did, entity=entity, target_id=number, name=meant.name, role=str(body.role))
+        record_change(connection, principal, did, entity=entity, target_id=number, name=meant.name, role=str(body.role))
     return _view(StoredMember(meant.id, meant.name, body.role)), before is None
 
 
@@ -79,14 +79,14 @@ def remove(connection: Connection, principal: Principal, entity_name: str, user:
     """Take a member's role away. Raises as `put`."""
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    member = _member(connection, entity, user)
+    member = _load_member(connection, entity, user)
     store.remove_member(connection, entity.id, member.user_id)
     _check_administered(connection, principal, entity)
     number = encode_id(IdKind.USER, member.user_id)
-    note(connection, principal, "member.remove", entity=entity, target_id=number, name=member.user_name)
+    record_change(connection, principal, "member.remove", entity=entity, target_id=number, name=member.user_name)
 
 
-def user_of(connection: Connection, text: str) -> StoredUser:
+def load_user(connection: Connection, text: str) -> StoredUser:
     """The user of this id or name. Raises NotFound."""
     number = decode_id(IdKind.USER, text)
     found = find_user(connection, text) if number is None else store.find_user_by_id(connection, number)
@@ -95,7 +95,7 @@ def user_of(connection: Connection, text: str) -> StoredUser:
     return found
 
 
-def _member(connection: Connection, entity: StoredEntity, text: str) -> StoredMember:
+def _load_member(connection: Connection, entity: StoredEntity, text: str) -> StoredMember:
     number = decode_id(IdKind.USER, text)
     user = find_user(connection, text) if number is None else None
     number = user.id if user is not None else number

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from dispatcher.control.access import require_instance_admin
-from dispatcher.control.audit import note
+from dispatcher.control.audit import record_change
 from dispatcher.control.errors import Conflict, NotFound
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions import entity_removal as store
@@ -28,4 +28,4 @@ def delete_entity(connection: Connection, principal: Principal, name: str) -> No
         raise Conflict(f"entity {name!r} was used and stays, since its history names it: it has {', '.join(uses)}")
     store.delete_entity(connection, entity.id, entity.name)
     next_revision(connection)
-    note(connection, principal, "entity.delete", entity=None, target_id=name, name=name)
+    record_change(connection, principal, "entity.delete", entity=None, target_id=name, name=name)

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, Field, SecretStr
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
-from dispatcher.control.audit import note
-from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.audit import record_change
+from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.delivery.signing import check_signing_secret
@@ -37,7 +37,7 @@ _WORD = re.compile(r"[a-z_]{1,20}")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*")
 
 
-def _bounded(value: SecretStr) -> SecretStr:
+def _check_size(value: SecretStr) -> SecretStr:
     if not 1 <= len(value.get_secret_value().encode()) <= MAX_VALUE_BYTES:
         raise ValueError(f"must be text of 1 to {MAX_VALUE_BYTES} bytes")
     return value
@@ -46,7 +46,7 @@ def _bounded(value: SecretStr) -> SecretStr:
 class SecretBody(Body):
     """A secret's value; it is encrypted at rest and never shown again."""
 
-    value: Annotated[SecretStr, AfterValidator(_bounded), Field(description="1 byte to 64 KiB of text.")]
+    value: Annotated[SecretStr, AfterValidator(_check_size), Field(description="1 byte to 64 KiB of text.")]
 
 
 class SecretView(View):
@@ -89,18 +89,18 @@ def put(
     else:
         store.replace_secret(connection, stored.id, ciphertext=ciphertext, revision=revision, now=now)
     did = "secret.create" if stored is None else "secret.update"
-    note(connection, principal, did, entity=entity, target_id=name, name=name)
+    record_change(connection, principal, did, entity=entity, target_id=name, name=name)
     return get(connection, principal, entity_name, name), stored is None
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, name: str) -> SecretView:
     """A secret without its value. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
-    stored = _found(connection, entity, name)
+    stored = _load_secret(connection, entity, name)
     return _view(stored, store.users_of_secrets(connection, [stored.id])[stored.id])
 
 
-def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[SecretView]:
+def list_secrets(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[SecretView]:
     """The entity's secrets without their values."""
     entity = require(connection, principal, entity_name, Action.READ)
     rows = store.list_secrets(connection, entity.id, after=page.after, limit=page.with_one_more)
@@ -116,13 +116,13 @@ def delete(connection: Connection, principal: Principal, entity_name: str, name:
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    stored = _found(connection, entity, name)
+    stored = _load_secret(connection, entity, name)
     users = store.users_of_secrets(connection, [stored.id])[stored.id]
     if users:
         raise Conflict(f"secret {name!r} is in use by the webhooks {', '.join(users)}: take it out of them first")
     next_revision(connection)
     store.delete_secret(connection, stored.id)
-    note(connection, principal, "secret.delete", entity=entity, target_id=name, name=name)
+    record_change(connection, principal, "secret.delete", entity=entity, target_id=name, name=name)
 
 
 def check_value(value: str, uses: SecretUses, *, settings: Settings, loc: tuple[str, ...]) -> None:
@@ -146,7 +146,7 @@ def check_value(value: str, uses: SecretUses, *, settings: Settings, loc: tuple[
 def _body(raw: object) -> SecretBody:
     """The body; what a refusal repeats of it is at most a word, since a value may stand where a name belongs."""
     try:
-        return parsed(SecretBody, raw)
+        return parse_body(SecretBody, raw)
     except InvalidDefinition as exc:
         raise InvalidDefinition(*(FieldError(tuple(filter(_is_word, e.loc)), e.msg) for e in exc.errors)) from None
 
@@ -172,7 +172,7 @@ def _check_name(name: str) -> None:
         raise InvalidDefinition.at(("name",), f"{name} is a payload variable already; choose another name")
 
 
-def _found(connection: Connection, entity: StoredEntity, name: str) -> store.StoredSecret:
+def _load_secret(connection: Connection, entity: StoredEntity, name: str) -> store.StoredSecret:
     stored = store.find_secret(connection, entity.id, name)
     if stored is None:
         raise NotFound(f"{entity.name!r} has no secret {name!r}")

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from dispatcher.control import webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members
-from dispatcher.control.bodies import Body, View, parsed, patched
+from dispatcher.control.bodies import Body, View, apply_patch, parse_body
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
@@ -72,24 +72,24 @@ def create(connection: Connection, principal: Principal, entity_name: str, raw: 
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    stored = webhooks.write(connection, entity, None, check(connection, entity, raw, checks=checks))
-    webhooks.note_change(connection, principal, entity, "create", stored)
-    return view(connection, entity, stored)
+    stored = webhooks.save_webhook(connection, entity, None, check_slack(connection, entity, raw, checks=checks))
+    webhooks.record_webhook_change(connection, principal, entity, "create", stored)
+    return slack_view(connection, entity, stored)
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, slack_id: str) -> SlackView:
     """One Slack integration. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
-    return view(connection, entity, found(connection, entity, slack_id))
+    return slack_view(connection, entity, load_slack(connection, entity, slack_id))
 
 
-def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[SlackView]:
+def list_slack(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[SlackView]:
     """The entity's Slack integrations."""
     entity = require(connection, principal, entity_name, Action.READ)
     rows = store.list_webhooks(
         connection, entity.id, after=page.after, limit=page.with_one_more, kind=WebhookKind.SLACK
     )
-    return page.page(rows, lambda row: view(connection, entity, row), lambda row: row.id)
+    return page.page(rows, lambda row: slack_view(connection, entity, row), lambda row: row.id)
 
 
 def change(
@@ -103,13 +103,13 @@ def change(
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    stored = found(connection, entity, slack_id)
-    before = body_of(stored)
-    fields = check(connection, entity, patched(before, patch), checks=checks)
-    stored = webhooks.write(connection, entity, stored, fields)
-    if changed := changed_members(before, body_of(stored)):
-        webhooks.note_change(connection, principal, entity, "update", stored, changed=changed)
-    return view(connection, entity, stored)
+    stored = load_slack(connection, entity, slack_id)
+    before = slack_body(stored)
+    fields = check_slack(connection, entity, apply_patch(before, patch), checks=checks)
+    stored = webhooks.save_webhook(connection, entity, stored, fields)
+    if changed := changed_members(before, slack_body(stored)):
+        webhooks.record_webhook_change(connection, principal, entity, "update", stored, changed=changed)
+    return slack_view(connection, entity, stored)
 
 
 def delete(connection: Connection, principal: Principal, entity_name: str, slack_id: str) -> None:
@@ -120,12 +120,12 @@ def delete(connection: Connection, principal: Principal, entity_name: str, slack
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    stored = found(connection, entity, slack_id)
-    webhooks.remove(connection, stored)
-    webhooks.note_change(connection, principal, entity, "delete", stored)
+    stored = load_slack(connection, entity, slack_id)
+    webhooks.remove_webhook(connection, stored)
+    webhooks.record_webhook_change(connection, principal, entity, "delete", stored)
 
 
-def found(connection: Connection, entity: StoredEntity, slack_id: str) -> StoredWebhook:
+def load_slack(connection: Connection, entity: StoredEntity, slack_id: str) -> StoredWebhook:
     """The entity's Slack integration of this public id. Raises NotFound."""
     number = decode_id(IdKind.SLACK, slack_id)
     stored = number and store.find_webhook(connection, entity.id, webhook_id=number, kind=WebhookKind.SLACK)
@@ -134,7 +134,7 @@ def found(connection: Connection, entity: StoredEntity, slack_id: str) -> Stored
     return stored
 
 
-def check(
+def check_slack(
     connection: Connection,
     entity: StoredEntity,
     raw: object,
@@ -147,7 +147,7 @@ def check(
     Raises:
         InvalidDefinition: naming each fault.
     """
-    body = parsed(SlackBody, raw)
+    body = parse_body(SlackBody, raw)
     known = known or KnownSecrets(connection, entity, checks)
     faults = known.missing([(("url_secret",), body.url_secret)])
     if not faults:
@@ -170,8 +170,8 @@ def check(
     )
 
 
-def body_of(stored: StoredWebhook) -> dict[str, Any]:
-    """The Slack integration in the form that `check` takes."""
+def slack_body(stored: StoredWebhook) -> dict[str, Any]:
+    """The Slack integration in the form that `check_slack` takes."""
     fields = stored.fields
     return {
         "name": fields.name,
@@ -184,10 +184,10 @@ def body_of(stored: StoredWebhook) -> dict[str, Any]:
     }
 
 
-def view(connection: Connection, entity: StoredEntity, stored: StoredWebhook) -> SlackView:
+def slack_view(connection: Connection, entity: StoredEntity, stored: StoredWebhook) -> SlackView:
     """The Slack integration as it is answered."""
     return SlackView(
-        **body_of(stored),
+        **slack_body(stored),
         id=public_id(WebhookKind.SLACK, stored.id),
         entity=entity.name,
         disabled_reason=stored.disabled_reason,

@@ -11,11 +11,11 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from dispatcher.control.access import require_instance_admin
-from dispatcher.control.audit import note
-from dispatcher.control.bodies import Body, parsed
+from dispatcher.control.audit import record_change
+from dispatcher.control.bodies import Body, parse_body
 from dispatcher.control.errors import NotFound
 from dispatcher.control.identity import Email, Membership, UserView, check_administered, entity_numbers, user_view
-from dispatcher.control.members import user_of
+from dispatcher.control.members import load_user
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.accounts import members as store
 from shared.storage.accounts.users import Principal, StoredUser, memberships_of
@@ -34,7 +34,7 @@ def get(connection: Connection, principal: Principal, user: str) -> UserView:
     """A user, by id or name. Raises NotFound, also for another than one's own without an administrator's key."""
     if not principal.is_admin and user not in (encode_id(IdKind.USER, principal.user_id), principal.user_name):
         raise NotFound(f"there is no user {user!r}")
-    return _view(connection, user_of(connection, user))
+    return _view(connection, load_user(connection, user))
 
 
 def change(connection: Connection, principal: Principal, user: str, raw: object) -> UserView:
@@ -46,8 +46,8 @@ def change(connection: Connection, principal: Principal, user: str, raw: object)
     """
     require_instance_admin(principal)
     lock_edits(connection)
-    before = user_of(connection, user)
-    patch = parsed(UserPatch, raw)
+    before = load_user(connection, user)
+    patch = parse_body(UserPatch, raw)
     given = {name: getattr(patch, name) for name in patch.model_fields_set}
     values: dict[str, Any] = {"email": before.email, "is_admin": before.is_admin, **given}
     store.update_user(connection, before.id, email=values["email"], is_admin=values["is_admin"])
@@ -56,21 +56,21 @@ def change(connection: Connection, principal: Principal, user: str, raw: object)
     check_administered(connection)
     number = encode_id(IdKind.USER, before.id)
     if given:
-        note(
+        record_change(
             connection, principal, "user.update", entity=None, target_id=number, name=before.name, changed=sorted(given)
         )
-    return _view(connection, user_of(connection, number))
+    return _view(connection, load_user(connection, number))
 
 
 def delete(connection: Connection, principal: Principal, user: str) -> None:
     """Delete a user with all keys and roles. For instance administrators. Raises as `change`."""
     require_instance_admin(principal)
     lock_edits(connection)
-    stored = user_of(connection, user)
+    stored = load_user(connection, user)
     store.delete_user(connection, stored.id)
     check_administered(connection)
     number = encode_id(IdKind.USER, stored.id)
-    note(connection, principal, "user.delete", entity=None, target_id=number, name=stored.name)
+    record_change(connection, principal, "user.delete", entity=None, target_id=number, name=stored.name)
 
 
 def _view(connection: Connection, stored: StoredUser) -> UserView:

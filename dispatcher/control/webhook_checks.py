@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from sqlalchemy import Connection
 
-from dispatcher.control.bodies import Body, parsed
+from dispatcher.control.bodies import Body, parse_body
 from dispatcher.control.secrets import check_value
 from shared.domain.automations.model import Grants
 from shared.domain.delivery.retries import DeliveryPolicy
@@ -29,7 +29,7 @@ MAX_GRANTED_SECRETS = 100
 _NAME = re.compile(r"[-\w]+( +[-\w]+)*")
 
 
-def _well_named(name: str) -> str:
+def _check_name(name: str) -> str:
     if len(name) > MAX_NAME_LENGTH or not _NAME.fullmatch(name):
         raise ValueError(f"must be 1 to {MAX_NAME_LENGTH} letters, digits, - and _, with spaces only inside")
     if any(decode_id(kind, name) is not None for kind in (IdKind.WEBHOOK, IdKind.SLACK)):
@@ -38,7 +38,7 @@ def _well_named(name: str) -> str:
 
 
 WebhookName = Annotated[
-    str, AfterValidator(_well_named), Field(description="Unique among the entity's webhooks and Slack integrations.")
+    str, AfterValidator(_check_name), Field(description="Unique among the entity's webhooks and Slack integrations.")
 ]
 
 
@@ -121,7 +121,7 @@ class KnownSecrets:
         return self._unfit[key]
 
 
-def check(
+def check_webhook(
     connection: Connection,
     entity: StoredEntity,
     raw: object,
@@ -134,7 +134,7 @@ def check(
     Raises:
         InvalidDefinition: naming each fault.
     """
-    body = parsed(WebhookBody, raw)
+    body = parse_body(WebhookBody, raw)
     named: list[tuple[Loc, str | None]] = [
         (("access_token",), body.access_token),
         (("signing_secret",), body.signing_secret),

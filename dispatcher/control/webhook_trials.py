@@ -14,9 +14,9 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
-from dispatcher.control.bodies import Body, View, parsed
+from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.webhook_checks import grants_of
-from dispatcher.control.webhooks import found
+from dispatcher.control.webhooks import load_webhook
 from shared.domain.delivery.diagnosis import Credentials, diagnose
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.delivery.retries import DeliveryPolicy
@@ -96,9 +96,9 @@ def prepare(
         InvalidDefinition: for a payload that the webhook's automations could not have.
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
-    stored = found(connection, entity, webhook_id)
+    stored = load_webhook(connection, entity, webhook_id)
     fields = stored.fields
-    template = _template(parsed(TrialBody, raw), fields)
+    template = _template(parse_body(TrialBody, raw), fields)
     shown = {*fields.secrets, *filter(None, (fields.access_token, fields.signing_secret))}
     certificate = fields.client_certificate
     names = shown if certificate is None else {*shown, certificate}
@@ -126,7 +126,7 @@ def prepare(
     return Trial(request, values, mask_payload(sealed), credentials)
 
 
-def view(trial: Trial, outcome: Outcome) -> TrialView:
+def trial_view(trial: Trial, outcome: Outcome) -> TrialView:
     """The trial and what came of it, without any secret's value."""
     headers = trial.request.headers
     if "Authorization" in headers:

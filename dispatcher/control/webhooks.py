@@ -1,6 +1,7 @@
 """Webhooks: endpoint, authentication, granted secrets and delivery policy.
 
-`write`, `check_automations` and `remove` take Slack integrations as well, which are webhooks of another kind.
+`save_webhook`, `check_automations` and `remove_webhook` also take Slack integrations: these are webhooks of another
+kind.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
-from dispatcher.control.audit import changed_members, noting
-from dispatcher.control.bodies import View, patched
+from dispatcher.control.audit import changed_members, new_change
+from dispatcher.control.bodies import View, apply_patch
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
-from dispatcher.control.webhook_checks import Checks, check, grants_of
+from dispatcher.control.webhook_checks import Checks, check_webhook, grants_of
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
@@ -71,22 +72,24 @@ def create(
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    stored = write(connection, entity, None, check(connection, entity, raw, checks=checks))
-    note_change(connection, principal, entity, "create", stored)
-    return view(connection, entity, stored)
+    stored = save_webhook(connection, entity, None, check_webhook(connection, entity, raw, checks=checks))
+    record_webhook_change(connection, principal, entity, "create", stored)
+    return webhook_view(connection, entity, stored)
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, webhook_id: str) -> WebhookView:
     """One webhook. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
-    return view(connection, entity, found(connection, entity, webhook_id))
+    return webhook_view(connection, entity, load_webhook(connection, entity, webhook_id))
 
 
-def listed(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[WebhookView]:
+def list_webhooks(
+    connection: Connection, principal: Principal, entity_name: str, page: PageRequest
+) -> Page[WebhookView]:
     """The entity's webhooks."""
     entity = require(connection, principal, entity_name, Action.READ)
     rows = store.list_webhooks(connection, entity.id, after=page.after, limit=page.with_one_more)
-    return page.page(rows, lambda row: view(connection, entity, row), lambda row: row.id)
+    return page.page(rows, lambda row: webhook_view(connection, entity, row), lambda row: row.id)
 
 
 def change(
@@ -100,13 +103,15 @@ def change(
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    stored = found(connection, entity, webhook_id)
-    before = body_of(stored)
-    stored = write(connection, entity, stored, check(connection, entity, patched(before, patch), checks=checks))
+    stored = load_webhook(connection, entity, webhook_id)
+    before = webhook_body(stored)
+    stored = save_webhook(
+        connection, entity, stored, check_webhook(connection, entity, apply_patch(before, patch), checks=checks)
+    )
     check_automations(connection, stored)
-    if changed := changed_members(before, body_of(stored)):
-        note_change(connection, principal, entity, "update", stored, changed=changed)
-    return view(connection, entity, stored)
+    if changed := changed_members(before, webhook_body(stored)):
+        record_webhook_change(connection, principal, entity, "update", stored, changed=changed)
+    return webhook_view(connection, entity, stored)
 
 
 def delete(connection: Connection, principal: Principal, entity_name: str, webhook_id: str) -> None:
@@ -117,12 +122,12 @@ def delete(connection: Connection, principal: Principal, entity_name: str, webho
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    stored = found(connection, entity, webhook_id)
-    remove(connection, stored)
-    note_change(connection, principal, entity, "delete", stored)
+    stored = load_webhook(connection, entity, webhook_id)
+    remove_webhook(connection, stored)
+    record_webhook_change(connection, principal, entity, "delete", stored)
 
 
-def found(connection: Connection, entity: StoredEntity, webhook_id: str) -> StoredWebhook:
+def load_webhook(connection: Connection, entity: StoredEntity, webhook_id: str) -> StoredWebhook:
     """The entity's webhook of this public id. Raises NotFound."""
     number = decode_id(IdKind.WEBHOOK, webhook_id)
     stored = None if number is None else store.find_webhook(connection, entity.id, webhook_id=number)
@@ -131,13 +136,7 @@ def found(connection: Connection, entity: StoredEntity, webhook_id: str) -> Stor
     return stored
 
 
-def resolve(connection: Connection, entity: StoredEntity, name_or_id: str) -> StoredWebhook | None:
-    """The entity's webhook of this name or public id."""
-    number = decode_id(IdKind.WEBHOOK, name_or_id)
-    return store.find_webhook(connection, entity.id, webhook_id=number, name=name_or_id)
-
-
-def write(
+def save_webhook(
     connection: Connection, entity: StoredEntity, stored: StoredWebhook | None, fields: WebhookFields
 ) -> StoredWebhook:
     """Store checked fields as a new webhook or over `stored`, under a new revision unless nothing changes.
@@ -151,18 +150,18 @@ def write(
         return stored
     namesake = store.find_webhook(connection, entity.id, name=fields.name, kind=None)
     if namesake is not None and (stored is None or namesake.id != stored.id):
-        raise name_taken(entity, namesake.fields.kind, fields.name)
-    return write_all(connection, entity, [(stored, fields)])[0]
+        raise name_conflict(entity, namesake.fields.kind, fields.name)
+    return save_webhooks(connection, entity, [(stored, fields)])[0]
 
 
-def name_taken(entity: StoredEntity, kind: WebhookKind, name: str) -> Conflict:
+def name_conflict(entity: StoredEntity, kind: WebhookKind, name: str) -> Conflict:
     """The refusal of a name that one of this kind has already."""
     message = f"{entity.name!r} has a {_WORDS[kind]} {name!r} already"
     accepted = "must be a name that no other webhook or Slack integration of the entity has"
     return Conflict(message, FieldError(("name",), accepted))
 
 
-def write_all(
+def save_webhooks(
     connection: Connection, entity: StoredEntity, edits: Sequence[tuple[StoredWebhook | None, WebhookFields]]
 ) -> list[StoredWebhook]:
     """The same for many, whose names are known to be free, in few statements; they come back in the same order."""
@@ -218,7 +217,7 @@ def check_users(webhook: StoredWebhook, users: Sequence[StoredAutomation]) -> No
         raise Conflict(message, FieldError(("secrets",), f"must keep what is in the payloads of {names}"))
 
 
-def remove(connection: Connection, webhook: StoredWebhook) -> None:
+def remove_webhook(connection: Connection, webhook: StoredWebhook) -> None:
     """Delete a webhook; the caller holds `lock_edits`. Raises Conflict as `delete`."""
     users = automations_of_webhook(connection, webhook.id)
     if users:
@@ -234,24 +233,24 @@ def _names(users: Sequence[StoredAutomation], webhook: StoredWebhook) -> str:
     return ", ".join(repr(u.name) if u.entity_id == own else f"{u.name!r} of {u.entity!r}" for u in users)
 
 
-def note_change(
+def record_webhook_change(
     connection: Connection, principal: Principal, entity: StoredEntity, did: str, webhook: StoredWebhook, **detail: Any
 ) -> None:
     """Write a change of a webhook or Slack integration down: `webhook.create`, `slack.update`, ..."""
-    insert_changes(connection, [noting_change(principal, entity, did, webhook, **detail)])
+    insert_changes(connection, [webhook_change(principal, entity, did, webhook, **detail)])
 
 
-def noting_change(
+def webhook_change(
     principal: Principal, entity: StoredEntity, did: str, webhook: StoredWebhook, **detail: Any
 ) -> NewChange:
-    """What `note_change` writes down."""
+    """What `record_webhook_change` writes down."""
     kind = webhook.fields.kind
     target_id = public_id(kind, webhook.id)
-    return noting(principal, f"{kind}.{did}", entity=entity, target_id=target_id, name=webhook.name, **detail)
+    return new_change(principal, f"{kind}.{did}", entity=entity, target_id=target_id, name=webhook.name, **detail)
 
 
-def body_of(stored: StoredWebhook) -> dict[str, Any]:
-    """The webhook in the form that `check` takes."""
+def webhook_body(stored: StoredWebhook) -> dict[str, Any]:
+    """The webhook in the form that `check_webhook` takes."""
     fields = stored.fields
     return {
         "name": fields.name,
@@ -266,10 +265,10 @@ def body_of(stored: StoredWebhook) -> dict[str, Any]:
     }
 
 
-def view(connection: Connection, entity: StoredEntity, stored: StoredWebhook) -> WebhookView:
+def webhook_view(connection: Connection, entity: StoredEntity, stored: StoredWebhook) -> WebhookView:
     """The webhook as it is answered."""
     return WebhookView(
-        **body_of(stored),
+        **webhook_body(stored),
         id=encode_id(IdKind.WEBHOOK, stored.id),
         entity=entity.name,
         disabled_reason=stored.disabled_reason,

@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
 from dispatcher.api.authentication import PrincipalDep
-from dispatcher.api.bodies import MAX_BODY_BYTES, decoded, media_type, read_body
+from dispatcher.api.bodies import MAX_BODY_BYTES, decode_json, media_type, read_body
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ResourcesDep
 from dispatcher.graphql.execution import Answer, answer_to, refused
@@ -45,7 +45,7 @@ async def graphql(request: Request, principal: PrincipalDep, parts: ResourcesDep
     """One GraphQL document."""
     if media_type(request) != "application/json":
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
-    body = decoded(await read_body(request, MAX_BODY_BYTES))
+    body = decode_json(await read_body(request, MAX_BODY_BYTES))
     return _response(await run_in_threadpool(answer_to, parts, principal, body))
 
 

@@ -74,7 +74,7 @@ class Publisher:
             # Bounds the client's own time-outs and retries together: a publisher must never wait for long.
             async with asyncio.timeout(CONFIRM_SECONDS):
                 if memory := await self._memory_gate.rejects(size_bytes):
-                    raise _refused(
+                    raise _count_refusal(
                         "full",
                         events,
                         StreamFull(
@@ -84,9 +84,9 @@ class Publisher:
                     )
                 await self._append_all(keys=keys, args=[FIELD, *bodies])
         except OutOfMemoryError as exc:
-            raise _refused("out_of_memory", events, StreamFull(OUT_OF_MEMORY)) from exc
+            raise _count_refusal("out_of_memory", events, StreamFull(OUT_OF_MEMORY)) from exc
         except (RedisError, OSError) as exc:
-            raise _refused("unavailable", events, StreamUnavailable(StreamUnavailable.__doc__)) from exc
+            raise _count_refusal("unavailable", events, StreamUnavailable(StreamUnavailable.__doc__)) from exc
         self._memory_gate.appended(len(events), size_bytes)
         metrics.events_published(Counter([str.__str__(event.type) for event in events]))
         if traced:
@@ -94,6 +94,6 @@ class Publisher:
         return len(events)
 
 
-def _refused(reason: str, events: Sequence[AnyEvent], error: HooklineError) -> HooklineError:
+def _count_refusal(reason: str, events: Sequence[AnyEvent], error: HooklineError) -> HooklineError:
     metrics.EVENTS_REFUSED.labels(reason=reason).inc(len(events))
     return error

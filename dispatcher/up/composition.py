@@ -29,7 +29,8 @@ from shared.observability.exemplars import MULTIPROC_VARIABLE
 from shared.observability.logs import get_logger, writes_json
 from shared.settings import ENV_PREFIX
 from shared.storage.database.engine import open_engine
-from shared.storage.maintenance import copy_database, first_start
+from shared.storage.maintenance import copy_database as database_copy
+from shared.storage.maintenance import first_start
 from shared.vault import load_or_create_keys
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def prepare(settings: Settings, *, say: Callable[[str], None]) -> bool:
     return key is not None
 
 
-def copied(source: Settings, target: Settings) -> Iterator[tuple[str, int]]:
+def copy_database(source: Settings, target: Settings) -> Iterator[tuple[str, int]]:
     """Copy one database into another, and yield each table with its number of rows; nothing is kept unless all is.
 
     Raises:
@@ -92,7 +93,7 @@ def copied(source: Settings, target: Settings) -> Iterator[tuple[str, int]]:
         raise CannotStart("HOOKLINE_DATABASE_URL is the source itself: set it to the database to copy to")
     engines = open_engine(source), open_engine(target)
     try:
-        yield from copy_database.copy_database(*engines)
+        yield from database_copy.copy_database(*engines)
     except SQLAlchemyError as exc:
         raise CannotStart(f"can't copy: {' '.join(str(getattr(exc, 'orig', None) or exc).split())}") from exc
     finally:
@@ -115,7 +116,7 @@ def run_up(settings: Settings, *, workers: int, say: Callable[[str], None]) -> b
         port = listener.getsockname()[1]
         load_or_create_keys(settings)
         prepare(settings, say=say)
-        valkey = _claimed_valkey(settings, stack)
+        valkey = _claim_valkey(settings, stack)
         parts = _Parts(settings, listener=listener, environment=_environment(settings, port))
         groups = [[valkey]] if valkey else []
         groups += [[*map(parts.worker, range(1, workers + 1))], [parts.dispatcher()], [parts.api()]]
@@ -149,7 +150,7 @@ def _data_dir(path: Path) -> Iterator[None]:
         yield
 
 
-def _claimed_valkey(settings: Settings, stack: ExitStack) -> Child | None:
+def _claim_valkey(settings: Settings, stack: ExitStack) -> Child | None:
     if settings.redis_url is not None:
         return None
     valkey = EmbeddedValkey(settings)

@@ -73,7 +73,7 @@ class Supervisor:
         grace_seconds: float = GRACE_SECONDS,
         steady_seconds: float = STEADY_SECONDS,
     ) -> None:
-        self._groups = [[_Kept(child, relay, steady_seconds) for child in group] for group in groups]
+        self._groups = [[_SupervisedChild(child, relay, steady_seconds) for child in group] for group in groups]
         self._grace_seconds = grace_seconds
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -138,7 +138,7 @@ class Supervisor:
         return clean
 
 
-class _Kept:
+class _SupervisedChild:
     """One child: its present process, and the task that replaces it when it dies."""
 
     def __init__(self, child: Child, relay: Callable[[str, str], None], steady_seconds: float) -> None:
@@ -209,7 +209,7 @@ class _Kept:
     async def _spawn(self, output: int) -> Process:
         child = self.child
         return await asyncio.create_subprocess_exec(
-            *tethered(child.argv),
+            *command_tied_to_parent(child.argv),
             env=child.env,
             cwd=child.cwd,
             pass_fds=child.pass_fds,
@@ -287,6 +287,6 @@ def restart_delay_seconds(deaths: int) -> float:
     return min(MAX_RESTART_SECONDS, FIRST_RESTART_SECONDS * 2.0 ** min(deaths - 1, MAX_DOUBLINGS))
 
 
-def tethered(argv: Sequence[str]) -> list[str]:
+def command_tied_to_parent(argv: Sequence[str]) -> list[str]:
     """The command that runs `argv` and ends with this process, isolated from the user's folder and environment."""
     return [sys.executable, "-I", "-S", str(Path(die_with_parent.__file__)), str(os.getpid()), *argv]

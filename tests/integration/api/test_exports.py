@@ -88,7 +88,7 @@ def test_the_filters_are_those_of_the_list(api: Api, history: History) -> None:
 def test_pages_are_read_one_at_a_time(api: Api, history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [history.add("dead") for _ in range(7)]
     read: list[int] = []
-    walked = control.walked
+    walked = control.read_next
 
     def noting(*arguments: Any, **more: Any) -> Any:
         views, position = walked(*arguments, **more)
@@ -96,7 +96,7 @@ def test_pages_are_read_one_at_a_time(api: Api, history: History, monkeypatch: p
         return views, position
 
     monkeypatch.setattr(routes, "EXPORT_PAGE", 3)
-    monkeypatch.setattr(control, "walked", noting)
+    monkeypatch.setattr(control, "read_next", noting)
 
     assert [row["id"] for row in rows(api)] == made[::-1]
     assert read == [3, 3, 1]

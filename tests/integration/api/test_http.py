@@ -57,7 +57,7 @@ def test_a_database_that_is_away_is_ours_to_mend(api: Api, monkeypatch: pytest.M
     def fail(*_args: object, **_more: object) -> None:
         raise OperationalError("SELECT", {"value": TOKEN}, Exception("gone"))
 
-    monkeypatch.setattr(secrets, "listed", fail)
+    monkeypatch.setattr(secrets, "list_secrets", fail)
 
     problem = api.refused("GET", f"{ACME}/secrets", status=503)
 

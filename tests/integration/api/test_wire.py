@@ -96,7 +96,7 @@ def test_requests_have_ids_in_answers_and_in_the_log(api: Api, monkeypatch: pyte
 
     own = api.send("GET", f"{ACME}/secrets", headers={"X-Request-ID": "trace-7"})
     made = [api.send("GET", f"{ACME}/secrets").headers["x-request-id"] for _ in range(2)]
-    monkeypatch.setattr(secrets, "listed", fail)
+    monkeypatch.setattr(secrets, "list_secrets", fail)
     failed = api.send("GET", f"{ACME}/secrets", headers={"X-Request-ID": "trace-8"})
 
     assert own.headers["x-request-id"] == "trace-7"

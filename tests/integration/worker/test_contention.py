@@ -318,5 +318,5 @@ def test_an_api_whose_clock_is_ahead_ends_no_attempt_and_holds_no_replay_back(
         stored = find_webhook(connection, scene.entity_id, webhook_id=doomed)
         assert stored is not None
         connection.execute(update(automations).values(deleted_at=func.now()))
-        control_webhooks.remove(connection, stored)
+        control_webhooks.remove_webhook(connection, stored)
     assert [row.seq for row in scene.pending() if row.webhook_id == doomed] == [underway[0].seq]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from dispatcher.control.bodies import Body, merge_patch, parsed
+from dispatcher.control.bodies import Body, merge_patch, parse_body
 from shared.domain.errors import InvalidDefinition
 
 
@@ -75,13 +75,13 @@ def test_a_merge_patch_applied_twice_changes_nothing_more(target: Any, patch: An
 )
 def test_faults_are_placed(raw: object, faults: list[tuple[str | int, ...]]) -> None:
     with pytest.raises(InvalidDefinition) as refusal:
-        parsed(Sample, raw)
+        parse_body(Sample, raw)
     assert [error.loc for error in refusal.value.errors] == faults
 
 
 def test_what_is_accepted_is_said_and_what_was_sent_is_not() -> None:
     with pytest.raises(InvalidDefinition) as refusal:
-        parsed(Sample, {"name": "sesame-open", "key": "sesame-open"})
+        parse_body(Sample, {"name": "sesame-open", "key": "sesame-open"})
 
     assert "accepted: name, inner, items" in str(refusal.value)
     assert "sesame" not in str(refusal.value)
@@ -91,5 +91,5 @@ def test_what_is_accepted_is_said_and_what_was_sent_is_not() -> None:
 
 def test_what_can_not_be_stored_is_refused() -> None:
     with pytest.raises(InvalidDefinition) as refusal:
-        parsed(Sample, {"name": "\0", "items": [1, "\ud800"]})
+        parse_body(Sample, {"name": "\0", "items": [1, "\ud800"]})
     assert [error.loc for error in refusal.value.errors] == [("name",), ("items", 1)]

@@ -22,7 +22,7 @@ class _Path:
     """The names of the query parameters of each method."""
 
 
-class Described:
+class OperationIndex:
     """The paths of an application, read when first asked for, since the document costs a moment to make."""
 
     def __init__(self, app: FastAPI) -> None:
@@ -64,7 +64,7 @@ class Described:
             raise InvalidDefinition(*(FieldError((name,), f"is not known here; accepted: {known}") for name in unknown))
 
 
-def described(request: Request) -> Described:
+def operation_index(request: Request) -> OperationIndex:
     """The description of the application that serves a request."""
-    found: Described = request.app.state.described
+    found: OperationIndex = request.app.state.operation_index
     return found

@@ -83,6 +83,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     exposition.announce_build()
-    async with open_resources(app.state.settings) as parts:
-        app.state.parts = parts
+    async with open_resources(app.state.settings) as resources:
+        app.state.resources = resources
         yield

@@ -21,28 +21,28 @@ _basic = HTTPBasic(auto_error=False, description="An API key as the password; th
 
 async def _caller(
     request: Request,
-    parts: ResourcesDep,
+    resources: ResourcesDep,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)],
 ) -> Caller:
-    caller = await _known_caller(parts, bearer, basic)
+    caller = await _known_caller(resources, bearer, basic)
     operation_index(request).check_query(request)
     return caller
 
 
-async def caller_of(request: Request, parts: ApiResources) -> Caller:
+async def caller_of(request: Request, resources: ApiResources) -> Caller:
     """Who makes a request, outside of any handler. Raises Problem (401), or starlette's HTTPException (401)."""
-    return await _known_caller(parts, await _bearer(request), await _basic(request))
+    return await _known_caller(resources, await _bearer(request), await _basic(request))
 
 
 async def _known_caller(
-    parts: ApiResources, bearer: HTTPAuthorizationCredentials | None, basic: HTTPBasicCredentials | None
+    resources: ApiResources, bearer: HTTPAuthorizationCredentials | None, basic: HTTPBasicCredentials | None
 ) -> Caller:
     key = bearer.credentials if bearer is not None else basic.password if basic is not None else ""
     if not key:
         raise _unauthenticated("an API key is required: Authorization: Bearer <key>")
     digest = hash_key(key)
-    caller = parts.callers.known(digest) or await run_in_threadpool(parts.callers.look_up, digest)
+    caller = resources.callers.known(digest) or await run_in_threadpool(resources.callers.look_up, digest)
     if caller is None:
         raise _unauthenticated("this API key is unknown or revoked")
     return caller

@@ -80,9 +80,11 @@ AUTOMATION_VIEW_SCHEMA: dict[str, Any] = {
 
 
 @router.get("")
-def list_automations(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[AutomationView]:
+def list_automations(
+    entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging
+) -> Page[AutomationView]:
     """The entity's automations."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return automations.list_automations(connection, principal, entity, page)
 
 
@@ -98,10 +100,10 @@ def create_automation(
 
 @router.get("/{automation_id}", responses=NOT_MODIFIED)
 def get_automation(
-    entity: str, automation_id: str, principal: PrincipalDep, parts: ResourcesDep, response: Response
+    entity: str, automation_id: str, principal: PrincipalDep, resources: ResourcesDep, response: Response
 ) -> AutomationView:
     """One automation."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return _with_etag(response, automations.get(connection, principal, entity, automation_id))
 
 
@@ -111,22 +113,22 @@ def change_automation(
     automation_id: str,
     body: JsonBody,
     principal: PrincipalDep,
-    parts: ResourcesDep,
+    resources: ResourcesDep,
     conditions: IfMatch,
     response: Response,
 ) -> AutomationView:
     """Replace some members of an automation; the whole is checked anew."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
         return _with_etag(response, automations.change(connection, principal, entity, automation_id, body))
 
 
 @router.delete("/{automation_id}", status_code=204)
 def delete_automation(
-    entity: str, automation_id: str, principal: PrincipalDep, parts: ResourcesDep, conditions: IfMatch
+    entity: str, automation_id: str, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
 ) -> None:
     """Delete an automation; its deliveries stay in the history."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
         automations.delete(connection, principal, entity, automation_id)
 

@@ -23,72 +23,76 @@ router = APIRouter(prefix="/v1/entities", tags=["catalog"])
 
 
 @router.get("")
-def list_entities(principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[EntityView]:
+def list_entities(principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[EntityView]:
     """The entities in which the key has a role."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return catalog.list_entities(connection, principal, page)
 
 
 @router.get("/{entity}")
-def get_entity(entity: str, principal: PrincipalDep, parts: ResourcesDep) -> EntityView:
+def get_entity(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> EntityView:
     """One entity."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return catalog.get_entity(connection, principal, entity)
 
 
 @router.put("/{entity}", openapi_extra=accepts(EntityBody), responses={201: {"model": EntityView}})
 def put_entity(
-    entity: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, response: Response
+    entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, response: Response
 ) -> EntityView:
     """Create an entity (201) or change what it is (200). For instance administrators."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         view, created = catalog.put_entity(connection, principal, entity, body)
     response.status_code = 201 if created else 200
     return view
 
 
 @router.delete("/{entity}", status_code=204)
-def delete_entity(entity: str, principal: PrincipalDep, parts: ResourcesDep) -> None:
+def delete_entity(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> None:
     """Delete an entity that was never used. For instance administrators."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         removal.delete_entity(connection, principal, entity)
-    parts.callers.forget()
+    resources.callers.forget()
 
 
 @router.get("/{entity}/projects")
-def list_projects(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[ProjectView]:
+def list_projects(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[ProjectView]:
     """The entity's projects and registries."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return catalog.list_projects(connection, principal, entity, page)
 
 
 @router.put("/{entity}/projects/{project}", openapi_extra=accepts(ProjectBody))
-def put_project(entity: str, project: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep) -> ProjectView:
+def put_project(
+    entity: str, project: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep
+) -> ProjectView:
     """Register a project, or describe it."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         return catalog.put_project(connection, principal, entity, project, body)
 
 
 @router.get("/{entity}/projects/{project}/collections")
 def list_project_collections(
-    entity: str, project: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging
+    entity: str, project: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging
 ) -> Page[CollectionView]:
     """The collections of one project."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return catalog.list_collections(connection, principal, entity, project, page)
 
 
 @router.put("/{entity}/projects/{project}/collections/{collection}", openapi_extra=accepts(CollectionBody))
 def put_collection(
-    entity: str, project: str, collection: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep
+    entity: str, project: str, collection: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep
 ) -> CollectionView:
     """Register a collection, or note its type."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         return catalog.put_collection(connection, principal, entity, project, collection, body)
 
 
 @router.get("/{entity}/collections")
-def list_collections(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[CollectionView]:
+def list_collections(
+    entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging
+) -> Page[CollectionView]:
     """All collections of the entity."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return catalog.list_collections(connection, principal, entity, None, page)

@@ -62,10 +62,10 @@ Criteria = Annotated[dict[str, str | None], Depends(_criteria)]
 
 @router.get("")
 def list_deliveries(
-    entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging, wanted: Criteria
+    entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging, wanted: Criteria
 ) -> Page[DeliveryView]:
     """The entity's deliveries that match, newest first."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return deliveries.list_deliveries(connection, principal, entity, wanted, page)
 
 
@@ -73,18 +73,18 @@ def list_deliveries(
 def export_deliveries(
     entity: str,
     principal: PrincipalDep,
-    parts: ResourcesDep,
+    resources: ResourcesDep,
     wanted: Criteria,
     form: Annotated[str, Query(alias="format", description="csv or jsonl.", examples=["csv"])] = ExportFormat.CSV,
 ) -> Response:
     """All deliveries that match, newest first, without payloads; an answer that breaks off is not whole."""
     chosen = _form(form)
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         selection = deliveries.select_deliveries(connection, principal, entity, wanted)
         first = deliveries.read_next(connection, selection, before=None, limit=EXPORT_PAGE)
     headers = {"Content-Disposition": f'attachment; filename="deliveries.{chosen}"'}
     return StreamingResponse(
-        _stream_export(parts.engine, selection, chosen, first), headers=headers, media_type=MEDIA_TYPES[chosen]
+        _stream_export(resources.engine, selection, chosen, first), headers=headers, media_type=MEDIA_TYPES[chosen]
     )
 
 
@@ -110,7 +110,7 @@ def _stream_export(
 
 @router.post("/replay", status_code=202, openapi_extra=accepts(ReplayQuery))
 def replay_deliveries(
-    entity: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, once: OnceDep
+    entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep
 ) -> ReplayCount:
     """Deliver again all that match at least one criterion, as new deliveries with the same payloads.
 
@@ -118,24 +118,24 @@ def replay_deliveries(
     """
     with once.writing() as connection:
         replayed = deliveries.replay_matching(connection, principal, entity, body)
-    parts.wake(replayed.webhook_ids)
+    resources.wake(replayed.webhook_ids)
     return ReplayCount(replayed=len(replayed.ids), last_due_at=replayed.last_due_at)
 
 
 @router.get("/{delivery_id}")
-def get_delivery(entity: str, delivery_id: str, principal: PrincipalDep, parts: ResourcesDep) -> DeliveryDetail:
+def get_delivery(entity: str, delivery_id: str, principal: PrincipalDep, resources: ResourcesDep) -> DeliveryDetail:
     """One delivery with its payload, secrets masked, and its attempts."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return deliveries.get(connection, principal, entity, delivery_id)
 
 
 @router.post("/{delivery_id}/replay", status_code=202)
 def replay_delivery(
-    entity: str, delivery_id: str, principal: PrincipalDep, parts: ResourcesDep, once: OnceDep
+    entity: str, delivery_id: str, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep
 ) -> DeliveryDetail:
     """Deliver one again; answers with the new delivery, which names the old one."""
     with once.writing() as connection:
         replayed = deliveries.replay_one(connection, principal, entity, delivery_id)
         new = deliveries.get(connection, principal, entity, replayed.ids[0])
-    parts.wake(replayed.webhook_ids)
+    resources.wake(replayed.webhook_ids)
     return new

@@ -21,17 +21,17 @@ router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automation
 
 
 @router.post("/dry-run", openapi_extra=accepts(DryRunBody))
-def dry_run(entity: str, body: ManifestJson, principal: PrincipalDep, parts: ResourcesDep) -> DryRunView:
+def dry_run(entity: str, body: ManifestJson, principal: PrincipalDep, resources: ResourcesDep) -> DryRunView:
     """Say what an automation would make of events, and why; nothing is stored or sent.
 
     Given events are tried one after the other from empty metric windows, each received at its own `time`. A span of the
     streams is tried from its start, with nothing kept from before.
     """
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         prepared = dry_runs.prepare(connection, principal, entity, body, now=datetime.now(UTC))
-    with closing(open_redis(parts.settings)) as redis:
+    with closing(open_redis(resources.settings)) as redis:
         try:
-            return dry_runs.run(prepared, redis, parts.settings.partitions)
+            return dry_runs.run(prepared, redis, resources.settings.partitions)
         except (RedisError, OSError) as exc:
             detail = "the server with the event streams can't be reached: try again"
             raise Problem(503, "unavailable", detail, headers={"Retry-After": RETRY_AFTER_SECONDS}) from exc

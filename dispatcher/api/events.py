@@ -63,7 +63,7 @@ class Accepted(BaseModel):
 
 
 @router.post("/events", status_code=202, openapi_extra=_BODY)
-async def publish_events(request: Request, caller: CallerDep, parts: ResourcesDep) -> Accepted:
+async def publish_events(request: Request, caller: CallerDep, resources: ResourcesDep) -> Accepted:
     """Publish one event, or a batch that is taken whole or refused whole.
 
     It may be repeated without an `Idempotency-Key`: an event is known by its source and id, and fires nothing again.
@@ -77,8 +77,8 @@ async def publish_events(request: Request, caller: CallerDep, parts: ResourcesDe
         events, texts = _check_body(body, kind)
     else:
         events, texts = await run_in_threadpool(_check_body, body, kind)
-    await _authorize(parts, caller, events)
-    return Accepted(accepted=await parts.publisher.append(events, texts))
+    await _authorize(resources, caller, events)
+    return Accepted(accepted=await resources.publisher.append(events, texts))
 
 
 def _check_body(body: bytes, kind: str) -> tuple[Sequence[AnyEvent], Sequence[bytes]]:
@@ -110,11 +110,11 @@ def _check_with_models(body: bytes, kind: str) -> tuple[Sequence[object], list[E
     raise InvalidDefinition(*faults)
 
 
-async def _authorize(parts: ApiResources, caller: Caller, events: Sequence[AnyEvent]) -> None:
+async def _authorize(resources: ApiResources, caller: Caller, events: Sequence[AnyEvent]) -> None:
     names = {event.data.entity for event in events}
     if names <= caller.publishes:
         return
-    refused = await run_in_threadpool(parts.callers.refused_entities, caller, names)
+    refused = await run_in_threadpool(resources.callers.refused_entities, caller, names)
     if refused:
         faults = (
             FieldError((index, "data", "entity"), "must be an entity that this key may publish to")

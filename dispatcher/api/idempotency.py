@@ -73,8 +73,8 @@ class Once:
                 raise Conflict("this took so long that another request took over its Idempotency-Key")
 
 
-async def _once(request: Request, parts: ResourcesDep) -> Once:
-    return Once(parts.engine, getattr(request.state, "idempotency_claim", None))
+async def _once(request: Request, resources: ResourcesDep) -> Once:
+    return Once(resources.engine, getattr(request.state, "idempotency_claim", None))
 
 
 OnceDep = Annotated[Once, Depends(_once)]
@@ -112,13 +112,13 @@ class Idempotency:
         async def collect(message: Message) -> None:
             messages.append(message)
 
-        parts: ApiResources = request.app.state.parts
+        resources: ApiResources = request.app.state.resources
         try:
             await self._app(request.scope, _again(begun.body), collect)
         except Exception:
-            await run_in_threadpool(_finish, parts, begun.claim, [])
+            await run_in_threadpool(_finish, resources, begun.claim, [])
             raise
-        await run_in_threadpool(_finish, parts, begun.claim, messages)
+        await run_in_threadpool(_finish, resources, begun.claim, messages)
         for message in messages:
             await send(message)
 
@@ -147,9 +147,9 @@ async def _begin(request: Request) -> _Begun | Response | None:
         InvalidDefinition: for a key that can't be used.
         Problem: 422 when the key was used for another request, 409 while its first one is underway.
     """
-    parts: ApiResources = request.app.state.parts
+    resources: ApiResources = request.app.state.resources
     try:
-        caller = await caller_of(request, parts)
+        caller = await caller_of(request, resources)
     except (Problem, HTTPException):
         return None
     keys = request.headers.getlist(HEADER)
@@ -157,8 +157,8 @@ async def _begin(request: Request) -> _Begun | Response | None:
         raise InvalidDefinition.at((HEADER,), _FORM)
     body = await request.body()
     claim = KeyClaim(caller.principal.user_id, keys[0], datetime.now(UTC))
-    stored = await run_in_threadpool(_claim, parts.engine, claim, _digest(request, body))
-    return _Begun(claim, body) if stored is None else _stored_answer(stored, parts.vault)
+    stored = await run_in_threadpool(_claim, resources.engine, claim, _digest(request, body))
+    return _Begun(claim, body) if stored is None else _stored_answer(stored, resources.vault)
 
 
 def _digest(request: Request, body: bytes) -> bytes:
@@ -211,12 +211,12 @@ def _underway() -> Problem:
     return Problem(409, "conflict", detail, headers={"Retry-After": problems.RETRY_AFTER_SECONDS})
 
 
-def _finish(parts: ApiResources, claim: KeyClaim, messages: list[Message]) -> None:
+def _finish(resources: ApiResources, claim: KeyClaim, messages: list[Message]) -> None:
     """Keep a successful answer, and let go of the key after any other."""
     try:
-        with write_transaction(parts.engine) as connection:
+        with write_transaction(resources.engine) as connection:
             if messages and 200 <= messages[0]["status"] < 300:
-                status_code, sealed = messages[0]["status"], parts.vault.encrypt(_envelope(messages))
+                status_code, sealed = messages[0]["status"], resources.vault.encrypt(_envelope(messages))
                 store.complete(connection, claim, status_code=status_code, body=sealed)
             else:
                 store.release(connection, claim)

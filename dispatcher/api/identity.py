@@ -18,33 +18,33 @@ router = APIRouter(prefix="/v1", tags=["identity"])
 
 
 @router.get("/keys")
-def list_keys(principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[KeyView]:
+def list_keys(principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[KeyView]:
     """The keys that may be revoked with this one, without their texts."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return identity.list_keys(connection, principal, page)
 
 
 @router.post("/keys", status_code=201, openapi_extra=accepts(KeyBody))
-def create_key(body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, once: OnceDep) -> NewKey:
+def create_key(body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep) -> NewKey:
     """Make a key; its text is answered here, and to the same `Idempotency-Key`, and never again."""
     with once.writing() as connection:
         key = identity.create_key(connection, principal, body)
-    parts.callers.forget()
+    resources.callers.forget()
     return key
 
 
 @router.delete("/keys/{key_id}", status_code=204)
-def revoke_key(key_id: str, principal: PrincipalDep, parts: ResourcesDep) -> None:
+def revoke_key(key_id: str, principal: PrincipalDep, resources: ResourcesDep) -> None:
     """Revoke a key; other processes may honour it for five seconds more."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         identity.revoke_key(connection, principal, key_id)
-    parts.callers.forget()
+    resources.callers.forget()
 
 
 @router.get("/users")
-def list_users(principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[UserView]:
+def list_users(principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[UserView]:
     """All users and their roles; without an instance administrator's key, only the key's own user."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return identity.list_users(connection, principal, page)
 
 
@@ -56,24 +56,24 @@ def create_user(body: JsonBody, principal: PrincipalDep, once: OnceDep) -> UserV
 
 
 @router.get("/users/{user}")
-def get_user(user: str, principal: PrincipalDep, parts: ResourcesDep) -> UserView:
+def get_user(user: str, principal: PrincipalDep, resources: ResourcesDep) -> UserView:
     """One user, by id or name; without an instance administrator's key, only the key's own."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return users.get(connection, principal, user)
 
 
 @router.patch("/users/{user}", openapi_extra=accepts(UserPatch))
-def change_user(user: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep) -> UserView:
+def change_user(user: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep) -> UserView:
     """Change a user's address, roles or whether it administers the instance. For instance administrators."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         changed = users.change(connection, principal, user, body)
-    parts.callers.forget()
+    resources.callers.forget()
     return changed
 
 
 @router.delete("/users/{user}", status_code=204)
-def delete_user(user: str, principal: PrincipalDep, parts: ResourcesDep) -> None:
+def delete_user(user: str, principal: PrincipalDep, resources: ResourcesDep) -> None:
     """Delete a user with all keys and roles. For instance administrators."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         users.delete(connection, principal, user)
-    parts.callers.forget()
+    resources.callers.forget()

@@ -38,18 +38,18 @@ def apply(
     entity: str,
     body: ManifestJson,
     principal: PrincipalDep,
-    parts: ResourcesDep,
+    resources: ResourcesDep,
     once: OnceDep,
     dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
 ) -> Changes:
     """Bring webhooks and automations to what a manifest says, all of it or nothing."""
     with once.writing() as connection:
-        changes = manifests.apply(connection, principal, entity, body, checks=parts.checks, dry_run=dry_run)
+        changes = manifests.apply(connection, principal, entity, body, checks=resources.checks, dry_run=dry_run)
     return Changes(changes=changes)
 
 
 @router.get("/export", response_model_exclude_unset=True)
-def export(entity: str, principal: PrincipalDep, parts: ResourcesDep) -> Manifest:
+def export(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> Manifest:
     """Webhooks and automations in the form that `apply` takes."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return Manifest(**manifests.export(connection, principal, entity))

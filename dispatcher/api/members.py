@@ -16,34 +16,34 @@ router = APIRouter(prefix="/v1/entities/{entity}/members", tags=["identity"])
 
 
 @router.get("")
-def list_members(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[MemberView]:
+def list_members(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[MemberView]:
     """Who has a role in the entity. For its administrators, as all of this."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return members.list_members(connection, principal, entity, page)
 
 
 @router.get("/{user}")
-def get_member(entity: str, user: str, principal: PrincipalDep, parts: ResourcesDep) -> MemberView:
+def get_member(entity: str, user: str, principal: PrincipalDep, resources: ResourcesDep) -> MemberView:
     """One member, by the user's id or name."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return members.get(connection, principal, entity, user)
 
 
 @router.put("/{user}", openapi_extra=accepts(RoleBody), responses={201: {"model": MemberView}})
 def put_member(
-    entity: str, user: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, response: Response
+    entity: str, user: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, response: Response
 ) -> MemberView:
     """Make a user a member (201), or give a member another role (200)."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         member, created = members.put(connection, principal, entity, user, body)
-    parts.callers.forget()
+    resources.callers.forget()
     response.status_code = 201 if created else 200
     return member
 
 
 @router.delete("/{user}", status_code=204)
-def remove_member(entity: str, user: str, principal: PrincipalDep, parts: ResourcesDep) -> None:
+def remove_member(entity: str, user: str, principal: PrincipalDep, resources: ResourcesDep) -> None:
     """Take a member's role away; keys of a service user stay, and open nothing."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         members.remove(connection, principal, entity, user)
-    parts.callers.forget()
+    resources.callers.forget()

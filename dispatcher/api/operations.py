@@ -43,9 +43,11 @@ async def healthz() -> VersionedHealth:
 
 
 @router.get("/readyz")
-async def readyz(parts: ResourcesDep) -> Health:
+async def readyz(resources: ResourcesDep) -> Health:
     """Whether requests can be served: the database has this version's schema or a later one's, and Redis answers."""
-    faults = [fault for fault in (await run_in_threadpool(_database_fault, parts), await _redis_fault(parts)) if fault]
+    faults = [
+        fault for fault in (await run_in_threadpool(_database_fault, resources), await _redis_fault(resources)) if fault
+    ]
     if faults:
         raise Problem(503, "unavailable", "; ".join(map(str, faults)), faults, headers={"Retry-After": "1"})
     return Health(status="ready")
@@ -62,9 +64,9 @@ def metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Res
     return Response(body, headers={"Content-Type": content_type})
 
 
-def _database_fault(parts: ApiResources) -> FieldError | None:
+def _database_fault(resources: ApiResources) -> FieldError | None:
     try:
-        with read_transaction(parts.engine) as connection:
+        with read_transaction(resources.engine) as connection:
             revision = current_revision(connection)
     except SQLAlchemyError as exc:
         return FieldError(("database",), f"can't be reached ({type(exc).__name__})")
@@ -72,10 +74,10 @@ def _database_fault(parts: ApiResources) -> FieldError | None:
     return None if fault is None else FieldError(("database",), fault)
 
 
-async def _redis_fault(parts: ApiResources) -> FieldError | None:
+async def _redis_fault(resources: ApiResources) -> FieldError | None:
     try:
         async with asyncio.timeout(PING_SECONDS):
-            await parts.redis.ping()
+            await resources.redis.ping()
     except (RedisError, OSError, TimeoutError) as exc:
         return FieldError(("redis",), f"can't be reached ({type(exc).__name__})")
     return None

@@ -60,7 +60,7 @@ class ApiResources:
 
 @asynccontextmanager
 async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
-    """The parts, open on the running event loop."""
+    """The resources, open on the running event loop."""
     async with AsyncExitStack() as stack:
         engine = open_engine(settings)
         stack.callback(engine.dispose)
@@ -97,8 +97,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
 
 # `async`, as all dependencies here that wait for nothing: FastAPI gives others to a thread, which takes longer.
 async def _of_request(request: Request) -> ApiResources:
-    parts: ApiResources = request.app.state.parts
-    return parts
+    resources: ApiResources = request.app.state.resources
+    return resources
 
 
 ResourcesDep = Annotated[ApiResources, Depends(_of_request)]

@@ -23,16 +23,18 @@ router = APIRouter(prefix="/v1/entities/{entity}/secrets", tags=["secrets"])
 
 
 @router.get("")
-def list_secrets(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[SecretView]:
+def list_secrets(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[SecretView]:
     """Names and dates of the secrets, and which webhooks use them."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return secrets.list_secrets(connection, principal, entity, page)
 
 
 @router.get("/{name}", responses=NOT_MODIFIED)
-def get_secret(entity: str, name: str, principal: PrincipalDep, parts: ResourcesDep, response: Response) -> SecretView:
+def get_secret(
+    entity: str, name: str, principal: PrincipalDep, resources: ResourcesDep, response: Response
+) -> SecretView:
     """One secret, without its value."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         found = secrets.get(connection, principal, entity, name)
         _version(connection, principal, entity, found).put_on(response)
     return found
@@ -44,15 +46,15 @@ def put_secret(
     name: str,
     body: JsonBody,
     principal: PrincipalDep,
-    parts: ResourcesDep,
+    resources: ResourcesDep,
     conditions: IfMatchOrNew,
     response: Response,
 ) -> SecretView:
     """Create a secret (201) or replace its value (200)."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, name))
         secret, created = secrets.put(
-            connection, principal, entity, name, body, vault=parts.vault, settings=parts.settings
+            connection, principal, entity, name, body, vault=resources.vault, settings=resources.settings
         )
         _version(connection, principal, entity, secret).put_on(response)
     response.status_code = 201 if created else 200
@@ -60,9 +62,11 @@ def put_secret(
 
 
 @router.delete("/{name}", status_code=204)
-def delete_secret(entity: str, name: str, principal: PrincipalDep, parts: ResourcesDep, conditions: IfMatch) -> None:
+def delete_secret(
+    entity: str, name: str, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
+) -> None:
     """Delete a secret that no webhook uses."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, name))
         secrets.delete(connection, principal, entity, name)
 

@@ -24,28 +24,28 @@ router = APIRouter(prefix="/v1/entities/{entity}/slack", tags=["slack"])
 
 
 @router.get("")
-def list_slack(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[SlackView]:
+def list_slack(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[SlackView]:
     """The entity's Slack integrations."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return slack.list_slack(connection, principal, entity, page)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(SlackBody))
 def create_slack(
-    entity: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, once: OnceDep, response: Response
+    entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep, response: Response
 ) -> SlackView:
     """Define a Slack integration; put the URL that Slack gave out into a secret first."""
     with once.writing() as connection:
-        created = slack.create(connection, principal, entity, body, checks=parts.checks)
+        created = slack.create(connection, principal, entity, body, checks=resources.checks)
     return _with_etag(response, created)
 
 
 @router.get("/{slack_id}", responses=NOT_MODIFIED)
 def get_slack(
-    entity: str, slack_id: str, principal: PrincipalDep, parts: ResourcesDep, response: Response
+    entity: str, slack_id: str, principal: PrincipalDep, resources: ResourcesDep, response: Response
 ) -> SlackView:
     """One Slack integration."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return _with_etag(response, slack.get(connection, principal, entity, slack_id))
 
 
@@ -55,23 +55,25 @@ def change_slack(
     slack_id: str,
     body: JsonBody,
     principal: PrincipalDep,
-    parts: ResourcesDep,
+    resources: ResourcesDep,
     conditions: IfMatch,
     response: Response,
 ) -> SlackView:
     """Change a Slack integration by a JSON merge patch: null brings a member's default back."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
-        changed = slack.change(connection, principal, entity, slack_id, body, checks=parts.checks)
+        changed = slack.change(connection, principal, entity, slack_id, body, checks=resources.checks)
     if changed.enabled and not changed.paused and (number := decode_id(IdKind.SLACK, changed.id)):
-        parts.wake([number])
+        resources.wake([number])
     return _with_etag(response, changed)
 
 
 @router.delete("/{slack_id}", status_code=204)
-def delete_slack(entity: str, slack_id: str, principal: PrincipalDep, parts: ResourcesDep, conditions: IfMatch) -> None:
+def delete_slack(
+    entity: str, slack_id: str, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
+) -> None:
     """Delete a Slack integration that no automation uses; what is pending for it becomes dead letters."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
         slack.delete(connection, principal, entity, slack_id)
 

@@ -29,28 +29,28 @@ router = APIRouter(prefix="/v1/entities/{entity}/webhooks", tags=["webhooks"])
 
 
 @router.get("")
-def list_webhooks(entity: str, principal: PrincipalDep, parts: ResourcesDep, page: Paging) -> Page[WebhookView]:
+def list_webhooks(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[WebhookView]:
     """The entity's webhooks."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return webhooks.list_webhooks(connection, principal, entity, page)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(WebhookBody))
 def create_webhook(
-    entity: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, once: OnceDep, response: Response
+    entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep, response: Response
 ) -> WebhookView:
     """Define a webhook."""
     with once.writing() as connection:
-        created = webhooks.create(connection, principal, entity, body, checks=parts.checks)
+        created = webhooks.create(connection, principal, entity, body, checks=resources.checks)
     return _with_etag(response, created)
 
 
 @router.get("/{webhook_id}", responses=NOT_MODIFIED)
 def get_webhook(
-    entity: str, webhook_id: str, principal: PrincipalDep, parts: ResourcesDep, response: Response
+    entity: str, webhook_id: str, principal: PrincipalDep, resources: ResourcesDep, response: Response
 ) -> WebhookView:
     """One webhook."""
-    with read_transaction(parts.engine) as connection:
+    with read_transaction(resources.engine) as connection:
         return _with_etag(response, webhooks.get(connection, principal, entity, webhook_id))
 
 
@@ -60,36 +60,36 @@ def change_webhook(
     webhook_id: str,
     body: JsonBody,
     principal: PrincipalDep,
-    parts: ResourcesDep,
+    resources: ResourcesDep,
     conditions: IfMatch,
     response: Response,
 ) -> WebhookView:
     """Change a webhook by a JSON merge patch: null brings a member's default back."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
-        changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=parts.checks)
+        changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=resources.checks)
     if changed.enabled and not changed.paused and (number := decode_id(IdKind.WEBHOOK, changed.id)):
-        parts.wake([number])
+        resources.wake([number])
     return _with_etag(response, changed)
 
 
 @router.delete("/{webhook_id}", status_code=204)
 def delete_webhook(
-    entity: str, webhook_id: str, principal: PrincipalDep, parts: ResourcesDep, conditions: IfMatch
+    entity: str, webhook_id: str, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
 ) -> None:
     """Delete a webhook that no automation uses; what is pending for it becomes dead letters."""
-    with write_transaction(parts.engine) as connection:
+    with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
         webhooks.delete(connection, principal, entity, webhook_id)
 
 
 @router.post("/{webhook_id}/test", openapi_extra=accepts(TrialBody))
 async def test_webhook(
-    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, parts: ResourcesDep, _once: OnceDep
+    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, _once: OnceDep
 ) -> TrialView:
     """Send one request now, with sample values, and answer with it and with what came back."""
-    trial = await run_in_threadpool(_prepare_trial, parts, principal, entity, webhook_id, body)
-    return webhook_trials.trial_view(trial, await parts.sender.send(trial.request))
+    trial = await run_in_threadpool(_prepare_trial, resources, principal, entity, webhook_id, body)
+    return webhook_trials.trial_view(trial, await resources.sender.send(trial.request))
 
 
 def _with_etag(response: Response, view: WebhookView) -> WebhookView:
@@ -108,15 +108,15 @@ def _version(view: WebhookView) -> Version:
     return Version(view.revision, (view.disabled_reason, view.failing_since, circuit))
 
 
-def _prepare_trial(parts: ApiResources, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:
-    with read_transaction(parts.engine) as connection:
+def _prepare_trial(resources: ApiResources, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:
+    with read_transaction(resources.engine) as connection:
         return webhook_trials.prepare(
             connection,
             principal,
             entity,
             webhook_id,
             body,
-            vault=parts.vault,
-            contexts=parts.sender.contexts,
+            vault=resources.vault,
+            contexts=resources.sender.contexts,
             now=datetime.now(UTC),
         )

@@ -41,12 +41,12 @@ router = APIRouter(route_class=_Route)
 
 
 @router.post("/graphql", include_in_schema=False)
-async def graphql(request: Request, principal: PrincipalDep, parts: ResourcesDep) -> Response:
+async def graphql(request: Request, principal: PrincipalDep, resources: ResourcesDep) -> Response:
     """One GraphQL document."""
     if media_type(request) != "application/json":
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
     body = decode_json(await read_body(request, MAX_BODY_BYTES))
-    return _response(await run_in_threadpool(answer_to, parts, principal, body))
+    return _response(await run_in_threadpool(answer_to, resources, principal, body))
 
 
 def _response(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:

@@ -68,7 +68,7 @@ class _Refused(Exception):
         self.answer = answer
 
 
-def answer_to(parts: ApiResources, principal: Principal, body: object) -> Answer:
+def answer_to(resources: ApiResources, principal: Principal, body: object) -> Answer:
     """The answer to a request's decoded body. Blocks.
 
     Raises:
@@ -83,8 +83,8 @@ def answer_to(parts: ApiResources, principal: Principal, body: object) -> Answer
     except RecursionError:
         return refused(400, ["the document nests too deeply"])
     try:
-        with _transaction(parts, document, request.operation_name) as connection:
-            return _executed(Session(connection, principal, parts.checks), request, document)
+        with _transaction(resources, document, request.operation_name) as connection:
+            return _executed(Session(connection, principal, resources.checks), request, document)
     except _Refused as exc:
         return exc.answer
 
@@ -123,10 +123,12 @@ class _Request:
             raise GraphQLError("operationName must name one of the document's operations when it has several")
 
 
-def _transaction(parts: ApiResources, document: DocumentNode, name: str | None) -> AbstractContextManager[Connection]:
+def _transaction(
+    resources: ApiResources, document: DocumentNode, name: str | None
+) -> AbstractContextManager[Connection]:
     operation = get_operation_ast(document, name)
     is_mutation = operation is not None and operation.operation is OperationType.MUTATION
-    return write_transaction(parts.engine) if is_mutation else read_transaction(parts.engine)
+    return write_transaction(resources.engine) if is_mutation else read_transaction(resources.engine)
 
 
 def _executed(session: Session, request: _Request, document: DocumentNode) -> Answer:

@@ -11,7 +11,7 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import ManifestJson, accepts
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.resources import ResourcesDep
-from dispatcher.control import manifests
+from dispatcher.control import manifest_export, manifests
 from dispatcher.control.manifests import Change, ManifestBody
 from shared.storage.database.transactions import read_transaction
 
@@ -52,4 +52,4 @@ def apply(
 def export(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> Manifest:
     """Webhooks and automations in the form that `apply` takes."""
     with read_transaction(resources.engine) as connection:
-        return Manifest(**manifests.export(connection, principal, entity))
+        return Manifest(**manifest_export.export(connection, principal, entity))

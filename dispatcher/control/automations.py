@@ -17,8 +17,8 @@ from dispatcher.control.audit import changed_members, new_change
 from dispatcher.control.bodies import members_to_change
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
-from dispatcher.control.webhook_resolver import WebhookResolver
-from shared.domain.automations.model import Automation, NoOpAction, Scope
+from dispatcher.control.webhook_resolver import ResolvedAutomation, WebhookResolver
+from shared.domain.automations.model import NoOpAction, Scope
 from shared.domain.errors import FieldError
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.storage.accounts.audit_log import NewChange, insert_changes
@@ -28,7 +28,7 @@ from shared.storage.definitions.automations import AutomationFields, StoredAutom
 from shared.storage.definitions.catalog import ensure_collection, ensure_project
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.revisions import lock_edits, next_revision, next_revisions
-from shared.storage.definitions.webhooks import StoredWebhook, public_id
+from shared.storage.definitions.webhooks import public_id
 
 AutomationView = dict[str, Any]
 """An automation as it is answered: the members of its definition, its id, entity, revision and times."""
@@ -46,8 +46,8 @@ def create(connection: Connection, principal: Principal, entity_name: str, raw: 
     """
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
-    finder = WebhookResolver(connection, entity, principal)
-    stored = save_automation(connection, entity, None, finder.automation(raw), finder.found)
+    definition = WebhookResolver(connection, entity, principal).parse(raw)
+    stored = save_automation(connection, entity, None, definition)
     record_automation_change(connection, principal, entity, "create", stored)
     return automation_view(entity, stored)
 
@@ -80,9 +80,9 @@ def change(
     lock_edits(connection)
     stored = load_automation(connection, entity, automation_id)
     patch = members_to_change(patch)
-    finder = WebhookResolver(connection, entity, principal, kept=None if "action" in patch else stored)
+    resolver = WebhookResolver(connection, entity, principal, kept=None if "action" in patch else stored)
     before = stored.definition
-    stored = save_automation(connection, entity, stored, finder.automation({**before, **patch}), finder.found)
+    stored = save_automation(connection, entity, stored, resolver.parse({**before, **patch}))
     if changed := changed_members(before, stored.definition):
         record_automation_change(connection, principal, entity, "update", stored, changed=changed)
     return automation_view(entity, stored)
@@ -110,8 +110,7 @@ def save_automation(
     connection: Connection,
     entity: StoredEntity,
     stored: StoredAutomation | None,
-    automation: Automation,
-    webhook: StoredWebhook | None,
+    definition: ResolvedAutomation,
 ) -> StoredAutomation:
     """Store a checked definition as a new automation or over `stored`, under a new revision unless nothing changes.
 
@@ -120,28 +119,28 @@ def save_automation(
     Raises:
         Conflict: when another automation has the name.
     """
-    if stored is None or stored.definition != stored_definition(automation, webhook):
-        namesake = store.find_automation(connection, entity.id, name=automation.name)
+    name = definition.automation.name
+    if stored is None or stored.definition != stored_definition(definition):
+        namesake = store.find_automation(connection, entity.id, name=name)
         if namesake is not None and (stored is None or namesake.id != stored.id):
-            message = f"{entity.name!r} has an automation {automation.name!r} already"
+            message = f"{entity.name!r} has an automation {name!r} already"
             raise Conflict(message, FieldError(("name",), "must be a name that no other automation of the entity has"))
-    return save_automations(connection, entity, [AutomationEdit(stored, automation, webhook)])[0]
+    return save_automations(connection, entity, [AutomationEdit(stored, definition)])[0]
 
 
 @dataclass(frozen=True, slots=True)
 class AutomationEdit:
-    """A checked definition that is to be a new automation or to replace `stored`, and the webhook that it names."""
+    """A checked definition that becomes a new automation, or replaces the stored one."""
 
     stored: StoredAutomation | None
-    automation: Automation
-    webhook: StoredWebhook | None
+    definition: ResolvedAutomation
 
 
 def save_automations(
     connection: Connection, entity: StoredEntity, edits: Sequence[AutomationEdit]
 ) -> list[StoredAutomation]:
     """The same for many, whose names are known to be free, in few statements; they come back in the same order."""
-    definitions = [stored_definition(edit.automation, edit.webhook) for edit in edits]
+    definitions = [stored_definition(edit.definition) for edit in edits]
     changed = [
         (edit, definition)
         for edit, definition in zip(edits, definitions, strict=True)
@@ -150,7 +149,7 @@ def save_automations(
     if not changed:
         return [edit.stored for edit in edits if edit.stored is not None]
     revisions, now = next_revisions(connection, len(changed)), datetime.now(UTC)
-    for scope in dict.fromkeys(edit.automation.scope for edit, _ in changed):
+    for scope in dict.fromkeys(edit.definition.automation.scope for edit, _ in changed):
         _register(connection, entity, scope, now)
     new, old = [], []
     for (edit, definition), revision in zip(changed, revisions, strict=True):
@@ -167,14 +166,14 @@ def save_automations(
 
 
 def _fields(edit: AutomationEdit, definition: dict[str, Any], revision: int) -> AutomationFields:
-    automation = edit.automation
+    automation, webhook = edit.definition.automation, edit.definition.webhook
     return AutomationFields(
         name=automation.name,
         enabled=automation.enabled,
         event_type=str(automation.event),
         scope_project=automation.scope.project,
         scope_collection=automation.scope.collection,
-        webhook_id=None if edit.webhook is None else edit.webhook.id,
+        webhook_id=None if webhook is None else webhook.id,
         definition=definition,
         epoch=_epoch(edit.stored, definition, revision),
     )
@@ -190,29 +189,27 @@ def record_automation_change(
     principal: Principal,
     entity: StoredEntity,
     did: str,
-    automation: StoredAutomation,
-    **detail: Any,
+    stored: StoredAutomation,
+    changed: Sequence[str] = (),
 ) -> None:
-    """Write a change of an automation down."""
-    insert_changes(connection, [automation_change(principal, entity, did, automation, **detail)])
+    """Write the row of `automation_change` to the audit log, in the transaction of the change."""
+    insert_changes(connection, [automation_change(principal, entity, did, stored, changed)])
 
 
 def automation_change(
-    principal: Principal, entity: StoredEntity, did: str, automation: StoredAutomation, **detail: Any
+    principal: Principal, entity: StoredEntity, did: str, stored: StoredAutomation, changed: Sequence[str] = ()
 ) -> NewChange:
-    """What `record_automation_change` writes down."""
-    target_id = encode_id(IdKind.AUTOMATION, automation.id)
-    return new_change(
-        principal, f"automation.{did}", entity=entity, target_id=target_id, name=automation.name, **detail
-    )
+    """The audit log's row of a change: `did` is create, update or delete, `changed` names the members of an update."""
+    target_id, detail = encode_id(IdKind.AUTOMATION, stored.id), {"changed": list(changed)} if changed else {}
+    return new_change(principal, f"automation.{did}", entity=entity, target_id=target_id, name=stored.name, **detail)
 
 
-def stored_definition(automation: Automation, webhook: StoredWebhook | None) -> dict[str, Any]:
+def stored_definition(definition: ResolvedAutomation) -> dict[str, Any]:
     """The definition with its webhook named by id, so that renaming the webhook leaves it right."""
-    definition, action = automation.to_json(), automation.action
+    members, action, webhook = definition.automation.to_json(), definition.automation.action, definition.webhook
     if not isinstance(action, NoOpAction) and webhook is not None:
-        definition["action"][action.kind] = public_id(webhook.fields.kind, webhook.id)
-    return definition
+        members["action"][action.kind] = public_id(webhook.fields.kind, webhook.id)
+    return members
 
 
 def shown_definition(stored: StoredAutomation) -> dict[str, Any]:

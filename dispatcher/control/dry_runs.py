@@ -5,10 +5,9 @@ Must not write anything, and reads no secret: payloads are shown with `***NAME**
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field
 from redis import Redis
@@ -16,6 +15,7 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
 from dispatcher.control.bodies import Body, View, parse_form
+from dispatcher.control.faults import FaultCollector
 from dispatcher.control.paging import cursor_after, page_request
 from dispatcher.control.webhook_resolver import WebhookResolver
 from shared.domain.errors import FieldError, InvalidDefinition
@@ -38,8 +38,6 @@ from shared.storage.accounts.users import Principal
 from shared.storage.definitions.entities import StoredEntity
 
 DEFAULT_LIMIT = 100
-
-_T = TypeVar("_T")
 
 
 class DryRunBody(Body):
@@ -110,12 +108,12 @@ def prepare(
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     body = parse_form(DryRunBody, raw)
     _refuse_combinations(body)
-    checking = _FaultCollector()
-    page = checking.of(lambda: _page(body))
-    source = checking.of(lambda: _source(body, now))
-    subject = checking.of(lambda: _subject(connection, principal, entity, body))
-    if checking.faults or page is None or source is None or subject is None:
-        raise InvalidDefinition(*checking.faults)
+    collector = FaultCollector()
+    page = collector.run(lambda: _page(body))
+    source = collector.run(lambda: _source(body, now))
+    subject = collector.run(lambda: _subject(connection, principal, entity, body))
+    if collector.faults or page is None or source is None or subject is None:
+        raise InvalidDefinition(*collector.faults)
     automation = None if body.automation is None else encode_id(IdKind.AUTOMATION, subject.compiled.id)
     if isinstance(source, TimeRange):
         return PreparedDryRun(subject, source, page, automation)
@@ -141,21 +139,6 @@ def run(prepared: PreparedDryRun, redis: Redis, partitions: int) -> DryRunView:
         truncated=answer.truncated,
         read_until=answer.read_until,
     )
-
-
-class _FaultCollector:
-    """Gathers the faults of checks that do not depend on each other."""
-
-    def __init__(self) -> None:
-        self.faults: list[FieldError] = []
-
-    def of(self, check: Callable[[], _T]) -> _T | None:
-        """What the check gives; None when it refused."""
-        try:
-            return check()
-        except InvalidDefinition as exc:
-            self.faults += exc.errors
-            return None
 
 
 def _refuse_combinations(body: DryRunBody) -> None:
@@ -195,9 +178,9 @@ def _source(body: DryRunBody, now: datetime) -> TimeRange | list[Event]:
 
 def _subject(connection: Connection, principal: Principal, entity: StoredEntity, body: DryRunBody) -> Subject | None:
     if body.definition is not None:
-        finder = WebhookResolver(connection, entity, principal)
         try:
-            return draft_subject(connection, entity, finder.automation(body.definition), finder.found)
+            draft = WebhookResolver(connection, entity, principal).parse(body.definition)
+            return draft_subject(connection, entity, draft.automation, draft.webhook)
         except InvalidDefinition as exc:
             raise exc.under("definition") from None
     if body.automation is None:

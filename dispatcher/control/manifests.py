@@ -1,4 +1,4 @@
-"""Manifests: webhooks, Slack integrations and automations of an entity, applied as a whole, exported in the same form.
+"""Manifests: webhooks, Slack integrations and automations of an entity, applied as a whole.
 
 Nothing is deleted unless the manifest says `prune: true`, and then only of the kinds that it lists.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -18,15 +19,12 @@ from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, record_change
 from dispatcher.control.automations import AutomationEdit
 from dispatcher.control.bodies import Body, View, parse_form
-from dispatcher.control.errors import Conflict
-from dispatcher.control.slack import SlackBody
-from dispatcher.control.webhook_checks import Checks, KnownSecrets, WebhookBody, check_webhook
+from dispatcher.control.faults import FaultCollector
+from dispatcher.control.manifest_export import all_automations, all_webhooks
+from dispatcher.control.webhook_checks import Checks, KnownSecrets, check_webhook
 from dispatcher.control.webhook_resolver import WebhookResolver
-from shared.domain.automations.model import Grants, NoOpAction, cooldown_to_json
-from shared.domain.automations.parsing import default_cooldown
+from shared.domain.automations.model import Grants, NoOpAction
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
-from shared.domain.events.types import EventType
-from shared.domain.filters.filters import parse_filter
 from shared.domain.ids import decode_id
 from shared.storage.accounts.audit_log import NewChange, insert_changes
 from shared.storage.accounts.users import Principal
@@ -38,9 +36,6 @@ from shared.storage.definitions.revisions import lock_edits
 from shared.storage.definitions.webhooks import ID_KINDS, StoredWebhook, WebhookFields, WebhookKind, public_id
 
 MAX_DEFINITIONS = 10_000
-_PAGE = 500
-
-_Row = TypeVar("_Row")
 
 
 class ManifestBody(Body):
@@ -54,7 +49,11 @@ class ManifestBody(Body):
 
 
 Kind = Literal["webhook", "slack", "automation"]
+Members = dict[str, Any]
 Done = Literal["created", "updated", "unchanged", "deleted"]
+_S = TypeVar("_S", StoredWebhook, StoredAutomation)
+_AuditRow = Callable[[Principal, StoredEntity, str, _S, Sequence[str]], NewChange]
+"""Makes the audit log's row of a change: `webhooks.webhook_change`, `automations.automation_change`."""
 
 
 class Change(View):
@@ -83,16 +82,16 @@ def apply(
         raise InvalidDefinition.at(("entity",), f"must be {entity.name!r}, the entity that the manifest is applied to")
     lock_edits(connection)
     savepoint = connection.begin_nested()
-    changes = _Application(connection, principal, entity, checks).run(body)
+    changes = _apply(_Target(connection, principal, entity), body, checks)
     if dry_run:
         savepoint.rollback()
     else:
         savepoint.commit()
-        _note_applied(connection, principal, entity, changes)
+        _record_counts(connection, principal, entity, changes)
     return changes
 
 
-def _note_applied(connection: Connection, principal: Principal, entity: StoredEntity, changes: list[Change]) -> None:
+def _record_counts(connection: Connection, principal: Principal, entity: StoredEntity, changes: list[Change]) -> None:
     counts = Counter(change.change for change in changes if change.change != "unchanged")
     if counts:
         name = entity.name
@@ -101,205 +100,201 @@ def _note_applied(connection: Connection, principal: Principal, entity: StoredEn
         )
 
 
-class _Application:
-    """One manifest being applied: what was changed so far, and the faults found so far."""
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The entity that a manifest is applied to, by whom, and in which transaction."""
 
-    def __init__(self, connection: Connection, principal: Principal, entity: StoredEntity, checks: Checks) -> None:
-        self._connection = connection
-        self._principal = principal
-        self._entity = entity
-        self._checks = checks
-        self._changes: list[Change] = []
-        self._noted: list[NewChange] = []
-        self._faults: list[FieldError] = []
-        self._secrets = KnownSecrets(connection, entity, checks)
-        # What the entity has of the manifest's names, and what the manifest has put there so far.
-        self._webhooks: dict[str, StoredWebhook] = {}
-        self._kinds: dict[str, WebhookKind] = {}
-        self._automations: dict[str, StoredAutomation] = {}
-        self._webhook_edits: list[tuple[Loc, StoredWebhook | None, WebhookFields]] = []
-        self._automation_edits: list[AutomationEdit] = []
-        # Webhooks of the manifest that were refused, with what they were to grant: their automations are still checked.
-        self._refused: dict[str, Grants] = {}
-        self._refused_slack: set[str] = set()
-        refused, refused_slack = self._refused, self._refused_slack
-        self._finder = WebhookResolver(connection, entity, principal, planned=refused, planned_slack=refused_slack)
+    connection: Connection
+    principal: Principal
+    entity: StoredEntity
 
-    def run(self, body: ManifestBody) -> list[Change]:
-        named = _storable(_names(body.webhooks) | _names(body.slack))
-        self._webhooks = {one.name: one for one in webhook_store.many_webhooks(*self._of_entity, names=named)}
-        self._kinds = {name: one.fields.kind for name, one in self._webhooks.items()}
-        self._each("webhooks", body.webhooks, self._webhook)
-        self._each("slack", body.slack, self._slack)
-        written = self._write_webhooks()
-        self._read_ahead(body.automations)
-        self._each("automations", body.automations, self._automation)
-        self._write_automations()
-        if body.prune and "automations" in body.model_fields_set:
-            self._prune_automations(_names(body.automations))
-        users = automation_store.automations_of_webhooks(self._connection, [webhook.id for _, webhook in written])
-        for loc, webhook in written:
-            self._collect(loc, partial(webhooks.check_users, webhook, users[webhook.id]))
-        if self._faults:
-            raise InvalidDefinition(*self._faults)
-        if body.prune and "webhooks" in body.model_fields_set:
-            self._prune_webhooks("webhook", _names(body.webhooks))
-        if body.prune and "slack" in body.model_fields_set:
-            self._prune_webhooks("slack", _names(body.slack))
-        insert_changes(self._connection, self._noted)
-        return self._changes
 
-    @property
-    def _of_entity(self) -> tuple[Connection, int]:
-        return self._connection, self._entity.id
+def _apply(target: _Target, body: ManifestBody, checks: Checks) -> list[Change]:
+    """Check and write everything, and raise with all faults at the end: the caller rolls back then.
 
-    def _each(self, kind: str, definitions: Sequence[object], take: Callable[[Loc, object], None]) -> None:
-        seen: set[str] = set()
-        for index, raw in enumerate(definitions):
-            name = _name(raw)
-            if name is not None and name in seen:
-                self._faults.append(FieldError((kind, index, "name"), f"{name!r} comes twice"))
-                continue
-            seen.add(name or "")
-            self._collect((kind, index), partial(take, (kind, index), raw))
+    Webhooks come first, since automations name them. What is no longer listed is deleted last, when nothing uses it.
+    """
+    connection = target.connection
+    log, collector = _ChangeLog(target), FaultCollector()
+    endpoints = _Endpoints(target, checks, collector)
+    endpoints.read_stored(_names(body.webhooks) | _names(body.slack))
+    for loc, raw in _once_each("webhooks", body.webhooks, collector):
+        endpoints.add_webhook(loc, raw)
+    for loc, raw in _once_each("slack", body.slack, collector):
+        endpoints.add_slack(loc, raw)
+    written = endpoints.write(log)
+    _write_automations(target, body.automations, endpoints, collector, log)
+    if body.prune and "automations" in body.model_fields_set:
+        _prune_automations(target, _names(body.automations), log)
+    users = automation_store.automations_of_webhooks(connection, [webhook.id for _, webhook in written])
+    for loc, webhook in written:
+        collector.run(partial(webhooks.check_users, webhook, users[webhook.id]), loc=loc)
+    if collector.faults:
+        raise InvalidDefinition(*collector.faults)
+    if body.prune and "webhooks" in body.model_fields_set:
+        _prune_webhooks(target, "webhook", _names(body.webhooks), log)
+    if body.prune and "slack" in body.model_fields_set:
+        _prune_webhooks(target, "slack", _names(body.slack), log)
+    insert_changes(connection, log.audit_rows)
+    return log.changes
 
-    def _collect(self, loc: Loc, step: Callable[[], object]) -> bool:
-        """Take a step, its refusal kept as faults at `loc`; whether it went through."""
-        try:
-            step()
-        except InvalidDefinition as exc:
-            self._faults += exc.under(*loc).errors
-        except Conflict as exc:
-            self._faults += [error.under(*loc) for error in exc.errors] or [FieldError(loc, str(exc))]
-        else:
-            return True
-        return False
 
-    def _webhook(self, loc: Loc, raw: object) -> None:
-        if not self._collect(loc, partial(self._write_webhook, loc, raw)) and (name := _name(raw)) is not None:
-            self._refused[name] = _meant_grants(raw)
+class _ChangeLog:
+    """What a manifest changed so far: as it is answered, and as the audit log keeps it, as if each was made alone."""
 
-    def _slack(self, loc: Loc, raw: object) -> None:
-        if not self._collect(loc, partial(self._write_slack, loc, raw)):
-            self._refused_slack.update(_names([raw]))
+    def __init__(self, target: _Target) -> None:
+        self._target = target
+        self.changes: list[Change] = []
+        self.audit_rows: list[NewChange] = []
 
-    def _write_webhook(self, loc: Loc, raw: object) -> None:
-        self._plan(loc, check_webhook(self._connection, self._entity, raw, checks=self._checks, known=self._secrets))
-
-    def _write_slack(self, loc: Loc, raw: object) -> None:
-        self._plan(
-            loc, slack.check_slack(self._connection, self._entity, raw, checks=self._checks, known=self._secrets)
-        )
-
-    def _plan(self, loc: Loc, fields: WebhookFields) -> None:
-        holder = self._kinds.setdefault(fields.name, fields.kind)
-        if holder is not fields.kind:
-            raise webhooks.name_conflict(self._entity, holder, fields.name)
-        self._webhook_edits.append((loc, self._webhooks.get(fields.name), fields))
-
-    def _write_webhooks(self) -> list[tuple[Loc, StoredWebhook]]:
-        edits = [(stored, fields) for _, stored, fields in self._webhook_edits]
-        all_written = webhooks.save_webhooks(self._connection, self._entity, edits)
-        for (_, stored, fields), written in zip(self._webhook_edits, all_written, strict=True):
-            kind, body_of = _FORMS[fields.kind]
-            change = self._note(kind, fields.name, None if stored is None else body_of(stored), body_of(written))
-            self._audit(webhooks.webhook_change, written, change)
-        return [(loc, written) for (loc, _, _), written in zip(self._webhook_edits, all_written, strict=True)]
-
-    def _read_ahead(self, definitions: Sequence[object]) -> None:
-        """Read what of the entity's the automations are or name, all of it at once."""
-        stored = automation_store.many_automations(*self._of_entity, names=_storable(_names(definitions)))
-        self._automations = {one.name: one for one in stored}
-        named = _storable({called for raw in definitions for called in _named_webhooks(raw)})
-        ids = {number for one in named for kind in ID_KINDS.values() if (number := decode_id(kind, one)) is not None}
-        for webhook in webhook_store.many_webhooks(*self._of_entity, ids=ids, names=named):
-            kind = webhook.fields.kind
-            for called in (webhook.name, public_id(kind, webhook.id)):
-                self._finder.known[kind, called] = webhook
-
-    def _automation(self, _loc: Loc, raw: object) -> None:
-        finder = self._finder
-        finder.found = None
-        automation = finder.automation(raw)
-        if not isinstance(automation.action, NoOpAction) and finder.found is None:
-            return  # its webhook was refused, and with it the manifest
-        stored = self._automations.get(automation.name)
-        self._automation_edits.append(AutomationEdit(stored, automation, finder.found))
-
-    def _write_automations(self) -> None:
-        all_written = automations.save_automations(self._connection, self._entity, self._automation_edits)
-        for edit, written in zip(self._automation_edits, all_written, strict=True):
-            before = None if edit.stored is None else edit.stored.definition
-            change = self._note("automation", written.name, before, written.definition)
-            self._audit(automations.automation_change, written, change)
-
-    def _note(self, kind: Kind, name: str, before: dict[str, Any] | None, after: dict[str, Any]) -> Change:
+    def wrote(self, kind: Kind, stored: _S, before: Members | None, after: Members, audit: _AuditRow[_S]) -> None:
+        """A definition is stored now; `before` is None for a new one."""
         detail = [] if before is None else changed_members(before, after)
         done: Done = "created" if before is None else "updated" if detail else "unchanged"
-        change = Change(kind=kind, name=name, change=done, detail=detail)
-        self._changes.append(change)
-        return change
+        self.changes.append(Change(kind=kind, name=stored.name, change=done, detail=detail))
+        if done != "unchanged":
+            self._record(done, stored, audit, detail)
 
-    def _audit(self, noting_change: Callable[..., NewChange], stored: object, change: Change) -> None:
-        """Have a change written down as if it had been made alone."""
-        if change.change != "unchanged":
-            did, detail = change.change.removesuffix("d"), {"changed": change.detail} if change.detail else {}
-            self._noted.append(noting_change(self._principal, self._entity, did, stored, **detail))
+    def deleted(self, kind: Kind, stored: _S, audit: _AuditRow[_S]) -> None:
+        """A definition is deleted now."""
+        self.changes.append(Change(kind=kind, name=stored.name, change="deleted"))
+        self._record("deleted", stored, audit, ())
 
-    def _prune_automations(self, kept: frozenset[str]) -> None:
-        for stored in list(all_automations(self._connection, self._entity)):
-            if stored.name not in kept:
-                automations.remove_automation(self._connection, stored)
-                self._deleted("automation", stored.name, automations.automation_change, stored)
-
-    def _prune_webhooks(self, kind: Literal["webhook", "slack"], kept: frozenset[str]) -> None:
-        for stored in list(all_webhooks(self._connection, self._entity, WebhookKind(kind))):
-            if stored.name not in kept:
-                webhooks.remove_webhook(self._connection, stored)
-                self._deleted(kind, stored.name, webhooks.webhook_change, stored)
-
-    def _deleted(self, kind: Kind, name: str, noting_change: Callable[..., NewChange], stored: object) -> None:
-        change = Change(kind=kind, name=name, change="deleted")
-        self._changes.append(change)
-        self._audit(noting_change, stored, change)
+    def _record(self, done: Done, stored: _S, audit: _AuditRow[_S], changed: Sequence[str]) -> None:
+        did = done.removesuffix("d")
+        self.audit_rows.append(audit(self._target.principal, self._target.entity, did, stored, changed))
 
 
-def export(connection: Connection, principal: Principal, entity_name: str) -> dict[str, list[dict[str, Any]]]:
-    """The entity's definitions as a manifest without what is the default anyway; `slack` only if there are some."""
-    entity = require(connection, principal, entity_name, Action.READ)
-    own_slack = [_brief_slack(stored) for stored in all_webhooks(connection, entity, WebhookKind.SLACK)]
+class _Endpoints:
+    """The webhooks and Slack integrations of a manifest, checked one by one and written together."""
+
+    def __init__(self, target: _Target, checks: Checks, collector: FaultCollector) -> None:
+        self._target = target
+        self._checks = checks
+        self._collector = collector
+        self._secrets = KnownSecrets(target.connection, target.entity, checks)
+        self._stored: dict[str, StoredWebhook] = {}
+        self._kinds: dict[str, WebhookKind] = {}
+        """What has each name: in the entity, or so far in the manifest."""
+        self._edits: list[tuple[Loc, WebhookFields]] = []
+        self.refused: dict[str, Grants] = {}
+        """What refused webhooks were to grant: the automations that name them are still checked."""
+        self.refused_slack: set[str] = set()
+
+    def read_stored(self, names: frozenset[str]) -> None:
+        """Read what the entity has of these names."""
+        target = self._target
+        found = webhook_store.many_webhooks(target.connection, target.entity.id, names=_storable(names))
+        self._stored = {one.name: one for one in found}
+        self._kinds = {name: one.fields.kind for name, one in self._stored.items()}
+
+    def add_webhook(self, loc: Loc, raw: object) -> None:
+        """Check a webhook's definition; it is written later."""
+        if not self._add(loc, raw, check_webhook) and (name := _name(raw)) is not None:
+            self.refused[name] = _meant_grants(raw)
+
+    def add_slack(self, loc: Loc, raw: object) -> None:
+        """The same for a Slack integration."""
+        if not self._add(loc, raw, slack.check_slack):
+            self.refused_slack.update(_names([raw]))
+
+    def _add(self, loc: Loc, raw: object, check: Callable[..., WebhookFields]) -> bool:
+        fields = self._collector.run(lambda: self._check(raw, check), loc=loc)
+        if fields is not None:
+            self._edits.append((loc, fields))
+        return fields is not None
+
+    def _check(self, raw: object, check: Callable[..., WebhookFields]) -> WebhookFields:
+        target = self._target
+        fields = check(target.connection, target.entity, raw, checks=self._checks, known=self._secrets)
+        holder = self._kinds.setdefault(fields.name, fields.kind)
+        if holder is not fields.kind:
+            raise webhooks.name_conflict(target.entity, holder, fields.name)
+        return fields
+
+    def write(self, log: _ChangeLog) -> list[tuple[Loc, StoredWebhook]]:
+        """Write what was not refused; each with the place of its definition in the manifest."""
+        edits = [(self._stored.get(fields.name), fields) for _, fields in self._edits]
+        all_written = webhooks.save_webhooks(self._target.connection, self._target.entity, edits)
+        for (before, fields), written in zip(edits, all_written, strict=True):
+            kind, body_of = _FORMS[fields.kind]
+            was = None if before is None else body_of(before)
+            log.wrote(kind, written, was, body_of(written), webhooks.webhook_change)
+        return [(loc, written) for (loc, _), written in zip(self._edits, all_written, strict=True)]
+
+
+def _write_automations(
+    target: _Target,
+    definitions: Sequence[object],
+    endpoints: _Endpoints,
+    collector: FaultCollector,
+    log: _ChangeLog,
+) -> None:
+    """Check the automations, and write those that were not refused."""
+    connection, entity = target.connection, target.entity
+    stored = {
+        one.name: one
+        for one in automation_store.many_automations(connection, entity.id, names=_storable(_names(definitions)))
+    }
+    resolver = WebhookResolver(
+        connection,
+        entity,
+        target.principal,
+        planned=endpoints.refused,
+        planned_slack=endpoints.refused_slack,
+        known=_named_webhooks(target, definitions),
+    )
+    edits: list[AutomationEdit] = []
+    for loc, raw in _once_each("automations", definitions, collector):
+        definition = collector.run(partial(resolver.parse, raw), loc=loc)
+        if definition is None:
+            continue
+        if definition.webhook is None and not isinstance(definition.automation.action, NoOpAction):
+            continue  # its webhook was refused, and with it the manifest
+        edits.append(AutomationEdit(stored.get(definition.automation.name), definition))
+    for edit, written in zip(edits, automations.save_automations(connection, entity, edits), strict=True):
+        before = None if edit.stored is None else edit.stored.definition
+        log.wrote("automation", written, before, written.definition, automations.automation_change)
+
+
+def _named_webhooks(
+    target: _Target, definitions: Sequence[object]
+) -> dict[tuple[WebhookKind, str], StoredWebhook | None]:
+    """The entity's webhooks that the automations name, read in one query, by all that they may be called."""
+    named = _storable({called for raw in definitions for called in _webhook_names(raw)})
+    ids = {number for one in named for kind in ID_KINDS.values() if (number := decode_id(kind, one)) is not None}
     return {
-        "webhooks": [_brief_webhook(stored) for stored in all_webhooks(connection, entity)],
-        **({"slack": own_slack} if own_slack else {}),
-        "automations": [
-            _brief_automation(automations.shown_definition(stored)) for stored in all_automations(connection, entity)
-        ],
+        (webhook.fields.kind, called): webhook
+        for webhook in webhook_store.many_webhooks(target.connection, target.entity.id, ids=ids, names=named)
+        for called in (webhook.name, public_id(webhook.fields.kind, webhook.id))
     }
 
 
-def all_webhooks(
-    connection: Connection, entity: StoredEntity, kind: WebhookKind = WebhookKind.WEBHOOK
-) -> Iterator[StoredWebhook]:
-    """Every webhook of an entity that is of this kind."""
-    return _all(
-        lambda after: webhook_store.list_webhooks(connection, entity.id, after=after, limit=_PAGE, kind=kind),
-        lambda row: row.id,
-    )
+def _prune_automations(target: _Target, kept: frozenset[str], log: _ChangeLog) -> None:
+    for stored in list(all_automations(target.connection, target.entity)):
+        if stored.name not in kept:
+            automations.remove_automation(target.connection, stored)
+            log.deleted("automation", stored, automations.automation_change)
 
 
-def all_automations(connection: Connection, entity: StoredEntity) -> Iterator[automation_store.StoredAutomation]:
-    """Every automation of an entity."""
-    return _all(
-        lambda after: automation_store.list_automations(connection, entity.id, after=after, limit=_PAGE),
-        lambda row: row.id,
-    )
+def _prune_webhooks(target: _Target, kind: Literal["webhook", "slack"], kept: frozenset[str], log: _ChangeLog) -> None:
+    for stored in list(all_webhooks(target.connection, target.entity, WebhookKind(kind))):
+        if stored.name not in kept:
+            webhooks.remove_webhook(target.connection, stored)
+            log.deleted(kind, stored, webhooks.webhook_change)
 
 
-def _all(page: Callable[[int], list[_Row]], position: Callable[[_Row], int]) -> Iterator[_Row]:
-    rows = page(0)
-    while rows:
-        yield from rows
-        rows = page(position(rows[-1])) if len(rows) == _PAGE else []
+def _once_each(kind: str, definitions: Sequence[object], collector: FaultCollector) -> Iterator[tuple[Loc, object]]:
+    """The definitions with their places in the manifest; one whose name came before is a fault and left out."""
+    seen: set[str] = set()
+    for index, raw in enumerate(definitions):
+        name = _name(raw)
+        if name is not None and name in seen:
+            collector.faults.append(FieldError((kind, index, "name"), f"{name!r} comes twice"))
+            continue
+        if name is not None:
+            seen.add(name)
+        yield (kind, index), raw
 
 
 def _name(raw: object) -> str | None:
@@ -316,7 +311,7 @@ def _storable(names: Collection[str]) -> set[str]:
     return {name for name in names if "\0" not in name and name == name.encode(errors="ignore").decode()}
 
 
-def _named_webhooks(raw: object) -> Iterator[str]:
+def _webhook_names(raw: object) -> Iterator[str]:
     """What a definition's action calls, if it has the form of one."""
     action = raw.get("action") if isinstance(raw, Mapping) else None
     if isinstance(action, Mapping):
@@ -330,30 +325,7 @@ def _meant_grants(raw: object) -> Grants:
     return Grants(frozenset(name for name in names if isinstance(name, str)), members.get("access_token") is not None)
 
 
-def _brief_webhook(stored: StoredWebhook) -> dict[str, Any]:
-    body = WebhookBody.model_validate(webhooks.webhook_body(stored))
-    return body.model_dump(mode="json", exclude_defaults=True)
-
-
-def _brief_slack(stored: StoredWebhook) -> dict[str, Any]:
-    return SlackBody.model_validate(slack.slack_body(stored)).model_dump(mode="json", exclude_defaults=True)
-
-
-def _brief_automation(definition: dict[str, Any]) -> dict[str, Any]:
-    """The definition without members that mean the same when they are left out."""
-    return {key: value for key, value in definition.items() if not _is_default(key, value, definition["event"])}
-
-
-def _is_default(member: str, value: object, event: str) -> bool:
-    if member == "filter":
-        return parse_filter(value, lambda _field: None).matches_everything
-    if member == "cooldown":
-        return value == cooldown_to_json(default_cooldown(EventType(event)))
-    return member in _DEFAULTS and _DEFAULTS[member] == value
-
-
 _FORMS: Mapping[WebhookKind, tuple[Kind, Callable[[StoredWebhook], dict[str, Any]]]] = {
     WebhookKind.WEBHOOK: ("webhook", webhooks.webhook_body),
     WebhookKind.SLACK: ("slack", slack.slack_body),
 }
-_DEFAULTS: Mapping[str, object] = {"description": None, "enabled": True, "scope": {}, "rate_limit": None}

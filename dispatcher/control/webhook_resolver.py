@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, entities_with
 from dispatcher.control.webhook_checks import grants_of
-from shared.domain.automations.model import Automation, Grants
+from shared.domain.automations.model import Action as ActionOfAutomation
+from shared.domain.automations.model import Automation, Grants, SlackAction, WebhookAction
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import decode_id
@@ -22,14 +23,23 @@ from shared.storage.definitions.entities import StoredEntity, related_entities
 from shared.storage.definitions.webhooks import ID_KINDS, StoredWebhook, WebhookKind, find_webhooks, public_id
 
 
+@dataclass(frozen=True, slots=True)
+class ResolvedAutomation:
+    """A checked definition, and the stored webhook or Slack integration that its action names."""
+
+    automation: Automation
+    webhook: StoredWebhook | None
+    """None for an action without one, and for one that is only planned."""
+
+
 @dataclass(slots=True)
 class WebhookResolver:
-    """Looks up the webhook or Slack integration that a definition names, and remembers which it was.
+    """Looks up the webhooks and Slack integrations that the definitions of one entity's automations name.
 
     `planned` are webhooks that are not stored, with what they are meant to grant, and `planned_slack` such Slack
     integrations; a definition may be checked with them, not stored. `kept` is an automation whose action is not being
-    changed: it keeps its webhook, whatever the principal may read. `known` are webhooks of the entity that were read
-    already, by what a definition may call them; what is looked up is added, for those who check many definitions.
+    changed: it keeps its webhook, whatever the principal may read. `known` holds what was looked up already, by what a
+    definition may call it; whoever checks many definitions may fill it beforehand.
     """
 
     connection: Connection
@@ -38,30 +48,35 @@ class WebhookResolver:
     planned: Mapping[str, Grants] = field(default_factory=dict)
     planned_slack: Collection[str] = ()
     kept: StoredAutomation | None = None
-    found: StoredWebhook | None = None
     known: dict[tuple[WebhookKind, str], StoredWebhook | None] = field(default_factory=dict)
 
-    def automation(self, raw: object) -> Automation:
-        """The checked automation of a definition. Raises InvalidDefinition."""
-        return parse_automation(raw, self, self.slack)
+    def parse(self, raw: object) -> ResolvedAutomation:
+        """Check a definition. Raises InvalidDefinition, naming each fault."""
+        automation = parse_automation(raw, self.grants_of, self.has_slack)
+        return ResolvedAutomation(automation, self._webhook_of(automation.action))
 
-    def __call__(self, name_or_id: str) -> Grants | None:
-        """What the webhook grants; None when there is none of this name or id.
+    def grants_of(self, name_or_id: str) -> Grants | None:
+        """What the webhook of this name or id grants to payloads; None when there is none.
 
         Raises:
             InvalidDefinition: when webhooks of several other entities have the name.
         """
         if name_or_id in self.planned:
             return self.planned[name_or_id]
-        self.found = self._find(name_or_id, WebhookKind.WEBHOOK)
-        return None if self.found is None else grants_of(self.found.fields)
+        webhook = self._find(name_or_id, WebhookKind.WEBHOOK)
+        return None if webhook is None else grants_of(webhook.fields)
 
-    def slack(self, name_or_id: str) -> bool:
-        """Whether there is a Slack integration of this name or id. Raises as a call does."""
-        if name_or_id in self.planned_slack:
-            return True
-        self.found = self._find(name_or_id, WebhookKind.SLACK)
-        return self.found is not None
+    def has_slack(self, name_or_id: str) -> bool:
+        """Whether there is a Slack integration of this name or id. Raises as `grants_of` does."""
+        return name_or_id in self.planned_slack or self._find(name_or_id, WebhookKind.SLACK) is not None
+
+    def _webhook_of(self, action: ActionOfAutomation) -> StoredWebhook | None:
+        """The second look-up of the name finds it in `known`."""
+        if isinstance(action, WebhookAction) and action.webhook not in self.planned:
+            return self._find(action.webhook, WebhookKind.WEBHOOK)
+        if isinstance(action, SlackAction) and action.slack not in self.planned_slack:
+            return self._find(action.slack, WebhookKind.SLACK)
+        return None
 
     def _find(self, name_or_id: str, kind: WebhookKind) -> StoredWebhook | None:
         key = kind, name_or_id

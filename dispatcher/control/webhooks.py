@@ -234,19 +234,24 @@ def _names(users: Sequence[StoredAutomation], webhook: StoredWebhook) -> str:
 
 
 def record_webhook_change(
-    connection: Connection, principal: Principal, entity: StoredEntity, did: str, webhook: StoredWebhook, **detail: Any
+    connection: Connection,
+    principal: Principal,
+    entity: StoredEntity,
+    did: str,
+    stored: StoredWebhook,
+    changed: Sequence[str] = (),
 ) -> None:
-    """Write a change of a webhook or Slack integration down: `webhook.create`, `slack.update`, ..."""
-    insert_changes(connection, [webhook_change(principal, entity, did, webhook, **detail)])
+    """Write the row of `webhook_change` to the audit log, as `webhook.create`, `slack.update` and so on."""
+    insert_changes(connection, [webhook_change(principal, entity, did, stored, changed)])
 
 
 def webhook_change(
-    principal: Principal, entity: StoredEntity, did: str, webhook: StoredWebhook, **detail: Any
+    principal: Principal, entity: StoredEntity, did: str, stored: StoredWebhook, changed: Sequence[str] = ()
 ) -> NewChange:
-    """What `record_webhook_change` writes down."""
-    kind = webhook.fields.kind
-    target_id = public_id(kind, webhook.id)
-    return new_change(principal, f"{kind}.{did}", entity=entity, target_id=target_id, name=webhook.name, **detail)
+    """The audit log's row of a change: `did` is create, update or delete, `changed` names the members of an update."""
+    kind, detail = stored.fields.kind, {"changed": list(changed)} if changed else {}
+    target_id = public_id(kind, stored.id)
+    return new_change(principal, f"{kind}.{did}", entity=entity, target_id=target_id, name=stored.name, **detail)
 
 
 def webhook_body(stored: StoredWebhook) -> dict[str, Any]:

@@ -53,7 +53,7 @@ AUTOMATION = {
 class Stage:
     """What one process opened, and who asks: an instance admin."""
 
-    parts: ApiResources
+    resources: ApiResources
     principal: Principal
     _live: Path
     _pristine: sqlite3.Connection
@@ -67,7 +67,7 @@ class Stage:
     @contextmanager
     def rolled_back(self) -> Iterator[Connection]:
         """A transaction that may write, and of which nothing stays."""
-        with self.parts.engine.connect().execution_options(hookline_write=True) as connection:
+        with self.resources.engine.connect().execution_options(hookline_write=True) as connection:
             transaction = connection.begin()
             try:
                 yield connection
@@ -83,11 +83,11 @@ def stage() -> Stage:
     runner = asyncio.Runner()
     settings = _settings(folder)
     first_start.prepare(settings)
-    parts = runner.run(stack.enter_async_context(open_resources(settings)))
-    with write_transaction(parts.engine) as connection:
+    resources = runner.run(stack.enter_async_context(open_resources(settings)))
+    with write_transaction(resources.engine) as connection:
         principal = find_principal(connection, hash_key(KEY))
         assert principal is not None
-        _fill(connection, principal, parts)
+        _fill(connection, principal, resources)
     pristine = sqlite3.connect(":memory:", check_same_thread=False)
     with sqlite3.connect(folder / "hookline.db") as live:
         live.backup(pristine)
@@ -99,7 +99,7 @@ def stage() -> Stage:
         runner.close()
 
     atexit.register(close)
-    return Stage(parts, principal, folder / "hookline.db", pristine)
+    return Stage(resources, principal, folder / "hookline.db", pristine)
 
 
 def _settings(folder: Path) -> Settings:
@@ -113,11 +113,13 @@ def _settings(folder: Path) -> Settings:
     )
 
 
-def _fill(connection: Connection, principal: Principal, parts: ApiResources) -> None:
+def _fill(connection: Connection, principal: Principal, resources: ApiResources) -> None:
     catalog.put_entity(connection, principal, ENTITY, {})
     for name, value in SECRETS.items():
-        secrets.put(connection, principal, ENTITY, name, {"value": value}, vault=parts.vault, settings=parts.settings)
-    webhooks.create(connection, principal, ENTITY, WEBHOOK, checks=parts.checks)
-    slack.create(connection, principal, ENTITY, SLACK, checks=parts.checks)
+        secrets.put(
+            connection, principal, ENTITY, name, {"value": value}, vault=resources.vault, settings=resources.settings
+        )
+    webhooks.create(connection, principal, ENTITY, WEBHOOK, checks=resources.checks)
+    slack.create(connection, principal, ENTITY, SLACK, checks=resources.checks)
     automations.create(connection, principal, ENTITY, AUTOMATION)
     catalog.put_project(connection, principal, ENTITY, "plain", {})

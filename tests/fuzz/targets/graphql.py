@@ -33,7 +33,7 @@ def check(data: bytes) -> None:
     scene = stage()
     try:
         with in_time(data, 2.0):
-            answer = answer_to(scene.parts, scene.principal, body)
+            answer = answer_to(scene.resources, scene.principal, body)
     except InvalidDefinition:
         return
     finally:

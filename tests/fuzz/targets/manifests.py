@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dispatcher.client.input_files import Document, UnreadableInput, read_documents
 from dispatcher.client.yaml_documents import write_documents
-from dispatcher.control import manifests
+from dispatcher.control import manifest_export, manifests
 from dispatcher.control.errors import Conflict
 from shared.domain.errors import InvalidDefinition
 from tests.fuzz.oracles import check_refusal, in_time
@@ -61,18 +61,20 @@ def _check_applied(body: Any, data: bytes) -> None:
         try:
             with in_time(data, 2.0):
                 manifests.apply(
-                    connection, scene.principal, ENTITY, body, checks=scene.parts.checks, dry_run=False
+                    connection, scene.principal, ENTITY, body, checks=scene.resources.checks, dry_run=False
                 )  # fmt: skip
         except InvalidDefinition as refusal:
             check_refusal(refusal, body)
             return
         except Conflict:
             return
-        exported = json.loads(json.dumps(manifests.export(connection, scene.principal, ENTITY)))
+        exported = json.loads(json.dumps(manifest_export.export(connection, scene.principal, ENTITY)))
         whole = exported | {"prune": True}
-        changes = manifests.apply(connection, scene.principal, ENTITY, whole, checks=scene.parts.checks, dry_run=False)
+        changes = manifests.apply(
+            connection, scene.principal, ENTITY, whole, checks=scene.resources.checks, dry_run=False
+        )
         assert {change.change for change in changes} <= {"unchanged"}, changes
-        assert json.loads(json.dumps(manifests.export(connection, scene.principal, ENTITY))) == exported
+        assert json.loads(json.dumps(manifest_export.export(connection, scene.principal, ENTITY))) == exported
 
 
 WORDS = (

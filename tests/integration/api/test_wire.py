@@ -112,7 +112,7 @@ def test_a_stream_that_is_away_says_when_to_try_again(api: Api, monkeypatch: pyt
     async def gone(**_: object) -> None:
         raise RedisConnectionError("gone")
 
-    publisher: Publisher = api.client.app.state.parts.publisher
+    publisher: Publisher = api.client.app.state.resources.publisher
     monkeypatch.setattr(publisher, "_append_all", gone)
 
     assert api.refused("POST", "/v1/events", event(), status=503).headers["retry-after"] == "1"

@@ -1,4 +1,4 @@
-"""The four ways to the database: a transaction or one statement, to read or to write."""
+"""The ways to the database: a transaction or one statement, to read or to write, and one to change the schema."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, cast
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 ASYNC_COMMIT_SQL = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
 """SQL, always true, by which nobody waits for PostgreSQL's disk at the end of this transaction."""
@@ -29,6 +29,43 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
         connection.begin(),
     ):
         yield connection
+
+
+@contextmanager
+def schema_transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction that changes the schema: committed when the block ends, rolled back when it raises.
+
+    SQLite changes most things of a table only by a copy, after which the original is dropped. While foreign keys are
+    enforced, that fails or deletes the rows that refer to the table. So they are not enforced until the end, as
+    https://sqlite.org/lang_altertable.html#otheralter says; `check_references` is the check before the commit.
+    """
+    if engine.dialect.name == "postgresql":
+        with write_transaction(engine) as connection:
+            yield connection
+        return
+    with _sqlite_writer_lock(engine), engine.connect().execution_options(hookline_write=True) as connection:
+        driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+        driver.execute("PRAGMA foreign_keys=OFF")  # has no effect within a transaction, hence on the driver
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            driver.execute("PRAGMA foreign_keys=ON")
+
+
+def check_references(connection: Connection) -> None:
+    """Check on SQLite that every row refers to rows that exist. It reads all tables; PostgreSQL always enforces it.
+
+    Raises:
+        IntegrityError: with the tables whose rows refer to nothing.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    statement = "PRAGMA foreign_key_check"
+    broken = sorted({row[0] for row in connection.exec_driver_sql(statement)})
+    if broken:
+        failed = sqlite3.IntegrityError(f"FOREIGN KEY constraint failed: {', '.join(broken)}")
+        raise IntegrityError(statement, None, failed)
 
 
 @contextmanager

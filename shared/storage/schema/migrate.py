@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
-from shared.storage.database.transactions import write_transaction
+from shared.storage.database.transactions import check_references, schema_transaction
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x686F6F6B  # any number that is always the same
@@ -26,10 +26,13 @@ def _config(connection: Connection | None = None) -> Config:
 
 def migrate(engine: Engine) -> None:
     """Run the migrations that the database lacks. Several processes may call this at once: one does the work."""
-    with write_transaction(engine) as connection:
+    with schema_transaction(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ADVISORY_LOCK})
+        before = current_revision(connection)
         command.upgrade(_config(connection), "head")
+        if current_revision(connection) != before:
+            check_references(connection)
 
 
 @lru_cache(maxsize=1)

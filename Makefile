@@ -57,7 +57,7 @@ format: $(READY) ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## the benchmarks, each against its rival in the same run
+bench: $(READY) ## the benchmarks, each against its baseline in the same run
 	$(BIN)/python -m tests.bench
 
 drill: $(READY) ## the fault drills: real processes hurt at random moments under load (about 15 minutes)

@@ -106,7 +106,7 @@ def figures_table(figures: Sequence[Figure]) -> Table:
         table.add_column(heading)
     table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("unit")
-    table.add_column("rival or limit")
+    table.add_column("baseline or limit")
     for heading in ("its figure", "ratio", "to reach"):
         table.add_column(heading, justify="right")
     table.add_column("", no_wrap=True)

@@ -12,10 +12,10 @@ HEAVY := requirements/otel.txt requirements/dev.txt
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo test test-fast serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
+.PHONY: help install install-runtime demo test test-pythons test-fast serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
 # What serves and demonstrates, about 190 MB. Tests and checks need three times that, on top of it.
 $(RUNTIME): pyproject.toml shared/version.py $(LIGHT)
@@ -38,6 +38,9 @@ demo: $(RUNTIME) ## the whole way on recorded input: start, define, publish, del
 
 test: $(READY) ## the whole test suite, on real Valkey, PostgreSQL and SQLite
 	$(BIN)/python -m pytest -n 4 --dist worksteal
+
+test-pythons: ## the suite on each supported Python found here, pyenv's or on PATH; PYTHONS="3.12 3.13" chooses
+	$(PYTHON) -m tests.pythons $(PYTHONS)
 
 test-fast: $(READY) ## the pure tests only
 	$(BIN)/python -m pytest tests/unit
@@ -101,4 +104,4 @@ constraints: ## resolve pyproject.toml into requirements/; UPGRADE=--upgrade tak
 	build/resolve/bin/python requirements/resolve.py $(UPGRADE)
 
 clean: ## remove what make made (not .hookline/)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-3.* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

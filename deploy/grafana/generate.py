@@ -1,7 +1,7 @@
 """Writes the dashboards in dashboards/ as JSON: `python -m deploy.grafana.generate [--check]`.
 
 A dashboard is rows of panels; a panel is a title, a kind, a unit, and queries with their legends. The JSON is
-generated and never edited. Gauges of the pump are taken by `max`, since every pump shows the same; counters are summed.
+generated and never edited. Gauges of the dispatcher are taken by `max`, because every dispatcher exposes the same; counters are summed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def rate(metric: str, by: str = "", where: str = "") -> str:
 
 
 def of_workers(metric: str, where: str = "", *, queue: str = "") -> str:
-    """The rate of a counter by instance, for workers alone: APIs and pumps have the counter too, and never count.
+    """The rate of a counter by instance, for workers alone: APIs and dispatchers have the counter too, and never count.
 
     `where` selects among the counter's series, `queue` among the workers.
     """
@@ -92,7 +92,7 @@ FLOW = Panel(
     unit="ops",
 )
 OUTCOMES = Panel("Attempts by outcome", ((rate("hookline_attempts_total", "outcome"), "{{outcome}}"),), unit="reqps")
-ENDED = Panel("Deliveries that ended", ((rate("hookline_deliveries_total", "outcome"), "{{outcome}}"),), unit="ops")
+ENDED = Panel("Finished deliveries", ((rate("hookline_deliveries_total", "outcome"), "{{outcome}}"),), unit="ops")
 LAG = Panel(
     "Evaluation lag",
     (
@@ -101,7 +101,7 @@ LAG = Panel(
     ),
 )
 QUEUE = Panel(
-    "Deliveries that wait",
+    "Waiting deliveries",
     (
         ("max(hookline_deliveries_pending)", "pending"),
         ("max(hookline_deliveries_due)", "due"),
@@ -126,7 +126,7 @@ OWN_FAULTS = Panel(
     "Attempts that failed inside Hookline, by instance",
     ((of_workers("hookline_attempts_total", '{outcome="internal"}'), "{{instance}}"),),
     unit="reqps",
-    says="No endpoint is to blame for these: a host ran out of something, or the code has a fault.",
+    says="No endpoint is to blame for these: a host ran out of a resource, or the code has a fault.",
 )
 
 DASHBOARDS = (
@@ -260,10 +260,10 @@ DASHBOARDS = (
                         says="Cooldowns, rate limits, disabled webhooks.",
                     ),
                     Panel(
-                        "Samples ignored, entries set aside",
+                        "Samples ignored, poison entries",
                         (
                             (rate("hookline_samples_ignored_total"), "samples ignored"),
-                            (rate("hookline_poison_entries_total"), "entries set aside"),
+                            (rate("hookline_poison_entries_total"), "poison entries"),
                         ),
                         unit="ops",
                     ),
@@ -288,8 +288,8 @@ DASHBOARDS = (
                     stat("Workers on evaluate", 'sum(hookline_workers{queue="evaluate"})'),
                     stat("Workers on deliver", 'sum(hookline_workers{queue="deliver"})'),
                     stat("Workers on deliver_slow", 'sum(hookline_workers{queue="deliver_slow"})'),
-                    stat("Since a pump swept", "time() - max(hookline_pump_last_sweep_timestamp_seconds)", "s"),
-                    stat("Processes that answer", 'sum(up{job=~"hookline.*"})'),
+                    stat("Since the last sweep", "time() - max(hookline_pump_last_sweep_timestamp_seconds)", "s"),
+                    stat("Processes that answer Prometheus", 'sum(up{job=~"hookline.*"})'),
                 ),
             ),
             (

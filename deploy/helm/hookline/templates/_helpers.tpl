@@ -128,7 +128,7 @@ metadata:
   {{- end }}
 {{- end -}}
 
-{{/* A worker or pump touches the file every two seconds; a probe that only looks at its age costs nothing. */}}
+{{/* A worker or dispatcher touches the file every two seconds; a probe that only looks at its age costs nothing. */}}
 {{- define "hookline.heartbeatProbes" -}}
 startupProbe:
   exec: {command: [test, -e, /tmp/heartbeat]}

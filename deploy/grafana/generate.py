@@ -1,7 +1,8 @@
 """Writes the dashboards in dashboards/ as JSON: `python -m deploy.grafana.generate [--check]`.
 
 A dashboard is rows of panels; a panel is a title, a kind, a unit, and queries with their legends. The JSON is
-generated and never edited. Gauges of the dispatcher are taken by `max`, because every dispatcher exposes the same; counters are summed.
+generated and never edited. Gauges of the dispatcher are taken by `max`, because every dispatcher exposes the same;
+counters are summed.
 """
 
 from __future__ import annotations

@@ -81,13 +81,13 @@ class Settings(BaseSettings):
         16,
         ge=1,
         le=1024,
-        description="Number of event streams; publishers must use the same. Change it only while all are evaluated.",
+        description="Number of event streams; publishers must use the same. Change it only when all are evaluated.",
     )
     max_stream_bytes: int | None = Field(
         None,
         ge=0,
-        description="Memory of the server with the streams above which publishing is answered with 503; 0: no bound; "
-        "unset: three quarters of its `maxmemory` or, where it has none, half of its machine's memory.",
+        description="Memory of the server with the streams above which publishing is answered with 503; 0: no limit; "
+        "unset: three quarters of its `maxmemory` or, if it has none, half of its machine's memory.",
     )
     event_retention: Duration = Field(
         timedelta(hours=24),
@@ -95,23 +95,23 @@ class Settings(BaseSettings):
     )
     delivery_retention: Duration = Field(
         timedelta(days=30),
-        description="How long delivered and skipped deliveries are kept, at least `event_retention`; 0: for ever.",
+        description="How long delivered and skipped deliveries are kept, at least `event_retention`; 0: permanently.",
     )
     dead_letter_retention: Duration = Field(
         timedelta(days=90),
-        description="How long dead letters, and stream entries that were no events, are kept; 0: for ever.",
+        description="How long dead letters and poison entries are kept; 0: permanently.",
     )
     window_retention: Duration = Field(
         timedelta(days=30),
         description="How long the metric windows and firing times of a run or collection outlive its last event; "
-        "0: for ever. What a cooldown needs is kept as long as it lasts.",
+        "0: permanently. A cooldown keeps what it needs until it ends.",
     )
     audit_retention: Duration = Field(
-        timedelta(0), description="How long records of the audit log are kept; 0: for ever."
+        timedelta(0), description="How long records of the audit log are kept; 0: permanently."
     )
     allowed_networks: Networks = Field(
         (),
-        description="Private networks that webhooks may reach all the same, comma-separated: `10.0.0.0/8,::1/128`.",
+        description="Private networks that webhooks may reach, comma-separated: `10.0.0.0/8,::1/128`.",
     )
     allow_http: bool = Field(False, description="Whether webhooks may use plain http outside the allowed networks.")
     allowed_ports: Ports = Field(
@@ -120,14 +120,13 @@ class Settings(BaseSettings):
     )
     ca_bundle: CaBundle | None = Field(
         None,
-        description="A PEM file of certificate authorities that endpoints' certificates may come from, besides the "
-        "system's.",
+        description="A PEM file of certificate authorities to trust for endpoints, besides the system's.",
     )
     disable_after: Duration = Field(
-        timedelta(days=5), description="A webhook is disabled after this long of nothing but failures."
+        timedelta(days=5), description="A webhook is disabled after it has only failed for this long."
     )
     evaluate_batch: int = Field(500, ge=1, le=5000, description="Stream entries evaluated in one transaction.")
-    claim_batch: int = Field(256, ge=1, le=2000, description="Deliveries claimed at once for one webhook.")
+    claim_batch: int = Field(256, ge=1, le=2000, description="Deliveries claimed for one webhook in one statement.")
     max_in_flight: int = Field(
         256, ge=1, le=2000, description="Requests in flight to one webhook from one worker process."
     )
@@ -139,19 +138,19 @@ class Settings(BaseSettings):
     )
     shutdown_grace: Duration = Field(
         timedelta(seconds=20),
-        description="How long a worker that ends waits for requests in flight; what is left is sent again later.",
+        description="How long a worker that shuts down waits for requests in flight; the rest is sent again later.",
     )
     drains_per_webhook: int = Field(2, ge=1, le=64, description="Workers that drain the same webhook at the same time.")
     drain_slice: PositiveDuration = Field(
-        timedelta(seconds=2), description="How long a drain works before it makes room for others."
+        timedelta(seconds=2), description="How long a drain works before it makes room for other drains."
     )
-    worker_threads: int = Field(32, ge=1, le=500, description="Drains that one worker process works at the same time.")
+    worker_threads: int = Field(32, ge=1, le=500, description="Drains that one worker process runs at the same time.")
     database_connections: int = Field(
         40,
         ge=1,
         le=1000,
-        description="Connections to the database that one process opens at most. Threads beyond take turns, since each "
-        "needs one for milliseconds; PostgreSQL's `max_connections` must cover all processes.",
+        description="The most connections to the database that one process opens. More threads than that take turns: "
+        "each needs a connection for milliseconds. PostgreSQL's `max_connections` must cover all processes.",
     )
     lease_margin: Duration = Field(
         timedelta(seconds=30),
@@ -159,7 +158,7 @@ class Settings(BaseSettings):
     )
     sweep_interval: PositiveDuration = Field(
         timedelta(seconds=1),
-        description="How often the pump looks for due retries, expired claims and lagging partitions.",
+        description="How often the dispatcher looks for due retries, expired leases and lagging partitions.",
     )
     reload_interval: Duration = Field(
         timedelta(milliseconds=500), description="How often a worker looks for edited automations."
@@ -168,18 +167,18 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=65535,
-        description="Port for `/metrics` of a worker or the pump on 127.0.0.1 or `metrics_host`; 0: none.",
+        description="Port for `/metrics` of a worker or the dispatcher, on `metrics_host`; 0: none.",
     )
-    metrics_host: str = Field("0.0.0.0", description="Address for `/metrics` of a worker or the pump.")  # noqa: S104
+    metrics_host: str = Field("0.0.0.0", description="Address for `/metrics` of a worker or the dispatcher.")  # noqa: S104
     heartbeat_file: Path | None = Field(
         None,
-        description="A file that a worker or the pump touches every few seconds while it lives, for liveness probes; "
+        description="A file that a worker or the dispatcher touches every few seconds, for liveness probes; "
         "unset: none.",
     )
     otel: bool = Field(
         False,
-        description="Whether to trace with OpenTelemetry, from publishing to each attempt; spans go where the usual "
-        "`OTEL_EXPORTER_OTLP_*` variables say. Needs the extra `otel`.",
+        description="Whether to trace with OpenTelemetry, from publishing to each attempt; the usual "
+        "`OTEL_EXPORTER_OTLP_*` variables say where spans go. Needs the extra `otel`.",
     )
     metrics_per_webhook: bool = Field(False, description="Whether delivery metrics carry a `webhook` label.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")

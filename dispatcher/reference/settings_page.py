@@ -25,9 +25,9 @@ METRICS_PAGE = PAGE.with_name("metrics.md")
 HEAD = """\
 # Settings
 
-Every setting is an environment variable. A value that can't be used is refused at start, with its variable's name.
-Durations are written like `500ms`, `30s`, `15m`, `24h` or `5d`. All parts of an installation get the same settings;
-only ports and files may differ by process. This page is generated: `make docs`.
+Every setting is an environment variable. An invalid value is refused at start, with the variable's name. Durations are
+written like `500ms`, `30s`, `15m`, `24h` or `5d`. Give all parts of an installation the same settings; only ports and
+files may differ by process. This page is generated: `make docs`.
 """
 TABLE = """
 ## {title}
@@ -40,7 +40,7 @@ SECTIONS = {
     "host": "API and commands",
     "partitions": "Streams and what is kept",
     "allowed_networks": "Webhooks",
-    "evaluate_batch": "How workers and pump work",
+    "evaluate_batch": "How workers and dispatcher work",
     "metrics_port": "Metrics, traces, logs",
 }
 """The first setting of each section, and its title."""
@@ -49,11 +49,11 @@ TAIL = """
 
 | variable | meaning |
 |---|---|
-| `OTEL_EXPORTER_OTLP_ENDPOINT` and its kin | OpenTelemetry's own; read where `HOOKLINE_OTEL` is on |
+| `OTEL_EXPORTER_OTLP_ENDPOINT` and the other `OTEL_*` variables | OpenTelemetry's own; read if `HOOKLINE_OTEL` is on |
 | `PROMETHEUS_MULTIPROC_DIR` | where one worker's processes share their counts; see [metrics.md](metrics.md) |
 | `NO_COLOR` | no colours in what commands print |
 
-Flags of Celery (`--pool`, `--concurrency`, `-Q`, `-n`, `--loglevel`, `--logfile`) work as they always do: see
+Celery's own options (`--pool`, `--concurrency`, `-Q`, `-n`, `--loglevel`, `--logfile`) work as usual: see
 [brokers.md](brokers.md#celerys-own-tools).
 """
 

@@ -25,7 +25,7 @@ _END_TO_END_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 EVENTS_PUBLISHED = Counter("hookline_events_published", "Events that the API appended to a stream.", ["type"])
 EVENTS_REFUSED = Counter(
     "hookline_events_refused",
-    "Events that the API did not append: the streams' memory is full, its server is out of memory or unavailable.",
+    "Events that the API refused: the streams are full, or their server is out of memory or unavailable.",
     ["reason"],
 )
 with_zero_series(EVENTS_REFUSED, reason=("full", "out_of_memory", "unavailable"))
@@ -34,12 +34,17 @@ STREAM_MEMORY = OptionalGauge(
 )
 STREAM_MEMORY_BOUND = OptionalGauge(
     "hookline_stream_memory_bound_bytes",
-    "Memory of the server with the streams above which events are refused; 0: no bound.",
+    "Memory of the server with the streams above which events are refused; 0: no limit.",
     multiprocess_mode="mostrecent",
 )
 EVENTS_EVALUATED = Counter("hookline_events_evaluated", "Events evaluated and committed.", ["type"])
-POISON_ENTRIES = Counter("hookline_poison_entries", "Stream entries set aside because they are not events.")
-SAMPLES_IGNORED = Counter("hookline_samples_ignored", "Metric samples at or before the last step of their run.")
+POISON_ENTRIES = Counter(
+    "hookline_poison_entries", "Stream entries that are not valid events; they are stored in `poison_entries`."
+)
+SAMPLES_IGNORED = Counter(
+    "hookline_samples_ignored",
+    "Metric samples that were ignored, because they were at or before their metric's last step.",
+)
 EVALUATION_LAG_ENTRIES = OptionalGauge(
     "hookline_evaluation_lag_entries",
     "Stream entries that are not evaluated yet.",
@@ -57,13 +62,13 @@ EVALUATION_DELAY = BatchHistogram(
     "From the stream receiving an event to its evaluation being committed, in seconds.",
     buckets=_LATENCY_BUCKETS,
 )
-FIRINGS = Counter("hookline_firings", "Firings of automations, skipped ones left out.", ["event_type", "action"])
+FIRINGS = Counter("hookline_firings", "Firings of automations, without skipped ones.", ["event_type", "action"])
 SKIPPED = Counter("hookline_firings_skipped", "Firings that were held back.", ["reason"])
-DELIVERIES = Counter("hookline_deliveries", "Deliveries that came to an end.", ["outcome"])
+DELIVERIES = Counter("hookline_deliveries", "Deliveries that ended, by outcome.", ["outcome"])
 with_zero_series(DELIVERIES, outcome=("delivered", "dead", "refused"))
 ATTEMPTS = Counter(
     "hookline_attempts",
-    "HTTP requests made for deliveries; outcome internal: a fault of Hookline's own, not of the endpoint.",
+    "HTTP requests made for deliveries; outcome internal: a fault in Hookline, not in the endpoint.",
     ["outcome"],
 )
 with_zero_series(ATTEMPTS, outcome=OutcomeKind)
@@ -78,7 +83,7 @@ ATTEMPT_DURATION = BatchHistogram(
 ATTEMPT_DELAY = BatchHistogram(
     "hookline_attempt_delay_seconds",
     "From an attempt being due to its request being sent, in seconds; only to healthy endpoints: those whose circuit "
-    "is closed, that answer briskly and that have no rate or concurrency limit of their own.",
+    "is closed, that are not slow and that have no rate or concurrency limit of their own.",
     buckets=_LATENCY_BUCKETS,
 )
 EVENT_TO_DELIVERY = BatchHistogram(
@@ -87,7 +92,7 @@ EVENT_TO_DELIVERY = BatchHistogram(
     buckets=_END_TO_END_BUCKETS,
 )
 DELIVERIES_PENDING = OptionalGauge(
-    "hookline_deliveries_pending", "Deliveries that have not come to an end.", multiprocess_mode="mostrecent"
+    "hookline_deliveries_pending", "Deliveries that have not ended.", multiprocess_mode="mostrecent"
 )
 DELIVERIES_DUE = OptionalGauge(
     "hookline_deliveries_due",
@@ -100,7 +105,7 @@ DELIVERIES_HELD = OptionalGauge(
     multiprocess_mode="mostrecent",
 )
 DELIVERIES_DEAD = OptionalGauge(
-    "hookline_deliveries_dead", "Dead letters that are kept.", multiprocess_mode="mostrecent"
+    "hookline_deliveries_dead", "Dead letters that are stored.", multiprocess_mode="mostrecent"
 )
 OLDEST_DUE = OptionalGauge(
     "hookline_oldest_due_seconds",
@@ -112,17 +117,17 @@ WEBHOOKS_DISABLED = OptionalGauge(
 )
 WEBHOOK_CIRCUIT_OPEN = OptionalGauge(
     "hookline_webhook_circuit_open",
-    "Enabled webhooks whose circuit is open or half open: nothing or one request at a time is sent.",
+    "Enabled webhooks whose circuit is open or half open: at most one request at a time is sent.",
     multiprocess_mode="mostrecent",
 )
 WEBHOOKS_DISABLED_AUTOMATICALLY = Counter(
     "hookline_webhooks_disabled_automatically",
-    "Webhooks that Hookline disabled, because they answered 410 or did nothing but fail for too long.",
+    "Webhooks that Hookline disabled, because they answered 410 or only failed for too long.",
 )
 CIRCUIT_OPENINGS = Counter("hookline_webhook_circuit_openings", "Times that a webhook's circuit opened.")
 SECRETS_UNREADABLE = Counter(
     "hookline_secrets_unreadable",
-    "Drains that sent nothing because a secret of the webhook can't be decrypted with HOOKLINE_SECRET_KEYS.",
+    "Drains that sent nothing because a secret of the webhook cannot be decrypted with HOOKLINE_SECRET_KEYS.",
 )
 WEBHOOKS_UNUSABLE = Counter(
     "hookline_webhooks_unusable",
@@ -131,7 +136,7 @@ WEBHOOKS_UNUSABLE = Counter(
 )
 PUMP_LAST_SWEEP = OptionalGauge(
     "hookline_pump_last_sweep_timestamp_seconds",
-    "When the pump last looked for due deliveries and lagging partitions, in Unix time.",
+    "When the dispatcher last looked for due deliveries and lagging partitions, in Unix time.",
     multiprocess_mode="mostrecent",
 )
 WORKERS = OptionalGauge(
@@ -174,7 +179,7 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         RELOAD_SECONDS,
         BUILD_INFO,
     ),
-    "pump": (
+    "dispatcher": (
         EVALUATION_LAG_ENTRIES,
         EVALUATION_LAG_SECONDS,
         STREAM_MEMORY,

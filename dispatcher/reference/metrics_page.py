@@ -73,8 +73,8 @@ without Grafana; `make pictures` draws these again.
 
 With `HOOKLINE_OTEL=1`, buckets of `hookline_attempt_duration_seconds`, `hookline_event_to_delivery_seconds` and
 `hookline_evaluation_delay_seconds` carry the `trace_id` of a sampled observation as an exemplar, with every pool of
-workers. Exemplars exist only in the OpenMetrics format, which Prometheus asks for by itself. Prometheus keeps them if it
-is started with `--enable-feature=exemplar-storage`, and Grafana shows them if the data source's *Exemplars* name
+workers. Exemplars exist only in the OpenMetrics format, which Prometheus asks for by itself. Prometheus keeps them if
+it is started with `--enable-feature=exemplar-storage`, and Grafana shows them if the data source's *Exemplars* name
 `trace_id`. A process offers new ones at most once a second. The attempt's line `delivery.attempted` has the same id.
 
 """

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from celery import Celery
 from redis import Redis
+from redis.lock import Lock
 
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, PARTITION_TASK, WEBHOOK_TASK, celery_app
 from shared.messaging.redis_clients import SOCKET_TIMEOUT_SECONDS
 from shared.messaging.wakeups import TOKEN_SECONDS, BrokerUnavailable, Waker
 from shared.settings import load_settings
 from tests.servers import free_port, valkey_server
-from worker.coordination.webhook_slots import LOCK_SECONDS, acquire_slot, renew
+from worker.coordination.webhook_slots import LOCK_SECONDS, acquire_slot
 
 
 @pytest.fixture
@@ -234,6 +235,46 @@ def test_a_key_has_as_many_places_as_it_is_given(redis: Redis) -> None:
         assert free_again is not None
 
 
+def test_a_place_is_found_in_one_step_however_many_are_taken(redis: Redis) -> None:
+    def steps() -> int:
+        return int(redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+    with acquire_slot(redis, "webhook:1", 1, token="token"):
+        pass  # the server knows the script from now on
+    for place in range(31):
+        redis.set(f"hookline:drain:webhook:1:{place}", "another", px=60_000)
+    before = steps()
+    with acquire_slot(redis, "webhook:1", 32, token="token") as last:
+        assert last is not None
+        assert last.name == "hookline:drain:webhook:1:31"
+        assert steps() == before + 1
+        with acquire_slot(redis, "webhook:1", 32, token="token") as none:
+            assert none is None
+        assert steps() == before + 2
+
+
+def test_workers_of_earlier_versions_share_the_places(redis: Redis) -> None:
+    """They hold a place by redis-py's lock of the same name."""
+
+    def earlier(place: int) -> Lock:
+        name = f"hookline:drain:webhook:1:{place}"
+        return Lock(redis, name, timeout=LOCK_SECONDS, blocking=False, thread_local=False)
+
+    first = earlier(0)
+    assert first.acquire()
+    with acquire_slot(redis, "webhook:1", 2, token="token") as second:
+        assert second is not None
+        assert second.name == "hookline:drain:webhook:1:1"
+        assert not earlier(1).acquire()
+        assert first.reacquire()
+        first.release()
+        assert second.renew()
+        with acquire_slot(redis, "webhook:1", 2, token="token") as again:
+            assert again is not None
+            assert again.name == first.name
+            assert not earlier(0).acquire()
+
+
 def test_a_token_is_given_up_with_the_place_and_not_by_who_found_none(redis: Redis) -> None:
     with acquire_slot(redis, "webhook:1", 1, token="token") as place:
         assert place is not None
@@ -257,7 +298,7 @@ def test_a_place_expires_with_a_holder_that_died_and_can_be_kept(redis: Redis) -
         left: Any = redis.pttl("hookline:drain:partition:1:0")
         assert 0 < left <= LOCK_SECONDS * 1000
         redis.pexpire("hookline:drain:partition:1:0", 3000)
-        assert renew(place)
+        assert place.renew()
         left = redis.pttl("hookline:drain:partition:1:0")
         assert left > 3000
 
@@ -266,10 +307,10 @@ def test_a_place_that_another_took_over_is_neither_kept_nor_given_back(redis: Re
     with acquire_slot(redis, "partition:1", 1, token="token") as place:
         assert place is not None
         redis.delete("hookline:drain:partition:1:0")
-        assert not renew(place)
+        assert not place.renew()
         with acquire_slot(redis, "partition:1", 1, token="token") as other:
             assert other is not None
-            assert not renew(place)
+            assert not place.renew()
     assert redis.keys() == []
 
 

@@ -16,7 +16,7 @@ from shared.domain.events.partitioning import Offset
 from shared.messaging.celery_app import PARTITION_TASK
 from shared.messaging.streams import FIELD, READ, Entry, entries_of, stream_key
 from shared.messaging.wakeups import token_key
-from worker.coordination.webhook_slots import LOCK_SECONDS
+from worker.coordination.webhook_slots import LOCK_SECONDS, RENEW
 
 _TAKE = (
     READ
@@ -27,10 +27,6 @@ if not mark then return {} end
 return {mark, read(KEYS[1], string.match(mark, '^%S+'), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5])}
 """
 )
-_RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
 _END = """
 if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
 redis.call('DEL', KEYS[4])
@@ -54,7 +50,7 @@ class PartitionLease:
 
     def renew(self) -> bool:
         """Keep the turn for another `LOCK_SECONDS`. False when it was lost: somebody else may be at work."""
-        renew: Any = self._redis.register_script(_RENEW)
+        renew: Any = self._redis.register_script(RENEW)
         return bool(renew(keys=[_lock_key(self.partition)], args=[self._holder, LOCK_SECONDS * 1000]))
 
     def end(self, offset: Offset | None) -> bool:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from redis.lock import Lock
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,7 +27,7 @@ from shared.storage.delivery.claims import ClaimedDelivery, claim, has_due
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
 from worker.bootstrap import WorkerProcess
 from worker.coordination.wakeups import give_back, wake
-from worker.coordination.webhook_slots import acquire_slot, renew
+from worker.coordination.webhook_slots import WebhookSlot, acquire_slot
 from worker.delivery.attempt_executor import AttemptExecutor
 from worker.delivery.attempt_result import LONG_AGO, AttemptResult
 from worker.delivery.claims import MAX_SEND_DELAY_SECONDS, PREFETCH_MAX_PAYLOAD_CHARS, ClaimedBatch
@@ -81,7 +80,7 @@ def wake_if_due(runtime: WorkerProcess, webhook_id: int, *, slow: bool) -> None:
 class WebhookDrain:
     """One drain at work: what it has claimed and sent, and what came back."""
 
-    def __init__(self, runtime: WorkerProcess, row: WebhookSnapshot, endpoint: Endpoint, lock: Lock) -> None:
+    def __init__(self, runtime: WorkerProcess, row: WebhookSnapshot, endpoint: Endpoint, lock: WebhookSlot) -> None:
         self._runtime = runtime
         self._settings = runtime.settings
         self._webhook_id = row.id
@@ -128,7 +127,7 @@ class WebhookDrain:
             self._stopped |= now >= deadline
             if now - renewed > RENEW_SECONDS:
                 renewed = now
-                self._stopped |= not renew(self._lock)
+                self._stopped |= not self._lock.renew()
             while self._may_claim():
                 self._claim_and_send()
             if self._in_flight == 0:

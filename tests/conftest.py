@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from shared.observability import logs
 from tests.authority import Authority
 
 # A property that takes long on a busy machine has not failed; pytest-timeout ends what hangs.
@@ -34,6 +35,7 @@ def _nobody_else_s_log() -> Iterator[None]:
     """Commands that a test runs in its own process set up logging for the whole of it: not for the next test."""
     level = logging.root.level
     yield
+    logs._Logger.output = None
     ours = [one for one in logging.root.handlers if type(one).__module__ == "shared.observability.logs"]
     for handler in ours:
         logging.root.removeHandler(handler)

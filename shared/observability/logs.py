@@ -90,6 +90,14 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
+def is_written(name: str, level: int) -> bool:
+    """Whether the logger's lines of this level are written, for whoever would make thousands of them a second.
+
+    True as long as logging is not configured.
+    """
+    return _Logger.output is None or logging.getLogger(name).isEnabledFor(level)
+
+
 def traceback_places(exc: BaseException, *, last: int = 8) -> list[str]:
     """The innermost `last` places that an exception came through, as `file:line function`.
 
@@ -140,8 +148,8 @@ class _Logger:
     As in the standard library, a logger's level is its own or the root's.
     """
 
-    output: _Output
-    """Where all of them write; replaced when logging is configured again."""
+    output: _Output | None = None
+    """Where all of them write, from `configure_logging` on; replaced when logging is configured again."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -151,7 +159,8 @@ class _Logger:
 
     def msg(self, line: str) -> None:
         """Write a finished line."""
-        self.output.write(line)
+        if self.output is not None:
+            self.output.write(line)
 
     debug = info = warning = error = critical = exception = msg
 

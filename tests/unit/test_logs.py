@@ -19,7 +19,7 @@ import structlog
 from cryptography.fernet import Fernet
 
 from shared.observability.log_masking import MASK
-from shared.observability.logs import configure_logging, get_logger
+from shared.observability.logs import configure_logging, get_logger, is_written
 from shared.settings import load_settings
 
 if TYPE_CHECKING:
@@ -108,6 +108,15 @@ def test_a_logger_keeps_to_its_own_level_or_the_root_s(log_format: str, capsys: 
     printed = capsys.readouterr().err
     assert printed.count("heard") == 2
     assert "below" not in printed
+
+
+def test_who_would_make_many_lines_hears_whether_they_are_written() -> None:
+    assert is_written("hookline.x", logging.DEBUG), "logging is not configured"
+    configure("json")
+    assert is_written("hookline.x", logging.INFO)
+    assert not is_written("hookline.x", logging.DEBUG)
+    configure("json", "WARNING")
+    assert not is_written("hookline.x", logging.INFO)
 
 
 def test_what_json_does_not_have_is_shown_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:

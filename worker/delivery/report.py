@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,7 +12,7 @@ from shared.delivery.endpoint import Endpoint
 from shared.domain.delivery.retries import Decision, Verdict
 from shared.domain.ids import IdKind, encode_id
 from shared.observability import metrics
-from shared.observability.logs import get_logger
+from shared.observability.logs import get_logger, is_written
 from worker.delivery.attempt_result import CompletedAttempt
 from worker.delivery.spans import context_of
 
@@ -38,6 +39,8 @@ def report_attempts(
             if decision.verdict is Verdict.DELIVERED
         ]
     )
+    if not is_written("hookline.deliver", logging.INFO):
+        return
     lines = (_line(endpoint, *pair) for pair in decided)
     if claim is not None:
         traces = (context_of(sent.delivery, claim).trace for sent, _ in decided)

@@ -155,6 +155,7 @@ class _Logger:
         self.name = name
         standard = logging.getLogger(name)
         self.disabled = standard.disabled
+        self.isEnabledFor = standard.isEnabledFor
         self.getEffectiveLevel = standard.getEffectiveLevel
 
     def msg(self, line: str) -> None:

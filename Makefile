@@ -36,8 +36,8 @@ install-runtime: $(RUNTIME) ## make .venv/ with what `make serve` and `make demo
 demo: $(RUNTIME) ## the whole way on recorded input: start, define, publish, deliver, verify
 	$(BIN)/python -m examples.demo
 
-test: $(READY) ## the whole test suite, on real Valkey, PostgreSQL and SQLite
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+test: $(READY) ## the whole test suite, on real Valkey, PostgreSQL and SQLite; TESTS=tests/unit runs a part
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(TESTS)
 
 test-pythons: ## the suite on each supported Python found here, pyenv's or on PATH; PYTHONS="3.12 3.13" chooses
 	$(PYTHON) -m tests.pythons $(PYTHONS)

@@ -35,6 +35,8 @@ _TLS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_che
 _LOGIN = ("username", "password")
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
 _RABBIT_OPTIONS = ("heartbeat", "login_method")
+_PLACE = re.compile(r"(?:\[[^]]*\](?::[0-9]*)?|[^][]*)").fullmatch
+"""A host with its port, if any. An address in brackets has nothing beside it but a port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +201,18 @@ def _watched(parts: SplitResult) -> RedisAddress:
 
 
 def split_url(url: str) -> SplitResult:
-    """The parts of a URL that may name several hosts, some as addresses in brackets, which newer `urlsplit` refuse.
+    """The parts of a URL that may name several hosts, some as addresses in brackets, the same on each Python.
+
+    Newer `urlsplit` refuse several hosts with brackets among them; older ones overlook what stands beside a bracket.
 
     Raises:
         ValueError: where it is no URL.
     """
     several = re.fullmatch(r"([^:/?#]*://)((?:[^/?#]*@)?[^/?#@]*,[^/?#@]*)((?:[/?#].*)?)", url, re.DOTALL)
-    if several is None:
-        return urlsplit(url)
-    return urlsplit(several[1] + several[3])._replace(netloc=several[2])
+    parts = urlsplit(url) if several is None else urlsplit(several[1] + several[3])._replace(netloc=several[2])
+    if not all(map(_PLACE, parts.netloc.rpartition("@")[2].split(","))):
+        raise ValueError("a host in brackets has something beside it")
+    return parts
 
 
 def _split(url: str, form: str) -> SplitResult:
@@ -222,9 +227,6 @@ def _split(url: str, form: str) -> SplitResult:
 
 
 def _place(parts: SplitResult, port: int, form: str) -> tuple[str, int]:
-    # Older `urlsplit` overlook what stands between a bracket and the port.
-    if not re.fullmatch(r"(\[[^]]*\]|[^][]*)(:[0-9]*)?", parts.netloc.rpartition("@")[2]):
-        raise ValueError(form)
     try:
         return unquote(parts.hostname or "127.0.0.1"), parts.port or port
     except ValueError:

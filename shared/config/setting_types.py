@@ -8,13 +8,12 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, NamedTuple
-from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, MultiFernet
 from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
-from shared.config.server_urls import parse_broker, parse_redis
+from shared.config.server_urls import parse_broker, parse_redis, split_url
 from shared.domain.durations import DURATION_FORM, parse_duration
 from shared.domain.errors import HooklineError, InvalidDefinition
 
@@ -123,7 +122,7 @@ def _http_url(value: object) -> str:
 def _host(url: object) -> str | None:
     """The host in a URL, which may be blank; None when host and port can't be read."""
     try:
-        parts = urlsplit(str(url))
+        parts = split_url(str(url))
         return "" if parts.port is None and not parts.hostname else parts.hostname
     except ValueError:
         return None

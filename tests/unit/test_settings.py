@@ -137,7 +137,10 @@ REFUSED: list[tuple[str, str, str]] = [
         ("database_url", value, DATABASE)
         for value in ("hookline.db", "mysql://u:p4ss-w0rd@db/x", "sqlite://", "postgresql")
     ),
-    *(("url", value, API) for value in ("hookline", "ftp://x", "https://", "http://h:port", "http://[::1")),
+    *(
+        ("url", value, API)
+        for value in ("hookline", "ftp://x", "https://", "http://h:port", "http://[::1", "http://[::1]x:8")
+    ),
     *(("secret_keys", value, KEYS) for value in ("s3cret-key", f"{KEY},s3cret-key", f"{KEY[:-1]}", ",", " ")),
     *((name, value, NUMBER) for name in ("port", "partitions", "claim_batch") for value in ("many", "1.5", "0x10")),
     ("port", "-1", above(0)),

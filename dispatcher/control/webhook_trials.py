@@ -118,7 +118,7 @@ def prepare(
         headers=_headers(fields, values, body, delivery_id=delivery_id, now=now),
         timeout_seconds=(policy := DeliveryPolicy.model_validate(fields.policy)).timeout_seconds,
         connect_timeout_seconds=policy.connect_timeout_seconds,
-        tls=None if certificate is None else contexts.identified(stored.id, opened[certificate]),
+        tls=None if certificate is None else contexts.with_certificate(stored.id, opened[certificate]),
     )
     credentials = Credentials(
         has_access_token=fields.access_token is not None, has_signing_secret=fields.signing_secret is not None

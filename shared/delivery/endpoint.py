@@ -104,7 +104,7 @@ def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, con
         secrets=secrets,
         signer=signer,
         mask=Mask(hidden),
-        tls=None if certificate is None else contexts.identified(row.id, vault.decrypt(certificate)),
+        tls=None if certificate is None else contexts.with_certificate(row.id, vault.decrypt(certificate)),
     )
 
 

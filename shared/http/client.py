@@ -26,7 +26,11 @@ log = get_logger("hookline.sender")
 
 
 class WebhookClient:
-    """Sends requests over pooled connections. Open it on the event loop that uses it."""
+    """Sends requests over pooled connections.
+
+    It belongs to the event loop on which it was made: `send` and `aclose` run there and nowhere else. Only `contexts`
+    may be used from other threads.
+    """
 
     def __init__(self, settings: Settings) -> None:
         guard, self.contexts = EgressGuard(settings), TlsContexts(settings)
@@ -37,24 +41,24 @@ class WebhookClient:
         self._connections.close()
 
     async def send(self, request: Request) -> Outcome:
-        """Make one request; whatever happens to it is an Outcome, never an exception."""
+        """Make one request. Any failure becomes an Outcome; no exception leaves but the cancellation of the task."""
         started = time.perf_counter()
         try:
             to = target(request.url)
             answer = await self._connections.request(
-                # Connections are pooled apart for each context: one that is identified serves its webhook alone.
+                # The context is a part of it: a connection made with a client certificate serves its webhook alone.
                 Origin(to.host, to.port, (request.tls or self.contexts.anonymous) if to.tls else None),
                 write_head(to, request),
                 timeout_seconds=request.timeout_seconds,
                 connect_timeout_seconds=request.connect_timeout_seconds,
             )
         except Exception as exc:
-            kind, error = failure_of(
+            kind, error, cause = failure_of(
                 exc, within_seconds=request.timeout_seconds, connect_within_seconds=request.connect_timeout_seconds
             )
             if kind is OutcomeKind.INTERNAL:
                 log.error("request.fault", error=error, at=traceback_places(exc))
-            return Outcome(kind=kind, error=error, duration_seconds=time.perf_counter() - started)
+            return Outcome(kind=kind, error=error, cause=cause, duration_seconds=time.perf_counter() - started)
         return _outcome(answer, started)
 
 

@@ -1,7 +1,8 @@
 """HTTP/1.1 as a webhook sender needs it: one request at a time on a connection, an answer read within bounds.
 
-llhttp parses, through httptools; here is only what a connection does around it. An answer is kept as it came: nothing
-is decompressed or decoded. Must not connect or pool (`shared.http.pool`), nor judge answers (`shared.http.client`).
+llhttp parses, through httptools; this module does what a connection does around it. An answer is kept as it came:
+nothing is decompressed or decoded. Must not connect or pool (`shared.http.pool`), nor judge answers
+(`shared.http.client`).
 """
 
 from __future__ import annotations
@@ -19,22 +20,25 @@ import httptools
 from shared.http.exceptions import IncompleteResponse, RemoteProtocolError, ServerDisconnected
 
 MAX_HEAD_BYTES = 64 << 10
-"""Of an answer's status line and headers, those of interim answers included."""
+"""The largest status line with headers, those of interim answers included. An answer with more is not valid HTTP."""
 MAX_RESPONSE_BYTES = 64 << 10
+"""How much of a body is read; the connection is closed at it. A process reads from `max_connections` at a time."""
 KEPT_RESPONSE_BYTES = 4 << 10
+"""How much of a body is kept with the attempt, for people to read. Twice as much doubles the table's largest column."""
 _MAX_FRAMING_BYTES = 1 << 20
-"""Of everything after the head, chunk sizes, extensions and trailers included."""
+"""The most bytes after the head, chunk sizes, extensions and trailers included: they may be far more than the body."""
 _MAX_PIECES = 4096
-"""Of a body and its trailers: each takes a call from the parser, and while many are made nobody else is served."""
-_AT_ONCE = struct.pack("ii", 1, 0)
-"""For SO_LINGER: closing drops what is not sent yet, and resets the connection."""
+"""The most parts of a body and its trailers. Each costs a call from the parser, in which the loop serves nobody else:
+a few milliseconds for this many. A body of 64 KiB comes in fewer unless its chunks are smaller than 16 bytes."""
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER with a time-out of 0: closing drops what is not sent yet and resets the connection."""
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL = 200
 
 
 @dataclass(slots=True)
 class Response:
-    """What an endpoint answered, as far as it was read."""
+    """An endpoint's answer, as far as it was read."""
 
     status: int = 0
     retry_after: str | None = None
@@ -44,12 +48,21 @@ class Response:
     """How much of the body was read; reading stops at `MAX_RESPONSE_BYTES`."""
 
 
-class _Enough(Exception):
-    """Nothing more of an answer is worth reading."""
+class _StopParsing(Exception):
+    """Raised into the parser by a callback, since nothing more of the answer is worth reading."""
 
 
 class Http11Connection(asyncio.Protocol):
-    """One connection. It is free when `request` may be called; what comes while it is free closes it."""
+    """One connection, which is in one of three states:
+
+    - busy: `request` waits for an answer, so `_waiter` is set. It ends by `_succeed` or `_fail`, whichever comes first;
+    - free: `is_open` and no `_waiter`. The pool may call `request`. Data that arrives now was not asked for and would
+      pass for the next answer, so it closes the connection;
+    - closed: `is_open` is false, for good. `_spoke_unasked` tells whether that was why.
+
+    All of it runs on one event loop, whose callbacks (data, the end of the connection, the time-out) never interrupt
+    each other: no attribute needs a lock. Whoever else looks at one, the pool, does so on the same loop.
+    """
 
     __slots__ = (
         "_answer",
@@ -81,8 +94,10 @@ class Http11Connection(asyncio.Protocol):
         """Send a request, head and body, and read its answer; afterwards `is_open` tells whether another may follow.
 
         Raises:
-            TimeoutError: when the whole answer is not there in time.
-            NotHttp, BrokenOff, Disconnected, OSError: as their names say. The connection is closed then.
+            TimeoutError: when the whole answer is not there within `timeout_seconds`.
+            RemoteProtocolError, IncompleteResponse, ServerDisconnected, OSError: as their names say.
+
+        The connection is closed whenever this raises.
         """
         if not self.is_open:  # the endpoint was quicker: it spoke, or left, before it was asked
             raise RemoteProtocolError if self._spoke_unasked else ServerDisconnected
@@ -93,7 +108,7 @@ class Http11Connection(asyncio.Protocol):
         self._head_done = self._message_done = self._keep = False
         self._ends_with_connection = True
         self._waiter = waiter = loop.create_future()
-        self._timer = loop.call_later(timeout_seconds, self._give_up)
+        self._timer = loop.call_later(timeout_seconds, self._time_out)
         self._transport.write(request)
         try:
             answer: Response = await waiter
@@ -104,7 +119,7 @@ class Http11Connection(asyncio.Protocol):
         return answer
 
     def abort(self) -> None:
-        """Close at once, without a farewell that an endpoint could delay. A request without an answer is withdrawn."""
+        """Close without TLS's closing handshake, which an endpoint could delay. An unanswered request is withdrawn."""
         if self.is_open:
             self.is_open = False
             if self._waiter is not None:
@@ -112,9 +127,9 @@ class Http11Connection(asyncio.Protocol):
             self._transport.abort()
 
     def is_quiet(self) -> bool:
-        """Whether the endpoint has sent nothing that is still to be read, not even that it closes.
+        """Whether nothing has arrived from the endpoint that is still to be read, not even the end of the connection.
 
-        The event loop may not have looked at the socket since that came; a request would be lost, or get an answer
+        The event loop may not have looked at the socket yet. A request sent now would be lost, or would get an answer
         that was not meant for it.
         """
         poll = select.poll()
@@ -122,30 +137,30 @@ class Http11Connection(asyncio.Protocol):
         return not poll.poll(0)
 
     def _withdraw(self) -> None:
-        """Let nothing of the request leave any more once the connection is closed.
+        """Have the kernel drop what it has not sent of the request when the connection closes.
 
-        The kernel would send it for minutes yet: after the delivery's lease, where the way was cut so long, and beside
-        the next attempt's.
+        Otherwise it retries for minutes: a request could arrive after the delivery's lease, beside the next attempt's,
+        once a broken network recovers.
         """
         if (known := self._transport.get_extra_info("socket")) is not None:
             with suppress(OSError):  # some systems refuse it where the other side is gone
-                known.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+                known.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
-    # What the transport calls.
+    # Callbacks of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection is there."""
+        """The connection is established, TLS included."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses of it
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
-        """Part of an answer came, or something that nobody asked for: that would pass for the next answer."""
+        """Read a part of the answer; data while no request is underway closes the connection."""
         if self._waiter is None:
             self._spoke_unasked = True
             self.abort()
             return
         if not self._head_done and len(data) > (room := MAX_HEAD_BYTES - self._head_bytes):
-            # So much of it that the head must be in it, then the rest.
+            # First as much as the head may have left: if it does not end in that, it is too large.
             self._read(data[:room])
             data = data[room:]
         if self._waiter is not None:
@@ -166,13 +181,13 @@ class Http11Connection(asyncio.Protocol):
             else:
                 self._fail(RemoteProtocolError())
         else:
-            self._look_on()
+            self._check_progress()
 
     def eof_received(self) -> None:
-        """The endpoint says no more: `connection_lost` follows."""
+        """The endpoint sends no more. Returning None closes the transport, and `connection_lost` follows."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection has ended: that is the end of a body without a length, or a failure of the request."""
         self.is_open = False
         if self._waiter is None:
             return
@@ -183,10 +198,10 @@ class Http11Connection(asyncio.Protocol):
         else:
             self._fail(IncompleteResponse())
 
-    # What the parser calls.
+    # Callbacks of the parser, from within `feed_data`.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which says nothing here."""
+        """Keep what matters of a header; a trailer is only counted."""
         if self._head_done:
             self._count_piece()
             return
@@ -197,12 +212,12 @@ class Http11Connection(asyncio.Protocol):
             self._ends_with_connection = False
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """The head is complete: a final answer's, or an interim one's."""
         self._answer.status = self._parser.get_status_code()
         self._head_done = not self._is_interim()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Keep a piece of the body as far as there is room, and count all of it."""
         self._count_piece()
         answer = self._answer
         if len(answer.body) < KEPT_RESPONSE_BYTES:
@@ -212,15 +227,15 @@ class Http11Connection(asyncio.Protocol):
     def _count_piece(self) -> None:
         self._pieces += 1
         if self._pieces > _MAX_PIECES:
-            raise _Enough  # to the parser, which stops
+            raise _StopParsing
 
     def on_message_begin(self) -> None:
-        """An answer begins: after a whole one, another that nobody asked for, of which nothing is read."""
+        """Stop at a second answer, which nobody asked for: nothing of it gets into the first."""
         if self._message_done:
-            raise _Enough  # to the parser, which stops
+            raise _StopParsing
 
     def on_message_complete(self) -> None:
-        """The answer is whole; an interim one (RFC 9110, section 15.2) is followed by another."""
+        """Note that the answer is complete; after an interim one (RFC 9110, section 15.2) comes another."""
         if self._is_interim():
             self._answer = Response()
             self._ends_with_connection = True
@@ -232,9 +247,9 @@ class Http11Connection(asyncio.Protocol):
         status = self._answer.status
         return 100 <= status < _FIRST_FINAL and status != _SWITCHING_PROTOCOLS
 
-    # What comes of it.
+    # Ends of a request. Each takes the waiter away first, so that only the first one of them counts.
 
-    def _look_on(self) -> None:
+    def _check_progress(self) -> None:
         if self._message_done:
             self._succeed(keep=self._keep)
         elif not self._head_done:
@@ -245,13 +260,13 @@ class Http11Connection(asyncio.Protocol):
 
     def _succeed(self, *, keep: bool) -> None:
         waiter = self._end()
-        # What is left of the request would be taken for the beginning of the next one.
+        # Where the endpoint answered before it read all of the request, the rest would begin the next one.
         if not keep or self._transport.get_write_buffer_size():
             self.abort()
         if waiter is not None and not waiter.done():
             waiter.set_result(self._answer)
 
-    def _give_up(self) -> None:
+    def _time_out(self) -> None:
         self.abort()
         self._fail(TimeoutError())
 

@@ -1,4 +1,8 @@
-"""Looking up addresses for connections, with a short memory."""
+"""Looking up addresses for connections, with a short memory.
+
+The system's resolver answers, in a thread. Must not choose among addresses or judge them: the pool connects
+to them, and the egress guard checks each at its socket.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,18 @@ from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 RESOLVED_SECONDS = 10.0
-"""How long a name is not looked up again."""
+"""How long a name is not looked up again, whatever its TTL, which `getaddrinfo` does not tell.
+
+An endpoint that moves is found after this at the latest. Half of it doubles the look-ups of a busy webhook; none at all
+would make one for each new connection, in a thread.
+"""
 
 
 AddressInfo = tuple[Any, ...]
 
 
 def literal_address(host: str, port: int) -> list[AddressInfo]:
-    """An address that needs no look-up; nothing for a name, and for a spelling that only a resolver understands."""
+    """The address that a URL's host spells, in getaddrinfo's form; empty for a name, or for any less usual spelling."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -38,29 +46,37 @@ async def resolve(host: str, port: int) -> list[AddressInfo]:
 
 @dataclass(slots=True)
 class DnsCache:
-    """Names looked up a moment ago, and look-ups underway, which all who ask at the same time wait for."""
+    """The answers of recent look-ups, and the look-ups underway, which all requests for the same name share.
+
+    It is used on one event loop only, and `known` is changed between awaits only: no lock is needed.
+    """
 
     known: dict[tuple[str, int], tuple[float, asyncio.Task[list[AddressInfo]]]] = field(default_factory=dict)
+    """By host and port: the loop's time until which the answer counts, and the look-up."""
 
     async def resolve(self, host: str, port: int) -> list[AddressInfo]:
+        """The addresses of a name, remembered or looked up. Raises socket.gaierror, which is not remembered."""
         now, key = asyncio.get_running_loop().time(), (host, port)
         until, task = self.known.get(key, (0.0, None))
         if task is None or (task.done() and now >= until):
-            self._forget(now)
+            self._drop_expired(now)
             task = asyncio.create_task(resolve(host, port))
             self.known[key] = (now + RESOLVED_SECONDS, task)
         try:
+            # Shielded: a request that times out must not cancel the look-up that others wait for.
             return await asyncio.shield(task)
         except OSError:
-            self.known.pop(key, None)  # not remembered: it may be there the next time
+            # By now it may be a newer look-up that is dropped: then the name is looked up once more than needed.
+            self.known.pop(key, None)
             raise
 
-    def _forget(self, now: float) -> None:
+    def _drop_expired(self, now: float) -> None:
         for key, (until, task) in list(self.known.items()):
             if task.done() and now >= until:
                 del self.known[key]
 
     def close(self) -> None:
+        """Cancel the look-ups underway and forget everything."""
         for _until, task in self.known.values():
             task.cancel()
         self.known.clear()

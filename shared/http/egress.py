@@ -1,8 +1,8 @@
-"""Where a request may go: never to a private, loopback, link-local or metadata address that the operator did not allow.
+"""The rules of where requests may go: never to a private, loopback, link-local or metadata address, unless allowed.
 
-Ports are limited as well. A URL is checked when a webhook is saved, so that people see the refusal at once. What
-protects is the check of the address that a socket is about to connect to (`EgressGuard`), since a name may resolve
-to another address later.
+Ports are limited as well. `check_webhook_url` refuses a URL when a webhook is saved, so that people learn of it
+immediately. That is no protection, since a name may resolve to another address later: `EgressGuard` checks the address
+that a socket is about to connect to.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Address = IPv4Address | IPv6Address
 
 MAX_URL_LENGTH = 2048
 MAX_HOST_LENGTH = 253
-# What is public is told by IANA's registries (https://www.iana.org/assignments/iana-ipv4-special-registry and
-# …/iana-ipv6-special-registry). `ipaddress` knows them, but not the same edition in every release of Python: what
-# matters is written out.
+# IANA's registries say which addresses are not public (https://www.iana.org/assignments/iana-ipv4-special-registry and
+# …/iana-ipv6-special-registry). `ipaddress` knows them, but each release of Python another edition: the blocks that
+# matter are written out.
 _REFUSED_V4 = (
     IPv4Network("100.64.0.0/10"),  # carrier-grade NAT, RFC 6598; Alibaba keeps its metadata service in it
     IPv4Network("168.63.129.16/32"),  # Azure's WireServer and DNS: public in form, each virtual machine's own host
@@ -34,7 +34,7 @@ _REFUSED_V4 = (
     IPv4Network("192.88.99.0/24"),
     IPv4Network("224.0.0.0/3"),  # multicast, reserved and broadcast
 )
-# All that is assigned to public hosts. Loopback, unique local, link- and site-local, multicast, ::a.b.c.d are outside.
+# Everything that is assigned to public hosts is in it; loopback, unique local, link-local and multicast are outside.
 _GLOBAL_V6 = IPv6Network("2000::/3")
 _REFUSED_V6 = (
     IPv6Network("2001::/23"),  # protocol assignments, Teredo among them
@@ -49,19 +49,19 @@ _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE)
 
 
 def refusal_reason(address: Address, allowed: tuple[Network, ...]) -> str | None:
-    """Why no request may go to this address, or None.
+    """Why no request may go to this address; None when it may.
 
-    An IPv4 address in IPv6 clothes (`::ffff:127.0.0.1`) is judged as what it is; one that a NAT64 gateway would make of
-    an IPv6 address is judged as well as that.
+    An IPv4-mapped IPv6 address (`::ffff:127.0.0.1`) is judged as its IPv4 address. A NAT64 address (RFC 6052) must pass
+    both as itself and as the IPv4 address that a gateway translates it to.
     """
-    address = _unmapped(address)
+    address = _unmap(address)
     for candidate in (address, *_behind_nat64(address)):
         if not _in(candidate, allowed) and not _is_public(candidate):
             return f"{address} is not a public address, and HOOKLINE_ALLOWED_NETWORKS does not allow it"
     return None
 
 
-def _unmapped(address: Address) -> Address:
+def _unmap(address: Address) -> Address:
     return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
@@ -90,7 +90,7 @@ def _in(address: Address, networks: tuple[Network, ...]) -> bool:
 
 
 def _address(text: object) -> Address | None:
-    """The address that a text spells in the usual way; None for anything else. An IPv6 zone is passed over."""
+    """The address that a text spells in the usual way, its IPv6 zone left out; None for anything else."""
     try:
         return ip_address(str(text).partition("%")[0])
     except ValueError:
@@ -98,10 +98,10 @@ def _address(text: object) -> Address | None:
 
 
 def check_webhook_url(url: object, settings: Settings) -> None:
-    """Refuse a URL that no request could be sent to.
+    """Refuse a URL that no request could be sent to. No name is resolved.
 
     Raises:
-        InvalidDefinition: saying what is accepted. No name is resolved here.
+        InvalidDefinition: saying what is accepted.
     """
     reason = _url_refusal(url, settings)
     if reason is not None:
@@ -113,7 +113,7 @@ def _url_refusal(url: object, settings: Settings) -> str | None:
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or any(ord(c) <= 32 or ord(c) == 127 for c in url):
         return f"{form}, at most {MAX_URL_LENGTH} characters, without spaces"
     try:
-        parts = httpx.URL(url)  # what sends it reads it in the same way
+        parts = httpx.URL(url)  # `shared.http.request.target` reads it by the same parser
         host = parts.raw_host.decode("ascii") if parts.host else ""
     except (httpx.InvalidURL, ValueError):
         return form
@@ -138,8 +138,8 @@ def _host_refusal(scheme: str, host: str, settings: Settings) -> str | None:
     if scheme == "https" or settings.allow_http:
         return None
     if address is None and settings.allowed_networks:
-        return None  # a name may resolve into an allowed network: the guard sees when it connects
-    if address is not None and _in(_unmapped(address), settings.allowed_networks):
+        return None  # the name may resolve into an allowed network, which the guard checks at each connection
+    if address is not None and _in(_unmap(address), settings.allowed_networks):
         return None
     return "must be https; plain http needs HOOKLINE_ALLOW_HTTP=1 or an address in HOOKLINE_ALLOWED_NETWORKS"
 
@@ -153,24 +153,24 @@ class EgressGuard:
         self._ports = settings.allowed_ports
 
     def tls_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
-        """A socket for an https request to the resolved address. Raises Blocked."""
+        """A socket for an https request to the resolved address. Raises EgressBlocked."""
         return self._socket(addr_info, self._refusal(addr_info))
 
     def plain_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
-        """A socket for a request without TLS, which may go to allowed networks only. Raises Blocked."""
+        """A socket for a request without TLS, by default to allowed networks only. Raises EgressBlocked."""
         return self._socket(addr_info, self._refusal(addr_info) or self._plain_refusal(addr_info))
 
     def _refusal(self, addr_info: tuple[Any, ...]) -> str | None:
         host, port, *_ = addr_info[4]
         address = _address(host)
-        # A host that only looks like an address gets here unresolved: what `connect` would make of it is not known.
+        # The resolver gives addresses in their usual form. Any other spelling means another thing to each library.
         if address is None:
             return "the host is not an address in its usual form"
         return refusal_reason(address, self._allowed) or _port_refusal(port, self._ports)
 
     def _plain_refusal(self, addr_info: tuple[Any, ...]) -> str | None:
         address = _address(addr_info[4][0])
-        address = None if address is None else _unmapped(address)
+        address = None if address is None else _unmap(address)
         if self._allow_http or address is None or _in(address, self._allowed):
             return None
         return f"plain http to {address} needs HOOKLINE_ALLOW_HTTP=1 or an entry in HOOKLINE_ALLOWED_NETWORKS"

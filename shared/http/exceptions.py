@@ -1,4 +1,4 @@
-"""What can go wrong between here and an endpoint's answer; `failures.py` turns each into an outcome."""
+"""The errors of a request to an endpoint; `failures.py` turns each into an outcome."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from shared.domain.errors import HooklineError
 
 
 class PoolClosed(ConnectionError):
-    """Nothing is sent any more: this process is ending."""
+    """The pool was closed because this process ends: nothing is sent any more."""
 
 
 class CertificateUnreadable(ConnectionError):
-    """The endpoint's certificate, which is trusted, has text in it that is none."""
+    """The endpoint's certificate is trusted, but holds text that is not UTF-8, at which Python's `ssl` fails."""
 
 
 class ConnectTimeout(TimeoutError):
-    """No connection came about in the time that connecting may take."""
+    """No connection was established within the time allowed for connecting, TLS included."""
 
 
 class RemoteProtocolError(Exception):
-    """What came is no HTTP/1.1 answer, or has a head without end."""
+    """The endpoint sent something other than an HTTP/1.1 answer, or a head larger than `MAX_HEAD_BYTES`."""
 
 
 class IncompleteResponse(Exception):
@@ -32,10 +32,9 @@ class ServerDisconnected(Exception):
 class EgressBlocked(HooklineError, OSError):
     """The guard refused the address that a socket was about to connect to; `reason` says why.
 
-    Its text is always the same: a connector that has tried several addresses then raises the first of these errors
-    as it is, where it would otherwise melt different texts into an error of its own.
+    It is an OSError, so that a connector goes on to the name's next address as after a failed connection.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__("the guard refused the address")
+        super().__init__(reason)
         self.reason = reason

@@ -1,6 +1,6 @@
-"""Connections to endpoints: resolved, guarded as their sockets are made, with TLS where the URL asks for it, pooled.
+"""A pool of connections to endpoints: resolves names, guards sockets as they are made, and adds TLS for https.
 
-Must not read answers (`shared.http.connection` does) and must not know webhooks. All of it lives on one event loop.
+Must not read answers (`shared.http.connection` does) and must not know webhooks.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ import aiohappyeyeballs
 
 from shared.http.connection import Http11Connection, Response
 from shared.http.dns import AddressInfo, DnsCache, literal_address
-from shared.http.exceptions import CertificateUnreadable, ConnectTimeout, PoolClosed
+from shared.http.exceptions import CertificateUnreadable, ConnectTimeout, EgressBlocked, PoolClosed
 
-# Shorter than the five seconds after which common servers drop an idle connection: a POST is not sent on one that is
-# about to close.
 KEEPALIVE_SECONDS = 4.0
-_HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305, section 5
+"""How long an idle connection is kept. Common servers drop one after five seconds (Node.js, uvicorn), and a POST that
+meets the end of its connection may or may not have been read. Twice as long loses requests to such servers; half as
+long opens connections anew for webhooks that get a request every few seconds."""
+_HAPPY_EYEBALLS_SECONDS = 0.25
+"""How long one address is tried before the next is tried beside it (RFC 8305, section 5)."""
 
 SocketFactory = Callable[[AddressInfo], socket.socket]
 
 
 class Origin(NamedTuple):
-    """Whose connections may serve a request: what is pooled together."""
+    """The key under which connections are pooled: any connection of an origin may serve any request to it."""
 
     host: str
     port: int
@@ -35,7 +37,12 @@ class Origin(NamedTuple):
 
 
 class ConnectionPool:
-    """The pool of one event loop. There is no limit here: callers have theirs."""
+    """The connections of one event loop. Their number is not limited here: callers limit their requests.
+
+    Everything but the two socket factories is changed on that loop only, between awaits, so no lock is needed. A
+    connection is in `_free` while it waits for a request, and in `_busy` while it serves one; while it is being
+    established it is in neither, so `request` looks at `_closed` again once it is there.
+    """
 
     def __init__(self, *, tls_socket: SocketFactory, plain_socket: SocketFactory) -> None:
         self._tls_socket = tls_socket
@@ -52,11 +59,18 @@ class ConnectionPool:
     ) -> Response:
         """Send a request over a free connection, or a new one, and read its answer.
 
+        Args:
+            origin: where to connect to, and with which TLS context.
+            request: the whole request, head and body.
+            timeout_seconds: for everything, from the look-up of the name to the end of the answer.
+            connect_timeout_seconds: for TCP and TLS alone.
+
         Raises:
             PoolClosed: when the pool is closed, also when that happened while connecting.
-            ConnectTimeout: when there is no connection in time.
-            TimeoutError: when there is no whole answer in time, whatever the time went to.
-            Exception: whatever connecting, TLS or `shared.http.connection` may raise.
+            ConnectTimeout: when no connection is established in time.
+            TimeoutError: when the whole answer is not there in time.
+            EgressBlocked: when the guard refused each of the name's addresses.
+            Exception: anything that resolving, TLS or `Http11Connection.request` may raise.
         """
         connection = self._take(origin)
         if connection is None:
@@ -87,7 +101,7 @@ class ConnectionPool:
         self._names.close()
 
     def _take(self, origin: Origin) -> Http11Connection | None:
-        """The connection that was used last, if it is still good."""
+        """The connection that was used last, if it is still good; None when there is none."""
         if self._closed:
             raise PoolClosed("closed")
         connections = self._free.get(origin)
@@ -137,13 +151,7 @@ class ConnectionPool:
             raise
 
     async def _connect_to(self, origin: Origin, addresses: list[AddressInfo]) -> Http11Connection:
-        opened = await aiohappyeyeballs.start_connection(
-            addresses,
-            happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
-            interleave=1,
-            loop=self._loop,
-            socket_factory=self._plain_socket if origin.context is None else self._tls_socket,
-        )
+        opened = await self._open_socket(addresses, self._plain_socket if origin.context is None else self._tls_socket)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected = False
         try:
@@ -154,9 +162,34 @@ class ConnectionPool:
                 server_hostname=None if origin.context is None else origin.host.rstrip("."),
             )
             connected = True
-        except UnicodeDecodeError as exc:  # of Python's, which reads all of a certificate
+        except UnicodeDecodeError as exc:  # Python's `ssl` decodes the texts of the certificate
             raise CertificateUnreadable from exc
         finally:
             if not connected:
                 opened.close()
         return connection
+
+    async def _open_socket(self, addresses: list[AddressInfo], make: SocketFactory) -> socket.socket:
+        """A connected socket, to whichever address answers first."""
+        refusals: list[EgressBlocked] = []
+
+        def make_guarded(address: AddressInfo) -> socket.socket:
+            try:
+                return make(address)
+            except EgressBlocked as exc:
+                refusals.append(exc)
+                raise
+
+        try:
+            return await aiohappyeyeballs.start_connection(
+                addresses,
+                happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
+                interleave=1,
+                loop=self._loop,
+                socket_factory=make_guarded,
+            )
+        except OSError:
+            # The library merges the errors of several addresses into an OSError of its own, whatever they were.
+            if len(refusals) == len(addresses):
+                raise refusals[0] from None
+            raise

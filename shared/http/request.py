@@ -1,4 +1,4 @@
-"""A request as bytes: its target, its headers, and the checks that keep either from being something else."""
+"""A request as bytes: its target and headers, and the checks that nothing in them breaks out of its place."""
 
 from __future__ import annotations
 
@@ -22,29 +22,32 @@ USER_AGENT = f"hookline/{__version__}"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to make. The headers hold credentials: they are kept out of `repr`."""
+    """One request to make. Its URL, body and headers may hold credentials, so they are kept out of `repr`."""
 
     url: str = field(repr=False)  # a Slack URL is a credential
     body: bytes = field(repr=False)
     headers: dict[str, str] = field(repr=False)
     timeout_seconds: float = 15.0
+    """For everything, from the look-up of the name to the end of the answer."""
     connect_timeout_seconds: float = 5.0
-    tls: ssl.SSLContext | None = None  # for a webhook with a client certificate: `Sender.contexts.identified`
+    """For TCP and TLS alone."""
+    tls: ssl.SSLContext | None = None
+    """The context with the webhook's client certificate; None for the one that all others share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What of a URL a request needs."""
+    """The parts of a URL that a request needs."""
 
     host: str
     port: int
     tls: bool
     head: str
-    """The first line, and the `Host` header."""
+    """The request line and the `Host` header."""
 
 
 def check_target(url: str) -> None:
-    """Refuse a URL that is none for a request, whatever a guard would say of it.
+    """Refuse a text that is no http or https URL, without asking the egress rules.
 
     Raises:
         InvalidDefinition: saying what is accepted, without the URL.
@@ -56,7 +59,7 @@ def check_target(url: str) -> None:
 
 
 def check_header(value: str) -> None:
-    """Refuse a header's value that no request can be written with. What is allowed here may not be wise.
+    """Refuse a header's value that `write_head` could not write. Stricter rules are `dispatcher.control.secrets`'s.
 
     Raises:
         InvalidDefinition: saying what is accepted, without the value.
@@ -69,10 +72,10 @@ def check_header(value: str) -> None:
 
 @lru_cache(maxsize=1024)
 def target(url: str) -> Target:
-    """What a request needs of a URL; parsing it costs a part of the request, and a webhook's is always the same.
+    """Parse a URL. The result is remembered: parsing costs as much as writing the request, and URLs repeat.
 
     Raises:
-        httpx.InvalidURL, ValueError: for what is no URL of HTTP.
+        httpx.InvalidURL, ValueError: for a text that is no http or https URL.
     """
     parsed = httpx.URL(url)
     if parsed.scheme not in DEFAULT_PORTS or not parsed.host:
@@ -88,7 +91,7 @@ def target(url: str) -> Target:
 
 
 def write_head(to: Target, request: Request) -> bytes:
-    """A request as it goes over the wire. Raises ValueError for a header that would break out of its line."""
+    """The whole request, head and body, as it is sent. Raises ValueError for a header with a line break or NUL."""
     lines = _lines(request.headers)
     return f"{to.head}{lines}Content-Length: {len(request.body)}\r\n\r\n".encode() + request.body
 

@@ -1,4 +1,4 @@
-"""TLS toward endpoints: whom Hookline trusts, and the client certificates that it shows where a webhook has one.
+"""TLS contexts for requests to endpoints: the authorities that are trusted, and webhooks' client certificates.
 
 Certificates of endpoints are always checked, against the system's authorities and those of HOOKLINE_CA_BUNDLE. Must
 never write a private key where somebody else could read it.
@@ -24,7 +24,8 @@ from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.settings import Settings
 
 MAX_IDENTITIES = 128
-"""Contexts with a client certificate that a process keeps; each holds the authorities anew, about 0.8 MiB."""
+"""Contexts with a client certificate that a process keeps. Each holds the authorities anew, about 0.8 MiB, so this many
+take 100 MiB. Beyond it the one used longest ago is dropped, and made again for 30 ms when its webhook is opened."""
 
 
 class TlsContexts:
@@ -39,23 +40,26 @@ class TlsContexts:
         path = settings.ca_bundle
         self._authorities = None if path is None else path.read_text(encoding="ascii")
         self.anonymous = self._context()
+        """The context of all webhooks without a client certificate. Never changed, so any thread may use it."""
         self._identified: OrderedDict[tuple[int, str], ssl.SSLContext] = OrderedDict()
+        """By webhook and PEM text, the one used last at the end. Drains' threads read and write it, under `_lock`."""
         self._lock = threading.Lock()
 
-    def identified(self, webhook_id: int, pem: str) -> ssl.SSLContext:
-        """The context of a webhook with this client certificate and key; made at first, which takes some 30 ms.
+    def with_certificate(self, webhook_id: int, pem: str) -> ssl.SSLContext:
+        """The webhook's context with this client certificate and key. The first call takes some 30 ms.
 
-        Call it outside the event loop, from any thread.
+        Any thread may call it, but not the event loop's, which it would hold up.
 
         Raises:
-            EndpointUnusable: for what OpenSSL refuses. `check_client_certificate` did so as well when the secret was
-                saved, but this host's OpenSSL, or its policy, may be another.
+            EndpointUnusable: when OpenSSL refuses the certificate or key. `check_client_certificate` asked OpenSSL as
+                well when the secret was saved, but perhaps on another host with another release or policy.
         """
         key = (webhook_id, pem)
         with self._lock:
             if (known := self._identified.get(key)) is not None:
                 self._identified.move_to_end(key)
                 return known
+        # Made without the lock, since it takes long. Two threads may make the same one; the first one stored is used.
         made = self._context()
         try:
             _load(made, pem)
@@ -77,10 +81,10 @@ class TlsContexts:
 
 
 def check_client_certificate(pem: str) -> None:
-    """Refuse what no client can identify itself with.
+    """Refuse a text that is no client certificate with its private key in PEM.
 
     Raises:
-        InvalidDefinition: saying what is accepted, without anything of the value.
+        InvalidDefinition: saying what is accepted, without any part of the value.
     """
     certificates = _certificates(pem)
     try:
@@ -112,7 +116,7 @@ def _certificates(pem: str) -> list[x509.Certificate]:
 
 
 def _why(exc: ssl.SSLError) -> str:
-    """OpenSSL's own words, which are constants of its code."""
+    """OpenSSL's words for the error: a constant of its source, so they hold nothing of the value."""
     return (exc.reason or "it can't be read").replace("_", " ").lower()
 
 
@@ -123,9 +127,10 @@ def _load(context: ssl.SSLContext, pem: str) -> None:
 
 @contextmanager
 def _file_with(content: bytes) -> Iterator[str]:
-    """A path to the content while the block runs: in memory, or else a file that only this user may read.
+    """A path under which the content can be read while the block runs.
 
-    OpenSSL reads certificates of clients from files only.
+    OpenSSL reads client certificates from files only. The file is in memory where the system has such files, otherwise
+    a temporary one with mode 0600.
     """
     descriptor, path = _in_memory() or tempfile.mkstemp()
     try:
@@ -142,6 +147,7 @@ _DESCRIPTORS = "/proc/self/fd/"
 
 
 def _in_memory() -> tuple[int, str] | None:
+    """The descriptor and path of a new file in memory (Linux); None where there are none."""
     if not hasattr(os, "memfd_create"):
         return None
     descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)

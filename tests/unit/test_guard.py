@@ -87,7 +87,6 @@ def blocked(make: Callable[[tuple[Any, ...]], socket.socket], text: str, port: i
     """Why the guard makes no socket for an address."""
     with pytest.raises(EgressBlocked) as caught:
         make(addr_info(text, port))
-    assert str(caught.value) == "the guard refused the address"
     return caught.value.reason
 
 

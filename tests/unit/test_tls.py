@@ -57,7 +57,7 @@ REFUSED = {
 @pytest.mark.parametrize("pem", ACCEPTED.values(), ids=ACCEPTED)
 def test_a_certificate_with_its_key_is_accepted_and_can_be_used(pem: str) -> None:
     check_client_certificate(pem)
-    TlsContexts(load_settings()).identified(1, pem)
+    TlsContexts(load_settings()).with_certificate(1, pem)
 
 
 @pytest.mark.parametrize(("pem", "message"), REFUSED.values(), ids=REFUSED)
@@ -72,27 +72,30 @@ def test_anything_else_is_refused_without_being_repeated(pem: str, message: str)
 def test_what_this_hosts_openssl_refuses_is_told_in_its_words_and_without_the_value() -> None:
     weak = AUTHORITY.issue_weak("weak")
     with pytest.raises(EndpointUnusable) as caught:
-        TlsContexts(load_settings()).identified(1, weak.pem)
+        TlsContexts(load_settings()).with_certificate(1, weak.pem)
     assert str(caught.value) == "the client certificate can't be used in TLS: ee key too small"
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
 def test_each_webhook_has_a_context_of_its_own() -> None:
     contexts = TlsContexts(load_settings())
-    first = contexts.identified(1, ONE.pem)
-    assert contexts.identified(1, ONE.pem) is first
-    assert len({first, contexts.identified(2, ONE.pem), contexts.identified(1, TWO.pem), contexts.anonymous}) == 4
+    first = contexts.with_certificate(1, ONE.pem)
+    assert contexts.with_certificate(1, ONE.pem) is first
+    assert (
+        len({first, contexts.with_certificate(2, ONE.pem), contexts.with_certificate(1, TWO.pem), contexts.anonymous})
+        == 4
+    )
 
 
 def test_no_more_contexts_are_kept_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls, "MAX_IDENTITIES", 2)
     contexts = TlsContexts(load_settings())
-    first = contexts.identified(1, ONE.pem)
-    second = contexts.identified(2, ONE.pem)
-    assert contexts.identified(1, ONE.pem) is first
-    contexts.identified(3, ONE.pem)
-    assert contexts.identified(1, ONE.pem) is first
-    assert contexts.identified(2, ONE.pem) is not second
+    first = contexts.with_certificate(1, ONE.pem)
+    second = contexts.with_certificate(2, ONE.pem)
+    assert contexts.with_certificate(1, ONE.pem) is first
+    contexts.with_certificate(3, ONE.pem)
+    assert contexts.with_certificate(1, ONE.pem) is first
+    assert contexts.with_certificate(2, ONE.pem) is not second
 
 
 def descriptors() -> int:
@@ -111,14 +114,14 @@ def test_a_key_is_never_in_a_file_that_others_may_read(tmp_path: Path, monkeypat
             yield path
 
     monkeypatch.setattr(tls, "_file_with", watched)
-    contexts.identified(1, ONE.pem)
+    contexts.with_certificate(1, ONE.pem)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.delattr(os, "memfd_create", raising=False)
-    contexts.identified(2, ONE.pem)
+    contexts.with_certificate(2, ONE.pem)
     assert seen[-1] == (seen[-1][0], 0o600)
     assert Path(seen[-1][0]).parent == tmp_path
     with pytest.raises(EndpointUnusable):
-        contexts.identified(3, ONE.certificate)
+        contexts.with_certificate(3, ONE.certificate)
     assert list(tmp_path.iterdir()) == []
     assert descriptors() == before
 
@@ -130,7 +133,7 @@ def test_authorities_of_the_bundle_come_on_top_of_the_systems(tmp_path: Path, mo
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
     contexts = TlsContexts(load_settings(ca_bundle=str(tmp_path / "own.pem")))
     (tmp_path / "own.pem").unlink()  # read once: what is running needs it no more
-    for context in (contexts.anonymous, contexts.identified(1, ONE.pem)):
+    for context in (contexts.anonymous, contexts.with_certificate(1, ONE.pem)):
         subjects = str([known["subject"] for known in context.get_ca_certs()])
         assert "'System'" in subjects
         assert "'Own'" in subjects

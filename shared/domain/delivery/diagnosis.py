@@ -1,14 +1,14 @@
-"""What an attempt's end means, in plain words for whoever owns the endpoint: what is wrong, and where to mend it.
+"""Diagnoses: the meaning of an attempt's outcome in plain words for an endpoint's owner, and what to do about it.
 
-Reads the words in which `shared.http.failures` and `shared.http.egress` put a failure. Must not show anything that an
-endpoint sent.
+Goes by the outcome's kind, status and cause, never by the text of its error. Must not show anything that an endpoint
+sent.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.domain.delivery.outcomes import Outcome, OutcomeKind
+from shared.domain.delivery.outcomes import FailureCause, Outcome, OutcomeKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,70 +22,42 @@ class Credentials:
 _SIGNED = "The request was signed with the webhook's signing secret; the endpoint should verify the signature."
 _UNSIGNED = "No signing secret is configured, so the endpoint can't tell these requests from forged ones."
 
-# By how the error begins or what it has in it, the first that fits.
-_FAILURES = (
-    ("does not resolve", "The host's name is not found in DNS: check its spelling in the URL."),
-    (
-        "connection refused",
-        "The host is there, but nothing listens on the port: check the port, and whether the endpoint runs.",
-    ),
-    (
-        "no connection within",
-        "The host did not take the connection in time: check the address and port, and whether a firewall drops it.",
-    ),
-    (
-        "no answer within",
-        "The endpoint took the request but did not answer in time: let it answer first and work afterwards, or raise "
-        "the policy's timeout_seconds.",
-    ),
-    ("certificate has expired", "The endpoint's TLS certificate has expired: renew it."),
-    ("not yet valid", "The endpoint's TLS certificate is not valid yet: check its dates and the host's clock."),
-    (
-        "self-signed",
-        "The endpoint's TLS certificate is self-signed, or signed by an authority that is not trusted: use one of a "
-        "public authority, or have yours added to HOOKLINE_CA_BUNDLE.",
-    ),
-    (
-        "unable to get local issuer",
-        "The endpoint's TLS certificate can't be traced to a trusted authority: let the endpoint send its intermediate "
-        "certificates as well.",
-    ),
-    (
-        "mismatch",
-        "The endpoint's TLS certificate is for another host name: use a URL with the name in it, or another "
-        "certificate.",
-    ),
-    ("certificate is not trusted", "The endpoint's TLS certificate is not trusted."),
-    ("certificate can't be read", "The endpoint's TLS certificate has text in it that is not UTF-8: use another."),
-    (
-        "wrong version number",
-        "The port does not speak TLS: check the port, or whether the URL should begin with http:.",
-    ),
-    (
-        "alert certificate required",
-        "The endpoint lets nobody in without a client certificate: put one into a secret, and name it as "
-        "client_certificate.",
-    ),
-    (
-        "TLS failed: tlsv1 alert unknown ca",
-        "The endpoint does not know the authority of the webhook's client certificate: check the secret's value, which "
-        "holds the certificates in between as well.",
-    ),
-    (
-        "alert handshake failure",
-        "The endpoint refused the TLS connection: it may demand a client certificate (client_certificate).",
-    ),
-    ("TLS failed", "No TLS connection could be agreed on: the endpoint needs TLS 1.2 or newer."),
-    (
-        "closed the connection",
-        "The endpoint closed the connection without an answer: look into its log, and check that the port is an HTTP "
-        "one (https: for TLS), and whether it demands a client certificate (client_certificate).",
-    ),
-    ("broke off", "The answer broke off: look into the endpoint's log."),
-    ("not valid HTTP", "What came back is not HTTP: check the port."),
-    ("unreachable", "There is no route to the host: check the address, and the network of Hookline's hosts."),
-    ("No route to host", "There is no route to the host: check the address, and the network of Hookline's hosts."),
-)
+_ADVICE: dict[FailureCause, str] = {
+    FailureCause.NAME_NOT_RESOLVED: "The host's name is not found in DNS: check its spelling in the URL.",
+    FailureCause.CONNECTION_REFUSED: "The host is there, but nothing listens on the port: check the port, and whether "
+    "the endpoint runs.",
+    FailureCause.NO_ROUTE: "There is no route to the host: check the address, and the network of Hookline's hosts.",
+    FailureCause.CONNECT_TIMEOUT: "The host did not take the connection in time: check the address and port, and "
+    "whether a firewall drops it.",
+    FailureCause.RESPONSE_TIMEOUT: "The endpoint took the request but did not answer in time: let it answer first and "
+    "work afterwards, or raise the policy's timeout_seconds.",
+    FailureCause.CERTIFICATE_EXPIRED: "The endpoint's TLS certificate has expired: renew it.",
+    FailureCause.CERTIFICATE_NOT_YET_VALID: "The endpoint's TLS certificate is not valid yet: check its dates and the "
+    "host's clock.",
+    FailureCause.CERTIFICATE_SELF_SIGNED: "The endpoint's TLS certificate is self-signed, or signed by an authority "
+    "that is not trusted: use one of a public authority, or have yours added to HOOKLINE_CA_BUNDLE.",
+    FailureCause.CERTIFICATE_CHAIN_INCOMPLETE: "The endpoint's TLS certificate can't be traced to a trusted authority: "
+    "let the endpoint send its intermediate certificates as well.",
+    FailureCause.CERTIFICATE_HOST_MISMATCH: "The endpoint's TLS certificate is for another host name: use a URL with "
+    "the name in it, or another certificate.",
+    FailureCause.CERTIFICATE_UNTRUSTED: "The endpoint's TLS certificate is not trusted.",
+    FailureCause.CERTIFICATE_UNREADABLE: "The endpoint's TLS certificate has text in it that is not UTF-8: use "
+    "another.",
+    FailureCause.NOT_TLS: "The port does not speak TLS: check the port, or whether the URL should begin with http:.",
+    FailureCause.CLIENT_CERTIFICATE_REQUIRED: "The endpoint lets nobody in without a client certificate: put one into "
+    "a secret, and name it as client_certificate.",
+    FailureCause.CLIENT_CERTIFICATE_UNTRUSTED: "The endpoint does not know the authority of the webhook's client "
+    "certificate: check the secret's value, which holds the certificates in between as well.",
+    FailureCause.TLS_REFUSED: "The endpoint refused the TLS connection: it may demand a client certificate "
+    "(client_certificate).",
+    FailureCause.TLS_FAILED: "No TLS connection could be agreed on: the endpoint needs TLS 1.2 or newer.",
+    FailureCause.CONNECTION_CLOSED: "The endpoint closed the connection without an answer: look into its log, and "
+    "check that the port is an HTTP one (https: for TLS), and whether it demands a client certificate "
+    "(client_certificate).",
+    FailureCause.RESPONSE_INCOMPLETE: "The answer broke off: look into the endpoint's log.",
+    FailureCause.NOT_HTTP: "What came back is not HTTP: check the port.",
+}
+"""What each cause means to the endpoint's owner, and where to look."""
 
 _STATUSES = {
     400: "The endpoint can't read the request (400): compare the payload with what it expects.",
@@ -124,8 +96,7 @@ def _without_answer(outcome: Outcome) -> str:
         )
     if outcome.kind is OutcomeKind.INTERNAL:
         return f"{error[:1].upper()}{error[1:]}: try again, and tell whoever runs Hookline, whose log says more."
-    words = next((words for sign, words in _FAILURES if sign.lower() in error.lower()), None)
-    return words or f"No answer came: {error}."
+    return f"No answer came: {error}." if outcome.cause is None else _ADVICE[outcome.cause]
 
 
 def _answered(status: int, credentials: Credentials) -> str:

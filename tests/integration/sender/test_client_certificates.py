@@ -75,7 +75,7 @@ def with_server(
 def _context(sender: WebhookClient, webhook_id: int | None, issued: Issued | None) -> ssl.SSLContext | None:
     if webhook_id is None or issued is None:
         return None
-    return sender.contexts.identified(webhook_id, issued.pem)
+    return sender.contexts.with_certificate(webhook_id, issued.pem)
 
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

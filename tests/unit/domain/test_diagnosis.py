@@ -5,48 +5,68 @@ from __future__ import annotations
 import pytest
 
 from shared.domain.delivery.diagnosis import Credentials, diagnose
-from shared.domain.delivery.outcomes import Outcome, OutcomeKind, classify_status
+from shared.domain.delivery.outcomes import FailureCause, Outcome, OutcomeKind, classify_status
 
-NETWORK, TIMEOUT, BLOCKED = OutcomeKind.NETWORK, OutcomeKind.TIMEOUT, OutcomeKind.BLOCKED
-INTERNAL = OutcomeKind.INTERNAL
-TLS = "the endpoint's certificate is not trusted: "
 BARE = Credentials(has_access_token=False, has_signing_secret=False)
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (FailureCause.NAME_NOT_RESOLVED, "not found in DNS"),
+        (FailureCause.CONNECTION_REFUSED, "nothing listens"),
+        (FailureCause.NO_ROUTE, "no route"),
+        (FailureCause.CONNECT_TIMEOUT, "firewall"),
+        (FailureCause.RESPONSE_TIMEOUT, "answer first and work afterwards"),
+        (FailureCause.CERTIFICATE_EXPIRED, "renew it"),
+        (FailureCause.CERTIFICATE_NOT_YET_VALID, "not valid yet"),
+        (FailureCause.CERTIFICATE_SELF_SIGNED, "authority that is not trusted"),
+        (FailureCause.CERTIFICATE_CHAIN_INCOMPLETE, "intermediate certificates"),
+        (FailureCause.CERTIFICATE_HOST_MISMATCH, "another host name"),
+        (FailureCause.CERTIFICATE_UNTRUSTED, "certificate is not trusted"),
+        (FailureCause.CERTIFICATE_UNREADABLE, "not UTF-8"),
+        (FailureCause.NOT_TLS, "does not speak TLS"),
+        (FailureCause.CLIENT_CERTIFICATE_REQUIRED, "name it as client_certificate"),
+        (FailureCause.CLIENT_CERTIFICATE_UNTRUSTED, "authority of the webhook's client certificate"),
+        (FailureCause.TLS_REFUSED, "may demand a client certificate"),
+        (FailureCause.TLS_FAILED, "TLS 1.2 or newer"),
+        (FailureCause.CONNECTION_CLOSED, "without an answer"),
+        (FailureCause.RESPONSE_INCOMPLETE, "broke off"),
+        (FailureCause.NOT_HTTP, "is not HTTP"),
+    ],
+)
+def test_a_failure_is_explained_by_its_cause_whatever_its_words(cause: FailureCause, words: str) -> None:
+    outcome = Outcome(kind=OutcomeKind.NETWORK, duration_seconds=0.1, error="other words", cause=cause)
+    text = diagnose(outcome, BARE)
+
+    assert words in text
+    assert "other words" not in text
+    assert "signing secret" not in text
+
+
+def test_every_cause_has_an_explanation_of_its_own() -> None:
+    texts = {
+        diagnose(Outcome(kind=OutcomeKind.NETWORK, duration_seconds=0.1, cause=cause), BARE) for cause in FailureCause
+    }
+
+    assert len(texts) == len(FailureCause)
 
 
 @pytest.mark.parametrize(
     ("kind", "error", "words"),
     [
-        (NETWORK, "the host's name does not resolve: Name or service not known", "not found in DNS"),
-        (NETWORK, "connection refused", "nothing listens"),
-        (TIMEOUT, "no connection within 5 s", "firewall"),
-        (TIMEOUT, "no answer within 15 s", "answer first and work afterwards"),
-        (NETWORK, TLS + "certificate has expired", "renew it"),
-        (NETWORK, TLS + "certificate is not yet valid", "not valid yet"),
-        (NETWORK, TLS + "self-signed certificate", "self-signed"),
-        (NETWORK, TLS + "self-signed certificate in certificate chain", "authority that is not trusted"),
-        (NETWORK, TLS + "unable to get local issuer certificate", "intermediate certificates"),
-        (NETWORK, TLS + "Hostname mismatch, certificate is not valid for 'a.example'.", "another host name"),
-        (NETWORK, TLS + "IP address mismatch, certificate is not valid for '192.0.2.1'.", "another host name"),
-        (NETWORK, TLS + "CRL is too old", "certificate is not trusted"),
-        (NETWORK, "TLS failed: wrong version number", "does not speak TLS"),
-        (NETWORK, "TLS failed: the endpoint's certificate can't be read", "not UTF-8"),
-        (NETWORK, "TLS failed: unsupported protocol", "TLS 1.2 or newer"),
-        (NETWORK, "TLS failed: tlsv13 alert certificate required", "name it as client_certificate"),
-        (NETWORK, "TLS failed: tlsv1 alert unknown ca", "authority of the webhook's client certificate"),
-        (NETWORK, "TLS failed: sslv3 alert handshake failure", "may demand a client certificate"),
-        (NETWORK, "the endpoint closed the connection before it answered", "without an answer"),
-        (NETWORK, "the answer broke off, or its body is not valid HTTP", "broke off"),
-        (NETWORK, "the answer is not valid HTTP", "is not HTTP"),
-        (NETWORK, "Network is unreachable", "no route"),
-        (NETWORK, "No route to host", "no route"),
-        (NETWORK, "something new", "No answer came: something new."),
-        (NETWORK, None, "No answer came"),
-        (BLOCKED, "10.0.0.1 is not a public address", "HOOKLINE_ALLOWED_NETWORKS"),
-        (INTERNAL, "a fault in Hookline, not in the endpoint (KeyError)", "A fault in Hookline, not in the endpoint"),
-        (BLOCKED, "port 25 is none that webhooks may use", "HOOKLINE_ALLOWED_PORTS"),
+        (OutcomeKind.NETWORK, "connection refused", "No answer came: connection refused."),
+        (OutcomeKind.NETWORK, None, "No answer came"),
+        (OutcomeKind.BLOCKED, "10.0.0.1 is not a public address", "HOOKLINE_ALLOWED_NETWORKS"),
+        (OutcomeKind.BLOCKED, "port 25 is none that webhooks may use", "HOOKLINE_ALLOWED_PORTS"),
+        (
+            OutcomeKind.INTERNAL,
+            "a fault in Hookline, not in the endpoint (KeyError)",
+            "A fault in Hookline, not in the endpoint",
+        ),
     ],
 )
-def test_a_failure_is_explained(kind: OutcomeKind, error: str | None, words: str) -> None:
+def test_a_failure_without_a_cause_is_told_by_its_kind(kind: OutcomeKind, error: str | None, words: str) -> None:
     text = diagnose(Outcome(kind=kind, duration_seconds=0.1, error=error), BARE)
 
     assert words in text

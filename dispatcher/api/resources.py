@@ -10,18 +10,15 @@ from typing import Annotated
 from fastapi import Depends, Request
 from kombu.exceptions import OperationalError as BrokerError
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
 from dispatcher.api.caller_cache import CallerCache
 from dispatcher.control.webhook_checks import Checks
 from dispatcher.publishing.publisher import Publisher
-from shared.config.server_urls import parse_redis
 from shared.http.client import WebhookClient
 from shared.messaging.celery_app import celery_app
-from shared.messaging.redis_clients import SOCKET_TIMEOUT_SECONDS, connect_async, open_redis
+from shared.messaging.redis_clients import open_async_redis, open_redis
 from shared.messaging.wakeups import Waker
 from shared.observability.logs import get_logger
 from shared.observability.tracing import open_tracing
@@ -64,13 +61,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
     async with AsyncExitStack() as stack:
         engine = open_engine(settings)
         stack.callback(engine.dispose)
-        redis = connect_async(
-            parse_redis(settings.stream_url),
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
-            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 3),
-            health_check_interval=30,
-        )
+        redis = open_async_redis(settings)
         stack.push_async_callback(redis.aclose)
         waking = open_redis(settings)
         stack.callback(waking.close)

@@ -1,6 +1,6 @@
-"""What the pump does now and then: trim streams, bury deliveries of deleted webhooks, forget what is old.
+"""Maintenance by the pump: trims streams, ends deliveries of deleted webhooks, and deletes rows past their retention.
 
-Must not hold anybody up: deleting goes in small batches with rests between them, and only one pump does it at a time.
+Must not hold anybody up: rows are deleted in small batches with rests between them, by one pump at a time.
 """
 
 from __future__ import annotations
@@ -31,15 +31,20 @@ from shared.storage.schema.tables import DEAD
 log = get_logger("hookline.dispatcher")
 
 TRIM_SECONDS = 10.0
+"""How often streams are trimmed. Meanwhile they grow by what is published; the bound on their memory allows for it."""
 TRIM_FULL_SECONDS = 1.0
-FORGET_SECONDS = 60.0
+"""The same while their memory is nearly full, so that publishers are refused no longer than needed."""
+PURGE_SECONDS = 60.0
+"""How often rows are deleted. Retentions are hours and days, so a minute more does not matter."""
 REST_SECONDS = 0.05
+"""The rest after each batch: on SQLite other writers get in, on PostgreSQL replication and vacuum keep up."""
 LOCK = "hookline:forgetting"
 LOCK_SECONDS = 60
+"""How long a pump that dies keeps others from deleting; one that lives takes the lock anew after each batch."""
 
 
 class Maintenance:
-    """One round after the other, until `stop` is set."""
+    """Rounds of maintenance, all in one thread, until `stop` is set."""
 
     def __init__(self, settings: Settings, engine: Engine, redis: Redis, stop: Event) -> None:
         self._settings = settings
@@ -47,24 +52,28 @@ class Maintenance:
         self._clock = DatabaseClock(engine)
         self._redis = redis
         self._stop = stop
-        self._forgot = float("-inf")
+        self._purged_at = float("-inf")
+        """When rows were deleted last, by the monotonic clock."""
 
-    def round(self) -> None:
-        """Do what is due, and rest."""
+    def run_round(self) -> None:
+        """Do what is due, and rest until the next round."""
         began = time.monotonic()
         nearly_full = self.trim(self._clock.now())
-        self.bury_orphans(self._clock.now())
-        if began - self._forgot >= FORGET_SECONDS:
-            self.forget(self._clock.now())
-            self._forgot = began
+        self.dead_letter_orphans(self._clock.now())
+        if began - self._purged_at >= PURGE_SECONDS:
+            self.purge(self._clock.now())
+            self._purged_at = began
         pace_seconds = TRIM_FULL_SECONDS if nearly_full else TRIM_SECONDS
         self._stop.wait(max(0.0, pace_seconds - (time.monotonic() - began)))
 
     def trim(self, now: datetime) -> bool:
-        """Drop evaluated entries that are past their retention, or all of them where memory is nearly full.
+        """Drop evaluated entries that are past their retention, or all evaluated ones while memory is nearly full.
+
+        The offsets are read so that a crash of PostgreSQL can't take them back: an entry that is dropped by an offset
+        which is lost afterwards would never be evaluated.
 
         Returns:
-            Whether it is nearly full.
+            Whether memory is nearly full.
         """
         nearly_full = read_memory(self._redis, self._settings).fill >= EARLY_TRIM_FILL
         kept = timedelta() if nearly_full else self._settings.event_retention
@@ -76,16 +85,16 @@ class Maintenance:
                 log.info("stream.trimmed", partition=partition, entries=dropped, early=nearly_full)
         return nearly_full
 
-    def bury_orphans(self, now: datetime) -> None:
-        """Make dead letters of what was fired for a webhook just deleted."""
+    def dead_letter_orphans(self, now: datetime) -> None:
+        """Make dead letters of deliveries that were fired just as their webhook was deleted."""
         with write_transaction(self._engine) as connection:
             buried = dead_letter_orphans(connection, reason=DELETED_REASON, now=now)
         if buried:
             metrics.deliveries_finished("dead", buried)
             log.warning("deliveries.orphaned", deliveries=buried, reason=DELETED_REASON)
 
-    def forget(self, now: datetime) -> Counter[str]:
-        """Delete what is older than its retention, unless another pump is at it; how many rows of each table."""
+    def purge(self, now: datetime) -> Counter[str]:
+        """Delete rows past their retention, unless another pump is deleting; the number of rows by table."""
         gone: Counter[str] = Counter()
         lock = self._redis.lock(LOCK, timeout=LOCK_SECONDS, blocking=False, thread_local=False)
         if not lock.acquire():
@@ -104,7 +113,7 @@ class Maintenance:
     def _batches(self, now: datetime) -> Iterator[PurgedBatch]:
         settings = self._settings
         if settings.delivery_retention:
-            # A repeated event is known by its deliveries: they outlive what the streams may hold.
+            # A repeated event is recognized by its deliveries, so they outlive the entries that the streams may hold.
             kept = max(settings.delivery_retention, settings.event_retention)
             yield from retention.purge_deliveries(self._engine, retention.FULFILLED, before=now - kept)
         if settings.dead_letter_retention:

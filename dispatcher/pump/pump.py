@@ -1,6 +1,7 @@
-"""The pump: wakes drains when there is news, and sweeps for what no news announces.
+"""The pump: wakes drains when their streams have news, and sweeps for work that no news announces.
 
-It decides nothing and holds no state that matters: run two for availability, kill either at any time.
+It decides nothing and holds no state that matters: run two for availability, kill either at any time. Must not read
+entries, claim deliveries or send anything: the workers do.
 """
 
 from __future__ import annotations
@@ -11,18 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dispatcher.pump.maintenance import Maintenance
 from dispatcher.pump.notices import append_notices
-from shared.domain.events.partitioning import START, Offset
+from dispatcher.pump.stream_watch import StreamWatch
 from shared.messaging.celery_app import celery_app
 from shared.messaging.redis_clients import open_redis
 from shared.messaging.stream_memory import read_memory
-from shared.messaging.streams import Lag, lags, stream_key
+from shared.messaging.streams import Lag, read_lags
 from shared.messaging.wakeups import Waker
 from shared.observability import exposition, metrics
 from shared.observability.heartbeat import beat
@@ -32,23 +32,33 @@ from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.engine import checkpoint, open_engine
 from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.backlog import DueWebhook, due_webhooks, queue_state
-from shared.storage.evaluation.offsets import read_offsets
+from shared.storage.evaluation.offsets import read_all_offsets
 from shared.storage.schema.gate import SchemaGate, SchemaTooOld
 
 log = get_logger("hookline.dispatcher")
 
-BLOCK_MILLISECONDS = 1000
-# Under load there is news all the time, and a woken drain reads on by itself: a short rest costs no latency then.
 REST_SECONDS = 0.003
+"""How long the watch rests after news. Under load there is news all the time, and a woken drain reads on by itself, so
+the rest costs no latency there; without it one pump would send Redis thousands of commands a second."""
 GAUGE_SECONDS = 5.0
+"""How often the gauges are counted. Counting takes time in proportion to the backlog; Prometheus usually scrapes every
+15 s."""
 FAILURE_REST_SECONDS = 1.0
-PARTS = 10
-"""In so many parts a sweep wakes what is due."""
+"""How long a round rests after a server could not be reached, and while the database waits for its migration."""
+WAKE_PARTS = 10
+"""The number of parts in which a sweep wakes the webhooks with due deliveries, spread over half of its interval. All
+retries of a second woken together keep workers from what is sent meanwhile; in 20 parts each wakes half as many, for
+twice the round trips."""
 CHECKPOINT_SECONDS = 1.0
+"""How often SQLite's log is brought to the disk: a power failure loses about so much."""
 
 
 class Pump:
-    """Watches the streams, sweeps and does the chores, each in a thread of its own until it is stopped."""
+    """Watches the streams, sweeps, and does the maintenance, each in a thread of its own until it is stopped.
+
+    The threads share the engine, the Redis client and the waker, which are thread-safe, and the event `_stop`. Every
+    other attribute is used by one of them only.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -57,35 +67,37 @@ class Pump:
         self._redis = open_redis(settings)
         self._waker = Waker(celery_app(settings), self._redis)
         self._stop = threading.Event()
+        self._streams = StreamWatch(self._redis, self._waker, settings.partitions)
         self._gauged = float("-inf")
+        """When the gauges were counted last, by the monotonic clock; the sweep's thread reads and writes it."""
         self._schema = SchemaGate(self._engine)
-        chores = Maintenance(settings, self._engine, self._redis, self._stop)
+        maintenance = Maintenance(settings, self._engine, self._redis, self._stop)
         self._threads = [
-            threading.Thread(target=self._forever, args=(work,), name=name, daemon=True)
+            threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
             for name, work in (
-                ("watch", self._migrated(self._watch())),
+                ("watch", self._once_migrated(self._watch)),
                 ("sweep", self._sweep),
-                ("notices", self._migrated(self._tell)),
-                ("chores", self._migrated(chores.round)),
-                ("checkpoint", self._migrated(self._checkpoint)),
+                ("notices", self._once_migrated(self._append_notices)),
+                ("chores", self._once_migrated(maintenance.run_round)),
+                ("checkpoint", self._once_migrated(self._checkpoint)),
             )
         ]
 
     def start(self) -> None:
-        """Begin to watch and sweep."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Stop, and let connections go."""
+        """Stop the threads, each within five seconds, and close the connections."""
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=5)
         self._redis.close()
         self._engine.dispose()
 
-    def _forever(self, work: Callable[[], None]) -> None:
-        """Repeat a round of work; a server that can't be reached is waited for, as is a migration."""
+    def _repeat(self, work: Callable[[], None]) -> None:
+        """Repeat a round of work until the pump stops; rest and try again while a server is away or not migrated."""
         while not self._stop.is_set():
             try:
                 work()
@@ -98,8 +110,8 @@ class Pump:
                 log.warning("pump.waiting", thread=threading.current_thread().name, error=error)
                 self._stop.wait(FAILURE_REST_SECONDS)
 
-    def _migrated(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A round that is not begun on a schema older than the code."""
+    def _once_migrated(self, work: Callable[[], None]) -> Callable[[], None]:
+        """The same round, which does not begin while the database's schema is older than this code."""
 
         def round_of_work() -> None:
             self._schema.check()
@@ -107,49 +119,35 @@ class Pump:
 
         return round_of_work
 
-    def _watch(self) -> Callable[[], None]:
-        """A round that blocks until some stream has news, and wakes the drains of those that have."""
-        seen: dict[Any, Any] = {stream_key(partition): "$" for partition in range(self._settings.partitions)}
-        partition_of = {stream_key(partition): partition for partition in range(self._settings.partitions)}
-
-        def watch() -> None:
-            news: Any = self._redis.xread(seen, count=1, block=BLOCK_MILLISECONDS)
-            if not news:
-                return
-            keys = [key.decode() for key, _entries in (news.items() if isinstance(news, dict) else news)]
-
-            def look(pipeline: Any) -> None:
-                # Before they are woken: drains read to the end, but what comes after they have is news again.
-                for key in keys:
-                    pipeline.xrevrange(key, count=1)
-
-            newest = self._waker.wake_partitions((partition_of[key] for key in keys), after=look)
-            seen.update((key, last[0][0].decode() if last else "$") for key, last in zip(keys, newest, strict=True))
+    def _watch(self) -> None:
+        """Wake drains as soon as their streams have news."""
+        if self._streams.wake_on_news():
             self._stop.wait(REST_SECONDS)
 
-        return watch
-
     def _sweep(self) -> None:
-        """Wake what is due or lagging, and show gauges."""
+        """Wake the drains of lagging partitions and of webhooks with due deliveries, and set the gauges.
+
+        It makes up for every wake-up that was lost, and finds the retries that are due and the leases that ran out.
+        """
         beat(self._settings)  # whether or not servers can be reached: a new process could not reach them either
         self._schema.check()
         began = time.monotonic()
         now = self._clock.now()
         with read_transaction(self._engine) as connection:
-            offsets = read_offsets(connection)
+            offsets = read_all_offsets(connection, self._settings.partitions)
             due = due_webhooks(connection, now)
-        found = self._lags(offsets, now)
-        self._waker.wake_partitions(partition for partition, lag in found.items() if lag.entries)
+        lags = read_lags(self._redis, offsets, now.timestamp())
+        self._waker.wake_partitions(partition for partition, lag in lags.items() if lag.entries)
         metrics.PUMP_LAST_SWEEP.set(time.time())
         self._wake_in_parts(due, until=began + self._settings.sweep_interval.total_seconds() / 2)
         if began - self._gauged >= GAUGE_SECONDS:
-            self._show(found, now)
+            self._set_gauges(lags, now)
             self._gauged = began
         self._stop.wait(max(0.0, self._settings.sweep_interval.total_seconds() - (time.monotonic() - began)))
 
     def _wake_in_parts(self, due: Sequence[DueWebhook], *, until: float) -> None:
-        """Wake drains over a while: all retries of a second at once would keep workers from what is sent meanwhile."""
-        size = math.ceil(len(due) / PARTS)
+        """Wake the webhooks' drains in `WAKE_PARTS` parts, evenly spread until `until` on the monotonic clock."""
+        size = math.ceil(len(due) / WAKE_PARTS)
         for start in range(0, len(due), size or 1):
             part = due[start : start + size]
             self._waker.wake_webhooks((one.id for one in part), slow={one.id for one in part if one.slow})
@@ -157,26 +155,18 @@ class Pump:
             if left > 0:
                 self._stop.wait(max(0.0, (until - time.monotonic()) / left))
 
-    def _tell(self) -> None:
-        """Bring notices to the streams."""
+    def _append_notices(self) -> None:
+        """Append waiting notices to the streams."""
         if append_notices(self._engine, self._redis, self._settings.partitions) == 0:
             self._stop.wait(self._settings.sweep_interval.total_seconds())
 
     def _checkpoint(self) -> None:
-        """On SQLite, bring to the disk what was committed: a power failure costs no more than the last moment."""
+        """On SQLite, bring to the disk what was committed: a power failure loses no more than the last second."""
         checkpoint(self._engine)
         self._stop.wait(CHECKPOINT_SECONDS)
 
-    def _lags(self, offsets: dict[int, Offset], now: datetime) -> dict[int, Lag]:
-        known = {
-            partition: (offset.entry_id, offset.entries_read)
-            for partition in range(self._settings.partitions)
-            for offset in (offsets.get(partition, Offset(START, 0)),)
-        }
-        return lags(self._redis, known, now.timestamp())
-
-    def _show(self, found: dict[int, Lag], now: datetime) -> None:
-        for partition, lag in found.items():
+    def _set_gauges(self, lags: dict[int, Lag], now: datetime) -> None:
+        for partition, lag in lags.items():
             metrics.EVALUATION_LAG_ENTRIES.labels(partition=str(partition)).set(lag.entries)
             metrics.EVALUATION_LAG_SECONDS.labels(partition=str(partition)).set(lag.seconds)
         memory = read_memory(self._redis, self._settings)

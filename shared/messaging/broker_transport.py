@@ -1,8 +1,9 @@
-"""Celery's transport for Redis and Valkey: kombu's own, without what a wake has no use for (decision 13).
+"""Celery's transport for Redis and Valkey: kombu's own, less what a wake-up does not need (decision 13).
 
-kombu writes down each message that a worker has taken and not acknowledged yet, to deliver it again one day. A wake may
-be lost, since the pump's sweep makes up for it; so this transport only counts what a worker holds. It must stay a thin
-layer: what it takes over from kombu is named at each method, and tests/integration/test_broker.py notices a change.
+kombu records in Redis each message that a worker has taken and not acknowledged yet, to deliver it again later. A
+wake-up may be lost, since the pump's sweep sends another; so this transport only counts the messages that a worker
+holds. It must stay a thin layer: it relies on kombu's internals, and tests/integration/test_broker.py notices when they
+change.
 """
 
 from __future__ import annotations
@@ -24,38 +25,43 @@ _Channel: Any = redis.Channel
 _Transport: Any = redis.Transport
 
 SCHEMES = ("redis", "rediss")
-"""Of a server behind a port or a socket."""
+"""The URL schemes of a server behind a port or a socket."""
 SENTINEL_SCHEME = "sentinel"
 
 
 class InMemoryQoS(_QoS):  # type: ignore[misc]
-    """The messages that a worker has taken and not begun: as many as it prefetches, and known to nobody else.
+    """The messages that a worker has taken and whose tasks have not begun, kept in its memory only.
 
-    `ack` may be called from any thread, and wakes the worker's loop only if that waits for it.
+    The worker's loop calls `can_consume`; any thread of its pool may call `ack`. They share the set of messages, which
+    kombu keeps, and `_full`. No lock is needed for `_full`: its reads and writes are atomic, and `can_consume` sets it
+    before it looks once more. An `ack` after that look sees it and wakes the loop; an `ack` before has made the room
+    that the look finds. Two threads that both see it wake the loop twice, which does no harm.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._full = False
+        """Whether the loop found no room for another message, and waits to be told of some."""
 
     def can_consume(self) -> bool:
-        """Whether one more may be taken."""
+        """Whether the worker may take one more message."""
         if super().can_consume():
             return True
-        self._full = True  # before the second look: an `ack` after it sees this, one before it is seen
+        self._full = True
         return bool(super().can_consume())
 
     def ack(self, delivery_tag: str) -> None:
-        """Forget a message: it has begun."""
+        """Forget a message, since its task has begun."""
         super().ack(delivery_tag)
         if self._full:
             self._full = False
             loop = get_event_loop()
             if loop is not None:
-                loop.call_soon(_look_again)
+                loop.call_soon(_wake_loop)
 
     def restore_unacked(self) -> list[Any]:
-        """Give back what was not begun. Where the broker is away it is lost, which the sweep makes up for."""
+        """Return the messages that were not begun to their queues. Without a broker they are lost; the sweep
+        recovers."""
         self._flush()
         messages = list(self._delivered.values())
         self._delivered.clear()
@@ -64,16 +70,18 @@ class InMemoryQoS(_QoS):  # type: ignore[misc]
         return []
 
 
-def _look_again() -> None:
-    """Nothing to do but to let the loop go round, which looks at what can be taken."""
+def _wake_loop() -> None:
+    """Does nothing: a loop that has something to call goes round, and asks `can_consume` on its way."""
 
 
 class Channel(_Channel):  # type: ignore[misc]
     """kombu's channel with one client for all its commands."""
 
     ack_emulation = False
-    """No notes of what is not acknowledged (kombu's own option)."""
-    _client_of_all: Redis | None = None
+    """Whether unacknowledged messages are recorded in Redis (kombu's own option)."""
+    _shared_client: Redis | None = None
+    """Made at the first command; None also after a fork, whose child must not use the parent's connections. A channel
+    is used by one thread at a time, as kombu asks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -81,24 +89,24 @@ class Channel(_Channel):  # type: ignore[misc]
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """A client for a command; kombu makes a new one each time, at 100 µs."""
+        """A client for a command. kombu makes a new one for each, which takes 100 µs."""
         if client is None:
-            client = self._client_of_all
+            client = self._shared_client
         if client is None:
-            client = self._client_of_all = self._create_client()
+            client = self._shared_client = self._create_client()
         yield client
 
     def _disconnect_pools(self) -> None:
-        self._client_of_all = None  # a fork or a close ends its pool
+        self._shared_client = None  # kombu calls this after a fork and at a close
         super()._disconnect_pools()
 
     def push_many(self, queue: str, texts: Iterable[bytes]) -> None:
-        """Append encoded messages to a queue, all at once. Raises RedisError."""
+        """Append encoded messages to a queue, in one command. Raises RedisError."""
         with self.conn_or_acquire() as client:
             client.lpush(queue, *texts)
 
     def put_back(self, messages: Iterable[Any]) -> None:
-        """Messages that were taken go before all others of their queues. Raises RedisError."""
+        """Return messages that were taken to the heads of their queues. Raises RedisError."""
         try:
             with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
                 for message in messages:
@@ -111,7 +119,7 @@ class Channel(_Channel):  # type: ignore[misc]
 
 
 class _Loop:
-    """A worker's loop that is told of each socket once. kombu tells it of all its sockets in every round."""
+    """A worker's event loop, to which each socket is added once. kombu adds all its sockets again in every round."""
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
@@ -130,17 +138,18 @@ class Transport(_Transport):  # type: ignore[misc]
     Channel = Channel
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Take part in a worker's loop."""
+        """Add the connection's sockets to a worker's event loop."""
         super().register_with_event_loop(connection, _Loop(loop))
 
 
 class SentinelChannel(Channel, redis.SentinelChannel):  # type: ignore[misc]
-    """The same to the master that Sentinels name.
+    """The same channel to the master that the Sentinels name.
 
-    It knows by itself who logs in, as what kombu is told is shown to whoever asks a worker for its statistics.
+    Its login does not pass through kombu's options, which `celery inspect stats` shows to everybody.
     """
 
     address = RedisAddress()
+    """Set once, by `register_transports` at the start of a process."""
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         return {**super()._connparams(asynchronous), **self.address.login, "db": self.address.database}
@@ -158,9 +167,10 @@ class SentinelTransport(Transport, redis.SentinelTransport):
 
 
 def register_transports(sentinel: RedisAddress | None = None) -> None:
-    """Let kombu speak to Redis and Valkey through this transport, in this process, and to the Sentinels given.
+    """Make kombu use this transport in this process, for Redis and Valkey and for the Sentinels given.
 
-    By the scheme, since that is how kombu finds a transport for each URL of a list, and for a socket.
+    It replaces kombu's entries by URL scheme, since that is how kombu finds a transport for each URL of a list, and for
+    a socket.
     """
     for scheme in SCHEMES:
         TRANSPORT_ALIASES[scheme] = f"{Transport.__module__}:{Transport.__name__}"

@@ -23,23 +23,27 @@ DELIVER_QUEUE = "deliver"
 
 
 SLOW_QUEUE = "deliver_slow"
-"""Drains of webhooks that answer slowly: however many there are, those of the others don't queue behind them."""
+"""The queue of webhooks that answer slowly: however many there are, the drains of others don't wait behind theirs."""
 
 
 KEYS = {PARTITION_TASK: "partition", WEBHOOK_TASK: "webhook_id"}
-"""What the key of each task is; `celery events` and Flower show it so."""
+"""The name of each task's argument, as `celery events` and Flower show it."""
 
 
-_CUT_OFF = {
+_LOST_HOST_OPTIONS = {
     socket.TCP_KEEPIDLE: 10,
     socket.TCP_KEEPINTVL: 5,
     socket.TCP_KEEPCNT: 3,
     socket.TCP_USER_TIMEOUT: 20_000,
 }
+"""TCP options by which a connection to a host that answers nothing at all ends after 25 seconds, and not after hours.
+
+The same times as for PostgreSQL (`shared.storage.database.engine`): 10 s of silence and three probes, 5 s apart.
+"""
 
 
 def celery_app(settings: Settings) -> Celery:
-    """A Celery application on the configured broker: workers add the tasks, everyone else only sends."""
+    """A Celery application on the configured broker: workers add the tasks to it, other processes only send."""
     address = settings.broker
     broker_transport.register_transports(address.sentinel)
     app = Celery("hookline", broker=address.url)
@@ -52,31 +56,32 @@ def celery_app(settings: Settings) -> Celery:
         accept_content=["json"],
         broker_transport_options={
             "master_name": address.sentinel.master if address.sentinel else None,
-            # Nobody sends with a priority: a worker waits for one list of each queue, and not for four.
+            # No message has a priority: a worker waits for one Redis list of each queue, and not for four.
             "priority_steps": [0],
-            # A broker that is cut off answers nothing at all: these give it up after 25 seconds at most.
+            # Of Redis, and of the connection to it: see `_LOST_HOST_OPTIONS`.
             "socket_timeout": SOCKET_TIMEOUT_SECONDS,
             "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
             "socket_keepalive": True,
-            "socket_keepalive_options": _CUT_OFF,
-            # The same for RabbitMQ, under py-amqp's names; one that takes nothing more, for want of memory, is waited
-            # for no longer either.
-            "socket_settings": _CUT_OFF,
+            "socket_keepalive_options": _LOST_HOST_OPTIONS,
+            # The same for RabbitMQ, under py-amqp's names. `write_timeout` also ends the wait for a RabbitMQ that
+            # blocks publishers because it is out of memory or disk.
+            "socket_settings": _LOST_HOST_OPTIONS,
             "write_timeout": SOCKET_TIMEOUT_SECONDS,
-            # Who wakes others has work of its own: it tries a lost connection once more, not for seconds.
+            # A process that wakes others has work of its own: it tries a lost connection once more, not for seconds.
             "max_retries": 1,
             "interval_start": 0,
             "interval_step": 0.1,
         },
-        # RabbitMQ's own sign of life: a server that hangs, though its host answers, is given up after twice as long.
+        # RabbitMQ's heartbeat, in seconds. A server that hangs although its host answers is left after twice as long.
         broker_heartbeat=15,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         task_publish_retry=False,
         worker_hijack_root_logger=False,
-        # Ours acknowledge early, so it does nothing, but that Celery says nothing of its default.
+        # Our tasks acknowledge early, so this has no effect; set, it silences Celery's warning about its default.
         worker_cancel_long_running_tasks_on_connection_loss=True,
-        # After a lost connection; acknowledging, which would raise the count again, goes past Celery's loop.
+        # Celery would lower the prefetch count after a lost connection, and raise it as tasks are acknowledged; our
+        # transport acknowledges without Celery's loop, so it would stay low.
         worker_enable_prefetch_count_reduction=False,
         enable_utc=True,
     )

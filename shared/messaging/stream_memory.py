@@ -1,7 +1,7 @@
-"""How full the server with the streams is, and how full it may become before publishers are turned away.
+"""The memory of the server with the streams, and its bound, above which publishing is refused.
 
-Redis that has no memory left refuses every write, Celery's messages and the drains' locks among them, or is killed by
-its machine. So intake stops earlier, while there is still room for what works the backlog off.
+A Redis without free memory refuses every write, Celery's messages and drains' leases among them, or is killed by its
+machine. So intake stops earlier, while there is still room for the work that empties the backlog.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from redis.exceptions import ResponseError
 from shared.settings import Settings
 
 SHARE_OF_LIMIT = 0.75
-"""Of the server's own limit. The rest is for its other data, and for writing its append-only file anew."""
+"""The bound as a share of the server's `maxmemory`. The rest is for the broker's queues, leases and tokens, and for the
+buffers while the append-only file is rewritten."""
 SHARE_OF_MACHINE = 0.5
-"""Of the machine's memory where the server has no limit: a forked child that writes a file may need the other half."""
+"""The bound as a share of the machine's memory, where the server has no limit. A fork that writes a file copies each
+page that changes meanwhile, at worst all of them: with more than half the kernel may kill the server."""
 EARLY_TRIM_FILL = 0.8
-"""From here on evaluated entries go at once: keeping them for a while is worth less than taking new ones in."""
+"""The fill from which on evaluated entries are dropped without waiting for their retention: room for new events is
+worth more than history for dry runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamMemory:
-    """What the server holds in memory, and the most it may hold while events are taken in; 0: no bound."""
+    """How much memory the server uses, and the most it may use while events are taken in; a bound of 0 is none."""
 
     used_bytes: int
     bound_bytes: int
@@ -37,13 +40,13 @@ class StreamMemory:
 
 
 def memory_of(info: Mapping[str, Any], max_bytes: int | None) -> StreamMemory:
-    """The memory that an answer to `INFO memory` tells of.
+    """The memory by an answer to `INFO memory`.
 
     Args:
         info: the answer; managed servers leave parts of it out.
         max_bytes: the operator's bound; 0: none; None: a share of the server's limit or, without one, of its machine.
     """
-    # Buffers toward clients and files don't count toward `maxmemory`, and come and go.
+    # Buffers toward clients and files come and go, and don't count toward `maxmemory`.
     used_bytes = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
     if max_bytes is not None:
         return StreamMemory(used_bytes, max_bytes)
@@ -53,7 +56,8 @@ def memory_of(info: Mapping[str, Any], max_bytes: int | None) -> StreamMemory:
 
 
 def read_memory(redis: Redis, settings: Settings) -> StreamMemory:
-    """Ask the server for its memory; a managed one that keeps it to itself has no bound here. Raises RedisError."""
+    """Ask the server for its memory. One that refuses to tell, as some managed ones do, has no bound. Raises
+    RedisError."""
     try:
         info: Any = redis.info("memory")
     except ResponseError:

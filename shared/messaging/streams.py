@@ -1,15 +1,24 @@
-"""Partitioned Redis streams: where events wait, in order, until their effects are committed."""
+"""Partitioned Redis streams, in which events wait, in order, until their effects are committed.
+
+Reads and trims; only intake and the dispatcher's notices append. Must not decode an entry or move an offset, which is
+a row in the database.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.domain.events.partitioning import Offset
+
 FIELD = b"e"
-# XRANGE counts entries and not bytes, so the server stops for us; it copies a few entries more than it answers with.
+"""The field of an entry that holds the event's JSON; other fields are ignored."""
+# XRANGE counts entries and not bytes, so a script adds the bytes up on the server. It reads 16 entries at a time, so it
+# may read up to 15 more than it returns.
 READ = """
 local function read(stream, after, wanted, room, field)
   local found = {}
@@ -31,16 +40,16 @@ local function read(stream, after, wanted, room, field)
   return found
 end
 """
-"""Lua that reads a stream after an entry: up to so many, and none after those whose bodies reach so many bytes."""
+"""Lua: a function that reads entries of a stream after an id, until `wanted` entries or `room` bytes of bodies."""
 _READ_WITHIN = READ + "return read(KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4])"
-# All or nothing in one answer: a transaction is confirmed command by command, and a client reads each confirmation.
+# A script is all or nothing like a transaction, but has one answer: a client reads those of a transaction one by one.
 APPEND_ALL = """
 for at, key in ipairs(KEYS) do redis.call('XADD', key, '*', ARGV[1], ARGV[at + 1]) end
 return #KEYS
 """
 """Appends one entry to each of its keys' streams: the arguments are `FIELD` and then the entries' JSON."""
 MAX_COUNTED = 1000
-"""Where entries have to be counted one by one, a lag goes no further."""
+"""The largest lag, in entries, where they have to be read to be counted."""
 
 
 class Entry(NamedTuple):
@@ -57,14 +66,16 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What of a partition is not evaluated yet: how many entries, and the age of the oldest in seconds."""
+    """How far evaluation of a partition is behind its stream."""
 
     entries: int
+    """How many entries are not evaluated yet."""
     seconds: float
+    """The age of the oldest of them; 0 when there are none."""
 
 
 def stream_key(partition: int) -> str:
-    """The stream of a partition; the braces keep a partition's keys on one node of a Redis Cluster."""
+    """The Redis key of a partition's stream; the braces keep a partition's keys on one node of a Redis Cluster."""
     return f"hookline:events:{{{partition}}}"
 
 
@@ -75,51 +86,50 @@ def read_after(redis: Redis, partition: int, offset: str, count: int) -> list[En
 
 
 def read_within(redis: Redis, partition: int, offset: str, count: int, max_bytes: int) -> list[Entry]:
-    """Up to `count` entries after an offset, oldest first, and none after those whose bodies reach `max_bytes`.
+    """Up to `count` entries after an offset, oldest first, until their bodies reach `max_bytes`.
 
-    So memory is bounded whatever was appended: a body of any size is still read, but with nothing after it.
+    The entry that reaches it is still returned, however large it is, and nothing after it. So memory is bounded, and
+    each read makes progress.
     """
     read: Any = redis.register_script(_READ_WITHIN)
     return entries_of(read(keys=[stream_key(partition)], args=[offset, count, max_bytes, FIELD]))
 
 
 def entries_of(found: list[Any]) -> list[Entry]:
-    """What the `read` of `READ` found."""
+    """The entries from the flat list of ids and bodies that `READ`'s function returns."""
     return [Entry(entry_id.decode(), body) for entry_id, body in zip(found[::2], found[1::2], strict=True)]
 
 
-def lags(redis: Redis, offsets: dict[int, tuple[str, int]], now_seconds: float) -> dict[int, Lag]:
-    """The lag of each partition.
-
-    Args:
-        offsets: for each partition its committed offset and how many entries were ever read from it.
-        now_seconds: Unix time.
-    """
+def read_lags(redis: Redis, offsets: Mapping[int, Offset], now_seconds: float) -> dict[int, Lag]:
+    """The lag of each partition after its committed offset; `now_seconds` is Unix time. Raises RedisError."""
     pipeline = redis.pipeline(transaction=False)
-    for partition, (offset, _read) in offsets.items():
-        pipeline.xrange(stream_key(partition), min=f"({offset}", max="+", count=1)
+    for partition, offset in offsets.items():
+        pipeline.xrange(stream_key(partition), min=f"({offset.entry_id}", max="+", count=1)
         pipeline.xinfo_stream(stream_key(partition))
     answers = iter(pipeline.execute(raise_on_error=False))
     found = {}
-    for partition, (offset, read) in offsets.items():
+    for partition, offset in offsets.items():
         first, info = next(answers), next(answers)
         if isinstance(first, RedisError):
             raise first
-        if not first or isinstance(info, RedisError):
+        if not first or isinstance(info, RedisError):  # an empty stream, or none: then XINFO is an error
             found[partition] = Lag(0, 0.0)
             continue
-        # The server counts what was ever added, and what it trimmed was read before.
-        waiting = int(info["entries-added"]) - read
+        # The server counts the entries that were ever added. Trimmed ones were evaluated, so the difference is the lag.
+        waiting = int(info["entries-added"]) - offset.entries_read
         if not 1 <= waiting <= int(info["length"]):
-            # It counts anew: this is another stream than the one that was read from.
-            waiting = len(read_after(redis, partition, offset, MAX_COUNTED))
+            # The stream was made anew since, after a loss or a restore, so the two counts are not of the same stream.
+            waiting = len(read_after(redis, partition, offset.entry_id, MAX_COUNTED))
         oldest_seconds = int(first[0][0].partition(b"-")[0]) / 1000
         found[partition] = Lag(waiting, max(0.0, now_seconds - oldest_seconds))
     return found
 
 
 def trim(redis: Redis, partition: int, offset: str, keep_since_ms: int) -> int:
-    """Drop entries that are both evaluated and older than the retention; whole internal nodes only, which is cheap."""
+    """Drop entries that are evaluated, by the offset, and older than the retention; returns how many.
+
+    The server drops whole nodes of the stream only, which is cheap and keeps up to a hundred entries longer.
+    """
     committed_ms, _, committed_n = offset.partition("-")
     bound = offset if int(committed_ms) < keep_since_ms else f"{keep_since_ms}-0"
     if int(committed_ms) == 0 and int(committed_n) == 0:

@@ -83,39 +83,39 @@ def test_each_status_has_its_time(scene: Scene, work: Maintenance) -> None:
     statuses = ("delivered", "skipped", "dead", "refused", "pending")
     rows = [(age, status) for age in sorted(ages, reverse=True) for status in statuses]
     _store(scene, [_delivery(number, status, age) for number, (age, status) in enumerate(rows)])
-    gone = work.forget(NOW)
+    gone = work.purge(NOW)
     assert gone == {"deliveries": 2 * 3 + 2 * 1}
     assert _left(scene) == {"pending": 5, "delivered": 2, "skipped": 2, "dead": 4, "refused": 4}
     with read_transaction(scene.runtime.engine) as connection:
         orphans = select(func.count()).where(attempts.c.delivery_seq.not_in(select(deliveries.c.seq)))
         assert connection.scalar(orphans) == 0
         assert connection.scalar(select(func.count()).select_from(attempts)) == 17
-    assert work.forget(NOW) == {}
+    assert work.purge(NOW) == {}
 
 
 def test_more_than_a_batch_goes_and_kept_ones_between_do_not_stop_it(scene: Scene, work: Maintenance) -> None:
     count = 3 * retention.BATCH
     _store(scene, [_delivery(n, "dead" if n % 3 == 0 else "delivered", 40 - n / count) for n in range(count)])
-    assert work.forget(NOW)["deliveries"] == count * 2 // 3
+    assert work.purge(NOW)["deliveries"] == count * 2 // 3
     assert _left(scene) == {"dead": count // 3}
 
 
 def test_nothing_of_nothing(work: Maintenance) -> None:
-    assert work.forget(NOW) == {}
+    assert work.purge(NOW) == {}
 
 
 def test_0_keeps_for_ever(scene: Scene, work: Maintenance) -> None:
     never = dict.fromkeys((*KEEP, "audit_retention"), "0s")
     _store(scene, [_delivery(1, "delivered", 3000), _delivery(2, "dead", 3000)])
     forever = Maintenance(_with(scene.settings, **never), scene.runtime.engine, scene.redis, threading.Event())
-    assert forever.forget(NOW) == {}
-    assert work.forget(NOW) == {"deliveries": 2}
+    assert forever.purge(NOW) == {}
+    assert work.purge(NOW) == {"deliveries": 2}
 
 
 def test_deliveries_outlive_what_streams_hold_so_that_repeats_are_known(scene: Scene) -> None:
     short = _with(scene.settings, delivery_retention="1h", event_retention="24h")
     _store(scene, [_delivery(1, "delivered", 1.1), _delivery(2, "delivered", 0.9)])
-    assert Maintenance(short, scene.runtime.engine, scene.redis, threading.Event()).forget(NOW) == {"deliveries": 1}
+    assert Maintenance(short, scene.runtime.engine, scene.redis, threading.Event()).purge(NOW) == {"deliveries": 1}
 
 
 def test_deliveries_that_somebody_holds_are_passed_over_and_go_next_time(scene: Scene) -> None:
@@ -167,11 +167,11 @@ def test_windows_go_unless_a_cooldown_looks_back_further(scene: Scene, work: Mai
     with write_transaction(scene.runtime.engine) as connection:
         connection.execute(update(metric_windows).values(updated_at=_days(31)))
         connection.execute(update(metric_windows).where(metric_windows.c.key.like("%r2")).values(updated_at=_days(29)))
-    assert work.forget(NOW)["metric_windows"] == 1
+    assert work.purge(NOW)["metric_windows"] == 1
     with write_transaction(scene.runtime.engine) as connection:
         assert connection.scalar(select(func.count()).select_from(metric_windows)) == 3
         connection.execute(update(metric_windows).values(updated_at=_days(61)))
-    assert work.forget(NOW)["metric_windows"] == 3
+    assert work.purge(NOW)["metric_windows"] == 3
 
 
 def test_what_all_partitions_share_stays_with_its_automation(scene: Scene, work: Maintenance) -> None:
@@ -181,10 +181,10 @@ def test_what_all_partitions_share_stays_with_its_automation(scene: Scene, work:
     with write_transaction(scene.runtime.engine) as connection:
         assert connection.scalars(select(metric_windows.c.key)).all() == [""]
         connection.execute(update(metric_windows).values(updated_at=_days(400)))
-    assert work.forget(NOW) == {}
+    assert work.purge(NOW) == {}
     with write_transaction(scene.runtime.engine) as connection:
         delete_automation(connection, automation, revision=next_revision(connection), now=NOW)
-    assert work.forget(NOW) == {"metric_windows": 1}
+    assert work.purge(NOW) == {"metric_windows": 1}
 
 
 def test_poison_and_audit_records(scene: Scene, work: Maintenance) -> None:
@@ -193,9 +193,9 @@ def test_poison_and_audit_records(scene: Scene, work: Maintenance) -> None:
             quarantine(connection, 0, [PoisonEntry(f"{number}-0", "no event", b"x")], _days(age))
             row = {"user_id": 1, "user_name": "root", "entity_id": None, "action": "a", "target": "t"}
             connection.execute(insert(audit_log).values(created_at=_days(age), **row))
-    assert work.forget(NOW) == {"poison_entries": 2}
+    assert work.purge(NOW) == {"poison_entries": 2}
     short = _with(scene.settings, audit_retention="90d")
-    assert Maintenance(short, scene.runtime.engine, scene.redis, threading.Event()).forget(NOW)["audit_log"] == 2
+    assert Maintenance(short, scene.runtime.engine, scene.redis, threading.Event()).purge(NOW)["audit_log"] == 2
     with read_transaction(scene.runtime.engine) as connection:
         for table in (poison_entries, audit_log):
             assert connection.scalar(select(func.count()).select_from(table)) == 1
@@ -205,10 +205,10 @@ def test_only_one_pump_forgets_at_a_time_and_a_dead_one_is_not_waited_for_long(s
     _store(scene, [_delivery(1, "delivered", 40)])
     taken = scene.redis.lock(LOCK, timeout=60, blocking=False, thread_local=False)
     assert taken.acquire()
-    assert work.forget(NOW) == {}
+    assert work.purge(NOW) == {}
     assert 0 < scene.redis.ttl(LOCK) <= 60
     taken.release()
-    assert work.forget(NOW) == {"deliveries": 1}
+    assert work.purge(NOW) == {"deliveries": 1}
 
 
 def test_two_that_forget_at_once_lose_nothing_and_count_each_row_once(scene: Scene) -> None:
@@ -230,7 +230,7 @@ def test_workers_go_on_meanwhile(scene: Scene, work: Maintenance) -> None:
     hook = scene.webhook()
     scene.automation(hook)
     with ThreadPoolExecutor() as pool:
-        forgetting = pool.submit(work.forget, NOW)
+        forgetting = pool.submit(work.purge, NOW)
         for _ in range(10):
             scene.publish(*(alias_event() for _ in range(20)))
             scene.evaluate()
@@ -279,7 +279,7 @@ def test_a_repeat_of_an_event_is_known_as_long_as_its_delivery_is_kept(
     scene.publish(repeated, repeated)
     scene.evaluate()
     assert len(scene.rows()) == 1
-    assert work.forget(datetime.now(UTC)) == {}
+    assert work.purge(datetime.now(UTC)) == {}
     scene.publish(repeated)
     scene.evaluate()
     assert len(scene.rows()) == 1

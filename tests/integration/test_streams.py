@@ -12,9 +12,19 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from shared.domain.events.partitioning import START
+from shared.domain.events.partitioning import START, Offset
 from shared.messaging.redis_clients import open_redis
-from shared.messaging.streams import FIELD, MAX_COUNTED, Entry, Lag, lags, read_after, read_within, stream_key, trim
+from shared.messaging.streams import (
+    FIELD,
+    MAX_COUNTED,
+    Entry,
+    Lag,
+    read_after,
+    read_lags,
+    read_within,
+    stream_key,
+    trim,
+)
 from shared.settings import load_settings
 from tests.servers import free_port
 
@@ -45,7 +55,7 @@ def add(redis: Redis, *ids: str, partition: int = 3) -> None:
 
 
 def lag(redis: Redis, offset: str = START, read: int = 0, *, now: float = NOW) -> Lag:
-    return lags(redis, {3: (offset, read)}, now)[3]
+    return read_lags(redis, {3: Offset(offset, read)}, now)[3]
 
 
 def left(redis: Redis) -> list[str]:
@@ -130,9 +140,9 @@ def test_partitions_without_a_stream_do_not_lag(redis: Redis) -> None:
     add(redis, f"{NOW_MS}-0", partition=1)
     add(redis, f"{NOW_MS}-0", partition=2)
     redis.xtrim(stream_key(2), maxlen=0)
-    found = lags(redis, {0: (START, 0), 1: (START, 0), 2: (START, 0)}, NOW)
+    found = read_lags(redis, dict.fromkeys(range(3), Offset(START, 0)), NOW)
     assert found == {0: Lag(0, 0.0), 1: Lag(1, 0.0), 2: Lag(0, 0.0)}
-    assert lags(redis, {}, NOW) == {}
+    assert read_lags(redis, {}, NOW) == {}
 
 
 def test_trimmed_entries_still_count_as_read(redis: Redis, small_nodes: None) -> None:
@@ -235,7 +245,7 @@ def test_a_server_that_is_not_there_is_an_error(valkey_url: str) -> None:
         open_redis(load_settings(redis_url=f"redis://127.0.0.1:{free_port()}/0")) as nobody,
         pytest.raises(RedisConnectionError),
     ):
-        lags(nobody, {0: (START, 0)}, NOW)
+        read_lags(nobody, {0: Offset(START, 0)}, NOW)
 
 
 def test_a_lost_connection_is_made_again(redis: Redis, valkey_url: str) -> None:

@@ -9,28 +9,25 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from sqlalchemy import Engine
 
-from shared.domain.events.partitioning import START, Offset
 from shared.messaging.redis_clients import open_redis
-from shared.messaging.streams import lags, stream_key
+from shared.messaging.streams import read_lags, stream_key
 from shared.settings import Settings
 from shared.storage.database.transactions import read_transaction
-from shared.storage.evaluation.offsets import read_offsets
+from shared.storage.evaluation.offsets import read_all_offsets
 from worker.operations.audit import Row
 
 
 def list_stream_lags(settings: Settings, engine: Engine) -> Row:
     """The lag of each partition, and of all. Raises `redis.exceptions.RedisError`."""
     with read_transaction(engine) as connection:
-        stored = read_offsets(connection)
-    offsets = {partition: stored.get(partition, Offset(START, 0)) for partition in range(settings.partitions)}
+        offsets = read_all_offsets(connection, settings.partitions)
     with open_redis(settings) as redis:
-        known = {partition: (one.entry_id, one.entries_read) for partition, one in offsets.items()}
-        behind = lags(redis, known, datetime.now(UTC).timestamp())
+        lags = read_lags(redis, offsets, datetime.now(UTC).timestamp())
         rows = [
             {
                 "partition": partition,
-                "entries": behind[partition].entries,
-                "seconds": round(behind[partition].seconds, 3),
+                "entries": lags[partition].entries,
+                "seconds": round(lags[partition].seconds, 3),
                 "offset": offset.entry_id,
                 "evaluated": offset.entries_read,
                 **_stream(redis, partition),

@@ -42,6 +42,12 @@ def read_offsets(connection: Connection) -> dict[int, Offset]:
     return {row.partition: Offset(row.offset, row.entries_read) for row in rows}
 
 
+def read_all_offsets(connection: Connection, partitions: int) -> dict[int, Offset]:
+    """The offset of each of the first `partitions` partitions; the start of the stream where none was committed yet."""
+    stored = read_offsets(connection)
+    return {partition: stored.get(partition, Offset(START, 0)) for partition in range(partitions)}
+
+
 def read_offsets_on_disk(engine: Engine) -> dict[int, Offset]:
     """The same, once they are on the disk: a crash of the server may take back what others were shown already.
 

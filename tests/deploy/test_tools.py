@@ -141,6 +141,12 @@ def test_the_chart_carries_every_rule_as_it_is() -> None:
     assert rule["spec"]["groups"] == [group for file in files for group in file["groups"]]
 
 
+def test_a_digest_wins_over_the_tag() -> None:
+    digest = f"sha256:{'0123456789abcdef' * 4}"
+    images = {pod["spec"]["containers"][0]["image"] for pod in pods(rendered(f"image.digest={digest}", "image.tag=x"))}
+    assert images == {f"hookline@{digest}"}
+
+
 def test_the_migration_comes_before_the_new_pods() -> None:
     (job,) = of_kind(rendered(), "Job")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -151,6 +157,8 @@ def test_the_migration_comes_before_the_new_pods() -> None:
     ("value", "complaint"),
     [
         ("existingSecret=", "existingSecret"),
+        ("image.digest=sha256:0123", "digest"),
+        ("image.digest=latest", "digest"),
         ("settings.HOOKLINE_SECRET_KEYS=x", "HOOKLINE_SECRET_KEYS"),
         ("settings.PARTITIONS=4", "PARTITIONS"),
         ("workers.deliver.queues[0]=delivery", "queues"),

@@ -1,92 +1,248 @@
-"""What one worker process holds open: database, Redis, vault, compiled automations, and one event loop for sending.
+"""The composition root: makes the parts of one worker process, gives each what it needs, and closes them in reverse.
 
-It is made at the first drain of a process, so that a prefork child never shares its parent's connections.
+Only this module knows the concrete classes on both sides of a subsystem's border; nobody below it may import it. The
+parts are made at the first drain of a process, so that a prefork child never shares its parent's connections.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 from celery import Celery
+from redis import Redis
+from sqlalchemy import Engine
 
+from shared.http.client import WebhookClient
 from shared.messaging.redis_clients import open_redis
 from shared.messaging.wakeups import Waker
-from shared.observability.tracing import open_tracing
+from shared.observability.tracing import Tracing, open_tracing
 from shared.settings import Settings, load_settings
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.engine import open_engine
 from shared.storage.schema.gate import SchemaGate
 from shared.vault import Vault
+from worker.coordination.wakeups import DrainWakeups
+from worker.delivery.attempt_executor import AttemptExecutor
 from worker.delivery.background_recorder import BackgroundRecorder
+from worker.delivery.drain import DrainLimits, WebhookDrainer
+from worker.delivery.due_check import DueCheck
 from worker.delivery.endpoint_cache import EndpointCache
 from worker.delivery.fast_path import FastPath
 from worker.delivery.in_flight import InFlightLimiter
+from worker.delivery.recorder import RecorderFactory, RecordingPolicy
 from worker.delivery.request_scheduler import RequestScheduler
 from worker.evaluation.automation_cache import AutomationCache
 from worker.evaluation.catalog_discovery import CatalogDiscovery
+from worker.evaluation.commit import BatchCommitter
+from worker.evaluation.drain import PartitionDrainer
+from worker.evaluation.evaluator import BatchEvaluator
+from worker.evaluation.report import BatchReporter
 from worker.evaluation.webhook_cache import WebhookCache
 from worker.process.event_loop import EventLoopThread
 from worker.process.scoreboard import Scoreboard
 
+CLOSE_SECONDS = 5
+"""How long open connections may take to close when a process ends."""
 
+
+@dataclass(frozen=True, slots=True)
 class WorkerProcess:
-    """Everything a drain needs besides its key."""
+    """One worker process's parts, for tasks and tests. No part is given this object."""
 
-    def __init__(self, settings: Settings, app: Celery, board: Scoreboard | None = None) -> None:
-        board = board or Scoreboard()
-        row = board.open_row()
-        self.settings = settings
-        self.engine = open_engine(settings, ping=False)  # a drain that fails is woken again
-        self.clock = DatabaseClock(self.engine)
-        self.schema = SchemaGate(self.engine)
-        self.redis = open_redis(settings)
-        self.vault = Vault.open_at_first_use(settings)
-        self.waker = Waker(app, self.redis)
-        self.automations = AutomationCache(self.engine, settings.reload_interval.total_seconds(), reloads=board.reloads)
-        self.catalog = CatalogDiscovery()
-        self.webhooks = WebhookCache()
-        self.sending = EventLoopThread(settings)
-        self.endpoints = EndpointCache(self.vault, self.sending.sender.contexts)
-        self.flights = InFlightLimiter(
-            total=settings.max_connections, per_webhook=settings.max_in_flight, show=row.show
-        )
-        self.wire = RequestScheduler(total=settings.max_connections, per_webhook=settings.max_in_flight)
-        self.stragglers = BackgroundRecorder()
-        self.tracing = open_tracing(settings, "worker")
-        self.firsthand = FastPath(self, lambda queue: queue in app.amqp.queues.consume_from)
+    partitions: PartitionDrainer
+    webhooks: WebhookDrainer
+    schema: SchemaGate
+    settings: Settings
+    engine: Engine
+    redis: Redis
+    clock: DatabaseClock
+    vault: Vault
+    tracing: Tracing | None
+    automations: AutomationCache
+    committer: BatchCommitter
+    evaluator: BatchEvaluator
+    limiter: InFlightLimiter
+    endpoints: EndpointCache
+    fast_path: FastPath
+    background: BackgroundRecorder
+    _closing: ExitStack
 
     def close(self) -> None:
-        """Wait for what is in flight, and let everything go."""
-        self.stragglers.close(self.settings.shutdown_grace.total_seconds())
-        self.sending.close()
-        if self.tracing is not None:
-            self.tracing.close()
-        self.redis.close()
-        self.engine.dispose()
+        """Wait for what is in flight, for `HOOKLINE_SHUTDOWN_GRACE` at most, and let everything go."""
+        self._closing.close()
+
+
+def build_process(
+    settings: Settings,
+    app: Celery,
+    scoreboard: Scoreboard | None = None,
+    *,
+    consumes: Callable[[str], bool] | None = None,
+    clock: Callable[[Engine], DatabaseClock] = DatabaseClock,
+) -> WorkerProcess:
+    """Make a process's parts. Where one cannot be made, those made before it are closed.
+
+    Args:
+        settings: the worker's.
+        app: its Celery application.
+        scoreboard: where it shows what is in flight; one of its own by default.
+        consumes: whether this worker takes messages of a queue; by default, as Celery is told by `-Q` and `-X`.
+        clock: makes the clock; for tests that let time pass.
+    """
+    scoreboard = scoreboard or Scoreboard()
+    with ExitStack() as closing:
+        # It closes in reverse: first the recorder, which waits for requests in flight and needs all the others; then
+        # the client and the loop, tracing, Redis and the database.
+        engine = open_engine(settings, ping=False)  # a drain that fails is woken again
+        closing.callback(engine.dispose)
+        redis = open_redis(settings)
+        closing.callback(redis.close)
+        tracing = open_tracing(settings, "worker")
+        if tracing is not None:
+            closing.callback(tracing.close)
+        loop = EventLoopThread()
+        closing.callback(loop.stop)
+        client = loop.run(_open_client(settings))
+        closing.callback(lambda: loop.run(client.aclose(), timeout_seconds=CLOSE_SECONDS))
+        background = BackgroundRecorder()
+        closing.callback(background.close, settings.shutdown_grace.total_seconds())
+
+        database_clock = clock(engine)
+        vault = Vault.open_at_first_use(settings)
+        waker = Waker(app, redis)
+        wakeups = DrainWakeups(waker)
+        limiter = InFlightLimiter(
+            total=settings.max_connections,
+            per_webhook=settings.max_in_flight,
+            on_change=scoreboard.open_row().show,
+            on_admitted=wakeups.request_all,
+        )
+        endpoints = EndpointCache(engine=engine, clock=database_clock, vault=vault, contexts=client.contexts)
+        executor = AttemptExecutor(
+            loop=loop,
+            scheduler=RequestScheduler(total=settings.max_connections, per_webhook=settings.max_in_flight),
+            send=client.send,
+            now=database_clock.estimate,
+            traced=tracing is not None,
+        )
+        recorders = RecorderFactory(
+            engine=engine,
+            clock=database_clock,
+            tracing=tracing,
+            policy=RecordingPolicy(
+                retry_for=settings.lease_margin,
+                disable_after=settings.disable_after,
+                metrics_per_webhook=settings.metrics_per_webhook,
+            ),
+        )
+        webhooks = WebhookDrainer(
+            redis=redis,
+            engine=engine,
+            clock=database_clock,
+            endpoints=endpoints,
+            limiter=limiter,
+            executor=executor,
+            recorders=recorders,
+            background=background,
+            due_check=DueCheck(engine=engine, clock=database_clock, limiter=limiter, wakeups=wakeups),
+            wakeups=wakeups,
+            limits=DrainLimits(
+                drains_per_webhook=settings.drains_per_webhook,
+                slice_seconds=settings.drain_slice.total_seconds(),
+                max_in_flight=settings.max_in_flight,
+                claim_batch=settings.claim_batch,
+                lease_margin=settings.lease_margin,
+            ),
+        )
+        fast_path = FastPath(
+            limiter=limiter,
+            endpoints=endpoints,
+            executor=executor,
+            recorders=recorders,
+            background=background,
+            wakeups=wakeups,
+            now=database_clock.estimate,
+            consumes=consumes or (lambda queue: queue in app.amqp.queues.consume_from),
+            lease_margin=settings.lease_margin,
+        )
+        automations = AutomationCache(engine, settings.reload_interval.total_seconds(), reloads=scoreboard.reloads)
+        committer = BatchCommitter(
+            engine=engine,
+            clock=database_clock,
+            webhooks=WebhookCache(),
+            catalog=CatalogDiscovery(),
+            fast_path=fast_path,
+            traced=tracing is not None,
+        )
+        evaluator = BatchEvaluator(
+            redis=redis,
+            engine=engine,
+            automations=automations,
+            committer=committer,
+            reporter=BatchReporter(waker=waker, tracing=tracing),
+            endpoints=fast_path,
+            batch_entries=settings.evaluate_batch,
+        )
+        partitions = PartitionDrainer(
+            redis=redis,
+            evaluator=evaluator,
+            waker=waker,
+            slice_seconds=settings.drain_slice.total_seconds(),
+            batch_entries=settings.evaluate_batch,
+        )
+        return WorkerProcess(
+            partitions=partitions,
+            webhooks=webhooks,
+            schema=SchemaGate(engine),
+            settings=settings,
+            engine=engine,
+            redis=redis,
+            clock=database_clock,
+            vault=vault,
+            tracing=tracing,
+            automations=automations,
+            committer=committer,
+            evaluator=evaluator,
+            limiter=limiter,
+            endpoints=endpoints,
+            fast_path=fast_path,
+            background=background,
+            _closing=closing.pop_all(),
+        )
+
+
+async def _open_client(settings: Settings) -> WebhookClient:
+    """Runs on the event loop, to which the client's connections then belong."""
+    return WebhookClient(settings)
 
 
 class LazyProcess:
-    """The runtime of the current process, made when first asked for."""
+    """The parts of the current process, made when first asked for: once for each process id."""
 
-    def __init__(self, app: Celery, board: Scoreboard | None = None) -> None:
+    def __init__(self, app: Celery, scoreboard: Scoreboard | None = None) -> None:
         self._app = app
-        self._board = board
+        self._scoreboard = scoreboard
         self._lock = threading.Lock()
-        self._runtime: WorkerProcess | None = None
+        """Guards the two below it. Threads of drains ask at the same time; all but the first wait for it."""
+        self._process: WorkerProcess | None = None
         self._pid = 0
+        """The process that made `_process`: after a fork it is another one's, and must not be touched."""
 
     def get(self) -> WorkerProcess:
-        """This process's runtime; after a fork the child gets one of its own."""
+        """This process's parts; after a fork the child gets some of its own."""
         with self._lock:
-            if self._runtime is None or self._pid != os.getpid():
-                self._runtime = WorkerProcess(load_settings(), self._app, self._board)
+            if self._process is None or self._pid != os.getpid():
+                self._process = build_process(load_settings(), self._app, self._scoreboard)
                 self._pid = os.getpid()
-            return self._runtime
+            return self._process
 
     def close(self) -> None:
-        """Close this process's runtime, if it has one."""
+        """Close this process's parts, if it has any."""
         with self._lock:
-            if self._runtime is not None and self._pid == os.getpid():
-                self._runtime.close()
-            self._runtime = None
+            if self._process is not None and self._pid == os.getpid():
+                self._process.close()
+            self._process = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from celery import Celery
 from celery.worker.request import Request
 from redis.exceptions import RedisError
@@ -16,8 +14,6 @@ from shared.observability.logs import get_logger
 from shared.storage.database.transient_errors import is_passing
 from shared.storage.schema.gate import SchemaTooOld
 from worker.bootstrap import LazyProcess, WorkerProcess
-from worker.delivery.drain import drain_webhook
-from worker.evaluation.drain import drain_partition
 
 log = get_logger("hookline.tasks")
 
@@ -41,43 +37,49 @@ class DrainRequest(Request):
         self.acknowledged = True
 
 
-def register(app: Celery, slot: LazyProcess) -> None:
+def register(app: Celery, lazy: LazyProcess) -> None:
     """Give the drains to a Celery application, under names that do not change when code moves."""
 
     @app.task(name=PARTITION_TASK, Request=DrainRequest, throws=(DrainInterrupted,))
     def _drain_partition(partition: int) -> int:
-        return _run(drain_partition, slot, partition)
+        return run_drain(lazy, PARTITION_TASK, partition)
 
     @app.task(name=WEBHOOK_TASK, Request=DrainRequest, throws=(DrainInterrupted,))
     def _drain_webhook(webhook_id: int) -> int:
-        return _run(drain_webhook, slot, webhook_id)
+        return run_drain(lazy, WEBHOOK_TASK, webhook_id)
 
 
-def _run(drain: Callable[[WorkerProcess, int], int], slot: LazyProcess, key: int) -> int:
+def run_drain(lazy: LazyProcess, task: str, key: int) -> int:
     """Run a drain: how many entries it evaluated, or how many attempts it saw the end of.
 
     Nobody stores the answer; it is what `celery events` and Flower show.
+
+    Args:
+        lazy: the process's parts.
+        task: the name of one of the two tasks.
+        key: the partition, or the webhook's number.
 
     Raises:
         DrainInterrupted: where a database or Redis is away, or the schema is older than the code; the pump wakes the
             drain again when they are as they should be.
     """
     try:
-        return _run_checked(slot.get(), drain, key)
+        return _run_checked(lazy.get(), task, key)
     except SchemaTooOld as exc:
         raise DrainInterrupted(str(exc)) from None
     except (SQLAlchemyError, RedisError, OSError) as exc:
         if isinstance(exc, SQLAlchemyError) and not is_passing(exc):
             raise  # a fault of the schema or of ours: Celery logs all of it
         error = str(exc).partition("\n")[0]
-        log.warning("drain.interrupted", drain=drain.__name__, key=key, error=error)
+        log.warning("drain.interrupted", drain=task, key=key, error=error)
         raise DrainInterrupted(error) from None
 
 
-def _run_checked(runtime: WorkerProcess, drain: Callable[[WorkerProcess, int], int], key: int) -> int:
-    runtime.schema.check()
+def _run_checked(process: WorkerProcess, task: str, key: int) -> int:
+    process.schema.check()
+    drain = process.partitions.drain if task == PARTITION_TASK else process.webhooks.drain
     try:
-        return drain(runtime, key)
+        return drain(key)
     except SQLAlchemyError:
-        runtime.schema.doubt()
+        process.schema.doubt()
         raise

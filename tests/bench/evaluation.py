@@ -94,7 +94,7 @@ def _metrics(bench: Workbench, rounds: int, count: int) -> tuple[float, ...]:
 
 def _firing(bench: Workbench, rounds: int, count: int, warm_up: int) -> tuple[float, ...]:
     """Every event fires: its payload is rendered, and its delivery inserted."""
-    bench.runtime.automations.expire()
+    bench.process.automations.invalidate()
     bench.publish(make_events("warm-firing", warm_up))
     bench.evaluate()
     rates = []
@@ -116,8 +116,8 @@ def _rate(bench: Workbench, count: int) -> float:
 
 def _limits(bench: Workbench, rounds: int) -> list[Figure]:
     batch = bench.settings.evaluate_batch
-    entries = read_after(bench.runtime.redis, 0, START, batch)
-    reads = _timed(rounds, lambda: read_after(bench.runtime.redis, 0, START, batch), len(entries))
+    entries = read_after(bench.process.redis, 0, START, batch)
+    reads = _timed(rounds, lambda: read_after(bench.process.redis, 0, START, batch), len(entries))
     decodes = _timed(rounds, lambda: [orjson.loads(entry.body or b"") for entry in entries], len(entries))
     return [
         Figure(AREA, "limit: only reading the stream", UNIT, reads),

@@ -17,7 +17,6 @@ from tests.bench.events import ALIAS_PATTERN, ENTITY, EVENT_TYPE, PAYLOAD, PROJE
 from tests.bench.figures import Figure
 from tests.bench.receiver import receiver
 from tests.bench.workbench import Workbench, workbench
-from worker.delivery.drain import drain_webhook
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -58,13 +57,13 @@ def _sizes(bench: Workbench, count: int) -> dict[str, float]:
     bench.evaluate()
     waiting = sum(_table(bench, table) for table in TABLES) - empty
     with receiver() as target:
-        with write_transaction(bench.runtime.engine) as connection:
+        with write_transaction(bench.process.engine) as connection:
             connection.execute(update(webhooks).where(webhooks.c.id == hook).values(url=target.url))
         while bench.scalar(select(func.count()).select_from(pending_deliveries)):
-            drain_webhook(bench.runtime, hook)
+            bench.process.webhooks.drain(hook)
     done = sum(_table(bench, table) for table in TABLES) - empty
     indexes = sum(_indexes(bench, table) for table in TABLES)
-    with bench.runtime.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with bench.process.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"VACUUM FULL {', '.join(table.name for table in TABLES)}"))
     payload = bench.scalar(select(func.avg(func.length(deliveries.c.payload))))
     return {
@@ -81,8 +80,8 @@ def _sizes(bench: Workbench, count: int) -> dict[str, float]:
 
 def _valkey(bench: Workbench) -> tuple[int, int]:
     """Bytes in memory and in the append-only file."""
-    return int(bench.runtime.redis.info("memory")["used_memory"]), int(
-        bench.runtime.redis.info("persistence")["aof_current_size"]
+    return int(bench.process.redis.info("memory")["used_memory"]), int(
+        bench.process.redis.info("persistence")["aof_current_size"]
     )
 
 

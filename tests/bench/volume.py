@@ -21,7 +21,7 @@ from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.delivery.claims import claim
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, list_deliveries, new_delivery_id
 from shared.storage.delivery.recording import Attempted, record
-from shared.storage.evaluation.new_deliveries import insert_deliveries
+from shared.storage.evaluation.new_deliveries import NewDelivery, insert_deliveries
 from shared.storage.schema.migrate import migrate
 from shared.storage.schema.tables import deliveries
 from tests.bench.figures import Figure
@@ -146,19 +146,21 @@ def _record(engine: Engine) -> float:
 def _deliver(engine: Engine) -> tuple[float, float]:
     """Put a batch into the queue, claim it, and record its end: seconds of the last two."""
     now = datetime.now(UTC)
-    rows = [
+    rows: list[NewDelivery] = [
         {
             "id": new_delivery_id(),
             "entity_id": ENTITY,
             "automation_id": AUTOMATION,
             "webhook_id": WEBHOOK,
             "status": "pending",
+            "reason": None,
             "payload": PAYLOAD,
             "event_id": f"fresh-{number}",
             "event_source": "/platform/bench",
             "event_type": "ADD_ARTIFACT_ALIAS",
             "event_received_at": now,
             "created_at": now,
+            "finished_at": None,
         }
         for number in range(BATCH)
     ]

@@ -1,4 +1,4 @@
-"""One worker's runtime in this process, on a real Valkey and a durable PostgreSQL, driven drain by drain.
+"""One worker's parts in this process, on a real Valkey and a durable PostgreSQL, driven drain by drain.
 
 What a drain costs is told by this process's CPU seconds, so that neither the servers' work nor that of the machine's
 other users is counted: the figure is what one core of a worker does.
@@ -31,8 +31,7 @@ from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.migrate import migrate
 from shared.storage.schema.tables import automations, entities, webhooks
 from tests.servers import fresh_database, postgres_server, valkey_server
-from worker.bootstrap import WorkerProcess
-from worker.evaluation.drain import drain_partition
+from worker.bootstrap import build_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,26 +41,26 @@ ROWS = 2000
 
 
 class Workbench:
-    """A runtime with what benchmarks need: automations in bulk, events in streams, drains that are timed."""
+    """A worker process with what benchmarks need: automations in bulk, events in streams, drains that are timed."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.runtime = WorkerProcess(settings, celery_app(settings))
+        self.process = build_process(settings, celery_app(settings))
 
     def renew(self) -> None:
         """Begin anew as a worker that has just started."""
-        self.runtime.close()
-        self.runtime = WorkerProcess(self.settings, celery_app(self.settings))
+        self.process.close()
+        self.process = build_process(self.settings, celery_app(self.settings))
 
     def entity(self, name: str) -> int:
         """The id of the entity of this name, made if need be."""
-        with write_transaction(self.runtime.engine) as connection:
+        with write_transaction(self.process.engine) as connection:
             insert_entity(connection, name=name, kind="team", parent_id=None, now=datetime.now(UTC))
             return int(connection.execute(select(entities.c.id).where(entities.c.name == name)).scalar_one())
 
     def webhook(self, entity_id: int) -> int:
         """A webhook whose deliveries nobody sends here."""
-        with write_transaction(self.runtime.engine) as connection:
+        with write_transaction(self.process.engine) as connection:
             now = datetime.now(UTC)
             values = {"entity_id": entity_id, "name": "hook", "url": "http://127.0.0.1:9/", "policy": {}}
             values |= {"enabled": True, "revision": next_revision(connection), "created_at": now, "updated_at": now}
@@ -70,7 +69,7 @@ class Workbench:
     def define(self, entity_id: int, definitions: Iterable[dict[str, Any]], *, webhook_id: int) -> int:
         """Store automations in bulk. Returns the bytes of their texts."""
         grants, now, text_bytes = Grants(), datetime.now(UTC), 0
-        with write_transaction(self.runtime.engine) as connection:
+        with write_transaction(self.process.engine) as connection:
             revision = next_revision(connection)
             rows = []
             for raw in definitions:
@@ -102,7 +101,7 @@ class Workbench:
         partitions = self.settings.partitions
         keyed = [(stream_key(partition_of(check_event(one), partitions)), orjson.dumps(one)) for one in events]
         for start in range(0, len(keyed), PIPELINE):
-            with self.runtime.redis.pipeline(transaction=False) as pipeline:
+            with self.process.redis.pipeline(transaction=False) as pipeline:
                 for key, body in keyed[start : start + PIPELINE]:
                     pipeline.xadd(key, {FIELD: body})
                 pipeline.execute()
@@ -111,13 +110,13 @@ class Workbench:
         """Drain every partition. Returns the events evaluated, and this process's CPU seconds."""
         began, evaluated = time.process_time(), 0
         for partition in range(self.settings.partitions):
-            while count := drain_partition(self.runtime, partition):
+            while count := self.process.partitions.drain(partition):
                 evaluated += count
         return evaluated, time.process_time() - began
 
     def scalar(self, query: Any) -> Any:
         """One value from the database."""
-        with read_transaction(self.runtime.engine) as connection:
+        with read_transaction(self.process.engine) as connection:
             return connection.execute(query).scalar_one()
 
 
@@ -141,5 +140,5 @@ def workbench(*, partitions: int = 4) -> Iterator[Workbench]:
         migrate(engine)
         engine.dispose()
         bench = Workbench(settings)
-        stack.callback(lambda: bench.runtime.close())
+        stack.callback(lambda: bench.process.close())
         yield bench

@@ -171,7 +171,7 @@ def test_the_pump_shows_how_full_it_is(scene: Scene) -> None:
 
 def _chores(scene: Scene, bound: int) -> Maintenance:
     settings = _with(scene.settings, max_stream_bytes=bound)
-    return Maintenance(settings, scene.runtime.engine, scene.redis, threading.Event())
+    return Maintenance(settings, scene.process.engine, scene.redis, threading.Event())
 
 
 def _with(settings: Settings, **changes: Any) -> Settings:

@@ -53,7 +53,7 @@ def _delivery(number: int, status: str, age_days: float) -> dict[str, Any]:
 
 
 def _store(scene: Scene, rows: list[dict[str, Any]]) -> None:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(insert(deliveries), rows)
         connection.execute(
             text(
@@ -71,7 +71,7 @@ def _left(scene: Scene) -> Counter[str]:
 def work(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Maintenance]:
     """Chores on the scene's servers, without rests."""
     monkeypatch.setattr(maintenance, "REST_SECONDS", 0.0)
-    yield Maintenance(_with(scene.settings, **KEEP), scene.runtime.engine, scene.redis, threading.Event())
+    yield Maintenance(_with(scene.settings, **KEEP), scene.process.engine, scene.redis, threading.Event())
 
 
 def _with(settings: Settings, **changes: Any) -> Settings:
@@ -86,7 +86,7 @@ def test_each_status_has_its_time(scene: Scene, work: Maintenance) -> None:
     gone = work.purge(NOW)
     assert gone == {"deliveries": 2 * 3 + 2 * 1}
     assert _left(scene) == {"pending": 5, "delivered": 2, "skipped": 2, "dead": 4, "refused": 4}
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         orphans = select(func.count()).where(attempts.c.delivery_seq.not_in(select(deliveries.c.seq)))
         assert connection.scalar(orphans) == 0
         assert connection.scalar(select(func.count()).select_from(attempts)) == 17
@@ -107,7 +107,7 @@ def test_nothing_of_nothing(work: Maintenance) -> None:
 def test_0_keeps_for_ever(scene: Scene, work: Maintenance) -> None:
     never = dict.fromkeys((*KEEP, "audit_retention"), "0s")
     _store(scene, [_delivery(1, "delivered", 3000), _delivery(2, "dead", 3000)])
-    forever = Maintenance(_with(scene.settings, **never), scene.runtime.engine, scene.redis, threading.Event())
+    forever = Maintenance(_with(scene.settings, **never), scene.process.engine, scene.redis, threading.Event())
     assert forever.purge(NOW) == {}
     assert work.purge(NOW) == {"deliveries": 2}
 
@@ -115,7 +115,7 @@ def test_0_keeps_for_ever(scene: Scene, work: Maintenance) -> None:
 def test_deliveries_outlive_what_streams_hold_so_that_repeats_are_known(scene: Scene) -> None:
     short = _with(scene.settings, delivery_retention="1h", event_retention="24h")
     _store(scene, [_delivery(1, "delivered", 1.1), _delivery(2, "delivered", 0.9)])
-    assert Maintenance(short, scene.runtime.engine, scene.redis, threading.Event()).purge(NOW) == {"deliveries": 1}
+    assert Maintenance(short, scene.process.engine, scene.redis, threading.Event()).purge(NOW) == {"deliveries": 1}
 
 
 def test_deliveries_that_somebody_holds_are_passed_over_and_go_next_time(scene: Scene) -> None:
@@ -124,10 +124,10 @@ def test_deliveries_that_somebody_holds_are_passed_over_and_go_next_time(scene: 
     _store(scene, [_delivery(n, "delivered", 40) for n in range(3)])
 
     def forget() -> int:
-        walk = retention.purge_deliveries(scene.runtime.engine, retention.FULFILLED, before=_days(30))
+        walk = retention.purge_deliveries(scene.process.engine, retention.FULFILLED, before=_days(30))
         return sum(batch.rows for batch in walk)
 
-    with ThreadPoolExecutor() as pool, write_transaction(scene.runtime.engine) as connection:
+    with ThreadPoolExecutor() as pool, write_transaction(scene.process.engine) as connection:
         connection.execute(select(deliveries.c.seq).where(deliveries.c.id == "dlv_1").with_for_update())
         assert pool.submit(forget).result(timeout=60) == 2
     assert forget() == 1
@@ -142,17 +142,17 @@ def test_forgetting_windows_waits_for_no_evaluation_that_comes_back_to_them(scen
         save_windows(connection, [{"automation_id": 1, "key": key, "updated_at": at, **empty}])
 
     def forget() -> int:
-        return sum(one.rows for one in retention.purge_windows(scene.runtime.engine, before=_days(30), now=NOW))
+        return sum(one.rows for one in retention.purge_windows(scene.process.engine, before=_days(30), now=NOW))
 
     for age, key in enumerate(("younger", "middle", "older")):
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             saved(connection, key, _days(40 + age))
-    with ThreadPoolExecutor() as pool, write_transaction(scene.runtime.engine) as connection:
+    with ThreadPoolExecutor() as pool, write_transaction(scene.process.engine) as connection:
         saved(connection, "middle", NOW)
         # Were it to wait for this one while it holds the older one, neither could go on.
         assert pool.submit(forget).result(timeout=60) == 2
         saved(connection, "older", NOW)
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         assert set(connection.scalars(select(metric_windows.c.key))) == {"middle", "older"}
 
 
@@ -164,11 +164,11 @@ def test_windows_go_unless_a_cooldown_looks_back_further(scene: Scene, work: Mai
         )
     scene.publish(metric_event(1, loss=0.5), metric_event(1, run="r2", loss=0.5))
     scene.evaluate()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(update(metric_windows).values(updated_at=_days(31)))
         connection.execute(update(metric_windows).where(metric_windows.c.key.like("%r2")).values(updated_at=_days(29)))
     assert work.purge(NOW)["metric_windows"] == 1
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         assert connection.scalar(select(func.count()).select_from(metric_windows)) == 3
         connection.execute(update(metric_windows).values(updated_at=_days(61)))
     assert work.purge(NOW)["metric_windows"] == 3
@@ -178,25 +178,25 @@ def test_what_all_partitions_share_stays_with_its_automation(scene: Scene, work:
     automation = scene.automation(None, rate_limit="1/h")
     scene.publish(alias_event())
     scene.evaluate()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         assert connection.scalars(select(metric_windows.c.key)).all() == [""]
         connection.execute(update(metric_windows).values(updated_at=_days(400)))
     assert work.purge(NOW) == {}
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         delete_automation(connection, automation, revision=next_revision(connection), now=NOW)
     assert work.purge(NOW) == {"metric_windows": 1}
 
 
 def test_poison_and_audit_records(scene: Scene, work: Maintenance) -> None:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         for number, age in enumerate((89, 91, 100)):
             quarantine(connection, 0, [PoisonEntry(f"{number}-0", "no event", b"x")], _days(age))
             row = {"user_id": 1, "user_name": "root", "entity_id": None, "action": "a", "target": "t"}
             connection.execute(insert(audit_log).values(created_at=_days(age), **row))
     assert work.purge(NOW) == {"poison_entries": 2}
     short = _with(scene.settings, audit_retention="90d")
-    assert Maintenance(short, scene.runtime.engine, scene.redis, threading.Event()).purge(NOW)["audit_log"] == 2
-    with read_transaction(scene.runtime.engine) as connection:
+    assert Maintenance(short, scene.process.engine, scene.redis, threading.Event()).purge(NOW)["audit_log"] == 2
+    with read_transaction(scene.process.engine) as connection:
         for table in (poison_entries, audit_log):
             assert connection.scalar(select(func.count()).select_from(table)) == 1
 
@@ -216,7 +216,7 @@ def test_two_that_forget_at_once_lose_nothing_and_count_each_row_once(scene: Sce
     _store(scene, [_delivery(n, "delivered", 40) for n in range(count)] + [_delivery(count, "pending", 40)])
 
     def forget(_number: int) -> int:
-        walk = retention.purge_deliveries(scene.runtime.engine, retention.FULFILLED, before=_days(30))
+        walk = retention.purge_deliveries(scene.process.engine, retention.FULFILLED, before=_days(30))
         return sum(batch.rows for batch in walk)
 
     with ThreadPoolExecutor() as pool:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 
 from dispatcher.pump.pump import Pump
-from shared.messaging.celery_app import EVALUATE_QUEUE, celery_app
+from shared.messaging.celery_app import EVALUATE_QUEUE, PARTITION_TASK, celery_app
 from shared.storage.database.engine import open_engine
 from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.gate import SchemaGate, SchemaTooOld
@@ -22,8 +22,7 @@ from shared.storage.schema.migrate import MIGRATIONS, migrate, newest_revision
 from tests.integration.processes import wait_until
 from tests.integration.worker.conftest import Scene, alias_event, receiver, scene
 from worker.bootstrap import LazyProcess
-from worker.evaluation.drain import drain_partition
-from worker.tasks import DrainInterrupted, _run
+from worker.tasks import DrainInterrupted, run_drain
 
 __all__ = ["receiver", "scene"]
 
@@ -44,7 +43,7 @@ def _named(logs: list[Any], name: str) -> list[Any]:
 
 
 def test_a_pump_waits_with_one_line_and_goes_on_once_the_database_is_migrated(scene: Scene, tmp_path: Path) -> None:
-    beat, engine = tmp_path / "beat", scene.runtime.engine
+    beat, engine = tmp_path / "beat", scene.process.engine
     _to(engine, BEFORE)
     with capture_logs() as logs, Redis.from_url(scene.settings.celery_broker_url) as broker:
         pump = Pump(scene.settings.model_copy(update={"heartbeat_file": beat}))
@@ -64,29 +63,29 @@ def test_a_pump_waits_with_one_line_and_goes_on_once_the_database_is_migrated(sc
 
 
 def test_a_worker_does_nothing_until_the_database_is_migrated(scene: Scene) -> None:
-    slot = LazyProcess(celery_app(scene.settings))
-    slot._runtime, slot._pid = scene.runtime, os.getpid()
+    lazy = LazyProcess(celery_app(scene.settings))
+    lazy._process, lazy._pid = scene.process, os.getpid()
 
     def drain(partition: int) -> int:
-        return _run(drain_partition, slot, partition)
+        return run_drain(lazy, PARTITION_TASK, partition)
 
     scene.automation(None)
     event = alias_event()
     scene.publish(event)
-    _to(scene.runtime.engine, BEFORE)
+    _to(scene.process.engine, BEFORE)
     with capture_logs() as logs:
         for partition in range(scene.settings.partitions):
             with pytest.raises(DrainInterrupted, match=r"schema 0002.*hookline init"):
                 drain(partition)
         assert [line["event"] for line in logs] == ["schema.waiting"]
-        migrate(scene.runtime.engine)
+        migrate(scene.process.engine)
         assert sum(drain(partition) for partition in range(scene.settings.partitions)) == 1
 
 
 def test_a_later_schema_is_worked_on_and_an_empty_database_is_not(scene: Scene, tmp_path: Path) -> None:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    SchemaGate(scene.runtime.engine).check()
+    SchemaGate(scene.process.engine).check()
     empty = open_engine(scene.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'empty.db'}"}))
     with pytest.raises(SchemaTooOld, match="no schema"):
         SchemaGate(empty).check()
@@ -94,9 +93,9 @@ def test_a_later_schema_is_worked_on_and_an_empty_database_is_not(scene: Scene, 
 
 
 def test_it_is_told_now_and_then_and_asked_again_when_in_doubt(scene: Scene) -> None:
-    gate = SchemaGate(scene.runtime.engine, tell_seconds=0)
+    gate = SchemaGate(scene.process.engine, tell_seconds=0)
     gate.check()
-    _to(scene.runtime.engine, BEFORE)
+    _to(scene.process.engine, BEFORE)
     gate.check()  # costs nothing, and so knows nothing of it
     gate.doubt()
     with capture_logs() as logs:

@@ -30,9 +30,7 @@ from tests.integration.application import lent_application
 from tests.integration.conftest import ADMIN_KEY, sqlite_template, valkey_url
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Receiver, receiving
-from worker.bootstrap import WorkerProcess
-from worker.delivery.drain import drain_webhook
-from worker.evaluation.drain import drain_partition
+from worker.bootstrap import WorkerProcess, build_process
 
 __all__ = ["sqlite_template", "valkey_url"]
 
@@ -81,7 +79,7 @@ class Hookline:
 
     url: str
     settings: Settings
-    runtime: WorkerProcess
+    process: WorkerProcess
     receiver: Receiver
     keys: dict[str, str] = field(default_factory=lambda: {"root": ADMIN_KEY})
 
@@ -129,13 +127,13 @@ class Hookline:
         """Publish events and work everything that follows from them."""
         self.rest("POST", "/v1/events", list(events), status=202)
         for partition in range(self.settings.partitions):
-            drain_partition(self.runtime, partition)
+            self.process.partitions.drain(partition)
         while due := self._due():
             for webhook_id in due:
-                drain_webhook(self.runtime, webhook_id)
+                self.process.webhooks.drain(webhook_id)
 
     def _due(self) -> list[int]:
-        with read_transaction(self.runtime.engine) as connection:
+        with read_transaction(self.process.engine) as connection:
             return [one.id for one in due_webhooks(connection, datetime.now(UTC))]
 
 
@@ -175,12 +173,12 @@ def _settings(database: Path, valkey_url: str, data_dir: Path) -> Settings:
 
 @contextmanager
 def _running(settings: Settings) -> Iterator[Hookline]:
-    runtime = WorkerProcess(settings, celery_app(settings))
+    process = build_process(settings, celery_app(settings))
     try:
         with receiving() as receiver, serving(settings) as url:
-            yield Hookline(url, settings, runtime, receiver)
+            yield Hookline(url, settings, process, receiver)
     finally:
-        runtime.close()
+        process.close()
 
 
 @dataclass(frozen=True, slots=True)

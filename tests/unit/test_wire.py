@@ -31,8 +31,8 @@ class Watch:
         self.now[webhook_id] -= 1
 
 
-async def _idle(wire: RequestScheduler) -> None:
-    while not wire.is_idle():  # noqa: ASYNC110  (it has no event: nobody but tests waits for it)
+async def _idle(scheduler: RequestScheduler) -> None:
+    while not scheduler.is_idle():  # noqa: ASYNC110  (it has no event: nobody but tests waits for it)
         await asyncio.sleep(0)
 
 
@@ -44,11 +44,11 @@ def test_bounds_hold_and_every_request_is_made(
     launches: list[tuple[int, list[int]]], total: int, per_webhook: int
 ) -> None:
     async def fly() -> Watch:
-        wire, watch = RequestScheduler(total=total, per_webhook=per_webhook), Watch()
+        scheduler, watch = RequestScheduler(total=total, per_webhook=per_webhook), Watch()
         for webhook_id, several in launches:
-            wire.launch(webhook_id, [partial(watch.request, webhook_id, turns) for turns in several])
+            scheduler.submit(webhook_id, [partial(watch.request, webhook_id, turns) for turns in several])
             await asyncio.sleep(0)
-        await asyncio.wait_for(_idle(wire), 20)
+        await asyncio.wait_for(_idle(scheduler), 20)
         return watch
 
     watch = asyncio.run(fly())
@@ -62,10 +62,10 @@ def test_bounds_hold_and_every_request_is_made(
 
 def test_who_waits_for_a_place_of_all_gets_turns() -> None:
     async def fly() -> Watch:
-        wire, watch = RequestScheduler(total=2, per_webhook=2), Watch()
-        wire.launch(1, [partial(watch.request, 1, 1) for _ in range(50)])
-        wire.launch(2, [partial(watch.request, 2, 1) for _ in range(3)])
-        await asyncio.wait_for(_idle(wire), 20)
+        scheduler, watch = RequestScheduler(total=2, per_webhook=2), Watch()
+        scheduler.submit(1, [partial(watch.request, 1, 1) for _ in range(50)])
+        scheduler.submit(2, [partial(watch.request, 2, 1) for _ in range(3)])
+        await asyncio.wait_for(_idle(scheduler), 20)
         return watch
 
     assert asyncio.run(fly()).order.index(2) <= 4

@@ -41,7 +41,7 @@ class PartitionLease:
     """While it lasts no other drain works on the partition, and news wakes nobody, since this drain would read it."""
 
     partition: int
-    marked: Offset | None
+    cached_offset: Offset | None
     """Where the partition stood by the mark; it may be behind, or ahead after a restore."""
     entries: list[Entry]
     """What is next after the mark."""
@@ -53,7 +53,7 @@ class PartitionLease:
         renew: Any = self._redis.register_script(RENEW)
         return bool(renew(keys=[_lock_key(self.partition)], args=[self._holder, LOCK_SECONDS * 1000]))
 
-    def end(self, offset: Offset | None) -> bool:
+    def release(self, offset: Offset | None) -> bool:
         """End it, and mark where the partition stands, if that is known; whether there are entries after it.
 
         The lock and the token that keeps messages away are given up at once, before the look: who is woken in between

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from redis.exceptions import RedisError
 
-from shared.messaging.wakeups import BrokerUnavailable
+from shared.messaging.celery_app import WEBHOOK_TASK
+from shared.messaging.wakeups import BrokerUnavailable, Waker
 from shared.observability.logs import get_logger
-
-if TYPE_CHECKING:
-    from worker.bootstrap import WorkerProcess
 
 log = get_logger("hookline.wakeups")
 
 
-def wake(runtime: WorkerProcess, webhook_id: int, *, slow: bool) -> None:
-    """Ask for another drain of the webhook; if that fails, the pump's next sweep finds the work."""
-    try:
-        runtime.waker.wake_webhooks([webhook_id], slow={webhook_id} if slow else ())
-    except (RedisError, BrokerUnavailable, OSError) as exc:
-        log.warning("wake.failed", error=type(exc).__name__)
+class DrainWakeups:
+    """Requests drains of webhooks and logs when Redis or the broker is away, instead of raising.
 
+    The pump's next sweep finds what a lost request was for, so callers go on with what they were doing. Threads may
+    share it: it keeps nothing.
+    """
 
-def give_back(runtime: WorkerProcess, webhook_id: int, count: int) -> None:
-    """Give a webhook's places back, and ask for drains of those that found none when they looked for some."""
-    runtime.flights.give_back(webhook_id, count)
-    for refused, slow in runtime.flights.let_in().items():
-        wake(runtime, refused, slow=slow)
+    def __init__(self, waker: Waker) -> None:
+        self._waker = waker
+
+    def request(self, webhook_id: int, *, slow: bool) -> None:
+        """Request a drain of a webhook, in the lane for slow ones where it is `slow`."""
+        try:
+            self._waker.wake_webhooks([webhook_id], slow={webhook_id} if slow else ())
+        except (RedisError, BrokerUnavailable, OSError) as exc:
+            log.warning("wake.failed", error=type(exc).__name__)
+
+    def request_all(self, lanes: Mapping[int, bool]) -> None:
+        """Request a drain of each of these webhooks, given with whether it is slow."""
+        for webhook_id, slow in lanes.items():
+            self.request(webhook_id, slow=slow)
+
+    def recruit(self, webhook_id: int, *, slow: bool) -> None:
+        """Request one more drain of a webhook while another is at work.
+
+        The drain at work holds the token that coalesces wake-ups: without it the request would not be sent.
+
+        Raises:
+            RedisError: when the token cannot be cleared.
+        """
+        self._waker.clear_token(WEBHOOK_TASK, webhook_id)
+        self.request(webhook_id, slow=slow)

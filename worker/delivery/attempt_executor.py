@@ -1,4 +1,4 @@
-"""From claimed deliveries to requests on the process's event loop, each of which ends as an outcome.
+"""From claimed deliveries to requests on the process's event loop, each of which ends as an attempt's result.
 
 Must not know where deliveries come from nor record what came of them: `drain.py` and `fast_path.py` do.
 """
@@ -6,11 +6,11 @@ Must not know where deliveries come from nor record what came of them: `drain.py
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from shared.delivery.endpoint import Endpoint
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
@@ -23,86 +23,114 @@ from shared.storage.delivery.claims import ClaimedDelivery
 from worker.delivery.attempt_result import AttemptResult, CompletedAttempt, ReleasedClaim
 from worker.delivery.claims import MAX_SEND_DELAY_SECONDS, ClaimedBatch
 from worker.delivery.request_scheduler import Request as Attempt
+from worker.delivery.request_scheduler import RequestScheduler
 from worker.delivery.spans import context_of
 
-if TYPE_CHECKING:
-    from worker.bootstrap import WorkerProcess
-
 log = get_logger("hookline.deliver")
+
+Complete = Callable[[AttemptResult], None]
+"""Takes the result of each claimed delivery, exactly once: on the thread that submits where no request could be built,
+else on the event loop's. So it has to be quick and must not raise."""
+
+
+class EventLoop(Protocol):
+    """The event loop that makes requests, as other threads see it."""
+
+    def call_soon(self, act: Callable[..., None], *arguments: Any) -> None:
+        """Have the loop call a function in its next round."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingAttempt:
-    """A request on its way out, since when it may be sent, and whether it is let through a half-open circuit."""
+    """A request that waits to be sent."""
 
     delivery: ClaimedDelivery
     request: Request
-    since: datetime
+    not_before: datetime
+    """When it may be sent; `MAX_SEND_DELAY_SECONDS` later it may not be sent any more."""
     probe: bool
 
 
 class AttemptExecutor:
-    """Attempts to deliver to one webhook what was claimed with `token`; `put` is told how each ended, on any thread."""
+    """Makes the requests of claimed deliveries, of all webhooks of a process.
+
+    It keeps no state of its own, so any thread may submit; `scheduler` is touched on the event loop only.
+    """
 
     def __init__(
         self,
-        runtime: WorkerProcess,
-        webhook_id: int,
-        endpoint: Endpoint,
         *,
-        token: int,
-        put: Callable[[AttemptResult], None],
+        loop: EventLoop,
+        scheduler: RequestScheduler,
+        send: Callable[[Request], Awaitable[Outcome]],
+        now: Callable[[], datetime],
+        traced: bool,
     ) -> None:
-        self._runtime = runtime
-        self._webhook_id = webhook_id
-        self._endpoint = endpoint
-        self._token = token
-        self._put = put
+        self._loop = loop
+        self._scheduler = scheduler
+        self._send = send
+        self._now = now
+        self._traced = traced
 
-    def launch(self, haul: ClaimedBatch) -> None:
-        """Send what was claimed, as soon as it may be sent; from any thread."""
-        at_once, later = [], []
-        for number, delivery in enumerate(haul.claimed):
-            request = self._request(delivery, haul)
-            if request is None:
+    def submit(
+        self, batch: ClaimedBatch, *, webhook_id: int, endpoint: Endpoint, token: int, complete: Complete
+    ) -> None:
+        """Send what was claimed, each as soon as it may be sent; from any thread, and without waiting.
+
+        Args:
+            batch: deliveries of one webhook.
+            webhook_id: the webhook, whose bound on concurrent requests applies.
+            endpoint: the webhook's endpoint.
+            token: the claim's, which tells attempts of one delivery apart in traces.
+            complete: is given the result of each.
+        """
+        now: list[Attempt] = []
+        later: list[tuple[float, Attempt]] = []
+        for number, delivery in enumerate(batch.claimed):
+            built = self._build(delivery, batch, endpoint, token)
+            if isinstance(built, Outcome):
+                complete(CompletedAttempt(delivery, batch.claimed_at, built, batch.probe))
                 continue
-            since = haul.slots[number] if haul.slots else haul.at
-            flight = partial(self._attempt, PendingAttempt(delivery, request, since, haul.probe))
-            if since > haul.at:
-                later.append(((since - haul.at).total_seconds(), flight))
+            not_before = batch.send_at[number] if batch.send_at else batch.claimed_at
+            attempt = partial(self._attempt, PendingAttempt(delivery, built, not_before, batch.probe), complete)
+            if not_before > batch.claimed_at:
+                later.append(((not_before - batch.claimed_at).total_seconds(), attempt))
             else:
-                at_once.append(flight)
-        if at_once or later:
-            self._runtime.sending.call(self._take_off, at_once, later)
+                now.append(attempt)
+        if now or later:
+            self._loop.call_soon(self._schedule, webhook_id, now, later)
 
-    def _take_off(self, at_once: Sequence[Attempt], later: Sequence[tuple[float, Attempt]]) -> None:
-        self._runtime.wire.launch(self._webhook_id, at_once)
-        for wait_seconds, flight in later:
-            asyncio.get_running_loop().call_later(wait_seconds, self._runtime.wire.launch, self._webhook_id, [flight])
+    def _schedule(self, webhook_id: int, now: Sequence[Attempt], later: Sequence[tuple[float, Attempt]]) -> None:
+        """Runs on the event loop."""
+        self._scheduler.submit(webhook_id, now)
+        for wait_seconds, attempt in later:
+            asyncio.get_running_loop().call_later(wait_seconds, self._scheduler.submit, webhook_id, [attempt])
 
-    def _request(self, delivery: ClaimedDelivery, haul: ClaimedBatch) -> Request | None:
+    def _build(
+        self, delivery: ClaimedDelivery, batch: ClaimedBatch, endpoint: Endpoint, token: int
+    ) -> Request | Outcome:
+        """The request of a delivery; or the outcome of its attempt, where no request can be built."""
         try:
-            request = self._endpoint.request(delivery, haul.at)
-            if self._runtime.tracing is not None:
-                request.headers[TRACEPARENT] = context_of(delivery, self._token).header
+            request = endpoint.request(delivery, batch.claimed_at)
+            if self._traced:
+                request.headers[TRACEPARENT] = context_of(delivery, token).header
             return request
         except (SecretUnavailable, SecretsTooLarge) as exc:
-            outcome = Outcome(kind=OutcomeKind.BLOCKED, error=str(exc), duration_seconds=0.0)
+            return Outcome(kind=OutcomeKind.BLOCKED, error=str(exc), duration_seconds=0.0)
         except Exception as exc:
-            outcome = _fault(delivery, exc)
-        self._put(CompletedAttempt(delivery, haul.at, outcome, haul.probe))
-        return None
+            return _fault(delivery, exc)
 
-    async def _attempt(self, flight: PendingAttempt) -> None:
-        started_at = self._runtime.clock.estimate()
-        if (started_at - flight.since).total_seconds() > MAX_SEND_DELAY_SECONDS:
-            self._put(ReleasedClaim(flight.delivery))
+    async def _attempt(self, attempt: PendingAttempt, complete: Complete) -> None:
+        """Runs on the event loop, when the scheduler has a free slot."""
+        started_at = self._now()
+        if (started_at - attempt.not_before).total_seconds() > MAX_SEND_DELAY_SECONDS:
+            complete(ReleasedClaim(attempt.delivery))
             return
         try:
-            outcome = await self._runtime.sending.sender.send(flight.request)
+            outcome = await self._send(attempt.request)
         except Exception as exc:
-            outcome = _fault(flight.delivery, exc)
-        self._put(CompletedAttempt(flight.delivery, started_at, outcome, flight.probe))
+            outcome = _fault(attempt.delivery, exc)
+        complete(CompletedAttempt(attempt.delivery, started_at, outcome, attempt.probe))
 
 
 def _fault(delivery: ClaimedDelivery, exc: Exception) -> Outcome:

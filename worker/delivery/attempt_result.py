@@ -13,7 +13,7 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class CompletedAttempt:
-    """A delivery whose attempt has ended."""
+    """A delivery whose request was made, or could not be made, and with which outcome."""
 
     delivery: ClaimedDelivery
     started_at: datetime
@@ -24,7 +24,7 @@ class CompletedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedClaim:
-    """A delivery that was claimed, and not sent after all: it is due for whoever claims it next."""
+    """A delivery that was claimed and not sent: it becomes due again, and whoever claims it next sends it."""
 
     delivery: ClaimedDelivery
 
@@ -32,6 +32,6 @@ class ReleasedClaim:
 AttemptResult = CompletedAttempt | ReleasedClaim
 
 
-def is_failure(ended: AttemptResult) -> bool:
-    """Whether an attempt did not deliver."""
-    return isinstance(ended, CompletedAttempt) and ended.outcome.kind is not OutcomeKind.SUCCESS
+def is_failure(result: AttemptResult) -> bool:
+    """Whether a request was made and did not deliver; a released claim is no failure."""
+    return isinstance(result, CompletedAttempt) and result.outcome.kind is not OutcomeKind.SUCCESS

@@ -1,7 +1,7 @@
-"""Requests for whose end no drain waits: recorded by a few threads of the process when they end.
+"""Results of requests for whose end no drain waits: recorded by a few threads of the process.
 
-A drain holds a place among the worker's threads. One whose endpoint takes its time leaves what is in flight here and
-goes, so that no endpoint keeps a thread from the others, however many hang. What is sent without a drain ends here too.
+A drain holds one of the worker's threads. One whose endpoint takes its time leaves what is in flight here and goes, so
+that no endpoint keeps a thread from the others, however many hang. What is sent without a drain ends here too.
 """
 
 from __future__ import annotations
@@ -21,120 +21,142 @@ from worker.delivery.completion_buffer import LINGER_SECONDS, CompletionBuffer
 log = get_logger("hookline.deliver")
 
 THREADS = 16
-TURN_SECONDS = 0.25
-"""Failures come in crowds, as time-outs of one moment do: all their threads at once would keep the interpreter from
-what others wait for. They are recorded in turn, but none waits longer than this for its turn."""
-_POLL_SECONDS = 0.05
+"""Each records a batch of one webhook, and mostly waits for the database meanwhile.
 
+Half of it, and the records of many slow webhooks queue up behind one another; twice as many would take the database
+connections that drains need (40 unless set otherwise, for 32 drains and these).
+"""
+FAILURE_WAIT_SECONDS = 0.25
+"""How long a batch with failures waits for another such batch to be recorded.
+
+Time-outs tend to expire together. Recording them on all threads at the same time would starve other threads of the
+interpreter, so failures are recorded one batch at a time. The bound keeps a stuck database from stopping them all.
+"""
+POLL_SECONDS = 0.05
 
 THEN = "sent again with the same webhook-id"
-"""What follows when the leases of deliveries end of which nothing was recorded."""
+"""What follows when leases end of deliveries whose results were not recorded."""
 
 
 class RecordingSession(Protocol):
-    """Who has sent requests and does not wait for them."""
+    """What knows how to record the results of requests to one webhook. Its identity is the key: one queue for each."""
 
     @property
     def webhook(self) -> str:
-        """The public id of the webhook that they go to."""
+        """The public id of the webhook."""
 
     @property
     def leased_until(self) -> datetime:
-        """When the last of their leases ends."""
+        """When the last of the deliveries' leases ends."""
 
-    def finish(self, ended: list[AttemptResult]) -> None:
-        """Record what has ended and give its places back."""
+    def complete(self, results: list[AttemptResult]) -> None:
+        """Record results and give their slots back. Calls for one session never overlap."""
 
 
 @dataclass(slots=True)
 class _SessionQueue:
-    """What is underway of one leaver, and what of it has ended. One thread at a time works here."""
+    """The results of one session that wait to be recorded.
 
-    leaver: RecordingSession
-    outcomes: CompletionBuffer = field(default_factory=CompletionBuffer)
-    expected: int = 0
-    is_taken: bool = False
+    Two batching protocols meet here, and each has its owner. The buffer is put to by any thread and taken from by the
+    worker only; the two fields below it belong to the recorder's lock.
+    """
+
+    session: RecordingSession
+    results: CompletionBuffer = field(default_factory=CompletionBuffer)
+    outstanding: int = 0
+    """Registered attempts whose results are not recorded."""
+    has_worker: bool = False
+    """Whether a thread works on this queue, or is about to: there is at most one."""
 
 
 class BackgroundRecorder:
-    """Takes what is left behind, and waits for it when the process ends."""
+    """Records what is registered with it, and waits for the rest when the process ends.
+
+    `_lock` guards `_queues` and the fields `outstanding` and `has_worker` of each queue. It is never held while
+    something is recorded.
+    """
 
     def __init__(self, threads: int = THREADS) -> None:
         self._lock = threading.Lock()
-        self._desks: dict[RecordingSession, _SessionQueue] = {}
+        self._queues: dict[RecordingSession, _SessionQueue] = {}
+        """By session, from its first registered attempt until its last is recorded."""
         self._failures = threading.Lock()
+        """Held while a batch with failures is recorded, see `FAILURE_WAIT_SECONDS`."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="stragglers")
 
-    def expect(self, leaver: RecordingSession, count: int) -> Callable[[AttemptResult], None]:
-        """Where `count` attempts of a leaver are to be put when they end."""
+    def register(self, session: RecordingSession, count: int) -> Callable[[AttemptResult], None]:
+        """Expect `count` results of a session's attempts; the function that takes each of them, on any thread."""
         with self._lock:
-            desk = self._desks.setdefault(leaver, _SessionQueue(leaver))
-            desk.expected += count
-        return lambda ended: self._put(desk, ended)
+            queue = self._queues.setdefault(session, _SessionQueue(session))
+            queue.outstanding += count
+        return lambda result: self._put(queue, result)
 
     def close(self, grace_seconds: float) -> None:
-        """Wait for what is underway, but not for longer; what is left then is sent again after its lease."""
+        """Wait for what is outstanding, but no longer than this; what is left is sent again after its lease."""
         deadline = time.monotonic() + grace_seconds
-        while self._left() and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-        if left := self._left():
+        while self._outstanding() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        if left := self._outstanding():
             log.warning(
                 "deliveries.left_in_flight",
                 deliveries=sum(left.values()),
-                webhooks=len({leaver.webhook for leaver in left}),
-                leases_end=_told(max(leaver.leased_until for leaver in left)),
+                webhooks=len({session.webhook for session in left}),
+                leases_end=_isoformat(max(session.leased_until for session in left)),
                 then=THEN,
             )
         self._threads.shutdown(wait=not left, cancel_futures=bool(left))
 
-    def _left(self) -> dict[RecordingSession, int]:
+    def _outstanding(self) -> dict[RecordingSession, int]:
         with self._lock:
-            return {desk.leaver: desk.expected for desk in self._desks.values() if desk.expected}
+            return {queue.session: queue.outstanding for queue in self._queues.values() if queue.outstanding}
 
-    def _put(self, desk: _SessionQueue, ended: AttemptResult) -> None:
-        desk.outcomes.put(ended)
+    def _put(self, queue: _SessionQueue, result: AttemptResult) -> None:
+        # The result is in the buffer before the flag is looked at, and the worker looks into the buffer under the same
+        # lock as it clears the flag. So either it finds this result, or this thread finds no worker and starts one.
+        queue.results.put(result)
         with self._lock:
-            if desk.is_taken:
+            if queue.has_worker:
                 return
-            desk.is_taken = True
+            queue.has_worker = True
         try:
-            self._threads.submit(self._work, desk)
+            self._threads.submit(self._work, queue)
         except RuntimeError:
-            return  # closed: it was told as left in flight
+            return  # closed: the attempt was reported as left in flight
 
-    def _work(self, desk: _SessionQueue) -> None:
-        """Record what ends at a desk, about half of what is underway at a time, until nothing is there."""
+    def _work(self, queue: _SessionQueue) -> None:
+        """Record a queue's results, about half of what is outstanding at a time, until none is there."""
         while True:
-            ended = desk.outcomes.take(wanted=(desk.expected + 1) // 2, patience_seconds=LINGER_SECONDS)
-            if ended:
-                self._finish(desk, ended)
+            # `outstanding` is read without the lock: an old value makes this batch smaller or larger, no more.
+            results = queue.results.take_batch(wanted=(queue.outstanding + 1) // 2, patience_seconds=LINGER_SECONDS)
+            if results:
+                self._complete(queue, results)
             with self._lock:
-                if not desk.outcomes.are_there():
-                    desk.is_taken = False
+                if queue.results.is_empty():
+                    queue.has_worker = False
                     return
 
-    def _finish(self, desk: _SessionQueue, ended: list[AttemptResult]) -> None:
-        has_turn = any(map(is_failure, ended)) and self._failures.acquire(timeout=TURN_SECONDS)
+    def _complete(self, queue: _SessionQueue, results: list[AttemptResult]) -> None:
+        in_turn = any(map(is_failure, results)) and self._failures.acquire(timeout=FAILURE_WAIT_SECONDS)
         try:
-            desk.leaver.finish(ended)
+            queue.session.complete(results)
         except Exception as exc:
-            # The others' outcomes must be recorded all the same.
+            # The others' results must be recorded all the same.
             log.warning(
                 "deliveries.not_recorded",
-                webhook_id=desk.leaver.webhook,
-                deliveries=len(ended),
+                webhook_id=queue.session.webhook,
+                deliveries=len(results),
                 error=str(exc).partition("\n")[0],
-                leases_end=_told(desk.leaver.leased_until),
+                leases_end=_isoformat(queue.session.leased_until),
                 then=THEN,
             )
         finally:
-            if has_turn:
+            if in_turn:
                 self._failures.release()
         with self._lock:
-            desk.expected -= len(ended)
-            if desk.expected == 0:
-                self._desks.pop(desk.leaver, None)
+            queue.outstanding -= len(results)
+            if queue.outstanding == 0:
+                self._queues.pop(queue.session, None)
 
 
-def _told(at: datetime) -> str:
+def _isoformat(at: datetime) -> str:
     return at.isoformat(timespec="seconds")

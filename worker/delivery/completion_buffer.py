@@ -1,7 +1,7 @@
-"""Where the event loop puts what has ended, and the drain's thread takes it from, many at a time.
+"""Where the event loop puts results of attempts, and a recording thread takes them from, many at a time.
 
-Waking a thread costs more than recording an attempt, so the taker is woken when half of what is in flight has ended, or
-a moment after something has.
+Waking a thread costs more than recording an attempt, so the taker is woken when as many have ended as it wants, mostly
+half of what is in flight, or a moment after the first has.
 """
 
 from __future__ import annotations
@@ -13,55 +13,73 @@ from collections.abc import Callable
 from worker.delivery.attempt_result import AttemptResult
 
 LINGER_SECONDS = 0.02
+"""How long the taker waits for more once there is something.
+
+About what recording one batch takes under load: at half of it batches are smaller and transactions more, at twice a
+lone delivery's record, and with it the end of its lease, comes that much later.
+"""
 
 
 class CompletionBuffer:
-    """Attempts that have ended. One thread takes; any thread puts."""
+    """Results of attempts that nobody has recorded yet. Any thread puts; one thread at a time takes.
+
+    The lock guards all three attributes. The taker reads `_results` without it where it says so; it then sees a moment
+    ago, and looks again.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._enough = threading.Event()
+        """Set by a putter when `_wanted` results are there; cleared by the taker as it begins to wait for them."""
         self._wanted = 1
-        self._ended: list[AttemptResult] = []
-        self._later: Callable[[AttemptResult], None] | None = None
+        """Written by the taker, read by putters."""
+        self._results: list[AttemptResult] = []
+        self._redirect: Callable[[AttemptResult], None] | None = None
+        """Where results go once the taker has left. It is set once, so a putter that has seen it may call it without
+        the lock."""
 
-    def put(self, ended: AttemptResult) -> None:
+    def put(self, result: AttemptResult) -> None:
         """Add one; or pass it on where the taker has left."""
         with self._lock:
-            if self._later is None:
-                self._ended.append(ended)
-                if len(self._ended) >= self._wanted:
+            if self._redirect is None:
+                self._results.append(result)
+                if len(self._results) >= self._wanted:
                     self._enough.set()
                 return
-        self._later(ended)
+        self._redirect(result)
 
-    def take(self, *, wanted: int, patience_seconds: float) -> list[AttemptResult]:
-        """All that is there once `wanted` are, or a moment has passed; nothing when none came for the patience."""
+    def take_batch(self, *, wanted: int, patience_seconds: float) -> list[AttemptResult]:
+        """All results, once `wanted` are there or `LINGER_SECONDS` after the first.
+
+        An empty list says that none came within `patience_seconds`.
+        """
         until = time.monotonic() + patience_seconds
-        while not (taken := self._swap(wanted)):
+        while not (taken := self._take_or_announce(wanted)):
             if time.monotonic() >= until:
                 return []
             self._enough.wait(LINGER_SECONDS if wanted > 1 else patience_seconds)
-            wanted = 1 if self._ended else wanted
+            # An unlocked look: a result that is put just now is seen in the next round.
+            wanted = 1 if self._results else wanted
         return taken
 
-    def are_there(self) -> bool:
-        """Whether something has ended that nobody has taken."""
-        return bool(self._ended)
+    def is_empty(self) -> bool:
+        """Whether nothing has been put that nobody has taken. A result that is put meanwhile may be missed."""
+        return not self._results
 
-    def hand_over(self, later: Callable[[AttemptResult], None]) -> None:
-        """Pass on what is there, and from now on all that comes."""
+    def redirect_to(self, redirect: Callable[[AttemptResult], None]) -> None:
+        """Pass on what is here, and from now on all that is put. The taker leaves with this call."""
         with self._lock:
-            self._later = later
-            left, self._ended = self._ended, []
-        for ended in left:
-            later(ended)
+            self._redirect = redirect
+            left, self._results = self._results, []
+        for result in left:
+            redirect(result)
 
-    def _swap(self, wanted: int) -> list[AttemptResult]:
+    def _take_or_announce(self, wanted: int) -> list[AttemptResult]:
+        """All results where at least `wanted` are there; else none, and putters know how many are waited for."""
         with self._lock:
-            if len(self._ended) < wanted:
+            if len(self._results) < wanted:
                 self._wanted = wanted
                 self._enough.clear()
                 return []
-            taken, self._ended = self._ended, []
+            taken, self._results = self._results, []
             return taken

@@ -1,237 +1,314 @@
-"""drain_webhook: claim what is due for a webhook, send it concurrently, record every outcome in bulk.
+"""drain_webhook: claim what is due for a webhook, send it concurrently, record every result in bulk.
 
-The drain's thread talks to the database, the process's event loop sends; between them is a queue of outcomes. While one
+The drain's thread talks to the database, the process's event loop sends; between them is a buffer of results. While one
 batch is being recorded others finish, so writes grow with the load by themselves. A drain waits for an endpoint only as
-long as it answers briskly: what takes longer it leaves to the process's stragglers.
+long as it answers quickly: what takes longer it leaves to the process's background recorder.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
-from sqlalchemy import Connection
+from redis import Redis
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.delivery.endpoint import Endpoint
-from shared.domain.delivery.circuits import CircuitState
-from shared.domain.delivery.rate_limit import HORIZON
 from shared.messaging.celery_app import WEBHOOK_TASK
 from shared.messaging.wakeups import token_key
 from shared.observability.logs import get_logger
-from shared.storage.database.transactions import read_statement, write_statement, write_transaction
-from shared.storage.delivery.admission import admit, needs_admission, note_claimed
-from shared.storage.delivery.claims import ClaimedDelivery, claim, has_due
+from shared.storage.database.clock import DatabaseClock
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
-from worker.bootstrap import WorkerProcess
-from worker.coordination.wakeups import give_back, wake
 from worker.coordination.webhook_slots import WebhookSlot, acquire_slot
 from worker.delivery.attempt_executor import AttemptExecutor
-from worker.delivery.attempt_result import LONG_AGO, AttemptResult
-from worker.delivery.claims import MAX_SEND_DELAY_SECONDS, PREFETCH_MAX_PAYLOAD_CHARS, ClaimedBatch
+from worker.delivery.attempt_result import AttemptResult
+from worker.delivery.background_recorder import BackgroundRecorder
+from worker.delivery.claim_budget import ClaimBudget
+from worker.delivery.claims import ClaimedBatch, WebhookClaimer, lease_of
 from worker.delivery.completion_buffer import CompletionBuffer
-from worker.delivery.endpoint_cache import open_webhook
-from worker.delivery.in_flight import PREFETCH_FACTOR
-from worker.delivery.recorder import OutcomeRecorder, RecordedBatch
+from worker.delivery.due_check import DueCheck
+from worker.delivery.endpoint_cache import EndpointCache
+from worker.delivery.in_flight import InFlightLimiter
+from worker.delivery.recorder import OutcomeRecorder, RecordedBatch, RecorderFactory
 
 log = get_logger("hookline.deliver")
 
 RENEW_SECONDS = 1.0
-INITIAL_CLAIM_SIZE = 16
-"""Mostly there is little: places for more would be held while it is looked for, and others would find none."""
+"""How often a drain renews its slot, which lasts `LOCK_SECONDS` (5): it may miss three times in a row. Twice as often
+is one more round trip a second; half as often, and a pause of the machine gives its slot to another."""
 OUTCOME_WAIT_SECONDS = 0.25
-"""A drain waits this long for the next outcome before it leaves what is in flight to the stragglers."""
+"""How long a drain waits for the next result before it leaves what is in flight to the background recorder.
+
+An endpoint that answers within this keeps its drain, with all that a drain saves. At half of it the background recorder
+does more of the work, a wake-up for each batch; at twice, endpoints that hang hold threads for twice as long.
+"""
 
 
-def drain_webhook(runtime: WorkerProcess, webhook_id: int) -> int:
-    """Deliver what is due for a webhook until nothing is, nothing more may be sent, or the time slice is over.
+class Wakeups(Protocol):
+    """What requests one more drain of a webhook."""
 
-    Returns:
-        The number of attempts that this drain saw the end of.
-    """
-    token = token_key(WEBHOOK_TASK, webhook_id)
-    # Until its place is given back news wakes nobody, since this drain would claim it.
-    with acquire_slot(runtime.redis, f"webhook:{webhook_id}", runtime.settings.drains_per_webhook, token=token) as lock:
-        opened = None if lock is None else open_webhook(runtime, webhook_id)
-        if lock is None or opened is None:
-            return 0
-        row, endpoint = opened
-        drain = WebhookDrain(runtime, row, endpoint, lock)
-        made = drain.run()
-    # What became due since the last claim woke nobody either, and what is left after the slice needs another turn.
-    if not drain.held_up:
-        wake_if_due(runtime, webhook_id, slow=row.slow)
-    return made
+    def recruit(self, webhook_id: int, *, slow: bool) -> None:
+        """Request it while another drain of the webhook is at work."""
 
 
-def wake_if_due(runtime: WorkerProcess, webhook_id: int, *, slow: bool) -> None:
-    """Ask for another drain of the webhook where something is due; of a slow one, where it may have a place."""
-    if slow and not runtime.flights.is_open(webhook_id, slow=slow):
-        return
-    now = runtime.clock.now()
-    with read_statement(runtime.engine) as connection:
-        due = has_due(connection, webhook_id, now)
-    if due:
-        wake(runtime, webhook_id, slow=slow)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainLimits:
+    """The settings that drains of webhooks go by."""
+
+    drains_per_webhook: int
+    """Of all workers, at a time."""
+    slice_seconds: float
+    max_in_flight: int
+    claim_batch: int
+    lease_margin: timedelta
+
+
+class WebhookDrainer:
+    """Drains webhooks, each on the thread that asks for it. Threads share it: it keeps nothing of a drain."""
+
+    def __init__(
+        self,
+        *,
+        redis: Redis,
+        engine: Engine,
+        clock: DatabaseClock,
+        endpoints: EndpointCache,
+        limiter: InFlightLimiter,
+        executor: AttemptExecutor,
+        recorders: RecorderFactory,
+        background: BackgroundRecorder,
+        due_check: DueCheck,
+        wakeups: Wakeups,
+        limits: DrainLimits,
+    ) -> None:
+        self._redis = redis
+        self._engine = engine
+        self._clock = clock
+        self._endpoints = endpoints
+        self._limiter = limiter
+        self._executor = executor
+        self._recorders = recorders
+        self._background = background
+        self._due_check = due_check
+        self._wakeups = wakeups
+        self._limits = limits
+
+    def drain(self, webhook_id: int) -> int:
+        """Deliver what is due for a webhook until nothing is, nothing more may be sent, or the time slice is over.
+
+        Returns:
+            The number of attempts that this drain saw the end of.
+
+        Raises:
+            SQLAlchemyError, RedisError: when the database or Redis is away. What is in flight then is recorded in the
+                background.
+        """
+        token, places = token_key(WEBHOOK_TASK, webhook_id), self._limits.drains_per_webhook
+        # Until its slot is released news wakes nobody, since this drain would claim it.
+        with acquire_slot(self._redis, f"webhook:{webhook_id}", places, token=token) as slot:
+            opened = None if slot is None else self._endpoints.open_webhook(webhook_id)
+            if slot is None or opened is None:
+                return 0
+            snapshot, endpoint = opened
+            drain = self._prepare(snapshot, endpoint, slot)
+            try:
+                made = drain.run(self._limits.slice_seconds)
+            finally:
+                self._detach(drain, endpoint)
+        # What became due since the last claim woke nobody either, and what is left after the slice needs another drain.
+        if not drain.is_blocked:
+            self._due_check.wake_if_due(webhook_id, slow=snapshot.slow)
+        return made
+
+    def _prepare(self, snapshot: WebhookSnapshot, endpoint: Endpoint, slot: WebhookSlot) -> WebhookDrain:
+        token, results = secrets.randbits(62), CompletionBuffer()
+        claimer = WebhookClaimer(
+            engine=self._engine,
+            clock=self._clock,
+            webhook_id=snapshot.id,
+            policy=endpoint.policy,
+            lease=lease_of(endpoint.policy, self._limits.lease_margin),
+            token=token,
+        )
+        return WebhookDrain(
+            snapshot,
+            claimer=claimer,
+            send=lambda batch: self._executor.submit(
+                batch, webhook_id=snapshot.id, endpoint=endpoint, token=token, complete=results.put
+            ),
+            results=results,
+            recorder=self._recorders.open(snapshot, endpoint, token=token),
+            limiter=self._limiter,
+            wakeups=self._wakeups,
+            keep_slot=slot.renew,
+            budget=ClaimBudget(max_in_flight=self._limits.max_in_flight, full_claim_size=self._limits.claim_batch),
+        )
+
+    def _detach(self, drain: WebhookDrain, endpoint: Endpoint) -> None:
+        """Leave what is in flight, and what has ended and is not recorded yet, to the background recorder."""
+        if not drain.in_flight:
+            return
+        session = DetachedDrain(
+            webhook_id=drain.claimer.webhook_id,
+            webhook=endpoint.webhook,
+            leased_until=drain.claimer.leased_until,
+            recorder=drain.recorder,
+            limiter=self._limiter,
+            due_check=self._due_check,
+        )
+        drain.results.redirect_to(self._background.register(session, drain.in_flight))
 
 
 class WebhookDrain:
-    """One drain at work: what it has claimed and sent, and what came back."""
+    """One drain at work, on one thread: claim, send, wait for results, record, and again.
 
-    def __init__(self, runtime: WorkerProcess, row: WebhookSnapshot, endpoint: Endpoint, lock: WebhookSlot) -> None:
-        self._runtime = runtime
-        self._settings = runtime.settings
-        self._webhook_id = row.id
-        self._endpoint = endpoint
-        self._circuit = row.circuit
-        self._slow = row.slow
-        self._lock = lock
-        self._token = secrets.randbits(62)
-        self._lease = (
-            timedelta(seconds=endpoint.policy.timeout_seconds + MAX_SEND_DELAY_SECONDS) + self._settings.lease_margin
-        )
-        if endpoint.policy.rate_limit is not None:
-            self._lease += HORIZON  # so long may a delivery wait for its slot
-        self._recorder = OutcomeRecorder(runtime, row, endpoint, token=self._token)
-        self._outcomes = CompletionBuffer()
-        self._attempts = AttemptExecutor(runtime, row.id, endpoint, token=self._token, put=self._outcomes.put)
-        self._in_flight = 0
-        self._light = True
-        self._batch = INITIAL_CLAIM_SIZE
-        self._stopped = self._dry = self._joined = self._ahead = False
-        self.webhook = endpoint.webhook
-        self.leased_until = LONG_AGO
-        self.held_up = False
-        """Whether what is due has to wait: for a limit, for the circuit, or for a place among those in flight."""
+    Everything here belongs to that thread, but for the buffer of results, which the event loop puts to. Its slots in
+    the limiter are those of `_budget.in_flight`, whatever ends it.
+    """
 
-    def run(self) -> int:
-        """Work until nothing is due, nothing more may be sent or the slice is over.
+    def __init__(
+        self,
+        snapshot: WebhookSnapshot,
+        *,
+        claimer: WebhookClaimer,
+        send: Callable[[ClaimedBatch], None],
+        results: CompletionBuffer,
+        recorder: OutcomeRecorder,
+        limiter: InFlightLimiter,
+        wakeups: Wakeups,
+        keep_slot: Callable[[], bool],
+        budget: ClaimBudget,
+    ) -> None:
+        """Args that types do not tell:
 
-        Whatever ends it, what is in flight then is left to the stragglers.
+        send: has what was claimed sent, and the result of each put to `results`.
+        keep_slot: renews this drain's slot; whether it still had it.
         """
-        made = 0
-        try:
-            made = self._work()
-        finally:
-            if self._in_flight:
-                self._leave()
-        return made
-
-    def _work(self) -> int:
-        deadline = time.monotonic() + self._settings.drain_slice.total_seconds()
-        renewed, made = time.monotonic(), 0
-        while True:
-            now = time.monotonic()
-            self._stopped |= now >= deadline
-            if now - renewed > RENEW_SECONDS:
-                renewed = now
-                self._stopped |= not self._lock.renew()
-            while self._may_claim():
-                self._claim_and_send()
-            if self._in_flight == 0:
-                return made
-            ended = self._collect()
-            if not ended:
-                return made
-            made += len(ended)
-            try:
-                fared = self._recorder.record(ended)
-            finally:
-                self._release(len(ended))
-            self._heed(fared)
+        self.claimer = claimer
+        self.recorder = recorder
+        self.results = results
+        self._send = send
+        self._limiter = limiter
+        self._wakeups = wakeups
+        self._keep_slot = keep_slot
+        self._budget = budget
+        self._webhook = RecordedBatch(frozenset(), snapshot.circuit, snapshot.slow, None)
+        """The webhook as last heard of."""
+        self._recruited = False
+        """Whether another drain was asked to join: once is enough."""
 
     @property
-    def _most(self) -> int:
-        """What may be claimed at a time."""
-        return self._settings.max_in_flight * (PREFETCH_FACTOR if self._ahead else 1)
+    def in_flight(self) -> int:
+        """What this drain claimed and did not record."""
+        return self._budget.in_flight
 
-    def _may_claim(self) -> bool:
-        """Half of the places must be free: claiming for each answer anew would be many small transactions."""
-        return self._in_flight * 2 <= self._most and not (self._stopped or self._dry or self.held_up)
+    @property
+    def is_blocked(self) -> bool:
+        """Whether what is due has to wait: for a limit, for the circuit, or for a slot among those in flight."""
+        return self._budget.blocked
 
-    def finish(self, ended: list[AttemptResult]) -> None:
-        """Record what ended after this drain had left, and wake another where there is more to do."""
+    def run(self, slice_seconds: float) -> int:
+        """Work until nothing is due, nothing more may be sent, or the slice is over; how many attempts were recorded.
+
+        Something may be in flight then, and also when this raises.
+        """
+        renewed = time.monotonic()
+        deadline, stopped, made = renewed + slice_seconds, False, 0
+        while True:
+            now = time.monotonic()
+            stopped |= now >= deadline
+            if now - renewed > RENEW_SECONDS:
+                renewed = now
+                stopped |= not self._keep_slot()
+            if not stopped:
+                self._claim_what_fits()
+            if self.in_flight == 0:
+                return made
+            # About half of what is in flight, so that what is free is claimed at once.
+            results = self.results.take_batch(wanted=(self.in_flight + 1) // 2, patience_seconds=OUTCOME_WAIT_SECONDS)
+            if not results:
+                return made
+            made += len(results)
+            self._record(results)
+
+    def _claim_what_fits(self) -> None:
+        """Claim and send until the budget is used up, or nothing more is due."""
+        while wanted := self._budget.next_claim():
+            slots = self._limiter.acquire(
+                self.claimer.webhook_id, wanted, slow=self._webhook.slow, prefetch=self._budget.prefetch
+            )
+            if not slots:
+                self._budget = self._budget.after_refusal()
+                return
+            batch = self._claim(slots)
+            self._budget = self._budget.after_claim(
+                asked=slots,
+                claimed=len(batch.claimed),
+                limited=batch.limited,
+                small_payloads=batch.has_small_payloads,
+            )
+            self._send(batch)
+            if len(batch.claimed) == slots and self._budget.is_saturated:
+                self._recruit()
+
+    def _claim(self, slots: int) -> ClaimedBatch:
+        """Claim as much as there are slots for, and release the slots of what there was not."""
+        claimed = 0
         try:
-            fared = self._recorder.record(ended)
+            batch = self.claimer.claim(slots, circuit=self._webhook.circuit)
+            claimed = len(batch.claimed)
         finally:
-            give_back(self._runtime, self._webhook_id, len(ended))
-        if fared.disabled or fared.circuit.opened_at is not None:
+            self._limiter.release(self.claimer.webhook_id, slots - claimed)
+        return batch
+
+    def _recruit(self) -> None:
+        """There is more than this drain can send at a time: another worker may join it."""
+        if not self._recruited:
+            self._recruited = True
+            self._wakeups.recruit(self.claimer.webhook_id, slow=self._webhook.slow)
+
+    def _record(self, results: list[AttemptResult]) -> None:
+        try:
+            self._webhook = self.recorder.record(results)
+        finally:
+            self._budget = self._budget.after_results(len(results))
+            self._limiter.release(self.claimer.webhook_id, len(results))
+        circuit = self._webhook.circuit
+        self._budget = self._budget.after_recording(
+            may_prefetch=self._webhook.healthy and not self.claimer.is_limited(circuit),
+            blocked=self._webhook.disabled is not None or self.claimer.is_held_up(circuit),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DetachedDrain:
+    """What is left of a drain that has ended while requests were in flight: enough to record them.
+
+    Its identity is its key in the background recorder, on whose threads it is used, one at a time.
+    """
+
+    webhook_id: int
+    webhook: str
+    """The webhook's public id."""
+    leased_until: datetime
+    recorder: OutcomeRecorder
+    limiter: InFlightLimiter
+    due_check: DueCheck
+
+    def complete(self, results: list[AttemptResult]) -> None:
+        """Record results, release their slots, and wake another drain where there is more to do."""
+        try:
+            recorded = self.recorder.record(results)
+        finally:
+            self.limiter.release(self.webhook_id, len(results))
+        if recorded.disabled or recorded.circuit.opened_at is not None:
             return
         try:
-            wake_if_due(self._runtime, self._webhook_id, slow=fared.slow)
+            self.due_check.wake_if_due(self.webhook_id, slow=recorded.slow)
         except SQLAlchemyError as exc:
             log.warning("wake.failed", error=type(exc).__name__)  # and what has ended is recorded all the same
-
-    def _claim_and_send(self) -> None:
-        wanted = min(self._most - self._in_flight, self._batch)
-        places = self._runtime.flights.take(self._webhook_id, wanted, slow=self._slow, ahead=self._ahead)
-        if not places:
-            self.held_up = True
-            return
-        taken = 0
-        try:
-            haul = self._claim(places)
-            taken = len(haul.claimed)
-        finally:
-            give_back(self._runtime, self._webhook_id, places - taken)
-        self._light = sum(len(one.payload) for one in haul.claimed) <= taken * PREFETCH_MAX_PAYLOAD_CHARS
-        self._dry = taken < places and not self.held_up
-        if taken == places:
-            self._batch = self._settings.claim_batch
-        self._in_flight += taken
-        self._attempts.launch(haul)
-        if taken == places and self._in_flight >= self._settings.max_in_flight and not self._joined:
-            self._joined = True
-            self._call_another()
-
-    def _call_another(self) -> None:
-        """There is more than this drain can send at once: another worker may join it."""
-        self._runtime.waker.clear_token(WEBHOOK_TASK, self._webhook_id)
-        wake(self._runtime, self._webhook_id, slow=self._slow)
-
-    def _claim(self, limit: int) -> ClaimedBatch:
-        """Claim up to `limit` of what is due.
-
-        Leases and slots count from when the database let this drain in: it may have waited long for a connection, for
-        SQLite's one writer, or for others that claim under the webhook's limits.
-        """
-        policy, clock = self._endpoint.policy, self._runtime.clock
-        clock.now()  # looks at the database where it is time to: not later, with a connection in hand
-        if not needs_admission(policy, self._circuit):
-            with write_statement(self._runtime.engine) as connection:
-                now = clock.estimate()
-                return ClaimedBatch(now, self._claim_up_to(connection, limit, now))
-        with write_transaction(self._runtime.engine) as connection:
-            admission = admit(connection, self._webhook_id, policy, wanted=limit, clock=clock.estimate)
-            now, self.held_up = admission.at, admission.limit < limit
-            if not admission.limit:
-                return ClaimedBatch(now)
-            claimed = self._claim_up_to(connection, admission.limit, now)
-            until = now + self._lease
-            note_claimed(connection, self._webhook_id, policy, admission, claimed=len(claimed), lease_until=until)
-            return ClaimedBatch(now, claimed, admission.slots, admission.probing)
-
-    def _claim_up_to(self, connection: Connection, limit: int, now: datetime) -> Sequence[ClaimedDelivery]:
-        self.leased_until = until = now + self._lease
-        return claim(connection, self._webhook_id, limit=limit, now=now, lease_until=until, token=self._token)
-
-    def _collect(self) -> list[AttemptResult]:
-        """What has ended: about half of what is in flight, so that what is free is claimed at once."""
-        return self._outcomes.take(wanted=(self._in_flight + 1) // 2, patience_seconds=OUTCOME_WAIT_SECONDS)
-
-    def _release(self, count: int) -> None:
-        self._in_flight -= count
-        give_back(self._runtime, self._webhook_id, count)
-
-    def _heed(self, fared: RecordedBatch) -> None:
-        """Go on by what the answers said about the webhook; places are free again, so what held it up may be over."""
-        self._circuit, self._slow, self._dry = fared.circuit, fared.slow, False
-        # It answered within a drain's patience: what waits here for its turn will not wait for long.
-        self._ahead = self._light and fared.untroubled and not needs_admission(self._endpoint.policy, fared.circuit)
-        self.held_up = fared.disabled is not None or fared.circuit.state(self._runtime.clock.now()) is CircuitState.OPEN
-
-    def _leave(self) -> None:
-        """Leave what is in flight, and what has ended and is not recorded yet, to the stragglers."""
-        self._outcomes.hand_over(self._runtime.stragglers.expect(self, self._in_flight))

@@ -1,7 +1,7 @@
-"""How much this process has claimed and sends at once, and who may have more.
+"""How much this process has claimed and sends at a time, and which webhook may have more: a bulkhead.
 
-Slow webhooks together get half of the places, in equal shares, so that a crowd of endpoints that hang leaves the other
-half to those that answer. Of what is claimed for endpoints that answer briskly, some waits in the process for its turn,
+Slow webhooks together get half of the slots, in equal shares, so that a crowd of endpoints that hang leaves the other
+half to those that answer. Of what is claimed for healthy endpoints, some waits in the process for its turn (prefetch),
 so that claims and records are few and large while no endpoint gets more requests at a time.
 """
 
@@ -10,22 +10,40 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 WAITER_TTL_SECONDS = 10.0
-"""A slow webhook that found no place keeps its claim to a share for so long; drains come back sooner."""
+"""A slow webhook that found no slot counts for this long when shares are worked out.
+
+The pump wakes it about once a second while it has work, so ten missed rounds mean that its work went elsewhere. At half
+of this a busy pump would cost it its share; at twice, the shares of others stay small for longer after a crowd.
+"""
 MIN_FREE_SHARE = 0.25
-"""A slow webhook whose share is used up is let in again when so much of it is free: a drain for each place costs more
-than the requests."""
+"""A slow webhook that has used its share is woken when this part of it is free.
+
+Waking one drain for each freed slot costs more than the requests themselves. At half of this there are twice as many
+drains, at twice of it an endpoint is idle for longer between two of them.
+"""
 PREFETCH_FACTOR = 2
-"""So many times as much may be claimed for an endpoint that answers briskly as may be in flight to it."""
+"""This many times as much may be claimed for a healthy endpoint as may be in flight to it.
+
+One batch is then recorded and the next claimed while a full load is in flight. With 1 the endpoint waits for both; with
+4 a killed worker leaves twice as many leases to run out, for no more deliveries a second.
+"""
 
 
 class InFlightLimiter:
-    """Places for what is claimed: `total` of the process, `per_webhook` at most for each webhook.
+    """Slots for what is claimed: `total` of the process, `per_webhook` at most for each webhook.
 
-    With `ahead` it is `PREFETCH_FACTOR` times as much of both. `show` is told of every change: a webhook, how many
-    requests to it are in flight as long as its places on the `RequestScheduler` are taken, and whether it is slow.
+    With prefetch it is `PREFETCH_FACTOR` times as much of both.
+
+    All state is read and written under one lock, by the threads of drains, of evaluations and of the background
+    recorder. Both callbacks are called on the thread that brought the change:
+
+    - `on_change`, with the lock held, is told a webhook, how many requests to it may be in flight, and whether it is
+      slow. Calls never overlap, which the scoreboard relies on; it must be quick and must not call back.
+    - `on_admitted`, after the lock is released, is given the webhooks that waited for capacity and have it now, each
+      with whether it is slow. It may take as long as a round trip, and may call back.
     """
 
     def __init__(
@@ -34,115 +52,129 @@ class InFlightLimiter:
         total: int,
         per_webhook: int,
         clock: Callable[[], float] = time.monotonic,
-        show: Callable[[int, int, bool], None] = lambda _webhook_id, _count, _slow: None,
+        on_change: Callable[[int, int, bool], None] = lambda _webhook_id, _count, _slow: None,
+        on_admitted: Callable[[Mapping[int, bool]], None] = lambda _lanes: None,
     ) -> None:
         self._total = total
         self._per_webhook = per_webhook
         self._clock = clock
-        self._show = show
+        self._on_change = on_change
+        self._on_admitted = on_admitted
         self._lock = threading.Lock()
-        self._taken: Counter[int] = Counter()
+        self._claimed: Counter[int] = Counter()
+        """Slots taken, by webhook; those without any have no key."""
         self._slow: dict[int, float] = {}
-        self._refused: dict[int, bool] = {}
-        self._flying = 0
-        """Places taken, without what is ahead: that must not keep others from theirs."""
+        """When each slow webhook last asked for slots. One counts for shares while it has some, and for a while after
+        it asked in vain."""
+        self._waiting: dict[int, bool] = {}
+        """The webhooks that found no capacity, each with whether it is slow. Each is told once, by `release`."""
+        self._in_flight = 0
+        """Slots taken in all, without what is prefetched: that must not keep others from theirs."""
 
-    def take(self, webhook_id: int, wanted: int, *, slow: bool, ahead: bool = False) -> int:
-        """Take up to `wanted` places; how many were free for this webhook."""
+    def acquire(self, webhook_id: int, wanted: int, *, slow: bool, prefetch: bool = False) -> int:
+        """Take up to `wanted` slots; how many were free for this webhook. With none it waits for capacity."""
         with self._lock:
-            self._place(webhook_id, slow=slow)
-            taken = max(0, min(wanted, self._room(webhook_id, slow=slow, ahead=ahead)))
-            if taken:
-                self._refused.pop(webhook_id, None)
-                self._change(webhook_id, taken)
+            self._note_lane(webhook_id, slow=slow)
+            acquired = max(0, min(wanted, self._room(webhook_id, slow=slow, prefetch=prefetch)))
+            if acquired:
+                self._waiting.pop(webhook_id, None)
+                self._change(webhook_id, acquired)
             else:
-                self._refused[webhook_id] = slow
-            return taken
+                self._waiting[webhook_id] = slow
+            return acquired
 
-    def take_all(self, webhook_id: int, wanted: int, *, slow: bool, ahead: bool = False) -> bool:
-        """Take `wanted` places, or none; whether there were as many.
+    def try_acquire_all(self, webhook_id: int, wanted: int, *, slow: bool, prefetch: bool = False) -> bool:
+        """Take `wanted` slots, or none; whether there were as many.
 
-        Not where a slow webhook found no place lately: those that waited for one go first.
+        A slow webhook that waits for capacity gets none: what waited longer goes first, by a drain.
         """
         with self._lock:
-            self._place(webhook_id, slow=slow)
-            if (slow and webhook_id in self._refused) or wanted > self._room(webhook_id, slow=slow, ahead=ahead):
+            self._note_lane(webhook_id, slow=slow)
+            if (slow and webhook_id in self._waiting) or wanted > self._room(webhook_id, slow=slow, prefetch=prefetch):
                 return False
             self._change(webhook_id, wanted)
             return True
 
-    def is_open(self, webhook_id: int, *, slow: bool) -> bool:
-        """Whether a drain of a webhook would find places enough; if not, the webhook waits until it is let in."""
+    def has_capacity(self, webhook_id: int, *, slow: bool) -> bool:
+        """Whether a drain of a webhook would find slots enough. It may be over when the caller acts on it."""
         with self._lock:
-            if self._has_enough(webhook_id, slow=slow):
-                return True
-            self._refused[webhook_id] = slow
-            return False
+            return self._has_capacity(webhook_id, slow=slow)
 
-    def let_in(self) -> dict[int, bool]:
-        """The webhooks that found no place when they asked, and would now, each with whether it is slow: told once."""
-        if not self._refused:
-            return {}
+    def wait_for_capacity(self, webhook_id: int, *, slow: bool) -> bool:
+        """Have a webhook wait for capacity, unless there is some; whether it waits. The caller itself does not.
+
+        Question and registration are one step: were slots released in between, nobody would be told of them.
+        """
         with self._lock:
-            found = {
-                webhook_id: slow
-                for webhook_id, slow in self._refused.items()
-                if self._has_enough(webhook_id, slow=slow)
-            }
-            for webhook_id in found:
-                del self._refused[webhook_id]
-            return found
+            if self._has_capacity(webhook_id, slow=slow):
+                return False
+            self._waiting[webhook_id] = slow
+            return True
 
-    def give_back(self, webhook_id: int, count: int) -> None:
-        """Give places back: their requests have ended, or were never made."""
+    def release(self, webhook_id: int, count: int) -> None:
+        """Give slots back: their requests have ended, or were never made. Webhooks that waited for some are told."""
         with self._lock:
             self._change(webhook_id, -count)
-            if self._taken[webhook_id] <= 0:
-                del self._taken[webhook_id]
-
-    def _change(self, webhook_id: int, count: int) -> None:
-        before = min(self._taken[webhook_id], self._per_webhook)
-        self._taken[webhook_id] += count
-        flying = max(0, min(self._taken[webhook_id], self._per_webhook))
-        self._flying += flying - before
-        self._show(webhook_id, flying, webhook_id in self._slow)
+            if self._claimed[webhook_id] <= 0:
+                del self._claimed[webhook_id]
+            admitted = self._pop_admitted() if self._waiting else {}
+        if admitted:
+            self._on_admitted(admitted)
 
     def in_flight(self) -> int:
-        """Places taken in all."""
+        """Slots taken in all, prefetched ones included."""
         with self._lock:
-            return self._taken.total()
+            return self._claimed.total()
 
     def by_webhook(self) -> dict[int, int]:
-        """Places taken, by webhook."""
+        """Slots taken, by webhook."""
         with self._lock:
-            return dict(self._taken)
+            return dict(self._claimed)
 
-    def _place(self, webhook_id: int, *, slow: bool) -> None:
+    # What follows is called with the lock held.
+
+    def _pop_admitted(self) -> dict[int, bool]:
+        admitted = {
+            webhook_id: slow for webhook_id, slow in self._waiting.items() if self._has_capacity(webhook_id, slow=slow)
+        }
+        for webhook_id in admitted:
+            del self._waiting[webhook_id]
+        return admitted
+
+    def _change(self, webhook_id: int, count: int) -> None:
+        before = min(self._claimed[webhook_id], self._per_webhook)
+        self._claimed[webhook_id] += count
+        in_flight = max(0, min(self._claimed[webhook_id], self._per_webhook))
+        self._in_flight += in_flight - before
+        self._on_change(webhook_id, in_flight, webhook_id in self._slow)
+
+    def _note_lane(self, webhook_id: int, *, slow: bool) -> None:
         now = self._clock()
         if slow:
             self._slow[webhook_id] = now
         else:
             self._slow.pop(webhook_id, None)
         for other, asked in list(self._slow.items()):
-            if other not in self._taken and now - asked > WAITER_TTL_SECONDS:
+            if other not in self._claimed and now - asked > WAITER_TTL_SECONDS:
                 del self._slow[other]
 
-    def _has_enough(self, webhook_id: int, *, slow: bool) -> bool:
-        room = self._room(webhook_id, slow=slow, ahead=False)
+    def _has_capacity(self, webhook_id: int, *, slow: bool) -> bool:
+        room = self._room(webhook_id, slow=slow, prefetch=False)
         return room >= (max(1, MIN_FREE_SHARE * self._share()) if slow else 1)
 
     def _share(self) -> int:
-        """The most places of one slow webhook."""
+        """The most slots of one slow webhook."""
         return min(self._per_webhook, max(1, self._total // 2 // max(1, len(self._slow))))
 
-    def _room(self, webhook_id: int, *, slow: bool, ahead: bool) -> int:
-        if ahead and not slow:
+    def _room(self, webhook_id: int, *, slow: bool, prefetch: bool) -> int:
+        """How many more slots a webhook may have; below zero where its share has shrunk since it took them."""
+        if prefetch and not slow:
             return min(
-                PREFETCH_FACTOR * self._per_webhook - self._taken[webhook_id],
-                PREFETCH_FACTOR * self._total - self._taken.total(),
+                PREFETCH_FACTOR * self._per_webhook - self._claimed[webhook_id],
+                PREFETCH_FACTOR * self._total - self._claimed.total(),
             )
-        room = min(self._per_webhook - self._taken[webhook_id], self._total - self._flying)
+        room = min(self._per_webhook - self._claimed[webhook_id], self._total - self._in_flight)
         if not slow:
             return room
-        of_the_slow = sum(self._taken[other] for other in self._slow)
-        return min(room, self._share() - self._taken[webhook_id], max(1, self._total // 2) - of_the_slow)
+        of_the_slow = sum(self._claimed[other] for other in self._slow)
+        return min(room, self._share() - self._claimed[webhook_id], max(1, self._total // 2) - of_the_slow)

@@ -1,4 +1,7 @@
-"""What came of attempts, recorded in bulk: one transaction, then metrics and a log line for each attempt."""
+"""Results of attempts, recorded in bulk; then metrics and a log line for each attempt.
+
+Must not send anything nor hold slots: whoever calls it releases them, also where recording fails.
+"""
 
 from __future__ import annotations
 
@@ -6,266 +9,314 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypedDict
+from enum import Enum, auto
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from shared.delivery.endpoint import Endpoint
-from shared.domain.delivery.circuits import (
-    Circuit,
-    CircuitSignal,
-    CircuitState,
-    failure_streak_of,
-    is_responsive,
-    is_slow,
-)
-from shared.domain.delivery.outcomes import OutcomeKind
-from shared.domain.delivery.retries import Decision, Verdict, decide
+from shared.domain.delivery.circuits import Circuit, CircuitState, failure_streak_of, is_responsive
 from shared.domain.ids import IdKind, encode_id
 from shared.observability import metrics
 from shared.observability.logs import get_logger
+from shared.observability.tracing import Tracing
+from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.transactions import write_statement, write_transaction
 from shared.storage.database.transient_errors import is_passing
 from shared.storage.delivery.admission import needs_admission
 from shared.storage.delivery.circuits import CircuitTransition, reset_health, set_lane, update_circuit
-from shared.storage.delivery.failure_recording import HealthUpdate, record_with_health
+from shared.storage.delivery.failure_recording import HealthUpdate, record_with_health, records_in_one_statement
 from shared.storage.delivery.notices import notify_dead_letters, notify_disabled, notify_transition
-from shared.storage.delivery.recording import Attempted, record, record_all_well, release_claims
+from shared.storage.delivery.recording import record, record_all_well, release_claims
 from shared.storage.delivery.webhook_health import disable_webhook, note_health
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
 from worker.delivery.attempt_result import LONG_AGO, AttemptResult, CompletedAttempt, ReleasedClaim
+from worker.delivery.decided_batch import DecidedBatch, decide_batch
 from worker.delivery.report import report_attempts
 from worker.delivery.spans import add_attempt_exemplars, trace_attempt
-
-if TYPE_CHECKING:
-    from worker.bootstrap import WorkerProcess
 
 log = get_logger("hookline.deliver")
 
 _jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
 GONE = "the endpoint answered 410 Gone"
 RECOVERED = "the endpoint answers again"
-_COMMON = frozenset({Verdict.DELIVERED, Verdict.RETRY})
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedBatch:
-    """How the webhook fares after a batch of attempts was recorded."""
+    """What a webhook is like after a batch of its attempts was recorded."""
 
-    ended: frozenset[int]
+    finished: frozenset[int]
+    """The `seq` of the deliveries that came to an end with this batch."""
     circuit: Circuit
     slow: bool
     disabled: str | None
+    """Why the webhook was disabled by this batch, if it was."""
 
     @property
-    def untroubled(self) -> bool:
-        """Whether all goes well."""
+    def healthy(self) -> bool:
+        """Whether the endpoint answers, in time, and without failures lately."""
         return self.disabled is None and not self.slow and self.circuit == Circuit()
 
 
-class OutcomeRecorder:
-    """Records what one drain sent to one webhook, for as long as something of it is underway."""
+class NotRecorded(Enum):
+    """Why a way of recording in one statement did nothing; the next way has to be tried."""
 
-    def __init__(self, runtime: WorkerProcess, row: WebhookSnapshot, endpoint: Endpoint, *, token: int) -> None:
-        self._tracing = runtime.tracing
-        self._engine = runtime.engine
-        self._clock = runtime.clock
-        self._settings = runtime.settings
-        self._webhook_id = row.id
+    #: The batch is not of the kind that this way is for. The database was not asked.
+    NOT_APPLICABLE = auto()
+    #: The webhook's row is not as the statement needs it: it has failures to forget, or its circuit is open or opens.
+    ROW_DIFFERS = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingPolicy:
+    """The settings that recording goes by."""
+
+    retry_for: timedelta
+    """How long a database that is away is waited for. Longer than leases hold would record what others send again."""
+    disable_after: timedelta
+    """A webhook that has done nothing but fail for this long is disabled."""
+    metrics_per_webhook: bool
+    """Whether metrics name the webhook."""
+
+
+class OutcomeRecorder:
+    """Records what was sent to one webhook under one claim token.
+
+    A drain's recorder is used by its thread, and by the background recorder's once the drain has left; calls of
+    `record` never overlap. A fast-path session's recorder records on the background recorder's threads, while threads
+    of evaluations `refresh` it.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        clock: DatabaseClock,
+        tracing: Tracing | None,
+        policy: RecordingPolicy,
+        snapshot: WebhookSnapshot,
+        endpoint: Endpoint,
+        token: int,
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._tracing = tracing
+        self._policy = policy
+        self._webhook_id = snapshot.id
         self._endpoint = endpoint
         self._token = token
-        self.see(row)
+        self.refresh(snapshot)
 
-    def see(self, row: WebhookSnapshot) -> None:
-        """Go by the webhook's row as it was just read."""
-        self._fared = RecordedBatch(frozenset(), row.circuit, row.slow, None)
-        self._prompt_since = _prompt_since(row, self._endpoint)
+    def refresh(self, snapshot: WebhookSnapshot) -> None:
+        """Go by a webhook's row as it was just read.
 
-    def record(self, ended: Sequence[AttemptResult]) -> RecordedBatch:
-        """Record attempts that have ended, and what follows from them.
+        Two attributes, each an immutable value that is replaced by one assignment, so a reader has one or the other and
+        never half of one. `_last` is also written by `record`. Whichever writes last, the lane and the circuit in it
+        were the database's a moment ago, and nothing is decided by them alone: a statement that finds the row otherwise
+        does nothing, and the transaction after it reads the row under a lock.
+        """
+        self._last = RecordedBatch(frozenset(), snapshot.circuit, snapshot.slow, None)
+        self._prompt_since = _prompt_since(snapshot, self._endpoint)
+
+    def record(self, results: Sequence[AttemptResult]) -> RecordedBatch:
+        """Record results of attempts, and what follows from them.
+
+        Returns:
+            What the webhook is like now, as far as this recorder knows: with nothing but released claims, as before.
 
         Raises:
             SQLAlchemyError: when the database was away for longer than the leases hold, or does not take it for good.
         """
-        if sent := [one for one in ended if isinstance(one, CompletedAttempt)]:
-            self._fared = self._record(sent)
-        if unsent := [one.delivery for one in ended if isinstance(one, ReleasedClaim)]:
+        last = self._last
+        if completed := [one for one in results if isinstance(one, CompletedAttempt)]:
+            last = self._last = self._record(completed, was_slow=last.slow)
+        if released := [one.delivery for one in results if isinstance(one, ReleasedClaim)]:
             with write_statement(self._engine) as connection:
-                release_claims(connection, [(one.seq, one.due_at) for one in unsent], token=self._token)
-        return self._fared
+                release_claims(connection, [(one.seq, one.due_at) for one in released], token=self._token)
+        return last
 
-    def _record(self, sent: Sequence[CompletedAttempt]) -> RecordedBatch:
+    def _record(self, completed: Sequence[CompletedAttempt], *, was_slow: bool) -> RecordedBatch:
         now = self._clock.now()
         # Before anything is made of it: an endpoint may send back the secrets it got, and reasons quote errors.
-        sent = [self._masked(one) for one in sent]
-        decided = [(one, self._decide(one)) for one in sent]
+        masked = [self._masked(one) for one in completed]
+        batch = decide_batch(self._endpoint.policy, masked, at=now, was_slow=was_slow, jitter=_jitter.random)
         # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
         persistent = Retrying(
             retry=retry_if_exception(is_passing),
             wait=wait_exponential(multiplier=0.1, max=2),
-            stop=stop_after_delay(self._settings.lease_margin),
+            stop=stop_after_delay(self._policy.retry_for),
             reraise=True,
         )
-        fared = persistent(self._commit, decided, now)
-        if fared.disabled:
-            metrics.WEBHOOKS_DISABLED_AUTOMATICALLY.inc()
-            log.warning("webhook.disabled", webhook_id=self._endpoint.webhook, reason=fared.disabled)
-        if fared.circuit.opened_at == now:
-            metrics.CIRCUIT_OPENINGS.inc()
-            failures = fared.circuit.failures
-            log.warning("webhook.circuit_opened", webhook_id=self._endpoint.webhook, failures=failures)
-        self._count(decided)
-        report_attempts(self._endpoint, decided, fared.ended, now, claim=self._token if self._tracing else None)
-        if self._tracing is not None:
-            for one, decision in decided:
-                trace_attempt(self._tracing, self._endpoint.webhook, one, decision, self._token)
-            add_attempt_exemplars(decided, self._token, now)
-        return fared
+        recorded = persistent(self._commit, batch)
+        self._report(batch, recorded)
+        return recorded
 
-    def _commit(self, decided: Sequence[tuple[CompletedAttempt, Decision]], now: datetime) -> RecordedBatch:
-        before = self._fared.slow
-        slow = is_slow([one.outcome for one, _ in decided], before=before)
-        results = [_attempted(*pair, now) for pair in decided]
-        all_well = all(decision.verdict is Verdict.DELIVERED for _, decision in decided)
-        if all_well and slow == before:
-            with write_statement(self._engine) as connection:
-                ended = record_all_well(connection, self._webhook_id, results, token=self._token, now=now)
-            if ended is not None:
-                return RecordedBatch(frozenset(ended), Circuit(), slow, None)
-        if (told := self._standing(decided, now, slow=slow)) is not None:
-            with write_statement(self._engine) as connection:
-                found = record_with_health(connection, self._webhook_id, results, told, token=self._token, now=now)
-            if found is not None:
-                return RecordedBatch(frozenset(found[0]), Circuit(failures=found[1]), slow, None)
-        with write_transaction(self._engine) as connection:
-            ended = record(connection, results, token=self._token, now=now)
-            if slow != before:
-                set_lane(connection, self._webhook_id, slow=slow)
-            if all_well:
-                turn = reset_health(connection, self._webhook_id, now)
-                fared = RecordedBatch(frozenset(ended), turn.circuit, slow, None)
-            else:
-                turn = update_circuit(connection, self._webhook_id, self._endpoint.policy, _answers(decided), now)
-                fared = RecordedBatch(frozenset(ended), turn.circuit, slow, self._disabled(connection, decided, now))
-            self._tell(connection, decided, fared, turn, now)
-            return fared
+    def _commit(self, batch: DecidedBatch) -> RecordedBatch:
+        """Record a batch in one statement where it is of a usual kind, and in a transaction where it is not."""
+        for in_one_statement in (self._record_deliveries, self._record_failures):
+            recorded = in_one_statement(batch)
+            if isinstance(recorded, RecordedBatch):
+                return recorded
+        return self._record_in_transaction(batch)
 
-    def _standing(
-        self, decided: Sequence[tuple[CompletedAttempt, Decision]], now: datetime, *, slow: bool
-    ) -> HealthUpdate | None:
-        """What these attempts tell of the webhook, unless it is something that its owners may have to be told."""
-        # SQLite would take its one writer's turn for nothing.
-        if self._engine.dialect.name != "postgresql" or any(one.verdict not in _COMMON for _, one in decided):
+    def _record_deliveries(self, batch: DecidedBatch) -> RecordedBatch | NotRecorded:
+        """All delivered, and in the lane that the webhook has."""
+        if not batch.all_delivered or batch.lane_changes:
+            return NotRecorded.NOT_APPLICABLE
+        with write_statement(self._engine) as connection:
+            finished = record_all_well(connection, self._webhook_id, batch.rows, token=self._token, now=batch.at)
+        if finished is None:
+            return NotRecorded.ROW_DIFFERS
+        return RecordedBatch(frozenset(finished), Circuit(), batch.slow, None)
+
+    def _record_failures(self, batch: DecidedBatch) -> RecordedBatch | NotRecorded:
+        """Some failed, and there is nothing in it that the webhook's owners have to be told."""
+        if not records_in_one_statement(self._engine):
+            return NotRecorded.NOT_APPLICABLE
+        health = self._health_update(batch)
+        if health is None:
+            return NotRecorded.NOT_APPLICABLE
+        with write_statement(self._engine) as connection:
+            found = record_with_health(
+                connection, self._webhook_id, batch.rows, health, token=self._token, now=batch.at
+            )
+        if found is None:
+            return NotRecorded.ROW_DIFFERS
+        finished, failures = found
+        return RecordedBatch(frozenset(finished), Circuit(failures=failures), batch.slow, None)
+
+    def _health_update(self, batch: DecidedBatch) -> HealthUpdate | None:
+        """What the attempts change in the webhook's row; None where its owners may have to be told of it."""
+        if not batch.tells_owners_nothing:
             return None
         policy = self._endpoint.policy
-        run = failure_streak_of(policy, _answers(decided))
-        if run is None:
+        streak = failure_streak_of(policy, batch.signals)
+        if streak is None:
             return None
         return HealthUpdate(
-            run=run,
+            run=streak,
             circuit_failures=policy.circuit_failures,
-            slow=slow,
-            disable_before=now - self._settings.disable_after,
-            **_health(decided),
+            slow=batch.slow,
+            succeeded=batch.succeeded,
+            failed=batch.failed,
+            disable_before=self._disable_before(batch),
         )
 
-    def _tell(
-        self,
-        connection: Connection,
-        decided: Sequence[tuple[CompletedAttempt, Decision]],
-        fared: RecordedBatch,
-        turn: CircuitTransition,
-        now: datetime,
-    ) -> None:
-        """Write what the webhook's owners are told of this batch. Mostly that is nothing."""
-        failed = [(one, decision) for one, decision in decided if decision.verdict is not Verdict.DELIVERED]
-        if turn.transition is not None:
-            seqs = [one.delivery.seq for one, _ in decided]
-            reason = RECOVERED
-            if turn.transition is CircuitState.OPEN:
-                last = next(
-                    decision.reason for one, decision in reversed(failed) if is_responsive(one.outcome) is False
-                )
-                reason = f"{turn.circuit.failures} failures in a row; at last: {last}"
-            notify_transition(connection, self._webhook_id, turn.transition, seqs=seqs, reason=reason, now=now)
-        if fared.disabled:
-            notify_disabled(connection, self._webhook_id, reason=fared.disabled, now=now)
-        notify_dead_letters(connection, [one.delivery.id for one, _ in failed if one.delivery.seq in fared.ended], now)
+    def _record_in_transaction(self, batch: DecidedBatch) -> RecordedBatch:
+        with write_transaction(self._engine) as connection:
+            finished = frozenset(record(connection, batch.rows, token=self._token, now=batch.at))
+            if batch.lane_changes:
+                set_lane(connection, self._webhook_id, slow=batch.slow)
+            disabled = None
+            if batch.all_delivered:
+                change = reset_health(connection, self._webhook_id, batch.at)
+            else:
+                policy = self._endpoint.policy
+                change = update_circuit(connection, self._webhook_id, policy, batch.signals, batch.at)
+                disabled = self._disable(connection, batch)
+            recorded = RecordedBatch(finished, change.circuit, batch.slow, disabled)
+            self._write_notices(connection, batch, recorded, change)
+            return recorded
 
-    def _disabled(
-        self, connection: Connection, decided: Sequence[tuple[CompletedAttempt, Decision]], now: datetime
-    ) -> str | None:
-        """Why the webhook is disabled just now, if it is."""
-        disable_before = now - self._settings.disable_after
-        reason = note_health(connection, self._webhook_id, disable_before=disable_before, now=now, **_health(decided))
-        gone = any(decision.disable_webhook for _, decision in decided)
-        if gone and disable_webhook(connection, self._webhook_id, reason=GONE, now=now):
+    def _disable(self, connection: Connection, batch: DecidedBatch) -> str | None:
+        """Disable the webhook where this batch is a reason to; the reason, or None."""
+        reason = note_health(
+            connection,
+            self._webhook_id,
+            succeeded=batch.succeeded,
+            failed=batch.failed,
+            disable_before=self._disable_before(batch),
+            now=batch.at,
+        )
+        if batch.disables_webhook and disable_webhook(connection, self._webhook_id, reason=GONE, now=batch.at):
             return GONE
         return reason
 
-    def _masked(self, sent: CompletedAttempt) -> CompletedAttempt:
-        outcome = self._endpoint.masked(sent.outcome)
-        return sent if outcome is sent.outcome else replace(sent, outcome=outcome)
+    def _disable_before(self, batch: DecidedBatch) -> datetime:
+        return batch.at - self._policy.disable_after
 
-    def _decide(self, sent: CompletedAttempt) -> Decision:
-        return decide(self._endpoint.policy, sent.outcome, attempt=sent.delivery.attempts + 1, jitter=_jitter.random())
+    def _write_notices(
+        self, connection: Connection, batch: DecidedBatch, recorded: RecordedBatch, change: CircuitTransition
+    ) -> None:
+        """Write what the webhook's owners are told of this batch. Mostly that is nothing."""
+        if change.transition is not None:
+            seqs = [one.delivery.seq for one, _ in batch.attempts]
+            reason = RECOVERED
+            if change.transition is CircuitState.OPEN:
+                last = next(
+                    decision.reason
+                    for one, decision in reversed(batch.undelivered)
+                    if is_responsive(one.outcome) is False
+                )
+                reason = f"{change.circuit.failures} failures in a row; at last: {last}"
+            notify_transition(connection, self._webhook_id, change.transition, seqs=seqs, reason=reason, now=batch.at)
+        if recorded.disabled:
+            notify_disabled(connection, self._webhook_id, reason=recorded.disabled, now=batch.at)
+        dead = [one.delivery.id for one, _ in batch.undelivered if one.delivery.seq in recorded.finished]
+        notify_dead_letters(connection, dead, batch.at)
 
-    def _count(self, decided: Sequence[tuple[CompletedAttempt, Decision]]) -> None:
-        named = encode_id(IdKind.WEBHOOK, self._webhook_id) if self._settings.metrics_per_webhook else None
+    def _report(self, batch: DecidedBatch, recorded: RecordedBatch) -> None:
+        """Logs, metrics and spans: only after the commit."""
+        if recorded.disabled:
+            metrics.WEBHOOKS_DISABLED_AUTOMATICALLY.inc()
+            log.warning("webhook.disabled", webhook_id=self._endpoint.webhook, reason=recorded.disabled)
+        if recorded.circuit.opened_at == batch.at:
+            metrics.CIRCUIT_OPENINGS.inc()
+            failures = recorded.circuit.failures
+            log.warning("webhook.circuit_opened", webhook_id=self._endpoint.webhook, failures=failures)
         metrics.attempts_finished(
-            ((str(one.outcome.kind), one.outcome.duration_seconds) for one, _ in decided),
-            delays_seconds=self._delays_seconds(decided),
-            webhook=named,
+            ((str(one.outcome.kind), one.outcome.duration_seconds) for one, _ in batch.attempts),
+            delays_seconds=self._delays_seconds(batch),
+            webhook=encode_id(IdKind.WEBHOOK, self._webhook_id) if self._policy.metrics_per_webhook else None,
         )
+        traced_as = None if self._tracing is None else self._token
+        report_attempts(self._endpoint, batch.attempts, recorded.finished, batch.at, claim=traced_as)
+        if self._tracing is not None:
+            for one, decision in batch.attempts:
+                trace_attempt(self._tracing, self._endpoint.webhook, one, decision, self._token)
+            add_attempt_exemplars(batch.attempts, self._token, batch.at)
 
-    def _delays_seconds(self, decided: Sequence[tuple[CompletedAttempt, Decision]]) -> list[float]:
+    def _masked(self, attempt: CompletedAttempt) -> CompletedAttempt:
+        outcome = self._endpoint.masked(attempt.outcome)
+        return attempt if outcome is attempt.outcome else replace(attempt, outcome=outcome)
+
+    def _delays_seconds(self, batch: DecidedBatch) -> list[float]:
         """How late requests were sent that nothing but Hookline held up."""
         since = self._prompt_since
         if since is None:
             return []
         return [
-            (one.started_at - one.delivery.due_at).total_seconds() for one, _ in decided if one.delivery.due_at >= since
+            (one.started_at - one.delivery.due_at).total_seconds()
+            for one, _ in batch.attempts
+            if one.delivery.due_at >= since
         ]
 
 
-def _answers(decided: Sequence[tuple[CompletedAttempt, Decision]]) -> list[CircuitSignal]:
-    return [CircuitSignal(is_responsive(one.outcome), one.probe) for one, _ in decided]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderFactory:
+    """Makes the recorders of a process, each for a webhook and a claim token."""
+
+    engine: Engine
+    clock: DatabaseClock
+    tracing: Tracing | None
+    policy: RecordingPolicy
+
+    def open(self, snapshot: WebhookSnapshot, endpoint: Endpoint, *, token: int) -> OutcomeRecorder:
+        """A recorder for what is claimed of a webhook under this token."""
+        return OutcomeRecorder(
+            engine=self.engine,
+            clock=self.clock,
+            tracing=self.tracing,
+            policy=self.policy,
+            snapshot=snapshot,
+            endpoint=endpoint,
+            token=token,
+        )
 
 
-class _Health(TypedDict):
-    succeeded: bool
-    failed: bool
-
-
-def _health(decided: Sequence[tuple[CompletedAttempt, Decision]]) -> _Health:
-    """Whether some succeeded, and whether some failed. A fault of Hookline's own is no failure of the webhook."""
-    theirs = [pair for pair in decided if pair[0].outcome.kind is not OutcomeKind.INTERNAL]
-    delivered = [decision.verdict is Verdict.DELIVERED for _, decision in theirs]
-    return {"succeeded": any(delivered), "failed": not all(delivered)}
-
-
-def _prompt_since(row: WebhookSnapshot, endpoint: Endpoint) -> datetime | None:
+def _prompt_since(snapshot: WebhookSnapshot, endpoint: Endpoint) -> datetime | None:
     """What fell due since then should be sent at once; None while the webhook itself has others wait."""
-    if row.slow or needs_admission(endpoint.policy, row.circuit):
+    if snapshot.slow or needs_admission(endpoint.policy, snapshot.circuit):
         return None
-    return row.resumed_at or LONG_AGO
-
-
-def _attempted(sent: CompletedAttempt, decision: Decision, now: datetime) -> Attempted:
-    again = decision.verdict is Verdict.RETRY
-    delivered = decision.verdict is Verdict.DELIVERED
-    return Attempted(
-        seq=sent.delivery.seq,
-        number=sent.delivery.attempts + 1,
-        started_at=sent.started_at,
-        duration_ms=round(sent.outcome.duration_seconds * 1000),
-        outcome=str(sent.outcome.kind),
-        status_code=sent.outcome.status,
-        error=sent.outcome.error,
-        response_body=sent.outcome.response_body,
-        response_truncated=sent.outcome.response_truncated,
-        next_attempt_at=now + timedelta(seconds=decision.delay_seconds or 0) if again else None,
-        final_status=None if again else str(decision.verdict),
-        reason=None if delivered else decision.reason,
-    )
+    return snapshot.resumed_at or LONG_AGO

@@ -58,7 +58,7 @@ class AutomationCache:
                 self._checked = time.monotonic()
             return self._index
 
-    def expire(self) -> None:
+    def invalidate(self) -> None:
         """Look for edits when next asked, whatever the interval."""
         with self._lock:
             self._checked = float("-inf")

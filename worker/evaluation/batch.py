@@ -48,5 +48,4 @@ class Batch:
     types: Counter[str] = field(default_factory=Counter)
     received_ms: list[int] = field(default_factory=list)
     names: set[Learned] = field(default_factory=set)
-    registered: frozenset[Learned] = frozenset()
-    """Those of `names` that the catalog got with this batch."""
+    """The projects and collections that the events name."""

@@ -6,120 +6,215 @@ read them last. Otherwise it is a transaction, which reads what the firings depe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from enum import Enum, auto
+from typing import Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Engine
 
 from shared.domain.events.partitioning import START, Offset
+from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.transactions import write_statement, write_transaction
 from shared.storage.delivery.notices import notify_dead_letters
-from shared.storage.evaluation.new_deliveries import insert_deliveries
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
+from shared.storage.evaluation.new_deliveries import NewDelivery, insert_deliveries
 from shared.storage.evaluation.offsets import advance_offset
 from shared.storage.evaluation.optimistic_commit import Committed, commit_optimistically
 from shared.storage.evaluation.poison import quarantine
-from worker.delivery.fast_path import Reservation
+from shared.storage.evaluation.windows import save_windows
+from worker.delivery.reservation import Reservation
 from worker.evaluation.batch import Batch
-from worker.evaluation.firing_plan import FiringPlan
-from worker.evaluation.stored_state import MatchSet, StoredState, load_stored
-
-if TYPE_CHECKING:
-    from worker.bootstrap import WorkerProcess
-
-
-class OffsetConflict(Exception):
-    """Another worker committed these entries first: nothing of this batch may be kept."""
+from worker.evaluation.catalog_discovery import CatalogDiscovery
+from worker.evaluation.firing_plan import FiringPlan, plan_firings
+from worker.evaluation.stored_state import MatchSet, StaleAutomation, StoredState, load_stored
+from worker.evaluation.webhook_cache import WebhookCache
 
 
-def commit_batch(runtime: WorkerProcess, partition: int, offset: Offset, batch: Batch) -> FiringPlan:
-    """Commit a batch's effects, and send what goes out firsthand.
+class FastPath(Protocol):
+    """The door from evaluation to delivery: what sends new deliveries without a drain, where all is as usual.
 
-    Raises:
-        Overtaken: when the partition is no longer at `offset`.
-        Outdated: when an automation was edited since the batch was matched.
+    Between `reserve` and `submit` or `cancel`, one of which must follow, it holds slots.
     """
-    now, matches = runtime.clock.now(), MatchSet(batch.matches)
-    firings = _commit_optimistically(runtime, partition, offset, batch, matches, now)
-    return firings or _commit_in_transaction(runtime, partition, offset, batch, matches, now)
+
+    def reserve(self, deliveries: Sequence[NewDelivery], webhooks: Mapping[int, WebhookSnapshot]) -> Reservation:
+        """Set slots aside for those of these deliveries that it would send."""
+
+    def cancel(self, reservation: Reservation) -> None:
+        """Nothing was stored."""
+
+    def submit(
+        self,
+        reservation: Reservation,
+        deliveries: Sequence[NewDelivery],
+        stored: Mapping[str, int],
+        entities: Mapping[int, str],
+    ) -> None:
+        """The deliveries are committed: send those that were stored as claimed."""
 
 
-def _commit_optimistically(
-    runtime: WorkerProcess, partition: int, offset: Offset, batch: Batch, matches: MatchSet, now: datetime
-) -> FiringPlan | None:
-    """None where it takes a transaction: nothing was done then."""
-    if offset.entry_id == START or batch.poison:
-        return None
-    if matches.keys or not runtime.catalog.knows(batch.names):
-        return None
-    webhooks = runtime.webhooks.get(matches.webhooks)
-    if webhooks is None:
-        return None
-    firings = FiringPlan(matches, StoredState(webhooks), now, traced=runtime.tracing is not None)
-    firings.consider_all()
-    if any(row["status"] == "refused" for row in firings.deliveries):
-        return None
-    hand = runtime.firsthand.take(firings.deliveries, webhooks)
-    done: Committed | None = None
-    try:
-        with write_statement(runtime.engine) as connection:
-            done = commit_optimistically(
-                connection,
-                partition,
-                firings.deliveries,
-                webhooks.values(),
-                hand.claim,
-                since=offset,
-                entry_id=batch.last_id,
-                count=batch.count,
-                now=now,
-            )
-    finally:
-        if done is None or not (done.preconditions_held and done.offset_advanced):
-            runtime.firsthand.drop(hand)
-    if not done.preconditions_held:
-        return None
-    if not done.offset_advanced:
-        raise OffsetConflict
-    _launch(runtime, hand, firings, done.claimed)
-    return firings
+class NotCommitted(Enum):
+    """Why nothing of a batch was committed, or may be kept."""
+
+    #: Another worker committed these entries first.
+    OFFSET_CONFLICT = auto()
+    #: Another worker evaluated with a newer edition of an automation: look for edits, match again, commit again.
+    STALE_AUTOMATION = auto()
+    #: One statement cannot do it, or found something otherwise than expected: it takes a transaction.
+    NEEDS_TRANSACTION = auto()
 
 
-def _commit_in_transaction(
-    runtime: WorkerProcess, partition: int, offset: Offset, batch: Batch, matches: MatchSet, now: datetime
-) -> FiringPlan:
-    hand = None
-    try:
-        with write_transaction(runtime.engine) as connection:
-            moved = advance_offset(
-                connection, partition, since=offset, entry_id=batch.last_id, count=batch.count, now=now
-            )
-            if not moved:
-                raise OffsetConflict
-            quarantine(connection, partition, batch.poison, now)
-            stored = load_stored(connection, matches, now)
-            firings = FiringPlan(matches, stored, now, traced=runtime.tracing is not None)
-            firings.consider_all()
-            firings.save(connection)
-            hand = runtime.firsthand.take(firings.deliveries, stored.webhooks)
-            claimed = insert_deliveries(connection, firings.deliveries, hand.claim)
-            _note_refused(connection, firings, now)
-            batch.registered = runtime.catalog.register(connection, batch.names, now)
-    except BaseException:
-        if hand is not None:
-            runtime.firsthand.drop(hand)
-        raise
-    runtime.webhooks.remember(stored.webhooks)
-    _launch(runtime, hand, firings, claimed)
-    return firings
+@dataclass(frozen=True, slots=True)
+class CommittedBatch:
+    """What was committed of a batch; what had to be sent at once is on its way."""
+
+    plan: FiringPlan
+    to_wake: Mapping[int, WebhookSnapshot]
+    """The webhooks that have work for a drain, as they were read."""
 
 
-def _launch(runtime: WorkerProcess, hand: Reservation, firings: FiringPlan, claimed: Mapping[str, int]) -> None:
-    """Send what was committed as claimed; nobody else has to be woken for it."""
-    runtime.firsthand.launch(hand, firings.deliveries, claimed, firings.entities)
-    firings.webhooks.difference_update(hand.lines, hand.waiting)
+CommitResult = CommittedBatch | NotCommitted
 
 
-def _note_refused(connection: Connection, firings: FiringPlan, now: datetime) -> None:
-    refused = [row["id"] for row in firings.deliveries if row["status"] == "refused"]
-    notify_dead_letters(connection, refused, now)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A batch on its way to the database."""
+
+    partition: int
+    since: Offset
+    """Where the partition must stand."""
+    batch: Batch
+    matches: MatchSet
+    now: datetime
+
+
+class _OffsetConflict(Exception):
+    """Rolls a transaction back whose offset is not where the batch begins."""
+
+
+class BatchCommitter:
+    """Commits batches, and sends what goes out on the fast path. Threads of several evaluations share it."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        clock: DatabaseClock,
+        webhooks: WebhookCache,
+        catalog: CatalogDiscovery,
+        fast_path: FastPath,
+        traced: bool,
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._webhooks = webhooks
+        self._catalog = catalog
+        self._fast_path = fast_path
+        self._traced = traced
+
+    def commit(self, partition: int, since: Offset, batch: Batch) -> CommitResult:
+        """Commit a batch's effects, all of them or none.
+
+        Args:
+            partition: whose entries they are.
+            since: where the partition stands, as far as the caller knows.
+            batch: the entries after `since`, matched.
+
+        Returns:
+            What was committed; or `OFFSET_CONFLICT` or `STALE_AUTOMATION`, and then nothing was.
+
+        Raises:
+            SQLAlchemyError: when the database is away or does not take it. Nothing is sent then; whether it was
+                committed, the offset tells.
+        """
+        work = _Work(partition, since, batch, MatchSet(batch.matches), self._clock.now())
+        result = self._commit_optimistically(work)
+        if result is NotCommitted.NEEDS_TRANSACTION:
+            result = self._commit_in_transaction(work)
+        return result
+
+    def _commit_optimistically(self, work: _Work) -> CommitResult:
+        """Commit by one statement what fires if all is as this process knows it."""
+        webhooks = self._known_webhooks(work)
+        if webhooks is None:
+            return NotCommitted.NEEDS_TRANSACTION
+        plan = plan_firings(work.matches, StoredState(webhooks), work.now, traced=self._traced)
+        if plan.refused:  # their owners are told, in the same transaction
+            return NotCommitted.NEEDS_TRANSACTION
+        reservation = self._fast_path.reserve(plan.deliveries, webhooks)
+        done: Committed | None = None
+        try:
+            with write_statement(self._engine) as connection:
+                done = commit_optimistically(
+                    connection,
+                    work.partition,
+                    plan.deliveries,
+                    webhooks.values(),
+                    reservation.claims,
+                    since=work.since,
+                    entry_id=work.batch.last_id,
+                    count=work.batch.count,
+                    now=work.now,
+                )
+        finally:
+            if done is None or not (done.preconditions_held and done.offset_advanced):
+                self._fast_path.cancel(reservation)
+        if not done.preconditions_held:
+            return NotCommitted.NEEDS_TRANSACTION
+        if not done.offset_advanced:
+            return NotCommitted.OFFSET_CONFLICT
+        return self._submit(reservation, plan, done.claimed, webhooks)
+
+    def _known_webhooks(self, work: _Work) -> Mapping[int, WebhookSnapshot] | None:
+        """The webhooks of a batch that depends on nothing else that is stored; None where it does or may."""
+        if work.since.entry_id == START or work.batch.poison:
+            return None
+        if work.matches.keys or not self._catalog.knows(work.batch.names):
+            return None
+        return self._webhooks.get(work.matches.webhooks)
+
+    def _commit_in_transaction(self, work: _Work) -> CommitResult:
+        """Read what is stored behind the partition's offset, and commit what fires by that."""
+        reservation: Reservation | None = None
+        batch, now = work.batch, work.now
+        try:
+            with write_transaction(self._engine) as connection:
+                advanced = advance_offset(
+                    connection, work.partition, since=work.since, entry_id=batch.last_id, count=batch.count, now=now
+                )
+                if not advanced:
+                    raise _OffsetConflict
+                quarantine(connection, work.partition, batch.poison, now)
+                stored = load_stored(connection, work.matches, now)
+                plan = plan_firings(work.matches, stored, now, traced=self._traced)
+                save_windows(connection, plan.windows)
+                reservation = self._fast_path.reserve(plan.deliveries, stored.webhooks)
+                claimed = insert_deliveries(connection, plan.deliveries, reservation.claims)
+                notify_dead_letters(connection, plan.refused, now)
+                registered = self._catalog.register(connection, batch.names, now)
+        except _OffsetConflict:
+            return NotCommitted.OFFSET_CONFLICT
+        except StaleAutomation:
+            return NotCommitted.STALE_AUTOMATION
+        except BaseException:
+            if reservation is not None:
+                self._fast_path.cancel(reservation)
+            raise
+        # Only what is committed is known: a name or a webhook of a transaction that was rolled back is not stored.
+        self._webhooks.store(stored.webhooks)
+        committed = self._submit(reservation, plan, claimed, stored.webhooks)
+        self._catalog.remember(registered)
+        return committed
+
+    def _submit(
+        self,
+        reservation: Reservation,
+        plan: FiringPlan,
+        claimed: Mapping[str, int],
+        webhooks: Mapping[int, WebhookSnapshot],
+    ) -> CommittedBatch:
+        """Send what was committed as claimed; nobody else has to be woken for it."""
+        self._fast_path.submit(reservation, plan.deliveries, claimed, plan.entities)
+        to_wake = plan.webhooks - reservation.needs_no_drain
+        return CommittedBatch(plan, {one: webhooks[one] for one in to_wake})

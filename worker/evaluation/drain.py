@@ -3,46 +3,79 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from redis import Redis
 
 from shared.domain.events.partitioning import Offset
-from worker.bootstrap import WorkerProcess
 from worker.coordination.partition_lease import PartitionLease, acquire_lease
-from worker.evaluation.evaluator import BATCH_BYTES, Progress, evaluate_batch
+from worker.evaluation.evaluator import BATCH_BYTES, BatchEvaluator, Progress
 
 
-def drain_partition(runtime: WorkerProcess, partition: int) -> int:
-    """Evaluate a partition until nothing is left or the time slice is over; then make room for other drains.
+class PartitionWaker(Protocol):
+    """What sends wake-ups to drains of partitions."""
 
-    Returns:
-        The number of entries evaluated.
-    """
-    deadline = time.monotonic() + runtime.settings.drain_slice.total_seconds()
-    evaluated = 0
-    while (turn := acquire_lease(runtime.redis, partition, runtime.settings.evaluate_batch, BATCH_BYTES)) is not None:
-        offset: Offset | None = None
-        more = False
-        try:
-            for progress in _batches(runtime, turn, deadline):
-                offset = progress.offset
-                evaluated += progress.count
-        finally:
-            more = turn.end(offset)
-        if not more:
-            break
-        if time.monotonic() >= deadline:
-            runtime.waker.wake_partitions([partition])
-            break
-    return evaluated
+    def wake_partitions(self, partitions: Iterable[int]) -> object:
+        """Wake the drains of these partitions."""
 
 
-def _batches(runtime: WorkerProcess, turn: PartitionLease, deadline: float) -> Iterator[Progress]:
-    """Evaluate batch after batch, for as long as the turn and the time slice last."""
-    # What the turn read is good if it is something: a mark that is behind is found out when the batch is committed.
-    # One that is ahead would find nothing.
-    ready = (turn.marked, turn.entries) if turn.marked is not None and turn.entries else None
-    progress = evaluate_batch(runtime, turn.partition, ready)
-    yield progress
-    while progress.count >= runtime.settings.evaluate_batch and time.monotonic() < deadline and turn.renew():
-        progress = evaluate_batch(runtime, turn.partition, (progress.offset, None))
+class PartitionDrainer:
+    """Drains partitions, each on the thread that asks for it. Threads share it: it keeps nothing of a drain."""
+
+    def __init__(
+        self,
+        *,
+        redis: Redis,
+        evaluator: BatchEvaluator,
+        waker: PartitionWaker,
+        slice_seconds: float,
+        batch_entries: int,
+    ) -> None:
+        self._redis = redis
+        self._evaluator = evaluator
+        self._waker = waker
+        self._slice_seconds = slice_seconds
+        self._batch_entries = batch_entries
+
+    def drain(self, partition: int) -> int:
+        """Evaluate a partition until nothing is left or the time slice is over; then make room for other drains.
+
+        Returns:
+            The number of entries evaluated; 0 also where another drain is at work on the partition.
+
+        Raises:
+            SQLAlchemyError, RedisError, BrokerUnavailable: when the database, Redis or the broker is away. The pump
+                wakes the partition again.
+        """
+        deadline = time.monotonic() + self._slice_seconds
+        evaluated = 0
+        while (lease := acquire_lease(self._redis, partition, self._batch_entries, BATCH_BYTES)) is not None:
+            offset: Offset | None = None
+            more = False
+            try:
+                for progress in self._batches(lease, deadline):
+                    offset = progress.offset
+                    evaluated += progress.count
+            finally:
+                more = lease.release(offset)
+            if not more:
+                break
+            if time.monotonic() >= deadline:
+                self._waker.wake_partitions([partition])
+                break
+        return evaluated
+
+    def _batches(self, lease: PartitionLease, deadline: float) -> Iterator[Progress]:
+        """Evaluate batch after batch, for as long as the lease and the time slice last."""
+        partition = lease.partition
+        if lease.cached_offset is not None and lease.entries:
+            # An offset that is behind is found out when the batch is committed.
+            progress = self._evaluator.evaluate_entries(partition, lease.cached_offset, lease.entries)
+        else:
+            # One that is ahead found nothing, so where nothing was found the database is asked.
+            progress = self._evaluator.evaluate_next(partition)
         yield progress
+        while progress.count >= self._batch_entries and time.monotonic() < deadline and lease.renew():
+            progress = self._evaluator.evaluate_after(partition, progress.offset)
+            yield progress

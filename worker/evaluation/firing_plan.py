@@ -1,12 +1,12 @@
-"""From matches to deliveries: conditions, cooldowns and rate limits over stored state, inside one transaction."""
+"""From matches to deliveries: conditions, cooldowns and rate limits over stored state. It stores nothing by itself."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-
-from sqlalchemy import Connection
+from typing import Any, NamedTuple
 
 from shared.domain.events.fast_decoding import AnyEvent, QuickMetricData
 from shared.domain.events.models import RunMetricData
@@ -17,62 +17,111 @@ from shared.domain.matching.throttling import FiringState
 from shared.domain.payloads.templates import PayloadTooLarge
 from shared.domain.payloads.variables import MetricFacts
 from shared.messaging.streams import Entry
-from shared.observability.logs import get_logger
-from shared.observability.trace_context import TRACEPARENT, TraceContext, child_context, producer_context
-from shared.storage.evaluation.windows import save_windows
+from shared.observability.trace_context import TraceContext, child_context, producer_context
+from shared.storage.evaluation.new_deliveries import NewDelivery
 from worker.evaluation.stored_state import MatchSet, StoredState
 
-log = get_logger("hookline.evaluate")
+
+class FiringTrace(NamedTuple):
+    """Where the span of a firing belongs."""
+
+    own: TraceContext
+    parent: TraceContext | None
+    delivery: NewDelivery
 
 
+@dataclass(frozen=True, slots=True)
 class FiringPlan:
-    """Considers the matches of one batch in stream order and gathers what is to be stored."""
+    """What the matches of one batch come to. It is complete: stored, sent and reported as it is."""
 
-    def __init__(self, matches: MatchSet, stored: StoredState, now: datetime, *, traced: bool = False) -> None:
-        self._now = now
+    deliveries: Sequence[NewDelivery]
+    """In stream order. Those that are skipped or refused are stored too, so that people find them."""
+    windows: Sequence[dict[str, Any]]
+    """The rows of metric windows and firing times that changed."""
+    entities: Mapping[int, str]
+    """The names of the deliveries' entities, by their ids."""
+    fired: Counter[tuple[str, str]]
+    """How many fired, by event type and kind of action."""
+    samples_ignored: int
+    """Metric samples that came too late to count."""
+    traces: Sequence[FiringTrace]
+    """One for each delivery, in workers that trace."""
+
+    @property
+    def webhooks(self) -> set[int]:
+        """The webhooks that have deliveries to send now."""
+        return {
+            one["webhook_id"] for one in self.deliveries if one["status"] == "pending" and one["webhook_id"] is not None
+        }
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """How many firings were skipped, by reason."""
+        return Counter(one["reason"] or "" for one in self.deliveries if one["status"] == "skipped")
+
+    @property
+    def refused(self) -> list[str]:
+        """The ids of deliveries that can never be sent: their payload is too large."""
+        return [one["id"] for one in self.deliveries if one["status"] == "refused"]
+
+
+def plan_firings(matches: MatchSet, stored: StoredState, now: datetime, *, traced: bool) -> FiringPlan:
+    """Let each automation look at the events that are in its scope and pass its filter, in stream order.
+
+    Args:
+        matches: the batch's.
+        stored: what the firings depend on. Its states of automations are moved on, so it serves one plan only.
+        now: the time at which deliveries are made.
+        traced: whether each firing gets a span.
+    """
+    planner = _Planner(matches, stored, now, traced=traced)
+    for (entry, event, compiled), identity in zip(matches.all, matches.ids, strict=True):
+        planner.consider(entry, event, compiled, identity)
+    return planner.plan()
+
+
+class _Planner:
+    """Considers matches one after another. It lives within one call of `plan_firings`, on one thread."""
+
+    def __init__(self, matches: MatchSet, stored: StoredState, now: datetime, *, traced: bool) -> None:
         self._matches = matches
-        self._kept = stored.kept
-        self._touched: set[tuple[int, str]] = set()
-        self._seen = set(stored.seen)
-        self.enabled = stored.webhooks
-        self.deliveries: list[dict[str, Any]] = []
+        self._stored = stored
+        self._now = now
         self._traced = traced
-        self.traces: list[tuple[TraceContext, TraceContext | None, dict[str, Any]]] = []
-        """Of each delivery the place of the span that fired it, the one above, and the row."""
-        self.webhooks: set[int] = set()
-        self.entities: dict[int, str] = {}
-        """The names of the deliveries' entities."""
-        self.fired: Counter[tuple[str, str]] = Counter()
-        self.skipped: Counter[str] = Counter()
-        self.samples_ignored = 0
+        self._seen = set(stored.seen)
+        """The deliveries that exist, and those of this batch: an event may be in it twice."""
+        self._touched: set[tuple[int, str]] = set()
+        """The automations' states that changed, by automation and key."""
+        self._deliveries: list[NewDelivery] = []
+        self._entities: dict[int, str] = {}
+        self._fired: Counter[tuple[str, str]] = Counter()
+        self._samples_ignored = 0
+        self._traces: list[FiringTrace] = []
 
-    def consider_all(self) -> None:
-        """Let each automation look at the events that are in its scope and pass its filter, in stream order."""
-        for (entry, event, compiled), identity in zip(self._matches.all, self._matches.ids, strict=True):
-            if identity not in self._seen:
-                self._consider(entry, event, compiled, identity)
+    def plan(self) -> FiringPlan:
+        windows = [self._window_row(key) for key in sorted(self._touched)]
+        return FiringPlan(self._deliveries, windows, self._entities, self._fired, self._samples_ignored, self._traces)
 
-    def _consider(self, entry: Entry, event: AnyEvent, compiled: CompiledAutomation, identity: str) -> None:
+    def consider(self, entry: Entry, event: AnyEvent, compiled: CompiledAutomation, identity: str) -> None:
+        """Whether a match fires, and what follows from it."""
+        if identity in self._seen:
+            return
         fires, metric = self._conditions_fire(event, compiled)
         if not fires:
             return
         self._seen.add(identity)
-        reason = self._held_back(entry, event, compiled)
-        self._deliver(entry, event, compiled, identity=identity, metric=metric, skipped=reason)
+        skipped = self._throttled(entry, event, compiled)
+        self._deliver(entry, event, compiled, identity=identity, metric=metric, skipped=skipped)
 
-    def save(self, connection: Connection) -> None:
-        """Store every window and firing time that changed."""
-        save_windows(connection, [self._row(key) for key in sorted(self._touched)])
-
-    def _row(self, key: tuple[int, str]) -> dict[str, Any]:
-        kept = self._kept[key]
+    def _window_row(self, key: tuple[int, str]) -> dict[str, Any]:
+        state = self._stored.kept[key]
         return {
             "automation_id": key[0],
             "key": key[1],
             "epoch": self._matches.epochs[key[0]],
-            "windows": None if kept.windows is None else kept.windows.to_bytes(),
-            "last_fired_ms": kept.firing.last_fired_ms,
-            "recent_firings": kept.firing.to_bytes() or None,
+            "windows": None if state.windows is None else state.windows.to_bytes(),
+            "last_fired_ms": state.firing.last_fired_ms,
+            "recent_firings": state.firing.to_bytes() or None,
             "updated_at": self._now,
         }
 
@@ -83,29 +132,30 @@ class FiringPlan:
         if not isinstance(data, QuickMetricData | RunMetricData):
             return False, None
         key = (compiled.id, subject_key(event))
-        kept = self._kept[key]
-        if kept.windows is None:
-            kept.windows = compiled.conditions.new_state()
-        seen = compiled.conditions.observe(kept.windows, data.step, data.metrics)
-        if seen.condition_index is not None:
+        state = self._stored.kept[key]
+        if state.windows is None:
+            state.windows = compiled.conditions.new_state()
+        observed = compiled.conditions.observe(state.windows, data.step, data.metrics)
+        if observed.condition_index is not None:
             self._touched.add(key)
-        self.samples_ignored += seen.ignored_samples
-        metric = metric_facts(seen) if seen.fired else None
+        self._samples_ignored += observed.ignored_samples
+        metric = metric_facts(observed) if observed.fired else None
         return metric is not None, metric
 
-    def _held_back(self, entry: Entry, event: AnyEvent, compiled: CompiledAutomation) -> str | None:
+    def _throttled(self, entry: Entry, event: AnyEvent, compiled: CompiledAutomation) -> str | None:
         """Why this firing is skipped, or None; a firing that goes through is counted."""
         asked = set()
 
         def firing_of(key: str) -> FiringState:
             asked.add((compiled.id, key))
-            return self._kept[compiled.id, key].firing
+            return self._stored.kept[compiled.id, key].firing
 
-        enabled = compiled.webhook_id is None or compiled.webhook_id in self.enabled
+        enabled = compiled.webhook_id is None or compiled.webhook_id in self._stored.webhooks
         reason = apply_throttles(
             compiled, event, received_ms=entry.received_ms, webhook_enabled=enabled, firing_of=firing_of
         )
         if reason is None:
+            # Only then has the firing been recorded in the states that were asked for.
             self._touched |= asked
         return reason
 
@@ -119,41 +169,36 @@ class FiringPlan:
         metric: MetricFacts | None,
         skipped: str | None,
     ) -> None:
-        row: dict[str, Any] = {
+        payload, status, reason = None, "pending", None
+        try:
+            payload = sealed_payload(compiled, event, delivery_id=identity, metric=metric)
+        except PayloadTooLarge as exc:
+            status, reason = "refused", str(exc)
+        if skipped is not None:
+            status, reason = "skipped", skipped
+        elif status == "pending":
+            self._fired[(str(event.type), compiled.automation.action.kind)] += 1
+            if compiled.webhook_id is None:
+                status = "delivered"
+        delivery: NewDelivery = {
             "id": identity,
             "entity_id": compiled.entity_id,
             "automation_id": compiled.id,
             "webhook_id": compiled.webhook_id,
-            "status": "pending",
-            "reason": None,
-            "payload": None,
+            "status": status,
+            "reason": reason,
+            "payload": payload,
             "event_id": event.id,
             "event_source": event.source,
             "event_type": str(event.type),
             "event_received_at": datetime.fromtimestamp(entry.received_ms / 1000, UTC),
             "created_at": self._now,
-            "finished_at": None,
+            "finished_at": None if status == "pending" else self._now,
         }
         if self._traced:
             parent = producer_context(entry.body or b"")
             own = child_context(parent)
-            row[TRACEPARENT] = own.header
-            self.traces.append((own, parent, row))
-        try:
-            row["payload"] = sealed_payload(compiled, event, delivery_id=identity, metric=metric)
-        except PayloadTooLarge as exc:
-            row |= {"status": "refused", "reason": str(exc), "finished_at": self._now}
-        if skipped is not None:
-            row |= {"status": "skipped", "reason": skipped, "finished_at": self._now}
-            self.skipped[skipped] += 1
-        elif row["status"] == "pending":
-            self._count(row, event, compiled)
-        self.entities[compiled.entity_id] = compiled.entity
-        self.deliveries.append(row)
-
-    def _count(self, row: dict[str, Any], event: AnyEvent, compiled: CompiledAutomation) -> None:
-        self.fired[(str(event.type), compiled.automation.action.kind)] += 1
-        if compiled.webhook_id is None:
-            row |= {"status": "delivered", "finished_at": self._now}
-        else:
-            self.webhooks.add(compiled.webhook_id)
+            delivery["traceparent"] = own.header
+            self._traces.append(FiringTrace(own, parent, delivery))
+        self._entities[compiled.entity_id] = compiled.entity
+        self._deliveries.append(delivery)

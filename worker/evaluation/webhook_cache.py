@@ -23,7 +23,7 @@ class WebhookCache:
             return None
         return found
 
-    def remember(self, rows: Mapping[int, WebhookSnapshot]) -> None:
+    def store(self, rows: Mapping[int, WebhookSnapshot]) -> None:
         """Know these as they were just read; when too many are known, the older ones are forgotten."""
         if len(self._rows) + len(rows) > KNOWN_WEBHOOKS:
             self._rows = {}

@@ -7,7 +7,7 @@ gets the values of new rows as they are, which costs it less.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -88,7 +88,7 @@ def recordset(table: Table, names: Sequence[str], *others: Column[Any], paramete
     return f"json_to_recordset(CAST(:{parameter} AS json)) AS given ({columns})"
 
 
-def as_recordset(rows: Sequence[dict[str, Any]]) -> str:
+def as_recordset(rows: Sequence[Mapping[str, Any]]) -> str:
     """The parameter `rows` of a `recordset`: numbers, texts, truth values, aware datetimes and nulls."""
     return orjson.dumps(rows).decode()
 

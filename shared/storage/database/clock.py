@@ -45,8 +45,20 @@ class DatabaseClock:
         Raises:
             SQLAlchemyError: when the database can't be reached and never was.
         """
+        self.refresh()
+        return self.estimate()
+
+    def refresh(self) -> None:
+        """Look at the database's clock where the last look is older than `LOOK_SECONDS`, so that `estimate` is good.
+
+        For threads that are about to take a connection and want the time while they hold it: a second connection for
+        the look could wait for theirs.
+
+        Raises:
+            SQLAlchemyError: when the database can't be reached and never was.
+        """
         if self._own:
-            return datetime.now(UTC)
+            return
         seen = self._seen
         # One thread looks; the others go on with what was seen before.
         if (seen is None or time.monotonic() - seen[0] > LOOK_SECONDS) and self._looking.acquire(blocking=seen is None):
@@ -54,10 +66,12 @@ class DatabaseClock:
                 self._look()
             finally:
                 self._looking.release()
-        return self.estimate()
 
     def estimate(self) -> datetime:
-        """The time by what was seen last, which asks nobody: for an event loop. `now` must have been asked before."""
+        """The time by what was seen last, which asks nobody: for an event loop.
+
+        `now` or `refresh` must have been called before.
+        """
         if self._own:
             return datetime.now(UTC)
         if self._seen is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain
@@ -18,7 +18,7 @@ _AT_ONCE = (128, 64, 32, 16, 8, 4, 2, 1)
 """So many rows are inserted by one statement: few texts, which are prepared once for each connection."""
 
 
-def insert_values(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+def insert_values(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows that all have the same columns, of which none is JSON; a row whose key exists is left as it is."""
     names = tuple(rows[0])
     values_of, times = _shape(table, names)
@@ -33,7 +33,7 @@ def insert_values(connection: Connection, table: Table, rows: Sequence[dict[str,
 
 
 @lru_cache(maxsize=64)
-def _shape(table: Table, names: tuple[str, ...]) -> tuple[Callable[[dict[str, Any]], tuple[Any, ...]], list[int]]:
+def _shape(table: Table, names: tuple[str, ...]) -> tuple[Callable[[Mapping[str, Any]], tuple[Any, ...]], list[int]]:
     """What takes the values out of a row, and which of them are times."""
     return itemgetter(*names), [
         place for place, name in enumerate(names) if isinstance(table.c[name].type, UtcDateTime)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from shared.domain.delivery.circuits import FailureStreak
 from shared.storage.database.bulk import as_recordset, is_postgresql
@@ -30,6 +30,11 @@ class HealthUpdate:
     failed: bool
     disable_before: datetime
     """One that has done nothing but fail since then is disabled, which is not done here."""
+
+
+def records_in_one_statement(engine: Engine) -> bool:
+    """Whether `record_with_health` can record here; on SQLite a call would take the writer's lock in vain."""
+    return engine.dialect.name == "postgresql"
 
 
 def record_with_health(

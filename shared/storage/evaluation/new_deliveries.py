@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from sqlalchemy import (
     Connection,
@@ -36,6 +36,29 @@ def _known(*, as_array: bool) -> Select[tuple[str]]:
     return select(deliveries.c.id).where(among_given(deliveries.c.id, "ids", as_array=as_array))
 
 
+class NewDelivery(TypedDict):
+    """A delivery as it is stored when an automation fires. All rows of a batch have the same keys in the same order."""
+
+    id: str
+    entity_id: int
+    automation_id: int
+    webhook_id: int | None
+    """None for an action without a webhook."""
+    status: str
+    """`pending` where a request is to be made; else how it ended at once: `delivered`, `skipped` or `refused`."""
+    reason: str | None
+    payload: str | None
+    """Sealed: secrets are references. None for an action without a webhook, and where it would be too large."""
+    event_id: str
+    event_source: str
+    event_type: str
+    event_received_at: datetime
+    created_at: datetime
+    finished_at: datetime | None
+    traceparent: NotRequired[str]
+    """The span of the firing, in workers that trace."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewClaims:
     """Whose deliveries are claimed as they are stored: by which token, and until when."""
@@ -46,7 +69,7 @@ class NewClaims:
 
 
 def insert_deliveries(
-    connection: Connection, rows: Sequence[dict[str, Any]], claim: NewClaims | None = None
+    connection: Connection, rows: Sequence[NewDelivery], claim: NewClaims | None = None
 ) -> dict[str, int]:
     """Store new deliveries; the pending ones are due at once, or claimed. A delivery that exists is left as it is.
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from shared.domain.events.partitioning import Offset
 from shared.storage.database.bulk import as_recordset, is_postgresql
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
-from shared.storage.evaluation.new_deliveries import NewClaims
+from shared.storage.evaluation.new_deliveries import NewClaims, NewDelivery
 from shared.storage.evaluation.offsets import ADVANCE
 from shared.storage.evaluation.postgresql import ADVANCE_SQL, commit_statement
 from shared.storage.evaluation.sqlite import insert_pending, preconditions_hold
@@ -38,7 +38,7 @@ class Committed:
 def commit_optimistically(
     connection: Connection,
     partition: int,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[NewDelivery],
     expected: Collection[WebhookSnapshot],
     claim: NewClaims,
     *,

@@ -1,18 +1,18 @@
-"""A worker's runtime on real servers, with a receiver, driven drain by drain without Celery."""
+"""A worker's parts on real servers, with a receiver, driven drain by drain without Celery."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import orjson
 import pytest
 from redis import Redis
-from sqlalchemy import select, update
+from sqlalchemy import Engine, select, update
 
 from shared.domain.automations.model import Grants
 from shared.domain.automations.parsing import parse_automation
@@ -22,6 +22,7 @@ from shared.domain.events.partitioning import partition_of
 from shared.messaging.celery_app import celery_app
 from shared.messaging.streams import FIELD, stream_key
 from shared.settings import Settings
+from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.automations import AutomationFields, insert_automation
 from shared.storage.definitions.entities import find_entity, insert_entity
@@ -29,12 +30,11 @@ from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.secrets import insert_secret, replace_secret
 from shared.storage.definitions.webhooks import WebhookFields, insert_webhook
 from shared.storage.delivery.backlog import due_webhooks
+from shared.storage.evaluation.new_deliveries import NewDelivery
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Receiver, receiving
-from worker.bootstrap import WorkerProcess
-from worker.delivery.drain import drain_webhook
-from worker.evaluation.drain import drain_partition
+from worker.bootstrap import WorkerProcess, build_process
 
 _numbers = itertools.count(1)
 
@@ -78,36 +78,64 @@ def metric_event(step: int, *, run: str = "r1", event_id: str | None = None, **m
     }
 
 
+class AdvancingClock(DatabaseClock):
+    """The database's clock, and as much later as a test says."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._ahead = timedelta()
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass at once."""
+        self._ahead += timedelta(seconds=seconds)
+
+    def advance_to(self, at: datetime) -> None:
+        """Let time pass until then."""
+        self._ahead += max(timedelta(), at - self.now())
+
+    def estimate(self) -> datetime:
+        """As the worker sees it."""
+        return super().estimate() + self._ahead
+
+
 @dataclass
 class Scene:
     """An entity with webhooks and automations, a stream to publish to, and the drains that work it."""
 
     settings: Settings
-    runtime: WorkerProcess
+    process: WorkerProcess
     redis: Redis
     receiver: Receiver
     entity_id: int
+    consumed: set[str] = field(default_factory=set)
+    """The queues that this worker takes messages of: with a queue of deliveries it sends on the fast path."""
     secret_ids: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def clock(self) -> AdvancingClock:
+        """The process's."""
+        assert isinstance(self.process.clock, AdvancingClock)
+        return self.process.clock
 
     def secret(self, name: str, value: str) -> None:
         """Store a secret."""
-        with write_transaction(self.runtime.engine) as connection:
+        with write_transaction(self.process.engine) as connection:
             self.secret_ids[name] = insert_secret(
                 connection,
                 self.entity_id,
                 name=name,
-                ciphertext=self.runtime.vault.encrypt(value),
+                ciphertext=self.process.vault.encrypt(value),
                 revision=next_revision(connection),
                 now=datetime.now(UTC),
             )
 
     def new_value(self, name: str, value: str) -> None:
         """Replace the value of a secret."""
-        with write_transaction(self.runtime.engine) as connection:
+        with write_transaction(self.process.engine) as connection:
             replace_secret(
                 connection,
                 self.secret_ids[name],
-                ciphertext=self.runtime.vault.encrypt(value),
+                ciphertext=self.process.vault.encrypt(value),
                 revision=next_revision(connection),
                 now=datetime.now(UTC),
             )
@@ -125,7 +153,7 @@ class Scene:
             "paused": False,
             "policy": policy.model_dump(mode="json"),
         }
-        with write_transaction(self.runtime.engine) as connection:
+        with write_transaction(self.process.engine) as connection:
             return insert_webhook(
                 connection,
                 self.entity_id,
@@ -144,7 +172,7 @@ class Scene:
         raw = {"name": f"automation-{next(_numbers)}", "event": "ADD_ARTIFACT_ALIAS", "action": action, **members}
         grants = Grants(frozenset(secrets), has_access_token=True)
         checked = parse_automation(raw, lambda _name: grants, lambda _name: True)
-        with write_transaction(self.runtime.engine) as connection:
+        with write_transaction(self.process.engine) as connection:
             revision = next_revision(connection)
             return insert_automation(
                 connection,
@@ -172,42 +200,42 @@ class Scene:
     def evaluate(self) -> None:
         """Drain every partition."""
         for partition in range(self.settings.partitions):
-            drain_partition(self.runtime, partition)
+            self.process.partitions.drain(partition)
 
     def deliver(self) -> None:
         """Drain every webhook that has something due."""
         while True:
-            with read_transaction(self.runtime.engine) as connection:
+            with read_transaction(self.process.engine) as connection:
                 due = due_webhooks(connection, datetime.now(UTC))
             if not due:
                 return
             for webhook in due:
-                drain_webhook(self.runtime, webhook.id)
+                self.process.webhooks.drain(webhook.id)
             self.settle()
 
     def settle(self) -> None:
         """Wait until what drains left in flight has been recorded."""
-        wait_until(lambda: self.runtime.flights.in_flight() == 0, "end of what is in flight")
+        wait_until(lambda: self.process.limiter.in_flight() == 0, "end of what is in flight")
 
     def rows(self) -> list[Any]:
         """All deliveries, oldest first."""
-        with read_transaction(self.runtime.engine) as connection:
+        with read_transaction(self.process.engine) as connection:
             return list(connection.execute(select(deliveries).order_by(deliveries.c.seq)))
 
     def attempts(self) -> list[Any]:
         """All attempts, in order."""
-        with read_transaction(self.runtime.engine) as connection:
+        with read_transaction(self.process.engine) as connection:
             return list(connection.execute(select(attempts).order_by(attempts.c.delivery_seq, attempts.c.number)))
 
     def pending(self) -> list[Any]:
         """What is left to do."""
-        with read_transaction(self.runtime.engine) as connection:
+        with read_transaction(self.process.engine) as connection:
             return list(connection.execute(select(pending_deliveries).order_by(pending_deliveries.c.seq)))
 
 
-def delivery_row(scene: Scene, number: int, webhook_id: int | None, *, at: datetime, **fields: Any) -> dict[str, Any]:
+def delivery_row(scene: Scene, number: int, webhook_id: int | None, *, at: datetime, **fields: Any) -> NewDelivery:
     """A new delivery as evaluation stores it, pending unless `fields` say otherwise."""
-    return {
+    row: dict[str, Any] = {
         "id": f"dlv_{number}",
         "entity_id": scene.entity_id,
         "automation_id": 1,
@@ -221,14 +249,15 @@ def delivery_row(scene: Scene, number: int, webhook_id: int | None, *, at: datet
         "event_received_at": at,
         "created_at": at,
         "finished_at": None,
-    } | fields
+    }
+    return cast("NewDelivery", row | fields)
 
 
 def webhook_with(**values: object) -> Callable[[Scene, int], None]:
     """What sets columns of a webhook's row, as workers do, and not as an edit."""
 
     def change(scene: Scene, hook: int) -> None:
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             connection.execute(update(webhooks).where(webhooks.c.id == hook).values(**values))
 
     return change
@@ -251,11 +280,31 @@ def scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scen
 @contextmanager
 def opened_scene(settings: Settings, redis: Redis, receiver: Receiver, *, new: bool = True) -> Iterator[Scene]:
     """An entity `acme` on the settings' database, which has none yet unless it is not `new`."""
-    runtime = WorkerProcess(settings, celery_app(settings))
-    with write_transaction(runtime.engine) as connection:
-        if new:
-            insert_entity(connection, name="acme", kind="team", parent_id=None, now=datetime.now(UTC))
-        entity = find_entity(connection, "acme")
-    assert entity is not None
-    yield Scene(settings, runtime, redis, receiver, entity.id)
-    runtime.close()
+    with another_process(settings) as (process, consumed):
+        with write_transaction(process.engine) as connection:
+            if new:
+                insert_entity(connection, name="acme", kind="team", parent_id=None, now=datetime.now(UTC))
+            entity = find_entity(connection, "acme")
+        assert entity is not None
+        yield Scene(settings, process, redis, receiver, entity.id, consumed)
+
+
+@contextmanager
+def another_process(settings: Settings) -> Iterator[tuple[WorkerProcess, set[str]]]:
+    """A worker process's parts, and the queues that it takes messages of: none at first."""
+    consumed: set[str] = set()
+    process = build_process(
+        settings, celery_app(settings), consumes=lambda queue: queue in consumed, clock=AdvancingClock
+    )
+    try:
+        yield process, consumed
+    finally:
+        process.close()
+
+
+@contextmanager
+def beside(scene: Scene, **changes: Any) -> Iterator[Scene]:
+    """The same entity, worked by another process with other settings."""
+    settings = scene.settings.model_copy(update=changes)
+    with another_process(settings) as (process, consumed):
+        yield replace(scene, settings=settings, process=process, consumed=consumed)

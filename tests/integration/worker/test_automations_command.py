@@ -50,7 +50,7 @@ def operator(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Operator:
 
     @contextmanager
     def opened() -> Iterator[tuple[Settings, Engine]]:
-        yield scene.settings, scene.runtime.engine
+        yield scene.settings, scene.process.engine
 
     monkeypatch.setattr("worker.commands.automations.opened", opened)
     return Operator(scene)
@@ -139,7 +139,7 @@ def test_streams_that_are_away_are_told_in_one_line(
 
     @contextmanager
     def opened() -> Iterator[tuple[Settings, Engine]]:
-        yield away, scene.runtime.engine
+        yield away, scene.process.engine
 
     monkeypatch.setattr("worker.commands.automations.opened", opened)
 
@@ -154,7 +154,7 @@ def test_an_automation_is_switched_off_and_on_under_new_revisions(operator: Oper
     number = scene.automation(None, name="promoted")
 
     def stored() -> Any:
-        with read_transaction(scene.runtime.engine) as connection:
+        with read_transaction(scene.process.engine) as connection:
             return connection.execute(select(automations_table)).one()
 
     before = stored()
@@ -178,7 +178,7 @@ def test_an_automation_is_switched_off_and_on_under_new_revisions(operator: Oper
     assert unheard == []
     assert (on["enabled"], on["changed"], on["name"]) == (True, True, "promoted")
     assert len(scene.rows()) == 1
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         changes = connection.execute(select(audit_log)).all()
     assert [(change.user_name, change.action, change.detail["changed"]) for change in changes] == [
         ("operator (command line)", "automation.update", ["enabled"])
@@ -188,7 +188,7 @@ def test_an_automation_is_switched_off_and_on_under_new_revisions(operator: Oper
 def test_a_name_in_several_entities_needs_the_entity(operator: Operator) -> None:
     scene = operator.scene
     scene.automation(None, name="promoted")
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         insert_entity(connection, name="zeta", kind="team", parent_id=None, now=datetime.now(UTC))
         other = find_entity(connection, "zeta")
     assert other is not None
@@ -242,7 +242,7 @@ def test_the_real_command_explains_without_a_worker(scene: Scene) -> None:
     assert told.stderr == ""
     assert broken.returncode == 2
     assert "hookline: event.specversion: is required" in broken.stderr
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         assert connection.execute(select(deliveries)).all() == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from shared.storage.database.transactions import write_transaction
 from shared.storage.delivery.claims import ClaimedDelivery, claim
 from shared.storage.delivery.recording import Attempted, record, record_all_well
-from shared.storage.evaluation.new_deliveries import NewClaims, insert_deliveries
+from shared.storage.evaluation.new_deliveries import NewClaims, NewDelivery, insert_deliveries
 from tests.integration.worker.conftest import Scene, delivery_row
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
@@ -22,13 +22,13 @@ TOKEN = (1 << 62) - 1
 _row = partial(delivery_row, at=NOW)
 
 
-def _insert(scene: Scene, rows: list[dict[str, Any]], claim: NewClaims | None = None) -> dict[str, int]:
-    with write_transaction(scene.runtime.engine) as connection:
+def _insert(scene: Scene, rows: list[NewDelivery], claim: NewClaims | None = None) -> dict[str, int]:
+    with write_transaction(scene.process.engine) as connection:
         return insert_deliveries(connection, rows, claim)
 
 
 def _claim(scene: Scene, webhook_id: int, *, limit: int = 1_000, token: int = TOKEN) -> list[ClaimedDelivery]:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         return claim(connection, webhook_id, limit=limit, now=NOW, lease_until=LEASE, token=token)
 
 
@@ -135,7 +135,7 @@ def test_a_batch_that_all_went_well_is_recorded_whole(scene: Scene) -> None:
     mine = [one.seq for one in _claim(scene, hook, limit=140)]
     others = [one.seq for one in _claim(scene, hook, token=5)]
     results = [_delivered(seq) for seq in mine + others]
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         assert record_all_well(connection, hook, results, token=TOKEN, now=LEASE) == set(mine)
     assert [row.seq for row in scene.pending()] == others
     ends = [(row.seq, row.status, row.attempts, row.finished_at) for row in scene.rows()]
@@ -149,7 +149,7 @@ def test_where_there_are_failures_to_forget_nothing_is_recorded_so(scene: Scene)
     hook = scene.webhook()
     _insert(scene, [_row(scene, 1, hook)])
     [one] = _claim(scene, hook)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.exec_driver_sql(f"UPDATE webhooks SET failures = 1 WHERE id = {hook}")
         assert record_all_well(connection, hook, [_delivered(one.seq)], token=TOKEN, now=NOW) is None
     assert scene.attempts() == []
@@ -168,7 +168,7 @@ def test_each_end_of_a_mixed_batch_is_its_own(scene: Scene) -> None:
             dead, outcome="timeout", status_code=None, error="no answer", final_status="dead", reason="no answer"
         ),
     ]
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         assert record(connection, results, token=TOKEN, now=NOW) == {well, refused, dead}
     assert [(row.status, row.unfulfilled, row.reason) for row in scene.rows()] == [
         ("delivered", None, None),

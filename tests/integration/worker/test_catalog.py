@@ -14,7 +14,6 @@ from shared.storage.definitions.catalog import ensure_project, list_collections,
 from shared.storage.definitions.entities import insert_entity
 from shared.storage.schema.tables import projects
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
-from worker.evaluation import evaluator
 from worker.evaluation.catalog_discovery import CatalogDiscovery
 
 
@@ -25,7 +24,7 @@ def typed(collection: str, type_: str, **data: Any) -> Any:
 
 
 def known(scene: Scene) -> tuple[list[str], list[tuple[str, str, str]]]:
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         found = list_projects(connection, scene.entity_id, after=0, limit=100)
         inside = list_collections(connection, scene.entity_id, after=0, limit=100)
     return sorted(one.name for one in found), sorted((one.project, one.name, one.type) for one in inside)
@@ -58,10 +57,10 @@ def test_what_is_known_costs_no_statement(scene: Scene) -> None:
     def see(_c: Any, _cursor: Any, statement: str, *_more: Any) -> None:
         seen.append(statement)
 
-    sqlalchemy_event.listen(scene.runtime.engine, "before_cursor_execute", see)
+    sqlalchemy_event.listen(scene.process.engine, "before_cursor_execute", see)
     scene.publish(alias_event())
     scene.evaluate()
-    sqlalchemy_event.remove(scene.runtime.engine, "before_cursor_execute", see)
+    sqlalchemy_event.remove(scene.process.engine, "before_cursor_execute", see)
 
     assert seen
     assert not [statement for statement in seen if "projects" in statement or "collections" in statement]
@@ -70,11 +69,11 @@ def test_what_is_known_costs_no_statement(scene: Scene) -> None:
 def test_an_entity_that_is_made_later_gets_its_names_later(scene: Scene) -> None:
     scene.publish(alias_event(entity="late"))
     scene.evaluate()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         insert_entity(connection, name="late", kind="team", parent_id=None, now=datetime.now(UTC))
     scene.publish(alias_event(entity="late"))
     scene.evaluate()
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         assert connection.scalars(select(projects.c.name)).all() == ["wandb-registry-model"]
 
 
@@ -89,7 +88,7 @@ def test_nothing_is_remembered_of_a_batch_that_was_rolled_back(scene: Scene, mon
         patched.setattr(CatalogDiscovery, "register", lambda *given: fail(original(*given)))
         with pytest.raises(RuntimeError):
             for partition in range(scene.settings.partitions):
-                evaluator.evaluate_batch(scene.runtime, partition)
+                scene.process.evaluator.evaluate_next(partition)
     assert known(scene) == ([], [])
     scene.evaluate()
     assert known(scene)[0] == ["wandb-registry-model"]
@@ -98,7 +97,7 @@ def test_nothing_is_remembered_of_a_batch_that_was_rolled_back(scene: Scene, mon
 def test_what_is_remembered_is_bounded_and_what_was_forgotten_is_registered_again(scene: Scene) -> None:
     catalog, now = CatalogDiscovery(max_known=3), datetime.now(UTC)
     names = [("acme", f"p{number}", "c", "t") for number in range(10)]
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         ensure_project(connection, scene.entity_id, "p0", now)
         for name in names:
             catalog.remember(catalog.register(connection, {name}, now))

@@ -20,7 +20,6 @@ from shared.storage.delivery.webhook_snapshots import load_endpoint
 from tests.integration.api.test_client_certificates import AUTHORITY, ONE, TWO, demanding
 from tests.integration.receiver import Receiver
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene
-from worker.delivery.drain import drain_webhook
 
 REFUSED = "the client certificate can't be used in TLS: ee key too small"
 
@@ -42,11 +41,11 @@ def test_no_more_contexts_stay_than_the_bound_however_many_webhooks_are_sent_to(
     alive: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
     for number in range(4):
         hook = trusting.webhook(f"hook-{number}", client_certificate="ONE")
-        with read_transaction(trusting.runtime.engine) as connection:
+        with read_transaction(trusting.process.engine) as connection:
             row = load_endpoint(connection, hook)
             assert row is not None
-            endpoint = trusting.runtime.endpoints.open(connection, row)
-            again = trusting.runtime.endpoints.open(connection, row)
+            endpoint = trusting.process.endpoints.open(connection, row)
+            again = trusting.process.endpoints.open(connection, row)
         assert endpoint.tls is not None and again.tls is endpoint.tls
         alive.add(endpoint.tls)
         del endpoint, again
@@ -81,7 +80,7 @@ def test_deliveries_wait_while_openssl_refuses_the_certificate_and_go_out_with_a
         trusting.evaluate()
         with capture_logs() as logs:
             for _ in range(2):
-                assert drain_webhook(trusting.runtime, hook) == 0
+                assert trusting.process.webhooks.drain(hook) == 0
         assert [(line["webhook_id"], line["error"]) for line in logs if line["event"] == "webhook.unusable"] == [
             (f"wh_{hook}", REFUSED)
         ] * 2

@@ -39,7 +39,6 @@ from shared.storage.schema.tables import automations, secrets, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.delivery.drain import drain_webhook
 
 
 def _fire(scene: Scene, hook: int, count: int) -> None:
@@ -50,7 +49,7 @@ def _fire(scene: Scene, hook: int, count: int) -> None:
 
 def _claim(scene: Scene, hook: int, limit: int) -> list[ClaimedDelivery]:
     now = datetime.now(UTC)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         return claim(connection, hook, limit=limit, now=now, lease_until=now + timedelta(seconds=60), token=1)
 
 
@@ -72,7 +71,7 @@ def _attempted(one: ClaimedDelivery, now: datetime, *, final_status: str | None)
 
 
 def _delete(scene: Scene, hook: int) -> int:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         now = datetime.now(UTC)
         buried = abandon_deliveries(connection, hook, reason="deleted", now=now)
         delete_webhook(connection, hook, revision=next_revision(connection), now=now)
@@ -85,7 +84,7 @@ def test_what_is_underway_when_its_webhook_is_deleted_ends_as_it_ends(scene: Sce
     delivered, failed = _claim(scene, hook, 2)
     assert _delete(scene, hook) == 2
     now = datetime.now(UTC)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         results = [
             _attempted(delivered, now, final_status="delivered"),
             _attempted(failed, now, final_status=None),
@@ -103,7 +102,7 @@ def test_deleting_a_webhook_waits_for_no_worker_that_records(scene: Scene) -> No
     _fire(scene, hook, 3)
     first, second = _claim(scene, hook, 2)
     now = datetime.now(UTC)
-    with ThreadPoolExecutor() as pool, write_transaction(scene.runtime.engine) as connection:
+    with ThreadPoolExecutor() as pool, write_transaction(scene.process.engine) as connection:
         record(connection, [_attempted(first, now, final_status=None)], token=1, now=now)
         # Were it to wait for the first while it holds the second, neither could go on.
         assert pool.submit(_delete, scene, hook).result(timeout=60) == 1
@@ -112,13 +111,13 @@ def test_deleting_a_webhook_waits_for_no_worker_that_records(scene: Scene) -> No
 
 def test_an_edit_does_not_undo_that_a_worker_disabled_the_webhook(scene: Scene) -> None:
     hook = scene.webhook()
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         stored = find_webhook(connection, scene.entity_id, webhook_id=hook)
     assert stored is not None
     now = datetime.now(UTC)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         assert disable_webhook(connection, hook, reason="gone", now=now)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         edit = WebhookEdit(
             webhook_id=hook,
             before=stored.fields,
@@ -127,7 +126,7 @@ def test_an_edit_does_not_undo_that_a_worker_disabled_the_webhook(scene: Scene) 
             clear_failures=False,
         )
         update_webhooks(connection, [edit], secret_ids={}, now=now)
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         edited = find_webhook(connection, scene.entity_id, webhook_id=hook)
     assert edited is not None
     assert (edited.fields.name, edited.fields.enabled, edited.disabled_reason) == ("renamed", False, "gone")
@@ -145,12 +144,12 @@ def test_leases_and_slots_count_from_when_a_drain_was_let_in(scene: Scene) -> No
 
     scene.receiver.answer = hold
     with ThreadPoolExecutor() as pool:
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             connection.execute(update(webhooks).where(webhooks.c.id == hook).values(name="held"))
-            drain = pool.submit(drain_webhook, scene.runtime, hook)
+            drain = pool.submit(scene.process.webhooks.drain, hook)
             wait_until(lambda: bool(scene.redis.exists(f"hookline:drain:webhook:{hook}:0")), "start of the drain")
             time.sleep(0.5)  # it waits for the row; were it slow to do so, nothing would fail
-            let_in_at = scene.runtime.clock.estimate()
+            let_in_at = scene.process.clock.estimate()
         assert arrived.wait(60)
         claimed = [row for row in scene.pending() if row.claim is not None]
         let_go.set()
@@ -159,7 +158,7 @@ def test_leases_and_slots_count_from_when_a_drain_was_let_in(scene: Scene) -> No
     assert claimed
     longest = timedelta(seconds=5) + HORIZON
     assert min(row.next_attempt_at for row in claimed) >= let_in_at + longest + scene.settings.lease_margin
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         slot = connection.scalar(select(webhooks.c.next_slot_at).where(webhooks.c.id == hook))
     assert slot is not None
     assert slot >= let_in_at + timedelta(seconds=0.9)
@@ -177,7 +176,7 @@ def test_a_delivery_that_we_fail_to_write_keeps_no_other_back(scene: Scene, monk
         return write(self, delivery, now)
 
     monkeypatch.setattr(Endpoint, "request", fails)
-    drain_webhook(scene.runtime, hook)
+    scene.process.webhooks.drain(hook)
     scene.settle()
     assert len(scene.receiver.requests) == 4
     ended: dict[int, Any] = {row.seq: row for row in scene.rows()}
@@ -199,8 +198,8 @@ def test_no_thread_wants_a_second_connection_while_it_holds_one(scene: Scene, mo
     def given_back(*_args: object) -> None:
         holds[threading.get_ident()] -= 1
 
-    event.listen(scene.runtime.engine, "checkout", taken)
-    event.listen(scene.runtime.engine, "checkin", given_back)
+    event.listen(scene.process.engine, "checkout", taken)
+    event.listen(scene.process.engine, "checkin", given_back)
     hooks = (
         scene.webhook("plain"),
         scene.webhook("limited", policy={"rate_limit": "500/s"}),
@@ -210,7 +209,7 @@ def test_no_thread_wants_a_second_connection_while_it_holds_one(scene: Scene, mo
     for hook in hooks:
         _fire(scene, hook, 5)
     for hook in hooks:
-        drain_webhook(scene.runtime, hook)
+        scene.process.webhooks.drain(hook)
     scene.settle()
     assert Counter(row.status for row in scene.rows() if row.webhook_id != hooks[-1]) == {"delivered": 25}
     assert set(at_once) == {1}
@@ -231,33 +230,33 @@ def test_a_webhook_that_is_edited_while_it_is_read_keeps_its_token(scene: Scene)
                 connection.execute(update(webhooks).where(webhooks.c.id == hook).values(renewed))
                 connection.execute(delete(secrets).where(secrets.c.id == scene.secret_ids["OLD"]))
 
-    event.listen(scene.runtime.engine, "after_cursor_execute", edit)
-    with read_transaction(scene.runtime.engine) as connection:
+    event.listen(scene.process.engine, "after_cursor_execute", edit)
+    with read_transaction(scene.process.engine) as connection:
         row = load_endpoint(connection, hook)
         assert row is not None
         token = load_secrets(connection, row).access_token
     other.dispose()
     assert edits
     assert token is not None
-    assert scene.runtime.vault.decrypt(token) == "old-token"
+    assert scene.process.vault.decrypt(token) == "old-token"
 
 
 @pytest.fixture
 def impatient(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """A scene on PostgreSQL that ends transactions in which nothing happens for a moment."""
-    if scene.runtime.engine.dialect.name != "postgresql":
+    if scene.process.engine.dialect.name != "postgresql":
         pytest.skip("SQLite's transactions end with their process")
     monkeypatch.setitem(engine_module.SESSION, "idle_in_transaction_session_timeout", 300)
-    scene.runtime.engine.dispose()
+    scene.process.engine.dispose()
     return scene
 
 
 def test_who_stands_still_in_a_transaction_locks_nobody_out(impatient: Scene) -> None:
     hook = impatient.webhook()
     rename = update(webhooks).where(webhooks.c.id == hook)
-    with impatient.runtime.engine.connect() as still:
+    with impatient.process.engine.connect() as still:
         still.execute(rename.values(name="still"))
-        with write_transaction(impatient.runtime.engine) as connection:
+        with write_transaction(impatient.process.engine) as connection:
             connection.execute(text("SET LOCAL lock_timeout = '20s'"))
             connection.execute(rename.values(name="other"))
         with pytest.raises(DBAPIError):
@@ -283,7 +282,7 @@ def test_outcomes_are_recorded_by_who_stood_still_while_recording(
         return update_circuit(connection, webhook_id, policy, answers, now)
 
     monkeypatch.setattr("worker.delivery.recorder.update_circuit", note_late)
-    drain_webhook(impatient.runtime, hook)
+    impatient.process.webhooks.drain(hook)
     impatient.settle()
     assert stood
     assert len(impatient.receiver.requests) == 3
@@ -301,20 +300,20 @@ class _Ahead(datetime):
 def test_an_api_whose_clock_is_ahead_ends_no_attempt_and_holds_no_replay_back(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if scene.runtime.engine.dialect.name != "postgresql":
+    if scene.process.engine.dialect.name != "postgresql":
         pytest.skip("SQLite has no clock but its machine's")
     for module in (control_webhooks, control_deliveries):
         monkeypatch.setattr(module, "datetime", _Ahead)
     hook, doomed = scene.webhook("kept"), scene.webhook("doomed")
     _fire(scene, hook, 1)
     scene.deliver()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         control_deliveries._replay(connection, [scene.rows()[0].seq])
     (replayed,) = scene.pending()
-    assert replayed.next_attempt_at <= scene.runtime.clock.now() + timedelta(seconds=30)
+    assert replayed.next_attempt_at <= scene.process.clock.now() + timedelta(seconds=30)
     _fire(scene, doomed, 2)
     underway = _claim(scene, doomed, 1)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         stored = find_webhook(connection, scene.entity_id, webhook_id=doomed)
         assert stored is not None
         connection.execute(update(automations).values(deleted_at=func.now()))

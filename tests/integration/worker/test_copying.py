@@ -59,7 +59,7 @@ def test_a_copy_has_everything_and_goes_on(scene: Scene, target_url: str, redis:
     scene.evaluate()
     scene.deliver()
     assert [row.status for row in scene.rows()] == ["delivered", "pending"]
-    before = content(scene.runtime.engine)
+    before = content(scene.process.engine)
 
     result = copy(scene.settings, target_url)
 
@@ -81,7 +81,7 @@ def test_a_copy_has_everything_and_goes_on(scene: Scene, target_url: str, redis:
 
 def _make_a_team_before_its_organization(scene: Scene) -> None:
     """A row that refers to a later one of its own table."""
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         organization = {"id": 900, "name": "org", "kind": "organization", "parent_id": None}
         team = {"id": 800, "name": "team", "kind": "team", "parent_id": 900}
         now = connection.execute(select(entities.c.created_at).limit(1)).scalar_one()
@@ -117,7 +117,7 @@ def test_a_source_that_can_t_be_read_is_told(
 
 def test_nothing_is_kept_of_a_copy_that_fails(scene: Scene, target_url: str) -> None:
     """SQLite holds texts that PostgreSQL refuses."""
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         now = connection.execute(select(entities.c.created_at).limit(1)).scalar_one()
         insert_entity(connection, name="nul\0", kind="team", parent_id=None, now=now)
     result = copy(scene.settings, target_url)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prometheus_client import REGISTRY
+from pydantic import SecretStr
 from sqlalchemy import select, update
 
 from shared.domain.delivery.circuits import CircuitSignal as CircuitAnswer
@@ -16,9 +17,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.delivery.circuits import reset_health, update_circuit
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer
-from tests.integration.worker.conftest import Scene, alias_event
-from worker.delivery.drain import drain_webhook
-from worker.delivery.endpoint_cache import EndpointCache
+from tests.integration.worker.conftest import Scene, alias_event, beside
 
 
 def _value(name: str) -> float:
@@ -47,19 +46,19 @@ def _fire(scene: Scene, hook: int, *, due_seconds_ago: float = 0) -> None:
     scene.automation(hook)
     scene.publish(alias_event(), alias_event())
     scene.evaluate()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         due_at = datetime.now(UTC) - timedelta(seconds=due_seconds_ago)
         connection.execute(update(pending_deliveries).values(next_attempt_at=due_at))
 
 
 def _set(scene: Scene, hook: int, **values: Any) -> None:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(update(webhooks).where(webhooks.c.id == hook).values(values))
 
 
 def _drained(scene: Scene, hook: int) -> _Seen:
     with _observed() as seen:
-        drain_webhook(scene.runtime, hook)
+        scene.process.webhooks.drain(hook)
         scene.settle()
     return seen
 
@@ -74,7 +73,7 @@ def test_first_attempts_and_retries_count_from_when_they_were_due(scene: Scene) 
     assert (seen.count, seen.late) == (2, 2)
     # A worker's reckoning of the database's time lags a little.
     a_moment_ago = datetime.now(UTC) - timedelta(seconds=1)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(update(pending_deliveries).values(next_attempt_at=a_moment_ago))
     seen = _drained(scene, hook)
     assert (seen.count, seen.late) == (2, 0)
@@ -105,19 +104,19 @@ def test_a_circuit_that_closes_resumes_a_webhook(scene: Scene) -> None:
     opened = {"circuit_opened_at": now - timedelta(hours=1), "circuit_probe_at": now, "failures": 9}
 
     def resumed_at() -> datetime | None:
-        with read_transaction(scene.runtime.engine) as connection:
+        with read_transaction(scene.process.engine) as connection:
             return connection.scalar(select(webhooks.c.resumed_at).where(webhooks.c.id == hook))
 
     _set(scene, hook, failures=3)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         reset_health(connection, hook, now)
     assert resumed_at() is None  # it was never away
     _set(scene, hook, **opened)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         reset_health(connection, hook, now)
     assert resumed_at() == now
     _set(scene, hook, **opened, resumed_at=None)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         answers = [CircuitAnswer(responsive=True, probe=True)]
         update_circuit(connection, hook, DeliveryPolicy(), answers, now)
     assert resumed_at() == now
@@ -127,8 +126,7 @@ def test_a_secret_that_no_key_opens_is_counted(scene: Scene) -> None:
     scene.secret("TOKEN", "a-secret-value")
     hook = scene.webhook(access_token="TOKEN")
     _fire(scene, hook)
-    other_vault = type(scene.runtime.vault)(["A" * 43 + "="])
-    scene.runtime.endpoints = EndpointCache(other_vault, scene.runtime.sending.sender.contexts)
-    seen = _drained(scene, hook)
+    with beside(scene, secret_keys=SecretStr("A" * 43 + "=")) as keyless:
+        seen = _drained(keyless, hook)
     assert (seen.count, seen.unreadable) == (0, 1)
     assert len(scene.pending()) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,8 +25,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.definitions.automations import find_automation
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import automations, deliveries, metric_windows, webhooks
-from tests.integration.worker.conftest import Scene, alias_event, metric_event
-from worker.evaluation.drain import drain_partition
+from tests.integration.worker.conftest import Scene, alias_event, beside, metric_event
 
 ALL = PageWanted(limit=500)
 START_MS = 1_700_000_000_000
@@ -93,7 +93,7 @@ def append(scene: Scene, history: list[Any], base_ms: int, events: list[Any]) ->
 
 
 def subject_of(scene: Scene, automation_id: int) -> Subject:
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         stored = find_automation(connection, scene.entity_id, automation_id=automation_id)
         assert stored is not None
         return service.saved_subject(connection, stored)
@@ -107,7 +107,7 @@ def from_nothing(scene: Scene, automation_id: int, span: TimeRange) -> service.D
 def from_stored_state(scene: Scene, automation_id: int, span: TimeRange) -> service.DryRunAnswer:
     subject = subject_of(scene, automation_id)
     arrivals = list(EventHistoryReader(scene.redis, scene.settings.partitions, span, {"acme"}).arrivals())
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         simulator = service.stored_simulator(connection, subject, [arrival.event for arrival in arrivals])
     return service.dry_run_events(simulator, arrivals, ALL)
 
@@ -120,7 +120,7 @@ def made(scene: Scene, automation_id: int, span: TimeRange) -> list[tuple[str, s
         deliveries.c.event_received_at >= since,
         deliveries.c.event_received_at < until,
     )
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         rows = connection.execute(query.order_by(deliveries.c.seq)).all()
     return [(row.event_id, "skipped" if row.status == "skipped" else "fired", row.reason, row.payload) for row in rows]
 
@@ -151,10 +151,10 @@ def assert_coherent(result: DryRunResult) -> None:
 
 
 @pytest.fixture
-def small_batches(scene: Scene) -> Scene:
+def small_batches(scene: Scene) -> Iterator[Scene]:
     """A scene whose batches end in the middle of histories."""
-    scene.runtime.settings = scene.settings.model_copy(update={"evaluate_batch": 7})
-    return scene
+    with beside(scene, evaluate_batch=7) as small:
+        yield small
 
 
 @given(first=histories, second=histories)
@@ -167,7 +167,7 @@ def small_batches(scene: Scene) -> Scene:
 def test_a_dry_run_says_what_evaluation_then_does(small_batches: Scene, first: list[Any], second: list[Any]) -> None:
     scene = small_batches
     base_ms = next(_clock)
-    with write_transaction(scene.runtime.engine) as connection:  # the automations of the example before
+    with write_transaction(scene.process.engine) as connection:  # the automations of the example before
         values = {"deleted_at": datetime.now(UTC), "revision": next_revision(connection)}
         connection.execute(update(automations).where(automations.c.deleted_at.is_(None)).values(values))
         connection.execute(update(webhooks).where(webhooks.c.deleted_at.is_(None)).values(values))
@@ -177,13 +177,13 @@ def test_a_dry_run_says_what_evaluation_then_does(small_batches: Scene, first: l
     events: list[Any] = []
     spans = [append(scene, first, base_ms, events)]
     answers = {number: from_nothing(scene, number, spans[0]) for number in made_of}
-    drain_partition(scene.runtime, 0)
+    scene.process.partitions.drain(0)
     for number in made_of:
         assert predicted(answers[number].results) == made(scene, number, spans[0])
 
     spans.append(append(scene, second, spans[0].until_ms + 1, events))
     answers_then = {number: from_stored_state(scene, number, spans[1]) for number in made_of}
-    drain_partition(scene.runtime, 0)
+    scene.process.partitions.drain(0)
     for number in made_of:
         assert predicted(answers_then[number].results) == made(scene, number, spans[1])
 
@@ -209,7 +209,7 @@ def test_a_dry_run_from_stored_state_leaves_it_as_it_is(scene: Scene) -> None:
     scene.evaluate()
 
     def stored() -> list[Any]:
-        with read_transaction(scene.runtime.engine) as connection:
+        with read_transaction(scene.process.engine) as connection:
             tables = (metric_windows, deliveries)
             return [connection.execute(select(table)).all() for table in tables]
 
@@ -217,7 +217,7 @@ def test_a_dry_run_from_stored_state_leaves_it_as_it_is(scene: Scene) -> None:
     subject = subject_of(scene, number)
     event = check_event(metric_event(9, acc=0.1))
     arrivals = service.arrivals_of([event], datetime.now(UTC), as_of_now=True)
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         simulator = service.stored_simulator(connection, subject, [event])
     result = service.dry_run_events(simulator, arrivals, ALL).results[0]
     empty = service.dry_run_events(Simulator(subject), arrivals, ALL).results[0]

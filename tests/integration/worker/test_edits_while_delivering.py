@@ -171,7 +171,7 @@ def test_what_answers_slowly_is_delivered_by_workers_of_its_own_and_comes_back(s
 
 
 def _slow(scene: Scene) -> set[int]:
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         return set(connection.scalars(select(webhooks.c.id).where(webhooks.c.slow)))
 
 

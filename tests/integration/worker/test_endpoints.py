@@ -17,14 +17,13 @@ from shared.storage.definitions.webhooks import WebhookEdit, find_webhook, updat
 from shared.storage.delivery.webhook_snapshots import load_endpoint
 from shared.storage.schema.tables import webhooks
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.delivery.drain import drain_webhook
 
 
 def _opened(scene: Scene, hook: int) -> Endpoint:
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         row = load_endpoint(connection, hook)
         assert row is not None
-        return scene.runtime.endpoints.open(connection, row)
+        return scene.process.endpoints.open(connection, row)
 
 
 def test_what_nobody_edited_is_not_opened_again(scene: Scene) -> None:
@@ -44,10 +43,10 @@ def test_another_value_of_a_secret_counts_at_once(scene: Scene) -> None:
 def test_an_edit_of_the_webhook_counts_at_once(scene: Scene) -> None:
     hook = scene.webhook()
     before = _opened(scene, hook)
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         stored = find_webhook(connection, scene.entity_id, webhook_id=hook)
     assert stored is not None
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         edit = WebhookEdit(
             webhook_id=hook,
             before=stored.fields,
@@ -75,7 +74,7 @@ def test_a_secret_that_can_not_be_used_holds_deliveries_until_it_is_mended(
     scene.publish(alias_event())
     scene.evaluate()
     with capture_logs() as logs:
-        assert drain_webhook(scene.runtime, hook) == 0
+        assert scene.process.webhooks.drain(hook) == 0
     assert [(line["webhook_id"], line["error"]) for line in logs if line["event"] == "webhook.unusable"] == [
         (f"wh_{hook}", words)
     ]
@@ -107,7 +106,7 @@ def test_a_url_that_is_none_holds_deliveries_as_well(scene: Scene) -> None:
     scene.publish(alias_event())
     scene.evaluate()
     with capture_logs() as logs:
-        assert drain_webhook(scene.runtime, hook) == 0
+        assert scene.process.webhooks.drain(hook) == 0
     (line,) = [line for line in logs if line["event"] == "webhook.unusable"]
     assert line["error"] == "the URL must be an absolute http or https URL"
     assert "secret-path" not in str(logs)
@@ -119,17 +118,17 @@ def test_a_policy_of_a_newer_release_holds_deliveries_too(scene: Scene) -> None:
     scene.automation(hook)
     scene.publish(alias_event())
     scene.evaluate()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(update(webhooks).values(policy={"new_member": 1}, revision=next_revision(connection)))
     with capture_logs() as logs:
-        assert drain_webhook(scene.runtime, hook) == 0
+        assert scene.process.webhooks.drain(hook) == 0
     (line,) = [line for line in logs if line["event"] == "webhook.unusable"]
     assert line["error"] == "the policy is none that this version knows"
     assert len(scene.pending()) == 1
 
 
 def test_a_statement_at_once_is_kept_and_its_connection_is_as_before(scene: Scene) -> None:
-    engine, hook = scene.runtime.engine, scene.webhook()
+    engine, hook = scene.process.engine, scene.webhook()
     with write_statement(engine) as connection:
         connection.execute(text("UPDATE webhooks SET failures = 7"))
     with pytest.raises(DBAPIError), write_statement(engine) as connection:
@@ -146,13 +145,13 @@ def test_a_statement_at_once_is_kept_and_its_connection_is_as_before(scene: Scen
 def test_a_batch_that_all_went_well_forgets_failures_of_before(scene: Scene) -> None:
     hook = scene.webhook()
     scene.automation(hook)
-    with write_statement(scene.runtime.engine) as connection:
+    with write_statement(scene.process.engine) as connection:
         connection.execute(text("UPDATE webhooks SET failures = 3"))
     scene.publish(*(alias_event() for _ in range(3)))
     scene.evaluate()
-    drain_webhook(scene.runtime, hook)
+    scene.process.webhooks.drain(hook)
     scene.settle()
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         row = load_endpoint(connection, hook)
     assert row is not None
     assert row.circuit.failures == 0

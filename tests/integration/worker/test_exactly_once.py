@@ -23,11 +23,9 @@ from shared.storage.definitions.revisions import next_revision
 from shared.storage.evaluation.offsets import advance_offset, read_offset
 from shared.storage.schema.tables import automations, deliveries, metric_windows, partitions, pending_deliveries
 from tests.integration.worker.conftest import Scene, alias_event, metric_event
-from worker.bootstrap import WorkerProcess
+from worker.bootstrap import WorkerProcess, build_process
 from worker.evaluation.batch import match_entries
-from worker.evaluation.commit import OffsetConflict, commit_batch
-from worker.evaluation.drain import drain_partition
-from worker.evaluation.evaluator import evaluate_batch
+from worker.evaluation.commit import NotCommitted
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def _event(kind: str, number: int) -> Any:
 
 def _clear(scene: Scene) -> None:
     scene.redis.flushall()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         for table in (deliveries, pending_deliveries, metric_windows):
             connection.execute(delete(table))
         connection.execute(update(partitions).values(offset=START, entries_read=0))
@@ -122,17 +120,16 @@ def _mark(scene: Scene, partition: int, at: str | None) -> None:
 
 def _overtaken(scene: Scene, partition: int, *, dies: bool) -> None:
     """Read and match a batch, let another worker commit it first (or die), then try to commit."""
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         offset = read_offset(connection, partition)
     entries = read_after(scene.redis, partition, offset.entry_id, 5)
     if not entries:
         return
-    batch = match_entries(entries, scene.runtime.automations.current())
+    batch = match_entries(entries, scene.process.automations.current())
     if dies:
         return
-    assert evaluate_batch(scene.runtime, partition, (offset, None)).count > 0
-    with pytest.raises(OffsetConflict):
-        commit_batch(scene.runtime, partition, offset, batch)
+    assert scene.process.evaluator.evaluate_after(partition, offset).count > 0
+    assert scene.process.committer.commit(partition, offset, batch) is NotCommitted.OFFSET_CONFLICT
 
 
 @pytest.fixture
@@ -158,7 +155,7 @@ def test_no_interleaving_changes_what_fires(defined: Scene, steps: list[Any]) ->
             scene.publish(*(_event(*one) for one in step.events))
             published += step.events
         elif isinstance(step, Evaluate):
-            drain_partition(scene.runtime, step.partition)
+            scene.process.partitions.drain(step.partition)
         elif isinstance(step, Mislead):
             _mark(scene, step.partition, step.mark)
         else:
@@ -175,26 +172,26 @@ def test_workers_that_race_for_a_partition_commit_each_entry_once(scene: Scene) 
     scene.automation(scene.webhook())
     events = [alias_event(collection=f"c{number % 5}", event_id=f"e{number}") for number in range(300)]
     scene.publish(*events, *events)
-    others = [WorkerProcess(scene.settings, celery_app(scene.settings)) for _ in range(2)]
+    others = [build_process(scene.settings, celery_app(scene.settings)) for _ in range(2)]
     counted: list[int] = []
 
-    def work(runtime: WorkerProcess) -> None:
+    def work(process: WorkerProcess) -> None:
         for partition in range(scene.settings.partitions):
             while True:
-                count = evaluate_batch(runtime, partition).count
+                count = process.evaluator.evaluate_next(partition).count
                 counted.append(count)
-                with read_transaction(runtime.engine) as connection:
+                with read_transaction(process.engine) as connection:
                     offset = read_offset(connection, partition)
                 if not read_after(scene.redis, partition, offset.entry_id, 1):
                     break
 
-    threads = [threading.Thread(target=work, args=(runtime,)) for runtime in (scene.runtime, *others)]
+    threads = [threading.Thread(target=work, args=(process,)) for process in (scene.process, *others)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    for runtime in others:
-        runtime.close()
+    for process in others:
+        process.close()
     assert sum(counted) == 600
     assert sorted(row.event_id for row in scene.rows()) == sorted(event["id"] for event in events)
 
@@ -203,11 +200,11 @@ def test_an_offset_moves_only_from_where_it_was_read(scene: Scene) -> None:
     event = alias_event()
     scene.publish(event)
     partition = partition_of(check_event(event), scene.settings.partitions)
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         offset = read_offset(connection, partition)
     now = datetime.now(UTC)
     for expected in (True, False):
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             moved = advance_offset(connection, partition, since=offset, entry_id="5-0", count=1, now=now)
             assert moved is expected
 
@@ -217,15 +214,15 @@ def test_a_worker_with_an_older_edition_does_not_void_newer_state(scene: Scene) 
         scene.webhook(), event="RUN_METRIC", conditions=[{"metric": "loss", "op": "$gt", "threshold": 1}]
     )
     slow = scene.settings.model_copy(update={"reload_interval": timedelta(hours=1)})
-    stale = WorkerProcess(slow, celery_app(slow))
+    stale = build_process(slow, celery_app(slow))
     stale.automations.current()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         revision = next_revision(connection)
         edited = {"epoch": revision, "revision": revision}
         connection.execute(update(automations).where(automations.c.id == automation).values(**edited))
-    for step, runtime in enumerate((scene.runtime, stale, scene.runtime, stale)):
+    for step, process in enumerate((scene.process, stale, scene.process, stale)):
         scene.publish(metric_event(2 * step, loss=0), metric_event(2 * step + 1, loss=2))
         for partition in range(scene.settings.partitions):
-            drain_partition(runtime, partition)
+            process.partitions.drain(partition)
     stale.close()
     assert [(row.status, row.reason) for row in scene.rows()] == [("pending", None)] + [("skipped", "cooldown")] * 3

@@ -12,7 +12,7 @@ from shared.domain.delivery.circuits import Circuit
 from shared.domain.events.partitioning import Offset
 from shared.storage.database.transactions import read_transaction, write_statement, write_transaction
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_endpoints
-from shared.storage.evaluation.new_deliveries import NewClaims
+from shared.storage.evaluation.new_deliveries import NewClaims, NewDelivery
 from shared.storage.evaluation.offsets import read_offset, seed_partitions
 from shared.storage.evaluation.optimistic_commit import Committed, commit_optimistically
 from tests.integration.worker.conftest import Scene, delivery_row
@@ -24,13 +24,13 @@ BEFORE, AFTER = Offset("5-0", 5), Offset("9-0", 7)
 NOTHING_DONE = Committed(preconditions_held=False, offset_advanced=False, claimed={})
 
 
-def _row(scene: Scene, number: int, webhook_id: int | None) -> dict[str, Any]:
+def _row(scene: Scene, number: int, webhook_id: int | None) -> NewDelivery:
     ended: dict[str, Any] = {"status": "delivered", "payload": None, "finished_at": NOW}
     return delivery_row(scene, number, webhook_id, at=NOW, **({"payload": '{"n": 1}'} if webhook_id else ended))
 
 
 def _stand(scene: Scene, offset: Offset) -> None:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         seed_partitions(connection, 2, NOW)
         place = {"entry_id": offset.entry_id, "read": offset.entries_read, "of": PARTITION}
         connection.execute(
@@ -39,19 +39,19 @@ def _stand(scene: Scene, offset: Offset) -> None:
 
 
 def _read(scene: Scene, *webhook_ids: int) -> list[WebhookSnapshot]:
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         return list(load_endpoints(connection, webhook_ids).values())
 
 
-def _commit(scene: Scene, rows: list[dict[str, Any]], expected: list[WebhookSnapshot]) -> Committed:
-    with write_statement(scene.runtime.engine) as connection:
+def _commit(scene: Scene, rows: list[NewDelivery], expected: list[WebhookSnapshot]) -> Committed:
+    with write_statement(scene.process.engine) as connection:
         return commit_optimistically(
             connection, PARTITION, rows, expected, CLAIM, since=BEFORE, entry_id=AFTER.entry_id, count=2, now=NOW
         )
 
 
 def _offset(scene: Scene) -> Offset:
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         return read_offset(connection, PARTITION)
 
 

@@ -21,21 +21,18 @@ from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event, webhook_with
-from worker.bootstrap import WorkerProcess
-from worker.coordination.wakeups import give_back
-from worker.delivery import attempt_executor as worker_attempts
+from tests.integration.worker.conftest import Scene, alias_event, beside, webhook_with
+from worker.bootstrap import build_process
 from worker.delivery import claims
-from worker.delivery import drain as worker_deliver
-from worker.delivery.fast_path import FastPath
-from worker.evaluation import commit as worker_effects
+from worker.delivery.claims import MAX_SEND_DELAY_SECONDS
+from worker.evaluation import commit
+from worker.evaluation.catalog_discovery import CatalogDiscovery
 
 
 @pytest.fixture(autouse=True)
-def firsthand(scene: Scene) -> FastPath:
-    """A process that takes part in delivering."""
-    scene.runtime.firsthand = FastPath(scene.runtime, lambda _queue: True)
-    return scene.runtime.firsthand
+def _takes_part(scene: Scene) -> None:
+    """The process takes part in delivering, in both lanes."""
+    scene.consumed |= {DELIVER_QUEUE, SLOW_QUEUE}
 
 
 def known_webhook(scene: Scene, **fields: Any) -> int:
@@ -104,20 +101,20 @@ def test_the_first_ever_waits_for_a_drain(scene: Scene) -> None:
 
 
 def _edit_something(scene: Scene, _hook: int) -> None:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         next_revision(connection)
 
 
 def _take_all_places(scene: Scene, hook: int) -> None:
-    assert scene.runtime.flights.take(hook, scene.settings.max_in_flight, slow=False, ahead=True)
+    assert scene.process.limiter.acquire(hook, scene.settings.max_in_flight, slow=False, prefetch=True)
 
 
 def _keep_out_of_delivering(scene: Scene, _hook: int) -> None:
-    scene.runtime.firsthand = FastPath(scene.runtime, lambda _queue: False)
+    scene.consumed.clear()
 
 
 def _keep_out_of_the_slow_lane(scene: Scene, hook: int) -> None:
-    scene.runtime.firsthand = FastPath(scene.runtime, lambda queue: queue != SLOW_QUEUE)
+    scene.consumed.remove(SLOW_QUEUE)
     webhook_with(slow=True)(scene, hook)
 
 
@@ -151,7 +148,7 @@ def test_a_slow_webhook_is_sent_to_as_far_as_its_share_goes(scene: Scene) -> Non
     webhook_with(slow=True)(scene, hook)
     fire(scene)
     assert len(scene.receiver.requests) == 1
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         assert connection.scalar(select(webhooks.c.slow)) is False  # it was quick this time
     scene.receiver.requests.clear()
     webhook_with(slow=True)(scene, hook)
@@ -165,11 +162,11 @@ def test_a_slow_webhook_is_sent_to_as_far_as_its_share_goes(scene: Scene) -> Non
 def test_a_slow_webhook_without_a_place_is_woken_when_it_has_one(scene: Scene) -> None:
     hook = known_webhook(scene)
     webhook_with(slow=True)(scene, hook)
-    share = scene.runtime.flights.take(hook, scene.settings.max_in_flight, slow=True)
+    share = scene.process.limiter.acquire(hook, scene.settings.max_in_flight, slow=True)
     fire_without_settling(scene)
     assert scene.receiver.requests == []
     assert wakes(scene, SLOW_QUEUE) == 0
-    give_back(scene.runtime, hook, share)
+    scene.process.limiter.release(hook, share)
     assert wakes(scene, SLOW_QUEUE) == 1
     scene.deliver()
     assert len(scene.receiver.requests) == 1
@@ -202,7 +199,7 @@ def test_what_is_on_its_way_is_claimed_for_as_long_as_it_may_take(scene: Scene) 
         wait_until(lambda: len(scene.receiver.requests) == 1, "a request")
         [pending] = scene.pending()
         assert pending.claim is not None
-        lease = timedelta(seconds=7 + claims.MAX_SEND_DELAY_SECONDS) + scene.settings.lease_margin
+        lease = timedelta(seconds=7 + MAX_SEND_DELAY_SECONDS) + scene.settings.lease_margin
         assert lease - timedelta(seconds=1) < pending.next_attempt_at - before < lease + timedelta(seconds=5)
         let_go.set()
     scene.settle()
@@ -221,7 +218,7 @@ def test_failures_are_tried_again_and_open_the_circuit(scene: Scene) -> None:
     assert len(scene.receiver.requests) == 3
     webhook_with(circuit_probe_at=datetime.now(UTC) - timedelta(seconds=1))(scene, hook)
     scene.receiver.answer = lambda _request: Answer()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         a_moment_ago = datetime.now(UTC) - timedelta(seconds=1)
         connection.execute(update(pending_deliveries).values(next_attempt_at=a_moment_ago))
     scene.deliver()
@@ -237,10 +234,10 @@ def test_nothing_leaves_when_the_commit_fails(scene: Scene, monkeypatch: pytest.
 
     scene.publish(*(alias_event(collection="new") for _ in range(5)))
     with monkeypatch.context() as patched:
-        patched.setattr(scene.runtime.catalog, "register", fail)
+        patched.setattr(CatalogDiscovery, "register", fail)
         with pytest.raises(ConnectionError):
             scene.evaluate()
-    assert scene.runtime.flights.in_flight() == 0
+    assert scene.process.limiter.in_flight() == 0
     assert scene.receiver.requests == []
     scene.evaluate()
     scene.settle()
@@ -249,28 +246,20 @@ def test_nothing_leaves_when_the_commit_fails(scene: Scene, monkeypatch: pytest.
 
 def test_several_evaluations_of_the_same_entries_send_each_once(scene: Scene) -> None:
     known_webhook(scene)
-    runtimes = [scene.runtime, WorkerProcess(scene.settings, celery_app(scene.settings))]
-    for runtime in runtimes:
-        runtime.firsthand = FastPath(runtime, lambda _queue: True)
-    scene.publish(*(alias_event(collection=f"c{number}") for number in range(200)))
-    threads = [
-        threading.Thread(target=Scene.evaluate, args=(_of(scene, runtime),)) for runtime in runtimes for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    scene.deliver()
-    for runtime in runtimes:
-        wait_until(lambda runtime=runtime: runtime.flights.in_flight() == 0, "end of what is in flight")  # type: ignore[misc]
-    runtimes[1].close()
+    with beside(scene) as other:
+        other.consumed |= scene.consumed
+        scene.publish(*(alias_event(collection=f"c{number}") for number in range(200)))
+        threads = [threading.Thread(target=one.evaluate) for one in (scene, other) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        scene.deliver()
+        for one in (scene, other):
+            one.settle()
     ids = [request.headers["webhook-id"] for request in scene.receiver.requests]
     assert (len(ids), len(set(ids))) == (200, 200)
     assert [row.status for row in scene.rows()] == ["delivered"] * 201
-
-
-def _of(scene: Scene, runtime: WorkerProcess) -> Scene:
-    return Scene(scene.settings, runtime, scene.redis, scene.receiver, scene.entity_id)
 
 
 def test_who_found_no_place_is_woken_when_there_are_some(scene: Scene) -> None:
@@ -281,7 +270,7 @@ def test_who_found_no_place_is_woken_when_there_are_some(scene: Scene) -> None:
         wait_until(lambda: len(scene.receiver.requests) > 0, "requests")
         scene.publish(alias_event(collection="llm"))
         scene.evaluate()
-        assert scene.runtime.flights.take(hook, 1, slow=False) == 0  # as its drain does
+        assert scene.process.limiter.acquire(hook, 1, slow=False) == 0  # as its drain does
         woken = wakes(scene)
         scene.redis.delete(*scene.redis.keys("hookline:wake:*"))
         let_go.set()
@@ -290,38 +279,38 @@ def test_who_found_no_place_is_woken_when_there_are_some(scene: Scene) -> None:
     assert {row.status for row in scene.rows()} == {"delivered"}
 
 
-def test_what_waited_for_its_turn_too_long_is_put_back(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene.runtime.wire = type(scene.runtime.wire)(total=10, per_webhook=1)
-    known_webhook(scene)
-    with held(scene) as let_go:
-        monkeypatch.setattr(worker_attempts, "MAX_SEND_DELAY_SECONDS", 0.01)
-        scene.publish(*(alias_event(collection="llm") for _ in range(4)))
-        scene.evaluate()
-        wait_until(lambda: len(scene.receiver.requests) == 1, "the first")
-        threading.Event().wait(0.05)  # the others are held for longer than that
-        woken = wakes(scene)
-        let_go.set()
-        wait_until(lambda: scene.runtime.flights.in_flight() == 0, "end of what is in flight")
-    wait_until(lambda: wakes(scene) > woken, "wake")
-    assert len(scene.receiver.requests) == 1
-    assert [(one.claim, one.attempts) for one in scene.pending()] == [(None, 0)] * 3
-    assert all(one.next_attempt_at <= datetime.now(UTC) for one in scene.pending())
-    monkeypatch.undo()
-    scene.deliver()
-    assert [(row.status, row.attempts) for row in scene.rows()] == [("delivered", 1)] * 5
+def test_what_waited_for_its_turn_too_long_is_put_back(scene: Scene) -> None:
+    with beside(scene, max_in_flight=2) as narrow:
+        narrow.consumed |= scene.consumed
+        known_webhook(narrow)
+        fire(narrow)  # it answers: from here on more is claimed than is sent at a time
+        narrow.receiver.requests.clear()
+        with held(narrow) as let_go:
+            narrow.publish(*(alias_event(collection="llm") for _ in range(4)))
+            narrow.evaluate()
+            wait_until(lambda: len(narrow.receiver.requests) == 2, "as many requests as there may be at a time")
+            woken = wakes(narrow)
+            narrow.clock.advance(MAX_SEND_DELAY_SECONDS + 1)  # in which the others wait
+            let_go.set()
+            narrow.settle()
+        wait_until(lambda: wakes(narrow) > woken, "wake")
+        assert len(narrow.receiver.requests) == 2
+        assert [(one.claim, one.attempts) for one in narrow.pending()] == [(None, 0)] * 2
+        assert all(one.next_attempt_at <= datetime.now(UTC) for one in narrow.pending())
+        narrow.deliver()
+        assert [(row.status, row.attempts) for row in narrow.rows()] == [("delivered", 1)] * 6
 
 
-def _answered_late(monkeypatch: pytest.MonkeyPatch, module: ModuleType, statement: str) -> list[object]:
+def _answered_late(scene: Scene, monkeypatch: pytest.MonkeyPatch, module: ModuleType, statement: str) -> list[object]:
     """Let the first answer to a statement be on its way for longer than a delivery is held; all that were given."""
     execute, answers = getattr(module, statement), list[object]()
 
     def late(*arguments: Any, **more: Any) -> object:
         answers.append(execute(*arguments, **more))
         if len(answers) == 1:
-            threading.Event().wait(0.2)
+            scene.clock.advance(MAX_SEND_DELAY_SECONDS + 1)
         return answers[-1]
 
-    monkeypatch.setattr(worker_attempts, "MAX_SEND_DELAY_SECONDS", 0.1)
     monkeypatch.setattr(module, statement, late)
     return answers
 
@@ -331,7 +320,7 @@ def test_what_was_committed_is_not_sent_once_its_lease_may_be_over(
 ) -> None:
     known_webhook(scene)
     fire(scene)  # from here on one statement commits
-    answers = _answered_late(monkeypatch, worker_effects, "commit_optimistically")
+    answers = _answered_late(scene, monkeypatch, commit, "commit_optimistically")
     fire(scene, count=3)
     assert len(answers) == 1
     assert len(scene.receiver.requests) == 1
@@ -343,7 +332,7 @@ def test_what_was_committed_is_not_sent_once_its_lease_may_be_over(
 def test_what_was_claimed_is_not_sent_once_its_lease_may_be_over(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.automation(scene.webhook())
     fire(scene, count=3)
-    answers = _answered_late(monkeypatch, worker_deliver, "claim")
+    answers = _answered_late(scene, monkeypatch, claims, "claim")
     scene.deliver()
     assert [len(claimed) for claimed in answers if isinstance(claimed, list) and claimed] == [3, 3]
     assert [(row.status, row.attempts) for row in scene.rows()] == [("delivered", 1)] * 3
@@ -355,9 +344,9 @@ def test_what_was_claimed_is_not_sent_once_its_lease_may_be_over(scene: Scene, m
 )
 def test_a_worker_takes_part_where_it_consumes_deliveries(scene: Scene, consumed: list[str], takes_part: bool) -> None:
     app = _worker_app(scene.settings, consumed)
-    runtime = WorkerProcess(scene.settings, app)
-    assert runtime.firsthand.consumes(DELIVER_QUEUE) is takes_part
-    runtime.close()
+    process = build_process(scene.settings, app)
+    assert process.fast_path.takes_part() is takes_part
+    process.close()
 
 
 def _worker_app(settings: Settings, consumed: list[str]) -> Celery:

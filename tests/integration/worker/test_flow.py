@@ -21,7 +21,6 @@ from shared.storage.delivery.backlog import due_webhooks, queue_state
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.delivery.drain import drain_webhook
 
 
 def _fire(scene: Scene, hook: int, count: int) -> None:
@@ -31,24 +30,24 @@ def _fire(scene: Scene, hook: int, count: int) -> None:
 
 
 def _row(scene: Scene, hook: int) -> Any:
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         return connection.execute(select(webhooks).where(webhooks.c.id == hook)).one()
 
 
 def _due(scene: Scene, at: datetime | None = None) -> list[int]:
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         return [one.id for one in due_webhooks(connection, at or datetime.now(UTC))]
 
 
 def _cool_off(scene: Scene, hook: int) -> None:
     """As if the cool-off were over: a moment ago, since a worker's reckoning of the database's time lags a little."""
     a_moment_ago = datetime.now(UTC) - timedelta(seconds=1)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(update(webhooks).where(webhooks.c.id == hook).values(circuit_probe_at=a_moment_ago))
 
 
 def _drain(scene: Scene, hook: int) -> None:
-    drain_webhook(scene.runtime, hook)
+    scene.process.webhooks.drain(hook)
     scene.settle()
 
 
@@ -91,7 +90,7 @@ class TestCircuit:
     def test_a_probe_underway_keeps_others_from_probing(self, scene: Scene) -> None:
         hook = scene.webhook(policy=self.POLICY)
         _fire(scene, hook, 10)
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             connection.execute(
                 update(webhooks).values(circuit_opened_at=datetime.now(UTC), failures=9, circuit_openings=1)
             )
@@ -105,10 +104,10 @@ class TestCircuit:
 
         scene.receiver.answer = hold
         with ThreadPoolExecutor() as pool:
-            probe = pool.submit(drain_webhook, scene.runtime, hook)
+            probe = pool.submit(scene.process.webhooks.drain, hook)
             assert arrived.wait(60)
             assert _due(scene) == []
-            drain_webhook(scene.runtime, hook)
+            scene.process.webhooks.drain(hook)
             let_go.set()
             probe.result(timeout=60)
         scene.settle()
@@ -118,7 +117,7 @@ class TestCircuit:
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hook = scene.webhook(policy={"circuit_failures": 1, "schedule_seconds": (3600.0,)})
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             connection.execute(update(webhooks).values(slow=True))
         _fire(scene, hook, 3)
 
@@ -135,7 +134,7 @@ class TestCircuit:
         faults = [line for line in logs if line["event"] == "delivery.fault"]
         assert "break_down" in faults[0]["at"][-1]
         assert "s3cr3t" not in str([logs, scene.attempts(), scene.rows()])
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             connection.execute(update(pending_deliveries).values(next_attempt_at=datetime.now(UTC)))
         scene.deliver()
         assert {delivery.status for delivery in scene.rows()} == {"delivered"}
@@ -148,7 +147,7 @@ class TestCircuit:
         scene.publish(alias_event())
         scene.evaluate()
         _drain(scene, hook)
-        with read_transaction(scene.runtime.engine) as connection:
+        with read_transaction(scene.process.engine) as connection:
             state = queue_state(connection, datetime.now(UTC))
             assert (state.pending, state.due, state.held, state.circuits_open) == (9, 0, 9, 1)
             assert state.oldest_due_seconds == 0
@@ -170,7 +169,7 @@ class TestRateLimit:
         scene.receiver.answer = note
         with ThreadPoolExecutor() as pool:
             while scene.pending():
-                for drain in [pool.submit(drain_webhook, scene.runtime, hook) for _ in range(3)]:
+                for drain in [pool.submit(scene.process.webhooks.drain, hook) for _ in range(3)]:
                     drain.result(timeout=60)
                 scene.settle()
         assert len(arrivals) == 30
@@ -208,7 +207,7 @@ class TestConcurrency:
         scene.receiver.answer = hold
         with ThreadPoolExecutor() as pool:
             while scene.pending():
-                for drain in [pool.submit(drain_webhook, scene.runtime, hook) for _ in range(3)]:
+                for drain in [pool.submit(scene.process.webhooks.drain, hook) for _ in range(3)]:
                     drain.result(timeout=60)
                 scene.settle()
         assert len(scene.receiver.requests) == 30
@@ -226,8 +225,8 @@ class TestSlowLane:
         scene.receiver.answer = hold
         hook = scene.webhook()
         _fire(scene, hook, 10)
-        made = drain_webhook(scene.runtime, hook)
-        assert (made, scene.runtime.flights.by_webhook()) == (0, {hook: 10})
+        made = scene.process.webhooks.drain(hook)
+        assert (made, scene.process.limiter.by_webhook()) == (0, {hook: 10})
         assert all(row.claim is not None for row in scene.pending())
         time.sleep(1.1)  # what makes it slow is that it takes more than a second
         let_go.set()
@@ -237,7 +236,7 @@ class TestSlowLane:
 
     def test_slow_ones_are_woken_in_their_own_lane_and_come_back(self, scene: Scene) -> None:
         hook = scene.webhook()
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             connection.execute(update(webhooks).values(slow=True))
         _fire(scene, hook, 1)
         broker = Redis.from_url(scene.settings.celery_broker_url)
@@ -256,6 +255,6 @@ class TestSlowLane:
         scene.receiver.answer = slowly
         hook = scene.webhook()
         _fire(scene, hook, 5)
-        drain_webhook(scene.runtime, hook)
-        scene.runtime.stragglers.close(grace_seconds=20)
+        scene.process.webhooks.drain(hook)
+        scene.process.background.close(grace_seconds=20)
         assert [row.status for row in scene.rows()] == ["delivered"] * 5

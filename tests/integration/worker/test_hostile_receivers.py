@@ -16,21 +16,19 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 from redis import Redis
-from sqlalchemy import Engine, func, select
+from sqlalchemy import func, select
 
 from shared.domain.delivery.outcomes import OutcomeKind
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.http.connection import KEPT_RESPONSE_BYTES
 from shared.settings import Settings
-from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.hostility import CONNECT_SECONDS, HOSTILITIES, NO_CONNECTION, TIMEOUT_SECONDS, Hostility, contexts, listening
 from tests.integration.receiver import Answer, Receiver
 from tests.integration.sender.hostile import Endpoint
-from tests.integration.worker.conftest import Scene, alias_event, opened_scene
-from worker.delivery.drain import drain_webhook
+from tests.integration.worker.conftest import AdvancingClock, Scene, alias_event, opened_scene
 
 EACH = 3
 """Deliveries at the same time to each receiver."""
@@ -75,7 +73,7 @@ def test_an_hour_of_failures_costs_few_requests_and_loses_nothing(scene: Scene) 
     scene.publish(*(alias_event() for _ in range(40)))
     scene.evaluate()
     scene.receiver.answer = lambda _request: Answer(503)
-    scene.runtime.clock = clock = MovedClock(scene.runtime.engine)
+    clock = scene.clock
     recovers = clock.now() + timedelta(hours=1)
 
     _deliver_until(scene, hook, clock, lambda: clock.now() >= recovers)
@@ -93,42 +91,24 @@ def test_an_hour_of_failures_costs_few_requests_and_loses_nothing(scene: Scene) 
         numbers[request.headers["webhook-id"]].append(int(request.headers["hookline-attempt"]))
     assert set(numbers) == {row.id for row in scene.rows()}
     assert all(tried == list(range(1, len(tried) + 1)) for tried in numbers.values())
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         row = connection.execute(select(webhooks)).one()
     assert (row.enabled, row.failures, row.circuit_opened_at, row.failing_since) == (True, 0, None, None)
 
 
-class MovedClock(DatabaseClock):
-    """The database's clock, and how far it was moved on."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
-        self._unmoved = DatabaseClock(engine)
-        self._moved = timedelta()
-
-    def now(self) -> datetime:
-        return self._unmoved.now() + self._moved
-
-    def estimate(self) -> datetime:
-        return self._unmoved.estimate() + self._moved
-
-    def move_to(self, at: datetime) -> None:
-        self._moved += max(timedelta(), at - self.now())
-
-
-def _deliver_until(scene: Scene, hook: int, clock: MovedClock, over: Callable[[], bool]) -> None:
+def _deliver_until(scene: Scene, hook: int, clock: AdvancingClock, over: Callable[[], bool]) -> None:
     """Drain the webhook whenever the pump would wake it, and move the clock on when it would not."""
     while not over():
-        with read_transaction(scene.runtime.engine) as connection:
+        with read_transaction(scene.process.engine) as connection:
             due = due_webhooks(connection, clock.now())
             row = connection.execute(select(webhooks)).one()
             soonest = connection.scalar(select(func.min(pending_deliveries.c.next_attempt_at)))
         if due:
-            drain_webhook(scene.runtime, hook)
+            scene.process.webhooks.drain(hook)
             scene.settle()
         else:
             assert soonest is not None
-            clock.move_to(max(soonest, row.circuit_probe_at or soonest))
+            clock.advance_to(max(soonest, row.circuit_probe_at or soonest))
 
 
 def _policy(one: Hostility) -> dict[str, Any]:
@@ -174,7 +154,7 @@ def _in_time(attempt: Any) -> bool:
 
 
 def _disabled(scene: Scene, hooks: dict[int, Hostility]) -> list[str]:
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         return [hooks[row.id].name for row in connection.execute(select(webhooks)) if not row.enabled]
 
 
@@ -185,7 +165,7 @@ def _deliver(scene: Scene, hooks: list[int]) -> int:
         tracemalloc.reset_peak()
         before, _ = tracemalloc.get_traced_memory()
         with ThreadPoolExecutor(8) as pool:
-            for drain in [pool.submit(drain_webhook, scene.runtime, hook) for hook in hooks]:
+            for drain in [pool.submit(scene.process.webhooks.drain, hook) for hook in hooks]:
                 drain.result(timeout=60)
         scene.settle()
         return tracemalloc.get_traced_memory()[1] - before

@@ -20,7 +20,7 @@ RUNS = 50
 
 def _finished(scene: Scene) -> int:
     ended = select(func.count()).select_from(deliveries).where(deliveries.c.status != "pending")
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         return connection.execute(ended).scalar_one()
 
 

@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError
 from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.tables import pending_deliveries
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.delivery.drain import drain_webhook
 
 A_DAY = timedelta(days=1)
 
@@ -21,7 +20,7 @@ def test_outcomes_are_not_recorded_again_and_again_where_a_table_is_missing(scen
     scene.automation(hook)
     scene.publish(alias_event())
     scene.evaluate()
-    engine, faults = scene.runtime.engine, list[str]()
+    engine, faults = scene.process.engine, list[str]()
 
     def noted(context: ExceptionContext) -> None:
         faults.append(str(context.original_exception))
@@ -30,7 +29,7 @@ def test_outcomes_are_not_recorded_again_and_again_where_a_table_is_missing(scen
         connection.execute(text("ALTER TABLE attempts RENAME TO attempts_elsewhere"))
     event.listen(engine, "handle_error", noted)
     with pytest.raises(DBAPIError, match="attempts"):
-        drain_webhook(scene.runtime, hook)
+        scene.process.webhooks.drain(hook)
     event.remove(engine, "handle_error", noted)
 
     (fault,) = faults

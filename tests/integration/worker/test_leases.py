@@ -12,7 +12,7 @@ from tests.integration.worker.conftest import Scene, alias_event
 
 
 def _claim(scene: Scene, hook: int, *, token: int, at: datetime, limit: int = 10) -> list[ClaimedDelivery]:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         return claim(connection, hook, limit=limit, now=at, lease_until=at + timedelta(seconds=60), token=token)
 
 
@@ -43,7 +43,7 @@ def test_a_claimed_delivery_is_nobody_elses_until_its_lease_ends(scene: Scene) -
     second = _claim(scene, hook, token=2, at=now)
     assert (len(first), len(second)) == (3, 2)
     assert _claim(scene, hook, token=3, at=now + timedelta(seconds=59)) == []
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         assert due_webhooks(connection, now + timedelta(seconds=59)) == []
         assert [one.id for one in due_webhooks(connection, now + timedelta(seconds=60))] == [hook]
     assert {one.seq for one in _claim(scene, hook, token=3, at=now + timedelta(seconds=60))} == {
@@ -60,13 +60,13 @@ def test_a_worker_that_slept_past_its_lease_decides_nothing(scene: Scene) -> Non
     [asleep] = _claim(scene, hook, token=1, at=now)
     later = now + timedelta(seconds=61)
     [awake] = _claim(scene, hook, token=2, at=later)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         assert record(connection, [_result(asleep, later)], token=1, now=later) == set()
     assert [row.status for row in scene.rows()] == ["pending"]
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         record(connection, [_result(asleep, later, status=None)], token=1, now=later)
     assert [row.attempts for row in scene.pending()] == [0]
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         assert record(connection, [_result(awake, later)], token=2, now=later) == {awake.seq}
     assert [row.status for row in scene.rows()] == ["delivered"]
     assert [(row.number, row.claim) for row in scene.attempts()] == [(1, 1), (1, 2)]
@@ -80,7 +80,7 @@ def test_recording_the_same_attempt_twice_changes_nothing(scene: Scene) -> None:
     now = datetime.now(UTC)
     [claimed] = _claim(scene, hook, token=1, at=now)
     for _ in range(2):
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             record(connection, [_result(claimed, now)], token=1, now=now)
     assert len(scene.attempts()) == 1
     assert [row.attempts for row in scene.rows()] == [1]

@@ -20,7 +20,6 @@ from shared.storage.definitions.entities import find_entity, insert_entity
 from shared.storage.schema.tables import entities, notices, pending_deliveries, poison_entries, webhooks
 from tests.integration.receiver import Answer, Received
 from tests.integration.worker.conftest import Scene, alias_event
-from worker.delivery.drain import drain_webhook
 
 PAYLOAD = {
     "what": "${event_type}",
@@ -32,13 +31,13 @@ PAYLOAD = {
 
 
 def waiting(scene: Scene) -> list[Any]:
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         return [orjson.loads(text) for text in connection.scalars(select(notices.c.event).order_by(notices.c.id))]
 
 
 def tell(scene: Scene) -> int:
     """What a pump does."""
-    return append_notices(scene.runtime.engine, scene.redis, scene.settings.partitions)
+    return append_notices(scene.process.engine, scene.redis, scene.settings.partitions)
 
 
 def go_round(scene: Scene, *, times: int = 1) -> None:
@@ -61,7 +60,7 @@ def answering(status_by_path: dict[str, int]) -> Any:
 
 
 def due_now(scene: Scene) -> None:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         # A moment ago: a worker reckons the database's time, and lags by as long as it took to ask for it.
         now = datetime.now(UTC) - timedelta(seconds=1)
         connection.execute(update(pending_deliveries).values(next_attempt_at=now))
@@ -99,11 +98,11 @@ class TestDisabled:
         scene.automation(scene.webhook("pager"), event="WEBHOOK_DISABLED", filter={"reason": {"$contains": "failures"}})
         scene.receiver.answer = answering({"/hook": 500})
         since = datetime.now(UTC) - scene.settings.disable_after - timedelta(minutes=1)
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             connection.execute(update(webhooks).where(webhooks.c.id == hook).values(failing_since=since))
         scene.publish(alias_event())
         scene.evaluate()
-        drain_webhook(scene.runtime, hook)
+        scene.process.webhooks.drain(hook)
         [notice] = waiting(scene)
         assert datetime.fromisoformat(notice["data"]["failing_since"]) == since
         go_round(scene)
@@ -117,26 +116,26 @@ class TestDisabled:
         scene.receiver.answer = answering({"/hook": 500})
         before = datetime.now(UTC)
         long_ago = before - scene.settings.disable_after - timedelta(minutes=1)
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             silent = update(webhooks).where(webhooks.c.id == hook).values(failing_since=long_ago, failed_at=long_ago)
             connection.execute(silent)
         scene.publish(alias_event())
         scene.evaluate()
-        drain_webhook(scene.runtime, hook)
-        with read_transaction(scene.runtime.engine) as connection:
+        scene.process.webhooks.drain(hook)
+        with read_transaction(scene.process.engine) as connection:
             row = connection.execute(select(webhooks).where(webhooks.c.id == hook)).one()
         assert row.enabled
         assert before <= row.failing_since <= row.failed_at
 
     def test_organizations_watch_the_webhooks_of_their_teams(self, scene: Scene) -> None:
         now = datetime.now(UTC)
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             insert_entity(connection, name="org", kind="organization", parent_id=None, now=now)
             org = find_entity(connection, "org")
             assert org is not None
             connection.execute(update(entities).where(entities.c.name == "acme").values(parent_id=org.id))
         scene.automation(scene.webhook())
-        above = Scene(scene.settings, scene.runtime, scene.redis, scene.receiver, org.id)
+        above = Scene(scene.settings, scene.process, scene.redis, scene.receiver, org.id)
         pager = above.webhook("pager")
         above.automation(pager, event="WEBHOOK_DISABLED")
         above.automation(pager, event="DEAD_LETTER")
@@ -161,11 +160,11 @@ class TestCircuit:
         scene.publish(*(alias_event() for _ in range(4)))
         scene.evaluate()
         for _ in range(3):
-            drain_webhook(scene.runtime, hook)
+            scene.process.webhooks.drain(hook)
             scene.settle()
             due_now(scene)
         scene.receiver.answer = answering({})
-        drain_webhook(scene.runtime, hook)
+        scene.process.webhooks.drain(hook)
         scene.settle()
         opened, closed = waiting(scene)
         assert opened["data"]["reason"].endswith("failures in a row; at last: the endpoint answered 503")
@@ -243,11 +242,11 @@ class TestDeadLetters:
         assert waiting(scene) == []
 
     def test_another_entity_that_watches_hears_nothing(self, scene: Scene) -> None:
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             insert_entity(connection, name="other", kind="team", parent_id=None, now=datetime.now(UTC))
             other = find_entity(connection, "other")
         assert other is not None
-        elsewhere = Scene(scene.settings, scene.runtime, scene.redis, scene.receiver, other.id)
+        elsewhere = Scene(scene.settings, scene.process, scene.redis, scene.receiver, other.id)
         elsewhere.automation(elsewhere.webhook("pager"), event="DEAD_LETTER")
         scene.automation(scene.webhook())
         scene.receiver.answer = answering({"/hook": 404})
@@ -292,7 +291,7 @@ class TestNeverLost:
         scene.deliver()
         [notice] = waiting(scene)
         with Redis(port=1) as away, pytest.raises(RedisError):
-            append_notices(scene.runtime.engine, away, scene.settings.partitions)
+            append_notices(scene.process.engine, away, scene.settings.partitions)
         assert waiting(scene) == [notice]
         # A pump that died between appending and deleting.
         scene.publish(notice)
@@ -310,7 +309,7 @@ class TestNeverLost:
             "data": {"entity": "acme", "webhook": {"id": "wh_1", "name": "hook"}},
         }
         made = [orjson.dumps({**template, "id": f"n{number}"}).decode() for number in range(1201)]
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             now = datetime.now(UTC)
             connection.execute(insert(notices), [{"event": event, "created_at": now} for event in made])
         assert [tell(scene) for _ in range(4)] == [500, 500, 201, 0]
@@ -319,9 +318,9 @@ class TestNeverLost:
         assert sorted(appended) == sorted(f"n{number}" for number in range(1201))
 
     def test_what_another_version_wrote_blocks_nobody(self, scene: Scene) -> None:
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             connection.execute(insert(notices).values(event='{"type": "OF_TOMORROW"}', created_at=datetime.now(UTC)))
         assert tell(scene) == 1
         scene.evaluate()
-        with read_transaction(scene.runtime.engine) as connection:
+        with read_transaction(scene.process.engine) as connection:
             assert connection.scalar(select(poison_entries.c.body)) == b'{"type": "OF_TOMORROW"}'

@@ -16,6 +16,7 @@ from sqlalchemy import delete, event, select, update
 from shared.domain.delivery.circuits import CircuitSignal, CircuitState, failure_streak_of
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.events.partitioning import Offset
+from shared.messaging.celery_app import DELIVER_QUEUE
 from shared.storage.database.transactions import read_transaction, write_statement, write_transaction
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.delivery.circuits import set_lane, update_circuit
@@ -28,7 +29,6 @@ from shared.storage.evaluation.offsets import read_offset, seed_partitions
 from shared.storage.evaluation.optimistic_commit import Committed, commit_optimistically
 from shared.storage.schema.tables import attempts, deliveries, partitions, pending_deliveries, webhooks
 from tests.integration.worker.conftest import Scene, alias_event, delivery_row, webhook_with
-from worker.delivery.fast_path import FastPath
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 LEASE = NOW + timedelta(seconds=45)
@@ -42,17 +42,17 @@ _row = partial(delivery_row, at=NOW)
 
 
 def _edit_something(scene: Scene, _hook: int) -> None:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         next_revision(connection)
 
 
 def _store(scene: Scene, hook: int) -> None:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         insert_deliveries(connection, [_row(scene, 5, hook)])
 
 
 def _move(scene: Scene, _hook: int) -> None:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(update(partitions).where(partitions.c.partition == 0).values(offset="6-0"))
 
 
@@ -62,7 +62,7 @@ class TestABatch:
     @pytest.fixture
     def hooks(self, scene: Scene) -> list[int]:
         """Two webhooks, and a partition that was read up to `SINCE`."""
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             seed_partitions(connection, 1, NOW)
             connection.execute(
                 update(partitions).where(partitions.c.partition == 0).values(offset="5-0", entries_read=5)
@@ -78,17 +78,17 @@ class TestABatch:
             _row(scene, 5, hooks[0]),
         ]
         claim = NewClaims((hooks[0],), TOKEN, LEASE)
-        with write_statement(scene.runtime.engine) as connection:
+        with write_statement(scene.process.engine) as connection:
             return commit_optimistically(
                 connection, 0, rows, expected.values(), claim, since=SINCE, entry_id="9-0", count=4, now=NOW
             )
 
     def _read(self, scene: Scene, hooks: list[int]) -> dict[int, WebhookSnapshot]:
-        with read_transaction(scene.runtime.engine) as connection:
+        with read_transaction(scene.process.engine) as connection:
             return load_endpoints(connection, hooks)
 
     def _offset(self, scene: Scene) -> Offset:
-        with read_transaction(scene.runtime.engine) as connection:
+        with read_transaction(scene.process.engine) as connection:
             return read_offset(connection, 0)
 
     def test_all_is_stored_where_all_is_as_expected(self, scene: Scene, hooks: list[int]) -> None:
@@ -145,13 +145,13 @@ def statements(scene: Scene) -> Iterator[list[str]]:
     def see(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         seen.append(statement)
 
-    event.listen(scene.runtime.engine, "before_cursor_execute", see)
+    event.listen(scene.process.engine, "before_cursor_execute", see)
     yield seen
-    event.remove(scene.runtime.engine, "before_cursor_execute", see)
+    event.remove(scene.process.engine, "before_cursor_execute", see)
 
 
 def test_the_second_event_of_a_known_webhook_takes_one_statement(scene: Scene, statements: list[str]) -> None:
-    scene.runtime.firsthand = FastPath(scene.runtime, lambda _queue: True)
+    scene.consumed.add(DELIVER_QUEUE)
     scene.automation(scene.webhook())
     for _ in range(2):  # the first is read for in a transaction, and opens the endpoint
         scene.publish(alias_event(collection="llm"))
@@ -171,7 +171,7 @@ class TestAttempts:
 
     @pytest.fixture(autouse=True)
     def _postgresql(self, scene: Scene) -> None:
-        if scene.runtime.engine.dialect.name != "postgresql":
+        if scene.process.engine.dialect.name != "postgresql":
             pytest.skip("SQLite takes no such statement")
 
     HEARD = st.sampled_from(["delivered", "retried", "refused for now", "not sent"])
@@ -237,13 +237,13 @@ def _answer(heard: str) -> CircuitSignal:
 
 
 def _claimed(scene: Scene, heard: list[str], state: dict[str, Any], *, stolen: bool) -> tuple[int, list[Attempted]]:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         for table in (attempts, pending_deliveries, deliveries):
             connection.execute(delete(table))
         hook = connection.scalar(select(webhooks.c.id))
     hook = hook or scene.webhook()
     webhook_with(**state)(scene, hook)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         rows = [_row(scene, number, hook) for number in range(len(heard))]
         stored = insert_deliveries(connection, rows, NewClaims((hook,), TOKEN, LEASE))
         if stolen:
@@ -285,7 +285,7 @@ def _the_longer_way(
     heard: list[str],
     slow: bool,
 ) -> str:
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         record(connection, results, token=TOKEN, now=NOW)
         set_lane(connection, hook, slow=slow)
         turn = update_circuit(connection, hook, policy, answers, NOW)
@@ -313,11 +313,11 @@ def _in_one_statement(
         disable_before=NOW - DISABLE_AFTER,
         **_health(heard),
     )
-    with write_statement(scene.runtime.engine) as connection:
+    with write_statement(scene.process.engine) as connection:
         done = record_with_health(connection, hook, results, standing, token=TOKEN, now=NOW)
     if done is None:
         return ""
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         assert connection.scalar(select(webhooks.c.failures)) == done[1]
         ended = select(deliveries.c.seq).where(deliveries.c.status == "delivered")
         assert set(connection.scalars(ended)) == done[0]
@@ -327,7 +327,7 @@ def _in_one_statement(
 def _seen(scene: Scene, hook: int, heard: list[str]) -> Any:
     """All that recording may change, without what tells one run from the other."""
     columns = [one for one in webhooks.c if one.name not in {"revision", "updated_at", "disabled_reason"}]
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         webhook = connection.execute(select(*columns).where(webhooks.c.id == hook)).one()
     first = min(row.seq for row in scene.rows())
     return (

@@ -35,7 +35,7 @@ def operated(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
     @contextmanager
     def opened() -> Iterator[tuple[Settings, Engine]]:
-        yield scene.settings, scene.runtime.engine
+        yield scene.settings, scene.process.engine
 
     for group in ("webhooks", "deliveries", "streams", "completion"):
         monkeypatch.setattr(f"worker.commands.{group}.opened", opened)
@@ -98,7 +98,7 @@ def test_why_nothing_can_be_sent_to_a_webhook_is_shown(operated: Scene) -> None:
 
 @pytest.mark.parametrize("step", [timedelta(hours=2), timedelta(hours=-2)])
 def test_what_is_due_and_open_is_told_by_the_databases_clock(operated: Scene, step: timedelta) -> None:
-    if operated.runtime.engine.dialect.name != "postgresql":
+    if operated.process.engine.dialect.name != "postgresql":
         pytest.skip("SQLite has no clock but the machine's")
     policy = {"schedule_seconds": (3600,), "circuit_failures": 1, "circuit_cool_off_seconds": 3600}
     policy |= {"circuit_cool_off_cap_seconds": 3600}
@@ -148,7 +148,7 @@ def test_a_webhook_is_paused_resumed_and_tried(operated: Scene) -> None:
     shown = answer(webhooks, "show", "hook")
     assert shown["state"] == "active"
     assert f'{{"timeout_seconds": {shown["policy"]["timeout_seconds"]},' in run(webhooks, "show", "hook")
-    with read_transaction(operated.runtime.engine) as connection:
+    with read_transaction(operated.process.engine) as connection:
         stored = connection.execute(select(webhooks_table).where(webhooks_table.c.id == hook)).one()
     assert stored.resumed_at == stored.updated_at
     operated.receiver.answer = lambda _request: Answer(500)

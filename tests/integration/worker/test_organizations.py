@@ -15,7 +15,7 @@ from tests.integration.worker.conftest import Scene, alias_event
 
 def entity(scene: Scene, name: str, *, kind: str = "team", parent: str | None = None) -> int:
     """Make an entity or change it, under a new revision."""
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         above = find_entity(connection, parent) if parent else None
         parent_id = None if above is None else above.id
         if not insert_entity(connection, name=name, kind=kind, parent_id=parent_id, now=datetime.now(UTC)):
@@ -30,7 +30,7 @@ def entity(scene: Scene, name: str, *, kind: str = "team", parent: str | None = 
 
 def owned_by(scene: Scene, owner: int, automation_id: int) -> int:
     """Hand an automation over to another entity."""
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         values = {"entity_id": owner, "revision": next_revision(connection)}
         connection.execute(update(automations).where(automations.c.id == automation_id).values(values))
     return automation_id
@@ -66,7 +66,7 @@ def test_an_organization_that_becomes_a_team_watches_only_itself(scene: Scene) -
     own, above = (owned_by(scene, owner, scene.automation(scene.webhook(f"h{owner}"))) for owner in (org, group))
     scene.publish(alias_event(event_id="1"))
     scene.evaluate()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(update(entities).where(entities.c.id == org).values(kind="team"))
         next_revision(connection)
     scene.publish(alias_event(event_id="2"))

@@ -24,7 +24,7 @@ def orphan(scene: Scene, count: int = 3) -> int:
     scene.automation(hook)
     scene.publish(*(alias_event(collection=f"c{number}") for number in range(count)))
     scene.evaluate()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(update(webhooks).where(webhooks.c.id == hook).values(deleted_at=datetime.now(UTC)))
     return hook
 
@@ -35,7 +35,7 @@ def test_orphans_are_buried_and_others_are_left_alone(scene: Scene) -> None:
     scene.publish(alias_event(event_id="alive"))
     scene.evaluate()
     now = datetime.now(UTC)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         assert dead_letter_orphans(connection, reason="the webhook was deleted", now=now) == 3
         assert dead_letter_orphans(connection, reason="the webhook was deleted", now=now) == 0
 
@@ -51,7 +51,7 @@ def test_an_attempt_underway_may_end_before_its_orphan_is_buried(scene: Scene) -
     scene.evaluate()
     now = datetime.now(UTC)
     until = now + timedelta(seconds=60)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         assert len(claim(connection, hook, limit=1, now=now, lease_until=until, token=1)) == 1
         connection.execute(update(webhooks).where(webhooks.c.id == hook).values(deleted_at=now))
         assert dead_letter_orphans(connection, reason="gone", now=now) == 0

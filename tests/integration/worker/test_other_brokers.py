@@ -66,7 +66,7 @@ def statistics(settings: Settings) -> Any:
 
 def _delivered(scene: Scene) -> int:
     done = select(func.count()).select_from(deliveries).where(deliveries.c.status == "delivered")
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         return connection.execute(done).scalar_one()
 
 

@@ -74,14 +74,14 @@ def grown(
         settings = load_settings(redis_url=valkey_url, database_url=url, secret_keys=Fernet.generate_key().decode())
         with Redis.from_url(valkey_url) as redis, opened_scene(settings, redis, Receiver()) as scene:
             _grow(scene)
-            yield scene.runtime.engine
+            yield scene.process.engine
 
 
 def _grow(scene: Scene) -> None:
     for number in range(20):
         scene.webhook(f"hook-{number}")
-    dialect = scene.runtime.engine.dialect.name
-    with write_transaction(scene.runtime.engine) as connection:
+    dialect = scene.process.engine.dialect.name
+    with write_transaction(scene.process.engine) as connection:
         for statement in (DELIVERIES, PENDING, ATTEMPTS, WINDOWS):
             portable = statement.replace("'2026-11-23 00:00:00.000000'", "TIMESTAMP '2026-11-23 00:00:00.000000'")
             if dialect == "postgresql":
@@ -89,7 +89,7 @@ def _grow(scene: Scene) -> None:
             else:
                 portable = portable.replace("TIMESTAMP ", "")
             connection.execute(text(portable), {"rows": ROWS[dialect]})
-    with scene.runtime.engine.connect() as connection:
+    with scene.process.engine.connect() as connection:
         connection.execute(text("UPDATE webhooks SET deleted_at = created_at WHERE name = 'hook-19'"))
         if dialect == "postgresql":
             connection.execute(

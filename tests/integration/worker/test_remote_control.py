@@ -23,8 +23,7 @@ from shared.storage.delivery.webhook_health import disable_webhook
 from shared.storage.schema.tables import audit_log, webhooks
 from tests.integration.processes import ROOT, dispatcher_command, environment, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event
-from worker.delivery.drain import drain_webhook
+from tests.integration.worker.conftest import Scene, alias_event, beside
 from worker.delivery.in_flight import PREFETCH_FACTOR
 
 CELERY = [sys.executable, "-m", "celery", "-A", "worker"]
@@ -70,7 +69,7 @@ def _by_worker(answers: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def workers(scene: Scene, tmp_path: Path) -> Iterator[Scene]:
     """Two workers and a pump on the scene, of one pool on each database; two requests at a time from each process."""
-    pool = {"sqlite": "threads", "postgresql": "prefork"}[scene.runtime.engine.dialect.name]
+    pool = {"sqlite": "threads", "postgresql": "prefork"}[scene.process.engine.dialect.name]
     settings = scene.settings.model_copy(update={"max_in_flight": 2, "claim_batch": 2})
     settings.model_fields_set.update({"max_in_flight", "claim_batch"})
     with ExitStack() as stack:
@@ -127,7 +126,7 @@ def test_pausing_and_resuming_hold_on_all_workers(workers: Scene) -> None:
 
     said = sorted(answer["ok"].partition(") ")[2] for answer in resumed.values())
     assert said == ["is now active", "was already active"]
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         changes = connection.execute(select(audit_log).order_by(audit_log.c.id)).all()
     assert [(one.user_name, one.action, one.target, one.detail["changed"]) for one in changes] == [
         ("operator (remote control)", "webhook.update", f"wh_{hook}", ["paused"])
@@ -140,14 +139,12 @@ def test_a_drain_at_work_claims_nothing_more_once_its_webhook_is_paused(scene: S
     scene.automation(hook)
     scene.publish(*(alias_event(collection=f"c{number}") for number in range(EVENTS)))
     scene.evaluate()
-    runtime = scene.runtime
-    runtime.settings = scene.settings.model_copy(update={"max_in_flight": 2, "claim_batch": 2})
     once = threading.Lock()
     sent_by_then: list[int] = []
 
     def pause(_request: Received) -> Answer:
         if len(scene.receiver.requests) >= 10 and once.acquire(blocking=False):
-            with write_transaction(runtime.engine) as connection:
+            with write_transaction(scene.process.engine) as connection:
                 if switch == "disable":
                     disable_webhook(connection, hook, reason="a test", now=datetime.now(UTC))
                 else:
@@ -156,8 +153,9 @@ def test_a_drain_at_work_claims_nothing_more_once_its_webhook_is_paused(scene: S
         return Answer()
 
     scene.receiver.answer = pause
-    drain_webhook(runtime, hook)
-    scene.settle()
+    with beside(scene, max_in_flight=2, claim_batch=2) as narrow:
+        narrow.process.webhooks.drain(hook)
+        narrow.settle()
 
     # The commit may take a while, in which others are sent; from then on it is what had been claimed.
     assert sent_by_then

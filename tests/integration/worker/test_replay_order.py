@@ -39,7 +39,7 @@ def _dead_letters(scene: Scene, hook: int) -> list[str]:
         }
         for number, id_ in enumerate(ids)
     ]
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(insert(deliveries), rows)
     return ids[1::2]
 
@@ -48,18 +48,18 @@ def _dead_letters(scene: Scene, hook: int) -> list[str]:
 def test_replays_are_claimed_in_the_order_of_the_old_ones(scene: Scene, interval: timedelta) -> None:
     hook = scene.webhook()
     dead = _dead_letters(scene, hook)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         found = list_replayable(connection, scene.entity_id, DeliveryFilter(status=DeliveryStatus.DEAD), limit=COUNT)
         replay(connection, found, NOW, interval=interval)
     later = NOW + interval * COUNT
     claimed: list[int] = []
     while True:
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             batch = claim(connection, hook, limit=400, now=later, lease_until=later + timedelta(hours=1), token=1)
         if not batch:
             break
         claimed += [one.seq for one in batch]
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         query = select(deliveries.c.seq, deliveries.c.replay_of).where(deliveries.c.replay_of.is_not(None))
         of = {row.seq: row.replay_of for row in connection.execute(query)}
     assert [of[seq] for seq in claimed] == dead

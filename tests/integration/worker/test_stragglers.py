@@ -17,7 +17,6 @@ from shared.storage.database.transactions import write_transaction
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received, Receiver
 from tests.integration.worker.conftest import Scene, alias_event, opened_scene
-from worker.delivery.drain import drain_webhook
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def _leave(scene: Scene, count: int) -> str:
     scene.automation(hook)
     scene.publish(*(alias_event() for _ in range(count)))
     scene.evaluate()
-    drain_webhook(scene.runtime, hook)
+    scene.process.webhooks.drain(hook)
     ends: set[datetime] = {row.next_attempt_at.astimezone(UTC) for row in scene.pending()}
     return max(ends).isoformat(timespec="seconds")
 
@@ -62,7 +61,7 @@ def _only(logs: list[Any], event: str) -> dict[str, Any]:
 def test_what_is_in_flight_when_a_worker_ends(scene: Scene, let_go: threading.Event) -> None:
     leases_end = _leave(scene, 3)
     with capture_logs() as logs:
-        scene.runtime.stragglers.close(grace_seconds=0)
+        scene.process.background.close(grace_seconds=0)
     assert not let_go.is_set()
     assert _only(logs, "deliveries.left_in_flight") == {
         "deliveries": 3,
@@ -74,13 +73,13 @@ def test_what_is_in_flight_when_a_worker_ends(scene: Scene, let_go: threading.Ev
 
 def test_what_can_not_be_recorded(scene: Scene, let_go: threading.Event) -> None:
     leases_end = _leave(scene, 1)
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(text("ALTER TABLE attempts RENAME TO away"))
     with capture_logs() as logs:
         let_go.set()
         wait_until(lambda: any(line["event"] == "deliveries.not_recorded" for line in logs), "line")
         scene.settle()
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(text("ALTER TABLE away RENAME TO attempts"))
     assert _only(logs, "deliveries.not_recorded") == {
         "webhook_id": "wh_1",

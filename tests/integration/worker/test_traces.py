@@ -106,7 +106,7 @@ def test_nothing_of_it_is_there_when_it_is_off(scene: Scene) -> None:
     (request,), (row,) = scene.receiver.requests, scene.rows()
     assert "traceparent" not in request.headers
     assert row.traceparent is None
-    assert scene.runtime.tracing is None
+    assert scene.process.tracing is None
 
 
 def test_contexts_are_read_and_written_as_the_standard_says() -> None:

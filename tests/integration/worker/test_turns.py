@@ -29,20 +29,20 @@ def _add(redis: Redis, *ids: str) -> None:
 def test_it_goes_on_after_the_mark_of_the_last(redis: Redis) -> None:
     _add(redis, "5-1", "5-2", "6-0")
     first = _take(redis)
-    assert (first.marked, first.entries) == (None, [])
-    assert first.end(Offset("5-1", 7))
+    assert (first.cached_offset, first.entries) == (None, [])
+    assert first.release(Offset("5-1", 7))
     second = _take(redis)
-    assert second.marked == Offset("5-1", 7)
+    assert second.cached_offset == Offset("5-1", 7)
     assert second.entries == read_after(redis, 3, "5-1", 100)
-    assert not second.end(Offset("6-0", 9))
+    assert not second.release(Offset("6-0", 9))
     third = _take(redis)
-    assert (third.marked, third.entries) == (Offset("6-0", 9), [])
+    assert (third.cached_offset, third.entries) == (Offset("6-0", 9), [])
 
 
 @pytest.mark.parametrize(("count", "max_bytes", "read"), [(2, 1 << 20, 2), (100, 10, 1), (100, 11, 2)])
 def test_what_it_reads_is_bounded(redis: Redis, count: int, max_bytes: int, read: int) -> None:
     _add(redis, "5-1", "5-2", "6-0")
-    assert _take(redis).end(Offset(START, 0))
+    assert _take(redis).release(Offset(START, 0))
     assert _take(redis, count, max_bytes).entries == read_after(redis, 3, START, read)
 
 
@@ -50,7 +50,7 @@ def test_one_drain_has_it_until_it_ends(redis: Redis) -> None:
     turn = _take(redis)
     assert acquire_lease(redis, 3, 100, 100) is None
     assert acquire_lease(redis, 4, 100, 100) is not None
-    assert not turn.end(None)
+    assert not turn.release(None)
     assert acquire_lease(redis, 3, 100, 100) is not None
 
 
@@ -60,7 +60,7 @@ def test_its_token_is_given_up_at_its_end_and_not_by_who_found_it_taken(redis: R
     redis.set(token, "1")
     assert acquire_lease(redis, 3, 100, 100) is None
     assert redis.exists(token)
-    turn.end(None)
+    turn.release(None)
     assert not redis.exists(token)
 
 
@@ -76,5 +76,5 @@ def test_one_that_another_took_over_is_neither_kept_nor_ended(redis: Redis) -> N
     turn = _take(redis)
     redis.set(LOCK, "another")
     assert not turn.renew()
-    turn.end(Offset("6-0", 9))
+    turn.release(Offset("6-0", 9))
     assert redis.get(LOCK) == b"another"

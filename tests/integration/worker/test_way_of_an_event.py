@@ -12,7 +12,7 @@ from shared.observability.metrics import WEBHOOK_ATTEMPTS
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.schema.tables import partitions, pending_deliveries, poison_entries, webhooks
 from tests.integration.receiver import Answer
-from tests.integration.worker.conftest import Scene, alias_event, metric_event
+from tests.integration.worker.conftest import Scene, alias_event, beside, metric_event
 
 
 def test_a_matching_event_is_delivered_signed_and_recorded(scene: Scene) -> None:
@@ -96,7 +96,7 @@ def test_poison_is_set_aside_and_does_not_stop_the_partition(scene: Scene) -> No
     scene.publish(alias_event())
     scene.evaluate()
     assert len(scene.rows()) == 1
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         kept = connection.execute(select(poison_entries)).all()
         read = connection.scalars(select(partitions.c.entries_read)).all()
     assert len(kept) == 4 * scene.settings.partitions
@@ -120,7 +120,7 @@ def test_a_failure_is_retried_with_the_same_id_and_then_a_dead_letter(scene: Sce
         [pending] = scene.pending()
         assert row.status == "pending"
         assert pending.next_attempt_at >= began + timedelta(seconds=expected_delay)
-        with write_transaction(scene.runtime.engine) as connection:
+        with write_transaction(scene.process.engine) as connection:
             connection.execute(update(pending_deliveries).values(next_attempt_at=began))
     assert (row.status, row.attempts, scene.pending()) == ("dead", 3, [])
     assert {request.headers["webhook-id"] for request in scene.receiver.requests} == {row.id}
@@ -136,7 +136,7 @@ def test_a_refusal_is_final_and_gone_disables_the_webhook(scene: Scene) -> None:
     scene.evaluate()
     scene.deliver()
     assert [row.status for row in scene.rows()] == ["refused"]
-    with read_transaction(scene.runtime.engine) as connection:
+    with read_transaction(scene.process.engine) as connection:
         row = connection.execute(select(webhooks)).one()
     assert not row.enabled
     assert "410" in row.disabled_reason
@@ -182,7 +182,7 @@ def test_a_paused_webhook_keeps_its_deliveries(scene: Scene) -> None:
     scene.evaluate()
     scene.deliver()
     assert [row.status for row in scene.rows()] == ["pending"]
-    with write_transaction(scene.runtime.engine) as connection:
+    with write_transaction(scene.process.engine) as connection:
         connection.execute(update(webhooks).values(paused=False))
     scene.deliver()
     assert [row.status for row in scene.rows()] == ["delivered"]
@@ -245,8 +245,8 @@ def test_a_webhook_is_named_in_metrics_only_where_the_operator_asked_for_it(scen
     named = WEBHOOK_ATTEMPTS.labels(webhook=f"wh_{hook}", outcome="2xx")
     before = named._value.get()
     for asked in (False, True):
-        scene.runtime.settings = scene.settings.model_copy(update={"metrics_per_webhook": asked})
-        scene.publish(alias_event())
-        scene.evaluate()
-        scene.deliver()
+        with beside(scene, metrics_per_webhook=asked) as other:
+            other.publish(alias_event())
+            other.evaluate()
+            other.deliver()
         assert named._value.get() - before == int(asked)

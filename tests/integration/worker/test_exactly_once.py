@@ -26,6 +26,7 @@ from tests.integration.worker.conftest import Scene, alias_event, metric_event
 from worker.bootstrap import WorkerProcess, build_process
 from worker.evaluation.batch import match_entries
 from worker.evaluation.commit import NotCommitted
+from worker.evaluation.stored_state import StaleAutomation
 
 
 @dataclass(frozen=True)
@@ -226,3 +227,19 @@ def test_a_worker_with_an_older_edition_does_not_void_newer_state(scene: Scene) 
             process.partitions.drain(partition)
     stale.close()
     assert [(row.status, row.reason) for row in scene.rows()] == [("pending", None)] + [("skipped", "cooldown")] * 3
+
+
+def test_state_that_is_ahead_of_every_edition_ends_the_drain_with_an_error(scene: Scene) -> None:
+    scene.automation(scene.webhook(), event="RUN_METRIC", conditions=[{"metric": "loss", "op": "$gt", "threshold": 1}])
+    scene.publish(metric_event(0, loss=0))
+    scene.evaluate()
+    with write_transaction(scene.process.engine) as connection:
+        connection.execute(update(metric_windows).values(epoch=metric_windows.c.epoch + 1000))
+    scene.publish(metric_event(1, loss=2))
+    with pytest.raises(StaleAutomation, match="newer automations than can be read"):
+        scene.evaluate()
+    assert scene.rows() == []
+    with write_transaction(scene.process.engine) as connection:
+        connection.execute(update(metric_windows).values(epoch=metric_windows.c.epoch - 1000))
+    scene.evaluate()
+    assert [row.event_id for row in scene.rows()] != []

@@ -58,10 +58,10 @@ app.conf.update(
     worker_send_task_events=False,
     hookline_version=__version__,  # `celery report` and `celery inspect report` show every setting
 )
-board = Scoreboard()  # before the pool forks, so that all processes have it
-slot = LazyProcess(app, board)
-register(app, slot)
-register_control(settings, board)
+scoreboard = Scoreboard()  # before the pool forks, so that all processes have it
+lazy = LazyProcess(app, scoreboard)
+register(app, lazy)
+register_control(settings, scoreboard)
 
 
 @signals.setup_logging.connect
@@ -117,4 +117,4 @@ def _consuming(sender: Any, **_kwargs: Any) -> None:
 @signals.worker_shutdown.connect
 @signals.worker_process_shutdown.connect
 def _close(**_kwargs: Any) -> None:
-    slot.close()
+    lazy.close()

@@ -26,7 +26,7 @@ from worker.process.scoreboard import InFlightEntry, Scoreboard
 Answer = dict[str, Any]
 
 
-def register_control(settings: Settings, board: Scoreboard) -> None:
+def register_control(settings: Settings, scoreboard: Scoreboard) -> None:
     """Give workers the commands; in the process of `celery control` they are only known by name."""
 
     @control_command(args=[("webhook", str)], signature="<id or name>")
@@ -42,7 +42,7 @@ def register_control(settings: Settings, board: Scoreboard) -> None:
     @control_command()
     def reload_automations(_state: Any) -> Answer:
         """Read all automations anew at the next evaluation."""
-        board.ask_to_reload()
+        scoreboard.ask_to_reload()
         return {"ok": "automations are read anew at the next evaluation"}
 
     @inspect_command(name="stats")
@@ -53,7 +53,7 @@ def register_control(settings: Settings, board: Scoreboard) -> None:
     @inspect_command(alias="sending")
     def webhooks(_state: Any) -> Any:
         """What is being sent right now: requests in flight by webhook, and their lane."""
-        shown = board.shown()
+        shown = scoreboard.shown()
         try:
             return _described(shown, _names(settings, shown))
         except (HooklineError, SQLAlchemyError):

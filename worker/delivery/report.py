@@ -22,14 +22,22 @@ log = get_logger("hookline.deliver")
 def report_attempts(
     endpoint: Endpoint,
     decided: Sequence[tuple[CompletedAttempt, Decision]],
-    ended: frozenset[int],
+    finished: frozenset[int],
     now: datetime,
     *,
     claim: int | None,
 ) -> None:
-    """Metrics and one log line for each attempt: only after the commit."""
+    """Count attempts in metrics and log one line for each. Call it only after the commit.
+
+    Args:
+        endpoint: where they went.
+        decided: the attempts, each with its decision.
+        finished: the `seq` of the deliveries that came to an end.
+        now: when that was recorded.
+        claim: the claim token, by which the spans of attempts are named; None in workers that do not trace.
+    """
     for outcome, count in Counter(
-        str(decision.verdict) for sent, decision in decided if sent.delivery.seq in ended
+        str(decision.verdict) for sent, decision in decided if sent.delivery.seq in finished
     ).items():
         metrics.deliveries_finished(outcome, count)
     metrics.EVENT_TO_DELIVERY.observe_all(
@@ -50,7 +58,7 @@ def report_attempts(
 
 
 def _line(endpoint: Endpoint, sent: CompletedAttempt, decision: Decision) -> dict[str, Any]:
-    """All there is to know of an attempt, with the ids by which the API, the commands and receivers know its parts."""
+    """The line of an attempt, with the ids by which the API, the commands and receivers know its parts."""
     delivery, outcome = sent.delivery, sent.outcome
     automation_id = delivery.automation_id
     return {

@@ -1,4 +1,4 @@
-"""The spans of a worker: one for each firing, one for each attempt. No payload, URL or error text goes into them."""
+"""The spans of attempts. No payload, URL or error text goes into them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,15 @@ def add_attempt_exemplars(attempts: Iterable[tuple[_Sent, Decision]], claim: int
 
 
 def context_of(delivery: ClaimedDelivery, claim: int) -> TraceContext:
-    """The place of the attempt that is made of a delivery under a claim."""
+    """The trace context of the attempt that is made of a delivery under a claim.
+
+    It is worked out and not kept: the request carries it before the attempt has ended, and the span is made after.
+    """
     return attempt_context(delivery.traceparent, delivery.id, delivery.attempts + 1, claim)
 
 
 def trace_attempt(tracing: Tracing, webhook: str, sent: _Sent, decision: Decision, claim: int) -> None:
-    """An attempt that is recorded."""
+    """Record the span of an attempt that is recorded in the database."""
     began_ns = nanoseconds(sent.started_at)
     attributes: dict[str, str | int] = {
         "hookline.delivery_id": sent.delivery.id,

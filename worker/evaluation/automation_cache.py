@@ -1,4 +1,4 @@
-"""The compiled automations of a worker process, kept up to date by revision."""
+"""The automations that a worker process knows, kept up to date by revision. Must not decide what fires."""
 
 from __future__ import annotations
 
@@ -30,14 +30,23 @@ log = get_logger("hookline.evaluate")
 
 
 class AutomationCache:
-    """An index that takes in edits: whoever asks for it sees every edit that is older than the reload interval.
+    """The index of automations. Whoever asks for it sees every edit that is older than the reload interval.
 
-    Whenever `reloads` has another value, all are read anew.
+    Threads of evaluations share it. `_lock` guards all attributes below it, also while edits are read: the others wait
+    for it, since they would read the same. An index that was handed out takes no edits: they go into a
+    copy, so a thread goes on with what it had and nobody sees half of an edit.
     """
 
     def __init__(
         self, engine: Engine, reload_interval_seconds: float, *, reloads: Callable[[], int] = lambda: 0
     ) -> None:
+        """Read nothing yet: the first look does.
+
+        Args:
+            engine: the database's.
+            reload_interval_seconds: how long an edit may stay unseen.
+            reloads: a number that changes when somebody asks for all automations to be read anew.
+        """
         self._engine = engine
         self._interval_seconds = reload_interval_seconds
         self._reloads = reloads
@@ -45,14 +54,20 @@ class AutomationCache:
         self._lock = threading.Lock()
         self._index = AutomationIndex(_unreadable)
         self._revision = -1
+        """The newest revision that the index holds; below zero before the first look."""
         self._checked = float("-inf")
+        """When edits were looked for last, by the monotonic clock."""
 
     def current(self) -> AutomationIndex:
-        """The index, refreshed if the last look was longer ago than the reload interval."""
+        """The index, refreshed if the last look was longer ago than the reload interval.
+
+        Raises:
+            SQLAlchemyError: when it is time to look and the database is away.
+        """
         with self._lock:
             if self._reloaded != (asked := self._reloads()):
                 self._reloaded = asked
-                self._forget()
+                self._reset()
             if time.monotonic() - self._checked >= self._interval_seconds:
                 self._refresh()
                 self._checked = time.monotonic()
@@ -63,8 +78,8 @@ class AutomationCache:
         with self._lock:
             self._checked = float("-inf")
 
-    def _forget(self) -> None:
-        """Read and compile all of them anew, whatever their revisions."""
+    def _reset(self) -> None:
+        """Have the next look read and compile all of them anew, whatever their revisions."""
         self._index, self._revision, self._checked = AutomationIndex(_unreadable), -1, float("-inf")
 
     def _refresh(self) -> None:

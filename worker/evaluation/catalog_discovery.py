@@ -16,10 +16,16 @@ from shared.domain.events.fast_decoding import AnyEvent
 from shared.storage.definitions.catalog import Learned, learn
 
 MAX_KNOWN = 100_000
+"""Names that a process remembers: some tens of megabytes. Beyond, it forgets all and registers what comes again, which
+costs a batch one more statement until the usual names are known."""
 
 
 class CatalogDiscovery:
-    """What a process knows to be in the catalog. Threads may share it: at worst a name is registered again."""
+    """The projects and collections that a process knows to be in the catalog.
+
+    Threads of evaluations share it without a lock. `_known` is only added to, in one call, or replaced as a whole; a
+    thread that misses a name just added registers it again, which changes nothing.
+    """
 
     def __init__(self, max_known: int = MAX_KNOWN) -> None:
         self._max_known = max_known
@@ -30,7 +36,11 @@ class CatalogDiscovery:
         return names <= self._known
 
     def register(self, connection: Connection, names: Set[Learned], now: datetime) -> frozenset[Learned]:
-        """Put what is new of these names into the catalog: what was, is to be `remember`ed after the commit.
+        """Put what is new of these names into the catalog, in the caller's transaction.
+
+        Returns:
+            The names that were put there, to be `remember`ed after the commit and not before: a transaction that is
+            rolled back stored none.
 
         A name whose entity does not exist stays out; it is looked at again, since the entity may be made later.
         """
@@ -45,7 +55,7 @@ class CatalogDiscovery:
 
 
 def catalog_entry_of(event: AnyEvent) -> Learned | None:
-    """What an event tells of the catalog; a run is in no collection, a notice in no project."""
+    """The project and collection that an event names; None for a notice, which is in no project."""
     data: Any = event.data
     project = getattr(data, "project", None)
     if project is None:

@@ -1,7 +1,7 @@
 """Definitions in a third of their size, as a worker keeps those that nothing fires.
 
 All definitions share most of their words: deflate finds them in a preset dictionary, so that even a short text shrinks.
-Nothing that is packed is ever stored, so the dictionary may change with every release.
+Nothing that is compressed is ever stored, so the dictionary may change with every release.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import zlib
 
 _WINDOW = -12
-"""Raw deflate that looks back four kilobytes, as far as the dictionary reaches."""
+"""Raw deflate that looks back four kilobytes, as far as the dictionary reaches. A larger window costs memory for each
+text that is taken apart, and finds no more."""
 _MEMORY_LEVEL = 5
 _LEVEL = 9
+"""The most thorough: a definition is compressed once and kept for as long as it is not edited."""
 # What is likeliest stands last, where deflate refers to it in the fewest bits.
 _WORDS = b"".join(
     (
@@ -32,16 +34,17 @@ _WORDS = b"".join(
         b'"}},"cooldown":null,"rate_limit":null}]',
     )
 )
+# Shared by threads: it is never written to, only copied.
 _packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, _WORDS)
 
 
 def compress(text: bytes) -> bytes:
-    """A text in less space."""
+    """Compress a definition."""
     packer = _packer.copy()
     return packer.compress(text) + packer.flush()
 
 
 def decompress(packed: bytes) -> bytes:
-    """The text that was packed by this same release."""
+    """The text that `compress` of this same release was given."""
     unpacker = zlib.decompressobj(_WINDOW, _WORDS)
     return unpacker.decompress(packed) + unpacker.flush()

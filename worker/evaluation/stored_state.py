@@ -1,4 +1,4 @@
-"""Windows and cooldowns as they are stored, read for a batch's matches."""
+"""What is stored that firings depend on, read for a batch's matches. Must not change any of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ class StaleAutomation(Exception):
 
 
 def _decode_or_none(read: Callable[[bytes], _T], stored: bytes | None, row: Any) -> _T | None:
-    """What was stored; None when there is nothing, and when it can't be read: then it begins anew."""
+    """Decode a stored value. None says that there is nothing, or that it cannot be read: either way it begins anew.
+
+    What cannot be read is logged and overwritten by the next save: a run without its window is better than a partition
+    that stands still.
+    """
     try:
         return None if stored is None else read(stored)
     except UnreadableState as exc:
@@ -44,19 +48,20 @@ def _decode_or_none(read: Callable[[bytes], _T], stored: bytes | None, row: Any)
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """What is stored that firings depend on."""
+    """What is stored that firings depend on, as of one transaction."""
 
     webhooks: Mapping[int, WebhookSnapshot]
     """Those of the matches' webhooks that are enabled."""
     seen: Collection[str] = ()
     """The deliveries that exist: their events were evaluated before."""
     kept: Mapping[tuple[int, str], AutomationState] = field(default_factory=dict)
-    """What automations keep of earlier events, by automation and key."""
+    """What automations keep of earlier events, by automation and key. A plan moves these states on as it goes; the
+    transaction in which they were read stores them."""
 
 
 @dataclass(frozen=True)
 class MatchSet:
-    """The matches of one batch in stream order, and what is asked of them more than once."""
+    """The matches of one batch in stream order, and what is asked of them more than once. It lives on one thread."""
 
     all: Sequence[Match]
 
@@ -82,10 +87,12 @@ class MatchSet:
 
 
 def load_stored(connection: Connection, matches: MatchSet, now: datetime) -> StoredState:
-    """What this transaction has stored. The rows of what automations keep stay locked until it ends.
+    """Read what firings depend on. The rows of what automations keep stay locked until the transaction ends.
+
+    Windows are read first, since their locks come first in the order that transactions keep.
 
     Raises:
-        Outdated: when an automation was edited since these matches were found.
+        StaleAutomation: when an automation was edited since these matches were found.
     """
     kept = _load_kept(connection, matches, now)
     seen = known_deliveries(connection, matches.ids)

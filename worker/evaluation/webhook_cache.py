@@ -7,24 +7,29 @@ from collections.abc import Mapping
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
 
 KNOWN_WEBHOOKS = 10_000
+"""About a kilobyte each. Beyond, all are forgotten, and batches take a transaction until the usual ones are known."""
 
 
 class WebhookCache:
-    """The webhooks that are enabled, as this process read them last. Threads may share it: what is old is found out."""
+    """The webhooks that are enabled, as this process read them last.
+
+    Threads of evaluations share it without a lock: single operations of a dict are atomic, snapshots are never changed,
+    and `_rows` is replaced as a whole when it is full. One that is old does no harm: the commit finds it out.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[int, WebhookSnapshot] = {}
 
     def get(self, ids: set[int]) -> dict[int, WebhookSnapshot] | None:
-        """All of these; None where one is unknown, or where they are not of one revision."""
-        rows = self._rows
+        """These webhooks. None where one is unknown, or they are not of one revision: then they have to be read."""
+        rows = self._rows  # once: `store` may replace it meanwhile
         found = {one: rows[one] for one in ids if one in rows}
         if len(found) < len(ids) or len({row.revision for row in found.values()}) > 1:
             return None
         return found
 
     def store(self, rows: Mapping[int, WebhookSnapshot]) -> None:
-        """Know these as they were just read; when too many are known, the older ones are forgotten."""
+        """Keep these as they were just read, in a transaction that is committed."""
         if len(self._rows) + len(rows) > KNOWN_WEBHOOKS:
             self._rows = {}
         self._rows.update(rows)

@@ -1,4 +1,4 @@
-"""Who operators are in the audit log, and how commands find the entity that one means."""
+"""How what operators do is written to the audit log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,17 @@ def record_change(
     now: datetime,
     by: str = OPERATOR,
 ) -> None:
-    """Write down what an operator did, in the transaction that does it; `detail` must not hold any secret."""
+    """Write what an operator did to the audit log, in the transaction that does it.
+
+    Args:
+        connection: the transaction's.
+        action: such as `webhook.update`.
+        entity_id: whose object was changed; None for what concerns the whole installation.
+        target: the object's public id.
+        detail: what was changed. It must not hold any secret.
+        now: the time.
+        by: which kind of operator.
+    """
     change = NewChange(
         user_id=OPERATOR_ID,
         user_name=by,

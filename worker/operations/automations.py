@@ -1,4 +1,4 @@
-"""What `celery -A worker automations …` does to the storage: list, switch on or off, and try without writing.
+"""What `celery -A worker automations …` does to the storage: list, switch on or off, and explain without writing.
 
 Functions on an open engine, that know nothing of click. Must not send anything.
 """
@@ -29,15 +29,16 @@ from worker.operations.lookup import resolve_automation, resolve_entity
 
 @dataclass(frozen=True, slots=True)
 class ExplainRequest:
-    """What an automation is tried on: given events, perhaps from the stored state, or a span of the streams."""
+    """What an automation is explained on: given events, or a time range of the streams."""
 
     source: list[Event] | TimeRange
     with_state: bool
+    """Whether given events find the windows and cooldowns that are stored now."""
     page: PageWanted
 
 
 def list_automations(engine: Engine, entity: str | None) -> list[Row]:
-    """The automations of one entity, or of all. Raises InvalidDefinition for an entity that there is not."""
+    """List the automations of one entity, or of all. Raises InvalidDefinition for an entity that does not exist."""
     with read_transaction(engine) as connection:
         owner = None if entity is None else resolve_entity(connection, entity).id
         return [_row(stored) for stored in every_automation(connection, owner)]
@@ -62,7 +63,7 @@ def set_enabled(engine: Engine, automation: str, entity: str | None, *, enabled:
 
 
 def explain(settings: Settings, engine: Engine, automation: str, entity: str, trial: ExplainRequest) -> DryRunAnswer:
-    """What the automation would make of the events.
+    """Tell for each event whether an automation would fire, and why. Nothing is stored.
 
     Raises:
         InvalidDefinition: when there is no such entity or automation.

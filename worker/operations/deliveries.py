@@ -29,19 +29,22 @@ from worker.operations.audit import Row, record_change
 from worker.operations.lookup import resolve_automation, resolve_entity, resolve_webhook
 
 MAX_REPLAYED = 100_000
+"""A plan holds this many at most. Whoever means more says so with several time ranges, and sees what each does."""
 AT_ONCE = 5_000
-"""Replays are written in transactions of so many, so that workers can write in between."""
+"""Replays are written in transactions of this many, so that workers can write in between. On SQLite, with its one
+writer, a transaction of twice as many holds up all of them for twice as long."""
 
 Filters = Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be replayed, or was: how many, at what rate, and the ids of the new deliveries once there are any."""
+    """Deliveries to replay, and the ids of the new ones once it is done."""
 
     seqs: tuple[int, ...] = field(repr=False)
     rate: str | None
     interval: timedelta
+    """Between two of them; the first is due at once."""
     entity_id: int | None
     action: str
     target: str
@@ -69,14 +72,14 @@ class Plan:
 
 
 def list_deliveries(engine: Engine, filters: Filters, limit: int) -> list[Row]:
-    """The deliveries that match, newest first. Raises InvalidDefinition for filters that name what is not there."""
+    """List the deliveries that match, newest first. Raises InvalidDefinition for filters that name nothing."""
     with read_transaction(engine) as connection:
         owner, wanted = _wanted(connection, filters)
         return [_row(one) for one in store.list_deliveries(connection, owner, wanted, before=None, limit=limit)]
 
 
 def describe_delivery(engine: Engine, delivery: str) -> Row | None:
-    """One delivery with payload and attempts; None when there is none of this id."""
+    """Describe one delivery with payload and attempts; None when there is none of this id."""
     with read_transaction(engine) as connection:
         stored = store.find_delivery(connection, None, delivery)
         if stored is None:
@@ -91,7 +94,7 @@ def describe_delivery(engine: Engine, delivery: str) -> Row | None:
 
 
 def find_replayable(engine: Engine, delivery: str) -> Plan:
-    """The plan for one delivery. Raises InvalidDefinition when it can't be replayed."""
+    """Plan the replay of one delivery. Raises InvalidDefinition when it can't be replayed."""
     with read_transaction(engine) as connection:
         stored = store.find_delivery(connection, None, delivery)
         if stored is None:
@@ -103,7 +106,7 @@ def find_replayable(engine: Engine, delivery: str) -> Plan:
 
 
 def list_to_replay(engine: Engine, filters: Filters, rate: str | None, *, again: bool) -> Plan:
-    """The plan for all that match. Raises InvalidDefinition for filters or a rate that can't be understood."""
+    """Plan the replay of all that match. Raises InvalidDefinition for filters or a rate that can't be understood."""
     interval = timedelta()
     if rate is not None:
         try:
@@ -124,7 +127,7 @@ def list_to_replay(engine: Engine, filters: Filters, rate: str | None, *, again:
 
 
 def replay_deliveries(engine: Engine, plan: Plan) -> Plan:
-    """Carry a plan out, and note it in the audit log."""
+    """Carry a plan out, and write it to the audit log. Stopped halfway, the replays that were written stay."""
     with read_transaction(engine) as connection:
         begun, made = database_time(connection), list[str]()
     for start in range(0, plan.count, AT_ONCE):

@@ -20,7 +20,10 @@ from shared.vault import SecretUnreadable, Vault
 from worker.operations.audit import record_change
 
 BATCH = 100
+"""Values that are read, and replaced, in one transaction."""
 MAX_PASSES = 10
+"""A second pass finds what was written under an older key during the first. One that still finds some after so many
+means that a process runs with an older key in front, which the result says."""
 
 Read = Callable[[Connection, tuple[Any, ...] | None, int], list[SealedValue]]
 Replace = Callable[[Connection, SealedValue, bytes], bool]
@@ -40,7 +43,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """What a rotation came to."""
+    """The result of a rotation."""
 
     keys: int
     secrets: Tally
@@ -108,7 +111,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def rotate(engine: Engine, vault: Vault) -> Rotation:
-    """Bring everything under the vault's newest key, and note in the audit log that it was done."""
+    """Encrypt everything anew under the vault's newest key, and write to the audit log that it was done."""
     secrets = _all(engine, vault, reencryption.sealed_secrets, reencryption.replace_secret_ciphertext)
     answers = _all(engine, vault, reencryption.sealed_answers, reencryption.replace_answer_ciphertext)
     if secrets.rotated or answers.rotated:
@@ -117,7 +120,7 @@ def rotate(engine: Engine, vault: Vault) -> Rotation:
 
 
 def _all(engine: Engine, vault: Vault, read: Read, replace: Replace) -> Tally:
-    """Pass after pass: what a pass has rotated, or somebody wrote meanwhile, is looked at by the next."""
+    """Go through everything until a pass finds nothing stale: others may write under an older key meanwhile."""
     tally = Tally()
     for _ in range(MAX_PASSES):
         tally = _pass(engine, vault, read, replace, rotated_before=tally.rotated)

@@ -23,15 +23,19 @@ from shared.storage.delivery.webhook_states import (
 
 
 def resolve_entity(connection: Connection, name: str) -> StoredEntity:
-    """The entity of this name. Raises InvalidDefinition at `entity`."""
-    resolve_webhook = find_entity(connection, name)
-    if resolve_webhook is None:
+    """Find the entity of this name. Raises InvalidDefinition at `entity`."""
+    found = find_entity(connection, name)
+    if found is None:
         raise InvalidDefinition.at(("entity",), f"there is no entity {name!r}")
-    return resolve_webhook
+    return found
 
 
 def resolve_webhook(connection: Connection, name_or_id: str, entity: str | None, now: datetime) -> WebhookState:
-    """The webhook or Slack integration meant, of one entity or of any. Raises InvalidDefinition."""
+    """Find a webhook or Slack integration, of one entity or of any.
+
+    Raises:
+        InvalidDefinition: at `entity` or `webhook`, when there is none, or several entities have it.
+    """
     owner = None if entity is None else resolve_entity(connection, entity).id
     number = next((n for kind in ID_KINDS.values() if (n := decode_id(kind, name_or_id)) is not None), None)
     if number is None:
@@ -49,18 +53,22 @@ def resolve_webhook(connection: Connection, name_or_id: str, entity: str | None,
 
 
 def resolve_automation(connection: Connection, name_or_id: str, entity: str | None) -> StoredAutomation:
-    """The automation meant, of one entity or of any. Raises InvalidDefinition."""
+    """Find an automation, of one entity or of any.
+
+    Raises:
+        InvalidDefinition: at `entity` or `automation`, when there is none, or several entities have it.
+    """
     if entity is not None:
         stored = find_by_name_or_id(connection, resolve_entity(connection, entity).id, name_or_id)
-        resolve_webhook = [] if stored is None else [stored]
+        found = [] if stored is None else [stored]
     else:
         every = every_automation(connection, None)
-        resolve_webhook = [one for one in every if encode_id(IdKind.AUTOMATION, one.id) == name_or_id]
-        resolve_webhook = resolve_webhook or [one for one in every if one.name == name_or_id]
-    if len(resolve_webhook) > 1:
-        owners = ", ".join(one.entity for one in resolve_webhook)
+        found = [one for one in every if encode_id(IdKind.AUTOMATION, one.id) == name_or_id]
+        found = found or [one for one in every if one.name == name_or_id]
+    if len(found) > 1:
+        owners = ", ".join(one.entity for one in found)
         raise InvalidDefinition.at(("automation",), f"several entities have {name_or_id!r}: give --entity, of {owners}")
-    if not resolve_webhook:
+    if not found:
         where = "any entity" if entity is None else f"entity {entity!r}"
         raise InvalidDefinition.at(("automation",), f"no automation of {where} has the id or name {name_or_id!r}")
-    return resolve_webhook[0]
+    return found[0]

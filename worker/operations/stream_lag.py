@@ -18,7 +18,7 @@ from worker.operations.audit import Row
 
 
 def list_stream_lags(settings: Settings, engine: Engine) -> Row:
-    """The lag of each partition, and of all. Raises `redis.exceptions.RedisError`."""
+    """Read the lag of each partition, and of all. Raises `redis.exceptions.RedisError`."""
     with read_transaction(engine) as connection:
         offsets = read_all_offsets(connection, settings.partitions)
     with open_redis(settings) as redis:

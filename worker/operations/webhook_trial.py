@@ -1,4 +1,4 @@
-"""`celery -A worker webhooks test`: one request, made as a drain makes it, and what came of it with secrets masked."""
+"""`celery -A worker webhooks test`: one request, made as a drain makes it, and its outcome with secrets masked."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from worker.operations.lookup import resolve_entity, resolve_webhook
 
 
 def list_webhooks(engine: Engine, entity: str | None) -> list[Row]:
-    """The webhooks of one entity, or of all. Raises InvalidDefinition for an entity that there is not."""
+    """List the webhooks of one entity, or of all. Raises InvalidDefinition for an entity that does not exist."""
     with read_transaction(engine) as connection:
         now = database_time(connection)
         owner = None if entity is None else resolve_entity(connection, entity).id
@@ -42,7 +42,7 @@ def list_webhooks(engine: Engine, entity: str | None) -> list[Row]:
 
 
 def describe_webhook(settings: Settings, engine: Engine, webhook: str, entity: str | None) -> Row:
-    """All there is to say of one webhook. Raises InvalidDefinition as `pause`.
+    """Describe a webhook with all that is known of it. Raises InvalidDefinition as `pause`.
 
     `unusable` says why no request can be made to it, if so, with this machine's keys and OpenSSL.
     """
@@ -96,7 +96,7 @@ def pause(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATO
 
 
 def resume(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATOR) -> Row:
-    """Send to a webhook again, whatever kept deliveries from it. Answers and raises as `pause`."""
+    """Send to a webhook again, whatever kept deliveries from it. It returns and raises as `pause`."""
     with write_transaction(engine) as connection:
         lock_edits(connection)
         now = database_time(connection)

@@ -7,6 +7,7 @@ change and z-score follow W&B's documentation of automation events (run metrics)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_CONDITIONS = 20
 MAX_WINDOW = 1000
+MAX_KEPT_VALUES = 4000
+"""How many values of a run's metrics the conditions of an automation may need, of each metric its longest window."""
 
 
 class _Word(StrEnum):
@@ -217,7 +220,18 @@ def parse_conditions(raw: object) -> tuple[Condition, ...]:
             faults.extend(refusal.under(index).errors)
     if faults:
         raise InvalidDefinition(*faults)
+    if (kept := sum(needed_values(conditions).values())) > MAX_KEPT_VALUES:
+        message = f"would keep {kept:,} values of each run, windows taken together; at most {MAX_KEPT_VALUES:,} are"
+        raise InvalidDefinition.at((), f"{message} accepted: use smaller windows, or fewer metrics")
     return tuple(conditions)
+
+
+def needed_values(conditions: Iterable[Condition]) -> dict[str, int]:
+    """How many of the newest values of each watched metric have to be kept, in the order of the conditions."""
+    needed: dict[str, int] = {}
+    for condition in conditions:
+        needed[condition.metric] = max(needed.get(condition.metric, 0), condition.needed_values)
+    return needed
 
 
 def condition_to_json(condition: Condition) -> dict[str, object]:

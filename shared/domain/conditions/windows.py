@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import orjson
 
-from shared.domain.conditions.conditions import Condition
+from shared.domain.conditions.conditions import Condition, needed_values
 from shared.domain.conditions.measures import CompiledCondition, compile_condition, why_undefined
 from shared.domain.errors import UnreadableState as UnreadableState
 
@@ -183,14 +183,6 @@ def compile_conditions(conditions: Iterable[Condition]) -> CompiledConditions:
         terms = ((index, compile_condition(one)) for index, one in enumerate(conditions) if one.metric == metric)
         watches.append(_Watch(metric, needed, tuple(terms)))
     return CompiledConditions(conditions, tuple(watches))
-
-
-def needed_values(conditions: Iterable[Condition]) -> dict[str, int]:
-    """How many of the newest values of each watched metric have to be kept, in the order of the conditions."""
-    needed: dict[str, int] = {}
-    for condition in conditions:
-        needed[condition.metric] = max(needed.get(condition.metric, 0), condition.needed_values)
-    return needed
 
 
 def observe(

@@ -211,9 +211,30 @@ _PLAIN_TIME = re.compile(
 ).fullmatch
 
 
+_SURE_DEPTH = 150
+"""The models read some 200 levels, msgspec as many as Python's stack has left: what is made of those may not fit it."""
+_SHALLOW_BYTES = 2 * _SURE_DEPTH + 250
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _nests_deeply(body: bytes) -> bool:
+    """Whether there may be more than `_SURE_DEPTH` levels."""
+    if body.count(b"[") + body.count(b"{") <= _SURE_DEPTH:
+        return False
+    depth = 0
+    for bracket in _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > _SURE_DEPTH:
+            return True
+    return False
+
+
 def quick_event(body: bytes) -> QuickEvent | None:
     """The event of a JSON text, if it is sure to be one; None says nothing but that `decode_event` has to be asked."""
     if len(body) > MAX_EVENT_BYTES or ((b"\\" in body or b"\x7f" in body) and _DOUBTFUL(body)):
+        return None
+    if len(body) > _SHALLOW_BYTES and _nests_deeply(body):
         return None
     try:
         if not body.isascii():

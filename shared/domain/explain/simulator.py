@@ -14,6 +14,7 @@ from enum import StrEnum
 from shared.domain.conditions.windows import CompiledConditions, Observation, WindowState
 from shared.domain.events.models import Event, RunMetricEvent, RunStateEvent
 from shared.domain.events.partitioning import subject_key
+from shared.domain.filters.budget import FilterBudget, FilterTooCostly
 from shared.domain.matching.compiled import CompiledAutomation, firing_id
 from shared.domain.matching.firing_rules import (
     GLOBAL_KEY,
@@ -49,6 +50,8 @@ class Reason(StrEnum):
     AUTOMATION_DISABLED = "automation_disabled"
     STATE = "state"
     FILTER = "filter"
+    #: The filter asks for more work on this event than one may cost: it does not match.
+    FILTER_TOO_COSTLY = "filter_too_costly"
     #: An event of this source and id has made a delivery of this automation.
     REPEATED = "repeated"
     #: No metric that a condition watches has a sample newer than its last.
@@ -150,7 +153,12 @@ class Simulator:
             return _out_of_scope(arrival, Reason.EVENT_TYPE if other_type else Reason.SCOPE)
         if not compiled.automation.enabled:
             return _no_match(arrival, Reason.AUTOMATION_DISABLED)
-        if not compiled.matches(event):
+        try:
+            with FilterBudget().applied():
+                matches = compiled.matches(event)
+        except FilterTooCostly:
+            return _no_match(arrival, Reason.FILTER_TOO_COSTLY)
+        if not matches:
             return _no_match(arrival, Reason.FILTER if _in_states(compiled, event) else Reason.STATE)
         identity = firing_id(compiled.id, event)
         if identity in self._delivered:

@@ -15,15 +15,21 @@ from typing import Any
 import orjson
 
 from shared.domain.automations.model import Automation, Cooldown
-from shared.domain.conditions.windows import explain, needed_values
+from shared.domain.conditions.conditions import needed_values
+from shared.domain.conditions.windows import explain
 from shared.domain.durations import Rate, format_duration
 from shared.domain.events.models import Event, NoticeData, RunMetricData, RunMetricEvent, RunStateData, RunStateEvent
 from shared.domain.explain.simulator import Considered, DryRunOutcome, Reason, Samples, Subject
+from shared.domain.filters.budget import EVENT_UNITS, FilterBudget, FilterTooCostly
 from shared.domain.filters.fields import field_getter
 from shared.domain.filters.terms import MISSING, Term
 from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal
 
 MAX_SHOWN_CHARS = 500
+TOO_COSTLY = (
+    f"filter takes at most {EVENT_UNITS:,} units of work on an event: it has too many or too large patterns for this"
+    " event's texts and lists"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,9 @@ def _stages(subject: Subject, considered: Considered) -> Iterator[_Stage]:
         states = " or ".join(sorted(automation.states))
         held = event.data.state in automation.states
         yield _leaf(f"run state is {states}", held, str(event.data.state), Reason.STATE, telling=True)
+    if considered.reason is Reason.FILTER_TOO_COSTLY:
+        yield _leaf(TOO_COSTLY, False, None, Reason.FILTER_TOO_COSTLY)
+        return
     yield _filter(automation, event)
     if considered.reason is Reason.REPEATED:
         text = "event is new: one of this source and id made a delivery of this automation before"
@@ -132,7 +141,13 @@ def _scope_terms(subject: Subject, event: Event) -> Iterator[Explanation]:
 
 
 def _filter(automation: Automation, event: Event) -> _Stage:
-    root = automation.filter.explain(lambda name: field_getter(automation.event, name), event)
+    try:
+        with FilterBudget().applied():
+            root = automation.filter.explain(lambda name: field_getter(automation.event, name), event)
+    except FilterTooCostly:
+        # All terms are asked here, while matching stops at the one that decides.
+        node = Explanation(TOO_COSTLY, None)
+        return _Stage(node, (node,), (Reason.FILTER, Reason.FILTER_TOO_COSTLY), telling=True)
     decisive = tuple(_term(term) for term in root.decisive())
     if root.terms == ():
         return _Stage(Explanation("filter: none", root.held), (), (Reason.FILTER,))

@@ -6,7 +6,7 @@ stand for all aliases (or tags) of the version, as W&B's `ArtifactEvent.alias` d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
@@ -93,22 +93,44 @@ def _member_at(get: Callable[[Any], Mapping[str, Any]], key: str, event: Any) ->
     return values[key] if key in values else _member(values, key)
 
 
-def _members_sent(event: Any) -> dict[str, Any]:
+def _members_sent(event: Any) -> Mapping[str, Any]:
     """A run's members as the event has them: what it leaves out is missing, what it says is null stays null."""
     run: Run | QuickRun = event.data.run
-    if isinstance(run, QuickRun):
-        return run.members
-    known = {name: value for name, value in run.__dict__.items() if name in run.model_fields_set}
-    return known | (run.model_extra or {})
+    return run.members if isinstance(run, QuickRun) else _SentMembers(run)
+
+
+class _SentMembers(Mapping[str, Any]):
+    """Those of a model. A view: an event may have thousands, and each filter looks at a few."""
+
+    __slots__ = ("_extra", "_run")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._extra = run.model_extra or {}
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._extra:
+            return self._extra[key]
+        if key in self._run.model_fields_set:
+            return self._run.__dict__[key]
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._run.model_fields_set)
+
+    def __len__(self) -> int:
+        return len(self._run.model_fields_set)
 
 
 def _member(values: Mapping[str, Any], key: str) -> object:
     """A member by its whole key, else by the dotted path through nested objects."""
-    if key in values:
-        return values[key]
-    head, dot, rest = key.partition(".")
-    inner = values.get(head)
-    return _member(inner, rest) if dot and isinstance(inner, dict) else MISSING
+    while key not in values:
+        head, dot, key = key.partition(".")
+        inner = values.get(head)
+        if not dot or not isinstance(inner, dict):
+            return MISSING
+        values = inner
+    return values[key]
 
 
 _FIELDS = {event_type: _fields(event_type) for event_type in EventType}

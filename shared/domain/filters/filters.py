@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
+from shared.domain.filters.budget import FREE_UNITS, charge
 from shared.domain.filters.patterns import pattern_fault
 from shared.domain.filters.terms import (
     INVERTING,
@@ -42,6 +43,12 @@ MAX_TERMS: Final = 1_000
 """How many comparisons and combinations a filter may have; also how many faults are reported at most."""
 MAX_VALUES: Final = 10_000
 """How many values, members of lists and objects included, all comparisons of a filter may have."""
+MAX_PATTERNS: Final = 20
+"""How many `$regex` a filter may have."""
+MAX_FILTER_CHARS: Final = 256 << 10
+"""How long the names of fields and the operands of a filter may be together, as JSON text."""
+MAX_FIELD_CHARS: Final = 512
+"""How long the name of a field may be, such as `metadata.` and a key: as long as any name."""
 
 T = TypeVar("T")
 Predicate: TypeAlias = Callable[[T], bool]
@@ -61,12 +68,31 @@ class Filter:
     @property
     def fields(self) -> frozenset[str]:
         """The names of all fields that the filter reads."""
-        return frozenset(_fields(self.root))
+        return frozenset(comparison.field for comparison in _comparisons(self.root))
+
+    @property
+    def chars(self) -> int:
+        """How long the names of its fields and its operands are together: about a tenth of the bytes that it takes."""
+        return sum(len(one.field) + len(one.operand_json) for one in _comparisons(self.root))
+
+    @property
+    def patterns(self) -> frozenset[str]:
+        """All its regular expressions."""
+        return frozenset(
+            json.loads(comparison.operand_json) for comparison in _comparisons(self.root) if comparison.op == "$regex"
+        )
 
     def compile(self, resolve: Callable[[str], Getter[T]]) -> Predicate[T]:
-        """The filter as nested closures; `resolve` is called now, once per comparison, never while matching."""
+        """The filter as nested closures; `resolve` is called now, once per comparison, never while matching.
+
+        The predicate raises FilterTooCostly where it would take more than is left of the budget that is applied.
+        """
         folded = _folded(self.root)
-        return partial(_always, folded) if isinstance(folded, bool) else _compiled(folded, resolve)
+        if isinstance(folded, bool):
+            return partial(_always, folded)
+        predicate = _compiled(folded, resolve)
+        beyond = _cost(folded) - FREE_UNITS
+        return partial(_counted, beyond, predicate) if beyond > 0 else predicate
 
     def explain(self, resolve: Callable[[str], Getter[T]], subject: T) -> Term:
         """What each term says about `subject`; the root's `held` is what the compiled filter answers."""
@@ -93,12 +119,16 @@ def parse_filter(expression: object, known_field: Callable[[str], str | None]) -
     return Filter(root)
 
 
-def _fields(node: Node) -> Iterator[str]:
+def _comparisons(node: Node) -> Iterator[Comparison]:
     if isinstance(node, Comparison):
-        yield node.field
+        yield node
     else:
         for term in node.terms:
-            yield from _fields(term)
+            yield from _comparisons(term)
+
+
+def _cost(node: Node) -> int:
+    return sum(comparison.cost for comparison in _comparisons(node))
 
 
 def _to_json(node: Node) -> dict[str, Any]:
@@ -125,6 +155,11 @@ def _folded(node: Node) -> Node | bool:
 
 def _always(answer: bool, _subject: object) -> bool:
     return answer
+
+
+def _counted(units: int, predicate: Predicate[T], subject: T) -> bool:
+    charge(units)
+    return predicate(subject)
 
 
 def _compiled(node: Node, resolve: Callable[[str], Getter[T]]) -> Predicate[T]:
@@ -195,6 +230,8 @@ class _Parser:
         self._known_field = known_field
         self._terms = 0
         self._values = 0
+        self._patterns = 0
+        self._chars = 0
 
     def expression(self, value: object, loc: Loc, depth: int) -> Node:
         if not isinstance(value, dict):
@@ -219,6 +256,8 @@ class _Parser:
             return self._combination(key, [self.expression(operand, loc, depth + 1)])
         if key.startswith("$"):
             return self._fault(loc, f"unknown operator; accepted here: {', '.join(_LISTS)}, $not, or a field's name")
+        if len(key) > MAX_FIELD_CHARS:
+            return self._fault(loc, f"must be the name of a field, of at most {MAX_FIELD_CHARS} characters")
         if refusal := self._known_field(key):
             self._fault(loc, refusal)
         return self._on_field(key, operand, loc, depth)
@@ -254,11 +293,14 @@ class _Parser:
         self._count_term()
         faults_before = len(self.faults)
         self._value(operand, loc, depth + 1)
+        self._count_pattern(op)
         if len(self.faults) == faults_before and (message := _operand_fault(op, operand)):
             self._fault(loc, message)
         if len(self.faults) > faults_before:
             return _EVERYTHING
-        return Comparison(field, op, json.dumps(operand, ensure_ascii=False, sort_keys=True))
+        operand_json = json.dumps(operand, ensure_ascii=False, sort_keys=True)
+        self._count_chars(len(field) + len(operand_json))
+        return Comparison(field, op, operand_json)
 
     def _value(self, value: object, loc: Loc, depth: int) -> None:
         """Collects what keeps `value` from being a JSON value that can be stored and shown everywhere."""
@@ -288,6 +330,19 @@ class _Parser:
         self._terms += 1
         if self._terms > MAX_TERMS:
             raise InvalidDefinition(*self.faults, FieldError((), f"must have at most {MAX_TERMS:,} terms"))
+
+    def _count_pattern(self, op: str) -> None:
+        """Ends before a pattern is compiled that is one too many: compiling takes longest of all."""
+        self._patterns += op == "$regex"
+        if self._patterns > MAX_PATTERNS:
+            message = f"must have at most {MAX_PATTERNS} $regex: one pattern can hold several, as in ^(dev|test)-"
+            raise InvalidDefinition(*self.faults, FieldError((), message))
+
+    def _count_chars(self, chars: int) -> None:
+        self._chars += chars
+        if self._chars > MAX_FILTER_CHARS:
+            message = f"must have at most {MAX_FILTER_CHARS:,} characters in names of fields and values"
+            raise InvalidDefinition(*self.faults, FieldError((), message))
 
     def _fault(self, loc: Loc, message: str) -> Node:
         self.faults.append(FieldError(loc, message))

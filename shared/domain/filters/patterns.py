@@ -1,5 +1,8 @@
 """Regular expressions of filters: RE2, so that no pattern, however hostile, costs more than time linear in the text.
 
+Linear is not cheap: at worst RE2 takes the text's length times the size of the pattern's program. So programs are
+bounded, and searching long texts is counted (`budget`).
+
 A pattern comes from whoever defines an automation and a text from whoever publishes an event; neither is trusted.
 This module decides which patterns are accepted and remembers recent answers. It knows nothing of filters, and it
 must not fall back to Python's `re`, whose backtracking can take exponential time.
@@ -7,30 +10,69 @@ must not fall back to Python's `re`, whose backtracking can take exponential tim
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
 import re2
 
+from shared.domain.bounded_cache import BoundedCache
+from shared.domain.filters.budget import charge
 from shared.domain.json_values import is_unicode
 
 MAX_PATTERN_CHARS: Final = 1_000
 """Longest accepted pattern, in characters."""
 
-PATTERN_MEMORY_BYTES: Final = 1 << 20
+MAX_PROGRAM_SIZE: Final = 2_000
+"""How many instructions RE2 may make of a pattern: `\\pL+` has 1,201, `^.{1,200}$` 1,801, `^prod-` 6."""
+
+PATTERN_MEMORY_BYTES: Final = 64 << 10
 """What RE2 may spend on one pattern: its program and the states it discovers while searching."""
 
-REMEMBERED_TEXTS: Final = 64
+REMEMBERED_TEXTS: Final = 32
 """Answers remembered per pattern: aliases and tags repeat, and RE2's call costs twenty times a look-up."""
 
-REMEMBERED_TEXT_CHARS: Final = 256
-"""Longer texts are searched afresh, so that remembered answers stay small."""
+REMEMBERED_TEXT_CHARS: Final = 64
+"""Longer texts are searched afresh and counted. What a shorter one costs at worst is known beforehand."""
 
-_SHARED_PATTERNS: Final = 2_048
-"""Compiled patterns kept; one that is used less than so many others is compiled again when it is."""
+KEPT_PATTERN_BYTES: Final = 32 << 10
+"""What a kept pattern takes at worst, its remembered answers included (measured; mostly it is a tenth)."""
+
+KEPT_PATTERNS_BYTES: Final = 64 << 20
+"""What all kept patterns may take; one that is used less than so many others is compiled again when it is."""
+
+CALL_UNITS: Final = 600
+"""What calling RE2 costs whatever the text, in the units of a filter's budget."""
+
 _LOOK_AROUNDS: Final = ("(?=", "(?!", "(?<=", "(?<!")
 _BACK_REFERENCES: Final = (*(f"\\{digit}" for digit in range(1, 10)), "\\k", "\\g", "(?P")
+_TOO_LARGE: Final = "it grows too large when its repetitions and classes are written out"
+
+
+class Pattern:
+    """A compiled pattern, with the answers to the texts that it was asked for lately."""
+
+    __slots__ = ("_answers", "_search", "size")
+
+    def __init__(self, compiled: re2._Regexp[str]) -> None:
+        self._search = compiled.search
+        self._answers: dict[str, bool] = {}
+        self.size: int = compiled.programsize
+        """How many instructions its program has."""
+
+    def occurs(self, text: str) -> bool:
+        """Whether the pattern occurs anywhere in a text. Raises FilterTooCostly."""
+        if len(text) > REMEMBERED_TEXT_CHARS:
+            charge(self.size * (len(text) if text.isascii() else 3 * len(text)))
+            return self._occurs(text)
+        known = self._answers.get(text)
+        if known is None:
+            if len(self._answers) >= REMEMBERED_TEXTS:
+                self._answers.clear()
+            known = self._answers[text] = self._occurs(text)
+        return known
+
+    def _occurs(self, text: str) -> bool:
+        # A lone surrogate, which JSON can smuggle in, must not raise while matching.
+        return self._search(text.encode("utf-8", "surrogatepass")) is not None
 
 
 def pattern_fault(pattern: str) -> str | None:
@@ -43,26 +85,32 @@ def pattern_fault(pattern: str) -> str | None:
     if len(pattern) > MAX_PATTERN_CHARS:
         return f"must have at most {MAX_PATTERN_CHARS:,} characters, not {len(pattern):,}"
     try:
-        _compiled(pattern)
+        size = pattern_of(pattern).size
     except re2.error as error:
         return f"must be a valid RE2 pattern: {_in_plain_words(_reason(error))}"
+    if size > MAX_PROGRAM_SIZE:
+        return (
+            f"must be a smaller RE2 pattern: {_TOO_LARGE}, to {size:,} instructions; at most {MAX_PROGRAM_SIZE:,} are"
+            " accepted; use smaller repetition counts and classes"
+        )
     return None
 
 
-@lru_cache(maxsize=_SHARED_PATTERNS)
-def pattern_search(pattern: str) -> Callable[[str], bool]:
-    """A function that tells whether `pattern`, one that `pattern_fault` accepts, occurs anywhere in a text.
+def pattern_of(pattern: str) -> Pattern:
+    """A pattern that `pattern_fault` accepts, compiled. Filters with the same one share it and so its memory."""
+    found = _kept.get(pattern)
+    if found is None:
+        found = Pattern(_compiled(pattern))
+        _kept.put(pattern, found)
+    return found
 
-    Filters with the same pattern share one function and so its memory.
-    """
-    search = _compiled(pattern).search
 
-    def occurs(text: str) -> bool:
-        # A lone surrogate, which JSON can smuggle in, must not raise while matching.
-        return search(text.encode("utf-8", "surrogatepass")) is not None
+def forget_pattern(pattern: str) -> None:
+    """Let go of a pattern that may not be used any more; if it is, it is compiled again."""
+    _kept.forget(pattern)
 
-    remembered = lru_cache(maxsize=REMEMBERED_TEXTS)(occurs)
-    return lambda text: remembered(text) if len(text) <= REMEMBERED_TEXT_CHARS else occurs(text)
+
+_kept: BoundedCache[str, Pattern] = BoundedCache(KEPT_PATTERNS_BYTES, lambda _pattern: KEPT_PATTERN_BYTES)
 
 
 def _compiled(pattern: str) -> re2._Regexp[str]:
@@ -85,5 +133,5 @@ def _in_plain_words(reason: str) -> str:
     if fragment in _BACK_REFERENCES:
         return f"back-references are not available ({reason})"
     if reason.startswith("pattern too large"):
-        return "it grows too large when its repetitions are written out; use smaller repetition counts"
+        return f"{_TOO_LARGE}; use smaller repetition counts and classes"
     return reason

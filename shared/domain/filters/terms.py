@@ -10,16 +10,23 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
-from shared.domain.filters.patterns import pattern_search
+from shared.domain.filters.budget import charge
+from shared.domain.filters.patterns import CALL_UNITS, REMEMBERED_TEXT_CHARS, pattern_of
 
 MAX_OPERAND_CHARS: Final = 200
 """Longer operands are cut in `Term.text`."""
+
+FEW_ELEMENTS: Final = 16
+"""Looking through the elements of longer lists is counted."""
+COMPARISON_UNITS: Final = 50
+ELEMENT_UNITS: Final = 16
+"""What a comparison costs, and what each element of a list adds, in the units of a filter's budget."""
 
 T = TypeVar("T")
 Getter: TypeAlias = Callable[[T], object]
@@ -62,6 +69,17 @@ class Comparison:
         if self.op in _ORDERS and isinstance(operand, (int, float)):
             return partial(_is_ordered, get, _ORDERS[self.op], operand, TESTS[self.op](operand))
         return partial(_on_field, get, TESTS[self.op](operand))
+
+    @property
+    def cost(self) -> int:
+        """What a test costs at worst that is not counted while matching, in the units of a filter's budget."""
+        if self.op == "$regex":
+            return CALL_UNITS + REMEMBERED_TEXT_CHARS * pattern_of(json.loads(self.operand_json)).size
+        operand = json.loads(self.operand_json)
+        compared = operand if self.op in ("$in", "$nin") else [operand]
+        # What has members is compared member by member; a number or a text is found at once among any others.
+        structured = [json.dumps(each) for each in compared if isinstance(each, (list, dict))]
+        return COMPARISON_UNITS + ELEMENT_UNITS * sum(map(len, structured))
 
     def __str__(self) -> str:
         operand = self.operand_json
@@ -122,7 +140,21 @@ def explained(node: Node, resolve: Callable[[str], Getter[T]], subject: T) -> Te
 
 def _any_element(test: Test) -> Test:
     """A list passes when any element does, or when it does as a whole."""
-    return lambda value: test(value) or (isinstance(value, (list, tuple)) and any(map(test, value)))
+
+    def holds(value: object) -> bool:
+        if test(value):
+            return True
+        if not isinstance(value, (list, tuple)):
+            return False
+        _count_elements(value)
+        return any(map(test, value))
+
+    return holds
+
+
+def _count_elements(value: Sequence[object]) -> None:
+    if len(value) > FEW_ELEMENTS:
+        charge(len(value) * ELEMENT_UNITS)
 
 
 def _negated(make: Callable[[Any], Test], operand: object) -> Test:
@@ -135,13 +167,15 @@ def _same(operand: object, value: object) -> bool:
     if isinstance(operand, bool) or isinstance(value, bool):
         return operand is value
     if isinstance(operand, list):
-        return isinstance(value, (list, tuple)) and len(operand) == len(value) and all(map(_same, operand, value))
+        if not isinstance(value, (list, tuple)) or len(operand) != len(value):
+            return False
+        charge(len(operand) * ELEMENT_UNITS)
+        return all(map(_same, operand, value))
     if isinstance(operand, dict):
-        return (
-            isinstance(value, dict)
-            and operand.keys() == value.keys()
-            and all(_same(member, value[key]) for key, member in operand.items())
-        )
+        if not isinstance(value, dict) or len(operand) != len(value):
+            return False
+        charge(len(operand) * ELEMENT_UNITS)
+        return operand.keys() == value.keys() and all(_same(member, value[key]) for key, member in operand.items())
     return operand == value
 
 
@@ -158,13 +192,22 @@ def _equal(operand: object) -> Test:
 
 
 def _one_of(operands: list[object]) -> Test:
-    strings = frozenset(operand for operand in operands if isinstance(operand, str))
-    others = tuple(_equal_to(operand) for operand in operands if not isinstance(operand, str))
+    # Numbers are equal whatever their type, as their hashes are; true is not 1.
+    scalars = frozenset(operand for operand in operands if isinstance(operand, str) or _is_number(operand))
+    others = [_equal_to(operand) for operand in operands if not isinstance(operand, str) and not _is_number(operand)]
 
     def test(value: object) -> bool:
-        return value in strings if isinstance(value, str) else any(other(value) for other in others)
+        if isinstance(value, str) or _is_number(value):
+            return value in scalars
+        if len(others) > FEW_ELEMENTS:
+            charge(len(others) * ELEMENT_UNITS)
+        return any(other(value) for other in others)
 
     return _any_element(test)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _ordered(compare: Callable[[Any, Any], bool], operand: float | str) -> Test:
@@ -178,12 +221,18 @@ def _is_finite_number(value: object) -> bool:
 
 
 def _regex(pattern: str) -> Test:
-    occurs = pattern_search(pattern)
-    return _any_element(lambda value: isinstance(value, str) and occurs(value))
+    return partial(_occurs, pattern)
 
 
 def _contains(part: str) -> Test:
-    return _any_element(lambda value: isinstance(value, str) and part in value)
+    def test(value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        if len(value) > REMEMBERED_TEXT_CHARS:
+            charge(len(value))
+        return part in value
+
+    return _any_element(test)
 
 
 def _exists(wanted: bool) -> Test:
@@ -206,22 +255,32 @@ def _is_ordered(
 
 def _is_text(get: Getter[T], operand: str, subject: T) -> bool:
     value = get(subject)
-    return value == operand or (isinstance(value, (list, tuple)) and operand in value)
+    return value == operand or (isinstance(value, (list, tuple)) and _is_among(operand, value))
 
 
 def _is_not_text(get: Getter[T], operand: str, subject: T) -> bool:
     value = get(subject)
-    return value != operand and not (isinstance(value, (list, tuple)) and operand in value)
+    return value != operand and not (isinstance(value, (list, tuple)) and _is_among(operand, value))
+
+
+def _is_among(operand: str, value: Sequence[object]) -> bool:
+    _count_elements(value)
+    return operand in value
 
 
 def _has_pattern(get: Getter[T], pattern: str, subject: T) -> bool:
-    value = get(subject)
+    return _occurs(pattern, get(subject))
+
+
+def _occurs(pattern: str, value: object) -> bool:
     if isinstance(value, str):
-        return pattern_search(pattern)(value)
+        return pattern_of(pattern).occurs(value)
     if not isinstance(value, (list, tuple)):
         return False
-    occurs = pattern_search(pattern)
-    return any(isinstance(element, str) and occurs(element) for element in value)
+    searched = pattern_of(pattern)
+    if len(value) > FEW_ELEMENTS:
+        charge(len(value) * (CALL_UNITS + REMEMBERED_TEXT_CHARS * searched.size))
+    return any(isinstance(element, str) and searched.occurs(element) for element in value)
 
 
 # Patterns are looked up where they are searched for, so that only those in use take memory.

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
 from shared.domain.automations.model import Automation
+from shared.domain.bounded_cache import BoundedCache
+from shared.domain.conditions.conditions import Condition, needed_values
 from shared.domain.conditions.windows import CompiledConditions, compile_conditions
+from shared.domain.errors import InvalidDefinition
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.types import EventType, RunPhase
+from shared.domain.filters.budget import charge
 from shared.domain.filters.fields import field_getter
 from shared.domain.filters.filters import Filter
+from shared.domain.filters.patterns import forget_pattern
 from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
 from shared.domain.matching.scope_groups import Predicate, ScopeKey
 
 STATE = "state"
 """Stands among an automation's fields for the states that it asks for."""
+STEP = "step"
+"""Stands among them for what differs from event to event: what it costs to match is to be counted at each."""
+FREE_VALUES = 800
+"""So many values of a run an automation may keep without drawing on the budget of the run's events."""
+VALUE_UNITS = 10
+"""What each further one costs at each event: it is read, looked at and stored again."""
+HELD_FILTER_CHARS = 8 << 10
+"""Predicates of longer filters are not held for as long as their automations are there, but made again when needed."""
+AWAKE_BYTES = 32 << 20
+"""What all automations that matched lately may take, and what the predicates that they share may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,9 @@ class CompiledAutomation:
     automation: Automation
     conditions: CompiledConditions | None
     matches: Callable[[Any], bool]
+    """Raises FilterTooCostly."""
+    definition_bytes: int = 0
+    """How long the definition is as JSON text."""
 
     @property
     def scope_key(self) -> ScopeKey:
@@ -48,6 +67,9 @@ class CompiledAutomation:
     def compiled(self) -> CompiledAutomation:
         """Itself."""
         return self
+
+    def forget(self) -> None:
+        """Let go of what is kept of it elsewhere: nothing."""
 
 
 class LazyAutomation:
@@ -75,21 +97,43 @@ class LazyAutomation:
     def predicate(self) -> Predicate:
         """What it asks of the events of its scope. Raises InvalidDefinition."""
         if self._test is None:
-            self._test, self._fields = self.compiled().predicate
+            compiled = self.compiled()
+            test, self._fields = compiled.predicate
+            held = compiled.automation.filter.chars <= HELD_FILTER_CHARS
+            self._test = test if held else partial(_awakened_matches, self)
         return self._test, self._fields
 
     def compiled(self) -> CompiledAutomation:
         """The whole. Raises InvalidDefinition."""
-        return _awakened(self)
+        found = _awake.get(self)
+        if found is None:
+            found = self.compile()
+            _awake.put(self, found)
+        return found
+
+    def forget(self) -> None:
+        """Let go of what is kept of it elsewhere, since it was deleted or replaced."""
+        if self._test is not None:
+            with suppress(InvalidDefinition):
+                for pattern in self.compiled().automation.filter.patterns:
+                    forget_pattern(pattern)
+        _awake.forget(self)
 
     def compile(self) -> CompiledAutomation:
         """The whole, made anew. Raises InvalidDefinition."""
         return self._compile(self.text)
 
 
-@lru_cache(maxsize=1024)
-def _awakened(dormant: LazyAutomation) -> CompiledAutomation:
-    return dormant.compile()
+def _awakened_matches(dormant: LazyAutomation, event: Any) -> bool:
+    return dormant.compiled().matches(event)
+
+
+def _weight(compiled: CompiledAutomation) -> int:
+    """About how many bytes a compiled automation takes (measured)."""
+    return 4096 + 8 * compiled.definition_bytes
+
+
+_awake: BoundedCache[LazyAutomation, CompiledAutomation] = BoundedCache(AWAKE_BYTES, _weight)
 
 
 Indexed = CompiledAutomation | LazyAutomation
@@ -101,12 +145,21 @@ def scope_key(event_type: EventType, entity: str, project: str | None, collectio
 
 
 def compile_automation(
-    automation: Automation, *, automation_id: int, entity_id: int, entity: str, epoch: int, webhook_id: int | None
+    automation: Automation,
+    *,
+    automation_id: int,
+    entity_id: int,
+    entity: str,
+    epoch: int,
+    webhook_id: int | None,
+    definition_bytes: int = 0,
 ) -> CompiledAutomation:
     """The automation with its filter and conditions as closures."""
     matches = _predicate(automation.event, automation.filter)
     if automation.event is EventType.RUN_STATE:
         matches = partial(_in_states, automation.states, matches)
+    if (beyond := _kept_values(automation.conditions) - FREE_VALUES) > 0:
+        matches = partial(_counted, beyond * VALUE_UNITS, matches)
     return CompiledAutomation(
         id=automation_id,
         entity_id=entity_id,
@@ -116,21 +169,45 @@ def compile_automation(
         automation=automation,
         conditions=compile_conditions(automation.conditions) if automation.conditions else None,
         matches=matches,
+        definition_bytes=definition_bytes,
     )
 
 
-@lru_cache(maxsize=1024)
 def _predicate(event_type: EventType, expression: Filter) -> Callable[[Any], bool]:
     """Automations with the same filter share its predicate."""
-    return expression.compile(partial(field_getter, event_type))
+    shared = _predicates.get((event_type, expression))
+    if shared is None:
+        shared = expression.compile(partial(field_getter, event_type)), expression.chars
+        _predicates.put((event_type, expression), shared)
+    return shared[0]
+
+
+_predicates: BoundedCache[tuple[EventType, Filter], tuple[Callable[[Any], bool], int]] = BoundedCache(
+    AWAKE_BYTES, lambda shared: 2048 + 16 * shared[1]
+)
 
 
 def _in_states(states: frozenset[RunPhase], matches: Callable[[Any], bool], event: Any) -> bool:
     return event.data.state in states and matches(event)
 
 
+def _counted(units: int, matches: Callable[[Any], bool], event: Any) -> bool:
+    if not matches(event):
+        return False
+    charge(units)
+    return True
+
+
+def _kept_values(conditions: Iterable[Condition]) -> int:
+    return sum(needed_values(conditions).values())
+
+
 def _fields_asked(automation: Automation) -> tuple[str, ...]:
-    asked = automation.filter.fields | {STATE} if automation.states else automation.filter.fields
+    asked = set(automation.filter.fields)
+    if automation.states:
+        asked.add(STATE)
+    if _kept_values(automation.conditions) > FREE_VALUES:
+        asked.add(STEP)
     return _shared(tuple(sorted(asked)))
 
 

@@ -14,12 +14,15 @@ from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.partitioning import subject_key
 from shared.domain.matching.compiled import CompiledAutomation
 from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal, record_firing
-from shared.domain.payloads.templates import default_payload
+from shared.domain.payloads.sealed import utf8_bytes
+from shared.domain.payloads.templates import PayloadTooLarge, default_payload
 from shared.domain.payloads.variables import MetricFacts, payload_values
 
 GLOBAL_KEY = ""
 """The key of what an automation keeps for itself as a whole, shared by all partitions."""
 WEBHOOK_DISABLED = "webhook_disabled"
+MAX_EVENT_PAYLOAD_BYTES = 8 << 20
+"""What all payloads that one event makes may be together: eight of the largest."""
 
 
 @dataclass(slots=True)
@@ -86,17 +89,46 @@ def metric_facts(seen: Observation) -> MetricFacts | None:
     return MetricFacts(seen.metric_name, seen.metric_value or 0.0, seen.metric_threshold or 0.0)
 
 
+class EventPayloads:
+    """The sealed payloads of one event's firings, which together are bounded."""
+
+    __slots__ = ("_event", "_texts", "bytes")
+
+    def __init__(self, event: AnyEvent) -> None:
+        self._event = event
+        self._texts: dict[str, str] = {}
+        self.bytes = 0
+        """How long they are together, as UTF-8."""
+
+    def sealed(self, compiled: CompiledAutomation, *, delivery_id: str, metric: MetricFacts | None) -> str | None:
+        """The payload of one more firing; None for an action without a webhook.
+
+        Raises:
+            PayloadTooLarge: as `Template.render` does, and when with it they would be more than
+                `MAX_EVENT_PAYLOAD_BYTES` together; those that are smaller still find room.
+        """
+        if compiled.webhook_id is None:
+            return None
+        template = compiled.automation.template
+        asked = () if template is None else template.metadata
+        values = payload_values(self._event, delivery_id=delivery_id, metric=metric, metadata=asked, texts=self._texts)
+        # Large ones are refused before they are made: there may be a thousand.
+        if asked and template is not None and self.bytes + template.least_bytes(values) > MAX_EVENT_PAYLOAD_BYTES:
+            raise PayloadTooLarge.among_others(MAX_EVENT_PAYLOAD_BYTES)
+        sealed = default_payload(values) if template is None else template.render(values)
+        size_bytes = utf8_bytes(sealed)
+        if self.bytes + size_bytes > MAX_EVENT_PAYLOAD_BYTES:
+            raise PayloadTooLarge.among_others(MAX_EVENT_PAYLOAD_BYTES)
+        self.bytes += size_bytes
+        return sealed
+
+
 def sealed_payload(
     compiled: CompiledAutomation, event: AnyEvent, *, delivery_id: str, metric: MetricFacts | None
 ) -> str | None:
-    """The sealed payload of a firing; None for an action without a webhook.
+    """The sealed payload of a firing that is looked at alone; None for an action without a webhook.
 
     Raises:
         PayloadTooLarge: as `Template.render` does.
     """
-    if compiled.webhook_id is None:
-        return None
-    template = compiled.automation.template
-    asked = () if template is None else template.metadata
-    values = payload_values(event, delivery_id=delivery_id, metric=metric, metadata=asked)
-    return default_payload(values) if template is None else template.render(values)
+    return EventPayloads(event).sealed(compiled, delivery_id=delivery_id, metric=metric)

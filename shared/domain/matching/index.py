@@ -14,16 +14,21 @@ from typing import Any
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.types import EventType
+from shared.domain.filters.budget import FilterBudget
 from shared.domain.filters.fields import field_getter
-from shared.domain.matching.compiled import STATE, CompiledAutomation, Indexed, LazyAutomation, as_compiled
+from shared.domain.matching.compiled import STATE, STEP, CompiledAutomation, Indexed, LazyAutomation, as_compiled
 from shared.domain.matching.scope_groups import Bucket, Memory, ScopeKey
 
 
 def _field_getter(event_type: EventType, name: str) -> Callable[[Any], object]:
-    return _STATE_GETTER if name == STATE and event_type is EventType.RUN_STATE else field_getter(event_type, name)
+    own = _OWN_GETTERS.get((event_type, name))
+    return field_getter(event_type, name) if own is None else own
 
 
-_STATE_GETTER = attrgetter("data.state")
+_OWN_GETTERS = {
+    (EventType.RUN_STATE, STATE): attrgetter("data.state"),
+    (EventType.RUN_METRIC, STEP): attrgetter("data.step"),
+}
 
 
 def _ignore(_one: Indexed, _refusal: InvalidDefinition) -> None:
@@ -78,6 +83,7 @@ class AutomationIndex:
         known = self._by_id.pop(automation_id, None)
         if known is None:
             return
+        known.forget()
         key = known.scope_key
         bucket = self._at(key)
         del bucket.members[automation_id]
@@ -98,33 +104,46 @@ class AutomationIndex:
             bucket.groups = None
         return bucket
 
-    def matching(self, event: AnyEvent) -> Iterator[CompiledAutomation]:
-        """The automations whose scope and filter hold for the event, conditions not yet looked at."""
+    def matching(
+        self, event: AnyEvent, budget: FilterBudget | None = None, refused: list[Any] | None = None
+    ) -> Iterator[CompiledAutomation]:
+        """The automations whose scope and filter hold for the event, conditions not yet looked at.
+
+        Args:
+            event: the event.
+            budget: what the filters of each entity's automations may cost, if it is applied.
+            refused: gets the automations whose filters would cost more; they do not match.
+        """
+        budget, refused = budget or FilterBudget(), [] if refused is None else refused
         data = event.data
         event_type, entity = str.__str__(event.type), data.entity
         project = getattr(data, "project", None)  # a notice is in no project
         buckets = self._by_scope
         found: list[Any] = []
+        budget.begin()
         if bucket := buckets.get((event_type, entity, None, None)):
-            self._look(bucket, event, found)
+            self._look(bucket, event, found, budget, refused)
         if project is not None and (bucket := buckets.get((event_type, entity, project, None))):
-            self._look(bucket, event, found)
+            self._look(bucket, event, found, budget, refused)
         collection = getattr(data, "collection", None)  # a run is in no collection
         if collection is not None and (bucket := buckets.get((event_type, entity, project, collection.name))):
-            self._look(bucket, event, found)
+            self._look(bucket, event, found, budget, refused)
         # What a team does is inside its organization; an organization's projects are its own.
         for organization in self._organizations.get(entity, ()):
             if bucket := buckets.get((event_type, organization, None, None)):
-                self._look(bucket, event, found)
+                budget.begin()
+                self._look(bucket, event, found, budget, refused)
         return map(as_compiled, found)
 
-    def _look(self, bucket: Bucket, event: AnyEvent, found: list[Any]) -> None:
+    def _look(
+        self, bucket: Bucket, event: AnyEvent, found: list[Any], budget: FilterBudget, refused: list[Any]
+    ) -> None:
         """Add the automations of a bucket that match, in the order in which they were put there."""
         groups = bucket.groups
         if groups is None:
             getter = partial(_field_getter, event.type)
             groups = bucket.grouped(getter, self._unreadable)
-        answers = self._memory.answers(groups, event)
+        answers = self._memory.answers(groups, event, budget, refused)
         if len(answers) == 1:
             found.extend(one for _, one in answers[0])
         elif answers:

@@ -9,12 +9,9 @@ import orjson
 
 from shared.domain.errors import HooklineError
 
-MAX_INSERTED_CHARS = 4 << 20
-
-
+MAX_INSERTED_BYTES = 1 << 20
+"""What event values may bring into one payload, as UTF-8: as much as an event may have."""
 MAX_SECRET_CHARS = 1 << 20
-
-
 ACCESS_TOKEN = "ACCESS_TOKEN"  # noqa: S105 - the variable's name
 
 
@@ -70,6 +67,11 @@ def mask_payload(sealed: str) -> str:
 def sealed_secrets(sealed: str) -> frozenset[str]:
     """The names of the secrets that a sealed payload still needs."""
     return frozenset(match[1] for match in _SEALED.finditer(sealed) if match[1] is not None)
+
+
+def utf8_bytes(text: str) -> int:
+    """How long a text is in UTF-8, without making that where it is ASCII."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def as_unicode(text: str) -> str:

@@ -56,6 +56,10 @@ class SlackMessage:
         """The keys of an artifact's metadata among the variables."""
         return self._texts.metadata
 
+    def least_bytes(self, _values: Mapping[str, str]) -> int:
+        """How long the payload is at least, without making it. What is long is cut."""
+        return 0
+
     def render(self, values: Mapping[str, str]) -> str:
         """The sealed payload of one delivery; a variable without a value renders blank.
 

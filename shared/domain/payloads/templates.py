@@ -18,10 +18,20 @@ from types import MappingProxyType
 import orjson
 
 from shared.domain.errors import FieldError, HooklineError, InvalidDefinition, Loc
-from shared.domain.payloads.sealed import ACCESS_TOKEN, MAX_INSERTED_CHARS, as_unicode, escape_json, seal_all
+from shared.domain.payloads.sealed import (
+    ACCESS_TOKEN,
+    MAX_INSERTED_BYTES,
+    as_unicode,
+    escape_json,
+    seal_all,
+    utf8_bytes,
+)
 
 MAX_TEMPLATE_BYTES = 256 * 1024
 MAX_SECRET_SLOTS = 100
+MAX_VARIABLE_SLOTS = 1000
+MAX_VALUES = 10_000
+"""How many values a payload may have, members of lists and objects included."""
 MAX_DEPTH = 64
 MAX_FAULTS = 20
 
@@ -63,11 +73,19 @@ _DOLLAR = re.compile(r"\$(?:(?P<literal>\$)|(?P<bare>[A-Za-z_][A-Za-z0-9_]*)|\{(
 
 
 class PayloadTooLarge(HooklineError):
-    """A payload repeats large values beyond `MAX_INSERTED_CHARS`: name large metadata fewer times in it."""
+    """What event values would bring into a payload is too much, for it alone or with the event's other payloads."""
 
-    def __init__(self, chars: int) -> None:
-        limit = f"at most {MAX_INSERTED_CHARS} are accepted: name large metadata fewer times in it"
-        super().__init__(f"the payload would insert {chars} characters of event values; {limit}")
+    @classmethod
+    def alone(cls, inserted_bytes: int) -> PayloadTooLarge:
+        """The payload repeats large values."""
+        limit = f"at most {MAX_INSERTED_BYTES} are accepted: name large metadata fewer times in it"
+        return cls(f"the payload is too large: it would insert {inserted_bytes} bytes of event values; {limit}")
+
+    @classmethod
+    def among_others(cls, limit_bytes: int) -> PayloadTooLarge:
+        """The other payloads of the same event have taken what there is."""
+        remedy = "have fewer automations send its metadata, or less of it"
+        return cls(f"the payload is too large: all payloads of an event may be {limit_bytes} bytes together; {remedy}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +107,28 @@ class Template:
         Keys that differ in the template but render equal stay two members of the JSON text; most parsers keep the last.
 
         Raises:
-            PayloadTooLarge: never when the template names each variable once, because an event is at most 1 MiB.
+            PayloadTooLarge: when it names large values several times, since an event is at most 1 MiB itself.
         """
         if not self._slots:
             return self._parts[0]
         get = values.get
         texts = [get(name, "") for name in self._slots]
-        if (chars := sum(map(len, texts))) > MAX_INSERTED_CHARS:
-            raise PayloadTooLarge(chars)
+        if (inserted := _bytes_of(texts)) > MAX_INSERTED_BYTES:
+            raise PayloadTooLarge.alone(inserted)
         parts = list(self._parts)
         parts[1::2] = seal_all(texts)
         return "".join(parts)
+
+    def least_bytes(self, values: Mapping[str, str]) -> int:
+        """How long the payload is at least, without making it."""
+        get = values.get
+        return _bytes_of([get(name, "") for name in self._slots])
+
+
+def _bytes_of(texts: list[str]) -> int:
+    """How long they are in UTF-8, or less where they are short enough in any case."""
+    chars = sum(map(len, texts))
+    return chars if 4 * chars <= MAX_INSERTED_BYTES else sum(map(utf8_bytes, texts))
 
 
 def parse_payload(payload: object, *, secrets: Collection[str], has_access_token: bool) -> Template:
@@ -112,7 +141,7 @@ def parse_payload(payload: object, *, secrets: Collection[str], has_access_token
     Raises:
         InvalidDefinition: with the path inside the payload and what is accepted there (`MAX_FAULTS` at most): for an
             unknown variable, a secret that was not granted, a value that is not JSON, more than 64 levels; and for
-            more than 256 KiB of JSON text, or more than 100 places of secrets.
+            more than 256 KiB of JSON text, 10,000 values, 1,000 places of variables or 100 of secrets.
     """
     if not isinstance(payload, dict):
         raise InvalidDefinition.at((), "must be a JSON object")
@@ -144,6 +173,7 @@ class _Cutter:
         self._parts: list[str] = []
         self._literal: list[str] = []
         self._bytes = 0
+        self._values = 0
         self._faults: list[FieldError] = []
 
     def template(self) -> Template:
@@ -155,6 +185,11 @@ class _Cutter:
         return Template(slots, frozenset(self._secrets), tuple(keys), parts, tuple(self._slots))
 
     def cut(self, value: object, loc: Loc) -> None:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise InvalidDefinition.at(
+                (), f"must have at most {MAX_VALUES:,} values, members of lists and objects included"
+            )
         if isinstance(value, str):
             self._string(as_unicode(value), loc)
         elif not isinstance(value, dict | list | tuple):
@@ -221,6 +256,8 @@ class _Cutter:
             self._parts += ("".join(self._literal), "")
             self._literal.clear()
             self._slots.append(name)
+            if len(self._slots) > MAX_VARIABLE_SLOTS:
+                raise InvalidDefinition.at(loc, f"a payload names variables at most {MAX_VARIABLE_SLOTS:,} times")
         elif name in self._available:  # and so a secret
             self._write("${" + name + "}")
             self._secrets.append(name)

@@ -25,12 +25,21 @@ class MetricFacts:
 
 
 def payload_values(
-    event: AnyEvent, *, delivery_id: str, metric: MetricFacts | None = None, metadata: Iterable[str] | None = None
+    event: AnyEvent,
+    *,
+    delivery_id: str,
+    metric: MetricFacts | None = None,
+    metadata: Iterable[str] | None = None,
+    texts: dict[str, str] | None = None,
 ) -> dict[str, str]:
     """Each variable that has a value for this event, as text; what is absent renders blank.
 
     Args:
+        event: the event.
+        delivery_id: of the firing.
+        metric: of the firing.
         metadata: the keys of the artifact's metadata that are asked for; all when None.
+        texts: those of this event's metadata that were asked for before, by key; new ones are added.
     """
     data: Any = event.data
     values: dict[str, str] = {
@@ -54,7 +63,7 @@ def payload_values(
         values["artifact_collection_name"] = data.collection.name
         values["tag"] = getattr(data, "tag", "")
         if (artifact := getattr(data, "artifact", None)) is not None:
-            _add_artifact(values, data, artifact, metadata)
+            _add_artifact(values, data, artifact, metadata, {} if texts is None else texts)
     if metric is not None:
         values["metric_name"] = metric.name
         values["metric_value"] = _text(metric.value)
@@ -90,7 +99,9 @@ def _notice_values(event: NoticeEvent) -> dict[str, str]:
     return values
 
 
-def _add_artifact(values: dict[str, str], data: Any, artifact: Any, metadata: Iterable[str] | None) -> None:
+def _add_artifact(
+    values: dict[str, str], data: Any, artifact: Any, metadata: Iterable[str] | None, texts: dict[str, str]
+) -> None:
     alias = getattr(data, "alias", "")
     values["alias"] = alias
     values["artifact_version"] = f"wandb-artifact://_id/{artifact.id}"
@@ -100,7 +111,9 @@ def _add_artifact(values: dict[str, str], data: Any, artifact: Any, metadata: It
     stored = artifact.metadata
     for key in stored if metadata is None else metadata:
         if key in stored:
-            values[METADATA_PREFIX + key] = _text(stored[key])
+            if key not in texts:
+                texts[key] = _text(stored[key])
+            values[METADATA_PREFIX + key] = texts[key]
 
 
 def _text(value: object) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, update
 
 from dispatcher.pump.notices import append_notices
 from shared.domain.events.decoding import decode_event
-from shared.domain.payloads.sealed import MAX_INSERTED_CHARS
+from shared.domain.payloads.sealed import MAX_INSERTED_BYTES
 from shared.messaging.streams import FIELD, stream_key
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import find_entity, insert_entity
@@ -273,7 +273,7 @@ class TestDeadLetters:
         large = {f"{number}": "${artifact_metadata.text}" for number in range(6)}
         scene.automation(scene.webhook(), payload=large)
         scene.automation(scene.webhook("pager"), event="DEAD_LETTER")
-        metadata = {"text": "x" * (MAX_INSERTED_CHARS // 5)}
+        metadata = {"text": "x" * (MAX_INSERTED_BYTES // 5)}
         scene.publish(alias_event(artifact={"id": "a", "metadata": metadata}))
         scene.evaluate()
         [notice] = waiting(scene)

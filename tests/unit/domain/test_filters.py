@@ -25,7 +25,7 @@ from shared.domain.filters.filters import (
     Term,
     parse_filter,
 )
-from shared.domain.filters.patterns import MAX_PATTERN_CHARS, REMEMBERED_TEXT_CHARS, pattern_fault, pattern_search
+from shared.domain.filters.patterns import MAX_PATTERN_CHARS, REMEMBERED_TEXT_CHARS, pattern_fault, pattern_of
 
 Subject = Mapping[str, object]
 FIELDS = ("alias", "aliases", "count")
@@ -330,7 +330,7 @@ def test_hostile_pattern_ends(pattern: str, text: str, occurs: bool) -> None:
 
 
 def test_remembered_answers_stay_right() -> None:
-    occurs = pattern_search("7$")
+    occurs = pattern_of("7$").occurs
     texts = [str(number) for number in range(500)] * 2 + ["x" * REMEMBERED_TEXT_CHARS + "7"]
     assert [text for text in texts if occurs(text) is not text.endswith("7")] == []
 

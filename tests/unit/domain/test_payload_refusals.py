@@ -7,7 +7,7 @@ import json
 import pytest
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.payloads.sealed import MAX_INSERTED_CHARS
+from shared.domain.payloads.sealed import MAX_INSERTED_BYTES
 from shared.domain.payloads.templates import (
     MAX_DEPTH,
     MAX_FAULTS,
@@ -117,14 +117,14 @@ def test_shared_structures_do_not_explode() -> None:
     shared: list[object] = []
     for _ in range(MAX_DEPTH - 2):
         shared = [shared] * 10
-    with pytest.raises(InvalidDefinition, match="bytes of JSON text"):
+    with pytest.raises(InvalidDefinition, match="at most 10,000 values"):
         parse({"a": shared})
 
 
 def test_large_values_cannot_be_multiplied() -> None:
     template = parse({"a": "${artifact_metadata.blob}" * 10})
     with pytest.raises(PayloadTooLarge):
-        template.render({"artifact_metadata.blob": "x" * (MAX_INSERTED_CHARS // 10 + 1)})
+        template.render({"artifact_metadata.blob": "x" * (MAX_INSERTED_BYTES // 10 + 1)})
     assert parse({"a": "$db_password" * MAX_SECRET_SLOTS})
     with pytest.raises(InvalidDefinition, match="secrets at most"):
         parse({"a": "$db_password" * (MAX_SECRET_SLOTS + 1)})

@@ -12,6 +12,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import check_event
 from shared.domain.events.fast_decoding import read_event
 from shared.domain.events.types import EventType
+from shared.domain.filters.budget import FilterBudget
 from shared.domain.matching import scope_groups
 from shared.domain.matching.compiled import CompiledAutomation, LazyAutomation, scope_key
 from shared.domain.matching.index import AutomationIndex
@@ -102,7 +103,7 @@ def test_the_memory_is_bounded_and_forgets_the_older_answers_only() -> None:
     for number in range(200):
         if number % 50 == 0:
             group.misses = 0
-        found = memory.answers([group], check_event(event(alias=f"a{number}")))
+        found = memory.answers([group], check_event(event(alias=f"a{number}")), FilterBudget(), [])
         assert bool(found) is (number % 10 == 7)
         assert len(memory._new) + len(memory._old) <= 2 * memory.size
 
@@ -112,7 +113,8 @@ def test_values_that_never_repeat_are_no_longer_remembered() -> None:
     bucket = scope_groups.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": "a1"})})
     (group,) = bucket.grouped(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
     for number in range(3 * scope_groups.COLD):
-        assert bool(memory.answers([group], check_event(event(alias=f"a{number}")))) is (number == 1)
+        found = memory.answers([group], check_event(event(alias=f"a{number}")), FilterBudget(), [])
+        assert bool(found) is (number == 1)
     assert len(memory._new) == scope_groups.COLD
 
 

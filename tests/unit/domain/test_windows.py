@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.conditions.conditions import parse_conditions
+from shared.domain.conditions.conditions import needed_values, parse_conditions
 from shared.domain.conditions.windows import (
     CompiledConditions,
     ConditionTerm,
@@ -18,7 +18,6 @@ from shared.domain.conditions.windows import (
     WindowState,
     compile_conditions,
     explain,
-    needed_values,
     observe,
 )
 

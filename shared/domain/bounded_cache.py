@@ -1,0 +1,53 @@
+"""A cache that is bounded by what its values weigh, and not by their number: some are a thousand times as large.
+
+Two halves: what is asked for moves to the newer one, and when that is full the older one is dropped. So the newest half
+is kept at least, and a look-up takes no lock. Threads may share it: at worst a value is made twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class BoundedCache(Generic[K, V]):
+    """Values by their keys, of `max_weight` together. A weight may be of any unit."""
+
+    __slots__ = ("_max_weight", "_new", "_old", "_weigh", "_weight")
+
+    def __init__(self, max_weight: int, weigh: Callable[[V], int]) -> None:
+        self._max_weight = max_weight
+        self._weigh = weigh
+        self._new: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+        self._weight = 0
+        """Of the newer half."""
+
+    def __len__(self) -> int:
+        return len(self._new.keys() | self._old.keys())
+
+    def get(self, key: K) -> V | None:
+        """The value, if it is kept."""
+        found = self._new.get(key)
+        if found is None and (found := self._old.get(key)) is not None:
+            self.put(key, found)
+        return found
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value, unless it alone weighs more than half of what all may."""
+        weight = self._weigh(value)
+        if 2 * weight > self._max_weight:
+            return
+        if 2 * (self._weight + weight) > self._max_weight:
+            self._old, self._new, self._weight = self._new, {}, 0
+        self._new[key] = value
+        self._weight += weight
+
+    def forget(self, key: K) -> None:
+        """Drop a value, if it is kept."""
+        self._old.pop(key, None)
+        if (found := self._new.pop(key, None)) is not None:
+            self._weight -= self._weigh(found)

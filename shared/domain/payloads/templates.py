@@ -79,13 +79,13 @@ class PayloadTooLarge(HooklineError):
     def alone(cls, inserted_bytes: int) -> PayloadTooLarge:
         """The payload repeats large values."""
         limit = f"at most {MAX_INSERTED_BYTES} are accepted: name large metadata fewer times in it"
-        return cls(f"the payload is too large: it would insert {inserted_bytes} bytes of event values; {limit}")
+        return cls(f"the payload would insert {inserted_bytes} bytes of event values, which is too large; {limit}")
 
     @classmethod
     def among_others(cls, limit_bytes: int) -> PayloadTooLarge:
         """The other payloads of the same event have taken what there is."""
         remedy = "have fewer automations send its metadata, or less of it"
-        return cls(f"the payload is too large: all payloads of an event may be {limit_bytes} bytes together; {remedy}")
+        return cls(f"the payload is too large: all payloads of one event may be {limit_bytes} bytes together; {remedy}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,13 @@ import json
 import math
 import operator
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
+from shared.domain.filters.budget import EVENT_UNITS, FilterBudget, FilterTooCostly
 from shared.domain.filters.filters import MISSING, Filter, Getter, parse_filter
 from shared.domain.filters.terms import Term
 from shared.domain.json_values import is_unicode
@@ -39,8 +41,10 @@ def check(data: bytes) -> None:
         except InvalidDefinition as refusal:
             check_refusal(refusal, expression)
             return
-        answer = parsed.compile(_getter)(subject)
+        predicate = parsed.compile(_getter)
+        answer = predicate(subject)
         explained = parsed.explain(_getter, subject)
+    _check_budget(predicate, subject, answer)
     _check_round_trip(parsed)
     assert explained.held is answer
     assert _recombined(explained) is answer
@@ -59,6 +63,15 @@ def _known(name: str) -> str | None:
 
 def _getter(name: str) -> Getter[Subject]:
     return lambda subject: subject.get(name, MISSING)
+
+
+def _check_budget(predicate: Callable[[Subject], bool], subject: Subject, answer: bool) -> None:
+    """Whatever is left of a budget, a filter answers as it would without one, or not at all."""
+    for units in (0, 1_000, 100_000, EVENT_UNITS):
+        budget = FilterBudget(units)
+        with budget.applied(), suppress(FilterTooCostly):
+            assert predicate(subject) is answer
+        assert 0 <= budget.left <= units
 
 
 def _check_round_trip(parsed: Filter) -> None:

@@ -251,7 +251,7 @@ def test_all_payloads_of_an_event_are_bounded_together(character: str) -> None:
     payloads = EventPayloads(check_event(happened(large=character * fitting, small="y")))
     large = automation(1, payload={"a": "${artifact_metadata.large}"})
     made: list[str | None] = []
-    with pytest.raises(PayloadTooLarge, match=f"all payloads of an event may be {MAX_EVENT_PAYLOAD_BYTES} bytes"):
+    with pytest.raises(PayloadTooLarge, match=f"all payloads of one event may be {MAX_EVENT_PAYLOAD_BYTES} bytes"):
         made.extend(payloads.sealed(large, delivery_id="d", metric=None) for _ in range(100))
     assert 8 <= len(made) <= 32
     assert payloads.bytes <= MAX_EVENT_PAYLOAD_BYTES
@@ -266,7 +266,7 @@ def test_a_payload_is_bounded_in_bytes(character: str) -> None:
     payloads = EventPayloads(check_event(happened(k=character * fitting)))
     assert payloads.sealed(template, delivery_id="d", metric=None)
     payloads = EventPayloads(check_event(happened(k=character * (fitting + 1))))
-    with pytest.raises(PayloadTooLarge, match=r"it would insert 10485[0-9]+ bytes of event values"):
+    with pytest.raises(PayloadTooLarge, match=r"the payload would insert 10485[0-9]+ bytes of event values"):
         payloads.sealed(template, delivery_id="d", metric=None)
 
 

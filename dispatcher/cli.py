@@ -67,13 +67,13 @@ def _overrides(**flags: object) -> dict[str, object]:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hookline")
 def main() -> None:
-    """Match events on models, deliver webhooks about them. Settings: HOOKLINE_*, see docs/settings.md."""
+    """Match events on models and deliver webhooks. Settings: HOOKLINE_*, see docs/settings.md."""
 
 
 @main.command()
 @click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Instead of HOOKLINE_DATA_DIR.")
 @click.option("--host", help="Instead of HOOKLINE_HOST.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Instead of HOOKLINE_PORT; 0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Instead of HOOKLINE_PORT; 0 takes a free port.")
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -97,7 +97,7 @@ def up(data_dir: Path | None, host: str | None, port: int | None, workers: int) 
 @click.option("--port", type=click.IntRange(0, 65535), help="Instead of HOOKLINE_PORT.")
 @click.option("--fd", type=int, hidden=True, help="An inherited listening socket.")
 def api(host: str | None, port: int | None, fd: int | None) -> None:
-    """Serve the API alone."""
+    """Run only the API."""
     import uvicorn
 
     from dispatcher.up.composition import listen
@@ -125,7 +125,7 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
 
 @main.command()
 def dispatcher() -> None:
-    """Run the pump alone, which wakes the workers; two for availability."""
+    """Run only the dispatcher, which wakes the workers. Run two for availability."""
     from dispatcher.pump import pump
 
     settings = load_settings()
@@ -162,7 +162,7 @@ def copy_database(source: str) -> None:
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events per second; unset: no limit.")
 @click.option("--batch", "max_events", type=click.IntRange(1, MAX_BATCH_EVENTS), default=100, show_default=True)
 def publish(file: str, rate: float | None, max_events: int) -> None:
-    """Publish the events in FILE, one JSON object a line; `-` is standard input."""
+    """Publish the events in FILE, one JSON object on each line; `-` is standard input."""
     if rate is not None:
         max_events = max(1, min(max_events, int(rate / BATCHES_PER_SECOND)))
     published = 0
@@ -238,7 +238,7 @@ def _definitions(command: Callable[..., None]) -> Callable[..., None]:
 @_definitions
 @click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 def apply(file: str, dry_run: bool) -> None:
-    """Bring webhooks and automations to what FILE says."""
+    """Apply the webhooks and automations in FILE: all of them, or nothing."""
     _apply(file, dry_run=dry_run)
 
 
@@ -273,7 +273,7 @@ def _print_changes(entity: str, changes: list[dict[str, Any]]) -> None:
 
 
 @main.command()
-@click.option("--entity", help="Only this entity; unset: all that the key can see.")
+@click.option("--entity", help="Only this entity; unset: all entities that the key can read.")
 def export(entity: str | None) -> None:
     """Print webhooks and automations as YAML, in the form that `apply` takes."""
     with Client(load_settings()) as client:

@@ -41,9 +41,9 @@ def register_control(settings: Settings, scoreboard: Scoreboard) -> None:
 
     @control_command()
     def reload_automations(_state: Any) -> Answer:
-        """Read all automations anew at the next evaluation."""
+        """Reload all automations at the next evaluation."""
         scoreboard.ask_to_reload()
-        return {"ok": "automations are read anew at the next evaluation"}
+        return {"ok": "automations are reloaded at the next evaluation"}
 
     @inspect_command(name="stats")
     def _stats(state: Any) -> Any:
@@ -52,7 +52,7 @@ def register_control(settings: Settings, scoreboard: Scoreboard) -> None:
 
     @inspect_command(alias="sending")
     def webhooks(_state: Any) -> Any:
-        """What is being sent right now: requests in flight by webhook, and their lane."""
+        """Show the requests in flight by webhook, and the webhook's lane."""
         shown = scoreboard.shown()
         try:
             return _described(shown, _names(settings, shown))

@@ -17,13 +17,13 @@ router = APIRouter(prefix="/v1", tags=["audit"])
 
 @router.get("/entities/{entity}/audit")
 def list_changes(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[ChangeView]:
-    """Who changed what in the entity, newest first. For its administrators."""
+    """List who changed what in the entity, newest first. For its administrators."""
     with read_transaction(resources.engine) as connection:
         return audit.list_changes(connection, principal, entity, page)
 
 
 @router.get("/audit")
 def list_all_changes(principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[ChangeView]:
-    """Who changed what in all entities, and users and keys, newest first. For instance administrators."""
+    """List who changed what in all entities, users and keys, newest first. For instance administrators."""
     with read_transaction(resources.engine) as connection:
         return audit.list_all_changes(connection, principal, page)

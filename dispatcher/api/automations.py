@@ -92,7 +92,7 @@ def list_automations(
 def create_automation(
     entity: str, body: JsonBody, principal: PrincipalDep, once: OnceDep, response: Response
 ) -> AutomationView:
-    """Define an automation; it applies to events received from now on."""
+    """Create an automation; it applies to events that are evaluated from now on."""
     with once.writing() as connection:
         created = automations.create(connection, principal, entity, body)
     return _with_etag(response, created)
@@ -117,7 +117,7 @@ def change_automation(
     conditions: IfMatch,
     response: Response,
 ) -> AutomationView:
-    """Replace some members of an automation; the whole is checked anew."""
+    """Change some members of an automation; the result is checked as a whole."""
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
         return _with_etag(response, automations.change(connection, principal, entity, automation_id, body))

@@ -81,7 +81,7 @@ ManifestJson = Annotated[Any, Depends(_manifest)]
 
 async def _page(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-    cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(description="The `next` of the previous page.")] = None,
 ) -> PageRequest:
     return page_request(limit, cursor)
 

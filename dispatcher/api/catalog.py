@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/entities", tags=["catalog"])
 
 @router.get("")
 def list_entities(principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[EntityView]:
-    """The entities in which the key has a role."""
+    """List the entities in which the key has a role."""
     with read_transaction(resources.engine) as connection:
         return catalog.list_entities(connection, principal, page)
 
@@ -40,7 +40,7 @@ def get_entity(entity: str, principal: PrincipalDep, resources: ResourcesDep) ->
 def put_entity(
     entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, response: Response
 ) -> EntityView:
-    """Create an entity (201) or change what it is (200). For instance administrators."""
+    """Create an entity (201) or change it (200). For instance administrators."""
     with write_transaction(resources.engine) as connection:
         view, created = catalog.put_entity(connection, principal, entity, body)
     response.status_code = 201 if created else 200
@@ -66,7 +66,7 @@ def list_projects(entity: str, principal: PrincipalDep, resources: ResourcesDep,
 def put_project(
     entity: str, project: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep
 ) -> ProjectView:
-    """Register a project, or describe it."""
+    """Create a project, or change its description."""
     with write_transaction(resources.engine) as connection:
         return catalog.put_project(connection, principal, entity, project, body)
 
@@ -84,7 +84,7 @@ def list_project_collections(
 def put_collection(
     entity: str, project: str, collection: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep
 ) -> CollectionView:
-    """Register a collection, or note its type."""
+    """Create a collection, or set its type."""
     with write_transaction(resources.engine) as connection:
         return catalog.put_collection(connection, principal, entity, project, collection, body)
 

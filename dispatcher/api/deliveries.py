@@ -32,7 +32,7 @@ EXPORTED: dict[str, Any] = {
 
 
 class ReplayCount(BaseModel):
-    """How many deliveries were put into the queue again."""
+    """The number of deliveries that were replayed."""
 
     replayed: int
     last_due_at: datetime | None
@@ -44,8 +44,8 @@ async def _criteria(
     automation: Annotated[str | None, Query(description="An automation's id or name.")] = None,
     webhook: Annotated[str | None, Query(description="A webhook's or Slack integration's id or name.")] = None,
     event: Annotated[str | None, Query(description="An event's id.")] = None,
-    since: Annotated[str | None, Query(description="Made at this time or later (RFC 3339).")] = None,
-    until: Annotated[str | None, Query(description="Made before this time (RFC 3339).")] = None,
+    since: Annotated[str | None, Query(description="Created at this time or later (RFC 3339).")] = None,
+    until: Annotated[str | None, Query(description="Created before this time (RFC 3339).")] = None,
 ) -> dict[str, str | None]:
     return {
         "status": status,
@@ -64,7 +64,7 @@ Criteria = Annotated[dict[str, str | None], Depends(_criteria)]
 def list_deliveries(
     entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging, wanted: Criteria
 ) -> Page[DeliveryView]:
-    """The entity's deliveries that match, newest first."""
+    """List the deliveries that match, newest first."""
     with read_transaction(resources.engine) as connection:
         return deliveries.list_deliveries(connection, principal, entity, wanted, page)
 
@@ -77,7 +77,7 @@ def export_deliveries(
     wanted: Criteria,
     form: Annotated[str, Query(alias="format", description="csv or jsonl.", examples=["csv"])] = ExportFormat.CSV,
 ) -> Response:
-    """All deliveries that match, newest first, without payloads; an answer that breaks off is not whole."""
+    """Export all deliveries that match, newest first, without payloads. An answer that breaks off is incomplete."""
     chosen = _form(form)
     with read_transaction(resources.engine) as connection:
         selection = deliveries.select_deliveries(connection, principal, entity, wanted)
@@ -112,9 +112,9 @@ def _stream_export(
 def replay_deliveries(
     entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep
 ) -> ReplayCount:
-    """Deliver again all that match at least one criterion, as new deliveries with the same payloads.
+    """Replay all deliveries that match, as new deliveries with the same payloads. At least one filter is required.
 
-    With `rate` they are spread over time, in the order in which the old ones were made.
+    With `rate` they are spread over time, in the order in which the old ones were created.
     """
     with once.writing() as connection:
         replayed = deliveries.replay_matching(connection, principal, entity, body)
@@ -124,7 +124,7 @@ def replay_deliveries(
 
 @router.get("/{delivery_id}")
 def get_delivery(entity: str, delivery_id: str, principal: PrincipalDep, resources: ResourcesDep) -> DeliveryDetail:
-    """One delivery with its payload, secrets masked, and its attempts."""
+    """Get one delivery with its payload, secrets masked, and its attempts."""
     with read_transaction(resources.engine) as connection:
         return deliveries.get(connection, principal, entity, delivery_id)
 
@@ -133,7 +133,7 @@ def get_delivery(entity: str, delivery_id: str, principal: PrincipalDep, resourc
 def replay_delivery(
     entity: str, delivery_id: str, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep
 ) -> DeliveryDetail:
-    """Deliver one again; answers with the new delivery, which names the old one."""
+    """Replay one delivery. The answer is the new delivery, which names the old one."""
     with once.writing() as connection:
         replayed = deliveries.replay_one(connection, principal, entity, delivery_id)
         new = deliveries.get(connection, principal, entity, replayed.ids[0])

@@ -22,10 +22,10 @@ router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automation
 
 @router.post("/dry-run", openapi_extra=accepts(DryRunBody))
 def dry_run(entity: str, body: ManifestJson, principal: PrincipalDep, resources: ResourcesDep) -> DryRunView:
-    """Say what an automation would make of events, and why; nothing is stored or sent.
+    """Dry-run an automation: what would fire, and why. Nothing is stored or sent.
 
-    Given events are tried one after the other from empty metric windows, each received at its own `time`. A span of the
-    streams is tried from its start, with nothing kept from before.
+    Given events are tried in order, starting with empty metric windows; each counts as received at its own `time`. A
+    time range is tried from its start, without state from before.
     """
     with read_transaction(resources.engine) as connection:
         prepared = dry_runs.prepare(connection, principal, entity, body, now=datetime.now(UTC))

@@ -79,7 +79,7 @@ class Conditions:
             current()
         except NotFound:
             return
-        raise Problem(412, "precondition-failed", "it exists already, and If-None-Match: * asks for a new one")
+        raise Problem(412, "precondition-failed", "it already exists, and If-None-Match: * only creates a new one")
 
     @staticmethod
     def _check_same(wanted: str, current: Callable[[], Version]) -> None:
@@ -92,26 +92,32 @@ class Conditions:
             raise Problem(
                 412,
                 "precondition-failed",
-                f"it has changed since: its ETag is {version.tag} now; read it again and decide anew",
+                f"it was changed: its ETag is now {version.tag}; reload it and retry",
                 headers={"ETag": version.tag},
             )
 
 
 async def _match(
-    if_match: Annotated[str | None, Header(description="Change it only if its ETag is one of these; `*`: any.")] = None,
+    if_match: Annotated[
+        str | None, Header(description="Change it only if its ETag is one of these; `*`: any ETag.")
+    ] = None,
 ) -> Conditions:
     return Conditions(if_match, None)
 
 
 async def _match_or_new(
-    if_match: Annotated[str | None, Header(description="Change it only if its ETag is one of these; `*`: any.")] = None,
-    if_none_match: Annotated[str | None, Header(description="`*`: create it, and never replace one.")] = None,
+    if_match: Annotated[
+        str | None, Header(description="Change it only if its ETag is one of these; `*`: any ETag.")
+    ] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="`*`: only create a new secret, never replace one.")
+    ] = None,
 ) -> Conditions:
     return Conditions(if_match, if_none_match)
 
 
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "What If-None-Match names is what there is still; no body."}
+    304: {"description": "Not changed: the ETag is the one in If-None-Match. No body."}
 }
 IfMatch = Annotated[Conditions, Depends(_match)]
 IfMatchOrNew = Annotated[Conditions, Depends(_match_or_new)]

@@ -57,16 +57,16 @@ _BODY = {
 
 
 class Accepted(BaseModel):
-    """How many events the streams have taken."""
+    """The number of events that the streams accepted."""
 
     accepted: int
 
 
 @router.post("/events", status_code=202, openapi_extra=_BODY)
 async def publish_events(request: Request, caller: CallerDep, resources: ResourcesDep) -> Accepted:
-    """Publish one event, or a batch that is taken whole or refused whole.
+    """Publish one event, or a batch that is accepted or refused as a whole.
 
-    It may be repeated without an `Idempotency-Key`: an event is known by its source and id, and fires nothing again.
+    You may repeat it without an `Idempotency-Key`: `source` and `id` identify an event, and a repeat fires nothing.
     """
     kind = media_type(request)
     if kind not in (ONE_TYPE, BATCH_TYPE, EITHER_TYPE):
@@ -125,20 +125,20 @@ async def _authorize(resources: ApiResources, caller: Caller, events: Sequence[A
 
 
 class EventTypes(BaseModel):
-    """The event types that there are."""
+    """All event types."""
 
     types: list[str]
 
 
 @router.get("/schemas")
 def list_schemas() -> EventTypes:
-    """The event types that have a schema here."""
+    """List the event types that have a schema."""
     return EventTypes(types=[str(event_type) for event_type in EventType])
 
 
 @router.get("/schemas/{event_type}")
 def get_schema(event_type: str) -> dict[str, Any]:
-    """The JSON Schema of events of one type."""
+    """Get the JSON Schema of one event type."""
     if event_type not in EventType.__members__:
         raise NotFound(f"there is no event type {event_type!r}; there are {', '.join(EventType)}")
     return json_schema(EventType(event_type))

@@ -42,7 +42,7 @@ PARAMETER = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "Sent again with the same key within 24 hours, the request is answered again and not done again.",
+    "description": "For 24 hours, a repeated request with the same key gets the same answer and does nothing.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     "example": "deploy-2026-11-23",
 }
@@ -207,7 +207,7 @@ def _stored_answer(stored: StoredRequest, vault: Vault) -> Response:
 
 
 def _underway() -> Problem:
-    detail = f"the first request with this {HEADER} is still underway; ask again in a moment"
+    detail = f"the first request with this {HEADER} is still running; retry in a moment"
     return Problem(409, "conflict", detail, headers={"Retry-After": problems.RETRY_AFTER_SECONDS})
 
 

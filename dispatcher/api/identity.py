@@ -19,14 +19,14 @@ router = APIRouter(prefix="/v1", tags=["identity"])
 
 @router.get("/keys")
 def list_keys(principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[KeyView]:
-    """The keys that may be revoked with this one, without their texts."""
+    """List the keys that this key may revoke, without their texts."""
     with read_transaction(resources.engine) as connection:
         return identity.list_keys(connection, principal, page)
 
 
 @router.post("/keys", status_code=201, openapi_extra=accepts(KeyBody))
 def create_key(body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep) -> NewKey:
-    """Make a key; its text is answered here, and to the same `Idempotency-Key`, and never again."""
+    """Create a key. Its text is shown only in this answer, and in answers to the same `Idempotency-Key`."""
     with once.writing() as connection:
         key = identity.create_key(connection, principal, body)
     resources.callers.forget()
@@ -35,7 +35,7 @@ def create_key(body: JsonBody, principal: PrincipalDep, resources: ResourcesDep,
 
 @router.delete("/keys/{key_id}", status_code=204)
 def revoke_key(key_id: str, principal: PrincipalDep, resources: ResourcesDep) -> None:
-    """Revoke a key; other processes may honour it for five seconds more."""
+    """Revoke a key. Other API processes may accept it for five more seconds."""
     with write_transaction(resources.engine) as connection:
         identity.revoke_key(connection, principal, key_id)
     resources.callers.forget()
@@ -43,21 +43,21 @@ def revoke_key(key_id: str, principal: PrincipalDep, resources: ResourcesDep) ->
 
 @router.get("/users")
 def list_users(principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[UserView]:
-    """All users and their roles; without an instance administrator's key, only the key's own user."""
+    """List users and their roles. Without an instance administrator's key, only the key's own user."""
     with read_transaction(resources.engine) as connection:
         return identity.list_users(connection, principal, page)
 
 
 @router.post("/users", status_code=201, openapi_extra=accepts(UserBody))
 def create_user(body: JsonBody, principal: PrincipalDep, once: OnceDep) -> UserView:
-    """Make a user with roles in entities. For instance administrators."""
+    """Create a user with roles in entities. For instance administrators."""
     with once.writing() as connection:
         return identity.create_user(connection, principal, body)
 
 
 @router.get("/users/{user}")
 def get_user(user: str, principal: PrincipalDep, resources: ResourcesDep) -> UserView:
-    """One user, by id or name; without an instance administrator's key, only the key's own."""
+    """Get one user, by id or name. Without an instance administrator's key, only the key's own user."""
     with read_transaction(resources.engine) as connection:
         return users.get(connection, principal, user)
 

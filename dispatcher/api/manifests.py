@@ -19,13 +19,13 @@ router = APIRouter(prefix="/v1/entities/{entity}", tags=["manifests"])
 
 
 class Changes(BaseModel):
-    """What applying a manifest did, or would do."""
+    """The changes by a manifest."""
 
     changes: list[Change]
 
 
 class Manifest(BaseModel):
-    """What `apply` takes."""
+    """A manifest for `apply`."""
 
     webhooks: list[dict[str, Any]]
     slack: list[dict[str, Any]] = []
@@ -40,9 +40,9 @@ def apply(
     principal: PrincipalDep,
     resources: ResourcesDep,
     once: OnceDep,
-    dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
+    dry_run: Annotated[bool, Query(description="Only report what would change.")] = False,
 ) -> Changes:
-    """Bring webhooks and automations to what a manifest says, all of it or nothing."""
+    """Apply a manifest of webhooks and automations: all of it, or nothing."""
     with once.writing() as connection:
         changes = manifests.apply(connection, principal, entity, body, checks=resources.checks, dry_run=dry_run)
     return Changes(changes=changes)
@@ -50,6 +50,6 @@ def apply(
 
 @router.get("/export", response_model_exclude_unset=True)
 def export(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> Manifest:
-    """Webhooks and automations in the form that `apply` takes."""
+    """Export webhooks and automations in the form that `apply` takes."""
     with read_transaction(resources.engine) as connection:
         return Manifest(**manifest_export.export(connection, principal, entity))

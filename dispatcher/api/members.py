@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/entities/{entity}/members", tags=["identity"])
 
 @router.get("")
 def list_members(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[MemberView]:
-    """Who has a role in the entity. For its administrators, as all of this."""
+    """List who has a role in the entity. For its administrators."""
     with read_transaction(resources.engine) as connection:
         return members.list_members(connection, principal, entity, page)
 
@@ -43,7 +43,7 @@ def put_member(
 
 @router.delete("/{user}", status_code=204)
 def remove_member(entity: str, user: str, principal: PrincipalDep, resources: ResourcesDep) -> None:
-    """Take a member's role away; keys of a service user stay, and open nothing."""
+    """Remove a member's role. Keys of a service user remain and grant nothing."""
     with write_transaction(resources.engine) as connection:
         members.remove(connection, principal, entity, user)
     resources.callers.forget()

@@ -25,26 +25,26 @@ PING_SECONDS = 2.0
 
 
 class Health(BaseModel):
-    """How the process is."""
+    """The state of the process."""
 
     status: str
 
 
 class VersionedHealth(Health):
-    """How the process is, and which version of Hookline it runs."""
+    """The state of the process, and its version."""
 
     version: str
 
 
 @router.get("/healthz")
 async def healthz() -> VersionedHealth:
-    """Whether the process answers at all, and its version."""
+    """Check that the process answers; the answer has its version."""
     return VersionedHealth(status="ok", version=__version__)
 
 
 @router.get("/readyz")
 async def readyz(resources: ResourcesDep) -> Health:
-    """Whether requests can be served: the database has this version's schema or a later one's, and Redis answers."""
+    """Check that requests can be served: the database has this version's schema or a later one, and Redis answers."""
     faults = [
         fault for fault in (await run_in_threadpool(_database_fault, resources), await _redis_fault(resources)) if fault
     ]
@@ -59,7 +59,7 @@ async def readyz(resources: ResourcesDep) -> Health:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
-    """Prometheus metrics, as text or, for those who ask, as OpenMetrics."""
+    """Get Prometheus metrics, as text or, on request, as OpenMetrics."""
     body, content_type = exposition(accept)
     return Response(body, headers={"Content-Type": content_type})
 

@@ -63,8 +63,8 @@ _CONTENT = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "A problem with the request; nothing was changed.", "content": _CONTENT},
     # Named besides, because FastAPI would describe an answer of its own.
-    "422": {"description": "Fields that can't be accepted; nothing was changed.", "content": _CONTENT},
-    "5XX": {"description": "A problem on this side.", "content": _CONTENT},
+    "422": {"description": "Invalid fields; nothing was changed.", "content": _CONTENT},
+    "5XX": {"description": "A problem in Hookline.", "content": _CONTENT},
 }
 
 
@@ -163,14 +163,18 @@ def problem_of(exc: Exception) -> Problem:
             log.error("api.secret_unreadable", error=str(exc))
             return Problem(500, "secret-unreadable", str(exc))
         case EndpointUnusable():
-            return Problem(409, "endpoint-unusable", f"nothing can be sent to this webhook: {exc}")
+            return Problem(409, "endpoint-unusable", f"no request can be made to this webhook: {exc}")
         case IntegrityError():
-            return Problem(409, "conflict", "what this refers to was changed at the same moment: look again")
+            return Problem(
+                409,
+                "conflict",
+                "something that this request refers to was changed at the same moment: reload it and retry",
+            )
         case PoolTimeoutError() | DBAPIError():
             log.error("api.database_unavailable", error=type(exc).__name__)
             return _unavailable("the database can't be reached or is too busy: nothing was changed, try again")
         case _:
-            return Problem(500, "internal", "Hookline failed at this request; its log says why")
+            return Problem(500, "internal", "Hookline failed to handle this request; its log says why")
 
 
 def _unavailable(detail: str) -> Problem:

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/entities/{entity}/secrets", tags=["secrets"])
 
 @router.get("")
 def list_secrets(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[SecretView]:
-    """Names and dates of the secrets, and which webhooks use them."""
+    """List the secrets: names, dates, and which webhooks use them."""
     with read_transaction(resources.engine) as connection:
         return secrets.list_secrets(connection, principal, entity, page)
 
@@ -33,7 +33,7 @@ def list_secrets(entity: str, principal: PrincipalDep, resources: ResourcesDep, 
 def get_secret(
     entity: str, name: str, principal: PrincipalDep, resources: ResourcesDep, response: Response
 ) -> SecretView:
-    """One secret, without its value."""
+    """Get one secret, without its value."""
     with read_transaction(resources.engine) as connection:
         found = secrets.get(connection, principal, entity, name)
         _version(connection, principal, entity, found).put_on(response)

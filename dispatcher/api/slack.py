@@ -34,7 +34,7 @@ def list_slack(entity: str, principal: PrincipalDep, resources: ResourcesDep, pa
 def create_slack(
     entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep, response: Response
 ) -> SlackView:
-    """Define a Slack integration; put the URL that Slack gave out into a secret first."""
+    """Create a Slack integration; store the URL of Slack's incoming webhook as a secret first."""
     with once.writing() as connection:
         created = slack.create(connection, principal, entity, body, checks=resources.checks)
     return _with_etag(response, created)
@@ -59,7 +59,7 @@ def change_slack(
     conditions: IfMatch,
     response: Response,
 ) -> SlackView:
-    """Change a Slack integration by a JSON merge patch: null brings a member's default back."""
+    """Change a Slack integration by a JSON merge patch; null resets a member to its default."""
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
         changed = slack.change(connection, principal, entity, slack_id, body, checks=resources.checks)
@@ -72,7 +72,7 @@ def change_slack(
 def delete_slack(
     entity: str, slack_id: str, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
 ) -> None:
-    """Delete a Slack integration that no automation uses; what is pending for it becomes dead letters."""
+    """Delete a Slack integration that no automation uses; its pending deliveries become dead letters."""
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
         slack.delete(connection, principal, entity, slack_id)

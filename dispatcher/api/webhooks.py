@@ -39,7 +39,7 @@ def list_webhooks(entity: str, principal: PrincipalDep, resources: ResourcesDep,
 def create_webhook(
     entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep, response: Response
 ) -> WebhookView:
-    """Define a webhook."""
+    """Create a webhook."""
     with once.writing() as connection:
         created = webhooks.create(connection, principal, entity, body, checks=resources.checks)
     return _with_etag(response, created)
@@ -64,7 +64,7 @@ def change_webhook(
     conditions: IfMatch,
     response: Response,
 ) -> WebhookView:
-    """Change a webhook by a JSON merge patch: null brings a member's default back."""
+    """Change a webhook by a JSON merge patch; null resets a member to its default."""
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
         changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=resources.checks)
@@ -77,7 +77,7 @@ def change_webhook(
 def delete_webhook(
     entity: str, webhook_id: str, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
 ) -> None:
-    """Delete a webhook that no automation uses; what is pending for it becomes dead letters."""
+    """Delete a webhook that no automation uses; its pending deliveries become dead letters."""
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
         webhooks.delete(connection, principal, entity, webhook_id)
@@ -87,7 +87,7 @@ def delete_webhook(
 async def test_webhook(
     entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, _once: OnceDep
 ) -> TrialView:
-    """Send one request now, with sample values, and answer with it and with what came back."""
+    """Send one test request now, with sample values; the answer shows the request and the response."""
     trial = await run_in_threadpool(_prepare_trial, resources, principal, entity, webhook_id, body)
     return webhook_trials.trial_view(trial, await resources.sender.send(trial.request))
 

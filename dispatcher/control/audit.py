@@ -20,14 +20,14 @@ from shared.storage.definitions.entities import StoredEntity
 
 
 class Target(View):
-    """What was changed; it may be gone since."""
+    """What was changed; it may have been deleted."""
 
     id: str
     name: str
 
 
 class ChangeView(View):
-    """One change as it is answered."""
+    """One change in the audit log."""
 
     id: int
     at: datetime

@@ -27,14 +27,14 @@ _ENTITY_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
 
 
 class EntityBody(Body):
-    """What an entity is."""
+    """An entity's definition."""
 
     kind: Literal["team", "organization"] = "team"
     parent: Annotated[str | None, Field(description="The organization that it belongs to.")] = None
 
 
 class EntityView(View):
-    """An entity as it is answered."""
+    """An entity."""
 
     name: str
     kind: str
@@ -43,13 +43,13 @@ class EntityView(View):
 
 
 class ProjectBody(Body):
-    """What a project is."""
+    """A project's definition."""
 
     description: Annotated[str | None, Field(max_length=4000)] = None
 
 
 class ProjectView(View):
-    """A project or registry as it is answered."""
+    """A project or registry."""
 
     name: str
     description: str | None
@@ -57,13 +57,13 @@ class ProjectView(View):
 
 
 class CollectionBody(Body):
-    """What a collection is."""
+    """A collection's definition."""
 
     type: Annotated[str, Field(max_length=512, description="The type of its artifacts, such as `model`.")] = ""
 
 
 class CollectionView(View):
-    """A collection as it is answered."""
+    """A collection."""
 
     project: str
     name: str

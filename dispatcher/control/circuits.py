@@ -12,7 +12,7 @@ from shared.storage.database.clock import database_time
 
 
 class CircuitView(View):
-    """Whether requests go out: all (closed), none for a while (open), one at a time to try (half_open)."""
+    """Whether requests are sent: all (closed), none for a while (open), one at a time as a probe (half_open)."""
 
     state: CircuitState
     opened_at: datetime | None

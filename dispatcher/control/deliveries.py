@@ -39,22 +39,22 @@ class DeliveryQuery(Body):
     automation: Annotated[str | None, Field(description="An automation's id or name.")] = None
     webhook: Annotated[str | None, Field(description="A webhook's id or name.")] = None
     event: Annotated[str | None, Field(description="An event's id.")] = None
-    since: Annotated[Timestamp | None, Field(description="Made at this time or later.")] = None
-    until: Annotated[Timestamp | None, Field(description="Made before this time.")] = None
+    since: Annotated[Timestamp | None, Field(description="Created at this time or later.")] = None
+    until: Annotated[Timestamp | None, Field(description="Created before this time.")] = None
 
 
 class ReplayQuery(DeliveryQuery):
-    """Which deliveries are to be delivered again, and how fast."""
+    """Which deliveries to replay, and how fast."""
 
-    unreplayed: Annotated[bool, Field(description="Only those that nobody had delivered again before.")] = False
+    unreplayed: Annotated[bool, Field(description="Leave out deliveries that were replayed before.")] = False
     rate: Annotated[
         RequestRate | None,
-        Field(description="At most so many, such as `10/s`, evenly spaced in the order in which they were made."),
+        Field(description="How fast at most, such as `10/s`: evenly spaced, in the order of the old deliveries."),
     ] = None
 
 
 class Named(View):
-    """What a delivery refers to; it may have been deleted since."""
+    """Something that the delivery refers to; it may have been deleted."""
 
     id: str
     name: str
@@ -70,7 +70,7 @@ class EventView(View):
 
 
 class DeliveryView(View):
-    """A delivery as it is listed."""
+    """A delivery."""
 
     id: str
     status: DeliveryStatus
@@ -100,7 +100,7 @@ class AttemptView(View):
 
 
 class DeliveryDetail(DeliveryView):
-    """A delivery with all that is known of it."""
+    """A delivery with its payload and attempts."""
 
     replays: list[str]
     """The deliveries that replayed this one, oldest first."""
@@ -122,7 +122,7 @@ class ReplayedDeliveries:
 def list_deliveries(
     connection: Connection, principal: Principal, entity_name: str, raw: object, page: PageRequest
 ) -> Page[DeliveryView]:
-    """The entity's deliveries that match, newest first.
+    """List the deliveries that match, newest first.
 
     Raises:
         InvalidDefinition: for a query that can't be understood.
@@ -194,7 +194,7 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
     query = parse_body(ReplayQuery, raw)
     if query.model_copy(update={"rate": None, "unreplayed": False}) == ReplayQuery():
         members = ", ".join(DeliveryQuery.model_fields)
-        raise InvalidDefinition.at((), f"must have at least one criterion: {members}")
+        raise InvalidDefinition.at((), f"must have at least one filter: {members}")
     wanted = _filter(connection, entity, query)
     seqs = replay.list_replayable(connection, entity.id, wanted, limit=MAX_REPLAYED + 1, unreplayed=query.unreplayed)
     if len(seqs) > MAX_REPLAYED:

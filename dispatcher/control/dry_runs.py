@@ -41,27 +41,32 @@ DEFAULT_LIMIT = 100
 
 
 class DryRunBody(Body):
-    """Which automation is tried, on what, and which results are wanted."""
+    """The automation to try, the events, and which results to return."""
 
-    definition: Annotated[dict[str, Any] | None, Field(description="An automation, as it is created.")] = None
-    automation: Annotated[str | None, Field(description="Instead: the id or name of a saved one.")] = None
-    event: Annotated[dict[str, Any] | None, Field(description="A CloudEvents event, as it is published.")] = None
+    definition: Annotated[dict[str, Any] | None, Field(description="A definition, as for creating an automation.")] = (
+        None
+    )
+    automation: Annotated[str | None, Field(description="Instead: the id or name of a saved automation.")] = None
+    event: Annotated[dict[str, Any] | None, Field(description="A CloudEvents event, as for publishing.")] = None
     events: Annotated[list[Any] | None, Field(description=f"Instead: up to {MAX_EVENTS} events, in order.")] = None
     since: Annotated[
-        str | None, Field(description="Instead: from when on to read the streams; an RFC 3339 time, or `1h` ago.")
+        str | None,
+        Field(
+            description="Instead: the start of a time range of the streams; an RFC 3339 time, or how long ago (`1h`)."
+        ),
     ] = None
-    until: Annotated[str | None, Field(description="With `since`: up to when; now unless given.")] = None
+    until: Annotated[str | None, Field(description="With `since`: the end of the time range; now by default.")] = None
     with_state: Annotated[
         bool,
-        Field(description="Start from the windows and firings stored for a saved automation, as if published now."),
+        Field(description="Start from the stored windows and firings of a saved automation, as if published now."),
     ] = False
     only: Annotated[DryRunOutcome | None, Field(strict=False, description="Only results with this outcome.")] = None
-    limit: int | None = Field(default=None, description=f"Results in a page; {DEFAULT_LIMIT} unless given.")
-    cursor: Annotated[str | None, Field(description="The `next` of the page before.")] = None
+    limit: int | None = Field(default=None, description=f"Results in a page; {DEFAULT_LIMIT} by default.")
+    cursor: Annotated[str | None, Field(description="The `next` of the previous page.")] = None
 
 
 class DryRunView(View):
-    """What would fire, what would not, and why."""
+    """The results of a dry run."""
 
     automation: str | None
     """The id of the saved automation; null for a definition."""
@@ -152,7 +157,7 @@ def _refuse_combinations(body: DryRunBody) -> None:
     if body.until is not None and body.since is None:
         faults.append(FieldError(("until",), "belongs to since"))
     if body.with_state and (body.automation is None or body.since is not None):
-        faults.append(FieldError(("with_state",), "belongs to a saved automation with event or events"))
+        faults.append(FieldError(("with_state",), "needs a saved automation, and event or events"))
     if faults:
         raise InvalidDefinition(*faults)
 

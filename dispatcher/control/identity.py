@@ -37,16 +37,18 @@ Email = Annotated[str | None, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$"
 
 
 class KeyBody(Body):
-    """What a new key is for. With neither `user` nor `entity` it is one more key of whoever asks."""
+    """A new key. With neither `user` nor `entity`, it is another key of the caller."""
 
     name: KeyName
-    entity: Annotated[str | None, Field(description="Where the key's user is to have `role`.")] = None
+    entity: Annotated[str | None, Field(description="The entity in which the key's user gets `role`.")] = None
     role: Annotated[Role | None, Field(strict=False)] = None
-    user: Annotated[str | None, Field(description="Whose key; unset with an entity: a new service user's.")] = None
+    user: Annotated[
+        str | None, Field(description="The key's user; with `entity` and no `user`, a new service user.")
+    ] = None
 
 
 class KeyView(View):
-    """A key as it is listed."""
+    """An API key, without its text."""
 
     id: str
     name: str
@@ -58,7 +60,7 @@ class KeyView(View):
 
 
 class NewKey(KeyView):
-    """A key as it is answered once."""
+    """A new API key, with its text."""
 
     key: str
 
@@ -80,7 +82,7 @@ class UserBody(Body):
 
 
 class UserView(View):
-    """A user as it is answered."""
+    """A user."""
 
     id: str
     name: str
@@ -126,7 +128,7 @@ def _key_owner(connection: Connection, principal: Principal, body: KeyBody, now:
     """Whose key it will be; gives that user the role that the body asks for."""
     if body.user is None and body.entity is None:
         if not principal.is_admin and not entities_with(principal, Action.READ):
-            raise Forbidden("a publisher's key can't make keys")
+            raise Forbidden("a publisher's key cannot create keys")
         return principal.user_id, principal.user_name
     entity = None if body.entity is None else require(connection, principal, body.entity, Action.ADMINISTER)
     if body.user is None:
@@ -152,7 +154,7 @@ def _existing_user(connection: Connection, principal: Principal, name: str) -> t
 def _service_user(connection: Connection, name: str, now: datetime) -> tuple[int, str]:
     user_id = store.insert_user(connection, name=name, email=None, is_admin=False, now=now)
     if user_id is None:
-        message = f"there is a service user {name!r} already; name it as `user` to make one more key for it"
+        message = f"there is a service user {name!r} already; name it as `user` to create another key for it"
         raise Conflict(message, FieldError(("name",), "must be a name that no other key of the entity had"))
     return user_id, name
 
@@ -224,7 +226,7 @@ def entity_numbers(connection: Connection, roles: Sequence[Membership]) -> dict[
 def check_administered(connection: Connection) -> None:
     """Raises Conflict when no instance administrator with a key is left."""
     if not member_store.has_instance_admin(connection):
-        raise Conflict("no instance administrator with a key would be left: make another key or administrator first")
+        raise Conflict("no instance administrator with a key would be left: create another key or administrator first")
 
 
 def list_users(connection: Connection, principal: Principal, page: PageRequest) -> Page[UserView]:

@@ -39,13 +39,15 @@ MAX_DEFINITIONS = 10_000
 
 
 class ManifestBody(Body):
-    """What a manifest holds; definitions are as in REST."""
+    """A manifest; its definitions are those of REST."""
 
-    entity: str | None = Field(default=None, description="The entity's name, if given, must be the path's.")
+    entity: str | None = Field(default=None, description="If given, it must be the entity of the path.")
     webhooks: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
     slack: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
     automations: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
-    prune: bool = Field(default=False, description="Whether what is not listed is deleted, of the kinds listed.")
+    prune: bool = Field(
+        default=False, description="Whether to delete definitions that are not listed, of the kinds that are listed."
+    )
 
 
 Kind = Literal["webhook", "slack", "automation"]
@@ -57,7 +59,7 @@ _AuditRow = Callable[[Principal, StoredEntity, str, _S, Sequence[str]], NewChang
 
 
 class Change(View):
-    """What applying a manifest did, or would do, to one definition."""
+    """The change of one definition by a manifest."""
 
     kind: Kind
     name: str

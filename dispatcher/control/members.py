@@ -25,13 +25,13 @@ from shared.storage.definitions.revisions import lock_edits
 
 
 class RoleBody(Body):
-    """What a member may do."""
+    """A member's role."""
 
     role: Annotated[Role, Field(strict=False)]
 
 
 class MemberView(View):
-    """A member as it is answered."""
+    """A member."""
 
     id: str
     """The user's."""

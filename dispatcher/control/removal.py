@@ -25,7 +25,9 @@ def delete_entity(connection: Connection, principal: Principal, name: str) -> No
     if entity is None:
         raise NotFound(f"there is no entity {name!r}")
     if uses := store.uses_of_entity(connection, entity.id):
-        raise Conflict(f"entity {name!r} was used and stays, since its history names it: it has {', '.join(uses)}")
+        raise Conflict(
+            f"entity {name!r} cannot be deleted, because its history uses its name: it has {', '.join(uses)}"
+        )
     store.delete_entity(connection, entity.id, entity.name)
     next_revision(connection)
     record_change(connection, principal, "entity.delete", entity=None, target_id=name, name=name)

@@ -50,7 +50,7 @@ class SecretBody(Body):
 
 
 class SecretView(View):
-    """A secret as it is listed: without its value."""
+    """A secret, without its value."""
 
     name: str
     created_at: datetime
@@ -119,7 +119,7 @@ def delete(connection: Connection, principal: Principal, entity_name: str, name:
     stored = _load_secret(connection, entity, name)
     users = store.users_of_secrets(connection, [stored.id])[stored.id]
     if users:
-        raise Conflict(f"secret {name!r} is in use by the webhooks {', '.join(users)}: take it out of them first")
+        raise Conflict(f"secret {name!r} is in use by the webhooks {', '.join(users)}: remove it from them first")
     next_revision(connection)
     store.delete_secret(connection, stored.id)
     record_change(connection, principal, "secret.delete", entity=entity, target_id=name, name=name)
@@ -169,7 +169,7 @@ def _check_name(name: str) -> None:
             ("name",), "must be 1 to 255 letters, digits and underscores, and not begin with a digit"
         )
     if name in VARIABLES or name == ACCESS_TOKEN:
-        raise InvalidDefinition.at(("name",), f"{name} is a payload variable already; choose another name")
+        raise InvalidDefinition.at(("name",), f"{name} is a payload variable; choose another name")
 
 
 def _load_secret(connection: Connection, entity: StoredEntity, name: str) -> store.StoredSecret:

@@ -31,10 +31,10 @@ from shared.storage.definitions.webhooks import StoredWebhook, WebhookFields, We
 
 
 class SlackBody(Body):
-    """A Slack integration as it is defined."""
+    """A Slack integration's definition."""
 
     name: WebhookName
-    url_secret: Annotated[str, Field(description="The secret whose value is the URL that Slack gave out.")]
+    url_secret: Annotated[str, Field(description="The secret whose value is the URL of Slack's incoming webhook.")]
     team: Annotated[str, Field(min_length=1, max_length=255, description="The Slack workspace, for people to read.")]
     channel: Annotated[str, Field(min_length=1, max_length=255, description="The channel, for people to read.")]
     policy: DeliveryPolicy = DeliveryPolicy()
@@ -43,7 +43,7 @@ class SlackBody(Body):
 
 
 class SlackView(View):
-    """A Slack integration as it is answered."""
+    """A Slack integration."""
 
     id: str
     entity: str

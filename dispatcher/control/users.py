@@ -23,11 +23,13 @@ from shared.storage.definitions.revisions import lock_edits
 
 
 class UserPatch(Body):
-    """What to change of a user; a name stays, since the history names it."""
+    """The members to change. A name cannot change, because the history uses it."""
 
     email: Email = None
     is_admin: bool = False
-    roles: list[Membership] = Field(default=[], max_length=1000, description="All roles; others are taken away.")
+    roles: list[Membership] = Field(
+        default=[], max_length=1000, description="All roles of the user; others are removed."
+    )
 
 
 def get(connection: Connection, principal: Principal, user: str) -> UserView:

@@ -43,14 +43,14 @@ WebhookName = Annotated[
 
 
 class WebhookBody(Body):
-    """A webhook as it is defined; secrets are named, never spelled out."""
+    """A webhook's definition. It contains names of secrets, never their values."""
 
     name: WebhookName
-    url: Annotated[str, Field(description="Where deliveries are POSTed to.")]
+    url: Annotated[str, Field(description="The URL that deliveries are POSTed to.")]
     access_token: Annotated[str | None, Field(description="The secret that is sent as `Authorization: Bearer …`.")] = (
         None
     )
-    signing_secret: Annotated[str | None, Field(description="The secret that requests are signed with.")] = None
+    signing_secret: Annotated[str | None, Field(description="The secret that signs requests.")] = None
     client_certificate: Annotated[
         str | None,
         Field(

@@ -36,13 +36,13 @@ from shared.vault import Vault
 
 
 class TrialBody(Body):
-    """What to send; without a payload every variable that has a sample value."""
+    """What to send; without a payload, every variable that has a sample value."""
 
     payload: dict[str, Any] | None = Field(default=None, description="A payload as in an automation's action.")
 
 
 class TrialRequest(View):
-    """The request as it was sent, its secrets masked and its signatures not."""
+    """The request as it was sent, with secrets masked and signatures shown."""
 
     url: str
     headers: dict[str, str]
@@ -50,7 +50,7 @@ class TrialRequest(View):
 
 
 class TrialResponse(View):
-    """What the endpoint answered."""
+    """The endpoint's response."""
 
     status: int
     body: str
@@ -58,7 +58,7 @@ class TrialResponse(View):
 
 
 class TrialView(View):
-    """One attempt at a webhook; `response` is null when none came."""
+    """A test request; `response` is null if there was none."""
 
     request: TrialRequest
     response: TrialResponse | None

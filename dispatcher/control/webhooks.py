@@ -39,7 +39,7 @@ _WORDS = {WebhookKind.WEBHOOK: "webhook", WebhookKind.SLACK: "Slack integration"
 
 
 class WebhookView(View):
-    """A webhook as it is answered."""
+    """A webhook."""
 
     id: str
     entity: str

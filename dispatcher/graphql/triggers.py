@@ -104,7 +104,7 @@ def resolve_triggers(
     """A page of the entity's automations, in the order in which they were made."""
     session = info.context
     if order is not None:
-        raise InvalidDefinition.at(("order",), "must be left out: automations come in the order they were made in")
+        raise InvalidDefinition.at(("order",), "must be left out: automations are in the order of their creation")
     readable = session.readable(node.name)
     matches = row_filter(filters, _FIELDS, "filters")
     _, number = position_after(after)

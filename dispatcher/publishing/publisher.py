@@ -23,17 +23,17 @@ from shared.observability.tracing import Tracing
 
 CONFIRM_SECONDS = 5.0
 OUT_OF_MEMORY = (
-    "the server with the event streams is out of memory (its `maxmemory`): nothing was taken, "
+    "the server with the event streams is out of memory (its `maxmemory`): nothing was accepted, "
     "publish the same events again later"
 )
 
 
 class StreamUnavailable(HooklineError):
-    """The event streams did not confirm. Publish the same events again: what they have already fires nothing twice."""
+    """Could not write the events to Redis. Publish the same events again: a repeated event fires nothing twice."""
 
 
 class StreamFull(HooklineError):
-    """The event streams hold as much as they may: nothing was taken. Publish the same events again later."""
+    """The event streams are full: nothing was accepted. Publish the same events again later."""
 
 
 class Publisher:
@@ -58,7 +58,7 @@ class Publisher:
         Raises:
             InvalidDefinition: with the index and field of each fault; nothing was published.
             StreamFull: before anything was appended, because the server's memory is at its bound.
-            StreamUnavailable: when the server did not confirm. A batch published again fires nothing twice, since an
+            StreamUnavailable: when the server did not answer. A batch published again fires nothing twice, since an
                 event is known by its source and id.
         """
         return await self.append(check_published(candidates), [orjson.dumps(candidate) for candidate in candidates])
@@ -78,8 +78,8 @@ class Publisher:
                         "full",
                         events,
                         StreamFull(
-                            f"the event streams hold as much as they may ({memory.used_bytes} of {memory.bound_bytes} "
-                            "bytes of memory): nothing was taken, publish the same events again later"
+                            f"the event streams are full ({memory.used_bytes} of {memory.bound_bytes} "
+                            "bytes of memory): nothing was accepted, publish the same events again later"
                         ),
                     )
                 await self._append_all(keys=keys, args=[FIELD, *bodies])

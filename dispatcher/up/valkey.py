@@ -95,7 +95,7 @@ class EmbeddedValkey:
             waiting(_lock, self.lock_fd)
         except RetryError as exc:
             self.release()
-            raise EmbeddedUnavailable(f"an earlier Valkey still works on {self.folder} and does not end") from exc
+            raise EmbeddedUnavailable(f"an earlier Valkey still uses {self.folder} and does not stop") from exc
 
     def _ask_to_end(self) -> None:
         """SHUTDOWN writes and synchronises the append-only file; the SIGTERM it had from the kernel does too."""

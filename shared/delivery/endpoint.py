@@ -112,7 +112,7 @@ def _policy(stored: dict[str, Any]) -> DeliveryPolicy:
     try:
         return DeliveryPolicy.model_validate(stored)
     except ValidationError:
-        raise EndpointUnusable("the policy is none that this version knows") from None
+        raise EndpointUnusable("this version does not know the policy") from None
 
 
 def _check(what: str, check: Callable[[str], None], value: str) -> None:

@@ -36,7 +36,7 @@ _DRAFT_ID: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class DryRunAnswer:
-    """What would fire, what would not, and why."""
+    """The results of a dry run."""
 
     summary: Summary
     results: tuple[DryRunResult, ...]

@@ -28,7 +28,7 @@ def parse_time_range(since: object, until: object, now: datetime) -> TimeRange:
     begin = _moment("since", since, now, faults)
     end = now if until is None else _moment("until", until, now, faults)
     if begin is not None and end is not None and begin >= end:
-        faults.append(FieldError(("since",), "must be before until, which is now unless it is given"))
+        faults.append(FieldError(("since",), "must be before until, which is now by default"))
     if faults or begin is None or end is None:
         raise InvalidDefinition(*faults)
     return TimeRange(unix_ms(begin), unix_ms(end))

@@ -90,7 +90,7 @@ def check_client_certificate(pem: str) -> None:
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
     except TypeError:
-        raise InvalidDefinition.at((), "must have a private key that is not encrypted; the secret is") from None
+        raise InvalidDefinition.at((), "must have an unencrypted private key; Hookline encrypts the secret") from None
     except (ValueError, UnsupportedAlgorithm):
         raise InvalidDefinition.at((), f"{_FORM}, but no private key can be read in it") from None
     try:

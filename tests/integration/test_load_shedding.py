@@ -140,7 +140,7 @@ def test_a_full_stream_is_answered_with_when_to_come_back(settings: Settings, re
     problem = problem_of(refused, 503)
     assert refused.json()["type"] == "urn:hookline:problem:streams-full"
     assert problem.headers["retry-after"] == "5"
-    assert "nothing was taken" in problem.detail
+    assert "nothing was accepted" in problem.detail
     assert redis.keys("hookline:events:*") == []
 
 

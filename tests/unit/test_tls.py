@@ -46,7 +46,7 @@ REFUSED = {
     "a certificate alone": (ONE.certificate, "no private key can be read"),
     "another's key": (ONE.certificate + TWO.key, "does not belong to the first certificate"),
     "a chain the wrong way round": (AUTHORITY.pem + ONE.pem, "does not belong to the first certificate"),
-    "an encrypted key": (ONE.certificate + encrypted(ONE.key), "must have a private key that is not encrypted"),
+    "an encrypted key": (ONE.certificate + encrypted(ONE.key), "must have an unencrypted private key"),
     "a cut certificate": (ONE.certificate[:200] + ONE.key, "can be read"),
     "a cut key": (ONE.certificate + ONE.key[:60], "no private key can be read"),
     "a key that is too small": (AUTHORITY.issue_weak("weak").pem, "OpenSSL says: ee key too small"),

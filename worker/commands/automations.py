@@ -16,12 +16,12 @@ Outcome = Literal["fired", "skipped", "no_match", "out_of_scope"]
 OUTCOMES: tuple[Outcome, ...] = ("fired", "skipped", "no_match", "out_of_scope")
 LISTED = ("entity", "name", "id", "enabled", "event", "webhook", "updated_at")
 
-_of_entity = click.option("--entity", help="Which entity's; needed where several have one of this name.")
+_of_entity = click.option("--entity", help="The entity; needed if several have one of this name.")
 
 
 @operators_group("automations")
 def automations() -> None:
-    """Hookline: see, switch and explain automations."""
+    """Hookline: list, enable, disable and explain automations."""
 
 
 @automations.command("list")
@@ -41,7 +41,7 @@ def list_(entity: str | None, as_json: bool) -> None:
 @_of_entity
 @as_json
 def enable(automation: str, entity: str | None, as_json: bool) -> None:
-    """Switch AUTOMATION, an id or a name, on. Its metric windows and cooldowns begin anew."""
+    """Enable AUTOMATION, an id or a name. Its metric windows and cooldowns begin empty."""
     _switch(automation, entity, enabled=True, as_json=as_json)
 
 
@@ -50,7 +50,7 @@ def enable(automation: str, entity: str | None, as_json: bool) -> None:
 @_of_entity
 @as_json
 def disable(automation: str, entity: str | None, as_json: bool) -> None:
-    """Switch AUTOMATION, an id or a name, off. What it made before is still delivered."""
+    """Disable AUTOMATION, an id or a name. Its deliveries from before are still sent."""
     _switch(automation, entity, enabled=False, as_json=as_json)
 
 
@@ -69,12 +69,16 @@ def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool
 @automations.command()
 @click.argument("entity")
 @click.argument("automation", shell_complete=automation_names)
-@click.option("--event", type=click.File("rb"), help="An event, a list of them, or one a line; `-`: standard input.")
-@click.option("--since", help="Instead: read the streams from this time on, or from so long ago, such as 1h.")
-@click.option("--until", help="With --since: read up to this time; now unless given.")
-@click.option("--with-state", is_flag=True, help="With --event: from the stored windows, as if published now.")
+@click.option(
+    "--event",
+    type=click.File("rb"),
+    help="A file with one event, a list of events, or one event on each line; `-`: standard input.",
+)
+@click.option("--since", help="Instead: read the streams from this time on; a time, or how long ago, such as 1h.")
+@click.option("--until", help="With --since: read up to this time; now by default.")
+@click.option("--with-state", is_flag=True, help="With --event: start from the stored windows, as if published now.")
 @click.option("--only", type=click.Choice(OUTCOMES), help="Show only events with this outcome.")
-@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Show at most so many.")
+@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Show at most this many.")
 @as_json
 def explain(
     *,
@@ -88,9 +92,9 @@ def explain(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Say for each event whether AUTOMATION of ENTITY would fire, and why. Nothing is stored or sent.
+    """Show for each event whether AUTOMATION of ENTITY would fire, and why. Nothing is stored or sent.
 
-    Ends with 0 when something would fire, with 1 when nothing would, with 2 on bad input.
+    Exits with 0 if something would fire, with 1 if nothing would, with 2 on bad input.
     """
     if (event is None) == (since is None):
         raise click.UsageError("give either --event or --since")

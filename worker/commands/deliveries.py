@@ -31,12 +31,12 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("--entity", help="Only this entity's."),
-            click.option("--status", type=click.Choice(STATUSES), help="Only those that stand so."),
-            click.option("--automation", help="Only this automation's, an id or a name."),
-            click.option("--webhook", help="Only this webhook's, an id or a name."),
-            click.option("--event", help="Only those of the event of this id."),
-            click.option("--since", help="Only those made at this time or later, or so long ago, such as 1h."),
-            click.option("--until", help="Only those made before this time, or longer ago than this."),
+            click.option("--status", type=click.Choice(STATUSES), help="Only with this status."),
+            click.option("--automation", help="Only for this automation, by id or name."),
+            click.option("--webhook", help="Only for this webhook, by id or name."),
+            click.option("--event", help="Only for the event with this id."),
+            click.option("--since", help="Only created at this time or later; a time, or how long ago, such as 1h."),
+            click.option("--until", help="Only created before this time; a time, or how long ago, such as 1h."),
         )
     ):
         command = option(command)
@@ -45,15 +45,15 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @operators_group("deliveries")
 def deliveries() -> None:
-    """Hookline: see and replay deliveries."""
+    """Hookline: list, show and replay deliveries."""
 
 
 @deliveries.command("list")
 @_filters
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Show at most this many.")
 @as_json
 def list_(*, limit: int, as_json: bool, **filters: str | None) -> None:
-    """List deliveries, newest first. Ends with 1 when none match."""
+    """List deliveries, newest first. Exits with 1 if none match."""
     from worker.operations.deliveries import list_deliveries
 
     with opened() as (_settings, engine):
@@ -84,9 +84,9 @@ def show(delivery: str, as_json: bool) -> None:
 @deliveries.command()
 @click.argument("delivery", required=False)
 @_filters
-@click.option("--rate", help="Spread them evenly, at most so many: 10/s, 60/min.")
-@click.option("--again", is_flag=True, help="Also those that were replayed before.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be replayed.")
+@click.option("--rate", help="Spread them evenly, at this rate at most: 10/s, 60/min.")
+@click.option("--again", is_flag=True, help="Also replay those that were replayed before.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be replayed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 def replay(
@@ -99,10 +99,10 @@ def replay(
     as_json: bool,
     **filters: str | None,
 ) -> None:
-    """Deliver DELIVERY, an id, or all that match the filters again, as new deliveries that name the old.
+    """Replay DELIVERY, an id, or all that match the filters. New deliveries name the old ones.
 
-    What is pending, has no payload, or whose webhook was deleted is left out, and so is what was replayed before unless
-    --again. Ends with 1 when nothing is left.
+    Deliveries that are pending, have no payload, or whose webhook was deleted are left out. So are deliveries that
+    were replayed before, unless --again. Exits with 1 if none is left.
     """
     if (delivery is None) != any(filters.values()):
         raise click.UsageError("give either DELIVERY or at least one filter")

@@ -46,10 +46,10 @@ def print_answer(automation: str, answer: DryRunAnswer) -> None:
     line = f"{automation}: of {counts.events} events {counts.in_scope} in scope, {counts.matched} matched"
     print_rich(Text(f"{line}, {counts.fired} would fire, {counts.skipped} would be skipped"))
     if answer.next is not None:
-        print_rich(Text(f"there is more than the {len(answer.results)} shown: see --only and --limit", style="dim"))
+        print_rich(Text(f"{len(answer.results)} of them shown; for more see --only and --limit", style="dim"))
     if answer.truncated and answer.read_until is not None:
         until = answer.read_until.isoformat()
-        print_rich(Text(f"stopped early, after what was received at {until}: go on with --since", style="yellow"))
+        print_rich(Text(f"stopped early, after events received at {until}: continue with --since", style="yellow"))
 
 
 def _tree(result: DryRunResult) -> Tree:

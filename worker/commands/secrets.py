@@ -18,13 +18,13 @@ def secrets() -> None:
 @secrets.command()
 @as_json
 def rotate(as_json: bool) -> None:
-    """Encrypt every stored secret anew under the first of HOOKLINE_SECRET_KEYS.
+    """Encrypt every stored secret again, with the first of HOOKLINE_SECRET_KEYS.
 
-    Runs beside a working Hookline and may be repeated. Give every process the new key first: one that lacks it can't
-    read what this writes.
+    You may run it while Hookline works, and repeat it. Give every process the new key first: a process without it
+    cannot read what this writes.
 
-    Ends with 0 when the older keys are not needed any more, with 1 when some values can't be read, or are still written
-    under an older key.
+    Exits with 0 if the older keys are not needed any more, with 1 if some values cannot be read, or are still encrypted
+    with an older key.
     """
     from shared.vault import Vault
     from worker.operations.key_rotation import rotate

@@ -14,14 +14,14 @@ LISTED = ("partition", "entries", "seconds", "offset", "last_entry", "evaluated"
 
 @operators_group("streams")
 def streams() -> None:
-    """Hookline: see how far evaluation is behind the event streams."""
+    """Hookline: show how far evaluation is behind the event streams."""
 
 
 @streams.command()
-@click.option("--max-seconds", type=click.FloatRange(0), help="End with 1 when a partition is further behind.")
+@click.option("--max-seconds", type=click.FloatRange(0), help="Exit with 1 if a partition is further behind.")
 @as_json
 def lag(max_seconds: float | None, as_json: bool) -> None:
-    """Show for each partition what is not evaluated yet, and the age of the oldest of it."""
+    """Show for each partition how many entries are not evaluated, and the age of the oldest."""
     from worker.operations.stream_lag import list_stream_lags
 
     with opened() as (settings, engine):

@@ -13,20 +13,20 @@ from worker.commands.output import NOTHING, as_json, opened, operators_group, pr
 LISTED = ("entity", "name", "id", "state", "lane", "pending", "due", "in_flight", "failing_since", "disabled_reason")
 STATES = ("active", "paused", "disabled", "circuit open", "circuit half open")
 
-_of_entity = click.option("--entity", help="Which entity's; needed where several have one of this name.")
+_of_entity = click.option("--entity", help="The entity; needed if several have one of this name.")
 
 
 @operators_group("webhooks")
 def webhooks() -> None:
-    """Hookline: see, pause, resume and test webhooks."""
+    """Hookline: list, show, pause, resume and test webhooks."""
 
 
 @webhooks.command("list")
 @click.option("--entity", help="Only this entity's.")
-@click.option("--state", type=click.Choice(STATES), help="Only those that stand so.")
+@click.option("--state", type=click.Choice(STATES), help="Only in this state.")
 @as_json
 def list_(entity: str | None, state: str | None, as_json: bool) -> None:
-    """List the webhooks and Slack integrations, with what waits for each. Ends with 1 when there are none."""
+    """List the webhooks and Slack integrations, with their waiting deliveries. Exits with 1 if there are none."""
     from worker.operations.webhooks import list_webhooks
 
     with opened() as (_settings, engine):
@@ -39,7 +39,7 @@ def list_(entity: str | None, state: str | None, as_json: bool) -> None:
 @_of_entity
 @as_json
 def show(webhook: str, entity: str | None, as_json: bool) -> None:
-    """Show WEBHOOK, an id or a name: how it stands and why, its policy, and who uses it."""
+    """Show WEBHOOK, an id or a name: its state and why, its policy, and the automations that use it."""
     from worker.operations.webhooks import describe_webhook
 
     with opened() as (settings, engine):
@@ -55,7 +55,7 @@ def show(webhook: str, entity: str | None, as_json: bool) -> None:
 @_of_entity
 @as_json
 def pause(webhook: str, entity: str | None, as_json: bool) -> None:
-    """Let the deliveries of WEBHOOK, an id or a name, wait. Requests in flight end."""
+    """Pause WEBHOOK, an id or a name: its deliveries wait. Requests in flight are finished."""
     from worker.operations.webhooks import pause
 
     with opened() as (_settings, engine):
@@ -68,7 +68,7 @@ def pause(webhook: str, entity: str | None, as_json: bool) -> None:
 @_of_entity
 @as_json
 def resume(webhook: str, entity: str | None, as_json: bool) -> None:
-    """Send to WEBHOOK, an id or a name, again: whether it was paused, disabled, or its circuit was open."""
+    """Resume WEBHOOK, an id or a name, if it was paused or disabled, or its circuit was open."""
     from worker.operations.webhooks import resume
 
     with opened() as (_settings, engine):
@@ -90,9 +90,9 @@ def _say(row: dict[str, object], word: str, *, as_json: bool) -> None:
 @_of_entity
 @as_json
 def test(webhook: str, entity: str | None, as_json: bool) -> None:
-    """Send WEBHOOK, an id or a name, one request with sample values now, from this machine, and say what came back.
+    """Send one test request with sample values to WEBHOOK, an id or a name, from this machine, and show the answer.
 
-    It may be paused or disabled. Nothing is stored. Ends with 0 when the endpoint took it, else with 1.
+    It may be paused or disabled. Nothing is stored. Exits with 0 if the endpoint accepted the request, else with 1.
     """
     from worker.operations.webhook_trial import send_test
 

@@ -249,7 +249,7 @@ class OutcomeRecorder:
                     for one, decision in reversed(batch.undelivered)
                     if is_responsive(one.outcome) is False
                 )
-                reason = f"{change.circuit.failures} failures in a row; at last: {last}"
+                reason = f"{change.circuit.failures} failures in a row; the last: {last}"
             notify_transition(connection, self._webhook_id, change.transition, seqs=seqs, reason=reason, now=batch.at)
         if recorded.disabled:
             notify_disabled(connection, self._webhook_id, reason=recorded.disabled, now=batch.at)

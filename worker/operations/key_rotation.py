@@ -82,7 +82,7 @@ class Rotation:
         ]
         if self.answers.unreadable:
             lost = _counted(len(self.answers.unreadable), "kept answer")
-            said.append(f"{lost} can't be read with any key: forgotten after 24 h")
+            said.append(f"{lost} can't be read with any key: deleted after 24 h")
         if self.old_keys_removable:
             said.append(
                 "there is one key only: nothing to remove"
@@ -100,7 +100,7 @@ class Rotation:
         ]
         if self.secrets.stale or self.answers.stale:
             faults.append(
-                "values are still written under an older key: start every process with the newest one in front, and "
+                "values are still encrypted with an older key: start every process with the newest one in front, and "
                 "run this again"
             )
         return faults

@@ -69,7 +69,7 @@ def send_test(settings: Settings, engine: Engine, webhook: str, entity: str | No
 
 
 _TITLE = "A test of Hookline"
-_MESSAGE = "Somebody who runs Hookline tried this integration. Nothing happened to a model."
+_MESSAGE = "A Hookline operator tested this integration. Nothing happened to a model."
 
 
 def _delivery(id_: str, payload: str, entity: str, now: datetime) -> ClaimedDelivery:

@@ -29,4 +29,6 @@ def check_pool(pool: str | type | None, *, autoscale: object) -> None:
         # Green threads and the event loop that sends stand in each other's way: nothing is sent, and nothing ends.
         raise UnusablePool(f"--pool {name}: can't send; use threads, the default, or prefork or solo")
     if autoscale and not hasattr(chosen, "grow"):
-        raise UnusablePool("--autoscale: needs --pool prefork; a pool of threads only takes what it needs of -c N")
+        raise UnusablePool(
+            "--autoscale: needs --pool prefork; a pool of threads starts only as many of -c N as it needs"
+        )

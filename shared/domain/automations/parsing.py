@@ -220,14 +220,14 @@ class _Reading:
                 return ()
             return self._parsed(("conditions",), raw, parse_conditions) or ()
         if raw is not None and raw != []:
-            self._fault(("conditions",), "belongs to RUN_METRIC automations only")
+            self._fault(("conditions",), "is only for RUN_METRIC automations")
         return ()
 
     def _states(self, event: EventType) -> frozenset[RunPhase]:
         raw = self.raw.get("states")
         if event is not EventType.RUN_STATE:
             if raw is not None and raw != []:
-                self._fault(("states",), "belongs to RUN_STATE automations only")
+                self._fault(("states",), "is only for RUN_STATE automations")
             return frozenset()
         if not isinstance(raw, list | tuple) or not raw:
             self._fault(("states",), f"is required with RUN_STATE: a list of {', '.join(RunPhase)}")

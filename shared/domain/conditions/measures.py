@@ -65,7 +65,7 @@ def why_undefined(condition: Condition, error: ArithmeticError) -> str:
         return "the values are too large to compute with"
     if isinstance(condition, ZScoreCondition):
         return "the values of the window do not vary: their standard deviation is 0"
-    return "the prior value is 0: no change is relative to that"
+    return "the prior value is 0: a relative change cannot be computed"
 
 
 def _satisfied(condition: Condition) -> Callable[[float], bool]:

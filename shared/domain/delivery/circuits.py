@@ -25,7 +25,7 @@ _MAX_DOUBLINGS = 30
 
 
 class CircuitState(StrEnum):
-    """Whether requests may go out."""
+    """Whether requests are sent."""
 
     #: All of them.
     CLOSED = "closed"

@@ -33,7 +33,7 @@ RequestRate = Annotated[
 
 
 class DeliveryPolicy(BaseModel):
-    """How a webhook's deliveries are attempted. The default schedule gives up after about 28 hours."""
+    """How a webhook's deliveries are attempted. The default schedule ends after about 28 hours."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -34,7 +34,7 @@ class EventFacts:
 
 @dataclass(frozen=True, slots=True)
 class DryRunResult:
-    """What one event would do, and why."""
+    """The outcome of one event, and why."""
 
     event: EventFacts
     outcome: DryRunOutcome
@@ -48,7 +48,7 @@ class DryRunResult:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How many events there were, and what became of them."""
+    """How many events were tried, and with which outcomes."""
 
     events: int
     in_scope: int

@@ -30,7 +30,7 @@ from shared.domain.payloads.templates import PayloadTooLarge
 
 
 class DryRunOutcome(StrEnum):
-    """What an automation would make of one event."""
+    """The outcome of one event."""
 
     #: A delivery that is sent, or recorded when the action has no webhook.
     FIRED = "fired"
@@ -43,7 +43,7 @@ class DryRunOutcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """What decided an outcome; of what was skipped the same words as in the history of deliveries."""
+    """Why an event has its outcome. For skipped events it is the reason in the history of deliveries."""
 
     EVENT_TYPE = "event_type"
     SCOPE = "scope"

@@ -34,7 +34,7 @@ TOO_COSTLY = (
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What one term says of an event: whether it held (None: it could not be told), and the value it looked at."""
+    """One term: whether it held for the event (null: undecided), and the value that it used."""
 
     text: str
     held: bool | None
@@ -108,7 +108,7 @@ def _stages(subject: Subject, considered: Considered) -> Iterator[_Stage]:
         return
     yield _filter(automation, event)
     if considered.reason is Reason.REPEATED:
-        text = "event is new: one of this source and id made a delivery of this automation before"
+        text = "event is new: one with this source and id made a delivery of this automation before"
         yield _leaf(text, False, considered.delivery_id, Reason.REPEATED)
     if considered.samples is not None and isinstance(event, RunMetricEvent):
         yield from _samples(automation, event, considered.samples)

@@ -266,7 +266,7 @@ class _Parser:
         if not isinstance(operand, (list, tuple)):
             return self._fault(loc, "must be a list of expressions")
         if not operand and op != "$and":
-            return self._fault(loc, 'needs at least one expression; what matches everything is {"$and": []}')
+            return self._fault(loc, 'needs at least one expression; {"$and": []} matches everything')
         return self._combination(
             op, [self.expression(term, (*loc, index), depth + 1) for index, term in enumerate(operand)]
         )

@@ -30,7 +30,7 @@ class SecretsTooLarge(HooklineError):
     """A payload's secrets are more than `MAX_SECRET_CHARS` in all: many such bodies are made at the same time."""
 
     def __init__(self) -> None:
-        super().__init__(f"the payload's secrets are more than {MAX_SECRET_CHARS} characters of JSON in all")
+        super().__init__(f"the payload's secrets are more than {MAX_SECRET_CHARS} characters of JSON in total")
 
 
 def open_payload(sealed: str, secrets: Mapping[str, str]) -> bytes:

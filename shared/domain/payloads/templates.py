@@ -54,7 +54,7 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "metric_name": "the metric whose condition held",
         "metric_value": "the metric's newest value",
         "metric_threshold": "what the metric was compared with",
-        "webhook_name": "the name of the webhook that a notice is about",
+        "webhook_name": "the name of the webhook that a system event is about",
         "webhook_id": "its id",
         "reason": "why it was disabled, its circuit opened, or the delivery became a dead letter",
         "dead_letter_id": "the id of the delivery that became a dead letter",

@@ -13,7 +13,7 @@ from shared.storage.schema.tables import secrets, webhook_secrets, webhooks
 
 @dataclass(frozen=True, slots=True)
 class StoredSecret:
-    """One secret, without its value."""
+    """Get one secret, without its value."""
 
     id: int
     name: str

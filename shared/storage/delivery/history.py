@@ -30,7 +30,7 @@ DELETED_REASON = "the webhook was deleted"
 
 
 class DeliveryStatus(StrEnum):
-    """Where a delivery stands."""
+    """The status of a delivery."""
 
     #: Waits for an attempt, the first or another.
     PENDING = "pending"

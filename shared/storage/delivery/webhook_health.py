@@ -37,7 +37,7 @@ def note_health(
     )
     if since is None or since > disable_before:
         return None
-    reason = f"nothing but failures since {since.isoformat(timespec='seconds')}"
+    reason = f"only failures since {since.isoformat(timespec='seconds')}"
     return reason if disable_webhook(connection, webhook_id, reason=reason, now=now) else None
 
 

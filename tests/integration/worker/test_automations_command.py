@@ -236,7 +236,7 @@ def test_the_real_command_explains_without_a_worker(scene: Scene) -> None:
     told = celery("automations", "explain", "acme", "promoted", "--event", "-", given=alias_event("prod"))
     broken = celery("automations", "explain", "acme", "promoted", "--event", "-", given={"type": "RUN_STATE"})
 
-    assert "automations  Hookline: see, switch and explain automations." in helped.stdout
+    assert "automations  Hookline: list, enable, disable and explain automations." in helped.stdout
     assert told.returncode == 0, told.stderr
     assert 'payload {"alias":"prod"}' in told.stdout
     assert told.stderr == ""

@@ -96,7 +96,7 @@ def test_a_payload_with_more_of_secrets_than_is_sent_is_refused_and_blames_nobod
     scene.deliver()
     (row,) = scene.rows()
     assert (row.status, row.attempts) == ("refused", 1)
-    assert row.reason == "blocked: the payload's secrets are more than 1048576 characters of JSON in all"
+    assert row.reason == "blocked: the payload's secrets are more than 1048576 characters of JSON in total"
     assert scene.receiver.requests == []
 
 
@@ -123,7 +123,7 @@ def test_a_policy_of_a_newer_release_holds_deliveries_too(scene: Scene) -> None:
     with capture_logs() as logs:
         assert scene.process.webhooks.drain(hook) == 0
     (line,) = [line for line in logs if line["event"] == "webhook.unusable"]
-    assert line["error"] == "the policy is none that this version knows"
+    assert line["error"] == "this version does not know the policy"
     assert len(scene.pending()) == 1
 
 

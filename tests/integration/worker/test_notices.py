@@ -107,7 +107,7 @@ class TestDisabled:
         assert datetime.fromisoformat(notice["data"]["failing_since"]) == since
         go_round(scene)
         [told] = bodies(scene, "/pager")
-        assert told["reason"].startswith("nothing but failures since")
+        assert told["reason"].startswith("only failures since")
         assert told["webhook_name"] == "hook"
 
     def test_a_silence_of_days_between_two_failures_disables_nothing(self, scene: Scene) -> None:
@@ -167,7 +167,7 @@ class TestCircuit:
         scene.process.webhooks.drain(hook)
         scene.settle()
         opened, closed = waiting(scene)
-        assert opened["data"]["reason"].endswith("failures in a row; at last: the endpoint answered 503")
+        assert opened["data"]["reason"].endswith("failures in a row; the last: the endpoint answered 503")
         assert closed["data"]["reason"] == "the endpoint answers again"
         go_round(scene)
         assert {told["what"] for told in bodies(scene, "/pager")} == {

@@ -91,7 +91,7 @@ def test_a_leftover_server_that_does_not_end_is_left_alone(settings: Settings, m
     with running(first) as leftover:
         first.release()
         os.kill(leftover.pid, signal.SIGSTOP)
-        with pytest.raises(EmbeddedUnavailable, match="an earlier Valkey still works on"):
+        with pytest.raises(EmbeddedUnavailable, match="an earlier Valkey still uses"):
             EmbeddedValkey(settings).claim()
         assert leftover.poll() is None
 

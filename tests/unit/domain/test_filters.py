@@ -197,7 +197,7 @@ def nested(depth: int) -> dict[str, Any]:
         ([A], (), "must be an object"),
         ({"$and": A}, ("$and",), "must be a list of expressions"),
         ({"$and": [A, "b"]}, ("$and", 1), "must be an object"),
-        ({"$or": []}, ("$or",), 'needs at least one expression; what matches everything is {"$and": []}'),
+        ({"$or": []}, ("$or",), 'needs at least one expression; {"$and": []} matches everything'),
         ({"$nor": []}, ("$nor",), "needs at least one expression"),
         ({"$not": [A]}, ("$not",), "must be an object"),
         ({"$weird": 1}, ("$weird",), "unknown operator; accepted here: $and, $or, $nor, $not, or a field's name"),

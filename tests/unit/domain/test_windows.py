@@ -216,7 +216,7 @@ def test_the_codec_keeps_every_bit_of_a_float() -> None:
         (
             {"metric": "acc", "change": {"amount": 1}},
             [0, 1],
-            (None, None, "the prior value is 0: no change is relative to that"),
+            (None, None, "the prior value is 0: a relative change cannot be computed"),
         ),
         (
             {"metric": "acc", "zscore": {}, "window": 2},

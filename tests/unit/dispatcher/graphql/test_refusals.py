@@ -35,4 +35,4 @@ def test_a_database_that_is_away_is_asked_for_again() -> None:
 def test_a_bug_says_nothing_of_what_it_was_about() -> None:
     refusal = refusal_of(RuntimeError("s3cret"))
     assert refusal.status == 500
-    assert refusal.messages == ("Hookline failed at this request; its log says why",)
+    assert refusal.messages == ("Hookline failed to handle this request; its log says why",)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--autoscale", "4,1"], "hookline: --autoscale: needs --pool prefork; a pool of threads only takes what it"),
+        (["--autoscale", "4,1"], "hookline: --autoscale: needs --pool prefork; a pool of threads starts only as many"),
         (["--pool", "solo", "--autoscale", "4,1"], "hookline: --autoscale: needs --pool prefork; a pool of threads"),
     ],
 )

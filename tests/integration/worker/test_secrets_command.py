@@ -208,7 +208,7 @@ def test_values_that_stay_under_an_older_key_are_told(storage: Engine, monkeypat
     done = rotate(storage, vault)
 
     assert (done.secrets.rotated, done.secrets.stale, done.old_keys_removable) == (0, 1, False)
-    assert "still written under an older key" in done.faults()[0]
+    assert "still encrypted with an older key" in done.faults()[0]
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -133,7 +133,7 @@ ANSWERS: dict[str, Any] = {
         "response": {"status": 204, "body": "", "truncated": False},
         "outcome": "2xx",
         "error": None,
-        "diagnosis": "It works: the endpoint took the request (204).",
+        "diagnosis": "It works: the endpoint accepted the request (204).",
         "duration_ms": 87,
     },
     "DeliveryView": _DELIVERY,

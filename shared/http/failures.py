@@ -81,7 +81,7 @@ def _exhausted_resource(chain: list[BaseException]) -> str | None:
             and not isinstance(link, ssl.SSLError | socket.gaierror)
             and link.errno in _EXHAUSTED
         ):
-            return f"Hookline's host has no more to give: {os.strerror(link.errno)}"
+            return f"Hookline's host is out of a resource: {os.strerror(link.errno)}"
     return None
 
 
@@ -151,7 +151,7 @@ _RULES: tuple[tuple[_Kinds, Callable[[Any], Failure]], ...] = (
     ),
     (ssl.SSLCertVerificationError, _untrusted_certificate),
     (ssl.SSLError, _failed_tls),
-    (PoolClosed, _always(OutcomeKind.INTERNAL, "Hookline was about to end", None)),
+    (PoolClosed, _always(OutcomeKind.INTERNAL, "Hookline was shutting down", None)),
     (
         ConnectionRefusedError,
         _always(OutcomeKind.NETWORK, "connection refused", FailureCause.CONNECTION_REFUSED),

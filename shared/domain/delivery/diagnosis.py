@@ -27,10 +27,10 @@ _ADVICE: dict[FailureCause, str] = {
     FailureCause.CONNECTION_REFUSED: "The host is there, but nothing listens on the port: check the port, and whether "
     "the endpoint runs.",
     FailureCause.NO_ROUTE: "There is no route to the host: check the address, and the network of Hookline's hosts.",
-    FailureCause.CONNECT_TIMEOUT: "The host did not take the connection in time: check the address and port, and "
+    FailureCause.CONNECT_TIMEOUT: "The host did not accept the connection in time: check the address and port, and "
     "whether a firewall drops it.",
-    FailureCause.RESPONSE_TIMEOUT: "The endpoint took the request but did not answer in time: let it answer first and "
-    "work afterwards, or raise the policy's timeout_seconds.",
+    FailureCause.RESPONSE_TIMEOUT: "The endpoint accepted the request but did not answer in time: let it answer first "
+    "and work afterwards, or raise the policy's timeout_seconds.",
     FailureCause.CERTIFICATE_EXPIRED: "The endpoint's TLS certificate has expired: renew it.",
     FailureCause.CERTIFICATE_NOT_YET_VALID: "The endpoint's TLS certificate is not valid yet: check its dates and the "
     "host's clock.",
@@ -44,38 +44,38 @@ _ADVICE: dict[FailureCause, str] = {
     FailureCause.CERTIFICATE_UNREADABLE: "The endpoint's TLS certificate has text in it that is not UTF-8: use "
     "another.",
     FailureCause.NOT_TLS: "The port does not speak TLS: check the port, or whether the URL should begin with http:.",
-    FailureCause.CLIENT_CERTIFICATE_REQUIRED: "The endpoint lets nobody in without a client certificate: put one into "
+    FailureCause.CLIENT_CERTIFICATE_REQUIRED: "The endpoint requires a client certificate: put one into "
     "a secret, and name it as client_certificate.",
     FailureCause.CLIENT_CERTIFICATE_UNTRUSTED: "The endpoint does not know the authority of the webhook's client "
-    "certificate: check the secret's value, which holds the certificates in between as well.",
+    "certificate: check the secret's value, which must hold the intermediate certificates as well.",
     FailureCause.TLS_REFUSED: "The endpoint refused the TLS connection: it may demand a client certificate "
     "(client_certificate).",
     FailureCause.TLS_FAILED: "No TLS connection could be agreed on: the endpoint needs TLS 1.2 or newer.",
-    FailureCause.CONNECTION_CLOSED: "The endpoint closed the connection without an answer: look into its log, and "
+    FailureCause.CONNECTION_CLOSED: "The endpoint closed the connection without an answer: check its log, and "
     "check that the port is an HTTP one (https: for TLS), and whether it demands a client certificate "
     "(client_certificate).",
-    FailureCause.RESPONSE_INCOMPLETE: "The answer broke off: look into the endpoint's log.",
-    FailureCause.NOT_HTTP: "What came back is not HTTP: check the port.",
+    FailureCause.RESPONSE_INCOMPLETE: "The answer broke off: check the endpoint's log.",
+    FailureCause.NOT_HTTP: "The answer is not HTTP: check the port.",
 }
 """What each cause means to the endpoint's owner, and where to look."""
 
 _STATUSES = {
-    400: "The endpoint can't read the request (400): compare the payload with what it expects.",
-    402: "The endpoint wants to be paid first (402).",
+    400: "The endpoint cannot read the request (400): compare the payload with what it expects.",
+    402: "The endpoint requires payment first (402).",
     404: "The endpoint does not know this path (404): check the path of the URL. Some services answer 404 to a token "
     "without access.",
-    405: "The endpoint takes no POST at this path (405): check the path of the URL.",
-    406: "The endpoint has no answer of a form that was asked for (406).",
-    408: "The endpoint gave up waiting for the request (408). A delivery is tried again.",
-    410: "The endpoint says that it is gone for good (410). A delivery's 410 disables the webhook.",
-    411: "The endpoint can't use the request's framing (411).",
+    405: "The endpoint accepts no POST at this path (405): check the path of the URL.",
+    406: "The endpoint cannot answer in a requested format (406).",
+    408: "The endpoint timed out before it had the request (408). A delivery is retried.",
+    410: "The endpoint says that it is permanently gone (410). A delivery's 410 disables the webhook.",
+    411: "The endpoint does not accept the request's framing (411).",
     413: "The payload is too large for the endpoint (413): send less.",
-    415: "The endpoint does not take application/json (415): check that the URL is that of a JSON webhook.",
-    422: "The endpoint read the payload and refuses what it says (422): compare it with what it expects.",
-    425: "The endpoint is not ready for the request yet (425). A delivery is tried again.",
-    429: "The endpoint is asked too often (429). A delivery is tried again, at the time that its Retry-After names.",
-    503: "The endpoint is overloaded or being mended (503). A delivery is tried again, at the time that its "
-    "Retry-After names.",
+    415: "The endpoint does not accept application/json (415): check that the URL is that of a JSON webhook.",
+    422: "The endpoint read the payload and refuses its content (422): compare it with what it expects.",
+    425: "The endpoint is not ready for the request yet (425). A delivery is retried.",
+    429: "The endpoint gets too many requests (429). A delivery is retried, at the time in its Retry-After.",
+    503: "The endpoint is overloaded or under maintenance (503). A delivery is retried, at the time in its "
+    "Retry-After.",
 }
 
 
@@ -91,20 +91,20 @@ def _without_answer(outcome: Outcome) -> str:
     error = outcome.error or "the request failed"
     if outcome.kind is OutcomeKind.BLOCKED:
         return (
-            f"Nothing was sent: {error}. Whoever runs Hookline can allow a network with HOOKLINE_ALLOWED_NETWORKS, a "
+            f"Nothing was sent: {error}. An operator of Hookline can allow a network with HOOKLINE_ALLOWED_NETWORKS, a "
             "port with HOOKLINE_ALLOWED_PORTS, and plain http with HOOKLINE_ALLOW_HTTP."
         )
     if outcome.kind is OutcomeKind.INTERNAL:
-        return f"{error[:1].upper()}{error[1:]}: try again, and tell whoever runs Hookline, whose log says more."
+        return f"{error[:1].upper()}{error[1:]}: try again, and report it to Hookline's operators; the log says more."
     return f"No answer came: {error}." if outcome.cause is None else _ADVICE[outcome.cause]
 
 
 def _answered(status: int, credentials: Credentials) -> str:
     if 200 <= status < 300:
-        return f"It works: the endpoint took the request ({status})."
+        return f"It works: the endpoint accepted the request ({status})."
     if 300 <= status < 400:
         return (
-            f"The endpoint points elsewhere ({status}), and redirects are not followed: use the URL that it points to."
+            f"The endpoint redirects ({status}), and Hookline follows no redirects: use the URL that it redirects to."
         )
     if status in (401, 403):
         return _unauthorized(status, credentials)
@@ -112,7 +112,7 @@ def _answered(status: int, credentials: Credentials) -> str:
         return _STATUSES[status]
     if 400 <= status < 500:
         return f"The endpoint refuses the request ({status}): its answer may say why."
-    return f"The endpoint failed ({status}): look into its log. A delivery is tried again."
+    return f"The endpoint failed ({status}): check its log. A delivery is retried."
 
 
 def _unauthorized(status: int, credentials: Credentials) -> str:
@@ -122,6 +122,6 @@ def _unauthorized(status: int, credentials: Credentials) -> str:
             "the token has not expired and may do this."
         )
     return (
-        f"The endpoint wants authentication ({status}), and the webhook has no access token: put the token into a "
+        f"The endpoint requires authentication ({status}), and the webhook has no access token: put the token into a "
         "secret, and name it as access_token."
     )

@@ -250,7 +250,7 @@ def test_a_host_that_runs_out_of_files_is_not_the_endpoints_fault(run: Run) -> N
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
-    check(run, outcome(), OutcomeKind.INTERNAL, "Hookline's host has no more to give: Too many open files")
+    check(run, outcome(), OutcomeKind.INTERNAL, "Hookline's host is out of a resource: Too many open files")
 
 
 def test_cancelling_is_not_an_outcome(run: Run) -> None:

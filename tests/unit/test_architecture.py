@@ -1,4 +1,5 @@
-"""docs/architecture.md against import-linter's contracts in pyproject.toml and the packages on disk."""
+"""docs/architecture.md against import-linter's contracts in pyproject.toml and the packages on disk; docs/glossary.md
+against the names in the code."""
 
 from __future__ import annotations
 
@@ -82,3 +83,11 @@ def test_every_package_is_named(package: str) -> None:
     parent, _, name = package.rpartition(".")
     in_a_table = any(name in layer.parts for layer in drawn().get(parent, []))
     assert package in TOP or in_a_table or package.replace(".", "/") in PAGE
+
+
+def test_names_that_the_glossary_explains_are_in_the_code() -> None:
+    _, _, section = (ROOT / "docs" / "glossary.md").read_text().partition("## Names in the code")
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    sources = "\n".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
+    assert named and named <= set(re.findall(r"^class (\w+)", sources, re.MULTILINE))

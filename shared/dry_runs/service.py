@@ -29,7 +29,7 @@ from shared.storage.definitions.automations import StoredAutomation, find_automa
 from shared.storage.definitions.entities import StoredEntity, organization_links
 from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks
 from shared.storage.evaluation.new_deliveries import known_deliveries
-from shared.storage.evaluation.window_snapshots import stored_state
+from shared.storage.evaluation.window_snapshots import read_states
 
 _DRAFT_ID: Final = 0
 
@@ -102,7 +102,7 @@ def stored_simulator(connection: Connection, subject: Subject, events: Sequence[
     keys = {key for event in events for key in state_keys(compiled, event)}
     return Simulator(
         subject,
-        kept=stored_state(connection, compiled.id, compiled.epoch, keys),
+        kept=read_states(connection, compiled.id, compiled.epoch, keys),
         delivered=known_deliveries(connection, [firing_id(compiled.id, event) for event in events]),
     )
 

@@ -93,7 +93,7 @@ def test_a_later_schema_is_worked_on_and_an_empty_database_is_not(scene: Scene, 
 
 
 def test_it_is_told_now_and_then_and_asked_again_when_in_doubt(scene: Scene) -> None:
-    gate = SchemaGate(scene.process.engine, tell_seconds=0)
+    gate = SchemaGate(scene.process.engine, log_seconds=0)
     gate.check()
     _to(scene.process.engine, BEFORE)
     gate.check()  # costs nothing, and so knows nothing of it

@@ -195,7 +195,7 @@ class OutcomeRecorder:
         if streak is None:
             return None
         return HealthUpdate(
-            run=streak,
+            streak=streak,
             circuit_failures=policy.circuit_failures,
             slow=batch.slow,
             succeeded=batch.succeeded,

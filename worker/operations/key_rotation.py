@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.maintenance import reencryption
-from shared.storage.maintenance.reencryption import SealedValue
+from shared.storage.maintenance.reencryption import EncryptedValue
 from shared.vault import SecretUnreadable, Vault
 from worker.operations.audit import record_change
 
@@ -25,8 +25,8 @@ MAX_PASSES = 10
 """A second pass finds what was written under an older key during the first. One that still finds some after so many
 means that a process runs with an older key in front, which the result says."""
 
-Read = Callable[[Connection, tuple[Any, ...] | None, int], list[SealedValue]]
-Replace = Callable[[Connection, SealedValue, bytes], bool]
+Read = Callable[[Connection, tuple[Any, ...] | None, int], list[EncryptedValue]]
+Replace = Callable[[Connection, EncryptedValue, bytes], bool]
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Tally:
     """Under the newest key when the last pass read them, those rotated before included."""
     stale: int = 0
     """Under an older key when the last pass read them."""
-    unreadable: list[SealedValue] = field(default_factory=list)
+    unreadable: list[EncryptedValue] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,8 @@ def _counted(number: int, what: str) -> str:
 
 def rotate(engine: Engine, vault: Vault) -> Rotation:
     """Encrypt everything anew under the vault's newest key, and write to the audit log that it was done."""
-    secrets = _all(engine, vault, reencryption.sealed_secrets, reencryption.replace_secret_ciphertext)
-    answers = _all(engine, vault, reencryption.sealed_answers, reencryption.replace_answer_ciphertext)
+    secrets = _all(engine, vault, reencryption.list_encrypted_secrets, reencryption.replace_secret_ciphertext)
+    answers = _all(engine, vault, reencryption.list_encrypted_answers, reencryption.replace_answer_ciphertext)
     if secrets.rotated or answers.rotated:
         _note(engine, secrets.rotated + answers.rotated)
     return Rotation(vault.keys, secrets, answers)
@@ -142,8 +142,8 @@ def _pass(engine: Engine, vault: Vault, read: Read, replace: Replace, *, rotated
         _reseal(engine, vault, stale, replace, tally)
 
 
-def _reseal(engine: Engine, vault: Vault, stale: list[SealedValue], replace: Replace, tally: Tally) -> None:
-    anew: list[tuple[SealedValue, bytes]] = []
+def _reseal(engine: Engine, vault: Vault, stale: list[EncryptedValue], replace: Replace, tally: Tally) -> None:
+    anew: list[tuple[EncryptedValue, bytes]] = []
     for value in stale:
         try:
             anew.append((value, vault.rotate(value.stored)))

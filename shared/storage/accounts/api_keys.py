@@ -1,4 +1,4 @@
-"""API keys: made once, stored as hashes, touched when used."""
+"""API keys: shown once when they are made, stored as hashes, and marked when they are used."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ KEY_PREFIX = "hlk-"
 
 
 KEY_RANDOM_BYTES = 32
+"""256 bits: nobody guesses one, so a fast hash is enough to store it."""
 
 
 HINT_LENGTH = 8
+"""How many characters of a key stay readable: its prefix and four more, enough to tell one's own keys apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """One API key, without the key."""
+    """An API key without its text."""
 
     id: int
     name: str
@@ -44,7 +46,7 @@ def hash_key(text: str) -> bytes:
 
 
 def touch_key(connection: Connection, digest: bytes, now: datetime) -> None:
-    """Note that a key was used."""
+    """Store when a key was used last."""
     connection.execute(update(api_keys).where(api_keys.c.digest == digest).values(last_used_at=now))
 
 
@@ -85,7 +87,11 @@ def list_keys(connection: Connection, *, of: ColumnElement[bool] | None, after: 
 def revoke_key(
     connection: Connection, key_id: int, *, of: ColumnElement[bool] | None, now: datetime
 ) -> tuple[str, int] | None:
-    """Revoke a key whose user meets `of`: its name and its user; None when there is no such unrevoked key."""
+    """Revoke a key whose user meets `of`.
+
+    Returns:
+        The key's name and its user; None when there is no such unrevoked key.
+    """
     owners = select(users.c.id) if of is None else select(users.c.id).where(of)
     statement = (
         update(api_keys)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, insert, select
 from shared.storage.schema.tables import audit_log, entities
 
 MAX_TARGET_CHARS = 600
+"""The column's length: an id or a name always fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class StoredChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewChange:
-    """A change to be written down."""
+    """A change to be recorded."""
 
     user_id: int
     user_name: str
@@ -44,7 +45,7 @@ class NewChange:
 
 
 def insert_changes(connection: Connection, changes: Sequence[NewChange]) -> None:
-    """Write changes down, in their order."""
+    """Record changes, in their order."""
     if not changes:
         return
     rows = [

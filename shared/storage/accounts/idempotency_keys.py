@@ -1,7 +1,9 @@
-"""Idempotency keys: which request a key was first used with, and what that request was answered.
+"""Idempotency keys: the request that a key was first used with, and the answer to it.
 
-A row is a claim while its status is null. `seal` belongs into the transaction of what the request does, so that no
-other claim of the key can do it again. Nothing here encrypts: bodies come in encrypted.
+A row goes through three states. It is a claim while its status is null: its request is underway, and may be taken over
+when it was abandoned. It is sealed once its status is set: the request has taken effect, its answer may be lost. It is
+complete once it has a body: a repeat gets this answer. `seal` belongs into the transaction of the request's effect, so
+that no other claim of the key can have the effect again. Nothing here encrypts: bodies come in encrypted.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, select, tuple_, 
 from shared.storage.database.upserts import insert_into
 from shared.storage.schema.tables import idempotency_keys
 
-# What stands for the status of a request that is done while its answer is not known yet.
 SEALED = 200
+"""The status of a sealed row until its answer is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyClaim:
-    """One user's hold on a key, told from an earlier or later hold by when it began."""
+    """One user's claim of a key; `created_at` tells it from an earlier or later claim of the same key."""
 
     user_id: int
     key: str
@@ -29,7 +31,7 @@ class KeyClaim:
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """The request that a key stands for; without a status it is underway, without a body its answer is not known."""
+    """The first request with a key: underway without a status, and without a body its answer is not known."""
 
     claim: KeyClaim
     request_digest: bytes
@@ -38,7 +40,7 @@ class StoredRequest:
 
 
 def insert_claim(connection: Connection, claim: KeyClaim, request_digest: bytes) -> bool:
-    """Claim a key that the user has not used; False when it was used."""
+    """Claim a key for a user; False when the user has used it before."""
     statement = (
         insert_into(connection, idempotency_keys)
         .values(user_id=claim.user_id, key=claim.key, request_digest=request_digest, created_at=claim.created_at)
@@ -49,7 +51,7 @@ def insert_claim(connection: Connection, claim: KeyClaim, request_digest: bytes)
 
 
 def find_request(connection: Connection, user_id: int, key: str) -> StoredRequest | None:
-    """What a user's key stands for; held against others until the transaction ends."""
+    """The request of a user's key, its row locked until the transaction ends; None when the key was not used."""
     query = (
         select(
             idempotency_keys.c.created_at,
@@ -65,28 +67,28 @@ def find_request(connection: Connection, user_id: int, key: str) -> StoredReques
 
 
 def seal(connection: Connection, claim: KeyClaim) -> bool:
-    """Note in the transaction of what a request does that it is done; False when the claim was lost to another."""
+    """Mark that the request takes effect with this transaction; False when another took the claim over."""
     statement = update(idempotency_keys).where(_underway(claim)).values(status_code=SEALED)
     return connection.execute(statement).rowcount == 1
 
 
 def complete(connection: Connection, claim: KeyClaim, *, status_code: int, body: bytes) -> None:
-    """Keep the answer, unless the claim was lost to another."""
+    """Keep the answer, unless another took the claim over."""
     connection.execute(update(idempotency_keys).where(_of(claim)).values(status_code=status_code, body=body))
 
 
 def release(connection: Connection, claim: KeyClaim) -> None:
-    """Let go of a key whose request changed nothing; one that is sealed stays."""
+    """Free a key whose request had no effect; a sealed one stays."""
     connection.execute(delete(idempotency_keys).where(_underway(claim)))
 
 
 def remove_request(connection: Connection, claim: KeyClaim) -> None:
-    """Forget what a key stood for."""
+    """Delete a key's row, whatever its state."""
     connection.execute(delete(idempotency_keys).where(_of(claim)))
 
 
 def remove_requests_before(connection: Connection, before: datetime, *, limit: int) -> None:
-    """Forget up to `limit` keys first used before a time; those that another transaction holds are passed over."""
+    """Delete up to `limit` keys first used before a time, except those that another transaction has locked."""
     identity = tuple_(idempotency_keys.c.user_id, idempotency_keys.c.key)
     old = (
         select(idempotency_keys.c.user_id, idempotency_keys.c.key)

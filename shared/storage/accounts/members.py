@@ -1,4 +1,4 @@
-"""Who belongs to an entity and who administers what: changes of roles and users, and whether anybody is left to do it.
+"""Members of entities: changes of roles and users, and whether an administrator is left.
 
 An administrator without an unrevoked key can do nothing, and does not count as one.
 """
@@ -61,7 +61,7 @@ def find_user_by_id(connection: Connection, user_id: int) -> StoredUser | None:
 
 
 def update_user(connection: Connection, user_id: int, *, email: str | None, is_admin: bool) -> None:
-    """Change what a user is."""
+    """Change a user's address, and whether the user administers the instance."""
     connection.execute(update(users).where(users.c.id == user_id).values(email=email, is_admin=is_admin))
 
 
@@ -74,7 +74,7 @@ def replace_roles(connection: Connection, user_id: int, roles: Mapping[int, Role
 
 
 def delete_user(connection: Connection, user_id: int) -> None:
-    """Delete a user with the keys and roles; what was done under the name keeps it."""
+    """Delete a user with all keys and roles; the audit log keeps the name."""
     connection.execute(delete(users).where(users.c.id == user_id))
 
 

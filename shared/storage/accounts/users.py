@@ -27,7 +27,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes a request: a user with a role in each of some entities, by the entity's number."""
+    """The user who makes a request, with the role in each entity, by the entity's number."""
 
     user_id: int
     user_name: str
@@ -47,7 +47,7 @@ class StoredUser:
 
 
 def find_principal(connection: Connection, digest: bytes) -> Principal | None:
-    """Who the unrevoked key of this digest belongs to."""
+    """The user of the unrevoked key with this digest; None when there is none."""
     query = (
         select(users.c.id, users.c.name, users.c.is_admin)
         .join(api_keys, api_keys.c.user_id == users.c.id)
@@ -114,12 +114,12 @@ def set_role(connection: Connection, *, user_id: int, entity_id: int, role: Role
 
 
 def managed_users(user_id: int, entity_ids: Collection[int]) -> ColumnElement[bool]:
-    """The user itself, and every service user of these entities that is no instance admin."""
+    """A condition on users: the user itself, or a service user of these entities that is no instance admin."""
     return or_(users.c.id == user_id, and_(users.c.is_admin.is_(False), _serves(entity_ids)))
 
 
 def is_service_user(connection: Connection, user_id: int, entity_ids: Collection[int]) -> bool:
-    """Whether a user serves one of these entities, and has power nowhere else."""
+    """Whether a user is a service user of one of these entities and has roles in no others."""
     elsewhere = exists().where(memberships.c.user_id == users.c.id, memberships.c.entity_id.not_in(entity_ids))
     query = select(users.c.id).where(
         users.c.id == user_id, users.c.is_admin.is_(False), _serves(entity_ids), ~elsewhere
@@ -128,7 +128,7 @@ def is_service_user(connection: Connection, user_id: int, entity_ids: Collection
 
 
 def _serves(entity_ids: Collection[int]) -> ColumnElement[bool]:
-    """By name, which people can't choose so: whose roles somebody else adds to stays with who made it."""
+    """By the prefix of the name, which no person's name may have; roles in other entities do not change it."""
     prefix = entities.c.name + "/"
     named = func.substr(users.c.name, 1, func.length(prefix)) == prefix
     return exists().where(entities.c.id.in_(entity_ids), named)

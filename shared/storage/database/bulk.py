@@ -1,7 +1,7 @@
-"""Many values or rows in one statement whose text does not depend on how many: drivers parse and prepare it once.
+"""Passing many values or rows to one statement whose text does not depend on their number.
 
-They go as one JSON text, which costs the client next to nothing and which both databases take apart themselves. SQLite
-gets the values of new rows as they are, which costs it less.
+So drivers parse it, and databases prepare it, once. Values go as one JSON text, which costs the client next to nothing
+and which both databases take apart themselves. Rows to insert go to SQLite as they are, which is cheaper there.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ def is_postgresql(connection: Connection) -> bool:
 
 
 def among(connection: Connection, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
-    """Whether a column of numbers or texts has one of these values."""
-    return _among(column, literal(listed(values), String), as_array=is_postgresql(connection))
+    """A condition: a column of numbers or texts has one of these values."""
+    return _among(column, literal(json_list(values), String), as_array=is_postgresql(connection))
 
 
 def among_given(column: Column[Any], name: str, *, as_array: bool) -> ColumnElement[bool]:
-    """The same for values that are given later, as `listed`: for statements that are made once."""
+    """The same condition for a statement that is made once: `json_list` of the values is its parameter `name`."""
     return _among(column, bindparam(name, type_=String), as_array=as_array)
 
 
-def listed(values: Collection[Any]) -> str:
-    """Values as `among_given` takes them."""
+def json_list(values: Collection[Any]) -> str:
+    """Values as the parameter of `among_given`."""
     return json.dumps(list(values))
 
 
-def _among(column: Column[Any], listed: ColumnElement[str], *, as_array: bool) -> ColumnElement[bool]:
+def _among(column: Column[Any], values: ColumnElement[str], *, as_array: bool) -> ColumnElement[bool]:
     if as_array:
-        # An array, for which the index is always taken; a join may be hashed.
-        elements = func.json_array_elements_text(cast(listed, postgresql.JSON)).table_valued("value")
+        # For an array the planner always takes the index; a join it may hash, and read the whole table.
+        elements = func.json_array_elements_text(cast(values, postgresql.JSON)).table_valued("value")
         return column == any_(func.array(select(cast(elements.c.value, column.type)).scalar_subquery()))
-    elements = func.json_each(listed).table_valued("value")
+    elements = func.json_each(values).table_valued("value")
     return column.in_(select(elements.c.value))
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows that all have the same columns; a row whose key exists is left as it is."""
+    """Insert rows that all have the same columns. A row whose key exists stays as it was."""
     if not rows:
         return
     if not is_postgresql(connection):
@@ -80,27 +80,28 @@ def _insert(table: Table, names: tuple[str, ...]) -> TextClause:
 
 
 def recordset(table: Table, names: Sequence[str], *others: Column[Any], parameter: str = "rows") -> str:
-    """PostgreSQL's SQL for rows with these columns of a table, named `given`; their values are a parameter.
+    """PostgreSQL's SQL for rows that are passed in: a source named `given`, with columns of a table and of others.
 
-    The rows may have columns of other tables as well.
+    The parameter is `as_recordset` of the rows.
     """
     columns = ", ".join(f"{column.name} {_type(column)}" for column in (*(table.c[name] for name in names), *others))
     return f"json_to_recordset(CAST(:{parameter} AS json)) AS given ({columns})"
 
 
 def as_recordset(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The parameter `rows` of a `recordset`: numbers, texts, truth values, aware datetimes and nulls."""
+    """Rows as the parameter of a `recordset`. Values are numbers, texts, booleans, aware datetimes or None."""
     return orjson.dumps(rows).decode()
 
 
 def _type(column: Column[Any]) -> str:
-    # A conversion to varchar(n) could cut values short where an insert refuses them.
+    # A cast to varchar(n) cuts a value that is too long, where an insert would refuse it.
     return "text" if isinstance(column.type, String) else column.type.compile(_DIALECT)
 
 
-_CHUNK = 500  # SQLite takes 32,766 variables in a statement
+_CHUNK = 500
+"""Values in one statement that has a variable for each; SQLite allows 32,766 of them."""
 
 
 def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """The values in pieces that fit into one statement."""
+    """The values in pieces of at most `_CHUNK`."""
     return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))

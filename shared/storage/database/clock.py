@@ -1,7 +1,7 @@
-"""The time by which all processes agree on what is due: the database's, whatever their machines' clocks say.
+"""The database's clock, by which all processes agree on what is due, whatever their machines' clocks say.
 
-A claim, a retry and a circuit are times in rows that others act on. A worker whose clock runs an hour ahead would hide
-what it writes for that hour, and take the others' leases for expired.
+Leases, retries and circuits are times in rows, on which other processes act. A worker whose clock ran an hour ahead
+would hide its retries for that hour, and take other workers' leases for expired.
 """
 
 from __future__ import annotations
@@ -17,27 +17,33 @@ from shared.storage.database.bulk import is_postgresql
 from shared.storage.database.transactions import read_statement
 
 LOOK_SECONDS = 1.0
+"""How long an answer of the database counts. Two clocks drift apart by microseconds in it; a worker's clock that is set
+while it runs does not matter, since the time in between is monotonic."""
 
 
 def database_time(connection: Connection) -> datetime:
-    """The time, in UTC, by the clock that `DatabaseClock` goes by: for transactions of those who have none at hand."""
+    """The database's time, in UTC, for a transaction of a process without a `DatabaseClock`."""
     if not is_postgresql(connection):
         return datetime.now(UTC)
-    told: datetime = connection.scalars(select(func.clock_timestamp())).one()
-    return told.astimezone(UTC)
+    answer: datetime = connection.scalars(select(func.clock_timestamp())).one()
+    return answer.astimezone(UTC)
 
 
 class DatabaseClock:
-    """PostgreSQL's clock, looked at once a second and kept in between by this process's monotonic clock.
+    """PostgreSQL's clock, asked once a second and continued in between by this process's monotonic clock.
 
-    SQLite has no clock of its own: there it is this machine's, the only one involved.
+    SQLite has no clock: there it is this machine's, the only one involved.
+
+    Any thread may call any method. `_seen` is replaced as a whole by the thread that holds `_asking`, and read by all
+    without a lock: a reader gets the old answer or the new one, which differ by less than a round trip.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._own = engine.dialect.name != "postgresql"
-        self._looking = threading.Lock()
+        self._asking = threading.Lock()
         self._seen: tuple[float, datetime] | None = None
+        """The monotonic time of the last answer, and the answer; None before the first."""
 
     def now(self) -> datetime:
         """The time, in UTC.
@@ -49,10 +55,10 @@ class DatabaseClock:
         return self.estimate()
 
     def refresh(self) -> None:
-        """Look at the database's clock where the last look is older than `LOOK_SECONDS`, so that `estimate` is good.
+        """Ask the database if its last answer is older than `LOOK_SECONDS`, so that `estimate` is good.
 
-        For threads that are about to take a connection and want the time while they hold it: a second connection for
-        the look could wait for theirs.
+        For threads that are about to take a connection and want the time while they hold it: a second connection, for
+        the question, could wait for theirs.
 
         Raises:
             SQLAlchemyError: when the database can't be reached and never was.
@@ -60,31 +66,31 @@ class DatabaseClock:
         if self._own:
             return
         seen = self._seen
-        # One thread looks; the others go on with what was seen before.
-        if (seen is None or time.monotonic() - seen[0] > LOOK_SECONDS) and self._looking.acquire(blocking=seen is None):
+        # One thread asks, and the others go on by the last answer. Before the first answer they wait for it.
+        if (seen is None or time.monotonic() - seen[0] > LOOK_SECONDS) and self._asking.acquire(blocking=seen is None):
             try:
-                self._look()
+                self._ask()
             finally:
-                self._looking.release()
+                self._asking.release()
 
     def estimate(self) -> datetime:
-        """The time by what was seen last, which asks nobody: for an event loop.
+        """The time by the database's last answer, for event loops, which must not ask it.
 
         `now` or `refresh` must have been called before.
         """
         if self._own:
             return datetime.now(UTC)
         if self._seen is None:
-            raise RuntimeError("reckoned before the database was ever asked")
-        seen_at, told = self._seen
-        return told + timedelta(seconds=time.monotonic() - seen_at)
+            raise RuntimeError("the time can't be estimated before the database was asked")
+        seen_at, answer = self._seen
+        return answer + timedelta(seconds=time.monotonic() - seen_at)
 
-    def _look(self) -> None:
+    def _ask(self) -> None:
         try:
             with read_statement(self._engine) as connection:
-                told = database_time(connection)
+                answer = database_time(connection)
         except SQLAlchemyError:
             if self._seen is None:
                 raise
         else:
-            self._seen = time.monotonic(), told
+            self._seen = time.monotonic(), answer

@@ -35,7 +35,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def sqlite_time(value: datetime) -> str:
-    """The text by which SQLite keeps a time, as `UtcDateTime` writes it; a naive time is refused."""
+    """The text that SQLite stores for a time, as `UtcDateTime` writes it. Raises ValueError for a naive time."""
     if value.tzinfo is not UTC:
         if value.tzinfo is None:
             raise ValueError("a datetime without a time zone can't be stored")
@@ -44,11 +44,11 @@ def sqlite_time(value: datetime) -> str:
 
 
 def from_sqlite_time(text: str) -> datetime:
-    """The time that `sqlite_time` made a text of."""
+    """The time of a text that `sqlite_time` made."""
     return datetime.fromisoformat(f"{text}+00:00")
 
 
-# Not JSONB: it reorders members and refuses \\u0000, and a payload must come out as it went in.
+# Not JSONB, which reorders members and refuses \\u0000: a definition must come out as it went in.
 Json: Any = JSON()
 # SQLite numbers rows by itself only for a column declared exactly INTEGER PRIMARY KEY.
 BigId: Any = BigInteger().with_variant(Integer(), "sqlite")

@@ -1,4 +1,4 @@
-"""Engines: one per process, tuned the same way wherever it is opened."""
+"""Opening a database: one engine for each process, with the same pool, time-outs and pragmas everywhere."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from shared.storage.database.transactions import SQLITE_BUSY_SECONDS
 
 _KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 _UNANSWERED = {"tcp_user_timeout": 20_000}
-"""After how long a host that is cut off, and answers nothing at all, is given up by the other side: 25 seconds.
+"""TCP options by which either side closes a connection to a host that answers nothing at all, after 25 seconds.
 
-Without them it is waited for two hours. libpq (34.1.2) and the server call them the same, but for a `tcp_`.
+Without them it would wait for two hours. libpq (section 34.1.2 of PostgreSQL's manual) and the server have the same
+names for them, the server with `tcp_` in front.
 """
 POSTGRES_OPTIONS: dict[str, str | int] = {
     "application_name": "hookline",
@@ -31,44 +32,47 @@ POSTGRES_OPTIONS: dict[str, str | int] = {
     **_KEEPALIVES,
     **_UNANSWERED,
 }
-"""Times in seconds, `tcp_user_timeout` in milliseconds."""
+"""libpq's options of each connection. Times are in seconds, `tcp_user_timeout` in milliseconds."""
 SESSION: dict[str, str | int] = {
-    # What a host that is cut off holds in a transaction must not stay locked.
+    # The server closes the connection of a lost host, whose transaction may hold locks.
     **{f"tcp_{name}": value for name, value in _KEEPALIVES.items()},
     **_UNANSWERED,
-    # Nor what a process holds that is stopped, or whose host sleeps: others wait for the locks of a transaction.
+    # It also ends a transaction in which nothing happens for this long: its process is stopped, or its host sleeps.
     "idle_in_transaction_session_timeout": 10_000,
 }
-"""What PostgreSQL is told of each connection, in the units of `POSTGRES_OPTIONS`; idle transactions in milliseconds."""
+"""PostgreSQL's settings of each session, in the units of `POSTGRES_OPTIONS`; idle transactions in milliseconds."""
 
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=NORMAL",
     "foreign_keys=ON",
     "temp_store=MEMORY",
-    # In pages, 32 MB: whose commit comes to that waits for the disk, unless `checkpoint` was earlier.
+    # In pages: 32 MB. The commit that reaches it copies the log into the database and waits for the disk, unless
+    # `checkpoint` does so first.
     "wal_autocheckpoint=8000",
 )
 
 KEPT_CONNECTIONS = 10
-"""So many stay open when nothing is done; those beyond are closed when they come back."""
+"""How many connections stay open while nothing is done; those beyond are closed when they are returned."""
 POOL_WAIT_SECONDS = 30
+"""How long a thread waits for a connection before it fails; each is used for milliseconds at a time."""
 
 
 def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
-    """An engine on the configured database. With `ping` each connection is tried before it is used.
+    """An engine on the configured database. Any thread may use it.
 
-    Without it, work on a connection that a restarted server has dropped fails once: for those who try again anyway.
+    With `ping` each connection is tried before it is used. Without it, the first use of a connection that a restarted
+    server has dropped fails: for callers that retry anyway.
 
-    At most `database_connections` are open: threads beyond wait for their turn, for `POOL_WAIT_SECONDS` at most. So no
-    thread may want a second one while it holds one, or all could wait for one another.
+    At most `database_connections` are open; a thread beyond waits for one, for `POOL_WAIT_SECONDS` at most. So no
+    thread may ask for a second one while it holds one, or all could wait for each other.
 
-    On SQLite: write-ahead log, foreign keys on, and every transaction that `writing` opens takes the write lock at
-    once, since a lock taken later can't wait for its turn; writers of one engine wait without a connection, and the
-    connection used last is used next, whose statements are prepared. On PostgreSQL: `POSTGRES_OPTIONS` and `SESSION`,
-    less what the URL sets, the latter by its `options`.
+    On SQLite: write-ahead log and foreign keys are on. Every `write_transaction` takes the write lock when it begins,
+    since SQLite refuses a lock that is taken later without waiting. The connection that was used last is used next,
+    since its statements are prepared. On PostgreSQL: `POSTGRES_OPTIONS` and `SESSION` hold, except what the URL sets,
+    for the latter by `options`.
 
-    Errors tell statements without their parameters, since they end up in logs: payloads and names have no place there.
+    Errors show statements without their parameters, since they end up in logs: payloads and names have no place there.
     """
     url, most = settings.sqlalchemy_url, settings.database_connections
     kept = min(most, KEPT_CONNECTIONS)
@@ -80,11 +84,12 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
         "hide_parameters": True,
     }
     if url.startswith("sqlite"):
-        turn = {"hookline_turn": threading.Lock()}
+        # `write_transaction` takes it; it lives with the engine, so that all threads of the process share it.
+        writer_lock = {"hookline_writer_lock": threading.Lock()}
         engine = create_engine(
             url,
             connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False},
-            execution_options=turn,
+            execution_options=writer_lock,
             pool_use_lifo=True,
             **common,
         )
@@ -102,14 +107,14 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
 
 
 def _prepare_postgresql(session: Mapping[str, str | int], connection: psycopg.Connection, _record: Any) -> None:
-    """By SELECT and not by libpq's `options`, which PgBouncer refuses."""
+    """Set the session's settings by SELECT, since PgBouncer refuses libpq's `options`."""
     settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in session.items())
     connection.execute(f"SELECT {settings}".encode())
     connection.commit()
 
 
 def _as_lost_connection(context: ExceptionContext) -> OperationalError | None:
-    """A session that the server gave up is a lost connection to who finds out, and no fault of the statement."""
+    """Turn the server's end of an idle transaction into a lost connection, which callers retry."""
     lost = context.original_exception
     if not isinstance(lost, IdleInTransactionSessionTimeout):
         return None
@@ -128,7 +133,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def checkpoint(engine: Engine) -> None:
-    """On SQLite, bring what was committed to the disk and into the database, in nobody's way.
+    """On SQLite, copy the log into the database file and wait for the disk, without blocking readers or writers.
 
     PostgreSQL does so by itself.
     """

@@ -14,16 +14,16 @@ from sqlalchemy import Connection, Table
 
 from shared.storage.database.columns import UtcDateTime, sqlite_time
 
-_AT_ONCE = (128, 64, 32, 16, 8, 4, 2, 1)
-"""So many rows are inserted by one statement: few texts, which are prepared once for each connection."""
+_ROWS_PER_STATEMENT = (128, 64, 32, 16, 8, 4, 2, 1)
+"""The numbers of rows that one statement may insert: eight texts, each of which a connection prepares once."""
 
 
 def insert_values(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that all have the same columns, of which none is JSON; a row whose key exists is left as it is."""
+    """Insert rows that all have the same columns, none of them JSON. A row whose key exists stays as it was."""
     names = tuple(rows[0])
     values_of, times = _shape(table, names)
     begin = 0
-    for count in _AT_ONCE:
+    for count in _ROWS_PER_STATEMENT:
         while len(rows) - begin >= count:
             values = list(chain.from_iterable(map(values_of, rows[begin : begin + count])))
             for place in times:
@@ -34,7 +34,7 @@ def insert_values(connection: Connection, table: Table, rows: Sequence[Mapping[s
 
 @lru_cache(maxsize=64)
 def _shape(table: Table, names: tuple[str, ...]) -> tuple[Callable[[Mapping[str, Any]], tuple[Any, ...]], list[int]]:
-    """What takes the values out of a row, and which of them are times."""
+    """A function that takes the values out of a row, and the places of those that are times."""
     return itemgetter(*names), [
         place for place, name in enumerate(names) if isinstance(table.c[name].type, UtcDateTime)
     ]
@@ -42,7 +42,7 @@ def _shape(table: Table, names: tuple[str, ...]) -> tuple[Callable[[Mapping[str,
 
 def _stored(times: list[datetime | None]) -> list[str | None]:
     first = times[0]
-    if times.count(first) == len(times):  # mostly one object
+    if times.count(first) == len(times):  # mostly so: the time of the batch
         return [None if first is None else sqlite_time(first)] * len(times)
     return [None if one is None else sqlite_time(one) for one in times]
 
@@ -54,4 +54,5 @@ def _insert(table: str, names: tuple[str, ...], count: int) -> str:
 
 
 def to_json(values: Sequence[Any]) -> str:
+    """Values as the parameter of a `json_each`."""
     return orjson.dumps(values).decode()

@@ -14,10 +14,15 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 ASYNC_COMMIT_SQL = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
-"""SQL, always true, by which nobody waits for PostgreSQL's disk at the end of this transaction."""
+"""SQL, always true, that makes the commit of this transaction asynchronous on PostgreSQL: it does not wait for fsync.
+
+Only for transactions whose loss in a crash of the server does no harm. Later ones that do wait bring it to the disk
+too.
+"""
 
 
 SQLITE_BUSY_SECONDS = 30
+"""How long a SQLite transaction waits for another writer, of this process or another, before it fails."""
 
 
 @contextmanager
@@ -70,26 +75,29 @@ def check_references(connection: Connection) -> None:
 
 @contextmanager
 def _sqlite_writer_lock(engine: Engine) -> Iterator[None]:
-    """On SQLite, wait for this process's other writers as threads do; SQLite would look again and again, ever later."""
-    turn: threading.Lock | None = engine.get_execution_options().get("hookline_turn")
-    if turn is None:
+    """On SQLite, serialize this process's writers with a lock; SQLite's own busy handler polls with growing delays.
+
+    It is taken before a connection, so that threads that wait for it do not use up the pool.
+    """
+    lock: threading.Lock | None = engine.get_execution_options().get("hookline_writer_lock")
+    if lock is None:
         yield
         return
-    if not turn.acquire(timeout=SQLITE_BUSY_SECONDS):
+    if not lock.acquire(timeout=SQLITE_BUSY_SECONDS):
         locked = sqlite3.OperationalError("database is locked")
         raise OperationalError("BEGIN IMMEDIATE", None, locked)
     try:
         yield
     finally:
-        turn.release()
+        lock.release()
 
 
 @contextmanager
 def read_transaction(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads: one consistent picture, never in a writer's way.
+    """A transaction that only reads, from one snapshot: REPEATABLE READ on PostgreSQL. It takes no row locks.
 
-    PostgreSQL would show each statement what was committed by then: a webhook's row of before an edit, and not the
-    secrets that it names.
+    With PostgreSQL's default each statement would see what was committed by then: a webhook's row as it was before an
+    edit, and no more the secrets that it names.
     """
     with engine.connect() as connection, _repeatable_read(connection), connection.begin():
         yield connection
@@ -97,24 +105,25 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def _repeatable_read(connection: Connection) -> Iterator[None]:
-    """Let the next transaction see what was committed when it began; set on the driver, which costs no round trip."""
+    """Run the next transaction as REPEATABLE READ. Set on the driver, which sends it along with BEGIN."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, psycopg.Connection):
-        yield  # SQLite knows no other
+        yield  # SQLite's transactions always read from one snapshot
         return
     driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     try:
         yield
     finally:
-        if driver.info.transaction_status == TransactionStatus.IDLE:  # else it is broken, and goes
+        if driver.info.transaction_status == TransactionStatus.IDLE:  # otherwise it is broken, and the pool drops it
             driver.isolation_level = None
 
 
 @contextmanager
 def write_statement(engine: Engine) -> Iterator[Connection]:
-    """For one statement that writes and is whole by itself: on PostgreSQL it needs no round trips to begin and commit.
+    """A connection for a single statement that writes.
 
-    On SQLite, whose statements may be several, it is the same as `write_transaction`.
+    On PostgreSQL it commits by itself, which saves the round trips of BEGIN and COMMIT. On SQLite, where the same step
+    may take several statements, it is `write_transaction`.
     """
     with (_autocommit if engine.dialect.name == "postgresql" else write_transaction)(engine) as connection:
         yield connection
@@ -122,7 +131,7 @@ def write_statement(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def read_statement(engine: Engine) -> Iterator[Connection]:
-    """For one statement that only reads: the same for reading."""
+    """A connection for a single statement that only reads, without BEGIN and COMMIT on PostgreSQL."""
     with (_autocommit if engine.dialect.name == "postgresql" else read_transaction)(engine) as connection:
         yield connection
 
@@ -131,7 +140,7 @@ def read_statement(engine: Engine) -> Iterator[Connection]:
 def _autocommit(engine: Engine) -> Iterator[Connection]:
     with engine.connect() as connection:
         driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-        driver.autocommit = True  # on the driver, as above: SQLAlchemy's option costs more than is won
+        driver.autocommit = True  # on the driver: SQLAlchemy's option costs more than this saves
         try:
             yield connection
         finally:

@@ -1,4 +1,4 @@
-"""Which faults of the database pass by themselves, so that it is worth trying again."""
+"""Telling errors of the database that pass by themselves, so that a retry makes sense, from those that do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _PRIMARY = 0xFF
 def is_passing(exc: BaseException) -> bool:
     """Whether the same statement may succeed later: the database is away, busy, full, or has no connection left.
 
-    A table or column that is missing is none of these; PostgreSQL calls that a `ProgrammingError`, SQLite as all else.
+    A missing table or column does not pass by itself: PostgreSQL's driver raises a `ProgrammingError` for it, SQLite's
+    an `OperationalError` like any other, with the code SQLITE_ERROR.
     """
     if isinstance(exc, NoConnection):
         return True

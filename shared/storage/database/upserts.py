@@ -17,7 +17,7 @@ def insert_into(connection: Connection, table: Table) -> Upsert:
 
 
 def insert_ignore(connection: Connection, table: Table) -> Upsert:
-    """An INSERT that leaves rows alone whose key exists."""
+    """An INSERT that skips rows whose key exists."""
     return insert_into(connection, table).on_conflict_do_nothing()
 
 

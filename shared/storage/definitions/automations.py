@@ -34,7 +34,7 @@ class StoredAutomation:
 
 @dataclass(frozen=True, slots=True)
 class AutomationFields:
-    """What an edit writes: the definition, and the parts of it that queries look at."""
+    """The columns that an edit writes: the definition, and the members of it that queries look at."""
 
     name: str
     enabled: bool
@@ -103,7 +103,7 @@ def automations_of_webhook(connection: Connection, webhook_id: int) -> list[Stor
 def automations_of_webhooks(
     connection: Connection, webhook_ids: Collection[int]
 ) -> defaultdict[int, list[StoredAutomation]]:
-    """The same for each of many webhooks."""
+    """The automations that call each of these webhooks, by webhook, in the order of their names."""
     query = _automations().where(among(connection, automations.c.webhook_id, webhook_ids))
     of: defaultdict[int, list[StoredAutomation]] = defaultdict(list)
     for row in connection.execute(query.order_by(automations.c.name, automations.c.id)):
@@ -125,7 +125,7 @@ def insert_automation(
 def insert_automations(
     connection: Connection, entity_id: int, new: Sequence[tuple[AutomationFields, int]], *, now: datetime
 ) -> list[int]:
-    """The same for many, each under a revision of its own; their ids in the same order."""
+    """Store new automations, each under its own revision; returns their ids in the same order."""
     if not new:
         return []
     times = {"created_at": now, "updated_at": now}
@@ -137,7 +137,7 @@ def insert_automations(
 def update_automations(
     connection: Connection, edits: Sequence[tuple[int, AutomationFields, int]], *, now: datetime
 ) -> None:
-    """Write edits: of each the automation's id, what it becomes, and the revision."""
+    """Write edits, each as the automation's id, its new columns and its revision."""
     rows = [
         {"of": number, "revision": revision, "updated_at": now, **_columns(fields)}
         for number, fields, revision in edits
@@ -168,7 +168,7 @@ def _columns(fields: AutomationFields) -> dict[str, Any]:
 def set_enabled(
     connection: Connection, stored: StoredAutomation, *, enabled: bool, revision: int, now: datetime
 ) -> None:
-    """Switch an automation on or off; metric windows and cooldowns begin anew with it."""
+    """Enable or disable an automation. It gets a new epoch, so metric windows and cooldowns start anew."""
     values = {
         "enabled": enabled,
         "definition": {**stored.definition, "enabled": enabled},

@@ -14,7 +14,7 @@ from shared.storage.definitions.entities import entity_ids
 from shared.storage.schema.tables import collections, projects
 
 Learned = tuple[str, str, str | None, str]
-"""What one event tells: entity, project, the collection if there is one, and its type, blank when not told."""
+"""The names in one event: entity, project, its collection or None, and the collection's type, blank if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class StoredProject:
 
 @dataclass(frozen=True, slots=True)
 class StoredCollection:
-    """One collection; `type` is blank while nothing has told it."""
+    """One collection; `type` is blank until an event or a person names it."""
 
     id: int
     project: str
@@ -39,7 +39,7 @@ class StoredCollection:
 
 
 def ensure_project(connection: Connection, entity_id: int, name: str, now: datetime) -> int:
-    """The id of the entity's project of this name, registered now if it was unknown."""
+    """The id of the entity's project of this name, which is registered if it was unknown."""
     statement = insert_into(connection, projects).values(entity_id=entity_id, name=name, created_at=now)
     created = connection.execute(statement.on_conflict_do_nothing().returning(projects.c.id)).scalar_one_or_none()
     if created is not None:
@@ -49,7 +49,7 @@ def ensure_project(connection: Connection, entity_id: int, name: str, now: datet
 
 
 def ensure_collection(connection: Connection, project_id: int, name: str, now: datetime, *, type_: str = "") -> int:
-    """The id of the project's collection of this name, registered now if it was unknown; a given type is noted."""
+    """The id of the project's collection of this name, registered if it was unknown; a given type is stored."""
     statement = insert_into(connection, collections).values(
         project_id=project_id, name=name, type=type_, created_at=now
     )
@@ -63,9 +63,10 @@ def ensure_collection(connection: Connection, project_id: int, name: str, now: d
 
 
 def learn(connection: Connection, names: Collection[Learned], now: datetime) -> frozenset[Learned]:
-    """Register the projects and collections that events name, with the collections' types where they tell them.
+    """Register the projects and collections that events name, with the collections' types where events have them.
 
-    Rows are written in one order by everybody, so that two writers wait for one another and never in a circle.
+    Every caller inserts rows in the same order, by their names, so that two of them can't wait for each other in a
+    circle.
 
     Returns:
         The names whose entity exists; the others are not registered.

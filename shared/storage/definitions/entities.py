@@ -48,7 +48,7 @@ def list_entities(
 
 
 def insert_entity(connection: Connection, *, name: str, kind: str, parent_id: int | None, now: datetime) -> bool:
-    """Store a new entity; False when the name is taken, and nothing changes."""
+    """Store a new entity; False, and nothing changes, when the name is taken."""
     statement = insert_into(connection, entities).values(name=name, kind=kind, parent_id=parent_id, created_at=now)
     inserted = connection.execute(statement.on_conflict_do_nothing().returning(entities.c.id))
     return inserted.scalar_one_or_none() is not None
@@ -81,7 +81,7 @@ def organization_links(connection: Connection) -> list[OrganizationLink]:
 
 
 def related_entities(connection: Connection, entity_id: int) -> dict[int, str]:
-    """The names of the organizations above an entity and of the entities below it, by their ids; itself left out."""
+    """The names of the organizations above an entity and of the entities below it, by their ids, without itself."""
     links = organization_links(connection)
     found: dict[int, str] = {}
     _climb({link.id: [(link.parent_id, link.parent)] for link in links}, entity_id, found)

@@ -15,7 +15,7 @@ _HISTORY: dict[str, Table] = {
 
 
 def uses_of_entity(connection: Connection, entity_id: int) -> list[str]:
-    """What an entity has or had, in words; its members, keys, projects and collections are not counted."""
+    """The kinds of things that an entity has or had, in words; members, keys, projects and collections do not count."""
     found = [words for words, table in _HISTORY.items() if _has(connection, table, entity_id)]
     below = connection.scalars(
         select(entities.c.name).where(entities.c.parent_id == entity_id).order_by(entities.c.name)
@@ -31,7 +31,7 @@ def _has(connection: Connection, table: Table, entity_id: int) -> bool:
 def delete_entity(connection: Connection, entity_id: int, name: str) -> None:
     """Delete an entity that nothing uses, with its members' roles, its service users, projects and collections.
 
-    SQLite may give its number to another entity: what the audit log says of it becomes the instance's.
+    Its rows of the audit log become the instance's, since SQLite may give its number to another entity.
     """
     prefix = f"{name}/"
     connection.execute(delete(users).where(func.substr(users.c.name, 1, len(prefix)) == prefix))

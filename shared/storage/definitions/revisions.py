@@ -16,18 +16,18 @@ from shared.storage.schema.tables import revisions
 def lock_edits(connection: Connection) -> None:
     """Wait for the edits underway and hold off others until this transaction ends.
 
-    On SQLite the transaction of `writing` holds the only write lock already.
+    On SQLite a `write_transaction` holds the only write lock already.
     """
     connection.execute(select(revisions.c.value).where(revisions.c.id == 1).with_for_update())
 
 
 def next_revision(connection: Connection) -> int:
-    """Take the next revision; locks as `lock_edits` does."""
+    """Take the next revision, and lock as `lock_edits` does."""
     return next_revisions(connection, 1)[0]
 
 
 def next_revisions(connection: Connection, count: int) -> Sequence[int]:
-    """Take as many revisions, in their order; locks as `lock_edits` does."""
+    """Take the next `count` revisions, and lock as `lock_edits` does."""
     taken = update(revisions).where(revisions.c.id == 1).values(value=revisions.c.value + count)
     last = int(connection.execute(taken.returning(revisions.c.value)).scalar_one())
     return range(last - count + 1, last + 1)

@@ -72,7 +72,7 @@ def insert_secret(
 
 
 def replace_secret(connection: Connection, secret_id: int, *, ciphertext: bytes, revision: int, now: datetime) -> None:
-    """Give a secret another value."""
+    """Replace the value of a secret."""
     values = {"ciphertext": ciphertext, "revision": revision, "updated_at": now}
     connection.execute(update(secrets).where(secrets.c.id == secret_id).values(values))
 
@@ -87,7 +87,7 @@ def delete_secret(connection: Connection, secret_id: int) -> None:
 
 
 def users_of_secrets(connection: Connection, ids: Collection[int]) -> dict[int, tuple[str, ...]]:
-    """For each of these secrets the names of the webhooks that use it in any way, sorted."""
+    """For each of these secrets the sorted names of the webhooks that use it, in whatever way."""
     own = [
         select(column, webhooks.c.name).where(column.in_(ids), webhooks.c.deleted_at.is_(None))
         for column in _USES.values()
@@ -105,7 +105,7 @@ def users_of_secrets(connection: Connection, ids: Collection[int]) -> dict[int, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretUses:
-    """What, besides payloads, webhooks use a secret for."""
+    """The uses of a secret by webhooks, other than in payloads."""
 
     as_access_token: bool = False
     as_signing_secret: bool = False
@@ -122,7 +122,7 @@ _USES = {
 
 
 def uses_of_secret(connection: Connection, secret_id: int) -> SecretUses:
-    """What webhooks use the secret for: as their token, URL or client certificate, or to sign with."""
+    """Whether webhooks use the secret as their token, URL or client certificate, or to sign with."""
     used = or_(*(column == secret_id for column in _USES.values()))
     rows = connection.execute(select(*_USES.values()).where(used, webhooks.c.deleted_at.is_(None))).all()
     return SecretUses(**{use: any(row[place] == secret_id for row in rows) for place, use in enumerate(_USES)})

@@ -1,6 +1,7 @@
-"""Webhooks of an entity, Slack integrations among them: rows of another kind, whose URL is a secret.
+"""Webhooks and Slack integrations of an entity: rows of one table and two kinds.
 
-Deleted ones stay as rows without secrets, so that deliveries can still name them.
+The URL of a Slack integration is a secret. Deleted ones stay as rows without secrets, so that deliveries can still name
+them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from shared.storage.schema.tables import secrets, webhook_secrets, webhooks
 
 
 class WebhookKind(StrEnum):
-    """What a row of the webhooks' table is."""
+    """The kinds of rows in the webhooks' table."""
 
     #: An endpoint of the entity's own.
     WEBHOOK = "webhook"
@@ -40,7 +41,7 @@ def public_id(kind: WebhookKind | str, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WebhookFields:
-    """What an edit writes; secrets by the names of the entity's secrets."""
+    """The columns that an edit writes, with secrets by their names in the entity."""
 
     name: str
     url: str
@@ -106,7 +107,7 @@ def find_webhook(
     name: str | None = None,
     kind: WebhookKind | None = WebhookKind.WEBHOOK,
 ) -> StoredWebhook | None:
-    """The entity's webhook of this id, or else of this name; `kind` None means of either kind."""
+    """The entity's webhook of this id, or, without an id, of this name; `kind` None stands for either kind."""
     found = find_webhooks(connection, [entity_id], webhook_id=webhook_id, name=name, kind=kind)
     return found[0] if found else None
 
@@ -119,7 +120,7 @@ def find_webhooks(
     name: str | None = None,
     kind: WebhookKind | None = WebhookKind.WEBHOOK,
 ) -> list[StoredWebhook]:
-    """The webhooks of these entities that have this id, or else this name, in the order of their ids."""
+    """The webhooks of these entities that have this id, or, without an id, this name, in the order of their ids."""
     wanted = webhooks.c.id == webhook_id if webhook_id is not None else webhooks.c.name == name
     query = _webhooks(entity_ids).where(wanted).order_by(webhooks.c.id)
     if kind is not None:
@@ -212,7 +213,7 @@ def insert_webhooks(
     secret_ids: dict[str, int],
     now: datetime,
 ) -> list[int]:
-    """The same for many, each under a revision of its own; their ids in the same order."""
+    """Store new webhooks, each under its own revision; returns their ids in the same order."""
     if not new:
         return []
     times = {"created_at": now, "updated_at": now}
@@ -228,22 +229,22 @@ def insert_webhooks(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookEdit:
-    """What an edit makes of a webhook."""
+    """An edit of one webhook."""
 
     webhook_id: int
     before: WebhookFields
     after: WebhookFields
     revision: int
     clear_failures: bool
-    """Whether it is forgotten why and since when the webhook was disabled or failing."""
+    """Whether to clear why the webhook was disabled and since when it was failing."""
 
 
 def update_webhooks(
     connection: Connection, edits: Sequence[WebhookEdit], *, secret_ids: dict[str, int], now: datetime
 ) -> None:
-    """Write what edits change, and close the circuits: what was edited may be what was wrong.
+    """Write the columns that edits change, and close the circuits, since an edit may have mended the endpoint.
 
-    Nothing else is written: a worker may have disabled a webhook since it was read.
+    No other column is written: a worker may have disabled a webhook since it was read.
     """
     alike: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for edit in edits:
@@ -267,7 +268,7 @@ def update_webhooks(
 
 
 def delete_webhook(connection: Connection, webhook_id: int, *, revision: int, now: datetime) -> None:
-    """Mark a webhook as deleted and let go of its secrets."""
+    """Mark a webhook as deleted and remove its references to secrets."""
     connection.execute(delete(webhook_secrets).where(webhook_secrets.c.webhook_id == webhook_id))
     values = {
         "deleted_at": now,

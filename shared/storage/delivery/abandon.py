@@ -1,4 +1,4 @@
-"""Ending pending deliveries that nobody may send any more: they become dead letters."""
+"""Ending pending deliveries that must not be sent any more: they become dead letters."""
 
 from __future__ import annotations
 
@@ -12,29 +12,35 @@ from shared.storage.schema.tables import deliveries, pending_deliveries
 
 
 def abandon_deliveries(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> int:
-    """Make dead letters of what is pending for a webhook that is going away, attempts underway excepted.
+    """Make dead letters of the pending deliveries of a webhook that is being deleted, except attempts underway.
 
     Returns:
-        How many there were.
+        The number of dead letters.
     """
-    return dead_letter(connection, pending_deliveries.c.webhook_id == webhook_id, reason, now)
+    return make_dead_letters(connection, pending_deliveries.c.webhook_id == webhook_id, reason, now)
 
 
-def dead_letter(connection: Connection, whose: ColumnElement[bool], reason: str, now: datetime) -> int:
+def make_dead_letters(connection: Connection, which: ColumnElement[bool], reason: str, now: datetime) -> int:
+    """Make dead letters of the pending deliveries that meet a condition and are not under a lease; returns how many.
+
+    Locks (docs/decisions/0012, "delete a webhook", "dead-letter orphans"): pending_deliveries, SKIP LOCKED →
+    deliveries. A row that a worker has locked is skipped: the worker may be waiting for the webhook's row, which this
+    transaction may hold.
+    """
     free = or_(pending_deliveries.c.claim.is_(None), pending_deliveries.c.next_attempt_at <= now)
-    takeable = select(pending_deliveries.c.seq).where(whose, free).with_for_update(skip_locked=True)
-    buried = connection.execute(
+    takeable = select(pending_deliveries.c.seq).where(which, free).with_for_update(skip_locked=True)
+    removed = connection.execute(
         delete(pending_deliveries)
         .where(pending_deliveries.c.seq.in_(takeable))
         .returning(pending_deliveries.c.seq, pending_deliveries.c.attempts)
     ).all()
-    alike: dict[int, list[int]] = defaultdict(list)
-    for row in buried:
-        alike[row.attempts].append(row.seq)
-    for made, seqs in alike.items():
+    by_attempts: dict[int, list[int]] = defaultdict(list)
+    for row in removed:
+        by_attempts[row.attempts].append(row.seq)
+    for attempts, seqs in by_attempts.items():
         connection.execute(
             update(deliveries)
             .where(among(connection, deliveries.c.seq, seqs))
-            .values(status="dead", reason=reason, attempts=made, finished_at=now)
+            .values(status="dead", reason=reason, attempts=attempts, finished_at=now)
         )
-    return len(buried)
+    return len(removed)

@@ -1,6 +1,6 @@
-"""How much may be sent to a webhook now, and what answers change about it: circuit, rate limit, concurrency, lane.
+"""Admission: how much may be sent to a webhook now, by its circuit, its rate limit and its concurrency.
 
-The limits hold over all workers, since they are kept in the webhook's row and claims that they concern take its lock.
+The limits hold over all workers, since their state is in the webhook's row, and each claim under a limit locks the row.
 """
 
 from __future__ import annotations
@@ -21,35 +21,40 @@ from shared.storage.schema.tables import pending_deliveries, webhooks
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """How many deliveries may be claimed now; with a rate limit, the times at which they may be sent."""
+    """What may be claimed now."""
 
     limit: int
+    """The most deliveries."""
     at: datetime
-    """The time of "now": after the wait for others that claim."""
+    """The time by which that was decided, after the wait for other claims; leases begin at it."""
     slots: tuple[datetime, ...] | None = None
+    """The times at which they may be sent; None without a rate limit."""
     probing: bool = False
+    """Whether the circuit is half open, so that this claim is its probe."""
 
 
 def needs_admission(policy: DeliveryPolicy, circuit: Circuit) -> bool:
-    """Whether claims must ask `admit`: all others need no lock."""
+    """Whether claims must ask `admit`; a webhook without limits and with a closed circuit needs no lock."""
     return policy.rate_limit is not None or policy.concurrency is not None or circuit.opened_at is not None
 
 
 def admit(
     connection: Connection, webhook_id: int, policy: DeliveryPolicy, *, wanted: int, clock: Callable[[], datetime]
 ) -> Admission:
-    """What may be claimed of `wanted`. The webhook's row stays locked until the transaction ends.
+    """Decide how many of `wanted` deliveries may be claimed, and lock the webhook's row until the transaction ends.
 
-    The clock is read once the row is locked: who waited for it long must not judge others' slots and leases by the time
-    at which it began to wait. Call `note_claimed` with what was claimed before the transaction ends.
+    Call `note_claimed` with what was claimed before the transaction ends.
+
+    Locks (docs/decisions/0012, "claim under a limit or an open circuit"): webhooks (its row); the claim that follows
+    takes pending_deliveries, SKIP LOCKED.
     """
     row = connection.execute(
-        # Definitions refer to the row: a lock that keeps its key free does not hold their inserts up.
+        # FOR NO KEY UPDATE: inserts of rows that refer to the webhook are not held up.
         select(*CIRCUIT_COLUMNS, webhooks.c.next_slot_at)
         .where(webhooks.c.id == webhook_id)
         .with_for_update(key_share=True)
     ).one_or_none()
-    now = clock()
+    now = clock()  # after the wait for the lock, which may have been long: slots and leases are judged by it
     if row is None:
         return Admission(0, now)
     state = circuit_of(row).state(now)
@@ -66,7 +71,7 @@ def admit(
 
 
 def _in_flight(connection: Connection, webhook_id: int, concurrency: int, now: datetime) -> int:
-    """How many of a webhook's deliveries are claimed by living leases, counted no further than matters."""
+    """How many of a webhook's deliveries are claimed under a lease that holds, counted up to `concurrency`."""
     claimed = (
         select(pending_deliveries.c.seq)
         .where(
@@ -88,7 +93,7 @@ def note_claimed(
     claimed: int,
     lease_until: datetime,
 ) -> None:
-    """Take the slots that were used; while a probe is underway nobody else sends one."""
+    """Store that slots were used, and that no other probe may be sent before the lease of this one ends."""
     if claimed == 0:
         return
     changed: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What waits: webhooks with due deliveries, and the counts that metrics and health show."""
+"""The backlog: webhooks with due deliveries, and the counts that gauges show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.storage.schema.tables import (
 
 @dataclass(frozen=True, slots=True)
 class DueWebhook:
-    """A webhook with something to send, and whether it belongs to the slow lane."""
+    """A webhook with due deliveries, and whether it is in the slow lane."""
 
     id: int
     slow: bool
@@ -25,11 +25,13 @@ class DueWebhook:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """The counts that gauges show. What is due is either ready to be sent, or held while its webhook takes nothing."""
+    """The counts that gauges show."""
 
     pending: int
     due: int
+    """Due, and its webhook takes requests."""
     held: int
+    """Due, and its webhook is disabled or paused, or its circuit is open."""
     dead: int
     oldest_due_seconds: float
     webhooks_disabled: int
@@ -37,7 +39,7 @@ class QueueState:
 
 
 def due_webhooks(connection: Connection, now: datetime) -> list[DueWebhook]:
-    """The webhooks that have due deliveries and may be sent to; one index look-up for each webhook."""
+    """The webhooks that have due deliveries and take requests. Costs one index look-up for each webhook."""
     has_due = exists().where(
         and_(pending_deliveries.c.webhook_id == webhooks.c.id, pending_deliveries.c.next_attempt_at <= now)
     )
@@ -46,13 +48,13 @@ def due_webhooks(connection: Connection, now: datetime) -> list[DueWebhook]:
 
 
 def _open_to_requests(now: datetime) -> ColumnElement[bool]:
-    """Webhooks that are enabled, neither paused nor deleted, and whose circuit lets something through."""
+    """A condition on webhooks: enabled, neither paused nor deleted, and the circuit is closed or due for a probe."""
     circuit_lets = or_(webhooks.c.circuit_opened_at.is_(None), webhooks.c.circuit_probe_at <= now)
     return and_(webhooks.c.enabled, ~webhooks.c.paused, webhooks.c.deleted_at.is_(None), circuit_lets)
 
 
 def queue_state(connection: Connection, now: datetime) -> QueueState:
-    """What the gauges show. Counting is proportional to the work that is left and to the dead letters."""
+    """Count what the gauges show, in time proportional to the backlog and the dead letters, not to the history."""
     due = pending_deliveries.c.next_attempt_at <= now
     ready = and_(due, _open_to_requests(now))
     pending, due_count, ready_count, oldest = connection.execute(

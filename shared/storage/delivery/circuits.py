@@ -1,4 +1,4 @@
-"""A webhook's circuit as stored: what an attempt's answers change in it."""
+"""A webhook's circuit as it is stored, and the changes that answers make to it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ CIRCUIT_COLUMNS = (
 
 
 HAS_FAILURES_SQL = "(failures > 0 OR circuit_opened_at IS NOT NULL OR failing_since IS NOT NULL)"
-"""SQL on a webhook's row: whether there is anything that a success makes forget."""
+"""SQL on a webhook's row: whether it holds failures that a success resets."""
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitTransition:
-    """A circuit, and whether it was opened or closed just now."""
+    """A circuit after answers were taken into account."""
 
     circuit: Circuit
     transition: CircuitState | None
+    """OPEN or CLOSED if these answers opened or closed it; None if they did neither."""
 
 
 def circuit_of(row: Any) -> Circuit:
@@ -44,37 +45,44 @@ def circuit_of(row: Any) -> Circuit:
 
 
 def reset_health(connection: Connection, webhook_id: int, now: datetime) -> CircuitTransition:
-    """Everything was delivered: forget failures. Nearly always this is one query that finds nothing to forget."""
+    """Reset a webhook's failures after a success. Nearly always that is one query that finds none.
+
+    Locks (docs/decisions/0012, "record outcomes"): webhooks (its row), last.
+    """
     mine = webhooks.c.id == webhook_id
     row = connection.execute(
         select(*CIRCUIT_COLUMNS).where(mine, text(HAS_FAILURES_SQL)).with_for_update(key_share=True)
     ).one_or_none()
     if row is None:
         return CircuitTransition(Circuit(), None)
-    turn = CircuitTransition(Circuit(), transition(circuit_of(row), Circuit()))
-    well = {"failing_since": None, **circuit_columns(Circuit()), **_resumed(turn, now)}
-    connection.execute(update(webhooks).where(mine).values(well))
-    return turn
+    changed = CircuitTransition(Circuit(), transition(circuit_of(row), Circuit()))
+    healthy = {"failing_since": None, **circuit_columns(Circuit()), **_resumed_columns(changed, now)}
+    connection.execute(update(webhooks).where(mine).values(healthy))
+    return changed
 
 
-def _resumed(turn: CircuitTransition, now: datetime) -> dict[str, Any]:
-    return {"resumed_at": now} if turn.transition is CircuitState.CLOSED else {}
+def _resumed_columns(changed: CircuitTransition, now: datetime) -> dict[str, Any]:
+    return {"resumed_at": now} if changed.transition is CircuitState.CLOSED else {}
 
 
 def update_circuit(
     connection: Connection, webhook_id: int, policy: DeliveryPolicy, answers: Sequence[CircuitSignal], now: datetime
 ) -> CircuitTransition:
-    """The circuit after these answers, stored."""
+    """Apply answers to a webhook's circuit and store it.
+
+    Locks (docs/decisions/0012, "record outcomes"): webhooks (its row), last.
+    """
     mine = webhooks.c.id == webhook_id
     row = connection.execute(select(*CIRCUIT_COLUMNS).where(mine).with_for_update(key_share=True)).one_or_none()
     if row is None:
         return CircuitTransition(Circuit(), None)
     before = circuit_of(row)
     after = after_answers(before, policy, answers, now)
-    turn = CircuitTransition(after, transition(before, after))
+    changed = CircuitTransition(after, transition(before, after))
     if after != before:
-        connection.execute(update(webhooks).where(mine).values(circuit_columns(after) | _resumed(turn, now)))
-    return turn
+        columns = circuit_columns(after) | _resumed_columns(changed, now)
+        connection.execute(update(webhooks).where(mine).values(columns))
+    return changed
 
 
 def set_lane(connection: Connection, webhook_id: int, *, slow: bool) -> None:

@@ -1,4 +1,4 @@
-"""The work that is left: what is due, for whom, and claiming it under a lease."""
+"""Claiming due deliveries under a lease."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class ClaimedDelivery:
     attempts: int
     event_received_at: datetime
     due_at: datetime
+    """Since when it was due; it is due again by this time if it is released."""
     automation_id: int | None
     entity: str
     event_id: str
@@ -36,10 +37,21 @@ class ClaimedDelivery:
 def claim(
     connection: Connection, webhook_id: int, *, limit: int, now: datetime, lease_until: datetime, token: int
 ) -> list[ClaimedDelivery]:
-    """Take up to `limit` due deliveries of a webhook, longest due first; nobody else gets them until the lease ends.
+    """Claim up to `limit` due deliveries of a webhook, longest due first, until a lease ends.
 
-    Rows that another worker is just claiming are passed over, not waited for. There are none once a webhook is paused
-    or disabled, also for a drain that is at work: so pausing holds at once, on every worker.
+    Rows that another worker is claiming are skipped. A paused or disabled webhook yields none, so pausing takes effect
+    with its commit, for drains at work too.
+
+    Args:
+        connection: on PostgreSQL for one statement, on SQLite for a transaction that writes.
+        webhook_id: whose deliveries.
+        limit: the most deliveries.
+        now: the database's time; what is due by it is claimed.
+        lease_until: when the claim ends by itself.
+        token: a random number that tells this claim from others; recording asks for it.
+
+    Returns:
+        The claimed deliveries in the order of their `seq`.
     """
     if is_postgresql(connection):
         given = {"webhook_id": webhook_id, "limit": limit, "now": now, "lease_until": lease_until, "token": token}

@@ -1,7 +1,8 @@
-"""Attempts and what they tell of their webhook, recorded by one statement where its circuit stays closed.
+"""Recording failed attempts and the health of their webhook, by one statement, where its circuit stays closed.
 
-Only PostgreSQL takes such a statement. What a webhook's owners have to be told of takes the longer way, which `flow`,
-`health` and `notices` make up: a circuit that turns, a webhook that is disabled, a delivery that is given up.
+Only PostgreSQL takes such a statement. Events that a webhook's owners are notified of take several statements in a
+transaction (`recording`, `circuits`, `webhook_health`, `notices`): a circuit that opens or closes, a webhook that is
+disabled, a delivery that becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from sqlalchemy import Connection, Engine
 
 from shared.domain.delivery.circuits import FailureStreak
 from shared.storage.database.bulk import as_recordset, is_postgresql
-from shared.storage.delivery.postgresql import failures_statement
+from shared.storage.delivery.postgresql import record_with_health_statement
 from shared.storage.delivery.recording import Attempted, attempt_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthUpdate:
-    """What attempts tell of their webhook."""
+    """The health of a webhook by its latest attempts."""
 
-    run: FailureStreak
+    streak: FailureStreak
     circuit_failures: int
-    """The policy's limit; 0 for none."""
+    """The number of failures in a row that opens the circuit, by the policy; 0 for none."""
     slow: bool
     succeeded: bool
     failed: bool
     disable_before: datetime
-    """One that has done nothing but fail since then is disabled, which is not done here."""
+    """A webhook that has only failed since then or longer is to be disabled, which is not done here."""
 
 
 def records_in_one_statement(engine: Engine) -> bool:
@@ -41,16 +42,17 @@ def record_with_health(
     connection: Connection,
     webhook_id: int,
     results: Sequence[Attempted],
-    standing: HealthUpdate,
+    health: HealthUpdate,
     *,
     token: int,
     now: datetime,
 ) -> tuple[set[int], int] | None:
-    """Record attempts that delivered or will be made again, and how the webhook fares, in one statement.
+    """Record attempts that delivered or will be retried, and the health of their webhook, in one statement.
 
     Returns:
-        The `seq` of the deliveries that came to an end, and the circuit's failures in a row. None where nothing was
-        recorded: the circuit is open or opens now, or the webhook is to be disabled, or it is not PostgreSQL.
+        The `seq` of the deliveries that were delivered, and the circuit's failures in a row. None when nothing was
+        recorded and the caller has to take the several statements: the circuit is open or opens now, the webhook is to
+        be disabled, or the database is not PostgreSQL.
     """
     if not is_postgresql(connection):
         return None
@@ -60,13 +62,13 @@ def record_with_health(
         "token": token,
         "now": now,
         "webhook_id": webhook_id,
-        "added": standing.run.added,
-        "since": standing.run.since,
-        "circuit_failures": standing.circuit_failures,
-        "slow": standing.slow,
-        "succeeded": standing.succeeded,
-        "failing": standing.failed and not standing.succeeded,
-        "disable_before": standing.disable_before,
+        "added": health.streak.added,
+        "since": health.streak.since,
+        "circuit_failures": health.circuit_failures,
+        "slow": health.slow,
+        "succeeded": health.succeeded,
+        "failing": health.failed and not health.succeeded,
+        "disable_before": health.disable_before,
     }
-    row = connection.execute(failures_statement(tuple(attempt_row(results[0], token))), given).one_or_none()
+    row = connection.execute(record_with_health_statement(tuple(attempt_row(results[0], token))), given).one_or_none()
     return None if row is None else (set(row[1]), row[0])

@@ -1,7 +1,7 @@
-"""The history of deliveries: reading it, and putting deliveries into the queue again.
+"""The history of deliveries and their attempts, for people to read.
 
-While a delivery is pending, its count of attempts and the time of the next one are in `pending_deliveries`. Claiming
-and recording attempts is `shared.storage.delivery.claims`'s.
+While a delivery is pending, its count of attempts and the time of the next one are in `pending_deliveries`. Must not
+write: claiming, recording and replaying have modules of their own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DELETED_REASON = "the webhook was deleted"
 class DeliveryStatus(StrEnum):
     """The status of a delivery."""
 
-    #: Waits for an attempt, the first or another.
+    #: Waits for an attempt, the first or a retry.
     PENDING = "pending"
     #: The endpoint took it.
     DELIVERED = "delivered"
@@ -46,7 +46,7 @@ class DeliveryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries are meant; None stands for any. They were made at `since` or later, and before `until`."""
+    """Criteria for deliveries; None stands for any. They were made at `since` or later, and before `until`."""
 
     status: DeliveryStatus | None = None
     automation_id: int | None = None
@@ -58,7 +58,7 @@ class DeliveryFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDelivery:
-    """One delivery without its payload, with the names, also of deleted automations and webhooks."""
+    """One delivery without its payload, with the names of its automation and webhook, even if these were deleted."""
 
     seq: int
     id: str
@@ -97,17 +97,17 @@ class StoredAttempt:
 
 
 def new_delivery_id() -> str:
-    """A random id, for a delivery that a person asked for."""
+    """A random id, for a delivery that a person asked for; evaluation derives ids from events (`firing_id`)."""
     return delivery_id(secrets.token_bytes(DELIVERY_ID_BYTES))
 
 
 def list_deliveries(
     connection: Connection, entity_id: int | None, wanted: DeliveryFilter, *, before: int | None, limit: int
 ) -> list[StoredDelivery]:
-    """An entity's deliveries or all, newest first; `before` is the `seq` that a previous page ended with."""
-    # The page is cut before anything is joined, so that a page costs the same however much there is.
+    """The matching deliveries of an entity, or of all, newest first; `before` is the last `seq` of the page before."""
+    # The page is limited before anything is joined, so it costs the same however many deliveries match.
     seq = pending_deliveries.c.seq if wanted.status is DeliveryStatus.PENDING else deliveries.c.seq
-    # PostgreSQL plans each time anew, for half a millisecond, where it has to guess how much a page is.
+    # With the size in the text PostgreSQL can keep a plan; with a parameter it plans anew, for half a millisecond.
     size = bindparam("size", limit, Integer, literal_execute=True)
     page = matching_deliveries(select(seq), entity_id, wanted).order_by(seq.desc()).limit(size)
     if before is not None:
@@ -117,7 +117,7 @@ def list_deliveries(
 
 
 def find_delivery(connection: Connection, entity_id: int | None, id_: str) -> StoredDelivery | None:
-    """The delivery of this id, of an entity or of any."""
+    """The delivery of this id, of one entity or of any; None when there is none."""
     query = _deliveries().where(deliveries.c.id == id_)
     if entity_id is not None:
         query = query.where(deliveries.c.entity_id == entity_id)
@@ -126,7 +126,7 @@ def find_delivery(connection: Connection, entity_id: int | None, id_: str) -> St
 
 
 def sealed_payload(connection: Connection, seq: int) -> str | None:
-    """The payload of a delivery, with its secrets still as slots."""
+    """The sealed payload of a delivery, in which secrets are placeholders; None when it has none."""
     payload: str | None = connection.execute(select(deliveries.c.payload).where(deliveries.c.seq == seq)).scalar_one()
     return payload
 
@@ -170,7 +170,7 @@ def _deliveries() -> Select[Any]:
             deliveries.c.event_type,
             deliveries.c.event_received_at,
             func.coalesce(pending_deliveries.c.attempts, deliveries.c.attempts).label("attempts"),
-            # A claimed delivery's time is when the claim ends; its attempt is underway.
+            # Of a claimed delivery the column holds the end of its lease, while an attempt is underway.
             case((claimed, null()), else_=pending_deliveries.c.next_attempt_at).label("next_attempt_at"),
             deliveries.c.created_at,
             deliveries.c.finished_at,
@@ -184,9 +184,9 @@ def _deliveries() -> Select[Any]:
 
 
 def matching_deliveries(query: Select[Any], entity_id: int | None, wanted: DeliveryFilter) -> Select[Any]:
-    """The query, of matching deliveries only; of what is pending it selects from the queue, which is short."""
+    """The query, limited to matching deliveries. Pending ones it finds by way of the queue, which is short."""
     if wanted.status is DeliveryStatus.PENDING:
-        # The offset keeps PostgreSQL from beginning with the deliveries, of which hardly one is pending.
+        # OFFSET 0 keeps PostgreSQL from starting with the deliveries, of which hardly any is pending.
         mine = select(deliveries.c.seq).where(deliveries.c.seq == pending_deliveries.c.seq)
         return query.where(_narrowed(mine, entity_id, wanted).offset(0).exists())
     if wanted.status is not None:

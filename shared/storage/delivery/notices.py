@@ -1,4 +1,4 @@
-"""Notices on their way to the streams: written in the transaction that makes them true, deleted once appended."""
+"""Notices as rows: inserted in the transaction that makes them true, deleted once they are in the streams."""
 
 from __future__ import annotations
 
@@ -17,64 +17,66 @@ from shared.domain.ids import IdKind, encode_id
 from shared.storage.database.bulk import among
 from shared.storage.schema.tables import DEAD, automations, deliveries, entities, notices, webhooks
 
-_TOLD = tuple(str(event_type) for event_type in NOTICE_TYPES)
+_NOTICE_TYPE_NAMES = tuple(str(event_type) for event_type in NOTICE_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingNotice:
-    """A notice that may not be in its stream yet, as the JSON that belongs there."""
+    """A notice that may not be in its stream yet, as the JSON to append."""
 
     id: int
     event: bytes
 
 
 def notify_disabled(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> None:
-    """Tell the owners of a webhook that it was disabled, whatever was being sent to it."""
+    """Insert the notice that a webhook was disabled, whatever was being sent to it."""
     row = connection.execute(_webhook(webhook_id)).one()
-    _put(connection, [webhook_disabled(_about(row), reason=reason, failing_since=row.failing_since, now=now)], now)
+    _insert_notices(
+        connection, [webhook_disabled(_about(row), reason=reason, failing_since=row.failing_since, now=now)], now
+    )
 
 
 def notify_transition(
     connection: Connection, webhook_id: int, state: CircuitState, *, seqs: Collection[int], reason: str, now: datetime
 ) -> None:
-    """Tell the owners of a webhook that its circuit was opened or closed by the answers to these deliveries.
+    """Insert the notice that a webhook's circuit was opened or closed by the answers to these deliveries.
 
-    Nothing is told where all of them are deliveries of notices.
+    No notice is inserted if all of them are deliveries of notices: it would cause the next one.
     """
     ordinary = select(deliveries.c.seq).where(
-        among(connection, deliveries.c.seq, seqs), deliveries.c.event_type.not_in(_TOLD)
+        among(connection, deliveries.c.seq, seqs), deliveries.c.event_type.not_in(_NOTICE_TYPE_NAMES)
     )
     if connection.execute(ordinary.limit(1)).first() is None:
         return
     row = connection.execute(_webhook(webhook_id)).one()
-    _put(connection, [circuit_turned(_about(row), state=state, reason=reason, now=now)], now)
+    _insert_notices(connection, [circuit_turned(_about(row), state=state, reason=reason, now=now)], now)
 
 
 def notify_dead_letters(connection: Connection, ids: Collection[str], now: datetime) -> None:
-    """Tell of those of these deliveries that are dead letters, where an automation watches for them.
+    """Insert notices of these deliveries that became dead letters, where an automation watches for them.
 
-    Where none does nothing is written, since an endpoint that refuses everything makes as many as it gets. Deliveries
-    of notices are never told of.
+    Without such an automation nothing is written: an endpoint that refuses everything would make a notice of each
+    delivery. Deliveries of notices cause none.
     """
-    if not ids or not (watching := _watching(connection)):
+    if not ids or not (watching := _watching_entities(connection)):
         return
     dead = connection.execute(_dead_letters().where(among(connection, deliveries.c.id, ids))).all()
     watched = {number: _is_watched(connection, number, watching) for number in {row.entity_id for row in dead}}
-    _put(connection, (_dead_letter(row, now) for row in dead if watched[row.entity_id]), now)
+    _insert_notices(connection, (_dead_letter(row, now) for row in dead if watched[row.entity_id]), now)
 
 
 def waiting_notices(connection: Connection, limit: int) -> list[WaitingNotice]:
-    """The oldest notices that are left."""
+    """The oldest notices, up to `limit`."""
     rows = connection.execute(select(notices.c.id, notices.c.event).order_by(notices.c.id).limit(limit))
     return [WaitingNotice(row.id, row.event.encode()) for row in rows]
 
 
 def delete_notices(connection: Connection, ids: Sequence[int]) -> None:
-    """Delete notices that are in their streams."""
+    """Delete notices once they are in their streams."""
     connection.execute(delete(notices).where(among(connection, notices.c.id, ids)))
 
 
-def _put(connection: Connection, events: Iterable[dict[str, Any]], now: datetime) -> None:
+def _insert_notices(connection: Connection, events: Iterable[dict[str, Any]], now: datetime) -> None:
     rows = [{"event": orjson.dumps(event).decode(), "created_at": now} for event in events]
     if rows:
         connection.execute(insert(notices), rows)
@@ -99,7 +101,7 @@ def _about(row: Row[Any]) -> About:
     return About(row.entity, encode_id(kind, row.webhook_id), row.webhook_name)
 
 
-def _watching(connection: Connection) -> set[int]:
+def _watching_entities(connection: Connection) -> set[int]:
     """The entities with an automation on dead letters."""
     return set(
         connection.scalars(
@@ -118,7 +120,7 @@ def _is_watched(connection: Connection, entity_id: int, watching: Collection[int
     """Whether the entity or an organization above it is among those that watch."""
     mine = select(entities.c.id, entities.c.parent_id).where(entities.c.id == entity_id)
     above = mine.cte("above", recursive=True)
-    # A union that keeps no doubles ends, even in a ring.
+    # UNION without ALL drops duplicates, so the recursion ends even if entities form a ring.
     above = above.union(select(entities.c.id, entities.c.parent_id).join(above, entities.c.id == above.c.parent_id))
     return not set(connection.scalars(select(above.c.id))).isdisjoint(watching)
 
@@ -143,7 +145,7 @@ def _dead_letters() -> Select[Any]:
         .join(entities, entities.c.id == deliveries.c.entity_id)
         .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
         .outerjoin(automations, automations.c.id == deliveries.c.automation_id)
-        .where(deliveries.c.status.in_(DEAD), deliveries.c.event_type.not_in(_TOLD))
+        .where(deliveries.c.status.in_(DEAD), deliveries.c.event_type.not_in(_NOTICE_TYPE_NAMES))
         .order_by(deliveries.c.seq)
     )
 

@@ -1,4 +1,13 @@
-"""SQL of deliveries for PostgreSQL: claiming and recording, each in one statement. `sqlite.py` is its twin."""
+"""SQL of deliveries for PostgreSQL: claiming and recording, each in one statement. `sqlite.py` is its twin.
+
+One statement is one round trip, and the locks that it takes are held for as long as it runs, not for as long as a
+worker thinks. Within a statement every part sees the rows as they were at its start, whatever other parts change; what
+a part changed is visible to others in its RETURNING list only. Part names are chosen in each statement, and passed to
+the pieces that several of them share.
+
+Arrays and lateral look-ups keep the planner on the keys: it can't know how few rows a part returns, and would read a
+whole table beside thousands of rows that it expects. `given` is the name of a `recordset`, the rows that are passed in.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +27,10 @@ from shared.storage.schema.tables import (
     pending_deliveries,
 )
 
-# One round trip. The array and the lateral look-up keep the planner on the keys: it can't know how few rows are taken.
-# Nobody waits for the disk: a claim that a crash of the server takes back leaves deliveries due, whose requests may be
-# underway, as the crash of a worker does. The setting holds for this transaction, which must make nothing else true.
+# Locks (docs/decisions/0012, "claim"): pending_deliveries, SKIP LOCKED. It waits for nobody, so it may run while
+# `admit` holds the webhook's row.
+# The commit is asynchronous: a claim that a crash of the server takes back leaves deliveries due whose requests may be
+# underway, as the crash of a worker does. The setting holds for this transaction, which must write nothing else.
 CLAIM_SQL = text(
     f"""
     WITH due AS (
@@ -46,59 +56,79 @@ CLAIM_SQL = text(
 )
 
 
-# Both rows of a delivery in one round trip, each found by its key, whatever the planner takes the arrays for.
+# Locks (docs/decisions/0012, "record outcomes"): pending_deliveries with the own claim → deliveries. The caller locks
+# the webhook's row after it, in the same transaction.
 END_SQL = text(
     f"""
-    WITH given AS (
+    WITH ended AS (
         SELECT * FROM {recordset(deliveries, ("seq", "status", "reason", "attempts"))}
-    ), mine AS (
-        DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT seq FROM given)) AND claim = :token RETURNING seq
+    ), dequeued AS (
+        DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT seq FROM ended)) AND claim = :token RETURNING seq
     )
-    UPDATE deliveries SET status = given.status, reason = given.reason, attempts = given.attempts, finished_at = :now
-    FROM given JOIN mine ON mine.seq = given.seq
-    WHERE deliveries.seq = given.seq AND deliveries.seq = ANY(ARRAY(SELECT seq FROM given))
+    UPDATE deliveries
+    SET status = ended.status, reason = ended.reason, attempts = ended.attempts, finished_at = :now
+    FROM ended JOIN dequeued ON dequeued.seq = ended.seq
+    WHERE deliveries.seq = ended.seq AND deliveries.seq = ANY(ARRAY(SELECT seq FROM ended))
     RETURNING deliveries.seq
     """  # noqa: S608
 )
 
 
-ENDED = """
-        ended AS (
-            UPDATE deliveries SET status = 'delivered', reason = NULL, attempts = these.number, finished_at = :now
-            FROM these JOIN mine ON mine.seq = these.delivery_seq
-            WHERE deliveries.seq = these.delivery_seq
-                AND deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
+def _mark_delivered(*, attempted: str, dequeued: str) -> str:
+    """SQL that marks deliveries as delivered, and returns their `seq`.
+
+    Args:
+        attempted: the part of the statement with the attempts: `delivery_seq`, `number`.
+        dequeued: the part with the `seq` of those that this statement took out of the queue; the others are left alone.
+    """
+    return f"""
+            UPDATE deliveries SET status = 'delivered', reason = NULL, attempts = {attempted}.number, finished_at = :now
+            FROM {attempted} JOIN {dequeued} ON {dequeued}.seq = {attempted}.delivery_seq
+            WHERE deliveries.seq = {attempted}.delivery_seq
+                AND deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM {attempted}))
             RETURNING deliveries.seq
-        )
-        """
-"""SQL by which those of the attempts `these` delivered that `mine`, what left the queue, names."""
+        """  # noqa: S608
 
 
 @lru_cache(maxsize=1)
-def delivered_statement(names: tuple[str, ...]) -> TextClause:
-    """The statement of `record_all_well`, for attempts with these columns."""
+def record_successes_statement(names: tuple[str, ...]) -> TextClause:
+    """The statement of `record_successes`, for attempts with these columns.
+
+    Locks (docs/decisions/0012, "record outcomes"): pending_deliveries with the own claim → deliveries. The webhook's
+    row is read without a lock. If another worker records a failure at the same moment, either the failure counts after
+    this success or this success does not reset it: both are orders in which the answers may have come.
+    """
     columns = ", ".join(names)
     return text(
         f"""
         WITH webhook AS (
             SELECT NOT EXISTS (
                 SELECT FROM webhooks WHERE id = :webhook_id AND {HAS_FAILURES_SQL}
-            ) AS untroubled
-        ), these AS MATERIALIZED (
-            SELECT given.* FROM {recordset(attempts, names)} WHERE (SELECT untroubled FROM webhook)
-        ), noted AS (
-            INSERT INTO attempts ({columns}) SELECT {columns} FROM these ON CONFLICT DO NOTHING
-        ), mine AS (
-            DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT delivery_seq FROM these)) AND claim = :token
+            ) AS healthy
+        ), attempted AS MATERIALIZED (
+            SELECT given.* FROM {recordset(attempts, names)} WHERE (SELECT healthy FROM webhook)
+        ), logged AS (
+            INSERT INTO attempts ({columns}) SELECT {columns} FROM attempted ON CONFLICT DO NOTHING
+        ), dequeued AS (
+            DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT delivery_seq FROM attempted)) AND claim = :token
             RETURNING seq
-        ), {ENDED}
-        SELECT (SELECT untroubled FROM webhook), ARRAY(SELECT seq FROM ended)
+        ), delivered AS ({_mark_delivered(attempted="attempted", dequeued="dequeued")})
+        SELECT (SELECT healthy FROM webhook), ARRAY(SELECT seq FROM delivered)
         """  # noqa: S608
     )
 
 
 @lru_cache(maxsize=1)
-def failures_statement(names: tuple[str, ...]) -> TextClause:
+def record_with_health_statement(names: tuple[str, ...]) -> TextClause:
+    """The statement of `record_with_health`, for attempts with these columns and a `next_attempt_at`.
+
+    Its first part updates the webhook's row if its circuit stays closed and it is not to be disabled; otherwise no
+    other part finds an attempt to record.
+
+    Locks (docs/decisions/0012, "record failures"): webhooks (its row) → pending_deliveries with the own claim →
+    deliveries. That is the opposite of "record outcomes", but the two can't wait for each other in a circle: while a
+    lease lasts only its worker writes to the pending rows of a claim.
+    """
     columns = ", ".join(names)
     given = recordset(attempts, names, pending_deliveries.c.next_attempt_at)
     return text(
@@ -121,21 +151,22 @@ def failures_statement(names: tuple[str, ...]) -> TextClause:
                     OR failing_since > :disable_before
                 )
             RETURNING failures
-        ), these AS MATERIALIZED (
+        ), attempted AS MATERIALIZED (
             SELECT given.* FROM {given} WHERE EXISTS (SELECT FROM webhook)
-        ), noted AS (
-            INSERT INTO attempts ({columns}) SELECT {columns} FROM these ON CONFLICT DO NOTHING
-        ), again AS (
+        ), logged AS (
+            INSERT INTO attempts ({columns}) SELECT {columns} FROM attempted ON CONFLICT DO NOTHING
+        ), rescheduled AS (
             UPDATE pending_deliveries
-            SET attempts = these.number, next_attempt_at = these.next_attempt_at, claim = NULL
-            FROM these WHERE pending_deliveries.seq = these.delivery_seq AND these.next_attempt_at IS NOT NULL
-                AND pending_deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM these))
+            SET attempts = attempted.number, next_attempt_at = attempted.next_attempt_at, claim = NULL
+            FROM attempted
+            WHERE pending_deliveries.seq = attempted.delivery_seq AND attempted.next_attempt_at IS NOT NULL
+                AND pending_deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM attempted))
                 AND pending_deliveries.claim = :token
-        ), mine AS (
+        ), dequeued AS (
             DELETE FROM pending_deliveries WHERE claim = :token
-                AND seq = ANY(ARRAY(SELECT delivery_seq FROM these WHERE next_attempt_at IS NULL))
+                AND seq = ANY(ARRAY(SELECT delivery_seq FROM attempted WHERE next_attempt_at IS NULL))
             RETURNING seq
-        ), {ENDED}
-        SELECT failures, ARRAY(SELECT seq FROM ended) FROM webhook
+        ), delivered AS ({_mark_delivered(attempted="attempted", dequeued="dequeued")})
+        SELECT failures, ARRAY(SELECT seq FROM delivered) FROM webhook
         """  # noqa: S608
     )

@@ -1,4 +1,4 @@
-"""Recording what came of attempts, in bulk: the attempts themselves, retries, and the ends of deliveries."""
+"""Recording attempts in bulk: the attempts themselves, retries, and the ends of deliveries."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sqlalchemy import Connection, bindparam, update
 
 from shared.storage.database.bulk import as_recordset, insert_rows, is_postgresql
 from shared.storage.database.sqlite_rows import insert_values
-from shared.storage.delivery.postgresql import END_SQL, delivered_statement
+from shared.storage.delivery.postgresql import END_SQL, record_successes_statement
 from shared.storage.delivery.sqlite import end_pending, finish, has_failures
 from shared.storage.schema.tables import attempts, pending_deliveries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempted:
-    """One attempt and what follows from it: a retry has a time, everything else has a final status."""
+    """One attempt and what follows from it: a retry with its time, or a final status."""
 
     seq: int
     number: int
@@ -30,18 +30,22 @@ class Attempted:
     response_body: str
     response_truncated: bool
     next_attempt_at: datetime | None
+    """When the retry is due; None when there is none."""
     final_status: str | None
+    """The delivery's status now; None when it is retried."""
     reason: str | None
 
 
 def record(connection: Connection, results: Sequence[Attempted], *, token: int, now: datetime) -> set[int]:
-    """Record attempts and what follows, for the deliveries that are still claimed with `token`.
+    """Record attempts, and what follows for the deliveries that are still claimed with `token`.
 
-    A worker that slept past its lease finds its deliveries claimed by another: what it sent is kept as an attempt, but
-    it decides nothing any more.
+    A worker that outlived its lease may find a delivery claimed by another. Its request is kept as an attempt, but does
+    not change the delivery.
+
+    Locks (docs/decisions/0012, "record outcomes"): pending_deliveries with the own claim → deliveries.
 
     Returns:
-        The `seq` of the deliveries that came to an end.
+        The `seq` of the deliveries that ended.
     """
     insert_rows(connection, attempts, [attempt_row(result, token) for result in results])
     _retry([result for result in results if result.final_status is None], connection, token)
@@ -49,20 +53,20 @@ def record(connection: Connection, results: Sequence[Attempted], *, token: int, 
     if not ended:
         return set()
     if is_postgresql(connection):
-        return _end_at_once(connection, ended, token, now)
+        return _end_in_one_statement(connection, ended, token, now)
     return _end(connection, ended, token, now)
 
 
 def record_all_well(
     connection: Connection, webhook_id: int, results: Sequence[Attempted], *, token: int, now: datetime
 ) -> set[int] | None:
-    """The same as `record` for attempts that all delivered to a webhook without failures to forget.
+    """Record attempts as `record` does, where all of them delivered and the webhook has no failures to reset.
 
     On PostgreSQL it is one statement.
 
     Returns:
-        The `seq` of the deliveries that came to an end. None where nothing was recorded, because the webhook has
-        failures to forget.
+        The `seq` of the deliveries that ended. None when nothing was recorded, because the webhook has failures to
+        reset: then take `record` and `reset_health`.
     """
     rows = [attempt_row(result, token) for result in results]
     if not is_postgresql(connection):
@@ -71,16 +75,16 @@ def record_all_well(
         insert_values(connection, attempts, rows)
         return _end(connection, results, token, now)
     given = {"rows": as_recordset(rows), "token": token, "now": now, "webhook_id": webhook_id}
-    untroubled, ended = connection.execute(delivered_statement(tuple(rows[0])), given).one()
-    return set(ended) if untroubled else None
+    healthy, ended = connection.execute(record_successes_statement(tuple(rows[0])), given).one()
+    return set(ended) if healthy else None
 
 
 def release_claims(connection: Connection, due: Sequence[tuple[int, datetime]], *, token: int) -> None:
-    """Let anybody claim deliveries that were claimed with `token` and not sent: each by its `seq`, due as before."""
-    connection.execute(_PUT_BACK, [{"of": seq, "at": due_at, "token": token} for seq, due_at in due])
+    """Release deliveries that were claimed with `token` and not sent, each as its `seq` and when it is due again."""
+    connection.execute(_RELEASE, [{"of": seq, "at": due_at, "token": token} for seq, due_at in due])
 
 
-_PUT_BACK = (
+_RELEASE = (
     update(pending_deliveries)
     .where(pending_deliveries.c.seq == bindparam("of"), pending_deliveries.c.claim == bindparam("token"))
     .values(next_attempt_at=bindparam("at"), claim=None)
@@ -88,7 +92,7 @@ _PUT_BACK = (
 
 
 def attempt_row(result: Attempted, token: int) -> dict[str, Any]:
-    """An attempt as its table has it."""
+    """An attempt as a row of its table."""
     return {
         "delivery_seq": result.seq,
         "number": result.number,
@@ -113,7 +117,7 @@ def _retry(results: Sequence[Attempted], connection: Connection, token: int) -> 
         )
 
 
-def _end_at_once(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:
+def _end_in_one_statement(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:
     rows = [
         {"seq": one.seq, "status": one.final_status, "reason": one.reason, "attempts": one.number} for one in results
     ]

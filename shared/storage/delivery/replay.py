@@ -1,4 +1,4 @@
-"""Replaying deliveries: a new delivery for each, which names the old one."""
+"""Replaying deliveries: each becomes a new delivery that names the old one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, matc
 from shared.storage.schema.tables import deliveries, pending_deliveries, webhooks
 
 _CHUNK = 1000
+"""Replays inserted by one statement, with two variables each; SQLite allows 32,766."""
 
 
 def list_replayable(
     connection: Connection, entity_id: int | None, wanted: DeliveryFilter, *, limit: int, unreplayed: bool = False
 ) -> list[int]:
-    """The `seq` of matching deliveries that are finished and have a payload and a webhook still; oldest first.
+    """The `seq` of matching deliveries that can be replayed, oldest first.
 
-    With `unreplayed` only those that nobody replayed before.
+    They are finished, and still have a payload and a webhook. With `unreplayed` those that were replayed before are
+    left out.
     """
     if wanted.status is DeliveryStatus.PENDING:
         return []
@@ -42,7 +44,7 @@ def list_replayable(
 
 
 def is_replayable(connection: Connection, seq: int) -> bool:
-    """Whether a delivery is finished and has a payload and a webhook still."""
+    """Whether a delivery is finished and still has a payload and a webhook."""
     return connection.execute(_replayable().where(deliveries.c.seq == seq)).first() is not None
 
 
@@ -65,11 +67,9 @@ def list_replays(connection: Connection, entity_id: int, id_: str) -> list[str]:
 
 
 def replay(connection: Connection, seqs: Sequence[int], now: datetime, *, interval: timedelta) -> dict[str, int]:
-    """Put deliveries into the queue again, each as a new one that names the old.
+    """Queue deliveries again, each as a new one that names the old.
 
-    The first is due now, each other one an interval after the one before.
-
-    Payloads are copied inside the database.
+    The first is due now, each other one an `interval` after the one before. Payloads are copied inside the database.
 
     Returns:
         The webhook of each new delivery, by the new delivery's id.
@@ -114,7 +114,7 @@ def _replay_chunk(
     )
     statement = insert(deliveries).from_select(["id", "status", "replay_of", "created_at", *_COPIED], copies)
     rows = connection.execute(statement.returning(deliveries.c.seq, deliveries.c.id, deliveries.c.webhook_id)).all()
-    # Rows come back in no promised order, but their numbers are in that of the originals.
+    # RETURNING promises no order, but the new numbers are in the order of the originals.
     pending = [
         {"seq": row.seq, "webhook_id": row.webhook_id, "next_attempt_at": first_due_at + interval * number}
         for number, row in enumerate(sorted(rows, key=lambda row: row.seq))

@@ -1,8 +1,8 @@
-"""What every batch reads and writes, as SQLite takes it: in few steps, each over many rows.
+"""SQL of deliveries for SQLite: claiming and recording in few steps, each over many rows. `postgresql.py` is its twin.
 
-SQLite works in the caller's thread, and Python's driver lets others run at each row that it writes or reads. A thread
-of a busy process gets its turn back only a moment later, and all wait meanwhile for the one writer that it is. So rows
-are inserted many at a time, and read as one text of JSON.
+SQLite runs in the caller's thread, and Python's driver releases the interpreter at each row that it writes or reads. In
+a busy process another thread takes over each time, while all writers wait for this transaction. So rows are inserted
+many at a time, and read as one text of JSON. There is one writer at a time, so no row needs a lock.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from shared.storage.database.sqlite_rows import to_json
 from shared.storage.delivery.circuits import HAS_FAILURES_SQL
 
 _LIGHT_CHARS = 16_000
-"""Payloads up to this are read together; JSON of many large ones would be held twice."""
+"""The largest payload, in characters, that is read within the JSON of its batch; larger ones are read one by one, since
+they would be in memory twice."""
 
 
 def claim_due(
     connection: Connection, webhook_id: int, *, limit: int, now: datetime, lease_until: datetime, token: int
 ) -> list[list[Any]]:
-    """Claim what is due, longest due first.
+    """Claim due deliveries, longest due first, as `claims.claim` says.
 
     Returns:
-        What `queue.Claimed` has of each delivery, ordered by `seq`.
+        The members of `ClaimedDelivery` for each, ordered by `seq`.
     """
     given: dict[str, Any] = {"webhook_id": webhook_id, "now": sqlite_time(now), "limit": limit, "light": _LIGHT_CHARS}
     rows: list[list[Any]] = orjson.loads(connection.exec_driver_sql(_DUE, given).scalar_one())
     if not rows:
         return []
     rows.sort()
-    # There is one writer, so nobody claims them in between.
+    # This transaction holds the write lock, so nobody claims them in between.
     taken = {"seqs": to_json([row[0] for row in rows]), "lease_until": sqlite_time(lease_until), "token": token}
     connection.exec_driver_sql(_TAKE, taken)
     if heavy := [row[0] for row in rows if row[2] is None]:
@@ -70,14 +71,14 @@ _PAYLOADS = "SELECT seq, payload FROM deliveries WHERE seq IN (SELECT value FROM
 
 
 def end_pending(connection: Connection, seqs: Collection[int], *, token: int) -> set[int]:
-    """Take deliveries out of the queue that are still claimed with `token`, and tell which they were."""
+    """Remove from the queue those of these deliveries that are still claimed with `token`; returns their `seq`."""
     given = {"seqs": to_json(list(seqs)), "token": token}
-    mine: str = connection.exec_driver_sql(_MINE, given).scalar_one()
-    connection.exec_driver_sql(_UNQUEUE, {"seqs": mine})
-    return set(orjson.loads(mine))
+    claimed: str = connection.exec_driver_sql(_CLAIMED, given).scalar_one()
+    connection.exec_driver_sql(_UNQUEUE, {"seqs": claimed})
+    return set(orjson.loads(claimed))
 
 
-_MINE = """
+_CLAIMED = """
     SELECT json_group_array(seq) FROM pending_deliveries
     WHERE seq IN (SELECT value FROM json_each(:seqs)) AND claim = :token
     """
@@ -93,7 +94,7 @@ def finish(
     attempts: int,
     now: datetime,
 ) -> None:
-    """Write down how deliveries ended that all ended alike."""
+    """Store the end of deliveries that all ended in the same way."""
     given = {"status": status, "reason": reason, "attempts": attempts, "now": sqlite_time(now)}
     connection.exec_driver_sql(_FINISH, given | {"seqs": to_json(list(seqs))})
 
@@ -105,8 +106,8 @@ _FINISH = """
 
 
 def has_failures(connection: Connection, webhook_id: int) -> bool:
-    """Whether a webhook has failures that a success makes forget."""
-    return connection.exec_driver_sql(_TROUBLED, (webhook_id,)).first() is not None
+    """Whether a webhook has failures that a success resets."""
+    return connection.exec_driver_sql(_HAS_FAILURES, (webhook_id,)).first() is not None
 
 
-_TROUBLED = f"SELECT 1 FROM webhooks WHERE id = ? AND {HAS_FAILURES_SQL}"  # noqa: S608
+_HAS_FAILURES = f"SELECT 1 FROM webhooks WHERE id = ? AND {HAS_FAILURES_SQL}"  # noqa: S608

@@ -1,4 +1,4 @@
-"""How a webhook fares: since when it does nothing but fail, and that it is disabled when that is too long."""
+"""The health of a webhook: since when it only fails, and disabling it when that is too long."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from shared.storage.schema.tables import webhooks
 def note_health(
     connection: Connection, webhook_id: int, *, succeeded: bool, failed: bool, disable_before: datetime, now: datetime
 ) -> str | None:
-    """Keep track of since when a webhook does nothing but fail, and disable it when that is too long ago.
+    """Store since when a webhook only fails, and disable it when that was before `disable_before`.
 
-    Where it did nothing at all for as long, the count begins anew.
+    After as long a time without any attempt the count starts anew.
 
     Returns:
-        Why the webhook was disabled just now, or None.
+        Why the webhook was disabled by this call; None when it was not.
     """
     mine = webhooks.c.id == webhook_id
     if succeeded:
@@ -27,7 +27,7 @@ def note_health(
         return None
     if not failed:
         return None
-    # A silence as long as that is no failure: two bad answers a month apart say little of what is between.
+    # Two failures a month apart, without an attempt in between, do not show that it failed all that time.
     anew = or_(webhooks.c.failing_since.is_(None), webhooks.c.failed_at < disable_before)
     since = connection.scalar(
         update(webhooks)
@@ -42,7 +42,7 @@ def note_health(
 
 
 def disable_webhook(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> bool:
-    """Stop sending to a webhook until somebody enables it again. Returns False when it was disabled already."""
+    """Disable a webhook, until somebody enables it again; returns False when it was disabled already."""
     disabled = connection.execute(
         update(webhooks)
         .where(webhooks.c.id == webhook_id, webhooks.c.enabled)

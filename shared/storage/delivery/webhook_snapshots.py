@@ -1,4 +1,4 @@
-"""A webhook as a drain needs it: endpoint, policy and sealed secrets, read together."""
+"""A webhook as a drain needs it: URL, policy, circuit and encrypted secrets, read together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, select
 
 from shared.domain.delivery.circuits import Circuit
-from shared.storage.database.bulk import among_given, is_postgresql, listed
+from shared.storage.database.bulk import among_given, is_postgresql, json_list
 from shared.storage.delivery.circuits import circuit_of
 from shared.storage.schema.tables import (
     revisions,
@@ -23,7 +23,7 @@ from shared.storage.schema.tables import (
 
 @dataclass(frozen=True, slots=True)
 class WebhookSnapshot:
-    """How a webhook is reached and how it fares; `revision` tells whether anything was edited anywhere."""
+    """A webhook's row as it was read, with the newest `revision` of any definition at that moment."""
 
     id: int
     revision: int
@@ -38,12 +38,12 @@ class WebhookSnapshot:
     paused: bool
     slow: bool
     resumed_at: datetime | None
-    """Since when requests go out again, if ever they did not."""
+    """When requests last resumed after a pause, a disabling or an open circuit; None if they never stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class SealedSecrets:
-    """The secrets of a webhook, encrypted: by what they are for, and those granted to it by name."""
+    """The encrypted secrets of a webhook: by their use, and those granted to its payloads by name."""
 
     url: bytes | None
     access_token: bytes | None
@@ -53,9 +53,9 @@ class SealedSecrets:
 
 
 def load_endpoint(connection: Connection, webhook_id: int, *, include_inactive: bool = False) -> WebhookSnapshot | None:
-    """A webhook as deliveries need it; None when nothing may be sent to it now (disabled, paused or deleted).
+    """A webhook's snapshot; None when nothing may be sent to it now: it is disabled, paused or deleted.
 
-    With `include_inactive` only a deleted one is None.
+    With `include_inactive` it is None only for a deleted webhook.
     """
     row = connection.execute(_ENDPOINT, {"webhook_id": webhook_id}).one_or_none()
     if row is None or not (include_inactive or (row.enabled and not row.paused)):
@@ -64,10 +64,10 @@ def load_endpoint(connection: Connection, webhook_id: int, *, include_inactive: 
 
 
 def load_endpoints(connection: Connection, ids: Collection[int]) -> dict[int, WebhookSnapshot]:
-    """Those of these webhooks that are enabled, paused ones included."""
+    """The snapshots of these webhooks, by id; disabled and deleted ones are left out, paused ones are not."""
     if not ids:
         return {}
-    rows = connection.execute(_enabled(as_array=is_postgresql(connection)), {"ids": listed(ids)})
+    rows = connection.execute(_enabled(as_array=is_postgresql(connection)), {"ids": json_list(ids)})
     return {row.id: _endpoint_row(row) for row in rows}
 
 
@@ -89,7 +89,7 @@ def _endpoint_row(row: Any) -> WebhookSnapshot:
     )
 
 
-# The newest revision is read with the rows: who has an endpoint of that revision open has it as it is here.
+# The newest revision is read in the same statement: an endpoint that a process opened at this revision is up to date.
 _ENDPOINTS = select(
     webhooks, select(revisions.c.value).where(revisions.c.id == 1).scalar_subquery().label("newest_revision")
 ).where(webhooks.c.deleted_at.is_(None))
@@ -104,7 +104,7 @@ def _enabled(*, as_array: bool) -> Select[Any]:
 
 
 def load_secrets(connection: Connection, row: WebhookSnapshot) -> SealedSecrets:
-    """The secrets of a webhook, as they were when `row` was read: in the same transaction."""
+    """The encrypted secrets of a webhook. Call it in the transaction that read `row`, so that the two agree."""
     granted = connection.execute(
         select(secrets.c.name, secrets.c.ciphertext)
         .join(webhook_secrets, webhook_secrets.c.secret_id == secrets.c.id)

@@ -1,6 +1,6 @@
-"""How webhooks stand, for those who run Hookline: what waits for each, whether it may be sent, and switching that.
+"""The states of webhooks for operators: what waits for each, and whether it may be sent; pausing and resuming.
 
-Reads of all entities; whoever calls decides who may see them.
+It reads all entities; the caller decides who may see what.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class WebhookState:
     pending: int
     due: int
     in_flight: int
-    """Claimed by a worker whose lease holds."""
+    """Claimed under a lease that holds."""
     oldest_due_at: datetime | None
     updated_at: datetime
 
     def word(self, now: datetime) -> str:
-        """How it stands in one word: what keeps deliveries from it comes first."""
+        """Its state in a word or two; of several reasons why nothing is sent the strongest."""
         if not self.enabled:
             return "disabled"
         if self.paused:
@@ -52,7 +52,7 @@ class WebhookState:
 
 @dataclass(frozen=True, slots=True)
 class WebhookName:
-    """Which webhook of whom."""
+    """The names of a webhook and of its entity."""
 
     id: int
     kind: str
@@ -88,7 +88,7 @@ def webhook_states(
 ) -> list[WebhookState]:
     """The webhooks and Slack integrations of one entity or of all, by the names of entity and webhook.
 
-    Counting costs in proportion to the work that is left, not to the history.
+    Counting takes time in proportion to the backlog, not to the history.
     """
     query = _states(now, webhook_id).where(webhooks.c.deleted_at.is_(None)).order_by(entities.c.name, webhooks.c.name)
     if entity_id is not None:
@@ -148,7 +148,7 @@ def _state(row: Any) -> WebhookState:
 
 
 def count_dead(connection: Connection, webhook_id: int, entity_id: int) -> int:
-    """The dead letters of a webhook that are kept still."""
+    """The number of a webhook's dead letters, as long as they are kept."""
     query = select(func.count()).where(
         deliveries.c.entity_id == entity_id,
         deliveries.c.webhook_id == webhook_id,
@@ -158,12 +158,12 @@ def count_dead(connection: Connection, webhook_id: int, entity_id: int) -> int:
 
 
 def pause_webhook(connection: Connection, webhook_id: int, *, revision: int, now: datetime) -> None:
-    """Let its deliveries wait: no worker claims one after this commits. Requests in flight end."""
+    """Pause a webhook: no worker claims a delivery after this commits. Requests in flight are finished."""
     _write(connection, webhook_id, {"paused": True, "revision": revision, "updated_at": now})
 
 
 def resume_webhook(connection: Connection, webhook_id: int, *, revision: int, now: datetime) -> None:
-    """Send again, whether it was paused, disabled, or its circuit was open; what was held against it is forgotten."""
+    """Send again, whether it was paused, disabled, or behind an open circuit; its failures are reset."""
     values = {
         "paused": False,
         "enabled": True,

@@ -1,4 +1,4 @@
-"""Automations as workers load them: those that changed since a revision, in order."""
+"""Automations for workers' caches: all of them at first, then those that changed since a revision."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from shared.storage.schema.tables import (
 from shared.storage.schema.tables import secrets as secrets_table
 
 _ROWS_READ = 500
+"""Rows in memory at a time, while a worker loads all automations."""
 
 
 @dataclass(frozen=True, slots=True)
 class AutomationRow:
-    """An automation as it is compiled: its definition as JSON, what its webhook grants; not live means forget it."""
+    """An automation with what compiling it needs. One that is not `live` was disabled or deleted: drop it."""
 
     id: int
     entity_id: int
@@ -43,9 +44,10 @@ class AutomationRow:
 
 
 def automations_since(connection: Connection, revision: int) -> Iterator[AutomationRow]:
-    """The automations edited after a revision, and those whose webhook or its secrets were, as they are read.
+    """The automations that changed after a revision, one by one as they are read.
 
-    A negative revision stands for none: then those that are not live are left out, since nobody has them to forget.
+    Those whose webhook was edited are among them, since it may grant other secrets now. A negative revision stands for
+    none: all automations that are live.
     """
     concerned = automations.c.revision > revision
     if revision < 0:
@@ -70,7 +72,8 @@ def automations_since(connection: Connection, revision: int) -> Iterator[Automat
         .outerjoin(webhooks, webhooks.c.id == automations.c.webhook_id)
         .where(concerned)
     )
-    # All of them at once could be more than the index that is made of them; of a few, one answer is quicker.
+    # All of them together may take more memory than the index that is made of them, so they are streamed. A few are
+    # quicker in one answer.
     options = {"yield_per": _ROWS_READ} if revision < 0 else {}
     for rows in connection.execute(query, execution_options=options).partitions(_ROWS_READ):
         grants = _grants(connection, {row.webhook_id for row in rows if row.webhook_id is not None})

@@ -1,4 +1,4 @@
-"""What evaluating a partition reads and commits: its offset, poison entries and new deliveries.
+"""New deliveries of an evaluated batch: which of them exist, and storing the others.
 
 All of a batch's writes belong in one transaction that begins with `advance_offset`.
 """
@@ -17,7 +17,7 @@ from sqlalchemy import (
     select,
 )
 
-from shared.storage.database.bulk import among_given, as_recordset, is_postgresql, listed
+from shared.storage.database.bulk import among_given, as_recordset, is_postgresql, json_list
 from shared.storage.evaluation import postgresql, sqlite
 from shared.storage.schema.tables import (
     deliveries,
@@ -25,14 +25,14 @@ from shared.storage.schema.tables import (
 
 
 def known_deliveries(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Which of these deliveries exist: their events were evaluated before."""
+    """Which of these ids exist as deliveries, since their events were evaluated before."""
     if not ids:
         return set()
-    return set(connection.scalars(_known(as_array=is_postgresql(connection)), {"ids": listed(ids)}))
+    return set(connection.scalars(_existing(as_array=is_postgresql(connection)), {"ids": json_list(ids)}))
 
 
 @lru_cache(maxsize=2)
-def _known(*, as_array: bool) -> Select[tuple[str]]:
+def _existing(*, as_array: bool) -> Select[tuple[str]]:
     return select(deliveries.c.id).where(among_given(deliveries.c.id, "ids", as_array=as_array))
 
 
@@ -61,7 +61,7 @@ class NewDelivery(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class NewClaims:
-    """Whose deliveries are claimed as they are stored: by which token, and until when."""
+    """The webhooks whose deliveries are claimed as they are stored, with the claim's token and the end of its lease."""
 
     webhook_ids: tuple[int, ...]
     token: int
@@ -71,7 +71,12 @@ class NewClaims:
 def insert_deliveries(
     connection: Connection, rows: Sequence[NewDelivery], claim: NewClaims | None = None
 ) -> dict[str, int]:
-    """Store new deliveries; the pending ones are due at once, or claimed. A delivery that exists is left as it is.
+    """Store new deliveries, the pending ones claimed, or due now. A delivery that exists is left as it is.
+
+    Args:
+        connection: of a transaction that writes, after `advance_offset`.
+        rows: the columns of each delivery, the same for all of them.
+        claim: which of them are claimed; None for none.
 
     Returns:
         The `seq` of those that were stored and are claimed, by their ids.

@@ -1,4 +1,4 @@
-"""Offsets of partitions: read, and moved on by compare-and-set."""
+"""Offsets of partitions: reading them, and advancing one by compare-and-set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shared.storage.schema.tables import (
     partitions,
 )
 
-# Statements of every batch are made once: to make one costs more than to send it.
+# Made once, since every batch needs them, and SQLAlchemy takes longer to make a statement than to send it.
 _OFFSET = select(partitions.c.offset, partitions.c.entries_read).where(partitions.c.partition == bindparam("of"))
 
 
@@ -49,13 +49,14 @@ def read_all_offsets(connection: Connection, partitions: int) -> dict[int, Offse
 
 
 def read_offsets_on_disk(engine: Engine) -> dict[int, Offset]:
-    """The same, once they are on the disk: a crash of the server may take back what others were shown already.
+    """The committed offsets of all partitions that have one, none of which a crash of PostgreSQL can take back.
 
-    For who deletes what is evaluated.
+    Commits of offsets are asynchronous, so a crash may undo some that were visible before. Trimming streams by such an
+    offset would lose entries.
     """
     with read_transaction(engine) as connection:
         offsets = read_offsets(connection)
-    # What is written after it, and waited for, is on the disk after it.
+    # A commit that waits for the disk has everything on it that was committed before, the offsets read above included.
     with write_statement(engine) as connection:
         connection.execute(
             update(partitions).where(partitions.c.partition == 0).values(updated_at=partitions.c.updated_at)
@@ -66,13 +67,15 @@ def read_offsets_on_disk(engine: Engine) -> dict[int, Offset]:
 def advance_offset(
     connection: Connection, partition: int, *, since: Offset, entry_id: str, count: int, now: datetime
 ) -> bool:
-    """Commit to having evaluated `count` entries up to `entry_id`, unless another worker moved the offset first.
+    """Advance a partition's offset over `count` entries up to `entry_id`, unless another worker was faster.
 
-    The row stays locked until the transaction ends, so of two workers with the same entries one waits here and then
-    finds that the offset it started from is gone.
+    Of two workers that evaluated the same entries one waits here for the other's commit, and then finds that the offset
+    which it started from is gone. So each entry takes effect once.
+
+    Locks (docs/decisions/0012, "evaluate a batch"): partitions (its row), first of all.
 
     Returns:
-        False when the offset was moved: the caller must roll back.
+        False when another worker advanced the offset: the caller must roll back.
     """
     values = {"offset": entry_id, "entries_read": since.entries_read + count, "updated_at": now}
     if since.entry_id == START:
@@ -87,7 +90,7 @@ def advance_offset(
 
 
 def seed_partitions(connection: Connection, count: int, now: datetime) -> None:
-    """Make the rows of all partitions, so that offsets exist before the first event."""
+    """Insert the rows of all partitions, so that offsets exist before the first event."""
     connection.execute(
         insert_ignore(connection, partitions),
         [{"partition": p, "offset": START, "entries_read": 0, "updated_at": now} for p in range(count)],

@@ -1,8 +1,8 @@
-"""A batch of evaluated entries, committed by one statement where what is stored is as its maker expects.
+"""Optimistic commit: a batch of evaluated entries, committed by one statement if the stored state is as expected.
 
-That is the usual case: nobody edited anything since the webhooks were last read, each fares as it did, and none of the
-events was evaluated before. Whoever finds it otherwise reads what is stored, in a transaction. SQLite takes a few
-statements, in a transaction of their own: what matters there is that its one writer waits for nothing in between.
+That is the usual case: nobody edited a definition since the webhooks were last read, their health is the same, and none
+of the events was evaluated before. Otherwise nothing is done, and the caller reads what is stored, in a transaction. On
+SQLite it takes a few statements in a transaction of their own, in which the one writer waits for nothing.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from shared.storage.evaluation.sqlite import insert_pending, preconditions_hold
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What became of a batch."""
+    """The result of an optimistic commit."""
 
     preconditions_held: bool
-    """Otherwise nothing was done."""
+    """Whether the stored state was as expected; if not, nothing was done."""
     offset_advanced: bool
-    """Whether the offset was where the batch begins; otherwise nothing was done."""
+    """Whether the offset was where the batch begins; if not, another worker was faster, and nothing was done."""
     claimed: dict[str, int]
     """The `seq` of those deliveries that were stored under the claim, by their ids."""
 
@@ -49,20 +49,20 @@ def commit_optimistically(
 ) -> Committed:
     """Advance a partition's offset and store new deliveries, all or nothing.
 
-    It is not waited for on the disk. A crash of the server takes offset and deliveries back together, and the entries
-    are evaluated again from the stream, to deliveries with the same ids. What was sent is sent twice only where it was
-    not recorded yet: records are waited for, and with them what was committed before.
+    The commit is asynchronous on PostgreSQL. A crash of the server takes offset and deliveries back together, and the
+    entries are evaluated again from the stream, to deliveries with the same ids. A request is sent twice only if its
+    attempt was not recorded yet: that commit waits for the disk, and brings all earlier ones there.
 
     Args:
         connection: on PostgreSQL for one statement, on SQLite for a transaction.
-        partition: whose entries were evaluated.
-        rows: the deliveries that fired. None of them may exist.
+        partition: the partition whose entries were evaluated.
+        rows: the new deliveries, all with the same columns. None of them may exist.
         expected: the webhooks that they go to, all enabled and read at one revision, which must still be the newest.
-        claim: whose deliveries are stored as claimed; those of others are due at once.
-        since: where the partition must stand.
+        claim: which deliveries are stored as claimed; the others are due now.
+        since: the offset at which the partition must be.
         entry_id: the last entry that was evaluated.
-        count: how many were.
-        now: the time.
+        count: how many entries were evaluated.
+        now: the database's time.
     """
     given: dict[str, Any] = {
         "of": partition,
@@ -74,11 +74,11 @@ def commit_optimistically(
     if not rows:
         advance = ADVANCE_SQL if is_postgresql(connection) else ADVANCE
         return Committed(True, connection.execute(advance, given).rowcount == 1, {})
-    faring = as_recordset([_faring(one) for one in expected])
+    health = as_recordset([_health_of(one) for one in expected])
     revision = max((one.revision for one in expected), default=None)
     if not is_postgresql(connection):
         preconditions_held = preconditions_hold(
-            connection, [row["id"] for row in rows], faring=faring, revision=revision
+            connection, [row["id"] for row in rows], health=health, revision=revision
         )
         offset_advanced = preconditions_held and connection.execute(ADVANCE, given).rowcount == 1
         return Committed(
@@ -88,7 +88,7 @@ def commit_optimistically(
         )
     given |= {
         "rows": as_recordset(rows),
-        "expected": faring,
+        "expected": health,
         "revision": revision,
         "webhook_ids": list(claim.webhook_ids),
         "token": claim.token,
@@ -98,7 +98,7 @@ def commit_optimistically(
     return Committed(row.preconditions_held, row.offset_advanced, dict(zip(row.ids, row.seqs, strict=True)))
 
 
-def _faring(webhook: WebhookSnapshot) -> dict[str, Any]:
+def _health_of(webhook: WebhookSnapshot) -> dict[str, Any]:
     return {
         "id": webhook.id,
         "paused": webhook.paused,

@@ -1,4 +1,4 @@
-"""Stream entries that are not events, set aside with the reason."""
+"""Poison entries: stream entries that are not valid events, stored with the reason so that evaluation can go on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from shared.storage.schema.tables import (
 )
 
 KEPT_POISON_BYTES = 64 << 10
+"""How much of an entry's body is kept, for people to find out where it came from."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoisonEntry:
-    """A stream entry that is not an event."""
+    """A stream entry that is not a valid event."""
 
     entry_id: str
     reason: str
@@ -28,7 +29,7 @@ class PoisonEntry:
 
 
 def quarantine(connection: Connection, partition: int, entries: Sequence[PoisonEntry], now: datetime) -> None:
-    """Keep entries that are not events, with the reason, out of the way of those that are."""
+    """Store poison entries. One that is stored already is left as it is."""
     if entries:
         connection.execute(
             insert_ignore(connection, poison_entries),

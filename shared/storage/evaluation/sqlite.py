@@ -1,4 +1,7 @@
-"""SQL of an evaluation's commit for SQLite. `postgresql.py` is its twin."""
+"""SQL of an evaluation's commit for SQLite. `postgresql.py` is its twin.
+
+Everything runs in a transaction that holds the only write lock, so nothing changes between the statements.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +17,26 @@ from shared.storage.database.sqlite_rows import insert_values, to_json
 from shared.storage.schema.tables import deliveries
 
 
-def preconditions_hold(connection: Connection, ids: Collection[str], *, faring: str, revision: int | None) -> bool:
-    """Whether nobody edited anything since `revision`, webhooks fare as given, and no such delivery exists.
+def preconditions_hold(connection: Connection, ids: Collection[str], *, health: str, revision: int | None) -> bool:
+    """Whether no definition was edited since `revision`, webhooks are as given, and none of the deliveries exists.
 
     Args:
         connection: of a transaction that writes.
-        ids: of deliveries.
-        faring: of each webhook `id`, `paused`, `slow` and `circuit_opened_at`, as JSON.
-        revision: None where no webhook matters.
+        ids: the ids of the deliveries.
+        health: `id`, `paused`, `slow` and `circuit_opened_at` of each webhook, as JSON.
+        revision: the newest revision when the webhooks were read; None when no delivery goes to a webhook.
     """
-    given = {"ids": to_json(list(ids)), "faring": faring, "revision": revision}
-    return bool(connection.exec_driver_sql(_AS_EXPECTED, given).scalar_one())
+    given = {"ids": to_json(list(ids)), "health": health, "revision": revision}
+    return bool(connection.exec_driver_sql(_PRECONDITIONS, given).scalar_one())
 
 
-_AS_EXPECTED = """
+_PRECONDITIONS = """
     SELECT NOT EXISTS (
         SELECT 1 FROM revisions WHERE id = 1 AND value <> :revision
     ) AND NOT EXISTS (
         SELECT 1 FROM json_each(:ids) AS given CROSS JOIN deliveries ON deliveries.id = given.value
     ) AND NOT EXISTS (
-        SELECT 1 FROM json_each(:faring) AS given LEFT JOIN webhooks ON webhooks.id = json_extract(given.value, '$.id')
+        SELECT 1 FROM json_each(:health) AS given LEFT JOIN webhooks ON webhooks.id = json_extract(given.value, '$.id')
         WHERE (enabled AND deleted_at IS NULL) IS NOT TRUE
             OR paused <> json_extract(given.value, '$.paused') OR slow <> json_extract(given.value, '$.slow')
             OR (circuit_opened_at IS NULL) <> (json_extract(given.value, '$.circuit_opened_at') IS NULL)
@@ -49,7 +52,7 @@ def insert_pending(
     token: int | None,
     lease_until: datetime | None,
 ) -> dict[str, int]:
-    """Store new deliveries, and queue the pending ones: claimed where they go to one of these webhooks, due elsewhere.
+    """Store new deliveries, and queue the pending ones: claimed if they go to one of these webhooks, else due now.
 
     Returns:
         The `seq` of those that were stored and are claimed, by their ids.
@@ -66,7 +69,7 @@ def insert_pending(
     return dict(orjson.loads(connection.exec_driver_sql(_CLAIMED, given).scalar_one())) if webhook_ids else {}
 
 
-# There is one writer: what is beyond the newest of before is this transaction's.
+# Numbers beyond the newest of before belong to this transaction, since it holds the write lock.
 _QUEUE = """
     INSERT INTO pending_deliveries (seq, webhook_id, attempts, next_attempt_at, claim)
     SELECT seq, webhook_id, attempts,

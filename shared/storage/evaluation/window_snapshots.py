@@ -1,4 +1,4 @@
-"""What evaluation has stored for an automation, read and left as it is: no row is made, none is locked."""
+"""The stored windows and firing times of an automation, for dry runs: read without inserting or locking a row."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from shared.storage.database.bulk import chunks
 from shared.storage.schema.tables import metric_windows
 
 
-def stored_state(
+def read_states(
     connection: Connection, automation_id: int, epoch: int, keys: Collection[str]
 ) -> dict[str, AutomationState]:
-    """The windows and firing times that an automation keeps under these keys; what an older epoch left is void."""
+    """The windows and firing times of an automation under these keys; those of an older epoch are ignored."""
     found = {}
     for chunk in chunks(sorted(keys)):
         query = select(metric_windows).where(
@@ -34,7 +34,7 @@ def stored_state(
 def _windows(stored: bytes | None) -> WindowState | None:
     try:
         return None if stored is None else WindowState.from_bytes(stored)
-    except UnreadableState:  # evaluation begins anew as well
+    except UnreadableState:  # evaluation starts anew from it as well
         return None
 
 

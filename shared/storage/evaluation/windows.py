@@ -1,4 +1,4 @@
-"""Metric windows and firing times, as evaluation reads and writes them within its transaction: many at a time."""
+"""Metric windows and firing times: read and written by evaluation, many at a time, within its transaction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def load_windows(
 ) -> dict[tuple[int, str], Row[Any]]:
     """The stored windows and firing times of these (automation, key) pairs.
 
-    Rows with a blank key are shared by all partitions, so they are made if need be and locked, in one order everywhere.
+    Rows with a blank key are shared by all partitions, so they are inserted if need be and locked. Those of one run or
+    collection belong to one partition, whose offset's row is locked already.
+
+    Locks (docs/decisions/0012, "evaluate a batch"): metric_windows with a blank key, in the order of their automations.
     """
     shared = sorted(pair for pair in keys if pair[1] == "")
     if shared:
@@ -45,7 +48,7 @@ def _stored_windows(connection: Connection, pairs: Sequence[tuple[int, str]]) ->
 
 
 def _windows_of(connection: Connection, pairs: Sequence[tuple[int, str]]) -> Select[Any]:
-    """The rows of these (automation, key) pairs. SQLite scans a table for a list of pairs, but not for a join."""
+    """The rows of these (automation, key) pairs. For a list of pairs SQLite scans the table; for a join it does not."""
     automation_id, key = metric_windows.c.automation_id, metric_windows.c.key
     if is_postgresql(connection):
         return select(metric_windows).where(tuple_(automation_id, key).in_(list(pairs)))
@@ -59,7 +62,7 @@ def _windows_of(connection: Connection, pairs: Sequence[tuple[int, str]]) -> Sel
     )
 
 
-# The lateral look-up keeps the planner on the key, however many rows it expects.
+# The lateral look-up makes PostgreSQL find each row by the primary key, however many rows it expects.
 _LOAD_WINDOWS = text(
     """
     SELECT found.* FROM json_to_recordset(CAST(:rows AS json)) AS given (automation_id bigint, key text)
@@ -72,7 +75,10 @@ _LOAD_WINDOWS = text(
 
 
 def save_windows(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Store windows and firing times, one row for each (automation, key)."""
+    """Insert or replace windows and firing times, one row for each (automation, key).
+
+    Locks (docs/decisions/0012, "evaluate a batch"): metric_windows, after the shared ones that `load_windows` locked.
+    """
     if not rows:
         return
     if not is_postgresql(connection):

@@ -1,1 +1,1 @@
-"""Work beside the work: first start, retention, re-encryption, copies, orphaned deliveries."""
+"""Maintenance of the database: first start, retention, re-encryption, copying, orphaned deliveries."""

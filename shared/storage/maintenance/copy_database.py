@@ -1,7 +1,7 @@
 """Copying everything from one database to another, as from SQLite to PostgreSQL when an installation grows.
 
-Rows keep their numbers and times, so deliveries go on where they were. Must not translate anything: both databases have
-this version's schema.
+Rows keep their numbers and times, so pending deliveries go on as before. Must not translate anything: both databases
+have this version's schema.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from shared.storage.schema.tables import metadata, partitions, revisions
 
 BATCH = 1000
 SEEDED = {partitions.name, revisions.name}
-"""Tables that have rows before anything happened."""
+"""Tables that a new database has rows in."""
 
 
 class CannotCopy(HooklineError):
-    """One of the databases is not as it has to be; nothing was copied."""
+    """A database can't be copied from, or can't be copied to; nothing was copied."""
 
 
 def copy_database(source: Engine, target: Engine) -> Iterator[tuple[str, int]]:
-    """Copy all rows into an empty database, in one transaction, with nobody writing to the source meanwhile.
+    """Copy all rows into an empty database, in one transaction.
+
+    Nothing may write to the source meanwhile: stop Hookline first.
 
     Yields:
-        Each table's name and how many rows it had.
+        The name of each table and the number of its rows, once they are copied.
 
     Raises:
         CannotCopy: when the source has another version's schema, or the target has rows.
@@ -56,7 +58,7 @@ def _has_rows(connection: Connection, table: Table) -> bool:
 
 
 def _copy(table: Table, old: Connection, new: Connection) -> int:
-    """Copy a table's rows; those that others of the same table refer to come first."""
+    """Copy a table's rows, those first that refer to no other row of the table; returns how many."""
     count = 0
     for rows in chain.from_iterable(_batches(old, table, own) for own in (False, True)):
         new.execute(insert(table), rows)
@@ -64,7 +66,7 @@ def _copy(table: Table, old: Connection, new: Connection) -> int:
     if count and is_postgresql(new):
         for column in table.columns:
             if column.identity is not None:
-                _go_on_counting(new, table, column.name)
+                _advance_sequence(new, table, column.name)
     return count
 
 
@@ -80,6 +82,6 @@ def _batches(connection: Connection, table: Table, refers_to_own: bool) -> Itera
         yield [dict(row) for row in rows]
 
 
-def _go_on_counting(connection: Connection, table: Table, column: str) -> None:
+def _advance_sequence(connection: Connection, table: Table, column: str) -> None:
     highest = connection.execute(select(func.max(table.c[column]))).scalar_one()
     connection.execute(select(func.setval(func.pg_get_serial_sequence(table.name, column), highest)))

@@ -18,12 +18,12 @@ ADMIN_NAME = "admin"
 
 
 def prepare(settings: Settings) -> str | None:
-    """Bring the database to this version's schema, and make sure that there is an instance admin with a key.
+    """Migrate the database to this version's schema, and make sure that an instance admin with a key exists.
 
-    HOOKLINE_ADMIN_API_KEY, when set, is that key, also on a database that has others.
+    If HOOKLINE_ADMIN_API_KEY is set it becomes a key of that admin, beside others that there may be.
 
     Returns:
-        The text of a newly generated key, to be shown once; None when none was generated.
+        The text of the key that was generated, to be shown once; None when none was.
     """
     engine = open_engine(settings)
     try:

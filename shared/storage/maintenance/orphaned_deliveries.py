@@ -1,8 +1,7 @@
-"""Pending deliveries whose webhook is deleted: nobody drains them any more, so they are ended.
+"""Orphans: pending deliveries whose webhook was deleted. No drain takes them up, so they become dead letters.
 
-Attempts underway are left to whoever makes them: what was delivered is recorded as delivered, and a retry that follows
-is found when it is free. Rows that a worker is just writing are passed over, not waited for: it may wait for the
-webhook's row, which who deletes the webhook holds.
+Attempts underway are left to their worker, which records a success as delivered; if it schedules a retry, a later round
+finds that.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ from datetime import datetime
 
 from sqlalchemy import Connection, exists, select
 
-from shared.storage.delivery.abandon import dead_letter
+from shared.storage.delivery.abandon import make_dead_letters
 from shared.storage.schema.tables import pending_deliveries, webhooks
 
 
 def dead_letter_orphans(connection: Connection, *, reason: str, now: datetime) -> int:
-    """Make dead letters of what is pending for webhooks that were deleted, attempts underway excepted.
+    """Make dead letters of the pending deliveries of deleted webhooks, except attempts underway.
 
-    Evaluation may commit a firing for a webhook that is just being deleted; no drain would ever take it up.
+    They come from an evaluation that commits while a webhook is being deleted, and from retries as above.
 
     Returns:
-        How many there were.
+        The number of dead letters.
     """
     has_pending = exists().where(pending_deliveries.c.webhook_id == webhooks.c.id)
     deleted = list(connection.scalars(select(webhooks.c.id).where(webhooks.c.deleted_at.is_not(None), has_pending)))
-    return dead_letter(connection, pending_deliveries.c.webhook_id.in_(deleted), reason, now) if deleted else 0
+    return make_dead_letters(connection, pending_deliveries.c.webhook_id.in_(deleted), reason, now) if deleted else 0

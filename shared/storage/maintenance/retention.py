@@ -1,7 +1,7 @@
-"""Forgetting what is old: deliveries with their attempts, metric windows, entries that were no events, audit records.
+"""Retention: deletes old deliveries with their attempts, metric windows, poison entries and audit records.
 
-Everything goes in small batches, each a short transaction of its own, so that no worker ever waits long. What a round
-has seen and kept is not looked at again by the next batch: each walk goes on from where the last one ended.
+It deletes in small batches, each a short transaction of its own, so that no worker waits long. Each batch continues
+where the one before ended, so rows that were kept are not read again in the same round.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.schema.tables import attempts, audit_log, automations, deliveries, metric_windows, poison_entries
 
 BATCH = 500
+"""Rows deleted in one transaction, which takes some milliseconds; on SQLite all writers wait for it."""
 FULFILLED = ("delivered", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
 class PurgedBatch:
-    """What one batch deleted from a table, and how much of it it looked at."""
+    """A batch that was deleted: how many rows of which table."""
 
     table: str
     rows: int
 
 
 def purge_deliveries(engine: Engine, statuses: tuple[str, ...], *, before: datetime) -> Iterator[PurgedBatch]:
-    """Delete deliveries in one of these statuses that were made before a time, a batch at each step.
+    """Delete deliveries in one of these statuses that were made before a time, one batch for each item of the iterator.
 
-    Pending ones are never touched. Deliveries are numbered in the order in which they are made, so the walk is over
-    numbers, up to the one at which `before` lies.
+    Pending ones are never deleted. Deliveries are numbered in the order in which they are made, so it walks over the
+    numbers up to the last one that was made before `before`.
+
+    Locks (docs/decisions/0012, "delete deliveries"): deliveries, SKIP LOCKED → attempts.
     """
     with read_transaction(engine) as connection:
         last = _made_before(connection, before)
@@ -64,7 +67,7 @@ def _next(connection: Connection, statuses: tuple[str, ...], position: int, last
 
 
 def _made_before(connection: Connection, before: datetime) -> int:
-    """The last number whose delivery was made before a time, found by halving: there is no index on times."""
+    """The last number whose delivery was made before a time, found by bisection, since times have no index."""
     low, high = connection.execute(select(func.min(deliveries.c.seq), func.max(deliveries.c.seq))).one()
     if low is None:
         return 0
@@ -81,11 +84,13 @@ def _made_before(connection: Connection, before: datetime) -> int:
 
 
 def purge_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterator[PurgedBatch]:
-    """Delete metric windows and firing times that nothing has touched since `before`, a batch at each step.
+    """Delete metric windows and firing times that were not written since `before`, one batch for each item.
 
-    One that a cooldown or rate limit of its automation still needs is kept for as long. One that an evaluation has
-    locked is passed over, for it is about to be touched: who forgets waits for nobody, and so can't deadlock. The one
-    that all partitions share stays with its automation: an evaluation that finds it expects to lock it next.
+    A row is kept as long as a cooldown or rate limit of its automation needs it. The row that all partitions share is
+    kept as long as its automation: an evaluation inserts it and then expects to find it.
+
+    Locks (docs/decisions/0012, "delete windows"): metric_windows, SKIP LOCKED. A row that an evaluation has locked is
+    about to be written, and is skipped.
     """
     position: tuple[Any, ...] | None = None
     columns = (metric_windows.c.updated_at, metric_windows.c.automation_id, metric_windows.c.key)
@@ -101,10 +106,10 @@ def purge_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterato
         with write_transaction(engine) as connection:
             after = query if position is None else query.where(tuple_(*columns) > position)
             rows = connection.execute(after).all()
-            idle = [tuple(row[:3]) for row in rows if now - row.updated_at >= _remembers(row)]
-            # Those that are kept are not locked, which would write to each of them again and again.
+            idle = [tuple(row[:3]) for row in rows if now - row.updated_at >= _lookback(row)]
+            # Only rows that will be deleted are locked: a lock writes to the row, in each round again.
             gone = 0
-            for one in _locked(connection, columns, idle):
+            for one in _lock_free(connection, columns, idle):
                 same = (column == value for column, value in zip(columns, one, strict=True))
                 gone += connection.execute(delete(metric_windows).where(*same)).rowcount
         if not rows:
@@ -113,16 +118,16 @@ def purge_windows(engine: Engine, *, before: datetime, now: datetime) -> Iterato
         yield PurgedBatch(metric_windows.name, gone)
 
 
-def _locked(connection: Connection, key: tuple[Any, ...], wanted: Sequence[Any]) -> Sequence[Any]:
-    """Those of these rows that nobody holds, locked. SQLite has one writer, and this is it."""
+def _lock_free(connection: Connection, key: tuple[Any, ...], wanted: Sequence[Any]) -> Sequence[Any]:
+    """Lock and return those of these rows that no other transaction has locked: on SQLite, all of them."""
     if not wanted or not is_postgresql(connection):
         return wanted
     free = select(*key).where(tuple_(*key).in_(wanted)).with_for_update(skip_locked=True)
     return [tuple(row) for row in connection.execute(free)]
 
 
-def _remembers(row: Any) -> timedelta:
-    """For how long an automation looks back at its firings."""
+def _lookback(row: Any) -> timedelta:
+    """How long an automation looks back at its firings."""
     if row.definition is None or row.deleted_at is not None:
         return timedelta()
     cooldown, rate = row.definition.get("cooldown"), row.definition.get("rate_limit")
@@ -131,16 +136,16 @@ def _remembers(row: Any) -> timedelta:
 
 
 def purge_poison(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch]:
-    """Delete entries that were no events and were set aside before a time, a batch at each step."""
-    return _oldest_first(engine, poison_entries, (poison_entries.c.partition, poison_entries.c.entry_id), before)
+    """Delete poison entries that were stored before a time, one batch for each item."""
+    return _purge_oldest(engine, poison_entries, (poison_entries.c.partition, poison_entries.c.entry_id), before)
 
 
 def purge_changes(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch]:
-    """Delete records of the audit log that were made before a time, a batch at each step."""
-    return _oldest_first(engine, audit_log, (audit_log.c.id,), before)
+    """Delete records of the audit log that were made before a time, one batch for each item."""
+    return _purge_oldest(engine, audit_log, (audit_log.c.id,), before)
 
 
-def _oldest_first(engine: Engine, table: Table, key: tuple[Any, ...], before: datetime) -> Iterator[PurgedBatch]:
+def _purge_oldest(engine: Engine, table: Table, key: tuple[Any, ...], before: datetime) -> Iterator[PurgedBatch]:
     old = select(*key).where(table.c.created_at < before).order_by(table.c.created_at).limit(BATCH)
     while True:
         with write_transaction(engine) as connection:

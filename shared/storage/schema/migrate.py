@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Engine, text
 from shared.storage.database.transactions import check_references, schema_transaction
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-_ADVISORY_LOCK = 0x686F6F6B  # any number that is always the same
+_ADVISORY_LOCK = 0x686F6F6B
+"""The key of the lock that migrations of all processes take; any number does that never changes."""
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -25,7 +26,7 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def migrate(engine: Engine) -> None:
-    """Run the migrations that the database lacks. Several processes may call this at once: one does the work."""
+    """Run the migrations that the database lacks. Several processes may do so concurrently: one does the work."""
     with schema_transaction(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ADVISORY_LOCK})
@@ -49,15 +50,15 @@ def current_revision(connection: Connection) -> str | None:
 def is_served(revision: str | None) -> bool:
     """Whether this version's code works on a database at that revision: its own, or one of a later version.
 
-    The next version's migrations run while this version still serves, so they only add; what they make useless goes
-    in the version after. Revisions are numbers of four digits.
+    The next version's migrations run while this version still serves, so they only add; a column that they make useless
+    is dropped by the version after. Revisions are numbers of four digits, so they compare as text.
     """
     newest = newest_revision()
     return revision is not None and newest is not None and revision >= newest
 
 
 def schema_fault(revision: str | None) -> str | None:
-    """What is wrong with a database at that revision, and what mends it; None where this version serves it."""
+    """Why this version can't serve a database at that revision, and what to do; None when it can."""
     if is_served(revision):
         return None
     found = f"has schema {revision}, not {newest_revision()}" if revision else "has no schema"

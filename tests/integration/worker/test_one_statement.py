@@ -307,7 +307,7 @@ def _in_one_statement(
     if run is None:
         return ""
     standing = HealthUpdate(
-        run=run,
+        streak=run,
         circuit_failures=policy.circuit_failures,
         slow=slow,
         disable_before=NOW - DISABLE_AFTER,

@@ -23,8 +23,9 @@ log = get_logger("hookline.deliver")
 THREADS = 16
 """Each records a batch of one webhook, and mostly waits for the database meanwhile.
 
-Half of it, and the records of many slow webhooks queue up behind one another; twice as many would take the database
-connections that drains need (40 unless set otherwise, for 32 drains and these).
+Beside 32 drains they share 40 database connections, which is enough as long as each needs one for milliseconds. With
+half as many, the records of many slow webhooks queue up behind one another; twice as many would have drains wait for
+connections.
 """
 FAILURE_WAIT_SECONDS = 0.25
 """How long a batch with failures waits for another such batch to be recorded.

@@ -15,8 +15,8 @@ from worker.delivery.attempt_result import AttemptResult
 LINGER_SECONDS = 0.02
 """How long the taker waits for more once there is something.
 
-About what recording one batch takes under load: at half of it batches are smaller and transactions more, at twice a
-lone delivery's record, and with it the end of its lease, comes that much later.
+Long enough for what ends together to be recorded together, short beside a request over a network. At half of it batches
+are smaller and transactions more; at twice, a slot that is free and a retry that is due are known that much later.
 """
 
 

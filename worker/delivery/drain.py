@@ -11,17 +11,15 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 from redis import Redis
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.delivery.endpoint import Endpoint
 from shared.messaging.celery_app import WEBHOOK_TASK
 from shared.messaging.wakeups import token_key
-from shared.observability.logs import get_logger
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
 from worker.coordination.webhook_slots import WebhookSlot, acquire_slot
@@ -31,12 +29,12 @@ from worker.delivery.background_recorder import BackgroundRecorder
 from worker.delivery.claim_budget import ClaimBudget
 from worker.delivery.claims import ClaimedBatch, WebhookClaimer, lease_of
 from worker.delivery.completion_buffer import CompletionBuffer
+from worker.delivery.detached_drain import DetachedDrain
 from worker.delivery.due_check import DueCheck
 from worker.delivery.endpoint_cache import EndpointCache
 from worker.delivery.in_flight import InFlightLimiter
-from worker.delivery.recorder import OutcomeRecorder, RecordedBatch, RecorderFactory
-
-log = get_logger("hookline.deliver")
+from worker.delivery.recorded_batch import RecordedBatch
+from worker.delivery.recorder import OutcomeRecorder, RecorderFactory
 
 RENEW_SECONDS = 1.0
 """How often a drain renews its slot, which lasts `LOCK_SECONDS` (5): it may miss three times in a row. Twice as often
@@ -283,32 +281,3 @@ class WebhookDrain:
             may_prefetch=self._webhook.healthy and not self.claimer.is_limited(circuit),
             blocked=self._webhook.disabled is not None or self.claimer.is_held_up(circuit),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DetachedDrain:
-    """What is left of a drain that has ended while requests were in flight: enough to record them.
-
-    Its identity is its key in the background recorder, on whose threads it is used, one at a time.
-    """
-
-    webhook_id: int
-    webhook: str
-    """The webhook's public id."""
-    leased_until: datetime
-    recorder: OutcomeRecorder
-    limiter: InFlightLimiter
-    due_check: DueCheck
-
-    def complete(self, results: list[AttemptResult]) -> None:
-        """Record results, release their slots, and wake another drain where there is more to do."""
-        try:
-            recorded = self.recorder.record(results)
-        finally:
-            self.limiter.release(self.webhook_id, len(results))
-        if recorded.disabled or recorded.circuit.opened_at is not None:
-            return
-        try:
-            self.due_check.wake_if_due(self.webhook_id, slow=recorded.slow)
-        except SQLAlchemyError as exc:
-            log.warning("wake.failed", error=type(exc).__name__)  # and what has ended is recorded all the same

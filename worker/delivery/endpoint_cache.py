@@ -25,8 +25,8 @@ log = get_logger("hookline.deliver")
 KEPT_ENDPOINTS = 1000
 """A process keeps this many open, at some kilobytes each; then it begins anew, which costs a few statements each."""
 WARMED_AT_A_TIME = 20
-"""Each takes a few statements, and the partition's next batch waits for them. At half of this, webhooks of one batch
-wait longer for the fast path after an edit; at twice, the evaluation stands still for up to a tenth of a second."""
+"""Each takes a few statements, and the partition's next batch waits for them. At twice as many it waits twice as long;
+at half, more webhooks wait for another event before the fast path takes them after an edit."""
 
 
 class EndpointCache:

@@ -28,7 +28,7 @@ PREFETCH_FACTOR = 2
 """This many times as much may be claimed for a healthy endpoint as may be in flight to it.
 
 One batch is then recorded and the next claimed while a full load is in flight. With 1 the endpoint waits for both; with
-4 a killed worker leaves twice as many leases to run out, for no more deliveries a second.
+4 a killed worker leaves twice as many leases to run out.
 """
 
 

@@ -9,7 +9,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import Enum, auto
 
 from sqlalchemy import Connection, Engine
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
@@ -32,6 +31,7 @@ from shared.storage.delivery.webhook_health import disable_webhook, note_health
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
 from worker.delivery.attempt_result import LONG_AGO, AttemptResult, CompletedAttempt, ReleasedClaim
 from worker.delivery.decided_batch import DecidedBatch, decide_batch
+from worker.delivery.recorded_batch import NotRecorded, RecordedBatch
 from worker.delivery.report import report_attempts
 from worker.delivery.spans import add_attempt_exemplars, trace_attempt
 
@@ -40,32 +40,6 @@ log = get_logger("hookline.deliver")
 _jitter = random.Random()  # noqa: S311  (spreads retries, guards nothing)
 GONE = "the endpoint answered 410 Gone"
 RECOVERED = "the endpoint answers again"
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedBatch:
-    """What a webhook is like after a batch of its attempts was recorded."""
-
-    finished: frozenset[int]
-    """The `seq` of the deliveries that came to an end with this batch."""
-    circuit: Circuit
-    slow: bool
-    disabled: str | None
-    """Why the webhook was disabled by this batch, if it was."""
-
-    @property
-    def healthy(self) -> bool:
-        """Whether the endpoint answers, in time, and without failures lately."""
-        return self.disabled is None and not self.slow and self.circuit == Circuit()
-
-
-class NotRecorded(Enum):
-    """Why a way of recording in one statement did nothing; the next way has to be tried."""
-
-    #: The batch is not of the kind that this way is for. The database was not asked.
-    NOT_APPLICABLE = auto()
-    #: The webhook's row is not as the statement needs it: it has failures to forget, or its circuit is open or opens.
-    ROW_DIFFERS = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

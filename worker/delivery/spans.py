@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Protocol
 
-from shared.domain.delivery.outcomes import Outcome
 from shared.domain.delivery.retries import Decision, Verdict
 from shared.observability import metrics
 from shared.observability.trace_context import TraceContext, attempt_context, nanoseconds, read_traceparent
 from shared.observability.tracing import Tracing
 from shared.storage.delivery.claims import ClaimedDelivery
+from worker.delivery.attempt_result import CompletedAttempt
 
 
-class _Sent(Protocol):
-    @property
-    def delivery(self) -> ClaimedDelivery: ...
-    @property
-    def started_at(self) -> datetime: ...
-    @property
-    def outcome(self) -> Outcome: ...
-
-
-def add_attempt_exemplars(attempts: Iterable[tuple[_Sent, Decision]], claim: int, now: datetime) -> None:
+def add_attempt_exemplars(attempts: Iterable[tuple[CompletedAttempt, Decision]], claim: int, now: datetime) -> None:
     """Let the durations of attempts, and of what was delivered from the event on, lead to their traces."""
     traced = [(*pair, context) for pair in attempts if (context := context_of(pair[0].delivery, claim)).sampled]
     metrics.ATTEMPT_DURATION.add_exemplars((one.outcome.duration_seconds, context.trace) for one, _, context in traced)
@@ -42,7 +32,7 @@ def context_of(delivery: ClaimedDelivery, claim: int) -> TraceContext:
     return attempt_context(delivery.traceparent, delivery.id, delivery.attempts + 1, claim)
 
 
-def trace_attempt(tracing: Tracing, webhook: str, sent: _Sent, decision: Decision, claim: int) -> None:
+def trace_attempt(tracing: Tracing, webhook: str, sent: CompletedAttempt, decision: Decision, claim: int) -> None:
     """Record the span of an attempt that is recorded in the database."""
     began_ns = nanoseconds(sent.started_at)
     attributes: dict[str, str | int] = {

@@ -29,7 +29,7 @@ from worker.operations.audit import Row, record_change
 from worker.operations.lookup import resolve_automation, resolve_entity, resolve_webhook
 
 MAX_REPLAYED = 100_000
-"""A plan holds this many at most. Whoever means more says so with several time ranges, and sees what each does."""
+"""A plan holds this many at most. An operator who means more replays several time ranges, and sees what each does."""
 AT_ONCE = 5_000
 """Replays are written in transactions of this many, so that workers can write in between. On SQLite, with its one
 writer, a transaction of twice as many holds up all of them for twice as long."""

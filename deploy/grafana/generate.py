@@ -290,7 +290,7 @@ DASHBOARDS = (
                     stat("Workers on deliver", 'sum(hookline_workers{queue="deliver"})'),
                     stat("Workers on deliver_slow", 'sum(hookline_workers{queue="deliver_slow"})'),
                     stat("Since the last sweep", "time() - max(hookline_pump_last_sweep_timestamp_seconds)", "s"),
-                    stat("Processes that answer Prometheus", 'sum(up{job=~"hookline.*"})'),
+                    stat("Processes up", 'sum(up{job=~"hookline.*"})'),
                 ),
             ),
             (

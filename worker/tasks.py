@@ -40,11 +40,12 @@ class DrainRequest(Request):
 def register(app: Celery, lazy: LazyProcess) -> None:
     """Give the drains to a Celery application, under names that do not change when code moves."""
 
-    @app.task(name=PARTITION_TASK, Request=DrainRequest, throws=(DrainInterrupted,))
+    # Not shared: Celery would give them to every other application of the process too.
+    @app.task(name=PARTITION_TASK, Request=DrainRequest, throws=(DrainInterrupted,), shared=False)
     def _drain_partition(partition: int) -> int:
         return run_drain(lazy, PARTITION_TASK, partition)
 
-    @app.task(name=WEBHOOK_TASK, Request=DrainRequest, throws=(DrainInterrupted,))
+    @app.task(name=WEBHOOK_TASK, Request=DrainRequest, throws=(DrainInterrupted,), shared=False)
     def _drain_webhook(webhook_id: int) -> int:
         return run_drain(lazy, WEBHOOK_TASK, webhook_id)
 

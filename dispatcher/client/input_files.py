@@ -104,7 +104,5 @@ def _document(place: str, body: object) -> Document:
     entity = body.pop("entity")
     try:
         return Document(entity, json.dumps(body).encode())
-    except RecursionError as exc:  # each level an alias of the one before
-        raise UnreadableInput(f"{place}: nests too deeply") from exc
     except ValueError as exc:  # Python writes no integer of more than some thousands of digits
         raise UnreadableInput(f"{place}: holds a value that JSON does not have: {exc}") from exc

@@ -70,10 +70,11 @@ def _fault(event: Any, problem: str) -> yaml.MarkedYAMLError:
 
 @dataclass(frozen=True, slots=True)
 class _Anchored:
-    """What an anchor stands at, and about how many bytes of JSON it is."""
+    """What an anchor stands at, about how many bytes of JSON it is, and how many levels of it there are."""
 
     value: Any
     bytes: int
+    levels: int
 
 
 class _Document:
@@ -85,23 +86,31 @@ class _Document:
         self._bytes = 0
         self._anchored: dict[str, _Anchored | None] = {}  # None while it is being read
         self._level = 0
+        self._deepest = 0
+        """The deepest level of the value that is being read, so far."""
 
     def value(self, event: Any) -> Any:
         """The value that begins with the event."""
         if isinstance(event, yaml.AliasEvent):
             return self._aliased(event)
-        before = self._bytes
+        before, deepest, self._deepest = self._bytes, self._deepest, self._level
         if event.anchor is not None:
             self._anchored[event.anchor] = None
         value = self._scalar(event) if isinstance(event, yaml.ScalarEvent) else self._collection(event)
         if event.anchor is not None:
-            self._anchored[event.anchor] = _Anchored(value, self._bytes - before)
+            self._anchored[event.anchor] = _Anchored(value, self._bytes - before, self._deepest - self._level)
+        self._deepest = max(self._deepest, deepest)
         return value
 
     def _grow(self, count: int, event: yaml.Event) -> None:
         self._bytes += count
         if self._bytes > self._max_bytes:
             raise _fault(event, f"with its aliases written out the document is more than {self._max_bytes} bytes")
+
+    def _reach(self, level: int, event: yaml.Event) -> None:
+        if level > MAX_LEVELS:
+            raise _fault(event, f"nests too deeply, more than {MAX_LEVELS} levels")
+        self._deepest = max(self._deepest, level)
 
     def _aliased(self, event: yaml.AliasEvent) -> Any:
         if event.anchor not in self._anchored:
@@ -110,6 +119,7 @@ class _Document:
         if anchored is None:
             raise _fault(event, f"the alias {event.anchor!r} stands within what it names")
         self._grow(anchored.bytes, event)
+        self._reach(self._level + anchored.levels, event)
         return anchored.value
 
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
@@ -128,9 +138,8 @@ class _Document:
         if event.tag not in (None, "!", f"{_PREFIX}map" if is_mapping else f"{_PREFIX}seq"):
             raise _fault(event, _MISFIT if event.tag in _TAGS else f"{_NOT_JSON}: {_unknown(event.tag)}")
         self._grow(2, event)
+        self._reach(self._level + 1, event)
         self._level += 1
-        if self._level > MAX_LEVELS:
-            raise _fault(event, f"nests too deeply, more than {MAX_LEVELS} levels")
         value = self._mapping() if is_mapping else self._sequence()
         self._level -= 1
         return value
@@ -164,8 +173,11 @@ class _Document:
 
     def _merged(self, event: Any) -> dict[str, Any]:
         """The members of a mapping, or of several of which earlier ones hold."""
+        deepest = self._deepest
         value = self.value(event)
         mappings = value if isinstance(value, list) else [value]
+        # The members come into this mapping; the mappings, and the list, are no levels of what is read.
+        self._deepest = max(deepest, self._deepest - (2 if isinstance(value, list) else 1))
         merged: dict[str, Any] = {}
         for mapping in reversed(mappings):
             if not isinstance(mapping, dict):

@@ -119,10 +119,11 @@ def through_a_load(settings: Settings, receiver: Receiver, tmp_path: Path, *, hu
             return len(answers) == 2
 
         wait_until(answered, "answers of both workers to remote control")
+        rows = scene.rows()
     logged = log.read_text() + (tmp_path / "pump.log").read_text()
     for secret in (PASSWORD, SENTINEL_PASSWORD, quote(PASSWORD, safe=""), quote(SENTINEL_PASSWORD, safe="")):
         assert secret not in f"{answers}{logged}"
-    assert Counter(row.event_id for row in scene.rows()) == Counter(event["id"] for event in events)
+    assert Counter(row.event_id for row in rows) == Counter(event["id"] for event in events)
     sent = {(request.json["event"], request.headers["webhook-id"]) for request in receiver.requests}
     assert len(sent) == EVENTS, "an event was delivered under two ids"
 

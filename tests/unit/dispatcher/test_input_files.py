@@ -89,6 +89,12 @@ def test_aliases_and_merges_within_bounds_are_written_out(line: str) -> None:
     assert json.loads(document.json)["x0"] == {"a": "y"}
 
 
+@pytest.mark.parametrize("line", ["{{<<: *x{0}}}", "{{<<: [*x{0}]}}", "{{a: *x0}}"])
+def test_what_is_merged_or_named_again_nests_no_deeper(line: str) -> None:
+    (document,) = read(bomb(line, 500))
+    assert str(json.loads(document.json)["x500"]).count("{") <= 2
+
+
 @pytest.mark.parametrize("line", [ALIASES, MERGES])
 @pytest.mark.parametrize("lines", [21, 28, 1000])
 def test_what_doubles_with_each_line_is_refused_where_it_gets_too_large(line: str, lines: int) -> None:
@@ -198,7 +204,8 @@ def test_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
         ("entity: a\nx: 0x" + "f" * 5000, r"^defs\.yaml, document 1: holds a value that JSON does not have"),
         ("entity: a\nx: " + "[" * 300, r"^defs\.yaml:2:203: nests too deeply, more than 200 levels$"),
         ("entity: a\nx: " + "{a: " * 480 + "}" * 480, r"^defs\.yaml:2:800: nests too deeply"),
-        (bomb("[*x{0}]", 2000), r"^defs\.yaml, document 1: nests too deeply$"),
+        (bomb("[*x{0}]", 2000), r"^defs\.yaml:201:14: nests too deeply, more than 200 levels$"),
+        (bomb("{{a: {{b: *x{0}}}}}", 200), r"^defs\.yaml:102:21: nests too deeply, more than 200 levels$"),
     ],
 )
 def test_unusable_yaml_is_refused_with_its_place(text: str, message: str) -> None:

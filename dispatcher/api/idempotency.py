@@ -70,7 +70,7 @@ class Once:
         with write_transaction(self.engine) as connection:
             yield connection
             if self.claim is not None and not store.seal(connection, self.claim):
-                raise Conflict("this took so long that another request took over its Idempotency-Key")
+                raise Conflict("this request took so long that another one took over its Idempotency-Key")
 
 
 async def _once(request: Request, resources: ResourcesDep) -> Once:

@@ -213,8 +213,8 @@ def check_users(webhook: StoredWebhook, users: Sequence[StoredAutomation]) -> No
             broken.append(automation)
     if broken:
         names = _names(broken, webhook)
-        message = f"automations use secrets that this would take from webhook {webhook.name!r}: {names}"
-        raise Conflict(message, FieldError(("secrets",), f"must keep what is in the payloads of {names}"))
+        message = f"these automations need secrets that this would remove from webhook {webhook.name!r}: {names}"
+        raise Conflict(message, FieldError(("secrets",), f"must keep the secrets that are in the payloads of {names}"))
 
 
 def remove_webhook(connection: Connection, webhook: StoredWebhook) -> None:

@@ -126,7 +126,7 @@ def _refuse_unkept(given: Mapping[str, Any]) -> None:
     kept = {"name", "entity_name", "description", "client_mutation_id"}
     means_nothing = {"access": "PRIVATE", "allow_all_artifact_types_in_registry": True, "is_benchmark": False}
     accepted = {
-        "access": "must be PRIVATE (visibility organization): whoever may read the entity may read its registries"
+        "access": "must be PRIVATE (visibility organization): everybody who may read the entity may read its registries"
     }
     faults = [
         FieldError((key,), accepted.get(key, "is not kept here; leave it out"))

@@ -108,7 +108,7 @@ def _stages(subject: Subject, considered: Considered) -> Iterator[_Stage]:
         return
     yield _filter(automation, event)
     if considered.reason is Reason.REPEATED:
-        text = "event is new: one with this source and id made a delivery of this automation before"
+        text = "event is new: an event with this source and id made a delivery of this automation before"
         yield _leaf(text, False, considered.delivery_id, Reason.REPEATED)
     if considered.samples is not None and isinstance(event, RunMetricEvent):
         yield from _samples(automation, event, considered.samples)

@@ -24,8 +24,8 @@ from shared.config.setting_types import (
     HttpUrl,
     InvalidSetting,
     Networks,
+    PortRange,
     Ports,
-    PortSpan,
     PositiveDuration,
     RedisUrl,
     SecretKeys,
@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     )
     allow_http: bool = Field(False, description="Whether webhooks may use plain http outside the allowed networks.")
     allowed_ports: Ports = Field(
-        (PortSpan(80, 80), PortSpan(443, 443), PortSpan(1024, 65535)),
+        (PortRange(80, 80), PortRange(443, 443), PortRange(1024, 65535)),
         description="The ports of endpoints that webhooks may use, in allowed networks too, comma-separated.",
     )
     ca_bundle: CaBundle | None = Field(

@@ -111,7 +111,7 @@ def _beat(**_kwargs: Any) -> None:
 
 @signals.worker_ready.connect
 def _consuming(sender: Any, **_kwargs: Any) -> None:
-    metrics.worker_consumes(sender.app.amqp.queues.consume_from)
+    metrics.mark_consuming(sender.app.amqp.queues.consume_from)
 
 
 @signals.worker_shutdown.connect

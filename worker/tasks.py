@@ -11,7 +11,7 @@ from shared.domain.errors import HooklineError
 from shared.messaging.broker_transport import Channel
 from shared.messaging.celery_app import PARTITION_TASK, WEBHOOK_TASK
 from shared.observability.logs import get_logger
-from shared.storage.database.transient_errors import is_passing
+from shared.storage.database.transient_errors import is_transient
 from shared.storage.schema.gate import SchemaTooOld
 from worker.bootstrap import LazyProcess, WorkerProcess
 
@@ -69,7 +69,7 @@ def run_drain(lazy: LazyProcess, task: str, key: int) -> int:
     except SchemaTooOld as exc:
         raise DrainInterrupted(str(exc)) from None
     except (SQLAlchemyError, RedisError, OSError) as exc:
-        if isinstance(exc, SQLAlchemyError) and not is_passing(exc):
+        if isinstance(exc, SQLAlchemyError) and not is_transient(exc):
             raise  # a fault of the schema or of ours: Celery logs all of it
         error = str(exc).partition("\n")[0]
         log.warning("drain.interrupted", drain=task, key=key, error=error)

@@ -19,8 +19,9 @@ from dispatcher.control import webhook_trials, webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
 from dispatcher.control.webhook_checks import WebhookBody
-from dispatcher.control.webhook_trials import Trial, TrialBody, TrialView
+from dispatcher.control.webhook_trials import TrialBody, TrialView
 from dispatcher.control.webhooks import WebhookView
+from shared.delivery.webhook_trial import WebhookTrial
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction, write_transaction
@@ -108,7 +109,9 @@ def _version(view: WebhookView) -> Version:
     return Version(view.revision, (view.disabled_reason, view.failing_since, circuit))
 
 
-def _prepare_trial(resources: ApiResources, principal: Principal, entity: str, webhook_id: str, body: Any) -> Trial:
+def _prepare_trial(
+    resources: ApiResources, principal: Principal, entity: str, webhook_id: str, body: Any
+) -> WebhookTrial:
     with read_transaction(resources.engine) as connection:
         return webhook_trials.prepare(
             connection,

@@ -1,11 +1,10 @@
-"""Trying a webhook now: one request with a sample payload, signed as a delivery's, shown with its secrets masked.
+"""Test requests to webhooks over REST: what a caller may send, and what is shown of it, with secrets masked.
 
 Nothing is stored, and nothing is retried. Must not be given to anyone who may not see the endpoint's answer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,21 +16,14 @@ from dispatcher.control.access import Action, require
 from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.webhook_checks import grants_of
 from dispatcher.control.webhooks import load_webhook
-from shared.domain.delivery.diagnosis import Credentials, diagnose
+from shared.delivery.webhook_trial import WebhookTrial, load_for_trial, prepare_trial
 from shared.domain.delivery.outcomes import Outcome
-from shared.domain.delivery.retries import DeliveryPolicy
-from shared.domain.delivery.signing import signature_headers, unsigned_headers
 from shared.domain.errors import InvalidDefinition
-from shared.domain.payloads.masking import Mask
-from shared.domain.payloads.samples import sample_values
-from shared.domain.payloads.sealed import ACCESS_TOKEN, SecretsTooLarge, mask_payload, open_payload
-from shared.domain.payloads.templates import Template, default_payload, parse_payload
-from shared.http.request import USER_AGENT, Request
+from shared.domain.payloads.sealed import ACCESS_TOKEN, SecretsTooLarge
+from shared.domain.payloads.templates import Template, parse_payload
 from shared.http.tls import TlsContexts
 from shared.storage.accounts.users import Principal
-from shared.storage.definitions.secrets import ciphertexts
 from shared.storage.definitions.webhooks import WebhookFields
-from shared.storage.delivery.history import new_delivery_id
 from shared.vault import Vault
 
 
@@ -69,16 +61,6 @@ class TrialView(View):
     duration_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A request that is ready to be sent, and what of it may be shown. It holds secrets in the clear."""
-
-    request: Request = field(repr=False)
-    secrets: dict[str, str] = field(repr=False)
-    masked_body: str
-    credentials: Credentials
-
-
 def prepare(
     connection: Connection,
     principal: Principal,
@@ -89,63 +71,42 @@ def prepare(
     vault: Vault,
     contexts: TlsContexts,
     now: datetime,
-) -> Trial:
-    """The request to a webhook, which may be disabled or paused.
+) -> WebhookTrial:
+    """Make the test request to a webhook, which may be disabled or paused.
 
     Raises:
         InvalidDefinition: for a payload that the webhook's automations could not have.
+        SecretUnreadable, EndpointUnusable: when nothing can be sent to it.
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
-    stored = load_webhook(connection, entity, webhook_id)
-    fields = stored.fields
-    template = _template(parse_body(TrialBody, raw), fields)
-    shown = {*fields.secrets, *filter(None, (fields.access_token, fields.signing_secret))}
-    certificate = fields.client_certificate
-    names = shown if certificate is None else {*shown, certificate}
-    opened = {name: vault.decrypt(text) for name, text in ciphertexts(connection, entity.id, names).items()}
-    values = {name: opened[name] for name in shown}  # the private key of a certificate is never sent
-    delivery_id = new_delivery_id()
-    samples = sample_values(entity.name, template, delivery_id=delivery_id, now=now)
-    sealed = default_payload(samples) if template is None else template.render(samples)
-    token = {} if fields.access_token is None else {ACCESS_TOKEN: values[fields.access_token]}
+    webhook = load_webhook(connection, entity, webhook_id)
+    template = _template(parse_body(TrialBody, raw), webhook.fields)
+    stored = load_for_trial(connection, webhook.id)
     try:
-        body = open_payload(sealed, {**values, **token})
+        return prepare_trial(stored, entity=entity.name, template=template, vault=vault, contexts=contexts, now=now)
     except SecretsTooLarge as exc:
         raise InvalidDefinition.at(("payload",), str(exc)) from None
-    request = Request(
-        url=fields.url,
-        body=body,
-        headers=_headers(fields, values, body, delivery_id=delivery_id, now=now),
-        timeout_seconds=(policy := DeliveryPolicy.model_validate(fields.policy)).timeout_seconds,
-        connect_timeout_seconds=policy.connect_timeout_seconds,
-        tls=None if certificate is None else contexts.with_certificate(stored.id, opened[certificate]),
-    )
-    credentials = Credentials(
-        has_access_token=fields.access_token is not None, has_signing_secret=fields.signing_secret is not None
-    )
-    return Trial(request, values, mask_payload(sealed), credentials)
 
 
-def trial_view(trial: Trial, outcome: Outcome) -> TrialView:
-    """The trial and what came of it, without any secret's value."""
-    headers = trial.request.headers
+def trial_view(trial: WebhookTrial, outcome: Outcome) -> TrialView:
+    """The test request and its outcome, without any secret's value."""
+    headers, shown = trial.request.headers, trial.mask(outcome)
     if "Authorization" in headers:
         headers = {**headers, "Authorization": f"Bearer ***{ACCESS_TOKEN}***"}
     return TrialView(
         request=TrialRequest(url=trial.request.url, headers=headers, body=orjson.loads(trial.masked_body)),
-        response=_response(trial, outcome),
-        outcome=str(outcome.kind),
-        error=outcome.error,
-        diagnosis=diagnose(outcome, trial.credentials),
-        duration_ms=round(outcome.duration_seconds * 1000),
+        response=_response(shown),
+        outcome=str(shown.kind),
+        error=shown.error,
+        diagnosis=trial.diagnose(shown),
+        duration_ms=round(shown.duration_seconds * 1000),
     )
 
 
-def _response(trial: Trial, outcome: Outcome) -> TrialResponse | None:
+def _response(outcome: Outcome) -> TrialResponse | None:
     if outcome.status is None:
         return None
-    body = Mask(trial.secrets)(outcome.response_body, cut=outcome.response_truncated)
-    return TrialResponse(status=outcome.status, body=body, truncated=outcome.response_truncated)
+    return TrialResponse(status=outcome.status, body=outcome.response_body, truncated=outcome.response_truncated)
 
 
 def _template(body: TrialBody, fields: WebhookFields) -> Template | None:
@@ -156,15 +117,3 @@ def _template(body: TrialBody, fields: WebhookFields) -> Template | None:
         return parse_payload(body.payload, secrets=grants.secrets, has_access_token=grants.has_access_token)
     except InvalidDefinition as exc:
         raise exc.under("payload") from None
-
-
-def _headers(
-    fields: WebhookFields, values: dict[str, str], body: bytes, *, delivery_id: str, now: datetime
-) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT, "hookline-attempt": "1"}
-    if fields.access_token is not None:
-        headers["Authorization"] = f"Bearer {values[fields.access_token]}"
-    if fields.signing_secret is None:
-        return headers | unsigned_headers(message_id=delivery_id, timestamp=now)
-    secret = values[fields.signing_secret]
-    return headers | signature_headers(message_id=delivery_id, timestamp=now, body=body, secret=secret)

@@ -54,7 +54,7 @@ class MemoryGate:
         await asyncio.shield(self._sample_once())
         return self._memory if self._over(wanted_bytes) else None
 
-    def appended(self, events: int, size_bytes: int) -> None:
+    def count_appended(self, events: int, size_bytes: int) -> None:
         """Count what was appended since the last sample."""
         self._appended_bytes += size_bytes + events * ENTRY_OVERHEAD_BYTES
 

@@ -67,7 +67,7 @@ class Publisher:
         """Append checked events, each as its JSON text. Raises StreamFull, StreamUnavailable."""
         traced = EventTraces(self._tracing) if self._tracing else None
         if traced:
-            bodies = [traced.carried(body) for body in bodies]
+            bodies = [traced.add_context(body) for body in bodies]
         size_bytes = sum(map(len, bodies))
         keys = [self._keys[partition_of(event, self._partitions)] for event in events]
         try:
@@ -87,10 +87,10 @@ class Publisher:
             raise _count_refusal("out_of_memory", events, StreamFull(OUT_OF_MEMORY)) from exc
         except (RedisError, OSError) as exc:
             raise _count_refusal("unavailable", events, StreamUnavailable(StreamUnavailable.__doc__)) from exc
-        self._memory_gate.appended(len(events), size_bytes)
-        metrics.events_published(Counter([str.__str__(event.type) for event in events]))
+        self._memory_gate.count_appended(len(events), size_bytes)
+        metrics.count_published(Counter([str.__str__(event.type) for event in events]))
         if traced:
-            traced.published(events)
+            traced.record(events)
         return len(events)
 
 

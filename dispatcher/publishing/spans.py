@@ -22,7 +22,7 @@ class EventTraces:
         self._began_ns = time.time_ns()
         self._contexts: list[tuple[TraceContext, TraceContext | None]] = []
 
-    def carried(self, body: bytes) -> bytes:
+    def add_context(self, body: bytes) -> bytes:
         """An event's JSON with its context in it; a producer's own trace goes on.
 
         The rest stays the text that came. Of two members of one name the last counts. One too large stays as it is.
@@ -33,7 +33,7 @@ class EventTraces:
         carrying = b'%s,"%s":"%s"}' % (body.rstrip()[:-1], TRACEPARENT.encode(), own.header.encode())
         return carrying if len(carrying) <= MAX_EVENT_BYTES else body
 
-    def published(self, events: Sequence[AnyEvent]) -> None:
+    def record(self, events: Sequence[AnyEvent]) -> None:
         """The streams have the events."""
         ended_ns = time.time_ns()
         for event, (own, parent) in zip(events, self._contexts, strict=True):

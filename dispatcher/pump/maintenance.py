@@ -90,7 +90,7 @@ class Maintenance:
         with write_transaction(self._engine) as connection:
             buried = dead_letter_orphans(connection, reason=DELETED_REASON, now=now)
         if buried:
-            metrics.deliveries_finished("dead", buried)
+            metrics.count_finished("dead", buried)
             log.warning("deliveries.orphaned", deliveries=buried, reason=DELETED_REASON)
 
     def purge(self, now: datetime) -> Counter[str]:

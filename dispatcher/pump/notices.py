@@ -43,7 +43,7 @@ def append_notices(engine: Engine, redis: Redis, partitions: int) -> int:
     pipeline.execute()
     with write_transaction(engine) as connection:
         delete_notices(connection, [notice.id for notice in waiting])
-    metrics.events_published(told)
+    metrics.count_published(told)
     return len(waiting)
 
 

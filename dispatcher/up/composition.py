@@ -25,8 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from dispatcher.up.supervisor import Child, Supervisor
 from dispatcher.up.valkey import READY_SECONDS, EmbeddedValkey
 from shared.domain.errors import HooklineError
-from shared.observability.exemplars import MULTIPROC_VARIABLE
 from shared.observability.logs import get_logger, writes_json
+from shared.observability.metrics_variable import MULTIPROC_VARIABLE
 from shared.settings import ENV_PREFIX
 from shared.storage.database.engine import open_engine
 from shared.storage.maintenance import copy_database as database_copy
@@ -123,7 +123,7 @@ def run_up(settings: Settings, *, workers: int, say: Callable[[str], None]) -> b
         supervisor = Supervisor(groups, relay=_relay(settings, groups))
         return asyncio.run(
             supervisor.run(
-                on_ready=lambda: say(f"hookline ready on http://{_bracketed(settings.host)}:{port}"),
+                on_ready=lambda: say(f"hookline ready on http://{_in_brackets(settings.host)}:{port}"),
                 on_stop=listener.close,  # so that clients are refused, and don't queue for nobody
             )
         )
@@ -227,7 +227,7 @@ class _Parts:
 
     async def _api_is_ready(self) -> bool:
         host, port = self.listener.getsockname()[:2]
-        url = f"http://{_bracketed(WILDCARDS.get(host, host))}:{port}/readyz"
+        url = f"http://{_in_brackets(WILDCARDS.get(host, host))}:{port}/readyz"
         # An empty TLS context, because loading the certificates costs more than the whole request.
         async with httpx.AsyncClient(trust_env=False, verify=SSLContext(PROTOCOL_TLS_CLIENT)) as client:
             try:
@@ -236,7 +236,7 @@ class _Parts:
                 return False
 
 
-def _bracketed(host: str) -> str:
+def _in_brackets(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 

@@ -109,9 +109,9 @@ class EmbeddedValkey:
         """Every write reaches the file before its answer, and the disk within a second (valkey.conf, APPEND ONLY)."""
         lines = {
             "port": "0",
-            "unixsocket": _quoted(self._socket),
+            "unixsocket": _quote(self._socket),
             "unixsocketperm": "700",
-            "dir": _quoted(self.folder),
+            "dir": _quote(self.folder),
             "daemonize": "no",
             "logfile": '""',
             "loglevel": "warning",
@@ -152,6 +152,6 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _quoted(path: Path) -> str:
+def _quote(path: Path) -> str:
     text = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'

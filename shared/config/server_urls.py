@@ -93,7 +93,7 @@ def parse_redis(url: str) -> RedisAddress:
     if parts.scheme in _REDIS:
         return _server(parts)
     if parts.scheme in _SENTINEL:
-        return _watched(parts)
+        return _behind_sentinels(parts)
     if parts.scheme == "unix":
         return _behind_socket(parts, "db")
     raise ValueError(REDIS_FORM)
@@ -129,7 +129,7 @@ def _of_redis(url: str, address: RedisAddress) -> BrokerAddress:
     """Kombu has a spelling of its own for a server behind a socket, and for Sentinels."""
     if address.master is not None:
         # Without the login: kombu's list of them is told to whoever asks a worker for its statistics.
-        sentinels = ";".join(f"sentinel://{_bracketed(host)}:{port}" for host, port in address.hosts)
+        sentinels = ";".join(f"sentinel://{_in_brackets(host)}:{port}" for host, port in address.hosts)
         return BrokerAddress(sentinels, address.tls, address)
     if address.path is not None:
         user, password = (quote(address.login.get(name, ""), safe="") for name in _LOGIN)
@@ -180,7 +180,7 @@ def _behind_socket(parts: SplitResult, number: str) -> RedisAddress:
     )
 
 
-def _watched(parts: SplitResult) -> RedisAddress:
+def _behind_sentinels(parts: SplitResult) -> RedisAddress:
     secure = parts.scheme == "rediss+sentinel"
     options = _options(parts, (*_SENTINEL_LOGIN, *(_TLS if secure else ())), REDIS_FORM)
     login, _, hosts = parts.netloc.rpartition("@")
@@ -277,5 +277,5 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _bracketed(host: str) -> str:
+def _in_brackets(host: str) -> str:
     return f"[{host}]" if ":" in host else host

@@ -24,7 +24,7 @@ class InvalidSetting(HooklineError):
     """An environment variable has a value that Hookline can't start with."""
 
 
-class PortSpan(NamedTuple):
+class PortRange(NamedTuple):
     """Ports from the first to the last, both included."""
 
     first: int
@@ -41,7 +41,7 @@ def _duration(value: object) -> timedelta:
         raise ValueError(str(exc)) from exc
 
 
-def _span(value: object) -> timedelta:
+def _positive_duration(value: object) -> timedelta:
     """A duration of no length would let a loop spin, or a drain end before it began."""
     if (span := _duration(value)) == timedelta():
         raise ValueError(f"must be {DURATION_FORM}, and longer than 0")
@@ -57,11 +57,11 @@ def _networks(value: object) -> object:
         raise ValueError(f"must be networks such as 10.0.0.0/8,::1/128: {exc}") from exc
 
 
-def _port_spans(value: object) -> object:
+def _port_ranges(value: object) -> object:
     if not isinstance(value, str):
         return value
     found = [re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part.strip()) for part in value.split(",") if part.strip()]
-    spans = [PortSpan(int(match[1]), int(match[2] or match[1])) for match in found if match]
+    spans = [PortRange(int(match[1]), int(match[2] or match[1])) for match in found if match]
     if not spans or not all(found) or not all(1 <= span.first <= span.last <= 65535 for span in spans):
         raise ValueError("must be ports from 1 to 65535 and spans of them, such as 80,443,8000-8999")
     return tuple(spans)
@@ -146,13 +146,13 @@ SecretKeys = Annotated[SecretStr, BeforeValidator(_secret_keys)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
-PositiveDuration = Annotated[timedelta, BeforeValidator(_span)]
+PositiveDuration = Annotated[timedelta, BeforeValidator(_positive_duration)]
 
 
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 
 
-Ports = Annotated[tuple[PortSpan, ...], NoDecode, BeforeValidator(_port_spans)]
+Ports = Annotated[tuple[PortRange, ...], NoDecode, BeforeValidator(_port_ranges)]
 
 
 CaBundle = Annotated[Path, BeforeValidator(_ca_bundle)]

@@ -1,4 +1,7 @@
-"""A webhook made ready for sending: its secrets decrypted, its headers and signer prepared once for a whole drain."""
+"""A webhook made ready for sending: its secrets decrypted, its headers and signer prepared once for many requests.
+
+Must not send, and must not show a secret: not in a `repr`, an error or an outcome.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -20,16 +23,35 @@ from shared.domain.payloads.sealed import ACCESS_TOKEN, open_payload
 from shared.http.request import USER_AGENT, Request, check_header, check_target
 from shared.http.tls import TlsContexts
 from shared.storage.definitions.webhooks import public_id
-from shared.storage.delivery.claims import ClaimedDelivery
 from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot
 from shared.vault import Vault
 
 SHORTEST_PART = 8
+"""The shortest part of a secret URL that is masked by itself: a shorter one would be found in innocent text."""
+
+
+class Deliverable(Protocol):
+    """A delivery, as far as a request needs it."""
+
+    @property
+    def id(self) -> str:
+        """The delivery's public id, sent as `webhook-id`."""
+
+    @property
+    def payload(self) -> str:
+        """The sealed payload."""
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were made before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where deliveries go and with what. It holds secrets in the clear, so it has no telling `repr`."""
+    """An opened webhook. It holds secrets in the clear, so its `repr` shows the webhook's id and policy only.
+
+    It never changes, so any thread may use it.
+    """
 
     webhook: str
     """The webhook's public id."""
@@ -41,8 +63,12 @@ class Endpoint:
     mask: Mask = field(repr=False)
     tls: ssl.SSLContext | None = None
 
-    def request(self, delivery: ClaimedDelivery, now: datetime) -> Request:
-        """The request of a delivery's next attempt. Raises SecretUnavailable, SecretsTooLarge as `open_payload`."""
+    def request(self, delivery: Deliverable, now: datetime) -> Request:
+        """The request of a delivery's next attempt, signed at `now`.
+
+        Raises:
+            SecretUnavailable, SecretsTooLarge: as `open_payload`.
+        """
         body = open_payload(delivery.payload, self.secrets)
         if self.signer is None:
             identified = unsigned_headers(message_id=delivery.id, timestamp=now)
@@ -57,8 +83,8 @@ class Endpoint:
             tls=self.tls,
         )
 
-    def masked(self, outcome: Outcome) -> Outcome:
-        """The outcome without any secret of the endpoint: it may have sent back what it got, or an error its URL."""
+    def mask_outcome(self, outcome: Outcome) -> Outcome:
+        """The outcome without any secret of the endpoint, which an answer or an error may repeat."""
         body = self.mask(outcome.response_body, cut=outcome.response_truncated)
         error = outcome.error and self.mask(outcome.error)
         if body == outcome.response_body and error == outcome.error:
@@ -67,14 +93,14 @@ class Endpoint:
 
 
 def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, contexts: TlsContexts) -> Endpoint:
-    """The endpoint with its secrets in the clear.
+    """Decrypt a webhook's secrets and check that requests can be made with them.
 
-    What it is made of was checked when it was saved, but perhaps by other code, another OpenSSL, or not at all in a
-    database that somebody wrote to: what can't be used is found here, before anything is claimed.
+    They were checked when the webhook was saved, but perhaps by another release or another OpenSSL, or not at all if
+    somebody wrote to the database. So an unusable webhook is found here, before any delivery is claimed for it.
 
     Raises:
-        SecretUnreadable: when the vault lacks their key.
-        EndpointUnusable: when no request can be made with one of them, with the URL or by the policy.
+        SecretUnreadable: when the vault lacks the key of a secret.
+        EndpointUnusable: when no request can be made with a secret, the URL or the policy.
     """
     secrets = {name: vault.decrypt(ciphertext) for name, ciphertext in stored.granted.items()}
     hidden = dict(secrets)
@@ -123,7 +149,7 @@ def _check(what: str, check: Callable[[str], None], value: str) -> None:
 
 
 def _parts_of_url(url: str) -> dict[str, str]:
-    """What of a secret URL gives it away: all of it, its path, and the token that the path ends with."""
+    """The parts of a secret URL that must not be shown: all of it, its path, and the path's last segment, a token."""
     path = urlsplit(url).path
     token = path.rpartition("/")[2]
     parts = {"URL": url, "URL_PATH": path, "URL_TOKEN": token}

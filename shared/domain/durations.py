@@ -26,15 +26,15 @@ def parse_duration(text: object) -> timedelta:
         InvalidDefinition: for anything else, for one below zero, and for one over ten years.
     """
     if isinstance(text, timedelta):
-        return _bounded(text.total_seconds())
+        return _check_bounds(text.total_seconds())
     if isinstance(text, int | float) and not isinstance(text, bool):
-        return _bounded(text)
+        return _check_bounds(text)
     if isinstance(text, str) and _DURATION.fullmatch(text):
-        return _bounded(sum(float(n) * _UNIT_SECONDS[unit] for n, unit in _PART.findall(text)))
+        return _check_bounds(sum(float(n) * _UNIT_SECONDS[unit] for n, unit in _PART.findall(text)))
     raise InvalidDefinition.at((), f"must be {DURATION_FORM}")
 
 
-def _bounded(seconds: float) -> timedelta:
+def _check_bounds(seconds: float) -> timedelta:
     """Finer than a millisecond nothing is counted, and `format_duration` could not write it."""
     if not 0 <= seconds <= MAX_DURATION.total_seconds():
         raise InvalidDefinition.at((), f"must be {DURATION_FORM}, and no longer than ten years")

@@ -28,7 +28,7 @@ from shared.dry_runs.time_range import EPOCH_START, TimeRange, moment, unix_ms
 from shared.storage.definitions.automations import StoredAutomation, find_automation
 from shared.storage.definitions.entities import StoredEntity, organization_links
 from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks
-from shared.storage.evaluation.new_deliveries import known_deliveries
+from shared.storage.evaluation.new_deliveries import find_existing
 from shared.storage.evaluation.window_snapshots import read_states
 
 _DRAFT_ID: Final = 0
@@ -103,7 +103,7 @@ def stored_simulator(connection: Connection, subject: Subject, events: Sequence[
     return Simulator(
         subject,
         kept=read_states(connection, compiled.id, compiled.epoch, keys),
-        delivered=known_deliveries(connection, [firing_id(compiled.id, event) for event in events]),
+        delivered=find_existing(connection, [firing_id(compiled.id, event) for event in events]),
     )
 
 

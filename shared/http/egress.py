@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from shared.config.setting_types import Network, PortSpan
+from shared.config.setting_types import Network, PortRange
 from shared.domain.errors import InvalidDefinition
 from shared.http.exceptions import EgressBlocked
 from shared.http.request import DEFAULT_PORTS
@@ -79,7 +79,7 @@ def _is_public(address: Address) -> bool:
     return address in _GLOBAL_V6 and address.is_global and not any(address in network for network in _REFUSED_V6)
 
 
-def _port_refusal(port: int, ports: tuple[PortSpan, ...]) -> str | None:
+def _port_refusal(port: int, ports: tuple[PortRange, ...]) -> str | None:
     if any(span.first <= port <= span.last for span in ports):
         return None
     return f"port {port} is none that webhooks may use: HOOKLINE_ALLOWED_PORTS is {','.join(map(str, ports))}"

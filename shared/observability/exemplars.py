@@ -11,8 +11,7 @@ import orjson
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
-MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-
+from shared.observability.metrics_variable import MULTIPROC_VARIABLE
 
 WRITE_SECONDS = 1.0
 
@@ -40,7 +39,7 @@ class ExemplarFile:
     def keep(self, metric: str, upper_bound: float, trace: str, amount: float) -> None:
         """Keep the newest of each bucket."""
         le: str = floatToGoString(upper_bound)  # type: ignore[no-untyped-call]
-        self._kept[place_of(metric, le)] = (trace, amount, time.time())
+        self._kept[exemplar_key(metric, le)] = (trace, amount, time.time())
 
     def write(self) -> None:
         """Write them if they were not just written; nothing where no folder is shared."""
@@ -66,5 +65,5 @@ def exemplar(trace: str, amount: float) -> Exemplar:
     return Exemplar({_TRACE: trace}, amount, time.time())
 
 
-def place_of(metric: str, le: str) -> str:
+def exemplar_key(metric: str, le: str) -> str:
     return f"{metric} {le}"

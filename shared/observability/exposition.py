@@ -12,8 +12,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from shared.observability.exemplars import MULTIPROC_VARIABLE
 from shared.observability.metrics import BUILD_INFO
+from shared.observability.metrics_variable import MULTIPROC_VARIABLE
 from shared.observability.multiprocess import shared_registry
 from shared.settings import Settings
 from shared.version import __version__

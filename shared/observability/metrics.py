@@ -200,32 +200,32 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
 """Which processes find a metric's values out."""
 
 
-def events_published(counts: Mapping[str, int]) -> None:
+def count_published(counts: Mapping[str, int]) -> None:
     """Events appended, by type."""
     for event_type, count in counts.items():
         EVENTS_PUBLISHED.labels(type=event_type).inc(count)
 
 
-def events_evaluated(counts: Mapping[str, int], delays_seconds: Sequence[float]) -> None:
+def count_evaluated(counts: Mapping[str, int], delays_seconds: Sequence[float]) -> None:
     """Events evaluated, by type, and how long after the stream received them."""
     for event_type, count in counts.items():
         EVENTS_EVALUATED.labels(type=event_type).inc(count)
     EVALUATION_DELAY.observe_all([max(0.0, delay) for delay in delays_seconds])
 
 
-def worker_consumes(queues: Iterable[str]) -> None:
+def mark_consuming(queues: Iterable[str]) -> None:
     """This process is a worker that has begun to consume these queues."""
     for queue in queues:
         WORKERS.labels(queue=queue).set(1)
 
 
-def firings(counts: Mapping[tuple[str, str], int]) -> None:
+def count_firings(counts: Mapping[tuple[str, str], int]) -> None:
     """Firings, by (event type, action)."""
     for (event_type, action), count in counts.items():
         FIRINGS.labels(event_type=event_type, action=action).inc(count)
 
 
-def attempts_finished(
+def observe_attempts(
     attempts: Iterable[tuple[str, float]], *, delays_seconds: Sequence[float] = (), webhook: str | None = None
 ) -> None:
     """Requests made, as (outcome, duration in seconds), and how late those to healthy endpoints were sent.
@@ -245,6 +245,6 @@ def attempts_finished(
             WEBHOOK_ATTEMPTS.labels(webhook=webhook, outcome=outcome).inc(count)
 
 
-def deliveries_finished(outcome: str, count: int) -> None:
+def count_finished(outcome: str, count: int) -> None:
     """Deliveries that came to an end."""
     DELIVERIES.labels(outcome=outcome).inc(count)

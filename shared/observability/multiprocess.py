@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Metric, multiprocess
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
 
-from shared.observability.exemplars import place_of, read_exemplars, write_file
+from shared.observability.exemplars import exemplar_key, read_exemplars, write_file
 
 MERGED = "merged"
 _LOCK = "scrape.lock"
@@ -33,14 +33,14 @@ class SharedCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The metrics, added up, with the newest exemplar of each bucket."""
-        with _alone(self._folder):
-            tidy(self._folder)
+        with _exclusive(self._folder):
+            merge_ended(self._folder)
             metrics = list(self._metrics.collect())  # type: ignore[no-untyped-call]
             exemplars = read_exemplars(self._folder)
         for metric in metrics:
             if metric.type == "histogram" and exemplars:
                 metric.samples = [
-                    sample._replace(exemplar=exemplars.get(place_of(metric.name, sample.labels.get("le", ""))))
+                    sample._replace(exemplar=exemplars.get(exemplar_key(metric.name, sample.labels.get("le", ""))))
                     for sample in metric.samples
                 ]
         return metrics
@@ -54,7 +54,7 @@ def shared_registry(folder: Path) -> CollectorRegistry:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     """One reader at a time: merging moves counts from file to file."""
     with (folder / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -64,7 +64,7 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_UN)  # closing would not do: a child forked meanwhile has the file open too
 
 
-def tidy(folder: Path) -> None:
+def merge_ended(folder: Path) -> None:
     """Make one file of those that processes left which have ended, however they ended: what they counted stays.
 
     What they said of themselves as long as they lived, and their exemplars, is dropped.
@@ -74,7 +74,7 @@ def tidy(folder: Path) -> None:
     left: dict[str, list[Path]] = {}
     for file in folder.glob("*_*.db"):
         kind, _, owner = file.stem.rpartition("_")
-        if owner.isdigit() and not _runs(int(owner)):
+        if owner.isdigit() and not _is_running(int(owner)):
             left.setdefault(kind, []).append(file)
     for kind, files in left.items():
         if kind.startswith("gauge_live"):
@@ -83,11 +83,11 @@ def tidy(folder: Path) -> None:
         else:
             _merge(folder, kind, files)
     for file in folder.glob("exemplars_*.json"):
-        if not _runs(int(file.stem.rpartition("_")[2])):
+        if not _is_running(int(file.stem.rpartition("_")[2])):
             file.unlink(missing_ok=True)
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -20,7 +20,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.delivery.claims import claim
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, list_deliveries, new_delivery_id
-from shared.storage.delivery.recording import Attempted, record
+from shared.storage.delivery.recording import AttemptRecord, record
 from shared.storage.evaluation.new_deliveries import NewDelivery, insert_deliveries
 from shared.storage.schema.migrate import migrate
 from shared.storage.schema.tables import deliveries
@@ -172,7 +172,7 @@ def _deliver(engine: Engine) -> tuple[float, float]:
         claimed = claim(connection, WEBHOOK, limit=BATCH, now=now, lease_until=until, token=TOKEN)
     claiming = time.perf_counter() - began
     ends = [
-        Attempted(
+        AttemptRecord(
             seq=one.seq,
             number=1,
             started_at=now,

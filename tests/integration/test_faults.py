@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool
 from shared.settings import load_settings
 from shared.storage.database.engine import open_engine
 from shared.storage.database.transactions import write_transaction
-from shared.storage.database.transient_errors import is_passing
+from shared.storage.database.transient_errors import is_transient
 
 
 @pytest.mark.parametrize(
@@ -23,13 +23,13 @@ from shared.storage.database.transient_errors import is_passing
 def test_a_statement_that_never_succeeds_is_not_tried_again(engine: Engine, statement: str) -> None:
     with pytest.raises(DBAPIError) as caught, write_transaction(engine) as connection:
         connection.execute(text(statement))
-    assert not is_passing(caught.value)
+    assert not is_transient(caught.value)
 
 
 def test_a_database_that_is_away_is() -> None:
     with pytest.raises(SQLAlchemyError) as caught:
         open_engine(load_settings(database_url="postgresql://127.0.0.1:1/none")).connect()
-    assert is_passing(caught.value)
+    assert is_transient(caught.value)
 
 
 def test_no_free_connection_is(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_no_free_connection_is(tmp_path: Path) -> None:
     )
     with engine.connect(), pytest.raises(NoConnection) as caught:
         engine.connect()
-    assert is_passing(caught.value)
+    assert is_transient(caught.value)
     engine.dispose()
 
 
@@ -71,4 +71,4 @@ def _gone(folder: Path) -> SQLAlchemyError:
 @pytest.mark.parametrize("fault", [_locked, _full, _gone])
 def test_sqlite_that_is_busy_full_or_out_of_reach_is(tmp_path: Path, fault: object) -> None:
     assert callable(fault)
-    assert is_passing(fault(tmp_path))
+    assert is_transient(fault(tmp_path))

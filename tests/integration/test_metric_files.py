@@ -14,15 +14,15 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from shared.observability.multiprocess import shared_registry, tidy
+from shared.observability.multiprocess import merge_ended, shared_registry
 from tests.integration.test_telemetry import ROOT, SHOW, python, value
 
 COUNT = """
     from shared.observability import exposition as x, metrics as t
-    t.deliveries_finished("delivered", 3)
-    t.attempts_finished([("2xx", 0.2), ("timeout", 15.0)])
+    t.count_finished("delivered", 3)
+    t.observe_attempts([("2xx", 0.2), ("timeout", 15.0)])
     t.DELIVERIES_PENDING.set({number})
-    t.worker_consumes(["deliver"])
+    t.mark_consuming(["deliver"])
 """
 ROUNDS = """
     import os, sys
@@ -30,10 +30,10 @@ ROUNDS = """
     for number in range(1, 6):
         child = os.fork()
         if child == 0:
-            t.deliveries_finished("delivered", 3)
-            t.attempts_finished([("2xx", 0.2), ("timeout", 15.0)])
+            t.count_finished("delivered", 3)
+            t.observe_attempts([("2xx", 0.2), ("timeout", 15.0)])
             t.DELIVERIES_PENDING.set(number)
-            t.worker_consumes(["deliver"])
+            t.mark_consuming(["deliver"])
             os._exit(0)
         os.waitpid(child, 0)
         sys.stdout.write(x.exposition()[0].decode() + "# END\\n")
@@ -45,7 +45,7 @@ TRACED = f"""
     if child := "PROMETHEUS_MULTIPROC_DIR" in os.environ and os.fork():
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     else:
-        t.attempts_finished([("2xx", 0.2), ("timeout", 150.0)])
+        t.observe_attempts([("2xx", 0.2), ("timeout", 150.0)])
         t.ATTEMPT_DURATION.add_exemplars([(0.2, "{TRACE}"), (150.0, "{"f" * 32}")])
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             os._exit(0)
@@ -67,7 +67,7 @@ def test_processes_that_end_leave_no_files_behind(tmp_path: Path) -> None:
         assert value(shown, "hookline_attempt_duration_seconds_count") == 2 * number
         assert value(shown, "hookline_attempt_duration_seconds_sum") == pytest.approx(15.2 * number)
         assert value(shown, "hookline_deliveries_pending") == number
-    tidy(tmp_path)
+    merge_ended(tmp_path)
     left = {file.name for file in tmp_path.iterdir()}
     assert left == {"counter_merged.db", "histogram_merged.db", "gauge_mostrecent_merged.db", "scrape.lock"}
 
@@ -83,7 +83,7 @@ def test_a_merge_that_broke_off_is_carried_out_by_the_next(tmp_path: Path) -> No
     new.close()  # type: ignore[no-untyped-call]
     (tmp_path / "counter_merged.plan").write_bytes(orjson.dumps([gone.name, left.name]))
     gone.unlink()
-    tidy(tmp_path)
+    merge_ended(tmp_path)
     text = python(SHOW, shared=tmp_path).stdout
     assert value(text, "hookline_deliveries_total", outcome="delivered") == 6
     assert not list(tmp_path.glob("*.plan")) and not list(tmp_path.glob("*.new"))
@@ -107,7 +107,7 @@ def test_files_of_living_processes_are_left_alone(tmp_path: Path) -> None:
         assert living.stdout is not None
         living.stdout.readline()
         before = {file.name for file in tmp_path.iterdir()}
-        tidy(tmp_path)
+        merge_ended(tmp_path)
         assert {file.name for file in tmp_path.iterdir()} == before
         living.kill()
 
@@ -170,14 +170,14 @@ def test_a_child_forked_during_a_scrape_does_not_stop_the_next(tmp_path: Path) -
         """
         import os, signal, time
         from pathlib import Path
-        from shared.observability.multiprocess import _alone
+        from shared.observability.multiprocess import _exclusive
         folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-        with _alone(folder):
+        with _exclusive(folder):
             if not (child := os.fork()):
                 time.sleep(60)
                 os._exit(0)
         signal.alarm(10)
-        with _alone(folder):
+        with _exclusive(folder):
             os.kill(child, signal.SIGKILL)
         """,
         shared=tmp_path,

@@ -60,20 +60,20 @@ ADDED = {
 EVERY_FACT = """
     from shared.observability import exposition as x, metrics as t
     x.announce_build()
-    t.events_published({"RUN_STATE": 2, "RUN_METRIC": 3})
+    t.count_published({"RUN_STATE": 2, "RUN_METRIC": 3})
     t.EVENTS_REFUSED.labels(reason="full").inc(4)
     t.STREAM_MEMORY.set(3000)
     t.STREAM_MEMORY_BOUND.set(9000)
-    t.events_evaluated({"RUN_STATE": 1}, [0.04])
+    t.count_evaluated({"RUN_STATE": 1}, [0.04])
     t.WEBHOOKS_DISABLED_AUTOMATICALLY.inc()
     t.CIRCUIT_OPENINGS.inc()
     t.SECRETS_UNREADABLE.inc()
     t.WEBHOOKS_UNUSABLE.inc()
     t.PUMP_LAST_SWEEP.set(1e9)
-    t.firings({("RUN_STATE", "webhook"): 1, ("RUN_STATE", "no_op"): 4})
-    t.attempts_finished([("2xx", 0.2), ("2xx", 0.4), ("timeout", 15.0)])
-    t.attempts_finished([("5xx", 0.1)], delays_seconds=[0.3, 11], webhook="wh_7")
-    t.deliveries_finished("delivered", 2)
+    t.count_firings({("RUN_STATE", "webhook"): 1, ("RUN_STATE", "no_op"): 4})
+    t.observe_attempts([("2xx", 0.2), ("2xx", 0.4), ("timeout", 15.0)])
+    t.observe_attempts([("5xx", 0.1)], delays_seconds=[0.3, 11], webhook="wh_7")
+    t.count_finished("delivered", 2)
     t.EVENT_TO_DELIVERY.observe(0.3)
     t.EVALUATION_LAG_ENTRIES.labels(partition="3").set(7)
     t.EVALUATION_LAG_SECONDS.labels(partition="3").set(1.5)
@@ -93,7 +93,7 @@ EVERY_FACT = """
 """
 PRESENT = """
     from shared.observability import exposition, metrics
-    metrics.worker_consumes(["evaluate", "deliver"])
+    metrics.mark_consuming(["evaluate", "deliver"])
 """
 SHOW = """
     import sys
@@ -196,8 +196,8 @@ def test_several_processes_add_up_also_those_that_have_ended(tmp_path: Path) -> 
             f"""
             from shared.observability import exposition as x, metrics as t
             x.announce_build()
-            t.events_published({{"RUN_STATE": 10}})
-            t.attempts_finished([("2xx", 0.2), ("timeout", 15.0)])
+            t.count_published({{"RUN_STATE": 10}})
+            t.observe_attempts([("2xx", 0.2), ("timeout", 15.0)])
             t.DELIVERIES_PENDING.set({pending})
             t.AUTOMATIONS_LOADED.set({pending})
             """,
@@ -229,7 +229,7 @@ def test_a_gauge_that_nobody_set_is_not_shown_as_0(tmp_path: Path) -> None:
 
 def test_workers_are_those_that_run(tmp_path: Path) -> None:
     """Also when others were killed before they could say so."""
-    consume = 'from shared.observability import metrics; metrics.worker_consumes(["evaluate"]); {}'
+    consume = 'from shared.observability import metrics; metrics.mark_consuming(["evaluate"]); {}'
     dying = subprocess.run(
         [sys.executable, "-c", consume.format("import os; os.kill(os.getpid(), 9)")],
         cwd=ROOT,
@@ -250,10 +250,10 @@ def test_a_worker_serves_what_all_its_processes_counted_and_cleans_up() -> None:
         use_metrics_directory()
         from shared.observability import exposition, metrics
         from shared.settings import load_settings
-        metrics.deliveries_finished("delivered", 2)
+        metrics.count_finished("delivered", 2)
         child = os.fork()
         if child == 0:
-            metrics.deliveries_finished("delivered", 3)
+            metrics.count_finished("delivered", 3)
             os._exit(0)
         os.waitpid(child, 0)
         exposition.serve(load_settings())
@@ -278,7 +278,7 @@ def test_a_folder_that_the_operator_named_is_used_and_left(tmp_path: Path) -> No
         from worker.process.metrics_directory import use_metrics_directory
         use_metrics_directory()
         from shared.observability import exposition, metrics
-        metrics.deliveries_finished("dead", 2)
+        metrics.count_finished("dead", 2)
         """,
         shared=tmp_path,
     )

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from shared.config.server_urls import BROKER_FORM, REDIS_FORM
-from shared.config.setting_types import InvalidSetting, PortSpan, split_keys
+from shared.config.setting_types import InvalidSetting, PortRange, split_keys
 from shared.settings import ENV_PREFIX, MAX_SOCKET_PATH_BYTES, Settings, load_settings
 from tests import authority
 
@@ -70,8 +70,8 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     ],
     "allow_http": [("1", True), ("true", True), ("off", False)],
     "allowed_ports": [
-        ("443", (PortSpan(443, 443),)),
-        (" 80, 8000-8999,1-65535,", (PortSpan(80, 80), PortSpan(8000, 8999), PortSpan(1, 65535))),
+        ("443", (PortRange(443, 443),)),
+        (" 80, 8000-8999,1-65535,", (PortRange(80, 80), PortRange(8000, 8999), PortRange(1, 65535))),
     ],
     "ca_bundle": [(str(AUTHORITY), AUTHORITY)],
     "disable_after": [("36h", timedelta(hours=36))],

@@ -13,7 +13,7 @@ from shared.domain.delivery.rate_limit import HORIZON
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.transactions import write_statement, write_transaction
-from shared.storage.delivery.admission import admit, needs_admission, note_claimed
+from shared.storage.delivery.admission import admit, needs_admission, record_admitted
 from shared.storage.delivery.claims import ClaimedDelivery, claim
 from worker.delivery.attempt_result import LONG_AGO
 
@@ -117,7 +117,7 @@ class WebhookClaimer:
             if not admission.limit:
                 return ClaimedBatch(now, limited=limited)
             claimed = self._claim(connection, admission.limit, now)
-            note_claimed(
+            record_admitted(
                 connection,
                 self.webhook_id,
                 self._policy,

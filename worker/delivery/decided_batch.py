@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from shared.domain.delivery.circuits import CircuitSignal, is_responsive, is_slow
 from shared.domain.delivery.outcomes import OutcomeKind
 from shared.domain.delivery.retries import Decision, DeliveryPolicy, Verdict, decide
-from shared.storage.delivery.recording import Attempted
+from shared.storage.delivery.recording import AttemptRecord
 from worker.delivery.attempt_result import CompletedAttempt
 
 DecidedAttempt = tuple[CompletedAttempt, Decision]
@@ -27,7 +27,7 @@ class DecidedBatch:
     was_slow: bool
     slow: bool
     """Whether the webhook belongs in the slow lane, by these attempts."""
-    rows: Sequence[Attempted]
+    rows: Sequence[AttemptRecord]
 
     @property
     def lane_changes(self) -> bool:
@@ -103,11 +103,11 @@ def _number(attempt: CompletedAttempt) -> int:
     return attempt.delivery.attempts + 1
 
 
-def _row(attempt: CompletedAttempt, decision: Decision, at: datetime) -> Attempted:
+def _row(attempt: CompletedAttempt, decision: Decision, at: datetime) -> AttemptRecord:
     again = decision.verdict is Verdict.RETRY
     delivered = decision.verdict is Verdict.DELIVERED
     outcome = attempt.outcome
-    return Attempted(
+    return AttemptRecord(
         seq=attempt.delivery.seq,
         number=_number(attempt),
         started_at=attempt.started_at,

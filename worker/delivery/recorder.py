@@ -21,13 +21,13 @@ from shared.observability.logs import get_logger
 from shared.observability.tracing import Tracing
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.transactions import write_statement, write_transaction
-from shared.storage.database.transient_errors import is_passing
+from shared.storage.database.transient_errors import is_transient
 from shared.storage.delivery.admission import needs_admission
 from shared.storage.delivery.circuits import CircuitTransition, reset_health, set_lane, update_circuit
 from shared.storage.delivery.failure_recording import HealthUpdate, record_with_health, records_in_one_statement
 from shared.storage.delivery.notices import notify_dead_letters, notify_disabled, notify_transition
-from shared.storage.delivery.recording import record, record_all_well, release_claims
-from shared.storage.delivery.webhook_health import disable_webhook, note_health
+from shared.storage.delivery.recording import record, record_successes, release_claims
+from shared.storage.delivery.webhook_health import disable_webhook, update_health
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
 from worker.delivery.attempt_result import LONG_AGO, AttemptResult, CompletedAttempt, ReleasedClaim
 from worker.delivery.decided_batch import DecidedBatch, decide_batch
@@ -117,7 +117,7 @@ class OutcomeRecorder:
         batch = decide_batch(self._endpoint.policy, masked, at=now, was_slow=was_slow, jitter=_jitter.random)
         # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
         persistent = Retrying(
-            retry=retry_if_exception(is_passing),
+            retry=retry_if_exception(is_transient),
             wait=wait_exponential(multiplier=0.1, max=2),
             stop=stop_after_delay(self._policy.retry_for),
             reraise=True,
@@ -139,7 +139,7 @@ class OutcomeRecorder:
         if not batch.all_delivered or batch.lane_changes:
             return NotRecorded.NOT_APPLICABLE
         with write_statement(self._engine) as connection:
-            finished = record_all_well(connection, self._webhook_id, batch.rows, token=self._token, now=batch.at)
+            finished = record_successes(connection, self._webhook_id, batch.rows, token=self._token, now=batch.at)
         if finished is None:
             return NotRecorded.ROW_DIFFERS
         return RecordedBatch(frozenset(finished), Circuit(), batch.slow, None)
@@ -195,7 +195,7 @@ class OutcomeRecorder:
 
     def _disable(self, connection: Connection, batch: DecidedBatch) -> str | None:
         """Disable the webhook where this batch is a reason to; the reason, or None."""
-        reason = note_health(
+        reason = update_health(
             connection,
             self._webhook_id,
             succeeded=batch.succeeded,
@@ -239,7 +239,7 @@ class OutcomeRecorder:
             metrics.CIRCUIT_OPENINGS.inc()
             failures = recorded.circuit.failures
             log.warning("webhook.circuit_opened", webhook_id=self._endpoint.webhook, failures=failures)
-        metrics.attempts_finished(
+        metrics.observe_attempts(
             ((str(one.outcome.kind), one.outcome.duration_seconds) for one, _ in batch.attempts),
             delays_seconds=self._delays_seconds(batch),
             webhook=encode_id(IdKind.WEBHOOK, self._webhook_id) if self._policy.metrics_per_webhook else None,
@@ -252,7 +252,7 @@ class OutcomeRecorder:
             add_attempt_exemplars(batch.attempts, self._token, batch.at)
 
     def _masked(self, attempt: CompletedAttempt) -> CompletedAttempt:
-        outcome = self._endpoint.masked(attempt.outcome)
+        outcome = self._endpoint.mask_outcome(attempt.outcome)
         return attempt if outcome is attempt.outcome else replace(attempt, outcome=outcome)
 
     def _delays_seconds(self, batch: DecidedBatch) -> list[float]:

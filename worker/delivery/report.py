@@ -39,7 +39,7 @@ def report_attempts(
     for outcome, count in Counter(
         str(decision.verdict) for sent, decision in decided if sent.delivery.seq in finished
     ).items():
-        metrics.deliveries_finished(outcome, count)
+        metrics.count_finished(outcome, count)
     metrics.EVENT_TO_DELIVERY.observe_all(
         [
             max(0.0, (now - sent.delivery.event_received_at).total_seconds())

@@ -11,7 +11,7 @@ from shared.domain.events.fast_decoding import AnyEvent, read_event
 from shared.domain.matching.compiled import CompiledAutomation
 from shared.domain.matching.index import AutomationIndex
 from shared.messaging.streams import Entry
-from shared.storage.definitions.catalog import Learned
+from shared.storage.definitions.catalog import CatalogNames
 from shared.storage.evaluation.poison import PoisonEntry
 from worker.evaluation.catalog_discovery import catalog_entry_of
 
@@ -53,5 +53,5 @@ class Batch:
     types: Counter[str] = field(default_factory=Counter)
     received_ms: list[int] = field(default_factory=list)
     """When the stream received each event, in Unix milliseconds."""
-    names: set[Learned] = field(default_factory=set)
+    names: set[CatalogNames] = field(default_factory=set)
     """The projects and collections that the events name."""

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from shared.domain.events.fast_decoding import AnyEvent
-from shared.storage.definitions.catalog import Learned, learn
+from shared.storage.definitions.catalog import CatalogNames, register_names
 
 MAX_KNOWN = 100_000
 """Names that a process remembers: some tens of megabytes. Beyond, it forgets all and registers what comes again, which
@@ -29,13 +29,13 @@ class CatalogDiscovery:
 
     def __init__(self, max_known: int = MAX_KNOWN) -> None:
         self._max_known = max_known
-        self._known: set[Learned] = set()
+        self._known: set[CatalogNames] = set()
 
-    def knows(self, names: Set[Learned]) -> bool:
+    def knows(self, names: Set[CatalogNames]) -> bool:
         """Whether none of these names is new."""
         return names <= self._known
 
-    def register(self, connection: Connection, names: Set[Learned], now: datetime) -> frozenset[Learned]:
+    def register(self, connection: Connection, names: Set[CatalogNames], now: datetime) -> frozenset[CatalogNames]:
         """Put what is new of these names into the catalog, in the caller's transaction.
 
         Returns:
@@ -45,16 +45,16 @@ class CatalogDiscovery:
         A name whose entity does not exist stays out; it is looked at again, since the entity may be made later.
         """
         news = names - self._known
-        return learn(connection, news, now) if news else frozenset()
+        return register_names(connection, news, now) if news else frozenset()
 
-    def remember(self, names: Collection[Learned]) -> None:
+    def remember(self, names: Collection[CatalogNames]) -> None:
         """Know names whose registration is committed; when too many are known, the older ones are forgotten."""
         if len(self._known) + len(names) > self._max_known:
             self._known = set()
         self._known.update(names)
 
 
-def catalog_entry_of(event: AnyEvent) -> Learned | None:
+def catalog_entry_of(event: AnyEvent) -> CatalogNames | None:
     """The project and collection that an event names; None for a notice, which is in no project."""
     data: Any = event.data
     project = getattr(data, "project", None)

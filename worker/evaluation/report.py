@@ -39,8 +39,8 @@ class BatchReporter:
         plan, webhooks = committed.plan, committed.to_wake
         self._waker.wake_webhooks(webhooks, slow={one for one, snapshot in webhooks.items() if snapshot.slow})
         now = time.time()
-        metrics.events_evaluated(batch.types, [now - received_ms / 1000 for received_ms in batch.received_ms])
-        metrics.firings(plan.fired)
+        metrics.count_evaluated(batch.types, [now - received_ms / 1000 for received_ms in batch.received_ms])
+        metrics.count_firings(plan.fired)
         for reason, count in plan.skipped.items():
             metrics.SKIPPED.labels(reason=reason).inc(count)
         if plan.samples_ignored:

@@ -18,7 +18,7 @@ from shared.domain.matching.throttling import FiringState
 from shared.messaging.streams import Entry
 from shared.observability.logs import get_logger
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_endpoints
-from shared.storage.evaluation.new_deliveries import known_deliveries
+from shared.storage.evaluation.new_deliveries import find_existing
 from shared.storage.evaluation.windows import load_windows
 
 log = get_logger("hookline.evaluate")
@@ -95,7 +95,7 @@ def load_stored(connection: Connection, matches: MatchSet, now: datetime) -> Sto
         StaleAutomation: when an automation was edited since these matches were found.
     """
     kept = _load_kept(connection, matches, now)
-    seen = known_deliveries(connection, matches.ids)
+    seen = find_existing(connection, matches.ids)
     return StoredState(load_endpoints(connection, matches.webhooks), seen, kept)
 
 

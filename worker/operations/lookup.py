@@ -7,12 +7,9 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.ids import IdKind, decode_id, encode_id
+from shared.domain.ids import IdKind, decode_id
 from shared.dry_runs.service import find_by_name_or_id
-from shared.storage.definitions.automations import (
-    StoredAutomation,
-    every_automation,
-)
+from shared.storage.definitions.automations import StoredAutomation, automations_of_all
 from shared.storage.definitions.entities import StoredEntity, find_entity
 from shared.storage.definitions.webhooks import ID_KINDS, public_id
 from shared.storage.delivery.webhook_states import (
@@ -62,9 +59,9 @@ def resolve_automation(connection: Connection, name_or_id: str, entity: str | No
         stored = find_by_name_or_id(connection, resolve_entity(connection, entity).id, name_or_id)
         found = [] if stored is None else [stored]
     else:
-        every = every_automation(connection, None)
-        found = [one for one in every if encode_id(IdKind.AUTOMATION, one.id) == name_or_id]
-        found = found or [one for one in every if one.name == name_or_id]
+        number = decode_id(IdKind.AUTOMATION, name_or_id)
+        found = [] if number is None else automations_of_all(connection, automation_id=number)
+        found = found or automations_of_all(connection, name=name_or_id)
     if len(found) > 1:
         owners = ", ".join(one.entity for one in found)
         raise InvalidDefinition.at(("automation",), f"several entities have {name_or_id!r}: give --entity, of {owners}")

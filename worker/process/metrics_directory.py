@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+from shared.observability.metrics_variable import MULTIPROC_VARIABLE
+
 PREFIX = "hookline-metrics-"
 _OWNER = "owner.lock"
 

@@ -73,14 +73,14 @@ def is_responsive(outcome: Outcome) -> bool | None:
     return outcome.kind not in _DEAD_KINDS and outcome.status != _OVERLOADED
 
 
-def after_answers(circuit: Circuit, policy: DeliveryPolicy, answers: Sequence[CircuitSignal], now: datetime) -> Circuit:
+def apply_signals(circuit: Circuit, policy: DeliveryPolicy, answers: Sequence[CircuitSignal], now: datetime) -> Circuit:
     """The circuit after these answers, given in the order in which they came.
 
     While it is open, failures of requests that were underway when it opened tell nothing new; only a probe's opens it
     again, for longer.
     """
     for answer in answers:
-        circuit = _after(circuit, policy, answer, now)
+        circuit = _apply_signal(circuit, policy, answer, now)
     return circuit
 
 
@@ -114,7 +114,7 @@ def failure_streak_of(policy: DeliveryPolicy, answers: Sequence[CircuitSignal]) 
     return None if opens else FailureStreak(added, since)
 
 
-def _after(circuit: Circuit, policy: DeliveryPolicy, answer: CircuitSignal, now: datetime) -> Circuit:
+def _apply_signal(circuit: Circuit, policy: DeliveryPolicy, answer: CircuitSignal, now: datetime) -> Circuit:
     if answer.responsive is None:
         # The probe that never left makes room for another at once.
         return replace(circuit, probe_at=now) if answer.probe and circuit.opened_at is not None else circuit
@@ -123,11 +123,11 @@ def _after(circuit: Circuit, policy: DeliveryPolicy, answer: CircuitSignal, now:
     circuit = replace(circuit, failures=circuit.failures + 1)
     if circuit.opened_at is None:
         opens = 0 < policy.circuit_failures <= circuit.failures
-        return _opened(circuit, policy, now) if opens else circuit
-    return _opened(circuit, policy, now) if answer.probe else circuit
+        return _open(circuit, policy, now) if opens else circuit
+    return _open(circuit, policy, now) if answer.probe else circuit
 
 
-def _opened(circuit: Circuit, policy: DeliveryPolicy, now: datetime) -> Circuit:
+def _open(circuit: Circuit, policy: DeliveryPolicy, now: datetime) -> Circuit:
     doublings = min(circuit.openings, _MAX_DOUBLINGS)
     cool_off = min(policy.circuit_cool_off_seconds * 2**doublings, policy.circuit_cool_off_cap_seconds)
     return replace(circuit, openings=circuit.openings + 1, opened_at=now, probe_at=now + timedelta(seconds=cool_off))

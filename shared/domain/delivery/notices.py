@@ -50,7 +50,7 @@ def webhook_disabled(about: About, *, reason: str, failing_since: datetime | Non
     return _notice(EventType.WEBHOOK_DISABLED, about, reason, f"{about.webhook_id}:{_instant(now)}", now, since)
 
 
-def circuit_turned(about: About, *, state: CircuitState, reason: str, now: datetime) -> dict[str, Any]:
+def circuit_changed(about: About, *, state: CircuitState, reason: str, now: datetime) -> dict[str, Any]:
     """The notice that a webhook's circuit was opened, or closed again, just now."""
     opened = state is CircuitState.OPEN
     event_type = EventType.WEBHOOK_CIRCUIT_OPENED if opened else EventType.WEBHOOK_CIRCUIT_CLOSED

@@ -108,29 +108,29 @@ def decide(policy: DeliveryPolicy, outcome: Outcome, *, attempt: int, jitter: fl
     reason = _reason(outcome)
     if outcome.kind is OutcomeKind.SUCCESS:
         return Decision(verdict=Verdict.DELIVERED, reason=reason)
-    if not _passing(outcome):
+    if not _is_retryable(outcome):
         return Decision(verdict=Verdict.REFUSED, reason=reason, disable_webhook=outcome.status == _GONE)
-    delay = _scheduled(policy, attempt=attempt)
+    delay = _scheduled_delay(policy, attempt=attempt)
     if delay is None:
         return Decision(verdict=Verdict.DEAD, reason=f"out of retries after {attempt} attempts: {reason}")
     delay *= 1 + policy.jitter * (2 * jitter - 1)
-    return Decision(verdict=Verdict.RETRY, reason=reason, delay_seconds=max(delay, _asked(policy, outcome)))
+    return Decision(verdict=Verdict.RETRY, reason=reason, delay_seconds=max(delay, _requested_delay(policy, outcome)))
 
 
-def _passing(outcome: Outcome) -> bool:
+def _is_retryable(outcome: Outcome) -> bool:
     """Whether the same request may fare better later."""
     if outcome.kind is OutcomeKind.CLIENT_ERROR:
         return outcome.status in _RETRIED_STATUSES
     return outcome.kind in _RETRIED_KINDS
 
 
-def _scheduled(policy: DeliveryPolicy, *, attempt: int) -> float | None:
+def _scheduled_delay(policy: DeliveryPolicy, *, attempt: int) -> float | None:
     """The delay in seconds after this attempt, the first being 1; None when the schedule has no retry left."""
     schedule = policy.schedule_seconds
     return schedule[attempt - 1] if attempt <= len(schedule) else None
 
 
-def _asked(policy: DeliveryPolicy, outcome: Outcome) -> float:
+def _requested_delay(policy: DeliveryPolicy, outcome: Outcome) -> float:
     if outcome.status not in _RETRY_AFTER_STATUSES or outcome.retry_after_seconds is None:
         return 0.0
     return min(outcome.retry_after_seconds, policy.retry_after_cap_seconds)

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from shared.domain.explain.simulator import Arrival, Considered, DryRunOutcome, Reason, Simulator, Subject
-from shared.domain.explain.text import Explanation, explained
+from shared.domain.explain.text import Explanation, explain_outcome
 from shared.domain.payloads.sealed import mask_payload
 
 MAX_EVENTS = 1000
@@ -102,7 +102,7 @@ def dry_run(simulator: Simulator, arrivals: Iterable[Arrival], page: PageWanted)
 def result_of(subject: Subject, considered: Considered) -> DryRunResult:
     """The result for an event that was just considered."""
     event, received_ms = considered.arrival.event, considered.arrival.received_ms
-    explanation, decisive = explained(subject, considered)
+    explanation, decisive = explain_outcome(subject, considered)
     return DryRunResult(
         event=EventFacts(
             id=event.id,

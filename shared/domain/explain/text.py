@@ -53,7 +53,7 @@ class _Stage:
     """Whether it belongs to the automation's statement, so that it also says why something fired."""
 
 
-def explained(subject: Subject, considered: Considered) -> tuple[Explanation, tuple[Explanation, ...]]:
+def explain_outcome(subject: Subject, considered: Considered) -> tuple[Explanation, tuple[Explanation, ...]]:
     """The whole tree, and the terms that made the outcome.
 
     Of what fired these are the terms of filter, states and conditions that held; else the terms that said no.
@@ -72,7 +72,7 @@ def instant(unix_ms: int) -> str:
     return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def shown(value: object) -> Any:
+def to_json_value(value: object) -> Any:
     """A value as JSON can carry it: what is absent is null, what is not finite is text, what is long is cut."""
     if value is MISSING:
         return None
@@ -117,7 +117,7 @@ def _stages(subject: Subject, considered: Considered) -> Iterator[_Stage]:
 
 
 def _leaf(text: str, held: bool, value: object, reason: Reason, *, telling: bool = False) -> _Stage:
-    node = Explanation(text, held, shown(value))
+    node = Explanation(text, held, to_json_value(value))
     return _Stage(node, (node,), (reason,), telling)
 
 
@@ -160,7 +160,7 @@ def _term(term: Term) -> Explanation:
     if term.terms is not None:
         return Explanation(term.text, term.held, terms=tuple(_term(inner) for inner in term.terms))
     absent = ": the event does not have it" if term.value is MISSING else ""
-    return Explanation(f"{term.text}{absent}", term.held, shown(term.value))
+    return Explanation(f"{term.text}{absent}", term.held, to_json_value(term.value))
 
 
 def _samples(automation: Automation, event: RunMetricEvent, samples: Samples) -> Iterator[_Stage]:
@@ -171,7 +171,7 @@ def _samples(automation: Automation, event: RunMetricEvent, samples: Samples) ->
         text = f"has a new sample of {' or '.join(watched)}: {'; '.join(whys)}"
         yield _leaf(text, False, event.data.step, Reason.NO_NEW_SAMPLE)
     terms = tuple(
-        Explanation(f"{term.text}: {term.reason}" if term.reason else term.text, term.held, shown(term.value))
+        Explanation(f"{term.text}: {term.reason}" if term.reason else term.text, term.held, to_json_value(term.value))
         for term in explain(automation.conditions, samples.windows)
     )
     decisive = tuple(term for term in terms if bool(term.held) is seen.held)

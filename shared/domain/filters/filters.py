@@ -31,7 +31,7 @@ from shared.domain.filters.terms import (
     Missing,
     Node,
     Term,
-    explained,
+    explain_node,
 )
 from shared.domain.json_values import is_unicode
 
@@ -63,7 +63,7 @@ class Filter:
     @property
     def matches_everything(self) -> bool:
         """Whether every subject passes because of the filter's form alone, as with `{}` and `{"$and": []}`."""
-        return _folded(self.root) is True
+        return _fold(self.root) is True
 
     @property
     def fields(self) -> frozenset[str]:
@@ -87,16 +87,16 @@ class Filter:
 
         The predicate raises FilterTooCostly where it would take more than is left of the budget that is applied.
         """
-        folded = _folded(self.root)
+        folded = _fold(self.root)
         if isinstance(folded, bool):
             return partial(_always, folded)
-        predicate = _compiled(folded, resolve)
+        predicate = _compile(folded, resolve)
         beyond = _cost(folded) - FREE_UNITS
         return partial(_counted, beyond, predicate) if beyond > 0 else predicate
 
     def explain(self, resolve: Callable[[str], Getter[T]], subject: T) -> Term:
         """What each term says about `subject`; the root's `held` is what the compiled filter answers."""
-        return explained(self.root, resolve, subject)
+        return explain_node(self.root, resolve, subject)
 
     def to_json(self) -> dict[str, Any]:
         """The filter as a JSON object in normal form: one key per object, an operator in every comparison.
@@ -138,13 +138,13 @@ def _to_json(node: Node) -> dict[str, Any]:
     return {node.op: terms[0] if node.op == "$not" else terms}
 
 
-def _folded(node: Node) -> Node | bool:
+def _fold(node: Node) -> Node | bool:
     """The same predicate without terms that are always true or always false; a bool where nothing else is left."""
     if isinstance(node, Comparison):
         return node
     deciding = node.op != "$and"  # one false term decides an $and, one true term the others
     inverting = node.op in INVERTING
-    parts = [_folded(term) for term in node.terms]
+    parts = [_fold(term) for term in node.terms]
     if any(part is deciding for part in parts):
         return deciding is not inverting
     live = tuple(part for part in parts if not isinstance(part, bool))
@@ -162,15 +162,15 @@ def _counted(units: int, predicate: Predicate[T], subject: T) -> bool:
     return predicate(subject)
 
 
-def _compiled(node: Node, resolve: Callable[[str], Getter[T]]) -> Predicate[T]:
+def _compile(node: Node, resolve: Callable[[str], Getter[T]]) -> Predicate[T]:
     if isinstance(node, Comparison):
         return node.predicate(resolve(node.field))
     deciding = node.op != "$and"
     outcome = deciding is not (node.op in INVERTING)
-    return partial(_settled, tuple(_compiled(term, resolve) for term in node.terms), deciding, outcome)
+    return partial(_combine, tuple(_compile(term, resolve) for term in node.terms), deciding, outcome)
 
 
-def _settled(predicates: tuple[Predicate[T], ...], deciding: bool, outcome: bool, subject: T) -> bool:
+def _combine(predicates: tuple[Predicate[T], ...], deciding: bool, outcome: bool, subject: T) -> bool:
     """`outcome` as soon as one predicate answers `deciding`, else its opposite."""
     for term in predicates:
         if term(subject) is deciding:

@@ -100,7 +100,7 @@ def pattern_of(pattern: str) -> Pattern:
     """A pattern that `pattern_fault` accepts, compiled. Filters with the same one share it and so its memory."""
     found = _kept.get(pattern)
     if found is None:
-        found = Pattern(_compiled(pattern))
+        found = Pattern(_compile(pattern))
         _kept.put(pattern, found)
     return found
 
@@ -113,7 +113,7 @@ def forget_pattern(pattern: str) -> None:
 _kept: BoundedCache[str, Pattern] = BoundedCache(KEPT_PATTERNS_BYTES, lambda _pattern: KEPT_PATTERN_BYTES)
 
 
-def _compiled(pattern: str) -> re2._Regexp[str]:
+def _compile(pattern: str) -> re2._Regexp[str]:
     options = re2.Options()
     options.log_errors = False  # otherwise RE2 writes every refused pattern to stderr
     options.max_mem = PATTERN_MEMORY_BYTES

@@ -129,12 +129,12 @@ class Term:
                 yield from term.decisive()
 
 
-def explained(node: Node, resolve: Callable[[str], Getter[T]], subject: T) -> Term:
+def explain_node(node: Node, resolve: Callable[[str], Getter[T]], subject: T) -> Term:
     """What `node` and every term below it says about `subject`; nothing is skipped once the answer is known."""
     if isinstance(node, Comparison):
         value = resolve(node.field)(subject)
         return Term(str(node), node.test()(value), value)
-    terms = tuple(explained(term, resolve, subject) for term in node.terms)
+    terms = tuple(explain_node(term, resolve, subject) for term in node.terms)
     return Term(node.op, node.holds(term.held for term in terms), MISSING, terms)
 
 
@@ -157,7 +157,7 @@ def _count_elements(value: Sequence[object]) -> None:
         charge(len(value) * ELEMENT_UNITS)
 
 
-def _negated(make: Callable[[Any], Test], operand: object) -> Test:
+def _negate(make: Callable[[Any], Test], operand: object) -> Test:
     test = make(operand)
     return lambda value: not test(value)
 
@@ -210,7 +210,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _ordered(compare: Callable[[Any, Any], bool], operand: float | str) -> Test:
+def _order_test(compare: Callable[[Any, Any], bool], operand: float | str) -> Test:
     if isinstance(operand, str):
         return _any_element(lambda value: isinstance(value, str) and compare(value, operand))
     return _any_element(lambda value: _is_finite_number(value) and compare(value, operand))
@@ -297,10 +297,10 @@ _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 TESTS: Final[dict[str, Callable[[Any], Test]]] = {
     "$eq": _equal,
-    "$ne": partial(_negated, _equal),
-    **{op: partial(_ordered, compare) for op, compare in _ORDERS.items()},
+    "$ne": partial(_negate, _equal),
+    **{op: partial(_order_test, compare) for op, compare in _ORDERS.items()},
     "$in": _one_of,
-    "$nin": partial(_negated, _one_of),
+    "$nin": partial(_negate, _one_of),
     "$regex": _regex,
     "$contains": _contains,
     "$exists": _exists,

@@ -110,7 +110,7 @@ def event_members(event_type: WandbEventType, event_filter: str) -> dict[str, An
     Raises:
         InvalidDefinition: when the filter is not JSON, or its shape is not that of the event type.
     """
-    raw = _object(_decoded(event_filter, LOC), LOC)
+    raw = _object(_decode_json(event_filter, LOC), LOC)
     event = hookline_type(event_type)
     members: dict[str, Any] = {"event": str(event), "conditions": [], "states": []}
     if event not in RUN_TYPES:
@@ -142,10 +142,10 @@ def saved_event(definition: Mapping[str, Any]) -> SavedEvent | None:
         states = _wandb_states(definition["states"])
         return None if states is None else _saved_run(definition, WandbEventType.RUN_STATE, "run_state_filter", states)
     event_type = WandbEventType.LINK_MODEL if event is EventType.LINK_ARTIFACT else WandbEventType(event)
-    return SavedEvent(event_type, _encoded({"filter": _encoded({"$or": [_and_rooted(definition["filter"])]})}))
+    return SavedEvent(event_type, _encode_json({"filter": _encode_json({"$or": [_wrap_in_and(definition["filter"])]})}))
 
 
-def _decoded(text: object, loc: Loc) -> object:
+def _decode_json(text: object, loc: Loc) -> object:
     if isinstance(text, str):
         try:
             return orjson.loads(text)
@@ -156,7 +156,7 @@ def _decoded(text: object, loc: Loc) -> object:
     raise InvalidDefinition.at(loc, fault)
 
 
-def _encoded(value: object) -> str:
+def _encode_json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
@@ -174,11 +174,11 @@ def _artifact_filter(raw: dict[str, Any], event_type: WandbEventType) -> Any:
         raise InvalidDefinition.at(LOC, f"is about runs, but {event_type} events are about artifacts and collections")
     alternatives = raw.get("$or")
     if len(raw) == 1 and isinstance(alternatives, list) and len(alternatives) == 1:
-        return _without_and(alternatives[0])
+        return _unwrap_and(alternatives[0])
     return raw
 
 
-def _without_and(expression: Any) -> Any:
+def _unwrap_and(expression: Any) -> Any:
     """What stands alone in an `$and`; anything else as it is."""
     match expression:
         case {"$and": [dict(only)], **others} if not others:
@@ -187,9 +187,9 @@ def _without_and(expression: Any) -> Any:
             return expression
 
 
-def _and_rooted(expression: dict[str, Any]) -> dict[str, Any]:
-    """What `_without_and` gives back: an `$and` of one term gets another around it."""
-    return expression if _without_and(expression) is expression and "$and" in expression else {"$and": [expression]}
+def _wrap_in_and(expression: dict[str, Any]) -> dict[str, Any]:
+    """What `_unwrap_and` gives back: an `$and` of one term gets another around it."""
+    return expression if _unwrap_and(expression) is expression and "$and" in expression else {"$and": [expression]}
 
 
 def _run_filter(raw: dict[str, Any]) -> Any:
@@ -198,7 +198,7 @@ def _run_filter(raw: dict[str, Any]) -> Any:
     value = raw.get("run_filter")
     if value is None:
         return {"$and": []}
-    return _without_and(_object(_decoded(value, loc) if isinstance(value, str) else value, loc))
+    return _unwrap_and(_object(_decode_json(value, loc) if isinstance(value, str) else value, loc))
 
 
 def _condition(event_type: WandbEventType, raw: dict[str, Any]) -> dict[str, Any]:
@@ -285,4 +285,6 @@ def _number(value: object) -> object:
 def _saved_run(
     definition: Mapping[str, Any], event_type: WandbEventType, key: str, value: dict[str, Any]
 ) -> SavedEvent:
-    return SavedEvent(event_type, _encoded({"run_filter": _encoded(_and_rooted(definition["filter"])), key: value}))
+    return SavedEvent(
+        event_type, _encode_json({"run_filter": _encode_json(_wrap_in_and(definition["filter"])), key: value})
+    )

@@ -208,11 +208,11 @@ def _fields_asked(automation: Automation) -> tuple[str, ...]:
         asked.add(STATE)
     if _kept_values(automation.conditions) > FREE_VALUES:
         asked.add(STEP)
-    return _shared(tuple(sorted(asked)))
+    return _intern(tuple(sorted(asked)))
 
 
 @lru_cache(maxsize=1024)
-def _shared(fields: tuple[str, ...]) -> tuple[str, ...]:
+def _intern(fields: tuple[str, ...]) -> tuple[str, ...]:
     return fields
 
 

@@ -142,7 +142,7 @@ class AutomationIndex:
         groups = bucket.groups
         if groups is None:
             getter = partial(_field_getter, event.type)
-            groups = bucket.grouped(getter, self._unreadable)
+            groups = bucket.group_members(getter, self._unreadable)
         answers = self._memory.answers(groups, event, budget, refused)
         if len(answers) == 1:
             found.extend(one for _, one in answers[0])

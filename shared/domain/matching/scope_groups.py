@@ -116,7 +116,7 @@ class Bucket:
         self.members = members
         self.groups: tuple[Group, ...] | None = None
 
-    def grouped(
+    def group_members(
         self,
         getter: Callable[[str], Callable[[Any], object]],
         unreadable: Callable[[Any, InvalidDefinition], None],

@@ -68,16 +68,16 @@ class Mask:
 @lru_cache(maxsize=4096)
 def _heads(value: str) -> frozenset[str]:
     """How each spelling of a value begins. Kept, since a webhook's secrets are the same for days."""
-    return frozenset(spelling[:HEAD_CHARS] for spelling in _spelled(value, HEAD_CHARS + _SLACK_CHARS))
+    return frozenset(spelling[:HEAD_CHARS] for spelling in _spell(value, HEAD_CHARS + _SLACK_CHARS))
 
 
 @lru_cache(maxsize=64)
 def _spellings(value: str, longest: int) -> frozenset[str]:
     """Each spelling of a value, or its beginning where it is longer than `longest`."""
-    return frozenset(spelling[: longest + 1] for spelling in _spelled(value, longest + _SLACK_CHARS))
+    return frozenset(spelling[: longest + 1] for spelling in _spell(value, longest + _SLACK_CHARS))
 
 
-def _spelled(value: str, most: int) -> set[str]:
+def _spell(value: str, most: int) -> set[str]:
     """The spellings of a value; from about `most` characters on they may end in any way.
 
     Each of them spells one character after another, so that the beginning of a value gives the beginning of them all.
@@ -87,9 +87,11 @@ def _spelled(value: str, most: int) -> set[str]:
     # Each level in a way of its own: a body in UTF-8 that comes back inside JSON in ASCII, or as a program prints it.
     texts = {value}
     for _ in range(JSON_LEVELS):
-        texts = {escape(text)[:most] for text in texts for escape in (_json, _ascii_json, _printed, _printed_in_single)}
+        texts = {
+            escape(text)[:most] for text in texts for escape in (_json, _ascii_json, _python_repr, _python_repr_escaped)
+        }
         found |= texts
-    found |= {html.escape(text) for text in found} | _coded(value.encode("utf-8", "surrogatepass"))
+    found |= {html.escape(text) for text in found} | _encode_all(value.encode("utf-8", "surrogatepass"))
     found |= {text.replace("/", "\\/") for text in found}  # as PHP writes JSON
     return found | {_PERCENT.sub(lambda match: match[0].lower(), text) for text in found}
 
@@ -97,7 +99,7 @@ def _spelled(value: str, most: int) -> set[str]:
 _PERCENT = re.compile("%[0-9A-F]{2}")
 
 
-def _coded(value: bytes) -> set[str]:
+def _encode_all(value: bytes) -> set[str]:
     """In hexadecimal and base64, wherever in a longer text the value stands."""
     found = {value.hex(), value.hex().upper(), base64.b64encode(value).decode()}
     for before in range(3):
@@ -119,15 +121,15 @@ def _ascii_json(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-def _printed(text: str, quote: str = "'") -> str:
+def _python_repr(text: str, quote: str = "'") -> str:
     """As Python writes it in a list or a dictionary, here in double quotes; some other languages do likewise."""
     # With a double quote before it each part is written in single quotes, and none is escaped.
     return quote.join(repr(f'"{part}')[2:-1] for part in text.split("'"))
 
 
-def _printed_in_single(text: str) -> str:
+def _python_repr_escaped(text: str) -> str:
     """The same in single quotes, which it takes where the text has double ones as well."""
-    return _printed(text, "\\'")
+    return _python_repr(text, "\\'")
 
 
 def _overlap(text: str, value: str) -> int:

@@ -1,9 +1,10 @@
-"""Values for every variable of a payload, for requests that only try a webhook."""
+"""Sample values for the variables of a payload, for test requests."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from shared.domain.payloads.slack_messages import SlackMessage
 from shared.domain.payloads.templates import METADATA_PREFIX, Template
 
 _SAMPLES = {
@@ -24,8 +25,10 @@ _SAMPLES = {
 }
 
 
-def sample_values(entity: str, template: Template | None, *, delivery_id: str, now: datetime) -> dict[str, str]:
-    """A value for each variable; of a template also for the metadata that it names."""
+def sample_values(
+    entity: str, template: Template | SlackMessage | None, *, delivery_id: str, now: datetime
+) -> dict[str, str]:
+    """A value for each variable, and for each key of an artifact's metadata that the template names."""
     version = f"{entity}/{_SAMPLES['project_name']}/{_SAMPLES['artifact_collection_name']}:{_SAMPLES['alias']}"
     named = () if template is None else template.variables
     return {

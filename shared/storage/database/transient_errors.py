@@ -11,7 +11,7 @@ _PRIMARY = 0xFF
 """SQLite's extended codes have the primary one in their lowest byte (https://www.sqlite.org/rescode.html)."""
 
 
-def is_passing(exc: BaseException) -> bool:
+def is_transient(exc: BaseException) -> bool:
     """Whether the same statement may succeed later: the database is away, busy, full, or has no connection left.
 
     A missing table or column does not pass by itself: PostgreSQL's driver raises a `ProgrammingError` for it, SQLite's

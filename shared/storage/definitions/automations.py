@@ -81,6 +81,15 @@ def find_automation(
     return None if row is None else StoredAutomation(*row)
 
 
+def automations_of_all(
+    connection: Connection, *, automation_id: int | None = None, name: str | None = None
+) -> list[StoredAutomation]:
+    """The automations of all entities with this id, or, without an id, with this name, by their entities' names."""
+    wanted = automations.c.id == automation_id if automation_id is not None else automations.c.name == name
+    query = _automations().where(wanted).order_by(entities.c.name, automations.c.id)
+    return [StoredAutomation(*row) for row in connection.execute(query)]
+
+
 def many_automations(
     connection: Connection, entity_id: int, *, ids: Collection[int] = (), names: Collection[str] = ()
 ) -> list[StoredAutomation]:

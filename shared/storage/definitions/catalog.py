@@ -13,7 +13,7 @@ from shared.storage.database.upserts import insert_ignore, insert_into
 from shared.storage.definitions.entities import entity_ids
 from shared.storage.schema.tables import collections, projects
 
-Learned = tuple[str, str, str | None, str]
+CatalogNames = tuple[str, str, str | None, str]
 """The names in one event: entity, project, its collection or None, and the collection's type, blank if unknown."""
 
 
@@ -62,7 +62,7 @@ def ensure_collection(connection: Connection, project_id: int, name: str, now: d
     return int(connection.execute(select(collections.c.id).where(*here)).scalar_one())
 
 
-def learn(connection: Connection, names: Collection[Learned], now: datetime) -> frozenset[Learned]:
+def register_names(connection: Connection, names: Collection[CatalogNames], now: datetime) -> frozenset[CatalogNames]:
     """Register the projects and collections that events name, with the collections' types where events have them.
 
     Every caller inserts rows in the same order, by their names, so that two of them can't wait for each other in a
@@ -86,7 +86,7 @@ def learn(connection: Connection, names: Collection[Learned], now: datetime) -> 
     ]
     if inside:
         connection.execute(insert_ignore(connection, collections), inside)
-        _note_types(connection, [row for row in inside if row["type"]])
+        _update_types(connection, [row for row in inside if row["type"]])
     return frozenset(known)
 
 
@@ -98,7 +98,7 @@ def _project_numbers(connection: Connection, wanted: Collection[tuple[int, str]]
     return {(entity_id, name): number for entity_id, name, number in connection.execute(query)}
 
 
-def _note_types(connection: Connection, typed: Sequence[Mapping[str, Any]]) -> None:
+def _update_types(connection: Connection, typed: Sequence[Mapping[str, Any]]) -> None:
     if typed:
         connection.execute(
             update(collections)

@@ -43,7 +43,7 @@ def admit(
 ) -> Admission:
     """Decide how many of `wanted` deliveries may be claimed, and lock the webhook's row until the transaction ends.
 
-    Call `note_claimed` with what was claimed before the transaction ends.
+    Call `record_admitted` with what was claimed before the transaction ends.
 
     Locks (docs/decisions/0012, "claim under a limit or an open circuit"): webhooks (its row); the claim that follows
     takes pending_deliveries, SKIP LOCKED.
@@ -84,7 +84,7 @@ def _in_flight(connection: Connection, webhook_id: int, concurrency: int, now: d
     return int(connection.execute(select(func.count()).select_from(claimed.subquery())).scalar_one())
 
 
-def note_claimed(
+def record_admitted(
     connection: Connection,
     webhook_id: int,
     policy: DeliveryPolicy,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text, update
 
-from shared.domain.delivery.circuits import Circuit, CircuitSignal, CircuitState, after_answers, transition
+from shared.domain.delivery.circuits import Circuit, CircuitSignal, CircuitState, apply_signals, transition
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.storage.schema.tables import webhooks
 
@@ -77,7 +77,7 @@ def update_circuit(
     if row is None:
         return CircuitTransition(Circuit(), None)
     before = circuit_of(row)
-    after = after_answers(before, policy, answers, now)
+    after = apply_signals(before, policy, answers, now)
     changed = CircuitTransition(after, transition(before, after))
     if after != before:
         columns = circuit_columns(after) | _resumed_columns(changed, now)

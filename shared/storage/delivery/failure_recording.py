@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 from shared.domain.delivery.circuits import FailureStreak
 from shared.storage.database.bulk import as_recordset, is_postgresql
 from shared.storage.delivery.postgresql import record_with_health_statement
-from shared.storage.delivery.recording import Attempted, attempt_row
+from shared.storage.delivery.recording import AttemptRecord, attempt_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def records_in_one_statement(engine: Engine) -> bool:
 def record_with_health(
     connection: Connection,
     webhook_id: int,
-    results: Sequence[Attempted],
+    results: Sequence[AttemptRecord],
     health: HealthUpdate,
     *,
     token: int,

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import Connection, Row, Select, delete, insert, select
 
 from shared.domain.delivery.circuits import CircuitState
-from shared.domain.delivery.notices import About, DeadLetter, circuit_turned, dead_letter, webhook_disabled
+from shared.domain.delivery.notices import About, DeadLetter, circuit_changed, dead_letter, webhook_disabled
 from shared.domain.events.types import NOTICE_TYPES, EventType
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.database.bulk import among
@@ -49,7 +49,7 @@ def notify_transition(
     if connection.execute(ordinary.limit(1)).first() is None:
         return
     row = connection.execute(_webhook(webhook_id)).one()
-    _insert_notices(connection, [circuit_turned(_about(row), state=state, reason=reason, now=now)], now)
+    _insert_notices(connection, [circuit_changed(_about(row), state=state, reason=reason, now=now)], now)
 
 
 def notify_dead_letters(connection: Connection, ids: Collection[str], now: datetime) -> None:

@@ -17,7 +17,7 @@ from shared.storage.schema.tables import attempts, pending_deliveries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempted:
+class AttemptRecord:
     """One attempt and what follows from it: a retry with its time, or a final status."""
 
     seq: int
@@ -36,7 +36,7 @@ class Attempted:
     reason: str | None
 
 
-def record(connection: Connection, results: Sequence[Attempted], *, token: int, now: datetime) -> set[int]:
+def record(connection: Connection, results: Sequence[AttemptRecord], *, token: int, now: datetime) -> set[int]:
     """Record attempts, and what follows for the deliveries that are still claimed with `token`.
 
     A worker that outlived its lease may find a delivery claimed by another. Its request is kept as an attempt, but does
@@ -57,8 +57,8 @@ def record(connection: Connection, results: Sequence[Attempted], *, token: int, 
     return _end(connection, ended, token, now)
 
 
-def record_all_well(
-    connection: Connection, webhook_id: int, results: Sequence[Attempted], *, token: int, now: datetime
+def record_successes(
+    connection: Connection, webhook_id: int, results: Sequence[AttemptRecord], *, token: int, now: datetime
 ) -> set[int] | None:
     """Record attempts as `record` does, where all of them delivered and the webhook has no failures to reset.
 
@@ -91,7 +91,7 @@ _RELEASE = (
 )
 
 
-def attempt_row(result: Attempted, token: int) -> dict[str, Any]:
+def attempt_row(result: AttemptRecord, token: int) -> dict[str, Any]:
     """An attempt as a row of its table."""
     return {
         "delivery_seq": result.seq,
@@ -107,7 +107,7 @@ def attempt_row(result: Attempted, token: int) -> dict[str, Any]:
     }
 
 
-def _retry(results: Sequence[Attempted], connection: Connection, token: int) -> None:
+def _retry(results: Sequence[AttemptRecord], connection: Connection, token: int) -> None:
     if results:
         connection.execute(
             update(pending_deliveries)
@@ -117,14 +117,16 @@ def _retry(results: Sequence[Attempted], connection: Connection, token: int) -> 
         )
 
 
-def _end_in_one_statement(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:
+def _end_in_one_statement(
+    connection: Connection, results: Sequence[AttemptRecord], token: int, now: datetime
+) -> set[int]:
     rows = [
         {"seq": one.seq, "status": one.final_status, "reason": one.reason, "attempts": one.number} for one in results
     ]
     return set(connection.scalars(END_SQL, {"rows": as_recordset(rows), "token": token, "now": now}))
 
 
-def _end(connection: Connection, results: Sequence[Attempted], token: int, now: datetime) -> set[int]:
+def _end(connection: Connection, results: Sequence[AttemptRecord], token: int, now: datetime) -> set[int]:
     mine = end_pending(connection, [result.seq for result in results], token=token)
     alike: dict[tuple[str | None, str | None, int], list[int]] = {}
     for result in results:

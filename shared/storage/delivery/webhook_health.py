@@ -9,7 +9,7 @@ from sqlalchemy import Connection, case, or_, update
 from shared.storage.schema.tables import webhooks
 
 
-def note_health(
+def update_health(
     connection: Connection, webhook_id: int, *, succeeded: bool, failed: bool, disable_before: datetime, now: datetime
 ) -> str | None:
     """Store since when a webhook only fails, and disable it when that was before `disable_before`.

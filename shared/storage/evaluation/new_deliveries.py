@@ -24,7 +24,7 @@ from shared.storage.schema.tables import (
 )
 
 
-def known_deliveries(connection: Connection, ids: Sequence[str]) -> set[str]:
+def find_existing(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Which of these ids exist as deliveries, since their events were evaluated before."""
     if not ids:
         return set()

@@ -21,7 +21,7 @@ from shared.domain.events.decoding import decode_event
 from shared.domain.events.models import Event
 from shared.domain.events.types import EventType
 from shared.domain.explain.simulator import Arrival, Considered, DryRunOutcome, Reason, Simulator, Subject
-from shared.domain.explain.text import explained
+from shared.domain.explain.text import explain_outcome
 from shared.domain.matching.compiled import CompiledAutomation, compile_automation
 from shared.domain.matching.index import AutomationIndex
 from shared.domain.payloads.sealed import mask_payload
@@ -57,7 +57,7 @@ def check(data: bytes) -> None:
     for event in _events(members.get("events")):
         with in_time(data):
             considered = simulator.consider(Arrival(event, received_ms))
-            tree, decisive = explained(subject, considered)
+            tree, decisive = explain_outcome(subject, considered)
         orjson.dumps([asdict(tree), [asdict(term) for term in decisive]])
         _check_agreement(index, compiled, event, considered)
         received_ms += 1000

@@ -34,11 +34,11 @@ def trial(api: Api, definition: dict[str, Any]) -> Any:
 
 STATUSES = {
     200: "It works",
-    302: "use the URL that it points to",
+    302: "use the URL that it redirects to",
     401: "does not accept the webhook's access token",
     403: "does not accept the webhook's access token",
     404: "check the path",
-    405: "takes no POST",
+    405: "accepts no POST",
     410: "gone for good",
     413: "too large",
     415: "application/json",
@@ -93,7 +93,7 @@ def test_who_does_not_answer_is_told_from_who_is_not_there(api: Api) -> None:
     assert slow["outcome"] == "timeout"
     with listening(accept=False) as port:
         full = trial(api, webhook(url=f"http://127.0.0.1:{port}/", policy=brief))
-    assert "did not take the connection in time" in full["diagnosis"]
+    assert "did not accept the connection in time" in full["diagnosis"]
 
 
 def test_what_the_guard_blocks_is_not_sent(api: Api, settings: Settings) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from shared.storage.database.transactions import write_transaction
 from shared.storage.delivery.claims import ClaimedDelivery, claim
-from shared.storage.delivery.recording import Attempted, record, record_all_well
+from shared.storage.delivery.recording import AttemptRecord, record, record_successes
 from shared.storage.evaluation.new_deliveries import NewClaims, NewDelivery, insert_deliveries
 from tests.integration.worker.conftest import Scene, delivery_row
 
@@ -32,7 +32,7 @@ def _claim(scene: Scene, webhook_id: int, *, limit: int = 1_000, token: int = TO
         return claim(connection, webhook_id, limit=limit, now=NOW, lease_until=LEASE, token=token)
 
 
-def _delivered(seq: int, **fields: Any) -> Attempted:
+def _delivered(seq: int, **fields: Any) -> AttemptRecord:
     values: dict[str, Any] = {
         "seq": seq,
         "number": 1,
@@ -47,7 +47,7 @@ def _delivered(seq: int, **fields: Any) -> Attempted:
         "final_status": "delivered",
         "reason": None,
     }
-    return Attempted(**values | fields)
+    return AttemptRecord(**values | fields)
 
 
 @pytest.mark.parametrize("count", [1, 127, 300])
@@ -136,7 +136,7 @@ def test_a_batch_that_all_went_well_is_recorded_whole(scene: Scene) -> None:
     others = [one.seq for one in _claim(scene, hook, token=5)]
     results = [_delivered(seq) for seq in mine + others]
     with write_transaction(scene.process.engine) as connection:
-        assert record_all_well(connection, hook, results, token=TOKEN, now=LEASE) == set(mine)
+        assert record_successes(connection, hook, results, token=TOKEN, now=LEASE) == set(mine)
     assert [row.seq for row in scene.pending()] == others
     ends = [(row.seq, row.status, row.attempts, row.finished_at) for row in scene.rows()]
     assert ends == [(seq, "delivered", 1, LEASE) for seq in mine] + [(seq, "pending", 0, None) for seq in others]
@@ -151,7 +151,7 @@ def test_where_there_are_failures_to_forget_nothing_is_recorded_so(scene: Scene)
     [one] = _claim(scene, hook)
     with write_transaction(scene.process.engine) as connection:
         connection.exec_driver_sql(f"UPDATE webhooks SET failures = 1 WHERE id = {hook}")
-        assert record_all_well(connection, hook, [_delivered(one.seq)], token=TOKEN, now=NOW) is None
+        assert record_successes(connection, hook, [_delivered(one.seq)], token=TOKEN, now=NOW) is None
     assert scene.attempts() == []
     assert [row.claim for row in scene.pending()] == [TOKEN]
 

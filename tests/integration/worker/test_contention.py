@@ -31,7 +31,7 @@ from shared.storage.definitions.webhooks import WebhookEdit, delete_webhook, fin
 from shared.storage.delivery.abandon import abandon_deliveries
 from shared.storage.delivery.circuits import CircuitTransition, update_circuit
 from shared.storage.delivery.claims import ClaimedDelivery, claim
-from shared.storage.delivery.recording import Attempted, record
+from shared.storage.delivery.recording import AttemptRecord, record
 from shared.storage.delivery.webhook_health import disable_webhook
 from shared.storage.delivery.webhook_snapshots import load_endpoint, load_secrets
 from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
@@ -53,8 +53,8 @@ def _claim(scene: Scene, hook: int, limit: int) -> list[ClaimedDelivery]:
         return claim(connection, hook, limit=limit, now=now, lease_until=now + timedelta(seconds=60), token=1)
 
 
-def _attempted(one: ClaimedDelivery, now: datetime, *, final_status: str | None) -> Attempted:
-    return Attempted(
+def _attempted(one: ClaimedDelivery, now: datetime, *, final_status: str | None) -> AttemptRecord:
+    return AttemptRecord(
         seq=one.seq,
         number=1,
         started_at=now,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.delivery.claims import ClaimedDelivery, claim
-from shared.storage.delivery.recording import Attempted, record
+from shared.storage.delivery.recording import AttemptRecord, record
 from tests.integration.worker.conftest import Scene, alias_event
 
 
@@ -16,8 +16,8 @@ def _claim(scene: Scene, hook: int, *, token: int, at: datetime, limit: int = 10
         return claim(connection, hook, limit=limit, now=at, lease_until=at + timedelta(seconds=60), token=token)
 
 
-def _result(claimed: ClaimedDelivery, at: datetime, *, status: str | None = "delivered") -> Attempted:
-    return Attempted(
+def _result(claimed: ClaimedDelivery, at: datetime, *, status: str | None = "delivered") -> AttemptRecord:
+    return AttemptRecord(
         seq=claimed.seq,
         number=claimed.attempts + 1,
         started_at=at,

@@ -21,8 +21,8 @@ from shared.storage.database.transactions import read_transaction, write_stateme
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.delivery.circuits import set_lane, update_circuit
 from shared.storage.delivery.failure_recording import HealthUpdate, record_with_health
-from shared.storage.delivery.recording import Attempted, record
-from shared.storage.delivery.webhook_health import note_health
+from shared.storage.delivery.recording import AttemptRecord, record
+from shared.storage.delivery.webhook_health import update_health
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_endpoints
 from shared.storage.evaluation.new_deliveries import NewClaims, insert_deliveries
 from shared.storage.evaluation.offsets import read_offset, seed_partitions
@@ -236,7 +236,7 @@ def _answer(heard: str) -> CircuitSignal:
     return CircuitSignal({"delivered": True, "retried": False, "refused for now": True, "not sent": None}[heard])
 
 
-def _claimed(scene: Scene, heard: list[str], state: dict[str, Any], *, stolen: bool) -> tuple[int, list[Attempted]]:
+def _claimed(scene: Scene, heard: list[str], state: dict[str, Any], *, stolen: bool) -> tuple[int, list[AttemptRecord]]:
     with write_transaction(scene.process.engine) as connection:
         for table in (attempts, pending_deliveries, deliveries):
             connection.execute(delete(table))
@@ -253,9 +253,9 @@ def _claimed(scene: Scene, heard: list[str], state: dict[str, Any], *, stolen: b
     return hook, [_attempted(seq, one) for seq, one in zip(sorted(stored.values()), heard, strict=True)]
 
 
-def _attempted(seq: int, heard: str) -> Attempted:
+def _attempted(seq: int, heard: str) -> AttemptRecord:
     delivered = heard == "delivered"
-    return Attempted(
+    return AttemptRecord(
         seq=seq,
         number=1,
         started_at=NOW,
@@ -279,7 +279,7 @@ def _health(heard: list[str]) -> dict[str, bool]:
 def _the_longer_way(
     scene: Scene,
     hook: int,
-    results: list[Attempted],
+    results: list[AttemptRecord],
     policy: DeliveryPolicy,
     answers: list[CircuitSignal],
     heard: list[str],
@@ -289,7 +289,7 @@ def _the_longer_way(
         record(connection, results, token=TOKEN, now=NOW)
         set_lane(connection, hook, slow=slow)
         turn = update_circuit(connection, hook, policy, answers, NOW)
-        disabled = note_health(connection, hook, disable_before=NOW - DISABLE_AFTER, now=NOW, **_health(heard))
+        disabled = update_health(connection, hook, disable_before=NOW - DISABLE_AFTER, now=NOW, **_health(heard))
     told = turn.transition is not None or turn.circuit.state(NOW) is CircuitState.OPEN or disabled is not None
     return "told" if told else "nothing to tell"
 
@@ -297,7 +297,7 @@ def _the_longer_way(
 def _in_one_statement(
     scene: Scene,
     hook: int,
-    results: list[Attempted],
+    results: list[AttemptRecord],
     policy: DeliveryPolicy,
     answers: list[CircuitSignal],
     heard: list[str],

@@ -19,7 +19,7 @@ from shared.storage.delivery import backlog, claims, replay
 from shared.storage.delivery import history as history
 from shared.storage.delivery.abandon import abandon_deliveries
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus
-from shared.storage.delivery.recording import Attempted, record
+from shared.storage.delivery.recording import AttemptRecord, record
 from shared.storage.evaluation import new_deliveries, windows
 from shared.storage.maintenance import retention
 from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
@@ -99,9 +99,9 @@ def _grow(scene: Scene) -> None:
         connection.commit()
 
 
-def _ended(seq: int) -> Attempted:
+def _ended(seq: int) -> AttemptRecord:
     again = seq % 20 == 0
-    return Attempted(
+    return AttemptRecord(
         seq=seq,
         number=2,
         started_at=NOW,
@@ -124,7 +124,7 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
     "abandon": lambda c: abandon_deliveries(c, 20, reason="gone", now=NOW),
     "record": lambda c: record(c, [_ended(seq) for seq in range(10, 1_000, 10)], token=7, now=NOW),
     "has due": lambda c: claims.has_due(c, 3, NOW),
-    "known deliveries": lambda c: new_deliveries.known_deliveries(c, [f"dlv_{n}" for n in range(40)]),
+    "known deliveries": lambda c: new_deliveries.find_existing(c, [f"dlv_{n}" for n in range(40)]),
     "load windows": lambda c: windows.load_windows(c, [(n, f"run-{n}") for n in range(40)], NOW),
     "list": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=None, limit=50),
     "list, a later page": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=40_000, limit=50),

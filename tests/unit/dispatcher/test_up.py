@@ -105,8 +105,8 @@ def test_lines_are_told_apart_unless_they_are_json(
 
 
 def test_an_ipv6_host_stands_in_brackets() -> None:
-    assert composition._bracketed("::1") == "[::1]"
-    assert composition._bracketed("127.0.0.1") == "127.0.0.1"
+    assert composition._in_brackets("::1") == "[::1]"
+    assert composition._in_brackets("127.0.0.1") == "127.0.0.1"
 
 
 def test_listen_takes_ipv6() -> None:

@@ -13,7 +13,7 @@ from shared.domain.delivery.circuits import (
     Circuit,
     CircuitSignal,
     CircuitState,
-    after_answers,
+    apply_signals,
     failure_streak_of,
     is_responsive,
     is_slow,
@@ -38,58 +38,58 @@ def _fails(count: int, *, probe: bool = False) -> list[CircuitSignal]:
 
 
 def test_failures_in_a_row_open_it() -> None:
-    almost = after_answers(Circuit(), POLICY, _fails(2), _at(1))
+    almost = apply_signals(Circuit(), POLICY, _fails(2), _at(1))
     assert (almost.failures, almost.state(_at(1))) == (2, CircuitState.CLOSED)
-    opened = after_answers(almost, POLICY, _fails(1), _at(2))
+    opened = apply_signals(almost, POLICY, _fails(1), _at(2))
     assert opened.state(_at(11.9)) is CircuitState.OPEN
     assert opened.state(_at(12)) is CircuitState.HALF_OPEN
 
 
 def test_an_answer_between_failures_starts_the_count_anew() -> None:
     answers = [*_fails(2), CircuitSignal(responsive=True), *_fails(2)]
-    circuit = after_answers(Circuit(), POLICY, answers, _at(1))
+    circuit = apply_signals(Circuit(), POLICY, answers, _at(1))
     assert (circuit.failures, circuit.opened_at) == (2, None)
 
 
 def test_each_failed_probe_doubles_the_cool_off_up_to_its_cap() -> None:
     circuit, at, waits = Circuit(), 0.0, []
-    circuit = after_answers(circuit, POLICY, _fails(3), _at(at))
+    circuit = apply_signals(circuit, POLICY, _fails(3), _at(at))
     for _ in range(4):
         assert circuit.probe_at is not None
         waits.append((circuit.probe_at - _at(at)).total_seconds())
         at = (circuit.probe_at - NOW).total_seconds()
-        circuit = after_answers(circuit, POLICY, _fails(1, probe=True), _at(at))
+        circuit = apply_signals(circuit, POLICY, _fails(1, probe=True), _at(at))
     assert waits == [10, 20, 35, 35]
 
 
 def test_requests_that_were_underway_when_it_opened_say_nothing_new() -> None:
-    opened = after_answers(Circuit(), POLICY, _fails(3), _at(5))
-    later = after_answers(opened, POLICY, _fails(40), _at(9))
+    opened = apply_signals(Circuit(), POLICY, _fails(3), _at(5))
+    later = apply_signals(opened, POLICY, _fails(40), _at(9))
     assert (later.probe_at, later.openings, later.failures) == (opened.probe_at, 1, 43)
 
 
 def test_an_answer_closes_it_and_forgets_everything() -> None:
-    opened = after_answers(Circuit(), POLICY, _fails(9), _at(0))
-    assert after_answers(opened, POLICY, [CircuitSignal(responsive=True, probe=True)], _at(61)) == Circuit()
+    opened = apply_signals(Circuit(), POLICY, _fails(9), _at(0))
+    assert apply_signals(opened, POLICY, [CircuitSignal(responsive=True, probe=True)], _at(61)) == Circuit()
 
 
 def test_what_never_left_neither_counts_nor_closes_it() -> None:
     unknown = CircuitSignal(responsive=None)
-    almost = after_answers(Circuit(), POLICY, [*_fails(2), unknown], _at(1))
+    almost = apply_signals(Circuit(), POLICY, [*_fails(2), unknown], _at(1))
     assert almost.failures == 2
-    opened = after_answers(almost, POLICY, [unknown, *_fails(1)], _at(2))
-    assert after_answers(opened, POLICY, [unknown], _at(3)) == opened
+    opened = apply_signals(almost, POLICY, [unknown, *_fails(1)], _at(2))
+    assert apply_signals(opened, POLICY, [unknown], _at(3)) == opened
 
 
 def test_a_probe_that_never_left_makes_room_for_another() -> None:
-    opened = after_answers(Circuit(), POLICY, _fails(3), _at(0))
+    opened = apply_signals(Circuit(), POLICY, _fails(3), _at(0))
     underway = replace(opened, probe_at=_at(60))
-    after = after_answers(underway, POLICY, [CircuitSignal(responsive=None, probe=True)], _at(15))
+    after = apply_signals(underway, POLICY, [CircuitSignal(responsive=None, probe=True)], _at(15))
     assert (after.state(_at(15)), after.openings) == (CircuitState.HALF_OPEN, 1)
 
 
 def test_a_limit_of_0_never_opens() -> None:
-    circuit = after_answers(Circuit(), DeliveryPolicy(circuit_failures=0), _fails(5000), _at(0))
+    circuit = apply_signals(Circuit(), DeliveryPolicy(circuit_failures=0), _fails(5000), _at(0))
     assert circuit.state(_at(0)) is CircuitState.CLOSED
 
 
@@ -113,7 +113,7 @@ def test_what_shows_an_endpoint_at_work(kind: OutcomeKind, status: int | None, e
 @given(st.lists(st.booleans(), max_size=40), st.integers(0, 5))
 def test_it_is_open_exactly_when_the_limit_was_reached_since_the_last_answer(answers: list[bool], limit: int) -> None:
     policy = DeliveryPolicy(circuit_failures=limit)
-    circuit = after_answers(Circuit(), policy, [CircuitSignal(responsive=one) for one in answers], _at(1))
+    circuit = apply_signals(Circuit(), policy, [CircuitSignal(responsive=one) for one in answers], _at(1))
     in_a_row = 0
     for one in answers:
         in_a_row = 0 if one else in_a_row + 1
@@ -133,8 +133,8 @@ def test_what_never_reached_the_endpoint_moves_neither_circuit_nor_lane(kind: Ou
     for before in (True, False):
         assert is_slow([unsent], before=before) is before
     assert is_slow([*_took(1.0), unsent, unsent], before=False)
-    failing = after_answers(Circuit(), POLICY, _fails(2), _at(1))
-    assert after_answers(failing, POLICY, [CircuitSignal(is_responsive(unsent))] * 9, _at(2)) == failing
+    failing = apply_signals(Circuit(), POLICY, _fails(2), _at(1))
+    assert apply_signals(failing, POLICY, [CircuitSignal(is_responsive(unsent))] * 9, _at(2)) == failing
 
 
 @given(
@@ -146,10 +146,10 @@ def test_what_answers_make_of_a_closed_circuit_needs_no_look_at_its_failures(
     answers: list[CircuitSignal], failures: int, limit: int
 ) -> None:
     policy = POLICY.model_copy(update={"circuit_failures": limit})
-    after = after_answers(Circuit(failures=failures), policy, answers, NOW)
+    after = apply_signals(Circuit(failures=failures), policy, answers, NOW)
     run = failure_streak_of(policy, answers)
     if run is not None and (limit == 0 or failures + run.added < limit):
         assert after == Circuit(failures=failures + run.added if run.since is None else run.since)
     elif failures < limit:
-        opened = [after_answers(Circuit(failures=failures), policy, answers[:end], NOW) for end in range(13)]
+        opened = [apply_signals(Circuit(failures=failures), policy, answers[:end], NOW) for end in range(13)]
         assert any(one.opened_at is not None for one in opened)

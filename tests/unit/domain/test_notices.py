@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.delivery.circuits import Circuit, CircuitState, transition
-from shared.domain.delivery.notices import About, DeadLetter, circuit_turned, dead_letter, webhook_disabled
+from shared.domain.delivery.notices import About, DeadLetter, circuit_changed, dead_letter, webhook_disabled
 from shared.domain.events.decoding import check_event
 from shared.domain.events.types import EventType
 from shared.domain.events.values import MAX_NAME_LENGTH
@@ -25,7 +25,7 @@ def test_whatever_a_webhook_is_called_and_an_endpoint_says_is_told_on_one_line(t
     about = About("acme", "wh_1", text)
     for notice in (
         webhook_disabled(about, reason=text, failing_since=NOW, now=NOW),
-        circuit_turned(about, state=CircuitState.OPEN, reason=text, now=NOW),
+        circuit_changed(about, state=CircuitState.OPEN, reason=text, now=NOW),
         dead_letter(about, DEAD, reason=text, now=NOW),
     ):
         checked = check_event(notice)
@@ -38,7 +38,7 @@ def test_whatever_a_webhook_is_called_and_an_endpoint_says_is_told_on_one_line(t
 def test_the_same_fact_has_the_same_id_and_another_has_another() -> None:
     later = NOW + timedelta(microseconds=1)
     ids = [
-        circuit_turned(ABOUT, state=state, reason="", now=now)["id"]
+        circuit_changed(ABOUT, state=state, reason="", now=now)["id"]
         for state in (CircuitState.OPEN, CircuitState.CLOSED)
         for now in (NOW, later, NOW)
     ]
@@ -49,8 +49,8 @@ def test_the_same_fact_has_the_same_id_and_another_has_another() -> None:
 
 
 def test_the_circuit_says_which_way_it_turned() -> None:
-    opened = circuit_turned(ABOUT, state=CircuitState.OPEN, reason="r", now=NOW)
-    closed = circuit_turned(ABOUT, state=CircuitState.CLOSED, reason="r", now=NOW)
+    opened = circuit_changed(ABOUT, state=CircuitState.OPEN, reason="r", now=NOW)
+    closed = circuit_changed(ABOUT, state=CircuitState.CLOSED, reason="r", now=NOW)
     assert (opened["type"], closed["type"]) == (EventType.WEBHOOK_CIRCUIT_OPENED, EventType.WEBHOOK_CIRCUIT_CLOSED)
 
 

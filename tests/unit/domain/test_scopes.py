@@ -99,7 +99,7 @@ def test_the_memory_is_bounded_and_forgets_the_older_answers_only() -> None:
     memory = scope_groups.Memory()
     memory.size = 10
     bucket = scope_groups.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": {"$regex": "7$"}})})
-    (group,) = bucket.grouped(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
+    (group,) = bucket.group_members(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
     for number in range(200):
         if number % 50 == 0:
             group.misses = 0
@@ -111,7 +111,7 @@ def test_the_memory_is_bounded_and_forgets_the_older_answers_only() -> None:
 def test_values_that_never_repeat_are_no_longer_remembered() -> None:
     memory = scope_groups.Memory()
     bucket = scope_groups.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": "a1"})})
-    (group,) = bucket.grouped(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
+    (group,) = bucket.group_members(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
     for number in range(3 * scope_groups.COLD):
         found = memory.answers([group], check_event(event(alias=f"a{number}")), FilterBudget(), [])
         assert bool(found) is (number == 1)

@@ -1,0 +1,109 @@
+"""A test request to a webhook, with sample values: made as a delivery's is, for REST and for operators' commands alike.
+
+Nothing is stored and nothing is retried. Must not be shown to anyone who may not see the endpoint's answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from shared.delivery.endpoint import Endpoint, open_endpoint
+from shared.domain.delivery.diagnosis import Credentials, diagnose
+from shared.domain.delivery.outcomes import Outcome
+from shared.domain.payloads.samples import sample_values
+from shared.domain.payloads.sealed import mask_payload
+from shared.domain.payloads.slack_messages import SlackMessage
+from shared.domain.payloads.templates import Template, default_payload
+from shared.http.request import Request
+from shared.http.tls import TlsContexts
+from shared.storage.delivery.history import new_delivery_id
+from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot, load_endpoint, load_secrets
+from shared.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEndpoint:
+    """A webhook's snapshot and its encrypted secrets, read in one transaction."""
+
+    webhook: WebhookSnapshot
+    secrets: SealedSecrets
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTrial:
+    """A test request that is ready to be sent. It holds secrets in the clear."""
+
+    endpoint: Endpoint = field(repr=False)
+    request: Request = field(repr=False)
+    masked_body: str
+    """The request's body as people may see it: JSON with `***NAME***` in place of each secret."""
+    credentials: Credentials
+
+    def mask(self, outcome: Outcome) -> Outcome:
+        """The outcome without any secret of the webhook."""
+        return self.endpoint.mask_outcome(outcome)
+
+    def diagnose(self, outcome: Outcome) -> str:
+        """What the outcome means, in plain words for the endpoint's owner."""
+        return diagnose(outcome, self.credentials)
+
+
+@dataclass(frozen=True, slots=True)
+class _SampleDelivery:
+    """The delivery that a test request pretends to be; it is not stored."""
+
+    id: str
+    payload: str
+    attempts: int = 0
+
+
+def load_for_trial(connection: Connection, webhook_id: int) -> StoredEndpoint:
+    """Read what a test request to a webhook needs. The webhook may be disabled or paused.
+
+    Raises:
+        LookupError: when the webhook is deleted. Callers have found it in the same transaction.
+    """
+    webhook = load_endpoint(connection, webhook_id, include_inactive=True)
+    if webhook is None:
+        raise LookupError(f"webhook {webhook_id} is deleted")
+    return StoredEndpoint(webhook, load_secrets(connection, webhook))
+
+
+def prepare_trial(
+    stored: StoredEndpoint,
+    *,
+    entity: str,
+    template: Template | SlackMessage | None,
+    vault: Vault,
+    contexts: TlsContexts,
+    now: datetime,
+) -> WebhookTrial:
+    """Make a test request.
+
+    Args:
+        stored: the webhook, as `load_for_trial` read it.
+        entity: the name of its entity, which is one of the sample values.
+        template: the payload; None for every variable that has a sample value.
+        vault: decrypts the secrets.
+        contexts: where the request will be sent from (`WebhookClient.contexts`).
+        now: the time of the request and its signature.
+
+    Raises:
+        SecretUnreadable, EndpointUnusable: as `open_endpoint`.
+        SecretsTooLarge: when the payload repeats secrets too often.
+    """
+    endpoint = open_endpoint(stored.webhook, stored.secrets, vault, contexts)
+    delivery_id = new_delivery_id()
+    samples = sample_values(entity, template, delivery_id=delivery_id, now=now)
+    sealed = default_payload(samples) if template is None else template.render(samples)
+    return WebhookTrial(
+        endpoint=endpoint,
+        request=endpoint.request(_SampleDelivery(delivery_id, sealed), now),
+        masked_body=mask_payload(sealed),
+        credentials=Credentials(
+            has_access_token=stored.secrets.access_token is not None, has_signing_secret=endpoint.signer is not None
+        ),
+    )

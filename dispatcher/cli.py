@@ -33,7 +33,6 @@ from shared.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-API_GRACE_SECONDS = 10
 BATCHES_PER_SECOND = 10  # a slow --rate is spread evenly, not sent in bursts
 PLAIN_WIDTH = 200
 INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True)
@@ -98,8 +97,7 @@ def up(data_dir: Path | None, host: str | None, port: int | None, workers: int) 
 @click.option("--fd", type=int, hidden=True, help="An inherited listening socket.")
 def api(host: str | None, port: int | None, fd: int | None) -> None:
     """Run only the API."""
-    import uvicorn
-
+    from dispatcher.server.server import serve
     from dispatcher.up.composition import listen
 
     settings = load_settings(**_overrides(host=host, port=port))
@@ -107,20 +105,10 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
     listener = socket.socket(fileno=fd) if fd is not None else listen(settings.host, settings.port)
     Vault.open(settings)  # without its key it could not serve, and should say so in one line
     get_logger("hookline.api").info("api.listening", address=listener.getsockname())
-    config = uvicorn.Config(
-        "dispatcher.app:create_app",
-        factory=True,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        server_header=False,
-        log_config=None,
-        timeout_graceful_shutdown=API_GRACE_SECONDS,
-    )
     # uvicorn raises the signal again once it has drained: that is a clean end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    uvicorn.Server(config).run(sockets=[listener])
+    serve(settings, listener)
 
 
 @main.command()

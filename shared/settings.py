@@ -75,6 +75,13 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address on which the API listens.")
     port: int = Field(8080, ge=0, le=65535, description="Port on which the API listens.")
+    api_connections: int = Field(
+        1000,
+        ge=10,
+        le=50_000,
+        description="Connections that one API process holds. Beyond them it closes one that has not sent a whole "
+        "request, or refuses the new one with 503. The limit of open files must be higher by 240.",
+    )
     url: HttpUrl = Field("http://127.0.0.1:8080", description="Where the `hookline` commands find the API.")
     api_key: SecretStr | None = Field(None, description="The API key that the `hookline` commands use.")
     partitions: int = Field(
@@ -169,7 +176,10 @@ class Settings(BaseSettings):
         le=65535,
         description="Port for `/metrics` of a worker or the dispatcher, on `metrics_host`; 0: none.",
     )
-    metrics_host: str = Field("0.0.0.0", description="Address for `/metrics` of a worker or the dispatcher.")  # noqa: S104
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="Address for `/metrics` of a worker or the dispatcher; `0.0.0.0` where Prometheus runs elsewhere.",
+    )
     heartbeat_file: Path | None = Field(
         None,
         description="A file that a worker or the dispatcher touches every few seconds, for liveness probes; "

@@ -21,6 +21,7 @@ from celery import signals
 from celery.exceptions import SecurityWarning
 from click.core import ParameterSource
 
+from shared.config.descriptors import raise_descriptor_limit
 from shared.observability import metrics
 from shared.domain.errors import HooklineError
 from shared.observability.heartbeat import beat
@@ -81,6 +82,7 @@ def _start(options: dict[str, Any] | None = None, **_kwargs: Any) -> None:
         check_pool(options.get("pool_cls") or options.get("pool"), autoscale=options.get("autoscale"))
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")
+    raise_descriptor_limit()
     exposition.serve(settings)
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dispatcher.pump.maintenance import Maintenance
 from dispatcher.pump.notices import append_notices
 from dispatcher.pump.stream_watch import StreamWatch
+from shared.config.descriptors import raise_descriptor_limit
 from shared.messaging.celery_app import celery_app
 from shared.messaging.redis_clients import open_redis
 from shared.messaging.stream_memory import read_memory
@@ -186,6 +187,7 @@ class Pump:
 def run(settings: Settings) -> None:
     """Run the pump until SIGTERM or SIGINT."""
     configure_logging(settings, "dispatcher")
+    raise_descriptor_limit()
     exposition.serve(settings)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
-    start_http_server,
-)
+from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from shared.observability.metrics import BUILD_INFO
+from shared.observability.metrics_server import start_metrics_server
 from shared.observability.metrics_variable import MULTIPROC_VARIABLE
 from shared.observability.multiprocess import shared_registry
 from shared.settings import Settings
@@ -37,7 +34,7 @@ def serve(settings: Settings) -> None:
     """Serve `/metrics` of a worker or the pump on the configured port, if one is configured."""
     if settings.metrics_port:
         announce_build()
-        start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=_registry())
+        start_metrics_server(settings.metrics_host, settings.metrics_port, _registry())
 
 
 def _registry() -> CollectorRegistry:

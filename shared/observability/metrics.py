@@ -29,6 +29,16 @@ EVENTS_REFUSED = Counter(
     ["reason"],
 )
 with_zero_series(EVENTS_REFUSED, reason=("full", "out_of_memory", "unavailable"))
+API_CONNECTIONS = OptionalGauge("hookline_api_connections", "Open connections to the API.", multiprocess_mode="livesum")
+CONNECTIONS_CUT = Counter(
+    "hookline_connections_cut",
+    "Connections that the API cut, because they took too much memory or time, or because there were too many.",
+    ["reason"],
+)
+with_zero_series(
+    CONNECTIONS_CUT,
+    reason=("crowded", "head_too_large", "head_too_slow", "body_too_slow", "answer_not_read", "unwanted_body"),
+)
 STREAM_MEMORY = OptionalGauge(
     "hookline_stream_memory_bytes", "Memory that the server with the streams uses.", multiprocess_mode="mostrecent"
 )
@@ -156,7 +166,7 @@ BUILD_INFO = OptionalGauge(
 )
 
 EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
-    "API": (EVENTS_PUBLISHED, EVENTS_REFUSED, BUILD_INFO),
+    "API": (EVENTS_PUBLISHED, EVENTS_REFUSED, API_CONNECTIONS, CONNECTIONS_CUT, BUILD_INFO),
     "worker": (
         EVENTS_EVALUATED,
         POISON_ENTRIES,
@@ -204,6 +214,16 @@ def count_published(counts: Mapping[str, int]) -> None:
     """Events appended, by type."""
     for event_type, count in counts.items():
         EVENTS_PUBLISHED.labels(type=event_type).inc(count)
+
+
+def set_open_connections(count: int) -> None:
+    """How many connections this API process holds."""
+    API_CONNECTIONS.set(count)
+
+
+def count_cut_connection(reason: str) -> None:
+    """The API cut a connection."""
+    CONNECTIONS_CUT.labels(reason=reason).inc()
 
 
 def count_evaluated(counts: Mapping[str, int], delays_seconds: Sequence[float]) -> None:

@@ -131,6 +131,7 @@ def _settings(folder: Path, lines: Network) -> Settings:
         host=api,
         port=API_PORT,
         url=f"http://{api}:{API_PORT}",
+        metrics_host="0.0.0.0",
         metrics_port=METRICS_PORT,
     )
 

@@ -56,11 +56,14 @@ ADDED = {
     "hookline_webhooks_unusable_total": set[str](),
     "hookline_pump_last_sweep_timestamp_seconds": set[str](),
     "hookline_workers": {"queue"},
+    "hookline_api_connections": set[str](),
+    "hookline_connections_cut_total": {"reason"},
 }
 EVERY_FACT = """
     from shared.observability import exposition as x, metrics as t
     x.announce_build()
     t.count_published({"RUN_STATE": 2, "RUN_METRIC": 3})
+    t.count_cut_connection("crowded")
     t.EVENTS_REFUSED.labels(reason="full").inc(4)
     t.STREAM_MEMORY.set(3000)
     t.STREAM_MEMORY_BOUND.set(9000)
@@ -94,6 +97,7 @@ EVERY_FACT = """
 PRESENT = """
     from shared.observability import exposition, metrics
     metrics.mark_consuming(["evaluate", "deliver"])
+    metrics.set_open_connections(7)
 """
 SHOW = """
     import sys
@@ -167,6 +171,8 @@ def test_every_fact_is_counted_where_it_belongs(every_fact: str) -> None:
     assert value(every_fact, "hookline_attempt_delay_seconds_bucket", le="10.0") == 1
     assert value(every_fact, "hookline_attempt_delay_seconds_count") == 2
     assert value(every_fact, "hookline_workers", queue="deliver") == 1
+    assert value(every_fact, "hookline_api_connections") == 7
+    assert value(every_fact, "hookline_connections_cut_total", reason="crowded") == 1
     assert value(every_fact, "hookline_pump_last_sweep_timestamp_seconds") == 1e9
     assert value(every_fact, "hookline_evaluation_lag_entries", partition="3") == 7
     assert value(every_fact, "hookline_deliveries_pending") == 5

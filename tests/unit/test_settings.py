@@ -87,6 +87,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "lease_margin": [("0s", timedelta()), ("1m", timedelta(minutes=1))],
     "sweep_interval": [("250ms", timedelta(milliseconds=250))],
     "reload_interval": [("0s", timedelta())],
+    "api_connections": [("10", 10), ("50000", 50_000)],
     "metrics_port": [("9100", 9100)],
     "metrics_host": [("127.0.0.1", "127.0.0.1")],
     "heartbeat_file": [("/run/beat", Path("/run/beat"))],

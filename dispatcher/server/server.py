@@ -1,0 +1,105 @@
+"""The server: takes as many connections as it can hold, sweeps them once a second, and says when there are too many."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import uvicorn
+
+from dispatcher.server.connection import Bounds, Connection
+from shared.config.descriptors import raise_descriptor_limit
+from shared.observability import metrics
+from shared.observability.logs import get_logger
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from shared.settings import Settings
+
+GRACE_SECONDS = 10
+TICKS_A_SECOND = 10
+"""uvicorn's."""
+TOLD_SECONDS = 60
+RESERVED_DESCRIPTORS = 200
+"""For files, Redis, the broker, and requests that test webhooks; connections to the database come on top."""
+FEWEST_CONNECTIONS = 10
+
+log = get_logger("hookline.api")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server on connections within bounds."""
+
+    def __init__(self, application: str | Callable[..., Any], bounds: Bounds) -> None:
+        make: object = partial(Connection, bounds=bounds, cut=self._cut)
+        super().__init__(
+            uvicorn.Config(
+                application,
+                factory=True,
+                loop="uvloop",
+                http=cast("type[asyncio.Protocol]", make),
+                ws="none",
+                access_log=False,
+                server_header=False,
+                log_config=None,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        self._bounds = bounds
+        self._ticks = 0
+        self._cuts: Counter[str] = Counter()
+        self._no_descriptors_until = 0
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is to be done ten times a second, and sweep once a second."""
+        self._ticks += 1
+        if self._ticks % TICKS_A_SECOND == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.sweep()
+            metrics.set_open_connections(len(self.server_state.connections))
+            self._probe_descriptors()
+        if self._ticks % (TICKS_A_SECOND * TOLD_SECONDS) == 0:
+            self._cuts.clear()
+        return await super().on_tick(counter)
+
+    def _cut(self, reason: str) -> None:
+        """Count a connection that was cut, and tell of the first for each reason in a minute."""
+        metrics.count_cut_connection(reason)
+        self._cuts[reason] += 1
+        if self._cuts[reason] == 1:
+            log.warning("api.connection_cut", reason=reason, connections=len(self.server_state.connections))
+
+    def _probe_descriptors(self) -> None:
+        """Say it if no file can be opened any more: libuv closes new connections then without a word."""
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as exc:
+            if self._ticks >= self._no_descriptors_until:
+                self._no_descriptors_until = self._ticks + TICKS_A_SECOND * TOLD_SECONDS
+                log.error("api.no_descriptors", error=exc.strerror, hint="raise the limit of open files (ulimit -n)")
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve the API on a listening socket until a signal."""
+    bounds = Bounds(connections=possible_connections(settings, raise_descriptor_limit()))
+    Server("dispatcher.app:create_app", bounds).run(sockets=[listener])
+
+
+def possible_connections(settings: Settings, descriptors: int) -> int:
+    """How many connections can be held with so many descriptors: what is set, or fewer, which is logged."""
+    possible = max(FEWEST_CONNECTIONS, descriptors - RESERVED_DESCRIPTORS - settings.database_connections)
+    if possible < settings.api_connections:
+        log.warning(
+            "api.few_descriptors",
+            descriptors=descriptors,
+            connections=possible,
+            wanted=settings.api_connections,
+            hint="raise the limit of open files (ulimit -n)",
+        )
+    return min(possible, settings.api_connections)

@@ -1,0 +1,88 @@
+"""The server of `/metrics` of a worker or the pump: one thread for each scrape, few at a time, none for long."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from shared.observability.logs import get_logger
+
+MAX_SCRAPES = 8
+"""Prometheus makes one at a time. A further one ends the oldest, so that idle connections keep nobody out."""
+SCRAPE_SECONDS = 10.0
+PAUSE_SECONDS = 0.1
+
+log = get_logger("hookline.metrics")
+
+
+class _Handler(WSGIRequestHandler):
+    """One scrape. The standard library takes 100 header fields of 64 KiB each at most, and reads no body."""
+
+    timeout = SCRAPE_SECONDS
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing of each scrape."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self._lock = threading.Lock()
+        self._begun: OrderedDict[socket.socket, float] = OrderedDict()
+        super().__init__(*args, **more)
+
+    def get_request(self) -> Any:
+        """Accept a connection; without descriptors, wait a moment: it would be tried again at once."""
+        try:
+            return super().get_request()
+        except OSError as exc:
+            log.warning("metrics.not_accepted", error=exc.strerror)
+            time.sleep(PAUSE_SECONDS)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            if len(self._begun) >= MAX_SCRAPES:
+                _end(self._begun.popitem(last=False)[0])
+            self._begun[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._begun.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End what takes too long; called twice a second."""
+        begun_before = time.monotonic() - SCRAPE_SECONDS
+        with self._lock:
+            for request in [one for one, begun in self._begun.items() if begun < begun_before]:
+                del self._begun[request]
+                _end(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client left, or was sent away: nothing that anybody has to know."""
+
+
+def _end(request: socket.socket) -> None:
+    """Let the connection's thread see that it is over; the thread closes it."""
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
+def start_metrics_server(host: str, port: int, registry: CollectorRegistry) -> None:
+    """Serve the registry in a thread of its own as long as the process runs."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    kind = type("_FamilyServer", (_Server,), {"address_family": family})
+    server = kind((address[0], port), _Handler)
+    server.set_app(make_wsgi_app(registry))
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

@@ -16,6 +16,7 @@ from dispatcher.control.audit import record_change
 from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
+from shared.delivery.answers import MIN_SECRET_CHARS
 from shared.domain.delivery.signing import check_signing_secret
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.payloads.sealed import ACCESS_TOKEN
@@ -58,6 +59,8 @@ class SecretView(View):
     used_by: list[str]
     """Names of the webhooks that use it, as access token, signing secret or client certificate or in payloads, and of
     the Slack integrations whose URL it is."""
+    warning: str | None = None
+    """After a value was stored: what it is not fit for."""
 
 
 def put(
@@ -90,7 +93,17 @@ def put(
         store.replace_secret(connection, stored.id, ciphertext=ciphertext, revision=revision, now=now)
     did = "secret.create" if stored is None else "secret.update"
     record_change(connection, principal, did, entity=entity, target_id=name, name=name)
-    return get(connection, principal, entity_name, name), stored is None
+    view = get(connection, principal, entity_name, name)
+    return view.model_copy(update={"warning": _warning(value)}), stored is None
+
+
+def _warning(value: str) -> str | None:
+    if len(value) >= MIN_SECRET_CHARS:
+        return None
+    return (
+        f"The value has fewer than {MIN_SECRET_CHARS} characters and could be guessed. "
+        "The answers to requests that carry it are not shown."
+    )
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, name: str) -> SecretView:

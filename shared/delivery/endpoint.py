@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from shared.delivery.answers import mask_outcome, sent_secrets
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.delivery.signing import Signer, check_signing_secret, unsigned_headers
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
-from shared.domain.payloads.masking import Mask
 from shared.domain.payloads.sealed import ACCESS_TOKEN, open_payload
 from shared.http.request import USER_AGENT, Request, check_header, check_target
 from shared.http.tls import TlsContexts
@@ -60,7 +60,8 @@ class Endpoint:
     headers: dict[str, str] = field(repr=False)
     secrets: dict[str, str] = field(repr=False)
     signer: Signer | None = field(repr=False)
-    mask: Mask = field(repr=False)
+    always_sent: dict[str, str] = field(repr=False)
+    """The secrets that each request carries, whatever its payload: the access token, a secret URL and its parts."""
     tls: ssl.SSLContext | None = None
 
     def request(self, delivery: Deliverable, now: datetime) -> Request:
@@ -83,13 +84,12 @@ class Endpoint:
             tls=self.tls,
         )
 
-    def mask_outcome(self, outcome: Outcome) -> Outcome:
-        """The outcome without any secret of the endpoint, which an answer or an error may repeat."""
-        body = self.mask(outcome.response_body, cut=outcome.response_truncated)
-        error = outcome.error and self.mask(outcome.error)
-        if body == outcome.response_body and error == outcome.error:
-            return outcome
-        return replace(outcome, response_body=body, error=error)
+    def mask_outcome(self, outcome: Outcome, payload: str) -> Outcome:
+        """The outcome of a request with this sealed payload, without the secrets that the request carried.
+
+        The endpoint may have repeated what it got, or an error may name the URL.
+        """
+        return mask_outcome(outcome, self.always_sent | sent_secrets(payload, self.secrets))
 
 
 def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, contexts: TlsContexts) -> Endpoint:
@@ -103,16 +103,16 @@ def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, con
         EndpointUnusable: when no request can be made with a secret, the URL or the policy.
     """
     secrets = {name: vault.decrypt(ciphertext) for name, ciphertext in stored.granted.items()}
-    hidden = dict(secrets)
+    always_sent = {}
     headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     if stored.access_token is not None:
         token = vault.decrypt(stored.access_token)
         _check("access token", check_header, token)
         headers["Authorization"] = f"Bearer {token}"
-        secrets[ACCESS_TOKEN] = hidden[ACCESS_TOKEN] = token
+        secrets[ACCESS_TOKEN] = always_sent[ACCESS_TOKEN] = token
     signer = None
     if stored.signing_secret is not None:
-        signing_secret = hidden["SIGNING_SECRET"] = vault.decrypt(stored.signing_secret)
+        signing_secret = vault.decrypt(stored.signing_secret)
         _check("signing secret", check_signing_secret, signing_secret)
         signer = Signer(signing_secret)
     url = row.url
@@ -120,7 +120,7 @@ def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, con
         url = vault.decrypt(stored.url)
     _check("URL", check_target, url)
     if stored.url is not None:
-        hidden |= _parts_of_url(url)
+        always_sent |= _parts_of_url(url)
     certificate = stored.client_certificate
     return Endpoint(
         webhook=public_id(row.kind, row.id),
@@ -129,7 +129,7 @@ def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, con
         headers=headers,
         secrets=secrets,
         signer=signer,
-        mask=Mask(hidden),
+        always_sent=always_sent,
         tls=None if certificate is None else contexts.with_certificate(row.id, vault.decrypt(certificate)),
     )
 

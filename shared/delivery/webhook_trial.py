@@ -38,13 +38,14 @@ class WebhookTrial:
 
     endpoint: Endpoint = field(repr=False)
     request: Request = field(repr=False)
+    sealed_body: str
     masked_body: str
     """The request's body as people may see it: JSON with `***NAME***` in place of each secret."""
     credentials: Credentials
 
     def mask(self, outcome: Outcome) -> Outcome:
-        """The outcome without any secret of the webhook."""
-        return self.endpoint.mask_outcome(outcome)
+        """The outcome without the secrets that the request carried."""
+        return self.endpoint.mask_outcome(outcome, self.sealed_body)
 
     def diagnose(self, outcome: Outcome) -> str:
         """What the outcome means, in plain words for the endpoint's owner."""
@@ -102,6 +103,7 @@ def prepare_trial(
     return WebhookTrial(
         endpoint=endpoint,
         request=endpoint.request(_SampleDelivery(delivery_id, sealed), now),
+        sealed_body=sealed,
         masked_body=mask_payload(sealed),
         credentials=Credentials(
             has_access_token=stored.secrets.access_token is not None, has_signing_secret=endpoint.signer is not None

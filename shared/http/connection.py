@@ -17,14 +17,15 @@ from typing import cast
 
 import httptools
 
+from shared.domain.payloads.masking import CUT_BYTES, SHOWN_BYTES
 from shared.http.exceptions import IncompleteResponse, RemoteProtocolError, ServerDisconnected
 
 MAX_HEAD_BYTES = 64 << 10
 """The largest status line with headers, those of interim answers included. An answer with more is not valid HTTP."""
 MAX_RESPONSE_BYTES = 64 << 10
 """How much of a body is read; the connection is closed at it. A process reads from `max_connections` at a time."""
-KEPT_RESPONSE_BYTES = 4 << 10
-"""How much of a body is kept with the attempt, for people to read. Twice as much doubles the table's largest column."""
+KEPT_RESPONSE_BYTES = SHOWN_BYTES + CUT_BYTES
+"""How much of a body is kept until secrets are taken out of it: more than is shown, so that no value is cut in two."""
 _MAX_FRAMING_BYTES = 1 << 20
 """The most bytes after the head, chunk sizes, extensions and trailers included: they may be far more than the body."""
 _MAX_PIECES = 4096

@@ -252,7 +252,7 @@ class OutcomeRecorder:
             add_attempt_exemplars(batch.attempts, self._token, batch.at)
 
     def _masked(self, attempt: CompletedAttempt) -> CompletedAttempt:
-        outcome = self._endpoint.mask_outcome(attempt.outcome)
+        outcome = self._endpoint.mask_outcome(attempt.outcome, attempt.delivery.payload)
         return attempt if outcome is attempt.outcome else replace(attempt, outcome=outcome)
 
     def _delays_seconds(self, batch: DecidedBatch) -> list[float]:

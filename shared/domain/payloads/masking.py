@@ -1,140 +1,130 @@
 """Taking secrets out of text that others wrote, such as an endpoint's answer that repeats the request it got.
 
-A value is found as it is, as JSON, Python, percent-encoding and HTML write it, in JSON inside JSON, in hexadecimal, and
-in base64 of it or of a text that contains it. What somebody transformed otherwise (compressed, encrypted, base64 in
-lines) can't be recognized.
+A value is found as it is, under any nesting of JSON's, percent-encoding's and HTML's or XML's escapes that frameworks
+make (`unescaping.py`), in hexadecimal, and in base64 of it or of a text that contains it. What somebody transformed
+otherwise (compressed, encrypted, base64 in lines, upper case, a part of it) can't be recognized.
+
+Nobody may learn a value from what is masked. So only whole values are masked, and what is left out where an answer was
+cut does not depend on any value: a rule that knew the beginnings of values would confirm a guess letter by letter.
 """
 
 from __future__ import annotations
 
 import base64
-import html
-import json
-import re
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from urllib.parse import quote, quote_plus
 
-import orjson
+from shared.domain.payloads.unescaping import readings
 
-SHORTEST_REMNANT = 4
-JSON_LEVELS = 3
 SHORTEST_CODED = 8
-"""Base64 and hexadecimal of fewer characters than this are passed over: they would be found in innocent words."""
-HEAD_CHARS = 48
-"""So much of a spelling's beginning is looked for; only of values of which one is found is all else made."""
-_SLACK_CHARS = 16
-"""What is cut may break an escape at its end, so a little more than what counts is made."""
+"""Base64 and hexadecimal of fewer characters than this are ignored: they would be found in innocent words."""
+SHOWN_BYTES = 4 << 10
+"""How much of an answer is shown and stored. Twice as much would double the largest column of the attempts."""
+CUT_BYTES = 8 << 10
+"""How much of the end of an answer that was not read whole is left out, since a value may be cut there. A value whose
+longest spelling is longer could begin before it, so `LONGEST_CUT_SECRET_BYTES` follows from this."""
+LONGEST_CUT_SECRET_BYTES = CUT_BYTES // 12
+"""The longest value that fits into `CUT_BYTES` however it is spelled: JSON in JSON in JSON takes 12 bytes for one."""
 
 
 class Mask:
-    """Puts `***NAME***` in place of each secret's value. Make one for a webhook, and use it for all its answers."""
+    """Puts `***NAME***` in place of each secret's value. Make one of the secrets that were sent."""
 
-    __slots__ = ("_secrets", "_shortest")
+    __slots__ = ("_secrets", "_shortest", "_spaces")
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
-        """`secrets`: the values by their names; empty values are passed over."""
+        """`secrets`: the values by their names; empty values are ignored."""
         self._secrets = tuple((name, value) for name, value in secrets.items() if value)
         self._shortest = min((len(value) for _name, value in self._secrets), default=0)
+        self._spaces = any(" " in value for _name, value in self._secrets)
 
     def __call__(self, text: str, *, cut: bool = False) -> str:
-        """The masked text; `cut`: its end was cut off, so that it may end with the beginning of a value."""
-        if not self._secrets or (len(text) < self._shortest and not cut):
-            return text  # most answers are brief, and no spelling is shorter than its value
-        # A spelling that is longer than the text is not in it; of what is longer only the beginning may be its end.
-        longest = 1 << max(12, len(text).bit_length())
-        spelled = {
-            spelling: name
+        """The masked text.
+
+        `cut`: the text goes on where it ends, in bytes that were not kept. Its last `CUT_BYTES` are then searched, so
+        that a value that reaches into them is masked whole, and left out.
+
+        Raises:
+            TooManyEscapes: when the text can't be searched in bounded time, so that nothing of it may be shown.
+        """
+        end = len(text.encode("utf-8", "surrogatepass")[:-CUT_BYTES].decode("utf-8", "ignore")) if cut else len(text)
+        if len(text) < self._shortest or not self._secrets:
+            return text[:end]
+        masked, at = [], 0
+        for start, stop, name in _merged(self._found(text)):
+            if start >= end:
+                break
+            masked += [text[at:start], f"***{name}***"]
+            at = stop
+        return "".join([*masked, text[at:end]])
+
+    def _found(self, text: str) -> Iterable[tuple[int, int, str]]:
+        """Where values stand in the text, however they are spelled: start, end and the secret's name.
+
+        A value that a plainer reading found is not found again with more around it. Otherwise a backslash before it
+        would be masked or not by what its first letter is, which may make an escape of the two.
+        """
+        spelled = [
+            (spelling, name)
             for name, value in self._secrets
-            if any(head in text for head in _heads(value))
-            for spelling in _spellings(value, longest)
-        }
-        # The longest first: a value may contain another.
-        there = sorted((spelling for spelling in spelled if spelling in text), key=len, reverse=True)
-        if there:
-            text = re.sub("|".join(map(re.escape, there)), lambda match: f"***{spelled[match[0]]}***", text)
-        return self._without_remnant(text, spelled) if cut else text
+            if len(value) <= len(text)  # no spelling is shorter than its value
+            for spelling in (value, *_coded(value))
+        ]
+        known: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for reading in readings(text, spaces=self._spaces):
+            for spelling, name in spelled:
+                at = reading.text.find(spelling)
+                while at >= 0:
+                    span = reading.span(at, at + len(spelling))
+                    place = bisect_left(known[name], span)
+                    within = known[name][place : place + 1]
+                    if not within or within[0][1] > span[1]:
+                        known[name].insert(place, span)
+                        yield *span, name
+                    at = reading.text.find(spelling, at + 1)
 
-    def _without_remnant(self, text: str, spelled: Mapping[str, str]) -> str:
-        beginnings = {head: name for name, value in self._secrets for head in _heads(value)} | dict(spelled)
-        # A cut through a character's bytes leaves a replacement character, which may also be the value's own.
-        for whole in (text, text.rstrip("\N{REPLACEMENT CHARACTER}")):
-            length, beginning = max((_overlap(whole, beginning), beginning) for beginning in beginnings)
-            if length >= SHORTEST_REMNANT:
-                return f"{whole[:-length]}***{beginnings[beginning]}***"
+
+def shown(text: str) -> str:
+    """As much of a masked text as is shown and stored: `SHOWN_BYTES` at the most, in whole characters."""
+    if len(text) * 4 <= SHOWN_BYTES:
         return text
+    return text.encode("utf-8", "surrogatepass")[:SHOWN_BYTES].decode("utf-8", "ignore")
 
 
-@lru_cache(maxsize=4096)
-def _heads(value: str) -> frozenset[str]:
-    """How each spelling of a value begins. Kept, since a webhook's secrets are the same for days."""
-    return frozenset(spelling[:HEAD_CHARS] for spelling in _spell(value, HEAD_CHARS + _SLACK_CHARS))
+def _merged(found: Iterable[tuple[int, int, str]]) -> Iterable[tuple[int, int, str]]:
+    """Places that overlap as one, under the name of the longest of them."""
+    group: list[tuple[int, int, str]] = []
+    end = -1
+    for place in sorted(set(found)):
+        if group and place[0] >= end:
+            yield _whole(group, end)
+            group, end = [], -1
+        group.append(place)
+        end = max(end, place[1])
+    if group:
+        yield _whole(group, end)
 
 
-@lru_cache(maxsize=64)
-def _spellings(value: str, longest: int) -> frozenset[str]:
-    """Each spelling of a value, or its beginning where it is longer than `longest`."""
-    return frozenset(spelling[: longest + 1] for spelling in _spell(value, longest + _SLACK_CHARS))
+def _whole(group: list[tuple[int, int, str]], end: int) -> tuple[int, int, str]:
+    return group[0][0], end, max(group, key=lambda place: place[1] - place[0])[2]
 
 
-def _spell(value: str, most: int) -> set[str]:
-    """The spellings of a value; from about `most` characters on they may end in any way.
+@lru_cache(maxsize=128)
+def _coded(value: str) -> frozenset[str]:
+    """A value in hexadecimal and base64, wherever in a longer text it stands.
 
-    Each of them spells one character after another, so that the beginning of a value gives the beginning of them all.
+    Kept, since a webhook's secrets are the same for days.
     """
-    value = value[:most]
-    found = {value, quote(value), quote(value, safe=""), quote_plus(value)}
-    # Each level in a way of its own: a body in UTF-8 that comes back inside JSON in ASCII, or as a program prints it.
-    texts = {value}
-    for _ in range(JSON_LEVELS):
-        texts = {
-            escape(text)[:most] for text in texts for escape in (_json, _ascii_json, _python_repr, _python_repr_escaped)
-        }
-        found |= texts
-    found |= {html.escape(text) for text in found} | _encode_all(value.encode("utf-8", "surrogatepass"))
-    found |= {text.replace("/", "\\/") for text in found}  # as PHP writes JSON
-    return found | {_PERCENT.sub(lambda match: match[0].lower(), text) for text in found}
-
-
-_PERCENT = re.compile("%[0-9A-F]{2}")
-
-
-def _encode_all(value: bytes) -> set[str]:
-    """In hexadecimal and base64, wherever in a longer text the value stands."""
-    found = {value.hex(), value.hex().upper(), base64.b64encode(value).decode()}
+    given = value.encode("utf-8", "surrogatepass")
+    found = {given.hex(), given.hex().upper(), base64.b64encode(given).decode()}
     for before in range(3):
-        whole = base64.b64encode(bytes(before) + value).decode()
+        whole = base64.b64encode(bytes(before) + given).decode()
         # Six bits a character: only those that no neighbour of the value has a share in.
-        found.add(whole[-(-before * 8 // 6) : (before + len(value)) * 8 // 6])
-    found |= {text.translate(_URL_SAFE) for text in found} | {quote(text, safe="") for text in found}
-    return {text for text in found if len(text) >= SHORTEST_CODED}
+        found.add(whole[-(-before * 8 // 6) : (before + len(given)) * 8 // 6])
+    found |= {text.translate(_URL_SAFE) for text in found}
+    return frozenset(text for text in found if len(text) >= SHORTEST_CODED)
 
 
 _URL_SAFE = str.maketrans("+/", "-_")
-
-
-def _json(text: str) -> str:
-    return orjson.dumps(text)[1:-1].decode()
-
-
-def _ascii_json(text: str) -> str:
-    return json.dumps(text)[1:-1]
-
-
-def _python_repr(text: str, quote: str = "'") -> str:
-    """As Python writes it in a list or a dictionary, here in double quotes; some other languages do likewise."""
-    # With a double quote before it each part is written in single quotes, and none is escaped.
-    return quote.join(repr(f'"{part}')[2:-1] for part in text.split("'"))
-
-
-def _python_repr_escaped(text: str) -> str:
-    """The same in single quotes, which it takes where the text has double ones as well."""
-    return _python_repr(text, "\\'")
-
-
-def _overlap(text: str, value: str) -> int:
-    """The length of the longest end of the text that begins the value, without being all of it."""
-    at = text.find(value[:SHORTEST_REMNANT], max(0, len(text) - len(value) + 1))
-    while at >= 0 and not value.startswith(text[at:]):
-        at = text.find(value[:SHORTEST_REMNANT], at + 1)
-    return len(text) - at if at >= 0 else 0

@@ -22,7 +22,7 @@ def test_a_secret_is_created_replaced_and_listed_without_its_value(api: Api, eng
     created = api.ok("PUT", f"{ACME}/secrets/TOKEN", {"value": TOKEN}, key="admin", status=201)
     replaced = api.ok("PUT", f"{ACME}/secrets/TOKEN", {"value": TOKEN + "2"}, key="admin")
 
-    assert created.keys() == {"name", "created_at", "updated_at", "used_by"}
+    assert created.keys() == {"name", "created_at", "updated_at", "used_by", "warning"}
     assert replaced["created_at"] == created["created_at"]
     assert replaced["updated_at"] > created["updated_at"]
     assert api.ok("GET", f"{ACME}/secrets", key="member")["items"] == [replaced]
@@ -30,6 +30,12 @@ def test_a_secret_is_created_replaced_and_listed_without_its_value(api: Api, eng
     with read_transaction(engine) as connection:
         stored = connection.execute(select(secrets.c.ciphertext)).scalar_one()
     assert TOKEN.encode() not in stored
+
+
+def test_a_value_that_could_be_guessed_is_stored_with_a_warning(api: Api) -> None:
+    told = api.ok("PUT", f"{ACME}/secrets/PIN", {"value": "1234567"}, key="admin", status=201)
+    assert told["warning"].startswith("The value has fewer than 8 characters and could be guessed.")
+    assert api.ok("PUT", f"{ACME}/secrets/PIN", {"value": "12345678"}, key="admin")["warning"] is None
 
 
 def test_no_answer_ever_holds_a_secret(api: Api) -> None:

@@ -1,0 +1,56 @@
+"""What of an endpoint's answer may be stored and shown: its beginning, without the secrets that were sent to it.
+
+Members choose payloads and read answers, and are not trusted with secrets: an endpoint that repeats its input must not
+confirm a guess. So only values that this request carried are masked, and only whole ones; where a value could be
+guessed or could be cut in two, nothing of the answer is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from shared.domain.delivery.outcomes import Outcome
+from shared.domain.payloads.masking import LONGEST_CUT_SECRET_BYTES, Mask, shown
+from shared.domain.payloads.sealed import sealed_secrets
+from shared.domain.payloads.unescaping import TooManyEscapes
+
+MIN_SECRET_CHARS = 8
+"""A value of fewer characters can be guessed: one answer holds hundreds of guesses, and the right one is masked."""
+
+
+def mask_outcome(outcome: Outcome, sent: Mapping[str, str]) -> Outcome:
+    """The outcome as it may be stored: its answer and error without the values of `sent`, by name.
+
+    `sent` holds the secrets that the request carried, and no others.
+    """
+    if not outcome.response_body and not outcome.error:
+        return outcome
+    values = {name: value for name, value in sent.items() if value}
+    mask = Mask(values)
+    masked = _masked_answer(outcome, values, mask)
+    body = shown(masked)
+    return replace(
+        outcome,
+        response_body=body,
+        response_truncated=outcome.response_truncated or len(body) < len(masked),
+        error=outcome.error and mask(outcome.error),
+    )
+
+
+def _masked_answer(outcome: Outcome, values: Mapping[str, str], mask: Mask) -> str:
+    short = sorted(name for name, value in values.items() if len(value) < MIN_SECRET_CHARS)
+    if short:
+        return f"(not shown: {short[0]} has fewer than {MIN_SECRET_CHARS} characters and could be guessed)"
+    cut = outcome.response_truncated
+    if cut and any(len(value.encode("utf-8", "surrogatepass")) > LONGEST_CUT_SECRET_BYTES for value in values.values()):
+        return "(not shown: the answer was not read whole, and could end within a long secret)"
+    try:
+        return mask(outcome.response_body, cut=cut)
+    except TooManyEscapes:
+        return "(not shown: it has too many escapes in one another to be searched for secrets)"
+
+
+def sent_secrets(payload: str, secrets: Mapping[str, str]) -> dict[str, str]:
+    """The secrets that a sealed payload takes into its request, by name."""
+    return {name: secrets[name] for name in sealed_secrets(payload) if name in secrets} if "$" in payload else {}

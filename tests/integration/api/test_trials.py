@@ -39,7 +39,7 @@ STATUSES = {
     403: "does not accept the webhook's access token",
     404: "check the path",
     405: "accepts no POST",
-    410: "gone for good",
+    410: "permanently gone",
     413: "too large",
     415: "application/json",
     429: "too often",

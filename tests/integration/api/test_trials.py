@@ -42,7 +42,7 @@ STATUSES = {
     410: "permanently gone",
     413: "too large",
     415: "application/json",
-    429: "too often",
+    429: "too many requests",
     500: "failed (500)",
 }
 

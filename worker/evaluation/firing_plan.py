@@ -13,7 +13,6 @@ from shared.domain.events.models import RunMetricData
 from shared.domain.events.partitioning import subject_key
 from shared.domain.matching.compiled import CompiledAutomation
 from shared.domain.matching.firing_rules import apply_throttles, metric_facts, sealed_payload
-from shared.domain.matching.throttling import FiringState
 from shared.domain.payloads.templates import PayloadTooLarge
 from shared.domain.payloads.variables import MetricFacts
 from shared.messaging.streams import Entry
@@ -144,20 +143,17 @@ class _Planner:
 
     def _throttled(self, entry: Entry, event: AnyEvent, compiled: CompiledAutomation) -> str | None:
         """Why this firing is skipped, or None; a firing that goes through is counted."""
-        asked = set()
-
-        def firing_of(key: str) -> FiringState:
-            asked.add((compiled.id, key))
-            return self._stored.kept[compiled.id, key].firing
-
-        enabled = compiled.webhook_id is None or compiled.webhook_id in self._stored.webhooks
-        reason = apply_throttles(
-            compiled, event, received_ms=entry.received_ms, webhook_enabled=enabled, firing_of=firing_of
+        throttled = apply_throttles(
+            compiled,
+            event,
+            received_ms=entry.received_ms,
+            webhook_enabled=compiled.webhook_id is None or compiled.webhook_id in self._stored.webhooks,
+            firing_of=lambda key: self._stored.kept[compiled.id, key].firing,
         )
-        if reason is None:
-            # Only then has the firing been recorded in the states that were asked for.
-            self._touched |= asked
-        return reason
+        for key, state in throttled.states.items():
+            self._stored.kept[compiled.id, key].firing = state
+            self._touched.add((compiled.id, key))
+        return throttled.refusal
 
     def _deliver(
         self,

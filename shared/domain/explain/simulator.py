@@ -189,17 +189,19 @@ class Simulator:
 
     def _fire(self, arrival: Arrival, identity: str, samples: Samples | None) -> Considered:
         compiled, webhook = self.subject.compiled, self.subject.webhook
-        cooling = self._before(cooldown_key(compiled, arrival.event)) if compiled.automation.cooldown else None
-        counting = self._before(GLOBAL_KEY) if compiled.automation.rate_limit else None
-        held_back = apply_throttles(
+        cooling = self._firing_of(cooldown_key(compiled, arrival.event)) if compiled.automation.cooldown else None
+        counting = self._firing_of(GLOBAL_KEY) if compiled.automation.rate_limit else None
+        throttled = apply_throttles(
             compiled,
             arrival.event,
             received_ms=arrival.received_ms,
             webhook_enabled=webhook is None or webhook.enabled,
-            firing_of=lambda key: self._kept_under(key).firing,
+            firing_of=self._firing_of,
         )
+        for key, state in throttled.states.items():
+            self._kept_under(key).firing = state
         self._delivered.add(identity)
-        reason = None if held_back is None else Reason(held_back)
+        reason = None if throttled.refusal is None else Reason(throttled.refusal)
         sealed, metric = None, None if samples is None else metric_facts(samples.observation)
         try:
             sealed = sealed_payload(compiled, arrival.event, delivery_id=identity, metric=metric)
@@ -223,8 +225,8 @@ class Simulator:
     def _kept_under(self, key: str) -> AutomationState:
         return self._kept.setdefault(key, AutomationState())
 
-    def _before(self, key: str) -> FiringState:
-        return replace(self._kept_under(key).firing)
+    def _firing_of(self, key: str) -> FiringState:
+        return self._kept_under(key).firing
 
 
 def _out_of_scope(arrival: Arrival, reason: Reason) -> Considered:

@@ -1,46 +1,51 @@
-"""How a match becomes a firing or is held back, and what a firing sends: the same rules for evaluation and dry runs.
+"""The rules by which a match fires or is skipped, and what a firing sends: the same for evaluation and dry runs.
 
-Must not look at anything but the automation, the event and what was kept of earlier firings.
+Must not look at anything but the automation, the event and what was kept of earlier firings, and must not change that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from shared.domain.automations.model import CooldownUnit
 from shared.domain.conditions.windows import Observation, WindowState
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.partitioning import subject_key
 from shared.domain.matching.compiled import CompiledAutomation
-from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal, record_firing
+from shared.domain.matching.throttling import FiringState, after_firing, cooldown_refusal, rate_refusal
 from shared.domain.payloads.sealed import utf8_bytes
 from shared.domain.payloads.templates import PayloadTooLarge, default_payload
 from shared.domain.payloads.variables import MetricFacts, payload_values
 
 GLOBAL_KEY = ""
-"""The key of what an automation keeps for itself as a whole, shared by all partitions."""
+"""The key of the state that an automation keeps as a whole. All partitions share its row, and so lock it."""
 WEBHOOK_DISABLED = "webhook_disabled"
+"""Why a firing is skipped whose webhook is disabled."""
 MAX_EVENT_PAYLOAD_BYTES = 8 << 20
 """What all payloads that one event makes may be together: eight of the largest."""
 
 
 @dataclass(slots=True)
 class AutomationState:
-    """What one automation keeps under one key: the windows of a run, and when it fired."""
+    """The state that one automation keeps under one key: the windows of a run, and when it fired.
+
+    It belongs to the batch that read it. The batch replaces its members as it goes, and stores them with its commit.
+    """
 
     windows: WindowState | None = None
     firing: FiringState = field(default_factory=FiringState)
 
 
 def cooldown_key(compiled: CompiledAutomation, event: AnyEvent) -> str:
-    """The key under which the firing that starts a cooldown is remembered."""
+    """The key under which a cooldown remembers the last firing: the event's subject, or the automation as a whole."""
     cooldown = compiled.automation.cooldown
     return GLOBAL_KEY if cooldown is None or cooldown.per is CooldownUnit.AUTOMATION else subject_key(event)
 
 
 def state_keys(compiled: CompiledAutomation, event: AnyEvent) -> set[str]:
-    """The keys under which an automation may keep something about an event."""
+    """All keys under which an automation may keep state about an event."""
     keys = set()
     if compiled.conditions is not None:
         keys.add(subject_key(event))
@@ -51,6 +56,19 @@ def state_keys(compiled: CompiledAutomation, event: AnyEvent) -> set[str]:
     return keys
 
 
+@dataclass(frozen=True, slots=True)
+class ThrottleResult:
+    """Whether a match fires, and what it changes."""
+
+    refusal: str | None
+    """Why the firing is skipped, in a word; None when it goes through."""
+    states: Mapping[str, FiringState]
+    """The states that the firing changes, by their keys, as they are after it; empty when it is skipped."""
+
+
+_UNCHANGED: Mapping[str, FiringState] = MappingProxyType({})
+
+
 def apply_throttles(
     compiled: CompiledAutomation,
     event: AnyEvent,
@@ -58,32 +76,42 @@ def apply_throttles(
     received_ms: int,
     webhook_enabled: bool,
     firing_of: Callable[[str], FiringState],
-) -> str | None:
-    """Why a firing is skipped, or None: then it is recorded in the states that `firing_of` gives for each key.
+) -> ThrottleResult:
+    """Decide by cooldown and rate limit whether a match fires. Nothing is changed: the result has the new states.
 
     Args:
+        compiled: the automation that matched.
+        event: the event.
         received_ms: when the stream received the event, in Unix milliseconds.
-        webhook_enabled: true also for an action without a webhook.
+        webhook_enabled: whether the action's webhook is enabled; true also for an action without a webhook.
+        firing_of: the state under one of `state_keys`, before this match.
     """
     if not webhook_enabled:
-        return WEBHOOK_DISABLED
+        return ThrottleResult(WEBHOOK_DISABLED, _UNCHANGED)
     cooldown, rate = compiled.automation.cooldown, compiled.automation.rate_limit
-    cooling = None if cooldown is None else cooldown_key(compiled, event)
-    if cooldown is not None and cooling is not None:
-        reason = cooldown_refusal(firing_of(cooling), cooldown.period, received_ms)
-        if reason is not None:
-            return reason
+    if cooldown is None and rate is None:
+        return _UNTHROTTLED
+    states: dict[str, FiringState] = {}
+    if cooldown is not None:
+        key = cooldown_key(compiled, event)
+        cooling = firing_of(key)
+        if refusal := cooldown_refusal(cooling, cooldown.period, received_ms):
+            return ThrottleResult(refusal, _UNCHANGED)
+        states[key] = after_firing(cooling, None, received_ms)
     if rate is not None:
-        if reason := rate_refusal(firing_of(GLOBAL_KEY), rate, received_ms):
-            return reason
-        record_firing(firing_of(GLOBAL_KEY), rate, received_ms)
-    if cooling is not None and (rate is None or cooling != GLOBAL_KEY):
-        record_firing(firing_of(cooling), None, received_ms)
-    return None
+        counting = firing_of(GLOBAL_KEY)
+        if refusal := rate_refusal(counting, rate, received_ms):
+            return ThrottleResult(refusal, _UNCHANGED)
+        # A cooldown of the automation as a whole has the same key, and is counted with it.
+        states[GLOBAL_KEY] = after_firing(counting, rate, received_ms)
+    return ThrottleResult(None, states)
+
+
+_UNTHROTTLED = ThrottleResult(None, _UNCHANGED)
 
 
 def metric_facts(seen: Observation) -> MetricFacts | None:
-    """What a payload says of the metric that an event brought; None when it brought none that is watched."""
+    """The facts about a metric for a payload; None when the event brought no sample of a watched metric."""
     if seen.metric_name is None:
         return None
     return MetricFacts(seen.metric_name, seen.metric_value or 0.0, seen.metric_threshold or 0.0)

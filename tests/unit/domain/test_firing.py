@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.durations import Rate
-from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal, record_firing
+from shared.domain.matching.throttling import FiringState, after_firing, cooldown_refusal, rate_refusal
 
 HOUR = timedelta(hours=1)
 HOUR_MS = 3_600_000
@@ -46,7 +46,7 @@ def test_a_cooldown_counts_in_milliseconds() -> None:
 def test_the_last_firing_never_moves_back() -> None:
     state = FiringState()
     for now in (5, 9, 7):
-        record_firing(state, None, now)
+        state = after_firing(state, None, now)
     assert state == FiringState(9, ())
 
 
@@ -72,14 +72,14 @@ def test_a_rate_limit_counts_the_firings_of_the_last_period(
 def test_no_more_firings_are_remembered_than_the_rate_counts() -> None:
     state, rate = FiringState(), Rate(3, timedelta(seconds=1))
     for now in (1, 9, 4, 7, 5):
-        record_firing(state, rate, now)
+        state = after_firing(state, rate, now)
     assert state == FiringState(9, (5, 7, 9))
 
 
 def test_a_lower_rate_counts_on_with_what_is_remembered() -> None:
     state = FiringState()
     for now in range(5):
-        record_firing(state, Rate(5, HOUR), now)
+        state = after_firing(state, Rate(5, HOUR), now)
     assert rate_refusal(state, Rate(2, HOUR), 10) == "rate_limit"
 
 
@@ -91,7 +91,7 @@ def fired(times: list[int], rate: Rate) -> list[int]:
     state, let_through = FiringState(), []
     for now in times:
         if rate_refusal(state, rate, now) is None:
-            record_firing(state, rate, now)
+            state = after_firing(state, rate, now)
             let_through.append(now)
         # What is stored between two events says the same.
         state = FiringState(state.last_fired_ms, FiringState.recent_from_bytes(state.to_bytes()))
@@ -134,7 +134,7 @@ def test_two_firings_are_never_closer_than_the_cooldown(differences: list[int], 
     state, let_through = FiringState(), []
     for now in times_of(0, differences):
         if cooldown_refusal(state, timedelta(milliseconds=period_ms), now) is None:
-            record_firing(state, None, now)
+            state = after_firing(state, None, now)
             let_through.append(now)
     assert all(later - earlier >= period_ms for earlier, later in pairwise(let_through))
     assert let_through

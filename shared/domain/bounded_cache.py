@@ -1,7 +1,10 @@
-"""A cache that is bounded by what its values weigh, and not by their number: some are a thousand times as large.
+"""A cache that is bounded by the weight of its values and not by their number: some are a thousand times as large.
 
-Two halves: what is asked for moves to the newer one, and when that is full the older one is dropped. So the newest half
-is kept at least, and a look-up takes no lock. Threads may share it: at worst a value is made twice.
+It has two halves. A value that is asked for moves to the newer one; when that is full, the older one is dropped. So at
+least the newest half is kept, and a look-up takes no lock.
+
+Threads may share it without a lock, since each step on a dictionary is atomic. Two that add values at the same moment
+may count one weight too few, or make a value twice; both are made up for when a half is dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ class BoundedCache(Generic[K, V]):
         self._new: dict[K, V] = {}
         self._old: dict[K, V] = {}
         self._weight = 0
-        """Of the newer half."""
+        """The weight of the newer half."""
 
     def __len__(self) -> int:
         return len(self._new.keys() | self._old.keys())

@@ -22,7 +22,7 @@ class FieldError:
     msg: str
 
     def under(self, *prefix: str | int) -> FieldError:
-        """The same fault seen from an enclosing object."""
+        """The fault at its place in an enclosing object."""
         return FieldError((*prefix, *self.loc), self.msg)
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class InvalidDefinition(HooklineError):
         return cls(FieldError(loc, msg))
 
     def under(self, *prefix: str | int) -> InvalidDefinition:
-        """The same refusal seen from an enclosing object."""
+        """The refusal with its faults at their places in an enclosing object."""
         return InvalidDefinition(*(error.under(*prefix) for error in self.errors))
 
 

@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 
 
 class IdKind(StrEnum):
-    """What a numbered id names; the value is its prefix."""
+    """The kinds of things with numbered ids; the value is the prefix of their ids."""
 
     WEBHOOK = "wh"
     SLACK = "slk"

@@ -1,7 +1,7 @@
-"""What decoded JSON or YAML must be before anything looks into it: text that can be stored, and not without bounds.
+"""Checks of decoded JSON or YAML before anything else reads it: text that can be stored, and bounded size and depth.
 
-YAML brings member names that are no text, numbers of any length, and small documents that unfold into endless ones;
-JSON escapes bring characters that no database takes. Says nothing of what a value means.
+YAML has member names that are no text, numbers of any length, and small documents that unfold into endless ones; JSON
+escapes have characters that no database stores. Must not judge the meaning of a value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LEAST_INT, _GREATEST_INT = -(2**63), 2**64 - 1
 
 
 def refuse_unfit(value: object) -> None:
-    """Refuse what no JSON text or no database can hold.
+    """Refuse a value that JSON or a database can't hold.
 
     Raises:
         InvalidDefinition: with each place, `MAX_FAULTS` at most: member names that are not text, U+0000 and lone

@@ -1,1 +1,1 @@
-"""What an automation is, and how a definition of one is read and refused."""
+"""Automations as values, and reading their definitions."""

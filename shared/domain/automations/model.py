@@ -19,7 +19,7 @@ from shared.domain.payloads.templates import Template
 
 
 class CooldownUnit(StrEnum):
-    """What a cooldown counts by: each run, each collection, each webhook, or the automation as a whole."""
+    """The unit that a cooldown applies to: each run, collection or webhook by itself, or the automation as a whole."""
 
     RUN = "run"
     COLLECTION = "collection"
@@ -42,7 +42,7 @@ def cooldown_to_json(cooldown: Cooldown | None) -> dict[str, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where an automation watches: no project means the whole entity, no collection the whole project."""
+    """The place that an automation watches: without a project the entity, without a collection the project."""
 
     project: str | None = None
     collection: str | None = None
@@ -83,7 +83,7 @@ Action = WebhookAction | SlackAction | NoOpAction
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What a webhook lets a payload use: its granted secrets, and its access token if it has one."""
+    """The secrets that a webhook lets payloads use: those granted to it, and its access token if it has one."""
 
     secrets: frozenset[str] = frozenset()
     has_access_token: bool = False

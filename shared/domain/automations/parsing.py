@@ -1,6 +1,7 @@
-"""The one place that accepts or refuses an automation's definition, whether it came by REST, YAML or GraphQL.
+"""Checking definitions of automations, whether they come by REST, YAML or GraphQL: the one place that accepts them.
 
-Every fault is collected, so that a refusal names all fields at once. Must not raise anything else for what it is given.
+Every fault is collected, so that a refusal names all faulty fields. Must not raise anything but `InvalidDefinition`,
+whatever it is given.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ MAX_DESCRIPTION_LENGTH = 4000
 DEFAULT_RUN_COOLDOWN = Cooldown(CooldownUnit.RUN, timedelta(hours=24))
 """W&B fires an automation at most once a run in 24 hours."""
 DEFAULT_DEAD_LETTER_COOLDOWN = Cooldown(CooldownUnit.WEBHOOK, timedelta(hours=1))
-"""An endpoint that is down may make thousands of dead letters; its owners want to be told once."""
+"""An endpoint that is down may cause thousands of dead letters; one notification an hour is enough for its owners."""
 
 MEMBERS = (
     "name",
@@ -55,9 +56,9 @@ MEMBERS = (
 )
 
 FindWebhook = Callable[[str], Grants | None]
-"""What the webhook of this name or id grants to payloads; None when there is no such webhook for this entity.
+"""Gives the grants of the webhook of this name or id; None when the entity may use no such webhook.
 
-May raise InvalidDefinition, without a place, for a name that could mean several.
+May raise InvalidDefinition, without a place, for a name that several webhooks have.
 """
 FindSlack = Callable[[str], bool]
 """Whether there is a Slack integration of this name or id for this entity. May raise as `FindWebhook` does."""
@@ -74,7 +75,7 @@ def default_cooldown(event: EventType) -> Cooldown | None:
 
 
 def own_unit(event: EventType) -> CooldownUnit:
-    """What events of this type are each about."""
+    """The unit of a cooldown that events of this type have: what each of them is about."""
     if event in NOTICE_TYPES:
         return CooldownUnit.WEBHOOK
     return CooldownUnit.RUN if event in RUN_TYPES else CooldownUnit.COLLECTION
@@ -297,7 +298,7 @@ class _Reading:
         return SlackAction(slack, title, message, severity), text
 
     def _found(self, named: object, find: Callable[[str], _T | None], loc: Loc, what: str) -> _T | None:
-        """What a name or id stands for; a fault when it stands for nothing, or for several."""
+        """Find what a name or id stands for; a fault when it stands for nothing, or for several things."""
         faults = len(self.faults)
         found = self._parsed(loc, named if isinstance(named, str) else None, find)
         if not found and len(self.faults) == faults:

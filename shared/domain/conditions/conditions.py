@@ -61,7 +61,7 @@ class ChangeType(_Word):
 
 
 class Direction(_Word):
-    """Which way a metric has to move."""
+    """The way a metric has to move."""
 
     INCREASE = "INCREASE"
     DECREASE = "DECREASE"
@@ -70,7 +70,7 @@ class Direction(_Word):
 
 _VERBS = {Direction.INCREASE: "rises", Direction.DECREASE: "falls", Direction.ANY: "moves"}
 
-# The descriptions below are both the JSON Schema's and the error messages': what is accepted is said once.
+# The descriptions below serve the JSON Schema and the error messages.
 _Metric = Annotated[
     Name, Field(strict=True, description="a metric name of 1 to 512 characters without control characters")
 ]
@@ -89,7 +89,7 @@ class _Definition(BaseModel):
 
 
 class _Aggregated(_Definition):
-    """What threshold and change share: a metric, and perhaps an aggregate over windows."""
+    """The members that threshold and change share: a metric, and perhaps an aggregate over windows."""
 
     metric: _Metric
     aggregate: Aggregate | None = Field(default=None, description=_AGGREGATE)
@@ -118,7 +118,7 @@ class ThresholdCondition(_Aggregated):
 
     @property
     def reported_threshold(self) -> float:
-        """What a payload shows as `metric_threshold`."""
+        """The payload variable `metric_threshold`."""
         return self.threshold
 
     @property
@@ -149,7 +149,7 @@ class ChangeCondition(_Aggregated):
 
     @property
     def reported_threshold(self) -> float:
-        """What a payload shows as `metric_threshold`."""
+        """The payload variable `metric_threshold`."""
         return self.change.amount
 
     @property
@@ -181,7 +181,7 @@ class ZScoreCondition(_Definition):
 
     @property
     def reported_threshold(self) -> float:
-        """What a payload shows as `metric_threshold`."""
+        """The payload variable `metric_threshold`."""
         return self.zscore.threshold
 
     @property
@@ -206,8 +206,10 @@ _KINDS = "an object of exactly one kind: with op and threshold, with change, or 
 def parse_conditions(raw: object) -> tuple[Condition, ...]:
     """Read the `conditions` of a definition: a list of 1 to 20 objects, as decoded from JSON or YAML.
 
-    The kind of each is told by its keys. Raises `InvalidDefinition` with all faults of all conditions; each
-    `loc` is relative to the list, e.g. `(0, "window")`.
+    The keys of each tell its kind.
+
+    Raises:
+        InvalidDefinition: with all faults of all conditions; each `loc` is relative to the list, e.g. `(0, "window")`.
     """
     if not isinstance(raw, list) or not 1 <= len(raw) <= MAX_CONDITIONS:
         raise InvalidDefinition.at((), f"expected a list of 1 to {MAX_CONDITIONS} conditions")
@@ -259,7 +261,7 @@ def _parse_condition(raw: object) -> Condition:
 
 
 def _fault(model: type[_Definition], error: ErrorDetails) -> FieldError:
-    """A pydantic error in our words: the field's own description says what is accepted."""
+    """A pydantic error in our words: what is accepted is the field's description."""
     *section, name = error["loc"]
     fields = (_SECTIONS[str(section[0])] if section else model).model_fields
     field = fields.get(str(name))

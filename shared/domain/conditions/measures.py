@@ -1,4 +1,4 @@
-"""What a metric condition computes from the newest values of a metric, and how it compares that.
+"""Computing a metric condition: a measure of the newest values of a metric, and its comparison.
 
 Pure arithmetic over a list of finite floats, oldest first, compiled to closures because it runs once per sample. This
 module must not know of runs, steps or stored state: that is `windows.py` beside it. Adjacent windows, inclusive
@@ -38,14 +38,14 @@ class CompiledCondition:
     satisfied: Callable[[float], bool]
 
     def value(self, values: _Values) -> float:
-        """What is compared, from at least `needed` values. Raises `ArithmeticError` where it is undefined."""
+        """The measure of at least `needed` values. Raises ArithmeticError when it is undefined."""
         measured = self.measure(values)
         if not math.isfinite(measured):
             raise OverflowError
         return measured
 
     def truth(self, values: _Values) -> bool | None:
-        """Whether the condition holds; None where that cannot be told: too few values, or an undefined one."""
+        """Whether the condition holds; None while there are too few values, or when the measure is undefined."""
         if len(values) < self.needed:
             return None
         try:

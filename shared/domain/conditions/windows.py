@@ -39,10 +39,10 @@ class Series:
 
 @dataclass(slots=True)
 class WindowState:
-    """What one automation remembers of one run; void once the automation's conditions change."""
+    """The state of one automation's conditions in one run; void once the conditions change."""
 
     held: list[bool | None]
-    """Latest truth per condition; None: it could not be told (a window not yet full, or an undefined value)."""
+    """The latest truth of each condition; None while its window is not full, or its measure is undefined."""
     series: dict[str, Series] = field(default_factory=dict)
     armed: bool = True
     """Whether the conjunction was false, or never looked at, so that it fires on becoming true."""
@@ -86,7 +86,7 @@ class WindowState:
 
 
 class Observation(NamedTuple):
-    """What one event did to one automation's conditions in one run."""
+    """The effect of one event on one automation's conditions in one run."""
 
     fired: bool
     """The conjunction of all conditions became true with this event."""
@@ -193,7 +193,7 @@ def observe(
 
 
 def explain(conditions: Sequence[Condition], state: WindowState) -> tuple[ConditionTerm, ...]:
-    """What each condition sees now, for "why did it not fire".
+    """The value and truth of each condition now, to explain why an automation did not fire.
 
     Where every term holds and nothing fired, `state.armed` is the answer: the conjunction was true already.
     """

@@ -17,7 +17,9 @@ from shared.domain.delivery.outcomes import Outcome, OutcomeKind
 from shared.domain.delivery.retries import DeliveryPolicy
 
 SLOW_SECONDS = 1.0
-"""A webhook that takes this long for half of its answers goes to the slow lane."""
+"""The duration from which on an answer is slow. A webhook half of whose answers are slow moves to the slow lane, where
+its drains can't hold up others. With twice as much such a webhook would occupy drains for twice as long; with half as
+much ordinary endpoints far away would be slow."""
 _DEAD_KINDS = frozenset({OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.NETWORK})
 _SILENT_KINDS = frozenset({OutcomeKind.BLOCKED, OutcomeKind.INTERNAL})
 _OVERLOADED = 429
@@ -56,11 +58,12 @@ class Circuit:
 
 @dataclass(frozen=True, slots=True)
 class CircuitSignal:
-    """What a circuit learns from an attempt: whether the endpoint is able to work, and whether it was a probe."""
+    """The meaning of an attempt for the circuit."""
 
     responsive: bool | None
-    """None when nothing reached it, so that nothing is known."""
+    """Whether the endpoint answered in a way that shows it at work; None when no request reached it."""
     probe: bool = False
+    """Whether it was the single request of a half-open circuit."""
 
 
 def is_responsive(outcome: Outcome) -> bool | None:
@@ -74,9 +77,9 @@ def is_responsive(outcome: Outcome) -> bool | None:
 
 
 def apply_signals(circuit: Circuit, policy: DeliveryPolicy, answers: Sequence[CircuitSignal], now: datetime) -> Circuit:
-    """The circuit after these answers, given in the order in which they came.
+    """The circuit after these signals, in the order in which they came.
 
-    While it is open, failures of requests that were underway when it opened tell nothing new; only a probe's opens it
+    While it is open, failures of requests that were underway when it opened do not count; only a failed probe opens it
     again, for longer.
     """
     for answer in answers:
@@ -86,18 +89,19 @@ def apply_signals(circuit: Circuit, policy: DeliveryPolicy, answers: Sequence[Ci
 
 @dataclass(frozen=True, slots=True)
 class FailureStreak:
-    """What answers make of a circuit that was closed and that they leave closed, without knowing its failures."""
+    """The change that signals make to the failures of a closed circuit which they leave closed."""
 
     added: int
-    """Failures in a row at the start, which add to those before."""
+    """Failures before the first success; they add to those that the circuit had."""
     since: int | None
-    """Failures in a row since the last that was alive; None when none was, so that only `added` counts."""
+    """Failures since the last success, which are all that counts then; None when there was no success."""
 
 
 def failure_streak_of(policy: DeliveryPolicy, answers: Sequence[CircuitSignal]) -> FailureStreak | None:
-    """What these answers make of a closed circuit that has `failures` with `failures + added` below the policy's limit.
+    """The failure streak of these signals, for a circuit whose failures are not known here.
 
-    None where they would open it whatever it was.
+    It holds for a closed circuit with `failures + added` below the policy's limit. None when the signals would open the
+    circuit whatever failures it had.
     """
     added, since, longest = 0, None, 0
     for answer in answers:
@@ -116,7 +120,7 @@ def failure_streak_of(policy: DeliveryPolicy, answers: Sequence[CircuitSignal]) 
 
 def _apply_signal(circuit: Circuit, policy: DeliveryPolicy, answer: CircuitSignal, now: datetime) -> Circuit:
     if answer.responsive is None:
-        # The probe that never left makes room for another at once.
+        # The probe was not sent, so another may be sent now.
         return replace(circuit, probe_at=now) if answer.probe and circuit.opened_at is not None else circuit
     if answer.responsive:
         return Circuit()
@@ -134,19 +138,16 @@ def _open(circuit: Circuit, policy: DeliveryPolicy, now: datetime) -> Circuit:
 
 
 def transition(before: Circuit, after: Circuit) -> CircuitState | None:
-    """Whether the circuit was opened, or closed again; None when it is as it was.
-
-    One that a probe's failure keeps open has not turned.
-    """
+    """OPEN or CLOSED if the circuit was opened or closed; None if neither, as when a failed probe keeps it open."""
     if (before.opened_at is None) is (after.opened_at is None):
         return None
     return CircuitState.CLOSED if after.opened_at is None else CircuitState.OPEN
 
 
 def is_slow(outcomes: Sequence[Outcome], *, before: bool) -> bool:
-    """Whether at least half of these attempts took `SLOW_SECONDS` or longer; as `before` where nothing is known of it.
+    """Whether at least half of these attempts took `SLOW_SECONDS` or longer; `before` if none of them counts.
 
-    What never reached the endpoint, and what Hookline itself broke off, tells nothing of its pace.
+    Attempts that did not reach the endpoint, or that Hookline broke off itself, do not count.
     """
     durations = [one.duration_seconds for one in outcomes if one.kind not in _SILENT_KINDS]
     if not durations:

@@ -13,7 +13,7 @@ from shared.domain.delivery.outcomes import FailureCause, Outcome, OutcomeKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What a webhook's requests prove themselves with."""
+    """The ways in which a webhook's requests are authenticated."""
 
     has_access_token: bool
     has_signing_secret: bool
@@ -57,7 +57,7 @@ _ADVICE: dict[FailureCause, str] = {
     FailureCause.RESPONSE_INCOMPLETE: "The answer broke off: check the endpoint's log.",
     FailureCause.NOT_HTTP: "The answer is not HTTP: check the port.",
 }
-"""What each cause means to the endpoint's owner, and where to look."""
+"""Each cause in the words of an endpoint's owner, with advice."""
 
 _STATUSES = {
     400: "The endpoint cannot read the request (400): compare the payload with what it expects.",

@@ -1,7 +1,7 @@
 """Notices: events about Hookline's own work, for an entity's automations to watch as they watch any other event.
 
-Their ids follow from what they tell, so that one that is appended twice fires once. Must not tell of what deliveries of
-notices do, webhooks that get disabled excepted: a notice that causes the next one would never end.
+A notice's id follows from its content, so one that is appended twice fires once. Must not be made for deliveries of
+notices, except when a webhook is disabled: a notice that causes another one would never end.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class DeadLetter:
 
 
 def webhook_disabled(about: About, *, reason: str, failing_since: datetime | None, now: datetime) -> dict[str, Any]:
-    """The notice that a webhook was disabled just now, though nobody asked for it."""
+    """The notice that Hookline disabled a webhook."""
     since = {} if failing_since is None else {"failing_since": _instant(failing_since)}
     return _notice(EventType.WEBHOOK_DISABLED, about, reason, f"{about.webhook_id}:{_instant(now)}", now, since)
 

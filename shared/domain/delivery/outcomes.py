@@ -95,8 +95,8 @@ _KINDS = {
 def classify_status(status: int) -> OutcomeKind:
     """The kind of an answer by its status.
 
-    What cannot end a request (1xx) and what is no status at all (below 100, 600 and up) count as 5xx, as RFC 9110
-    section 15 asks of clients for invalid statuses.
+    A status that cannot end a request (1xx) or is invalid (below 100, 600 and above) counts as 5xx, as RFC 9110 section
+    15 asks of clients.
     """
     return _KINDS.get(status // 100, OutcomeKind.SERVER_ERROR)
 

@@ -1,6 +1,6 @@
 """Rate limits toward a webhook: requests get slots in time, one interval apart, so that no burst exceeds the rate.
 
-This is GCRA without a burst (ITU-T I.371, the leaky bucket as a meter): what is stored is when the next slot is free.
+This is GCRA without a burst (ITU-T I.371, the leaky bucket as a meter): its state is when the next slot is free.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from datetime import datetime, timedelta
 from shared.domain.durations import Rate
 
 HORIZON = timedelta(seconds=1)
-"""Slots are given out this far ahead: as long as it takes until somebody asks again."""
+"""How far ahead slots are given out. A drain comes back within it, so a worker that dies wastes a second of them."""
 CLOCKS_DIFFER = timedelta(seconds=10)
-"""How far the clocks of workers may be apart: a slot of one whose clock is ahead is waited for, for so long at most."""
+"""How far the clocks of workers may differ. A slot further ahead comes from a wrong clock and is ignored; one within it
+is respected, so a webhook rests for this long at most after a clock was ahead."""
 
 
 def free_slots(rate: Rate, next_slot_at: datetime | None, now: datetime, *, wanted: int) -> list[datetime]:
-    """Up to `wanted` times at which one more request may go out, all within the horizon.
+    """Up to `wanted` times at which one request each may be sent, all within `HORIZON`.
 
-    `next_slot_at` is what `slot_after` said last time. One that lies further ahead than any slot that could have been
-    given out, `CLOCKS_DIFFER` included, comes from a clock that was wrong, or from a lower rate: it is passed over.
+    `next_slot_at` is the last result of `slot_after`; None before the first. If it lies further ahead than any slot
+    that could have been given out, even with `CLOCKS_DIFFER`, it comes from a wrong clock or a lower rate, and is
+    ignored.
     """
     interval = rate.period / rate.count
     latest = now + HORIZON + interval + CLOCKS_DIFFER

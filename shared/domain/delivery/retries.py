@@ -1,7 +1,7 @@
-"""What follows an attempt: delivered, again later, dead, or refused for good.
+"""The retry policy: whether a delivery is delivered, retried, dead or refused after an attempt.
 
-A decision is a value computed from the policy, the outcome and the attempt's number. This module must not sleep, read a
-clock or draw a random number; a retry is a row with a time, which others write.
+A decision is a value, computed from the policy, the outcome and the attempt's number. This module must not sleep, read
+a clock or draw a random number: a retry is a row with a time, which storage writes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class DeliveryPolicy(BaseModel):
     schedule_seconds: tuple[DelaySeconds, ...] = Field(
         default=(5.0, 30.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0),
         max_length=20,
-        strict=False,  # JSON has lists; what is in them is as strict as the rest
+        strict=False,  # JSON has lists; their members are checked strictly
     )
     """The delay before each retry; its length is the number of retries, none when empty."""
     jitter: float = Field(default=0.2, ge=0, le=1)
@@ -52,11 +52,11 @@ class DeliveryPolicy(BaseModel):
     retry_after_cap_seconds: DelaySeconds = 3600.0
     """The longest `Retry-After` that is honoured."""
     rate_limit: RequestRate | None = None
-    """At most so many requests, evenly spaced; none when unset."""
+    """The most requests in a period, evenly spaced; no limit when unset."""
     concurrency: int | None = Field(default=None, ge=1, le=1000)
-    """At most so many requests at a time, over all workers; when unset, each worker process has its own limit."""
+    """The most requests in flight, over all workers; when unset, each worker process has its own limit."""
     circuit_failures: int = Field(default=20, ge=0, le=10_000)
-    """So many failures in a row open the circuit; 0: it never opens."""
+    """The number of failures in a row that opens the circuit; 0: it never opens."""
     circuit_cool_off_seconds: float = Field(default=10.0, ge=0.1, le=86400)
     """How long nothing is sent when the circuit opens; twice as long each time that it opens again."""
     circuit_cool_off_cap_seconds: float = Field(default=300.0, ge=0.1, le=86400)
@@ -64,7 +64,7 @@ class DeliveryPolicy(BaseModel):
 
 
 class Verdict(StrEnum):
-    """What becomes of the delivery."""
+    """The result of an attempt for its delivery."""
 
     #: The endpoint took it.
     DELIVERED = "delivered"
@@ -72,13 +72,13 @@ class Verdict(StrEnum):
     RETRY = "retry"
     #: The schedule is used up: a dead letter.
     DEAD = "dead"
-    #: Another attempt would get the same answer: a dead letter at once.
+    #: Another attempt would get the same answer: a dead letter without retries.
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What follows an attempt; `delay_seconds` is set for a retry, `reason` is a short text for people."""
+    """The decision after an attempt; `delay_seconds` is set for a retry, `reason` is a short text for people."""
 
     verdict: Verdict
     reason: str
@@ -94,7 +94,7 @@ _GONE = 410
 
 
 def decide(policy: DeliveryPolicy, outcome: Outcome, *, attempt: int, jitter: float) -> Decision:
-    """What follows attempt number `attempt` (the first is 1).
+    """Decide what follows attempt number `attempt` (the first is 1).
 
     A retry waits as the schedule says, shortened or lengthened by up to `policy.jitter` of it (`jitter`, a random
     number in [0, 1), says where between), and on 429 and 503 at least the endpoint's `Retry-After`, up to its cap.

@@ -1,1 +1,1 @@
-"""What an event is, how it is decoded and checked, and which partition it belongs to."""
+"""Events: their types and models, decoding and checking them, and their partitions."""

@@ -74,9 +74,9 @@ def decode_event(body: bytes) -> Event:
 
 
 def check_event(candidate: object) -> Event:
-    """An event from decoded JSON: `decode_event` of the text that `orjson.dumps` makes of it.
+    """An event from decoded JSON, by way of the text that `orjson.dumps` makes of it.
 
-    By way of the text, since that is what evaluation gets: nothing is accepted here that is poison there.
+    Evaluation gets the text, so nothing is accepted here that would be a poison entry there.
 
     Raises:
         InvalidDefinition: as `decode_event` does, and for what no JSON text can hold.
@@ -110,7 +110,7 @@ def check_events(candidates: Sequence[object]) -> list[Event]:
 
 
 def check_published(candidates: Sequence[object]) -> list[Event]:
-    """The events of a publisher's batch, who may not tell what only Hookline knows.
+    """The events of a publisher's batch, in which notices of Hookline's own are refused.
 
     Raises:
         InvalidDefinition: as `check_events` does; with the index of each event that is a notice (`NOTICE_TYPES`).

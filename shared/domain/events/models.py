@@ -60,7 +60,7 @@ class Destination(_Model):
 
 
 class DeadDelivery(_Model):
-    """The dead letter that a notice is about: what it was to send, and on which event."""
+    """The dead letter that a notice is about, with its automation and event."""
 
     id: Name
     status: Literal["dead", "refused"]
@@ -107,7 +107,7 @@ class RunStateData(_Data):
 
 
 class NoticeData(_Model):
-    """What a notice says: it is about an entity's webhook, and so in no project."""
+    """The data of a notice. It is about an entity's webhook, so it has no project."""
 
     entity: Name
     author: Label = ""

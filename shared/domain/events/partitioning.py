@@ -1,4 +1,4 @@
-"""Which partition an event belongs to, and how far one has been evaluated."""
+"""Partitions: the one that an event belongs to, and the offset up to which one is evaluated."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from shared.domain.events.values import Name as Name
 
 START = "0-0"
+"""The offset before the first entry of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +25,15 @@ class _Happening(Protocol):
 
     @property
     def data(self) -> Any:
-        """What happened."""
+        """The event's data."""
 
 
 def subject_key(event: _Happening) -> str:
-    """What the event is about, as `entity/project/run:<id>` or `entity/project/collection:<name>`.
+    """The subject of an event: `entity/project/run:<id>` or `entity/project/collection:<name>`.
 
     A notice is about `entity/webhook:<id>`.
 
-    All events with one key are in one partition, in order.
+    All events with the same key are in the same partition, in order.
     """
     data = event.data
     run = getattr(data, "run", None)

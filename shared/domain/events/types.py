@@ -8,7 +8,7 @@ from shared.domain.events.values import Name as Name
 
 
 class EventType(StrEnum):
-    """What happened. The names are those of W&B's automation events; the last four are notices of Hookline's own."""
+    """The types of events, by W&B's names of automation events; the last four are notices of Hookline's own."""
 
     CREATE_ARTIFACT = "CREATE_ARTIFACT"
     LINK_ARTIFACT = "LINK_ARTIFACT"
@@ -52,7 +52,7 @@ NOTICE_TYPES = frozenset(
         EventType.DEAD_LETTER,
     }
 )
-"""What Hookline tells about itself: nobody else may publish these."""
+"""The types of events about Hookline itself, which only Hookline may publish."""
 
 
 PUBLISHED_TYPES = tuple(event_type for event_type in EventType if event_type not in NOTICE_TYPES)

@@ -1,7 +1,7 @@
-"""The single values that events are made of: names, labels, steps, samples and times, each with what it accepts.
+"""The types of the values in events: names, labels, steps, samples and times, each with its check.
 
-Where pydantic's own JSON Schema would say something else than the check does, the schema is written out here. Knows
-nothing of which event has which member.
+Where pydantic's own JSON Schema would differ from the check, the schema is written out here. Must not know which event
+has which member.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What an automation would make of events, in order, and why: evaluation without a database, a stream or a request.
+"""A simulation of evaluation: whether an automation would fire on events, in order, and why.
+
+It needs no database, stream or request.
 
 The rules are evaluation's own (`AutomationIndex`, `CompiledConditions.observe`, `firing_rules`); only the
 record of what each of them saw is added. Must not store anything, nor know a secret's value. The words are in
@@ -87,7 +89,7 @@ class WebhookState:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The automation that is tried, with what it needs to know of its surroundings."""
+    """The automation of a dry run, with its webhook and the organizations that it needs to know."""
 
     compiled: CompiledAutomation
     webhook: WebhookState | None = None
@@ -97,7 +99,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What the metric conditions saw."""
+    """The metric conditions after an event."""
 
     observation: Observation
     windows: WindowState
@@ -108,7 +110,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """What was found out about one event. Whatever explains it must be asked before the next event is considered."""
+    """The result for one event. Explain it before the next event is considered, since its windows change then."""
 
     arrival: Arrival
     outcome: DryRunOutcome
@@ -126,7 +128,7 @@ class Considered:
 
 
 class Simulator:
-    """One automation and what it keeps while events pass by."""
+    """One automation with the state that it keeps from event to event. It is used by one thread."""
 
     def __init__(
         self, subject: Subject, *, kept: Mapping[str, AutomationState] | None = None, delivered: Collection[str] = ()

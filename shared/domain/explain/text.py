@@ -1,7 +1,7 @@
 """A dry run in words: what each stage of evaluation saw of an event, as a tree, and the terms that decided.
 
-The stages come in the order in which evaluation asks them, and the first that says no decides. Must not decide
-anything itself: what is said here was found out by `shared.domain.explain.simulator`.
+The stages come in the order of evaluation, and the first that does not hold decides. Must not decide anything itself:
+`shared.domain.explain.simulator` found it out.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """One stage, the terms in it that made it hold or fail, and the reason it stands for when it fails."""
+    """One stage of evaluation: its terms, those of them that decided, and the reasons that its failure has."""
 
     node: Explanation
     decisive: tuple[Explanation, ...]
@@ -73,7 +73,7 @@ def instant(unix_ms: int) -> str:
 
 
 def to_json_value(value: object) -> Any:
-    """A value as JSON can carry it: what is absent is null, what is not finite is text, what is long is cut."""
+    """A value as JSON: absent values become null, infinite ones and NaN become text, long ones are cut."""
     if value is MISSING:
         return None
     if isinstance(value, float) and not math.isfinite(value):

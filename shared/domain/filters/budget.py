@@ -1,12 +1,12 @@
-"""How much work the filters of one event may take, so that no definition and no event can keep others waiting.
+"""The budget of work for the filters of one event, so that no definition and no event can hold up others.
 
-Work is counted in units of about 3 ns: what RE2 takes at worst for one instruction of a pattern's program and one byte
-of a text (measured), and what comparing a few bytes takes. It is counted and not timed, so that an event gives the same
-answer on any machine at any load. What costs next to nothing is not counted while matching: its sum is known when a
-filter is compiled.
+Work is counted in units of about 3 ns: the time that RE2 takes at worst for one instruction of a pattern's program and
+one byte of a text (measured), or a comparison of a few bytes. It is counted and not timed, so that an event gives the
+same answer on any machine at any load. Cheap tests are not counted while matching: their sum is known when a filter is
+compiled.
 
-The budget of whoever matches is found by way of the context, as `decimal` finds its precision: it would otherwise pass
-through every test of every filter. Without one nothing is bounded.
+The budget is a context variable, as `decimal` has its precision: otherwise it would be an argument of every test of
+every filter. Without one nothing is bounded.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Final
 from shared.domain.errors import HooklineError
 
 EVENT_UNITS: Final = 8_000_000
-"""What one event may cost the automations of one entity together, beyond what each has free: 24 ms at worst."""
+"""The work that one event may cost all automations of an entity, beyond each one's free units: 24 ms at worst."""
 FREE_UNITS: Final = 32_000
-"""What each filter may cost for each event without drawing on the event's budget: 0.1 ms at worst."""
+"""The work that each filter may cost for each event without drawing on the event's budget: 0.1 ms at worst."""
 
 
 class FilterTooCostly(HooklineError):
@@ -29,7 +29,7 @@ class FilterTooCostly(HooklineError):
 
 
 class FilterBudget:
-    """What is left for the event at hand. It belongs to one thread."""
+    """The units that are left for the current event. It belongs to one thread."""
 
     __slots__ = ("left", "units")
 
@@ -38,7 +38,7 @@ class FilterBudget:
         self.left = units
 
     def begin(self) -> None:
-        """Go on to another event, or to another entity's automations."""
+        """Start over, for another event or another entity's automations."""
         self.left = self.units
 
     def take(self, units: int) -> None:

@@ -1,7 +1,7 @@
-"""The fields of an event that filters may name, and how each is read.
+"""The fields of events that filters may name, and how each is read.
 
-`alias` and `tag` are what the event added or removed; on artifact events that carry no alias (or tag) of their own they
-stand for all aliases (or tags) of the version, as W&B's `ArtifactEvent.alias` does on link events.
+`alias` and `tag` are the alias or tag that the event added or removed. On artifact events without one they stand for
+all aliases or tags of the version, as W&B's `ArtifactEvent.alias` does on link events.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _member_at(get: Callable[[Any], Mapping[str, Any]], key: str, event: Any) ->
 
 
 def _members_sent(event: Any) -> Mapping[str, Any]:
-    """A run's members as the event has them: what it leaves out is missing, what it says is null stays null."""
+    """A run's members as the event has them: a member that is left out is missing, one that is null is null."""
     run: Run | QuickRun = event.data.run
     return run.members if isinstance(run, QuickRun) else _SentMembers(run)
 
@@ -138,7 +138,7 @@ _PREFIXES = {event_type: _prefixes(event_type) for event_type in EventType}
 
 
 def field_refusal(event_type: EventType, name: str) -> str | None:
-    """None when a filter on this event type may name the field; else what it may name."""
+    """None when a filter on this event type may name the field; otherwise a message with the accepted ones."""
     if name in _FIELDS[event_type] or any(
         name.startswith(prefix) and len(name) > len(prefix) for prefix in _PREFIXES[event_type]
     ):

@@ -95,7 +95,7 @@ class Filter:
         return partial(_counted, beyond, predicate) if beyond > 0 else predicate
 
     def explain(self, resolve: Callable[[str], Getter[T]], subject: T) -> Term:
-        """What each term says about `subject`; the root's `held` is what the compiled filter answers."""
+        """Evaluate each term on `subject`; the root's `held` is the compiled filter's answer."""
         return explain_node(self.root, resolve, subject)
 
     def to_json(self) -> dict[str, Any]:
@@ -109,8 +109,10 @@ class Filter:
 def parse_filter(expression: object, known_field: Callable[[str], str | None]) -> Filter:
     """A filter from a decoded JSON object.
 
-    `known_field` gives None for a field that may be used, else a message saying what is accepted. Raises
-    `InvalidDefinition` with every fault, each at its place in the expression, e.g. `("$or", 0, "alias", "$regex")`.
+    `known_field` gives None for a field that may be used, otherwise a message with what is accepted.
+
+    Raises:
+        InvalidDefinition: with every fault, each at its place in the expression, e.g. `("$or", 0, "alias", "$regex")`.
     """
     parser = _Parser(known_field)
     root = parser.expression(expression, (), 1)
@@ -139,7 +141,7 @@ def _to_json(node: Node) -> dict[str, Any]:
 
 
 def _fold(node: Node) -> Node | bool:
-    """The same predicate without terms that are always true or always false; a bool where nothing else is left."""
+    """The predicate without terms that are always true or always false; a bool when no other term is left."""
     if isinstance(node, Comparison):
         return node
     deciding = node.op != "$and"  # one false term decides an $and, one true term the others
@@ -198,12 +200,12 @@ def _has_operators(operand: object) -> TypeGuard[dict[Any, Any]]:
 
 
 def _depth_within(members: dict[Any, Any], depth: int) -> int:
-    """The depth of the members in normal form, where several stand in an `$and`: what is accepted is read back."""
+    """The depth of the members in normal form, which has an `$and` around several: normal forms are parsed again."""
     return depth + (len(members) > 1)
 
 
 def _scalar_fault(value: object) -> str | None:
-    """What keeps `value` from being a JSON string, number, boolean or null that everything here can encode."""
+    """Why `value` is no JSON string, number, boolean or null that all parts can encode; None when it is one."""
     if isinstance(value, str):
         return None if is_unicode(value) else "must be valid Unicode text, without lone surrogates"
     if isinstance(value, float):

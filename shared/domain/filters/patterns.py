@@ -3,9 +3,9 @@
 Linear is not cheap: at worst RE2 takes the text's length times the size of the pattern's program. So programs are
 bounded, and searching long texts is counted (`budget`).
 
-A pattern comes from whoever defines an automation and a text from whoever publishes an event; neither is trusted.
-This module decides which patterns are accepted and remembers recent answers. It knows nothing of filters, and it
-must not fall back to Python's `re`, whose backtracking can take exponential time.
+A pattern comes from the author of an automation and a text from the publisher of an event; neither is trusted. This
+module decides which patterns are accepted, and remembers recent answers. It must not know filters, and must not fall
+back to Python's `re`, whose backtracking can take exponential time.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ MAX_PATTERN_CHARS: Final = 1_000
 """Longest accepted pattern, in characters."""
 
 MAX_PROGRAM_SIZE: Final = 2_000
-"""How many instructions RE2 may make of a pattern: `\\pL+` has 1,201, `^.{1,200}$` 1,801, `^prod-` 6."""
+"""The most instructions in RE2's program of a pattern: `\\pL+` has 1,201, `^.{1,200}$` 1,801, `^prod-` 6."""
 
 PATTERN_MEMORY_BYTES: Final = 64 << 10
-"""What RE2 may spend on one pattern: its program and the states it discovers while searching."""
+"""The memory of one pattern in RE2: its program, and the states that it discovers while searching."""
 
 REMEMBERED_TEXTS: Final = 32
-"""Answers remembered per pattern: aliases and tags repeat, and RE2's call costs twenty times a look-up."""
+"""The number of answers remembered for each pattern: aliases and tags repeat, and a call costs twenty look-ups."""
 
 REMEMBERED_TEXT_CHARS: Final = 64
-"""Longer texts are searched afresh and counted. What a shorter one costs at worst is known beforehand."""
+"""The longest text whose answer is remembered. Searching a longer one is counted against the event's budget."""
 
 KEPT_PATTERN_BYTES: Final = 32 << 10
-"""What a kept pattern takes at worst, its remembered answers included (measured; mostly it is a tenth)."""
+"""The memory of a cached pattern at worst, with its remembered answers (measured; most take a tenth)."""
 
 KEPT_PATTERNS_BYTES: Final = 64 << 20
-"""What all kept patterns may take; one that is used less than so many others is compiled again when it is."""
+"""The memory for all cached patterns; a pattern that is dropped is compiled again when it is used."""
 
 CALL_UNITS: Final = 600
-"""What calling RE2 costs whatever the text, in the units of a filter's budget."""
+"""The cost of a call of RE2 for the shortest text, in the units of a filter's budget."""
 
 _LOOK_AROUNDS: Final = ("(?=", "(?!", "(?<=", "(?<!")
 _BACK_REFERENCES: Final = (*(f"\\{digit}" for digit in range(1, 10)), "\\k", "\\g", "(?P")
@@ -48,7 +48,11 @@ _TOO_LARGE: Final = "it grows too large when its repetitions and classes are wri
 
 
 class Pattern:
-    """A compiled pattern, with the answers to the texts that it was asked for lately."""
+    """A compiled pattern, with its answers for recent texts.
+
+    Threads share it without a lock, since each step on a dictionary is atomic: two that clear the answers at the same
+    moment work some out again.
+    """
 
     __slots__ = ("_answers", "_search", "size")
 
@@ -56,7 +60,7 @@ class Pattern:
         self._search = compiled.search
         self._answers: dict[str, bool] = {}
         self.size: int = compiled.programsize
-        """How many instructions its program has."""
+        """The number of instructions in its program."""
 
     def occurs(self, text: str) -> bool:
         """Whether the pattern occurs anywhere in a text. Raises FilterTooCostly."""
@@ -97,7 +101,7 @@ def pattern_fault(pattern: str) -> str | None:
 
 
 def pattern_of(pattern: str) -> Pattern:
-    """A pattern that `pattern_fault` accepts, compiled. Filters with the same one share it and so its memory."""
+    """The compiled pattern, which `pattern_fault` accepts. Equal patterns of filters share it and its answers."""
     found = _kept.get(pattern)
     if found is None:
         found = Pattern(_compile(pattern))
@@ -106,7 +110,7 @@ def pattern_of(pattern: str) -> Pattern:
 
 
 def forget_pattern(pattern: str) -> None:
-    """Let go of a pattern that may not be used any more; if it is, it is compiled again."""
+    """Drop a pattern from the cache, since it may not be used any more; if it is, it is compiled again."""
     _kept.forget(pattern)
 
 

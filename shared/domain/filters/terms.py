@@ -1,8 +1,8 @@
-"""The terms of a filter: what each one asks of a field's value, and the record of what it said about one subject.
+"""The terms of a filter: their tests of a field's value, and the record of their answers about one subject.
 
-A dry-run shows that record to whoever asks why nothing fired. The same tests serve compiled filters, so an explanation
-cannot disagree with a match. Terms are checked where they are parsed (`filters.py`), not here; a test must
-not raise, whatever the value.
+A dry run shows that record to explain why nothing fired. The same tests serve compiled filters, so an explanation
+cannot disagree with a match. Terms are checked where they are parsed (`filters.py`), not here; a test must not raise,
+whatever the value.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ MAX_OPERAND_CHARS: Final = 200
 """Longer operands are cut in `Term.text`."""
 
 FEW_ELEMENTS: Final = 16
-"""Looking through the elements of longer lists is counted."""
+"""The longest list whose elements are examined without being counted against the event's budget."""
 COMPARISON_UNITS: Final = 50
 ELEMENT_UNITS: Final = 16
-"""What a comparison costs, and what each element of a list adds, in the units of a filter's budget."""
+"""The cost of a comparison, and that of each element of a list, in the units of a filter's budget."""
 
 T = TypeVar("T")
 Getter: TypeAlias = Callable[[T], object]
 """Reads one field of a subject; gives `MISSING` where the subject has no such field."""
 Test: TypeAlias = Callable[[object], bool]
-"""Tells of a field's value, or of `MISSING`, whether a comparison holds."""
+"""Whether a comparison holds for a field's value, or for `MISSING`."""
 INVERTING: Final = frozenset({"$not", "$nor"})
 
 
@@ -43,7 +43,7 @@ class Missing(Enum):
 
 
 MISSING: Final = Missing.MISSING
-"""What a getter gives for an absent field; a field that is present and null is None."""
+"""The value of an absent field; a field that is present and null is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ class Comparison:
 
     @property
     def cost(self) -> int:
-        """What a test costs at worst that is not counted while matching, in the units of a filter's budget."""
+        """The part of a test's worst cost that is not counted while matching, in the units of a filter's budget."""
         if self.op == "$regex":
             return CALL_UNITS + REMEMBERED_TEXT_CHARS * pattern_of(json.loads(self.operand_json)).size
         operand = json.loads(self.operand_json)
         compared = operand if self.op in ("$in", "$nin") else [operand]
-        # What has members is compared member by member; a number or a text is found at once among any others.
+        # Lists and objects are compared member by member; a number or a text is found in a set in one step.
         structured = [json.dumps(each) for each in compared if isinstance(each, (list, dict))]
         return COMPARISON_UNITS + ELEMENT_UNITS * sum(map(len, structured))
 
@@ -104,7 +104,7 @@ Node: TypeAlias = Comparison | Combination
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What one term of a filter said about a subject."""
+    """The answer of one term of a filter about a subject."""
 
     text: str
     """`alias $regex "^prod"` for a comparison; the operator alone for `$and`, `$or`, `$nor`, `$not`."""
@@ -113,7 +113,7 @@ class Term:
     value: object
     """The value a comparison saw; `MISSING` where the subject has no such field, and for a combination."""
     terms: tuple[Term, ...] | None = None
-    """What a combination combines; None for a comparison."""
+    """The terms of a combination; None for a comparison."""
 
     def decisive(self) -> Iterator[Term]:
         """The comparisons that made this term hold or fail.
@@ -130,7 +130,7 @@ class Term:
 
 
 def explain_node(node: Node, resolve: Callable[[str], Getter[T]], subject: T) -> Term:
-    """What `node` and every term below it says about `subject`; nothing is skipped once the answer is known."""
+    """Evaluate `node` and every term below it on `subject`, also those that the answer does not depend on."""
     if isinstance(node, Comparison):
         value = resolve(node.field)(subject)
         return Term(str(node), node.test()(value), value)
@@ -246,7 +246,7 @@ def _on_field(get: Getter[T], test: Test, subject: T) -> bool:
 def _is_ordered(
     get: Getter[T], compare: Callable[[Any, Any], bool], operand: float, otherwise: Test, subject: T
 ) -> bool:
-    """A number, as metrics and metadata mostly are, is compared at once; anything else as ever."""
+    """Compare a float, as metrics mostly are, directly; any other value by the test, which checks its type."""
     value = get(subject)
     if value.__class__ is float:
         return compare(value, operand) and -math.inf < value < math.inf

@@ -1,7 +1,7 @@
-"""Events of automations as W&B's client writes them, and as Hookline's definitions have them: both directions, pure.
+"""Translating the events of automations between the forms of W&B's client and of Hookline's definitions.
 
 The client names one event type and one `eventFilter`, a JSON text whose shape depends on that type; a definition has
-`event`, `filter`, `conditions` and `states`. This module moves what is said from one form to the other and refuses a
+`event`, `filter`, `conditions` and `states`. This module translates one form into the other, in both directions, and refuses a
 shape that does not belong to the type. What the parts hold (fields, operators, thresholds) is for
 `shared.domain.automations.parsing` to check, and for nothing here. The forms are those of the `wandb` client 0.31.
 """
@@ -49,9 +49,10 @@ class SavedEvent:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One kind of condition: its key in a `run_metric_filter`, and what the client calls each of a condition's values.
+    """One kind of condition: its key in a `run_metric_filter`, and the client's names of a condition's values.
 
-    `names` are pairs of the client's key and the path in a condition; `defaults` is what the client leaves out.
+    `names` are pairs of the client's key and the path in a condition; `defaults` are the values that the client leaves
+    out.
     """
 
     key: str
@@ -105,7 +106,7 @@ _STATES: Final[Mapping[str, frozenset[str]]] = {
 
 
 def event_members(event_type: WandbEventType, event_filter: str) -> dict[str, Any]:
-    """The members `event`, `filter`, `conditions` and `states` of a definition, from what the client sends.
+    """The members `event`, `filter`, `conditions` and `states` of a definition, from the client's form.
 
     Raises:
         InvalidDefinition: when the filter is not JSON, or its shape is not that of the event type.
@@ -121,7 +122,7 @@ def event_members(event_type: WandbEventType, event_filter: str) -> dict[str, An
 
 
 def hookline_type(event_type: WandbEventType) -> EventType:
-    """What Hookline calls this type."""
+    """Hookline's name of this type."""
     if event_type is WandbEventType.LINK_MODEL:
         return EventType.LINK_ARTIFACT
     return EventType.RUN_METRIC if event_type in _METRIC_PARTS else EventType(event_type)
@@ -179,7 +180,7 @@ def _artifact_filter(raw: dict[str, Any], event_type: WandbEventType) -> Any:
 
 
 def _unwrap_and(expression: Any) -> Any:
-    """What stands alone in an `$and`; anything else as it is."""
+    """The only term of an `$and` of one term; any other expression as it is."""
     match expression:
         case {"$and": [dict(only)], **others} if not others:
             return only
@@ -188,7 +189,7 @@ def _unwrap_and(expression: Any) -> Any:
 
 
 def _wrap_in_and(expression: dict[str, Any]) -> dict[str, Any]:
-    """What `_unwrap_and` gives back: an `$and` of one term gets another around it."""
+    """The expression in an `$and`, unless it is one already that `_unwrap_and` leaves alone."""
     return expression if _unwrap_and(expression) is expression and "$and" in expression else {"$and": [expression]}
 
 

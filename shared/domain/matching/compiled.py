@@ -24,17 +24,18 @@ from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
 from shared.domain.matching.scope_groups import Predicate, ScopeKey
 
 STATE = "state"
-"""Stands among an automation's fields for the states that it asks for."""
+"""The pseudo-field of an automation that asks for states of a run."""
 STEP = "step"
-"""Stands among them for what differs from event to event: what it costs to match is to be counted at each."""
+"""The pseudo-field of an automation whose answer must not be remembered, since its cost is counted at each event."""
 FREE_VALUES = 800
-"""So many values of a run an automation may keep without drawing on the budget of the run's events."""
+"""The number of values of a run that an automation may keep without drawing on the budget of the run's events."""
 VALUE_UNITS = 10
-"""What each further one costs at each event: it is read, looked at and stored again."""
+"""The cost of each further value at each event, in the units of a filter's budget: it is read, examined and stored."""
 HELD_FILTER_CHARS = 8 << 10
-"""Predicates of longer filters are not held for as long as their automations are there, but made again when needed."""
+"""The longest filter, in characters, whose predicate is kept with its automation; those of longer ones are made again
+when they are needed."""
 AWAKE_BYTES = 32 << 20
-"""What all automations that matched lately may take, and what the predicates that they share may."""
+"""The memory for automations that matched lately, and as much again for the predicates that they share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +50,19 @@ class CompiledAutomation:
     automation: Automation
     conditions: CompiledConditions | None
     matches: Callable[[Any], bool]
-    """Raises FilterTooCostly."""
+    """The test of an event's states and filter. Raises FilterTooCostly."""
     definition_bytes: int = 0
-    """How long the definition is as JSON text."""
+    """The length of the definition as JSON text."""
 
     @property
     def scope_key(self) -> ScopeKey:
-        """Where the index keeps it."""
+        """The key under which the index has it."""
         scope = self.automation.scope
         return scope_key(self.automation.event, self.entity, scope.project, scope.collection)
 
     @property
     def predicate(self) -> Predicate:
-        """What it asks of the events of its scope."""
+        """The test of an event in its scope, and the fields that the test reads."""
         return self.matches, _fields_asked(self.automation)
 
     def compiled(self) -> CompiledAutomation:
@@ -69,13 +70,16 @@ class CompiledAutomation:
         return self
 
     def forget(self) -> None:
-        """Let go of what is kept of it elsewhere: nothing."""
+        """Drop what is cached of it elsewhere: nothing."""
 
 
 class LazyAutomation:
-    """One enabled automation of which only the text is kept, and once events come to its scope what it asks of them.
+    """One enabled automation, of which only the text is kept, and its predicate once events come to its scope.
 
-    What else its definition says is read again when it matches; the automations that do are few, and remembered.
+    The rest of its definition is parsed again when it matches; the few that do are cached.
+
+    A worker's threads share it. `_test` and `_fields` are set once, in `predicate`: the fields first, so a thread that
+    sees a test sees them too. Two threads that set them at the same moment set equal values.
     """
 
     __slots__ = ("_compile", "_fields", "_test", "id", "scope_key", "text")
@@ -95,7 +99,7 @@ class LazyAutomation:
 
     @property
     def predicate(self) -> Predicate:
-        """What it asks of the events of its scope. Raises InvalidDefinition."""
+        """The test of an event in its scope, and the fields that the test reads. Raises InvalidDefinition."""
         if self._test is None:
             compiled = self.compiled()
             test, self._fields = compiled.predicate
@@ -104,7 +108,7 @@ class LazyAutomation:
         return self._test, self._fields
 
     def compiled(self) -> CompiledAutomation:
-        """The whole. Raises InvalidDefinition."""
+        """The compiled automation, cached or made now. Raises InvalidDefinition."""
         found = _awake.get(self)
         if found is None:
             found = self.compile()
@@ -112,7 +116,7 @@ class LazyAutomation:
         return found
 
     def forget(self) -> None:
-        """Let go of what is kept of it elsewhere, since it was deleted or replaced."""
+        """Drop what is cached of it elsewhere, since it was deleted or replaced."""
         if self._test is not None:
             with suppress(InvalidDefinition):
                 for pattern in self.compiled().automation.filter.patterns:
@@ -120,7 +124,7 @@ class LazyAutomation:
         _awake.forget(self)
 
     def compile(self) -> CompiledAutomation:
-        """The whole, made anew. Raises InvalidDefinition."""
+        """Compile the automation from its text. Raises InvalidDefinition."""
         return self._compile(self.text)
 
 
@@ -221,9 +225,9 @@ def as_compiled(one: Indexed) -> CompiledAutomation:
 
 
 def firing_id(automation_id: int, event: AnyEvent) -> str:
-    """The id of the delivery that this automation makes of this event: the same whenever and wherever it is worked out.
+    """The id of the delivery that this automation makes of this event, always and everywhere the same.
 
-    Since it depends on the event's source and id only, an event that a producer publishes again makes no second one.
+    It depends on the event's source and id only, so an event that a producer publishes again makes no second delivery.
     """
     named = f"{automation_id}\0{event.source}\0{event.id}".encode()
     return delivery_id(hashlib.blake2b(named, digest_size=DELIVERY_ID_BYTES).digest())

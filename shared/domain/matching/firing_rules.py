@@ -24,7 +24,7 @@ GLOBAL_KEY = ""
 WEBHOOK_DISABLED = "webhook_disabled"
 """Why a firing is skipped whose webhook is disabled."""
 MAX_EVENT_PAYLOAD_BYTES = 8 << 20
-"""What all payloads that one event makes may be together: eight of the largest."""
+"""The largest size of all payloads that one event makes, together: eight of the largest."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
-"""Automations compiled for matching, and the index that finds the few that may concern an event.
+"""The index that finds the automations that match an event.
 
-Looking an event up costs the same whatever else is defined: it asks for its own entity, project and collection, and for
-the organizations above the entity, only. What the automations of one scope answered to the same values is remembered.
+The cost of a look-up does not grow with the automations of others: it asks for the event's own entity, project and
+collection and for the organizations above the entity. Answers of the automations of one scope to the same values are
+remembered (`scope_groups`).
 """
 
 from __future__ import annotations
@@ -38,15 +39,20 @@ def _ignore(_one: Indexed, _refusal: InvalidDefinition) -> None:
 class AutomationIndex:
     """The enabled automations by event type and scope.
 
-    `unreadable` is told of each automation whose text can't be read, when events come to its scope; it matches nothing.
+    `unreadable` is called with each automation whose text can't be read, when events come to its scope; it matches
+    nothing.
+
+    A worker's threads match in the same index, while one thread edits a copy and then replaces the index by it. So
+    nothing that an index has is edited while others may read it, except the groups of a bucket and the memory of
+    answers, which threads may fill at the same moment with equal values.
     """
 
     def __init__(self, unreadable: Callable[[Any, InvalidDefinition], None] = _ignore) -> None:
         self._unreadable = unreadable
         self._by_id: dict[int, Indexed] = {}
         self._by_scope: dict[ScopeKey, Bucket] = {}
-        # What this index may change in place; the others of its buckets are shared with copies.
         self._own: set[ScopeKey] = set()
+        """The buckets that this index may change in place; the others it shares with its copies."""
         self._organizations: Mapping[str, tuple[str, ...]] = {}
         self._memory = Memory()
 
@@ -54,7 +60,7 @@ class AutomationIndex:
         return len(self._by_id)
 
     def copy(self) -> AutomationIndex:
-        """An index of its own with the same automations; edits of one are not seen in the other."""
+        """A copy with the same automations. Edits of either have no effect on the other."""
         twin = AutomationIndex(self._unreadable)
         twin._by_id = dict(self._by_id)
         twin._by_scope = dict(self._by_scope)
@@ -64,7 +70,7 @@ class AutomationIndex:
         return twin
 
     def put(self, one: Indexed) -> None:
-        """Add an automation, in place of its older self."""
+        """Add an automation, or replace its older edition."""
         self.drop(one.id)
         self._by_id[one.id] = one
         key = one.scope_key
@@ -75,11 +81,11 @@ class AutomationIndex:
         self._memory.fit(len(self._by_id))
 
     def set_organizations(self, organizations: Mapping[str, tuple[str, ...]]) -> None:
-        """Say which organizations are above each entity (`organizations_above`); what was said before is forgotten."""
+        """Replace the organizations above each entity, as `organizations_above` gives them."""
         self._organizations = organizations
 
     def drop(self, automation_id: int) -> None:
-        """Forget an automation, if it is there."""
+        """Remove an automation, if it is there."""
         known = self._by_id.pop(automation_id, None)
         if known is None:
             return
@@ -92,7 +98,7 @@ class AutomationIndex:
             self._own.discard(key)
 
     def _at(self, key: ScopeKey) -> Bucket:
-        """A scope's automations, to be changed: copied once for each copy of the index, not for each edit."""
+        """A scope's bucket, to be changed. It is copied at the first edit in this index, and not at each."""
         bucket = self._by_scope.get(key)
         if bucket is None:
             bucket = self._by_scope[key] = Bucket(key, {})
@@ -107,11 +113,11 @@ class AutomationIndex:
     def matching(
         self, event: AnyEvent, budget: FilterBudget | None = None, refused: list[Any] | None = None
     ) -> Iterator[CompiledAutomation]:
-        """The automations whose scope and filter hold for the event, conditions not yet looked at.
+        """The automations whose scope and filter hold for the event; conditions are not looked at.
 
         Args:
             event: the event.
-            budget: what the filters of each entity's automations may cost, if it is applied.
+            budget: bounds the cost of the filters of each entity's automations, if it is applied.
             refused: gets the automations whose filters would cost more; they do not match.
         """
         budget, refused = budget or FilterBudget(), [] if refused is None else refused
@@ -128,7 +134,7 @@ class AutomationIndex:
         collection = getattr(data, "collection", None)  # a run is in no collection
         if collection is not None and (bucket := buckets.get((event_type, entity, project, collection.name))):
             self._look(bucket, event, found, budget, refused)
-        # What a team does is inside its organization; an organization's projects are its own.
+        # An organization watches the events of its teams, as a whole; its own projects are no scopes of theirs.
         for organization in self._organizations.get(entity, ()):
             if bucket := buckets.get((event_type, organization, None, None)):
                 budget.begin()
@@ -138,7 +144,7 @@ class AutomationIndex:
     def _look(
         self, bucket: Bucket, event: AnyEvent, found: list[Any], budget: FilterBudget, refused: list[Any]
     ) -> None:
-        """Add the automations of a bucket that match, in the order in which they were put there."""
+        """Add the matching automations of a bucket, in the order in which they were put there."""
         groups = bucket.groups
         if groups is None:
             getter = partial(_field_getter, event.type)
@@ -155,7 +161,7 @@ def _place(placed: tuple[int, Any]) -> int:
 
 
 def organizations_above(parents: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The organizations above each entity, nearest first, from the one it belongs to; a ring is gone round once."""
+    """The organizations above each entity, nearest first, from the parent of each; a ring is followed once."""
     return {entity: tuple(_chain(parents, entity)) for entity in parents}
 
 

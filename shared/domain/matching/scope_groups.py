@@ -1,8 +1,8 @@
-"""The automations of one scope: grouped by the fields that they ask for, their answers to the same values remembered.
+"""The automations of one scope, grouped by the fields that they read, with a memory of their answers.
 
-Aliases, tags, authors and states repeat, and a scope may have thousands of automations that all look at the same one:
-then an event costs them a look-up together and not a test each. Must not remember what depends on anything but the
-values in its key; knows nothing of what automations do.
+Aliases, tags, authors and states repeat, and thousands of automations of a scope may read the same field. Then an event
+costs one look-up for all of them, and not a test of each. Must not remember an answer that depends on anything but the
+values in its key. Must not know what automations do.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from shared.domain.filters.terms import Missing
 ScopeKey = tuple[str, str, str | None, str | None]
 """Event type, entity, project, collection."""
 Predicate = tuple[Callable[[Any], bool], tuple[str, ...]]
-"""What an automation asks of an event, and the fields that the answer depends on, and on nothing else."""
+"""The test of an automation, and the names of the fields on which its answer depends, and on nothing else."""
 
 LEAST_REMEMBERED = 16_384
-"""Answers that a memory holds at least, in each of its two halves."""
+"""The least number of answers in each half of a memory; with more automations it grows with them."""
 COLD = 64
-"""A group whose values did not repeat for so many times in a row is not remembered any more."""
+"""The number of misses in a row after which a group's answers are remembered no more. Then its values hardly
+repeat, and looking them up costs more than it saves."""
 LONGEST_REMEMBERED = 512
-"""Longer texts are no names, hardly seen twice, and would have the memory grow by what they weigh."""
+"""The longest text that is remembered. A longer one is no name, hardly repeats, and would fill the memory."""
 
 _serials = count()
 _REPEATING = frozenset({str, type(None), Missing, RunPhase})
-# Of these, values are hardly seen twice.
+# The fields whose values hardly repeat.
 _UNIQUE = frozenset({"version", "aliases", "tags", "reason", "step"})
 
 
@@ -39,15 +40,19 @@ class Member(Protocol):
 
     @property
     def predicate(self) -> Predicate:
-        """What it asks of an event. Raises InvalidDefinition when it can't be read."""
+        """Its test and the fields that the test reads. Raises InvalidDefinition when its text can't be read."""
 
 
 Placed = tuple[int, Any]
-"""An automation, after its place among those of its scope."""
+"""The place of an automation among those of its scope, and the automation."""
 
 
 class Group:
-    """Automations of one scope that ask for the same fields: tests, automations and places, all in one order."""
+    """The automations of one scope that read the same fields: tests, automations and places, in the same order.
+
+    `misses` is the only member that changes. Threads count in it without a lock: one that gets lost delays the decision
+    that the group is cold by one event.
+    """
 
     __slots__ = ("_members", "_places", "_tests", "key", "misses", "of_names", "serial", "several")
 
@@ -65,7 +70,7 @@ class Group:
         remembered: whether their values may be seen again.
         of_names: whether none of the values can be a long text.
         """
-        # Three tuples, and not one of triples: of a hundred thousand automations each would hold its own.
+        # Three tuples, and not one of triples, which would take the memory of a tuple for each automation.
         self._tests, self._places, self._members = zip(*members, strict=True)
         self.serial = next(_serials)
         self.several = len(getters) > 1
@@ -74,12 +79,12 @@ class Group:
         self.key: Callable[[Any], Any] = getters[0] if len(getters) == 1 else _all_of(getters)
 
     def matches(self, event: Any) -> tuple[Placed, ...]:
-        """Those that match, each asked. Raises FilterTooCostly."""
+        """The automations that match, each tested. Raises FilterTooCostly."""
         found = [place for place, test in enumerate(self._tests) if test(event)]
         return tuple([(self._places[at], self._members[at]) for at in found]) if found else ()
 
     def affordable_matches(self, event: Any) -> tuple[tuple[Placed, ...], list[Any]]:
-        """Those that match, and the members that ask for more work than their event's budget has left for them."""
+        """The automations that match, and those that ask for more work than the event's budget has left."""
         found, refused = [], []
         for place, member, test in zip(self._places, self._members, self._tests, strict=True):
             try:
@@ -95,7 +100,7 @@ def _all_of(getters: tuple[Callable[[Any], object], ...]) -> Callable[[Any], tup
 
 
 def _repeats(group: Group, value: Any) -> bool:
-    """Whether the values of a group's fields are such as are seen again."""
+    """Whether values of a group's fields are of a kind that repeats."""
     if group.of_names:
         return _REPEATING.issuperset(map(type, value)) if group.several else value.__class__ in _REPEATING
     return all(map(_is_brief, value)) if group.several else _is_brief(value)
@@ -107,7 +112,7 @@ def _is_brief(value: Any) -> bool:
 
 
 class Bucket:
-    """The automations of one scope, by id, in the order in which they came; grouped when the first event comes."""
+    """The automations of one scope by id, in the order in which they were put there; grouped at the first event."""
 
     __slots__ = ("groups", "key", "members")
 
@@ -145,7 +150,11 @@ class Bucket:
 
 
 class Memory:
-    """Answers of groups, the newest `size` at least and twice as many at most. Threads may share it."""
+    """The answers of groups, the newest `size` at least and twice as many at most.
+
+    Threads share it without a lock, since each step on a dictionary is atomic. Two that drop the older half at the same
+    moment drop some newer answers too, which are worked out again.
+    """
 
     __slots__ = ("_new", "_old", "size")
 
@@ -161,13 +170,13 @@ class Memory:
     def answers(
         self, groups: Iterable[Group], event: Any, budget: FilterBudget, refused: list[Any]
     ) -> list[tuple[Placed, ...]]:
-        """The members that match an event, of each group that has any.
+        """The automations that match an event, for each group that has any.
 
         Args:
-            groups: those of a scope.
+            groups: the groups of a scope.
             event: the event.
-            budget: what is left for it, and is applied.
-            refused: gets the members whose filters would cost more.
+            budget: the work that is left for the event; it must be applied.
+            refused: gets the automations whose filters would cost more.
         """
         answers = []
         for group in groups:
@@ -198,7 +207,7 @@ class Memory:
         return answers
 
     def _older(self, key: Any, group: Group, event: Any) -> tuple[Placed, ...]:
-        """An answer that is not among the newest: from the older ones, or the group's own."""
+        """The answer of a group that is not in the newer half: from the older one, or worked out now."""
         known = self._old.get(key)
         if known is None:
             group.misses += 1

@@ -1,1 +1,1 @@
-"""Payload templates: variables, secrets that stay sealed until sending, and the mask over what is shown."""
+"""Payload templates: variables, secrets that stay sealed until sending, and masking them for people."""

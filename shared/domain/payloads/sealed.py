@@ -10,7 +10,7 @@ import orjson
 from shared.domain.errors import HooklineError
 
 MAX_INSERTED_BYTES = 1 << 20
-"""What event values may bring into one payload, as UTF-8: as much as an event may have."""
+"""The most that event values may add to one payload, in bytes of UTF-8: as much as an event may have."""
 MAX_SECRET_CHARS = 1 << 20
 ACCESS_TOKEN = "ACCESS_TOKEN"  # noqa: S105 - the variable's name
 

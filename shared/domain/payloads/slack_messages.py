@@ -1,6 +1,6 @@
-"""Slack messages about firings: what an incoming webhook takes (https://docs.slack.dev, messaging with webhooks).
+"""Slack messages about firings, as an incoming webhook accepts them (https://docs.slack.dev, messaging with webhooks).
 
-A message says how grave it is, has a title and a text that the automation defines, and the event's facts. Every value
+A message has a severity, a title and a text that the automation defines, and the event's facts. Every value
 that an event brings is escaped as Slack's mrkdwn asks (`&`, `<`, `>`) and no plain address becomes a link by itself, so
 that no value can forge a link or a mention. Must not put a secret anywhere: it takes none.
 """
@@ -19,7 +19,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.payloads.sealed import as_unicode, open_payload
 from shared.domain.payloads.templates import Template, parse_payload
 
-# Slack takes 3,000 characters in a section and 2,000 in a field of one; what is cut stays well below.
+# Slack accepts 3,000 characters in a section and 2,000 in a field of one; texts are cut well below that.
 MAX_TITLE_CHARS = 250
 MAX_MESSAGE_CHARS = 2900
 MAX_FACT_CHARS = 300
@@ -28,7 +28,7 @@ _BREAKS = re.compile(r"\s+")
 
 
 class Severity(StrEnum):
-    """How grave a message is (W&B's automation actions have these three)."""
+    """The severities of messages, those of W&B's automation actions."""
 
     INFO = "INFO"
     WARN = "WARN"
@@ -44,7 +44,7 @@ class SlackMessage:
     """An accepted message. `render` makes the sealed payload of one delivery of it, as a payload's template does."""
 
     name: str
-    """What the title is when the defined one is blank: the automation's name."""
+    """The title if the defined one is blank: the automation's name."""
     severity: Severity
     variables: frozenset[str]
     _texts: Template = field(repr=False)
@@ -74,12 +74,12 @@ class SlackMessage:
 
 
 def parse_slack_message(*, name: str, title: object, message: object, severity: Severity) -> SlackMessage:
-    """Cuts a message's texts: `${name}` and `$NAME` stand for variables, as in payloads, and never for a secret.
+    """Parse a message's texts: `${name}` and `$NAME` stand for variables, as in payloads, and never for a secret.
 
     None stands for a text that is not defined.
 
     Raises:
-        InvalidDefinition: at `title` or `message`, for text that is none or names what is not available.
+        InvalidDefinition: at `title` or `message`, for a value that is no text or names what is not available.
     """
     for member, text in (("title", title), ("message", message)):
         if text is not None and not isinstance(text, str):
@@ -117,7 +117,7 @@ def _mrkdwn(text: str) -> dict[str, Any]:
 
 
 def _facts(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What happened, at most ten facts (Slack takes no more in a section), those without a value left out."""
+    """The event's facts that have a value, at most ten, as many as Slack accepts in a section."""
     get = values.get
     metric = f"{get('metric_name')} = {get('metric_value')} (threshold {get('metric_threshold')})"
     facts = (

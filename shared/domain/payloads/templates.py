@@ -1,6 +1,6 @@
-"""Payload templates: cut once when an automation is compiled, rendered once per delivery, opened once per attempt.
+"""Payload templates: parsed when an automation is compiled, rendered for each delivery, opened for each attempt.
 
-A delivery is stored without secrets, so rendering has two steps. `Template.render` fills in what the event says and
+A delivery is stored without secrets, so rendering has two steps. `Template.render` fills in the event's values and
 gives the *sealed* payload: JSON text in which every literal `$` is doubled and each secret is still a slot `${NAME}`.
 Read from the left, a `$` there begins either `$$` or a slot, so that no event value can forge one. `open_payload`
 then inserts the secrets and undoes the doubling. Sealed text is stored as text: a JSON column would rewrite it.
@@ -66,14 +66,14 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "delivery_id": "the delivery's id, the same on every attempt",
     }
 )
-"""What each variable stands for; `artifact_metadata.<KEY>`, `ACCESS_TOKEN` and secrets come in addition."""
+"""The meaning of each variable; `artifact_metadata.<KEY>`, `ACCESS_TOKEN` and secrets come in addition."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOLLAR = re.compile(r"\$(?:(?P<literal>\$)|(?P<bare>[A-Za-z_][A-Za-z0-9_]*)|\{(?:(?P<braced>[^${}]*)\})?)")
 
 
 class PayloadTooLarge(HooklineError):
-    """What event values would bring into a payload is too much, for it alone or with the event's other payloads."""
+    """The event's values would add too much to a payload, by itself or together with the event's other payloads."""
 
     @classmethod
     def alone(cls, inserted_bytes: int) -> PayloadTooLarge:
@@ -132,7 +132,7 @@ def _bytes_of(texts: list[str]) -> int:
 
 
 def parse_payload(payload: object, *, secrets: Collection[str], has_access_token: bool) -> Template:
-    """Cuts an action's payload, a JSON object, into literals and slots.
+    """Parse an action's payload, a JSON object, into literals and slots.
 
     `${name}` and `$NAME` (the longest name) stand for a value inside any string, keys included; `$$` is a literal `$`,
     and so is a `$` before anything but a name or a brace. `secrets` are the names that the webhook was granted; where
@@ -151,7 +151,7 @@ def parse_payload(payload: object, *, secrets: Collection[str], has_access_token
 
 
 def available_variables(*, secrets: Collection[str], has_access_token: bool) -> tuple[str, ...]:
-    """The names that a payload may use, as they stand between `${` and `}`."""
+    """The names that a payload may use between `${` and `}`."""
     granted = {name for name in secrets if name not in VARIABLES and _NAME.fullmatch(name)}
     token = {ACCESS_TOKEN} if has_access_token else set()
     return (*VARIABLES, f"{METADATA_PREFIX}<KEY>", *sorted(granted | token))

@@ -1,4 +1,4 @@
-"""What the payload variables of a firing stand for (https://docs.wandb.ai, webhook payload variables)."""
+"""The values of payload variables for a firing (https://docs.wandb.ai, webhook payload variables)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def payload_values(
     metadata: Iterable[str] | None = None,
     texts: dict[str, str] | None = None,
 ) -> dict[str, str]:
-    """Each variable that has a value for this event, as text; what is absent renders blank.
+    """The variables that have a value for this event, as text; the others render blank.
 
     Args:
         event: the event.

@@ -1,8 +1,8 @@
 """Translating the events of automations between the forms of W&B's client and of Hookline's definitions.
 
 The client names one event type and one `eventFilter`, a JSON text whose shape depends on that type; a definition has
-`event`, `filter`, `conditions` and `states`. This module translates one form into the other, in both directions, and refuses a
-shape that does not belong to the type. What the parts hold (fields, operators, thresholds) is for
+`event`, `filter`, `conditions` and `states`. This module translates one form into the other, in both directions, and
+refuses a shape that does not belong to the type. What the parts hold (fields, operators, thresholds) is for
 `shared.domain.automations.parsing` to check, and for nothing here. The forms are those of the `wandb` client 0.31.
 """
 

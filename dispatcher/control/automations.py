@@ -6,6 +6,7 @@ A webhook or Slack integration of another entity is answered with its id, since 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -63,8 +64,8 @@ def list_automations(
 ) -> Page[AutomationView]:
     """The entity's automations."""
     entity = require(connection, principal, entity_name, Action.READ)
-    rows = store.list_automations(connection, entity.id, after=page.after, limit=page.with_one_more)
-    return page.page(rows, lambda row: automation_view(entity, row), lambda row: row.id)
+    with closing(store.read_automations(connection, entity.id, after=page.after)) as rows:
+        return page.read_page(rows, lambda row: automation_view(entity, row), lambda row: row.id)
 
 
 def change(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,6 +15,8 @@ from shared.domain.ids import MAX_ROW_NUMBER
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
+MAX_PAGE_BYTES = 2 << 20
+"""A page of rows that may be large ends at about this size; several times as much is in memory meanwhile."""
 
 _Row = TypeVar("_Row")
 _Item = TypeVar("_Item")
@@ -48,6 +51,28 @@ class PageRequest:
         shown = rows[: self.limit]
         more = len(rows) > self.limit
         return Page(items=[view(row) for row in shown], next=cursor_after(position(shown[-1])) if more else None)
+
+    def read_page(
+        self, rows: Iterable[_Row], view: Callable[[_Row], _Item], position: Callable[[_Row], int]
+    ) -> Page[_Item]:
+        """The page from rows that may be large and are read as they are drawn.
+
+        It ends at `MAX_PAGE_BYTES` too, but not before its first row.
+        """
+        items: list[_Item] = []
+        total_bytes, end = 0, self.after
+        for row in rows:
+            item = view(row)
+            total_bytes += _size_bytes(item)
+            if items and (len(items) == self.limit or total_bytes > MAX_PAGE_BYTES):
+                return Page(items=items, next=cursor_after(end))
+            items.append(item)
+            end = position(row)
+        return Page(items=items, next=None)
+
+
+def _size_bytes(item: object) -> int:
+    return len(json.dumps(item, ensure_ascii=False, default=str))
 
 
 def page_request(limit: int | None, cursor: str | None) -> PageRequest:

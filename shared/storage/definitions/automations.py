@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,9 @@ from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
 from shared.storage.database.bulk import among
 from shared.storage.schema.tables import automations, entities, webhooks
+
+_ROWS_READ = 8
+"""Read at a time where they may be large: a definition may have a MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,17 @@ def list_automations(connection: Connection, entity_id: int, *, after: int, limi
     """The entity's automations in the order of their ids."""
     query = _of_entity(entity_id).where(automations.c.id > after).order_by(automations.c.id).limit(limit)
     return [StoredAutomation(*row) for row in connection.execute(query)]
+
+
+def read_automations(connection: Connection, entity_id: int, *, after: int = 0) -> Generator[StoredAutomation]:
+    """The entity's automations in the order of their ids, of which only a few are in memory at a time.
+
+    To be closed by whoever does not draw all of them.
+    """
+    query = _of_entity(entity_id).where(automations.c.id > after).order_by(automations.c.id)
+    with connection.execution_options(yield_per=_ROWS_READ).execute(query) as result:
+        for row in result:
+            yield StoredAutomation(*row)
 
 
 def automations_of_webhook(connection: Connection, webhook_id: int) -> list[StoredAutomation]:

@@ -217,3 +217,20 @@ def test_automations_are_per_entity(api: Api) -> None:
         assert problem.locs == [["action", "webhook"]]
     api.ok("POST", "/v1/entities/other/webhooks", webhook(), key="outsider", status=201)
     api.ok("POST", "/v1/entities/other/automations", automation(), key="outsider", status=201)
+
+
+def test_a_page_of_large_automations_ends_at_a_size_and_goes_on_there(api: Api) -> None:
+    create_webhook(api)
+    payload = {"webhook": "deploy-hook", "payload": {"text": "x" * 250_000}}
+    for number in range(20):
+        create_automation(api, automation(f"large {number}", action=payload))
+    names, cursor, pages = [], "", 0
+    while True:
+        page = api.ok("GET", f"{ACME}/automations?limit=500{cursor}")
+        pages += 1
+        names += [one["name"] for one in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = f"&cursor={page['next']}"
+    assert names == [f"large {number}" for number in range(20)]
+    assert pages == 3

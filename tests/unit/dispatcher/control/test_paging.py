@@ -1,45 +1,53 @@
-"""Cursors come back as they were given, and nothing else is taken for one."""
+"""Pages that end at a size: nothing is left out or given twice, and little more is read than answered."""
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.control.paging import MAX_LIMIT, PageRequest, page_request
-from shared.domain.errors import InvalidDefinition
-from shared.domain.ids import MAX_ROW_NUMBER
+from dispatcher.control.paging import MAX_PAGE_BYTES, Page, page_request
 
 
-@given(st.integers(0, MAX_ROW_NUMBER))
-def test_a_cursor_leads_to_the_position_it_was_made_of(position: int) -> None:
-    cursor = PageRequest(limit=1).page([position, position], str, int).next
+class Table:
+    """Rows of given sizes, numbered from 1, and how many bytes of them were read."""
 
-    assert cursor is not None
-    assert page_request(1, cursor).position == position
+    def __init__(self, sizes: list[int]) -> None:
+        self.rows = [(number, "x" * size) for number, size in enumerate(sizes, 1)]
+        self.read_bytes = 0
+
+    def after(self, number: int) -> Iterator[tuple[int, str]]:
+        """The rows after a number, as they are drawn."""
+        for row in self.rows[number:]:
+            self.read_bytes += len(row[1])
+            yield row
+
+    def page(self, limit: int, cursor: str | None = None) -> Page[tuple[int, str]]:
+        """A page of rows."""
+        request = page_request(limit, cursor)
+        return request.read_page(self.after(request.after), lambda row: row, lambda row: row[0])
 
 
-@given(st.text(max_size=30))
-def test_other_texts_are_refused(text: str) -> None:
-    with pytest.raises(InvalidDefinition) as refusal:
-        page_request(None, text)
-    assert refusal.value.errors[0].loc == ("cursor",)
+SIZES = st.lists(st.sampled_from([0, 100, 5000, 250_000, 1_000_000, 3_000_000]), max_size=40)
 
 
-@given(st.integers(1, 5), st.integers(0, 20))
-def test_pages_cover_all_rows_once(limit: int, count: int) -> None:
-    rows, seen, request = list(range(1, count + 1)), [], PageRequest(limit)
+@given(SIZES, st.integers(1, 20))
+def test_pages_end_at_a_size_and_go_on_exactly_there(sizes: list[int], limit: int) -> None:
+    table = Table(sizes)
+    rows, cursor = [], None
     while True:
-        found = [row for row in rows if row > request.after][: request.with_one_more]
-        page = request.page(found, lambda row: row, lambda row: row)
-        seen += page.items
-        if page.next is None:
+        page = table.page(limit, cursor)
+        assert len(page.items) <= limit
+        assert len(page.items) == 1 or sum(len(text) for _, text in page.items) <= MAX_PAGE_BYTES
+        rows += page.items
+        if (cursor := page.next) is None:
             break
-        request = page_request(limit, page.next)
-    assert seen == rows
+        assert page.items
+    assert rows == table.rows
 
 
-@pytest.mark.parametrize("limit", [0, -1, MAX_LIMIT + 1])
-def test_a_limit_has_bounds(limit: int) -> None:
-    with pytest.raises(InvalidDefinition):
-        page_request(limit, None)
+def test_one_row_more_is_read_than_answered() -> None:
+    table = Table([250_000] * 600)
+    assert len(table.page(500).items) == 8
+    assert table.read_bytes == 9 * 250_000

@@ -2,8 +2,9 @@
 
 A key belongs to a user for 24 hours. Its first request claims it in a transaction of its own; `Once.writing` seals the
 claim in the transaction of the change, so that what was done stays done although its answer may be lost. A refused or
-failed request changed nothing, and lets go of its key. Answers are encrypted at rest, since one of them shows an API
-key. Must not be applied to events, which their source and id tell apart already.
+failed request changed nothing, and lets go of its key; so does one that only looked, such as a dry run. Answers are
+encrypted at rest, since one of them shows an API key, and shown only to who still has the roles of then. Must not be
+applied to events, which their source and id tell apart already.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, Request, Response
@@ -34,6 +35,7 @@ from shared.domain.errors import HooklineError, InvalidDefinition
 from shared.observability.logs import get_logger
 from shared.storage.accounts import idempotency_keys as store
 from shared.storage.accounts.idempotency_keys import KeyClaim, StoredRequest
+from shared.storage.accounts.users import Principal, Role, find_user_as_principal
 from shared.storage.database.transactions import write_transaction
 from shared.vault import Vault
 
@@ -50,6 +52,13 @@ REPLAYED = "Idempotent-Replayed"
 KEPT = timedelta(hours=24)
 ABANDONED = timedelta(seconds=60)
 REMOVED_IN_PASSING = 100
+MAX_KEYS = 10_000
+"""Keys of one user at the same time; about 5 MB of rows without answers."""
+MAX_ANSWERS = 1000
+MAX_ANSWER_BYTES = 1 << 20
+MAX_ANSWERS_BYTES = 16 << 20
+"""How much is kept of one user's answers. Without its answer a request is still not carried out again."""
+KEYS_RETRY_AFTER_SECONDS = "60"
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _KEPT_HEADERS = ("content-type", "etag")
 _FORM = "must be given once, as 1 to 255 printable ASCII characters"
@@ -69,8 +78,17 @@ class Once:
         """A transaction that writes, and with it the note that the key's request is done."""
         with write_transaction(self.engine) as connection:
             yield connection
-            if self.claim is not None and not store.seal(connection, self.claim):
-                raise Conflict("this request took so long that another one took over its Idempotency-Key")
+            self._seal(connection)
+
+    def seal(self) -> None:
+        """Note that the key's request is done, where what it did is not in the database."""
+        if self.claim is not None:
+            with write_transaction(self.engine) as connection:
+                self._seal(connection)
+
+    def _seal(self, connection: Connection) -> None:
+        if self.claim is not None and not store.seal(connection, self.claim):
+            raise Conflict("this request took so long that another one took over its Idempotency-Key")
 
 
 async def _once(request: Request, resources: ResourcesDep) -> Once:
@@ -116,18 +134,19 @@ class Idempotency:
         try:
             await self._app(request.scope, _again(begun.body), collect)
         except Exception:
-            await run_in_threadpool(_finish, resources, begun.claim, [])
+            await run_in_threadpool(_finish, resources, begun, [])
             raise
-        await run_in_threadpool(_finish, resources, begun.claim, messages)
+        await run_in_threadpool(_finish, resources, begun, messages)
         for message in messages:
             await send(message)
 
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A claim that holds, and the body that was read to make it."""
+    """A claim that holds, who made it, and the body that was read to make it."""
 
     claim: KeyClaim
+    principal: Principal
     body: bytes
 
 
@@ -145,7 +164,8 @@ async def _begin(request: Request) -> _Begun | Response | None:
 
     Raises:
         InvalidDefinition: for a key that can't be used.
-        Problem: 422 when the key was used for another request, 409 while its first one is underway.
+        Problem: 422 when the key was used for another request, 409 while its first one is underway, 429 when the user
+            has too many keys.
     """
     resources: ApiResources = request.app.state.resources
     try:
@@ -157,8 +177,8 @@ async def _begin(request: Request) -> _Begun | Response | None:
         raise InvalidDefinition.at((HEADER,), _FORM)
     body = await request.body()
     claim = KeyClaim(caller.principal.user_id, keys[0], datetime.now(UTC))
-    stored = await run_in_threadpool(_claim, resources.engine, claim, _digest(request, body))
-    return _Begun(claim, body) if stored is None else _stored_answer(stored, resources.vault)
+    found = await run_in_threadpool(_claim, resources.engine, claim, _digest(request, body))
+    return _Begun(claim, caller.principal, body) if found is None else _stored_answer(*found, resources.vault)
 
 
 def _digest(request: Request, body: bytes) -> bytes:
@@ -170,23 +190,30 @@ def _digest(request: Request, body: bytes) -> bytes:
     return digest.digest()
 
 
-def _claim(engine: Engine, claim: KeyClaim, digest: bytes) -> StoredRequest | None:
-    """Claim the key; the request that it stands for already, if it can't be claimed. Raises Problem."""
+def _claim(engine: Engine, claim: KeyClaim, digest: bytes) -> tuple[StoredRequest, Principal | None] | None:
+    """Claim the key; if it can't be claimed, what it stands for, and who its user is by now. Raises Problem."""
     now = claim.created_at
     with write_transaction(engine) as connection:
         store.remove_requests_before(connection, now - KEPT, limit=REMOVED_IN_PASSING)
         if store.insert_claim(connection, claim, digest):
+            _check_number(connection, claim.user_id)
             return None
         found = store.find_request(connection, claim.user_id, claim.key)
         if found is not None:
             age = now - found.claim.created_at
             if not (age > KEPT or (found.status_code is None and age > ABANDONED)):
                 _check_same(found, digest)
-                return found
+                return found, find_user_as_principal(connection, claim.user_id)
             store.remove_request(connection, found.claim)
         if store.insert_claim(connection, claim, digest):
             return None
     raise _underway()  # released and claimed anew between two statements
+
+
+def _check_number(connection: Connection, user_id: int) -> None:
+    if store.count_keys(connection, user_id, most=MAX_KEYS + 1) > MAX_KEYS:
+        detail = f"a user may use {MAX_KEYS} values of {HEADER} in 24 hours: send this request without one, or later"
+        raise Problem(429, "too-many-keys", detail, headers={"Retry-After": KEYS_RETRY_AFTER_SECONDS})
 
 
 def _check_same(found: StoredRequest, digest: bytes) -> None:
@@ -195,15 +222,36 @@ def _check_same(found: StoredRequest, digest: bytes) -> None:
         raise InvalidDefinition.at((HEADER,), detail)
 
 
-def _stored_answer(stored: StoredRequest, vault: Vault) -> Response:
-    """The stored answer. Raises Problem while there is none."""
+def _stored_answer(stored: StoredRequest, principal: Principal | None, vault: Vault) -> Response:
+    """The stored answer. Raises Problem while there is none, Conflict where there will be none or not for this user."""
     if stored.body is not None and stored.status_code is not None:
         kept = orjson.loads(vault.decrypt(stored.body))
+        if principal is None or not _may_see(principal, kept.get("authority")):
+            raise Conflict(
+                f"the request with this {HEADER} was carried out, but your roles have changed since: "
+                "its answer is not shown again"
+            )
         headers = {**kept["headers"], REPLAYED: "true"}
         return Response(kept["body"], stored.status_code, headers)
     if datetime.now(UTC) - stored.claim.created_at <= ABANDONED:
         raise _underway()
-    raise Conflict(f"the request with this {HEADER} was carried out, but its answer was lost: look at what it changed")
+    raise Conflict(
+        f"the request with this {HEADER} was carried out, but its answer was lost or is not kept any more: "
+        "look at what it changed"
+    )
+
+
+def _authority(principal: Principal) -> dict[str, Any]:
+    return {"admin": principal.is_admin, "roles": {str(number): role for number, role in principal.roles.items()}}
+
+
+def _may_see(principal: Principal, authority: dict[str, Any] | None) -> bool:
+    """Whether a user may do all that it might when the answer was made; not known of answers of earlier versions."""
+    if authority is None or principal.is_admin:
+        return principal.is_admin
+    return not authority["admin"] and all(
+        principal.roles.get(int(number)) in (role, Role.ADMIN) for number, role in authority["roles"].items()
+    )
 
 
 def _underway() -> Problem:
@@ -211,25 +259,35 @@ def _underway() -> Problem:
     return Problem(409, "conflict", detail, headers={"Retry-After": problems.RETRY_AFTER_SECONDS})
 
 
-def _finish(resources: ApiResources, claim: KeyClaim, messages: list[Message]) -> None:
-    """Keep a successful answer, and let go of the key after any other."""
+def _finish(resources: ApiResources, begun: _Begun, messages: list[Message]) -> None:
+    """Keep the answer of what changed something, and let go of the key of anything else."""
+    claim = begun.claim
+    envelope = _envelope(messages, begun.principal)
     try:
         with write_transaction(resources.engine) as connection:
-            if messages and 200 <= messages[0]["status"] < 300:
-                status_code, sealed = messages[0]["status"], resources.vault.encrypt(_envelope(messages))
-                store.complete(connection, claim, status_code=status_code, body=sealed)
-            else:
-                store.release(connection, claim)
+            if envelope is not None:
+                kept = resources.vault.encrypt(envelope)
+                if store.complete(connection, claim, status_code=messages[0]["status"], body=kept):
+                    store.drop_old_answers(
+                        connection, claim.user_id, most_answers=MAX_ANSWERS, most_bytes=MAX_ANSWERS_BYTES
+                    )
+                    return
+            store.release(connection, claim)
     except SQLAlchemyError as exc:
         # The claim ends by itself: a sealed one after a day, any other can be taken over after a minute.
         log.warning("idempotency.not_kept", error=type(exc).__name__)
 
 
-def _envelope(messages: list[Message]) -> str:
-    headers = MutableHeaders(scope=messages[0])
+def _envelope(messages: list[Message], principal: Principal) -> str | None:
+    """What is kept of an answer; None of a refusal, or of one that is too large."""
+    if not messages or not 200 <= messages[0]["status"] < 300:
+        return None
     body = b"".join(message.get("body", b"") for message in messages[1:])
+    if len(body) > MAX_ANSWER_BYTES:
+        return None
+    headers = MutableHeaders(scope=messages[0])
     kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
-    return orjson.dumps({"headers": kept, "body": body.decode()}).decode()
+    return orjson.dumps({"headers": kept, "body": body.decode(), "authority": _authority(principal)}).decode()
 
 
 def _again(body: bytes) -> Receive:

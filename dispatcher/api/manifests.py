@@ -13,7 +13,7 @@ from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import manifest_export, manifests
 from dispatcher.control.manifests import Change, ManifestBody
-from shared.storage.database.transactions import read_transaction
+from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/v1/entities/{entity}", tags=["manifests"])
 
@@ -43,7 +43,7 @@ def apply(
     dry_run: Annotated[bool, Query(description="Only report what would change.")] = False,
 ) -> Changes:
     """Apply a manifest of webhooks and automations: all of it, or nothing."""
-    with once.writing() as connection:
+    with write_transaction(resources.engine) if dry_run else once.writing() as connection:
         changes = manifests.apply(connection, principal, entity, body, checks=resources.checks, dry_run=dry_run)
     return Changes(changes=changes)
 

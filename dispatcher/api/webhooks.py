@@ -86,11 +86,13 @@ def delete_webhook(
 
 @router.post("/{webhook_id}/test", openapi_extra=accepts(TrialBody))
 async def test_webhook(
-    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, _once: OnceDep
+    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep
 ) -> TrialView:
     """Send one test request now, with sample values; the answer shows the request and the response."""
     trial = await run_in_threadpool(_prepare_trial, resources, principal, entity, webhook_id, body)
-    return webhook_trials.trial_view(trial, await resources.sender.send(trial.request))
+    view = webhook_trials.trial_view(trial, await resources.sender.send(trial.request))
+    await run_in_threadpool(once.seal)  # the endpoint was called: a repeat must not call it again
+    return view
 
 
 def _with_etag(response: Response, view: WebhookView) -> WebhookView:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, tuple_, update
 
 from shared.storage.database.upserts import insert_into
 from shared.storage.schema.tables import idempotency_keys
@@ -72,9 +72,36 @@ def seal(connection: Connection, claim: KeyClaim) -> bool:
     return connection.execute(statement).rowcount == 1
 
 
-def complete(connection: Connection, claim: KeyClaim, *, status_code: int, body: bytes) -> None:
-    """Keep the answer, unless another took the claim over."""
-    connection.execute(update(idempotency_keys).where(_of(claim)).values(status_code=status_code, body=body))
+def complete(connection: Connection, claim: KeyClaim, *, status_code: int, body: bytes) -> bool:
+    """Keep the answer of a sealed request; whether it was one."""
+    sealed = and_(_of(claim), idempotency_keys.c.status_code.is_not(None))
+    values = {"status_code": status_code, "body": body}
+    return connection.execute(update(idempotency_keys).where(sealed).values(values)).rowcount == 1
+
+
+def count_keys(connection: Connection, user_id: int, *, most: int) -> int:
+    """How many keys a user has, counted up to `most`."""
+    some = select(idempotency_keys.c.key).where(idempotency_keys.c.user_id == user_id).limit(most).subquery()
+    return connection.execute(select(func.count()).select_from(some)).scalar_one()
+
+
+def drop_old_answers(connection: Connection, user_id: int, *, most_answers: int, most_bytes: int) -> None:
+    """Forget a user's oldest answers beyond this many or this many bytes together; their requests stay sealed."""
+    columns = idempotency_keys.c
+    query = (
+        select(columns.key, func.length(columns.body))
+        .where(columns.user_id == user_id, columns.body.is_not(None))
+        .order_by(columns.created_at.desc())
+        .limit(most_answers + 1)
+    )
+    kept_bytes, dropped = 0, []
+    for number, (key, size) in enumerate(connection.execute(query)):
+        kept_bytes += size
+        if number >= most_answers or kept_bytes > most_bytes:
+            dropped.append(key)
+    if dropped:
+        of_user = and_(columns.user_id == user_id, columns.key.in_(dropped))
+        connection.execute(update(idempotency_keys).where(of_user).values(body=None))
 
 
 def release(connection: Connection, claim: KeyClaim) -> None:

@@ -57,6 +57,12 @@ def find_principal(connection: Connection, digest: bytes) -> Principal | None:
     return None if row is None else Principal(row.id, row.name, row.is_admin, roles_of(connection, row.id))
 
 
+def find_user_as_principal(connection: Connection, user_id: int) -> Principal | None:
+    """A user as a principal, with the roles of this moment; None when there is none any more."""
+    row = connection.execute(select(users.c.name, users.c.is_admin).where(users.c.id == user_id)).first()
+    return None if row is None else Principal(user_id, row.name, row.is_admin, roles_of(connection, user_id))
+
+
 def roles_of(connection: Connection, user_id: int) -> Mapping[int, Role]:
     """A user's role in each entity."""
     query = select(memberships.c.entity_id, memberships.c.role).where(memberships.c.user_id == user_id)

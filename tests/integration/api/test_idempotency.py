@@ -17,7 +17,18 @@ from dispatcher.control import webhooks
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.schema.tables import api_keys, idempotency_keys
 from shared.storage.schema.tables import webhooks as webhooks_table
-from tests.integration.api.conftest import ACME, TOKEN, Api, problem_of, put_secrets, webhook
+from tests.integration.api.conftest import (
+    ACME,
+    TOKEN,
+    Api,
+    automation,
+    create_webhook,
+    event,
+    problem_of,
+    put_secrets,
+    webhook,
+)
+from tests.servers import free_port
 
 WEBHOOKS = f"{ACME}/webhooks"
 
@@ -242,3 +253,68 @@ def test_a_replayed_delivery_is_replayed_once(api: Api) -> None:
     assert first.json() == again.json() == {"replayed": 0, "last_due_at": None}
     assert again.headers["idempotent-replayed"] == "true"
     assert TOKEN not in first.text
+
+
+def test_what_only_looks_keeps_nothing(api: Api, engine: Engine) -> None:
+    create_webhook(api)
+    dry_run = {"definition": automation(), "events": [event()]}
+    for path, body in ((f"{ACME}/automations/dry-run", dry_run), (f"{ACME}/apply?dry_run=true", {"automations": []})):
+        for _ in range(2):
+            answer = post(api, path, body, key="admin")
+            assert (answer.status_code, answer.headers.get("idempotent-replayed")) == (200, None), answer.text
+    assert count(engine, idempotency_keys) == 0
+    assert post(api, f"{ACME}/apply", {"automations": []}, key="admin").status_code == 200
+    assert count(engine, idempotency_keys) == 1
+
+
+def test_an_endpoint_is_tested_once(api: Api) -> None:
+    made = api.ok("POST", WEBHOOKS, webhook(url=f"https://127.0.0.1:{free_port()}/"), status=201)
+    first = post(api, f"{WEBHOOKS}/{made['id']}/test", key="admin")
+    again = post(api, f"{WEBHOOKS}/{made['id']}/test", key="admin")
+    assert first.status_code == 200, first.text
+    assert first.content == again.content
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+def test_who_lost_a_role_does_not_see_the_answer_again(api: Api) -> None:
+    made = api.ok("POST", "/v1/users", {"name": "eve", "roles": [{"entity": "acme", "role": "admin"}]}, status=201)
+    api.key("eve", user="eve")
+    body = {"name": "ci", "entity": "acme", "role": "admin"}
+    first = post(api, "/v1/keys", body, key="eve")
+    assert first.status_code == 201, first.text
+    assert post(api, "/v1/keys", body, key="eve").json() == first.json()
+
+    for change in (
+        lambda: api.ok("PUT", f"{ACME}/members/{made['id']}", {"role": "member"}),
+        lambda: api.send("DELETE", f"{ACME}/members/{made['id']}"),
+    ):
+        change()
+        again = problem_of(post(api, "/v1/keys", body, key="eve"), 409)
+        assert "your roles have changed" in again.detail
+        assert first.json()["key"] not in api.answers[-1]
+
+
+def test_what_is_kept_for_a_user_has_bounds(api: Api, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "MAX_ANSWERS", 3)
+    monkeypatch.setattr(idempotency, "MAX_KEYS", 6)
+    for number in range(5):
+        assert post(api, WEBHOOKS, webhook(f"w{number}"), once=f"k{number}").status_code == 201
+    with read_transaction(engine) as connection:
+        rows = connection.execute(select(idempotency_keys).order_by(idempotency_keys.c.created_at)).all()
+    assert [row.body is not None for row in rows] == [False, False, True, True, True]
+    assert problem_of(post(api, WEBHOOKS, webhook("w0"), once="k0"), 409).headers["retry-after"] == "1"
+    assert post(api, WEBHOOKS, webhook("w4"), once="k4").headers["idempotent-replayed"] == "true"
+
+    monkeypatch.setattr(idempotency, "MAX_ANSWER_BYTES", 10)
+    assert post(api, WEBHOOKS, webhook("w5"), once="k5").status_code == 201
+    problem_of(post(api, WEBHOOKS, webhook("w5"), once="k5"), 409)
+    refused = problem_of(post(api, WEBHOOKS, webhook("w6"), once="k6"), 429)
+    assert refused.headers["retry-after"] == "60"
+    assert post(api, WEBHOOKS, webhook("w6"), once="k6", key="admin").status_code == 201
+
+    monkeypatch.setattr(idempotency, "MAX_ANSWERS_BYTES", 1)
+    monkeypatch.setattr(idempotency, "MAX_ANSWER_BYTES", 1 << 20)
+    assert post(api, WEBHOOKS, webhook("w7"), once="k7", key="admin").status_code == 201
+    with read_transaction(engine) as connection:
+        kept = connection.execute(select(idempotency_keys.c.key).where(idempotency_keys.c.body.is_not(None))).all()
+    assert "k7" not in {row.key for row in kept}

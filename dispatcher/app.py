@@ -25,7 +25,7 @@ from dispatcher.api import (
     webhooks,
 )
 from dispatcher.api.idempotency import Idempotency
-from dispatcher.api.middleware import Bounds, ConditionalReads, Methods, RequestIds
+from dispatcher.api.middleware import Bounds, Browsers, ConditionalReads, Methods, RequestIds
 from dispatcher.api.openapi import HooklineApi
 from dispatcher.api.operation_index import OperationIndex
 from dispatcher.api.resources import open_resources
@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     pages.mount_assets(app)
     app.state.operation_index = OperationIndex(app)
-    for layer in (Idempotency, ConditionalReads, Bounds, Methods, RequestIds):  # the last is the outermost
+    for layer in (Idempotency, ConditionalReads, Bounds, Methods, Browsers, RequestIds):  # the last is the outermost
         app.add_middleware(layer)
     return app
 

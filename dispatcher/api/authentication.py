@@ -16,7 +16,20 @@ from shared.storage.accounts.api_keys import hash_key
 from shared.storage.accounts.users import Principal
 
 _bearer = HTTPBearer(auto_error=False, description="An API key.")
-_basic = HTTPBasic(auto_error=False, description="An API key as the password; the user name is `api`.")
+
+
+class _Basic(HTTPBasic):
+    """Basic that never makes a browser ask for a password: the browser would send it with every page's requests."""
+
+    def make_authenticate_headers(self) -> dict[str, str]:
+        """What is asked for in place of a key that can't be read."""
+        return dict(_CHALLENGE)
+
+
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hookline"'}
+_basic = _Basic(
+    scheme_name="HTTPBasic", auto_error=False, description="An API key as the password; the user name is `api`."
+)
 
 
 async def _caller(
@@ -49,7 +62,7 @@ async def _known_caller(
 
 
 def _unauthenticated(detail: str) -> Problem:
-    return Problem(401, "unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="hookline"'})
+    return Problem(401, "unauthenticated", detail, headers=_CHALLENGE)
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]

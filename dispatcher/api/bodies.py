@@ -62,6 +62,9 @@ async def _json(request: Request, limit_bytes: int) -> Any:
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
     body = await read_body(request, limit_bytes)
+    if body and not kind and request.headers.get("authorization", "").lower().startswith("basic "):
+        # A page of another site can have a browser send these, with the key that the browser remembers.
+        raise Problem(415, "unsupported-media-type", "with a Basic key, Content-Type must say application/json")
     return decode_json(body) if body else {}
 
 

@@ -1,4 +1,4 @@
-"""What holds for every request, whatever route it is for: ids, methods, URLs, sizes and conditional reads.
+"""What holds for every request, whatever route it is for: ids, browsers, methods, URLs, sizes and conditional reads.
 
 Plain ASGI layers, since each event passes through all of them. Must not look into bodies.
 """
@@ -6,6 +6,7 @@ Plain ASGI layers, since each event passes through all of them. Must not look in
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from uuid import uuid4
 
 import structlog
@@ -18,6 +19,7 @@ from dispatcher.api import problems
 from dispatcher.api.bodies import limit_bytes_of
 from dispatcher.api.etags import names_tag
 from dispatcher.api.operation_index import operation_index
+from dispatcher.api.pages import ASSETS
 from dispatcher.api.problems import Problem, too_large
 
 REQUEST_ID = "X-Request-ID"
@@ -47,6 +49,65 @@ class RequestIds:
             await send(message)
 
         await self._app(scope, receive, identified)
+
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_OWN_PAGES = frozenset({"", "same-origin", "none"})
+"""Values of Sec-Fetch-Site that our own pages and what a person typed have. Others than browsers send none."""
+_GUARDS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""The last is not for the pages' scripts and styles."""
+
+
+class Browsers:
+    """Refuses what another site's page has a browser send, and tells browsers to do nothing with answers by themselves.
+
+    A browser adds a Basic key that it was told once to whatever request any page makes. Pages can't read answers to
+    those, but what a POST did is done. A Bearer key is added by nobody but who has it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_asset = scope["path"].startswith(f"{ASSETS}/")
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = _guarded(message["headers"], is_asset=is_asset)
+            await send(message)
+
+        if scope["method"] not in _SAFE_METHODS and _is_of_another_site(Headers(scope=scope)):
+            detail = "a browser sent this for a page of another site; programs must not send Origin or Sec-Fetch-Site"
+            await problems.answer(Problem(403, "cross-site", detail))(scope, receive, guarded)
+        else:
+            await self._app(scope, receive, guarded)
+
+
+def _guarded(fields: Iterable[tuple[bytes, bytes]], *, is_asset: bool) -> list[tuple[bytes, bytes]]:
+    """An answer's header fields with those that confine it, where it has none of its own."""
+    own = [(name.lower(), value) for name, value in fields]
+    names = {name for name, _ in own}
+    return [*own, *(field for field in (_GUARDS[:-1] if is_asset else _GUARDS) if field[0] not in names)]
+
+
+def _is_of_another_site(headers: Headers) -> bool:
+    """Whether a browser says so. Where it can't (plain http, or an old one), whether the page's host is another one."""
+    if headers.get("authorization", "").lower().startswith("bearer "):
+        return False
+    if (site := headers.get("sec-fetch-site")) is not None:
+        return site.lower() not in _OWN_PAGES
+    origin = headers.get("origin")
+    return origin is not None and origin.lower().partition("://")[2] != headers.get("host", "").lower()
 
 
 class Methods:

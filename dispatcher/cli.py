@@ -122,13 +122,18 @@ def dispatcher() -> None:
 
 
 @main.command()
-def init() -> None:
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="Take database, data directory and keys as belonging together, though they did not before.",
+)
+def init(adopt: bool) -> None:
     """Create or migrate the schema, and the first admin key."""
     from dispatcher.up.composition import prepare
 
     settings = load_settings()
     configure_logging(settings, "init")
-    if not prepare(settings, say=click.echo):
+    if not prepare(settings, say=click.echo, adopt=adopt):
         click.echo("already initialised")
 
 

@@ -5,7 +5,11 @@ A wrong value is refused at start with one line that names the variable. Nothing
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import os
+import re
+import stat
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.config.server_urls import BrokerAddress, parse_broker
 from shared.config.setting_types import (
+    AdminKey,
     BrokerUrl,
     CaBundle,
     DatabaseUrl,
@@ -70,8 +75,10 @@ class Settings(BaseSettings):
         description="Fernet keys for secrets at rest, comma-separated, newest first; "
         "unset: generated and kept in the data directory with mode 0600.",
     )
-    admin_api_key: SecretStr | None = Field(
-        None, description="The first admin's API key, instead of one that `hookline init` generates and prints."
+    admin_api_key: AdminKey | None = Field(
+        None,
+        description="The first admin's API key, instead of one that `hookline init` generates and prints: at least 20 "
+        "characters, 8 different ones, without blanks, such as `hlk-$(openssl rand -hex 32)`.",
     )
     host: str = Field("127.0.0.1", description="Address on which the API listens.")
     port: int = Field(8080, ge=0, le=65535, description="Port on which the API listens.")
@@ -198,22 +205,31 @@ class Settings(BaseSettings):
 
     @property
     def valkey_socket(self) -> Path:
-        """The embedded Valkey's Unix socket; in the temporary directory when the data directory's path is too long."""
+        """The embedded Valkey's Unix socket; below the temporary directory when the data directory's path is too long.
+
+        There its folder has a name that others can guess, so whoever opens the socket asks `check_socket_folder`.
+        """
         path = self.data_dir.resolve() / "valkey.sock"
         if len(str(path).encode()) <= MAX_SOCKET_PATH_BYTES:
             return path
         digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"hookline-{digest}.sock"
+        return Path(tempfile.gettempdir()) / f"hookline-{digest}" / "valkey.sock"
 
     @property
     def stream_url(self) -> str:
         """URL of the server with the event streams."""
-        return self.redis_url or f"unix://{quote(str(self.valkey_socket))}?db=0"
+        return self.redis_url or f"unix://{quote(str(self._checked_socket))}?db=0"
+
+    @property
+    def _checked_socket(self) -> Path:
+        """The socket. Raises InvalidSetting where its folder is not that of whom the data directory belongs to."""
+        check_socket_folder(self.valkey_socket.parent, self.data_dir)
+        return self.valkey_socket
 
     @property
     def broker(self) -> BrokerAddress:
         """Celery's broker: the one that is set, else the server with the streams (embedded: its database 1)."""
-        return parse_broker(self.broker_url or self.redis_url or f"unix://{quote(str(self.valkey_socket))}?db=1")
+        return parse_broker(self.broker_url or self.redis_url or f"unix://{quote(str(self._checked_socket))}?db=1")
 
     @property
     def celery_broker_url(self) -> str:
@@ -235,8 +251,11 @@ def load_settings(**overrides: Any) -> Settings:
     """The settings from the environment.
 
     Raises:
-        InvalidSetting: naming each variable whose value can't be used, and what is accepted.
+        InvalidSetting: naming each variable whose value can't be used, and what is accepted; and each `HOOKLINE_*` that
+            is no setting, so that a misspelt one is not overlooked.
     """
+    if unknown := [name for name in os.environ if name.startswith(ENV_PREFIX) and not _is_known(name)]:
+        raise InvalidSetting("; ".join(map(_unknown, sorted(unknown))))
     try:
         return Settings(**overrides)
     except ValidationError as exc:
@@ -245,3 +264,49 @@ def load_settings(**overrides: Any) -> Settings:
             for error in exc.errors()
         )
         raise InvalidSetting(faults) from exc
+
+
+def check_socket_folder(folder: Path, data_dir: Path) -> None:
+    """Make sure that nobody but whom the data directory belongs to can put a socket into its folder.
+
+    A folder that is not there yet is fine: there is nothing to connect to.
+
+    Raises:
+        InvalidSetting: saying what is wrong with the folder.
+    """
+    try:
+        if folder == data_dir.resolve():
+            return
+        found, owner = folder.lstat(), data_dir.stat().st_uid
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise InvalidSetting(f"HOOKLINE_DATA_DIR: {folder} can't be used: {exc.strerror}") from exc
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
+        raise InvalidSetting(
+            f"HOOKLINE_DATA_DIR: Valkey's socket for so long a path is in {folder}, which must be a folder of the data "
+            "directory's owner with mode 0700: remove it, or use a shorter path"
+        )
+
+
+_OF_SERVICES = re.compile(
+    r"_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?", re.ASCII
+)
+"""How names end that Kubernetes makes of the services beside a pod (its docs, "Accessing the Service")."""
+_OF_OTHERS = frozenset({"IMAGE", "PUBLISH"})
+"""Variables of deploy/compose, which may be exported for it."""
+
+
+def _is_known(variable: str) -> bool:
+    name = variable.removeprefix(ENV_PREFIX)
+    if name.lower() in Settings.model_fields or name in _OF_OTHERS:
+        return True
+    if name.endswith("_PORT") and re.match("(tcp|udp|sctp)://", os.environ[variable]):
+        return True
+    return bool(re.search(f"(?:{_OF_SERVICES.pattern})$", f"_{name}"))
+
+
+def _unknown(variable: str) -> str:
+    near = difflib.get_close_matches(variable, [f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields])
+    meant = f"did you mean {' or '.join(near)}?" if near else "see docs/settings.md"
+    return f"{variable}: is not a setting; {meant}"

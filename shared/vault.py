@@ -122,6 +122,11 @@ def _configured_keys(settings: Settings) -> list[str]:
     return keys
 
 
+def has_keys(settings: Settings) -> bool:
+    """Whether keys are configured, or lie in the data directory, whether or not they can be used."""
+    return settings.secret_keys is not None or os.path.lexists(settings.data_dir / KEY_FILE)
+
+
 def load_or_create_keys(settings: Settings) -> Path | None:
     """Make sure that the embedded default has a key; the file's mode is 0600 from its first byte on.
 

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import socket
+import stat
 import sys
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from shared.settings import ENV_PREFIX
 from shared.storage.database.engine import open_engine
 from shared.storage.maintenance import copy_database as database_copy
 from shared.storage.maintenance import first_start
-from shared.vault import load_or_create_keys
+from shared.vault import Vault, has_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,14 +66,24 @@ def listen(host: str, port: int) -> socket.socket:
         raise CannotStart(f"can't listen on {host}:{port}: {reason}") from exc
 
 
-def prepare(settings: Settings, *, say: Callable[[str], None]) -> bool:
+def prepare(
+    settings: Settings,
+    *,
+    say: Callable[[str], None],
+    embedded: bool = False,
+    make_keys: bool = False,
+    adopt: bool = False,
+) -> bool:
     """Bring the database up to date and say the admin key, if one had to be generated; whether it had.
+
+    The options are those of `first_start.prepare`.
 
     Raises:
         CannotStart: when the database can't be used.
+        StateLost: when it does not belong to the data directory or the keys.
     """
     try:
-        key = first_start.prepare(settings)
+        key = first_start.prepare(settings, embedded=embedded, make_keys=make_keys, adopt=adopt)
     except SQLAlchemyError as exc:
         raise CannotStart(f"can't use the database: {getattr(exc, 'orig', None) or exc}") from exc
     if key is not None:
@@ -114,10 +125,15 @@ def run_up(settings: Settings, *, workers: int, say: Callable[[str], None]) -> b
         stack.enter_context(_data_dir(settings.data_dir))
         listener = stack.enter_context(listen(settings.host, settings.port))
         port = listener.getsockname()[1]
-        load_or_create_keys(settings)
-        prepare(settings, say=say)
-        valkey = _claim_valkey(settings, stack)
-        parts = _Parts(settings, listener=listener, environment=_environment(settings, port))
+        try:
+            if has_keys(settings):
+                Vault.open(settings)
+            prepare(settings, say=say, embedded=settings.redis_url is None, make_keys=True)
+            valkey = _claim_valkey(settings, stack)
+            environment = _environment(settings, port)
+        except OSError as exc:
+            raise CannotStart(f"can't use {exc.filename or settings.data_dir}: {exc.strerror}") from exc
+        parts = _Parts(settings, listener=listener, environment=environment)
         groups = [[valkey]] if valkey else []
         groups += [[*map(parts.worker, range(1, workers + 1))], [parts.dispatcher()], [parts.api()]]
         supervisor = Supervisor(groups, relay=_relay(settings, groups))
@@ -134,6 +150,7 @@ def _data_dir(path: Path) -> Iterator[None]:
     """Create the data directory for this user alone, and hold it against a second `hookline up`."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _keep_others_out(path)
         file = (path / "up.lock").open("a+")
     except OSError as exc:
         raise CannotStart(f"can't use the data directory {path}: {exc.strerror}") from exc
@@ -148,6 +165,20 @@ def _data_dir(path: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _keep_others_out(path: Path) -> None:
+    """Make sure that nobody else can write into the data directory. Raises CannotStart where somebody could have."""
+    found = path.stat()
+    if found.st_mode & stat.S_IWOTH:
+        raise CannotStart(
+            f"everybody can write into the data directory {path.resolve()} (mode {stat.S_IMODE(found.st_mode):04o}): "
+            "check what is in it, and then chmod 700 it"
+        )
+    if found.st_uid not in (os.geteuid(), 0):
+        raise CannotStart(f"the data directory {path.resolve()} belongs to another user (uid {found.st_uid})")
+    if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+        path.chmod(0o700)
 
 
 def _claim_valkey(settings: Settings, stack: ExitStack) -> Child | None:
@@ -176,7 +207,7 @@ def _environment(settings: Settings, port: int) -> dict[str, str]:
         shutil.rmtree(settings.metrics_dir)
     settings.metrics_dir.mkdir(mode=0o700)
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "HOOKLINE_ADMIN_API_KEY"},
         "HOOKLINE_DATA_DIR": str(settings.data_dir.resolve()),
         "HOOKLINE_DATABASE_URL": absolute_database_url(settings.sqlalchemy_url),
         "HOOKLINE_HOST": settings.host,

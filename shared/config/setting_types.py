@@ -17,6 +17,10 @@ from shared.config.server_urls import parse_broker, parse_redis, split_url
 from shared.domain.durations import DURATION_FORM, parse_duration
 from shared.domain.errors import HooklineError, InvalidDefinition
 
+MIN_KEY_CHARS = 20
+MIN_KEY_DIFFERENT = 8
+"""Of a key that somebody chose; a generated one has 43 random characters."""
+
 Network = IPv4Network | IPv6Network
 
 
@@ -90,6 +94,17 @@ def _secret_keys(value: object) -> object:
     return value
 
 
+def _admin_key(value: object) -> object:
+    """A key that somebody chose can be guessed, unlike one that Hookline makes."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if len(text) < MIN_KEY_CHARS or len(set(text)) < MIN_KEY_DIFFERENT or re.search(r"[\s\x00-\x1f\x7f]", text):
+        raise ValueError(
+            f"must be at least {MIN_KEY_CHARS} characters, {MIN_KEY_DIFFERENT} different ones, without blanks, such as "
+            "hlk-$(openssl rand -hex 32)"
+        )
+    return value
+
+
 def split_keys(text: str) -> list[str]:
     """The keys of a comma- or line-separated list, newest first."""
     return [key for part in text.split(",") for key in part.split()]
@@ -138,6 +153,9 @@ BrokerUrl = Annotated[str, BeforeValidator(_broker_url)]
 
 
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
+
+
+AdminKey = Annotated[SecretStr, BeforeValidator(_admin_key)]
 
 
 SecretKeys = Annotated[SecretStr, BeforeValidator(_secret_keys)]

@@ -3,52 +3,114 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
+from shared.domain.ids import IdKind, encode_id
+from shared.observability.logs import get_logger
 from shared.settings import Settings
 from shared.storage.accounts.api_keys import create_key, hash_key, new_key
+from shared.storage.accounts.audit_log import NewChange, insert_changes
+from shared.storage.accounts.members import has_instance_admin
 from shared.storage.database.engine import open_engine
 from shared.storage.database.transactions import write_transaction
 from shared.storage.evaluation.offsets import seed_partitions
+from shared.storage.maintenance import installation
 from shared.storage.schema.migrate import migrate
 from shared.storage.schema.tables import api_keys, users
+from shared.vault import load_or_create_keys
 
 ADMIN_NAME = "admin"
+STARTER = "hookline (first start)"
+"""Who the audit log says made the first administrator."""
+
+log = get_logger("hookline.init")
 
 
-def prepare(settings: Settings) -> str | None:
+def prepare(settings: Settings, *, embedded: bool = False, make_keys: bool = False, adopt: bool = False) -> str | None:
     """Migrate the database to this version's schema, and make sure that an instance admin with a key exists.
 
-    If HOOKLINE_ADMIN_API_KEY is set it becomes a key of that admin, beside others that there may be.
+    If HOOKLINE_ADMIN_API_KEY is set it becomes a key of the administrator `admin`, beside others that there may be.
+    Where there are other administrators, an `admin` that was deleted is not made again.
+
+    Args:
+        settings: the process's.
+        embedded: whether the streams are in the data directory's own Valkey.
+        make_keys: whether to make the data directory's vault key where there is none and nothing was encrypted.
+        adopt: whether to take this database, data directory and keys as belonging together, though they did not.
 
     Returns:
         The text of the key that was generated, to be shown once; None when none was.
+
+    Raises:
+        StateLost: when database, data directory and keys do not belong together.
     """
     engine = open_engine(settings)
+    beside = embedded or make_keys or adopt or settings.database_url is None
     try:
+        if beside:
+            installation.check_before_migration(engine, settings, adopt=adopt)
+        if make_keys:
+            installation.check_missing_keys(engine, settings)
+            load_or_create_keys(settings)
         migrate(engine)
         with write_transaction(engine) as connection:
             now = datetime.now(UTC)
+            token = installation.join(connection, settings, now, embedded=embedded, adopt=adopt)
             seed_partitions(connection, settings.partitions, now)
-            return _ensure_admin(connection, settings, now)
+            key = _ensure_admin(connection, settings, now)
+        if beside and settings.data_dir.is_dir():
+            installation.write_marker(settings, token)
+        return key
     finally:
         engine.dispose()
 
 
 def _ensure_admin(connection: Connection, settings: Settings, now: datetime) -> str | None:
-    admin_id = connection.scalar(select(users.c.id).where(users.c.name == ADMIN_NAME))
-    if admin_id is None:
-        admin_id = connection.execute(
-            insert(users).values(name=ADMIN_NAME, is_admin=True, created_at=now).returning(users.c.id)
-        ).scalar_one()
-    if settings.admin_api_key is not None:
-        text = settings.admin_api_key.get_secret_value()
-        if connection.scalar(select(api_keys.c.id).where(api_keys.c.digest == hash_key(text))) is None:
-            create_key(connection, user_id=admin_id, name="HOOKLINE_ADMIN_API_KEY", text=text, now=now)
+    """Make a key of `admin`: the configured one, or a new one where nobody can administer the instance."""
+    row = connection.execute(select(users.c.id, users.c.is_admin).where(users.c.name == ADMIN_NAME)).first()
+    administered = has_instance_admin(connection)
+    configured = settings.admin_api_key and settings.admin_api_key.get_secret_value()
+    if administered and (row is None or not row.is_admin):
+        if configured is not None and not _is_stored(connection, configured):
+            log.warning("admin_key.ignored", reason=f"there is no administrator {ADMIN_NAME!r} any more, but others are")
         return None
-    if connection.scalar(select(api_keys.c.id).where(api_keys.c.user_id == admin_id).limit(1)) is not None:
+    admin_id = _administrator(connection, row, now)
+    if configured is not None and not _is_stored(connection, configured):
+        _store_key(connection, admin_id, "HOOKLINE_ADMIN_API_KEY", configured, now)
+        return None
+    if administered or has_instance_admin(connection):
         return None
     text = new_key()
-    create_key(connection, user_id=admin_id, name="first admin key", text=text, now=now)
+    _store_key(connection, admin_id, "first admin key", text, now)
     return text
+
+
+def _administrator(connection: Connection, row: Any, now: datetime) -> int:
+    """The number of the user `admin`, who administers the instance from now on if that was not so."""
+    if row is None:
+        added = insert(users).values(name=ADMIN_NAME, is_admin=True, created_at=now).returning(users.c.id)
+        number = int(connection.execute(added).scalar_one())
+        _record(connection, "user.create", encode_id(IdKind.USER, number), now, name=ADMIN_NAME, is_admin=True)
+        return number
+    if not row.is_admin:
+        connection.execute(update(users).where(users.c.id == row.id).values(is_admin=True))
+        _record(connection, "user.update", encode_id(IdKind.USER, row.id), now, name=ADMIN_NAME, is_admin=True)
+    return int(row.id)
+
+
+def _is_stored(connection: Connection, text: str) -> bool:
+    return connection.scalar(select(api_keys.c.id).where(api_keys.c.digest == hash_key(text))) is not None
+
+
+def _store_key(connection: Connection, admin_id: int, name: str, text: str, now: datetime) -> None:
+    number = create_key(connection, user_id=admin_id, name=name, text=text, now=now)
+    _record(connection, "key.create", encode_id(IdKind.KEY, number), now, name=name, user=ADMIN_NAME)
+
+
+def _record(connection: Connection, action: str, target: str, now: datetime, **detail: object) -> None:
+    change = NewChange(
+        user_id=0, user_name=STARTER, entity_id=None, action=action, target=target, detail=detail, now=now
+    )
+    insert_changes(connection, [change])

@@ -54,6 +54,8 @@ entities = Table(
     Column("kind", String(16), nullable=False, server_default="team"),
     Column("parent_id", ForeignKey("entities.id"), nullable=True),
     _created(),
+    # Whether only its administrators see what endpoints answered.
+    Column("answers_hidden", Boolean, nullable=False, server_default=text("false")),
 )
 
 users = Table(
@@ -64,6 +66,8 @@ users = Table(
     Column("email", String(320), nullable=True),
     Column("is_admin", Boolean, nullable=False, server_default=text("false")),
     _created(),
+    # The user's own choice. It may name an entity in which the user has no role any more, and counts for nothing then.
+    Column("default_entity_id", BigInteger, nullable=True),
 )
 
 memberships = Table(
@@ -73,6 +77,19 @@ memberships = Table(
     Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
     Column("role", String(16), nullable=False),
     PrimaryKeyConstraint("user_id", "entity_id"),
+)
+
+# By name, and whether or not such a user exists: so that inviting tells nothing about who does.
+invitations = Table(
+    "invitations",
+    metadata,
+    _id(),
+    Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
+    Column("user_name", String(255), nullable=False, index=True),
+    Column("role", String(16), nullable=False),
+    Column("invited_by", String(255), nullable=False),
+    _created(),
+    UniqueConstraint("entity_id", "user_name"),
 )
 
 api_keys = Table(
@@ -109,6 +126,20 @@ collections = Table(
     Column("type", String(512), nullable=False, server_default=""),
     _created(),
     UniqueConstraint("project_id", "name"),
+)
+
+# One row: what tells this database from others, and which keys its secrets are encrypted with.
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("token", String(32), nullable=False),
+    # A known text, encrypted: keys that can't read it can't read the secrets either.
+    Column("key_check", LargeBinary, nullable=True),
+    # Where those keys were found, and the data directory whose Valkey has the streams; only to be named in refusals.
+    Column("keys_in", Text, nullable=True),
+    Column("data_dir", Text, nullable=True),
+    _created(),
 )
 
 # One counter that every edit of an automation, webhook or secret takes a new value from. The row lock makes edits

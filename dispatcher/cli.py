@@ -98,12 +98,12 @@ def up(data_dir: Path | None, host: str | None, port: int | None, workers: int) 
 def api(host: str | None, port: int | None, fd: int | None) -> None:
     """Run only the API."""
     from dispatcher.server.server import serve
-    from dispatcher.up.composition import listen
+    from dispatcher.up.composition import check_keys, listen
 
     settings = load_settings(**_overrides(host=host, port=port))
     configure_logging(settings, "api")
     listener = socket.socket(fileno=fd) if fd is not None else listen(settings.host, settings.port)
-    Vault.open(settings)  # without its key it could not serve, and should say so in one line
+    check_keys(settings, Vault.open(settings))  # without its keys it could not serve, and should say so in one line
     get_logger("hookline.api").info("api.listening", address=listener.getsockname())
     # uvicorn raises the signal again once it has drained: that is a clean end.
     for number in (signal.SIGTERM, signal.SIGINT):

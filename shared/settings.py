@@ -254,7 +254,8 @@ def load_settings(**overrides: Any) -> Settings:
         InvalidSetting: naming each variable whose value can't be used, and what is accepted; and each `HOOKLINE_*` that
             is no setting, so that a misspelt one is not overlooked.
     """
-    if unknown := [name for name in os.environ if name.startswith(ENV_PREFIX) and not _is_known(name)]:
+    given = (name for name, value in os.environ.items() if value and name.upper().startswith(ENV_PREFIX))
+    if unknown := [name for name in given if not _is_known(name)]:
         raise InvalidSetting("; ".join(map(_unknown, sorted(unknown))))
     try:
         return Settings(**overrides)
@@ -298,7 +299,7 @@ _OF_OTHERS = frozenset({"IMAGE", "PUBLISH"})
 
 
 def _is_known(variable: str) -> bool:
-    name = variable.removeprefix(ENV_PREFIX)
+    name = variable.upper().removeprefix(ENV_PREFIX)
     if name.lower() in Settings.model_fields or name in _OF_OTHERS:
         return True
     if name.endswith("_PORT") and re.match("(tcp|udp|sctp)://", os.environ[variable]):
@@ -307,6 +308,7 @@ def _is_known(variable: str) -> bool:
 
 
 def _unknown(variable: str) -> str:
-    near = difflib.get_close_matches(variable, [f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields])
-    meant = f"did you mean {' or '.join(near)}?" if near else "see docs/settings.md"
+    names = {name.upper(): f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    near = difflib.get_close_matches(variable.upper().removeprefix(ENV_PREFIX), names)
+    meant = f"did you mean {' or '.join(names[one] for one in near)}?" if near else "see docs/settings.md"
     return f"{variable}: is not a setting; {meant}"

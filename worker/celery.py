@@ -27,6 +27,8 @@ from shared.domain.errors import HooklineError
 from shared.observability.heartbeat import beat
 from shared.observability.logs import configure_logging
 from shared.settings import load_settings
+from shared.storage.database.engine import open_engine
+from shared.storage.maintenance import installation
 from shared.vault import Vault
 from shared.version import __version__
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
@@ -39,11 +41,6 @@ from worker.tasks import register
 
 from shared.observability import exposition
 
-try:
-    settings = load_settings()
-except HooklineError as exc:
-    sys.exit(f"hookline: {exc}")
-
 # Celery warns root because of pickled messages; these are JSON numbers, and nothing else is accepted.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
@@ -51,7 +48,11 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 # start the configured pool in its place (celery.bin.worker.WorkersPool).
 os.environ.setdefault("CELERY_WORKER_POOL", "threads")
 
-app = celery_app(settings)
+try:
+    settings = load_settings()
+    app = celery_app(settings)
+except HooklineError as exc:
+    sys.exit(f"hookline: {exc}")
 app.conf.update(
     task_queues={EVALUATE_QUEUE: {}, DELIVER_QUEUE: {}, SLOW_QUEUE: {}},
     worker_concurrency=settings.worker_threads,
@@ -95,7 +96,12 @@ def _require_keys(instance: Any, **_kwargs: Any) -> None:
     if not {DELIVER_QUEUE, SLOW_QUEUE} & set(instance.app.amqp.queues.consume_from):
         return
     try:
-        Vault.open(settings)
+        vault = Vault.open(settings)
+        engine = open_engine(settings)
+        try:
+            installation.check_keys(engine, settings, vault)
+        finally:
+            engine.dispose()
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")
 

@@ -16,6 +16,7 @@ from dispatcher.api.resources import ApiResources, ResourcesDep
 from shared.domain.errors import FieldError
 from shared.observability.exposition import exposition
 from shared.storage.database.transactions import read_transaction
+from shared.storage.maintenance.installation import keys_fault
 from shared.storage.schema.migrate import current_revision, schema_fault
 from shared.version import __version__
 
@@ -44,7 +45,10 @@ async def healthz() -> VersionedHealth:
 
 @router.get("/readyz")
 async def readyz(resources: ResourcesDep) -> Health:
-    """Check that requests can be served: the database has this version's schema or a later one, and Redis answers."""
+    """Check that requests can be served.
+
+    The database has this version's schema or a later one, this process has its keys, and Redis answers.
+    """
     faults = [
         fault for fault in (await run_in_threadpool(_database_fault, resources), await _redis_fault(resources)) if fault
     ]
@@ -67,10 +71,12 @@ def metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Res
 def _database_fault(resources: ApiResources) -> FieldError | None:
     try:
         with read_transaction(resources.engine) as connection:
-            revision = current_revision(connection)
+            fault = schema_fault(current_revision(connection))
+            keys = keys_fault(connection, resources.vault) if fault is None else None
     except SQLAlchemyError as exc:
         return FieldError(("database",), f"can't be reached ({type(exc).__name__})")
-    fault = schema_fault(revision)
+    if keys is not None:
+        return FieldError(("secret_keys",), keys)
     return None if fault is None else FieldError(("database",), fault)
 
 

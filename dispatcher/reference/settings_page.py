@@ -25,9 +25,11 @@ METRICS_PAGE = PAGE.with_name("metrics.md")
 HEAD = """\
 # Settings
 
-Every setting is an environment variable. An invalid value is refused at start, with the variable's name. Durations are
-written like `500ms`, `30s`, `15m`, `24h` or `5d`. Give all parts of an installation the same settings; only ports and
-files may differ by process. This page is generated: `make docs`.
+Every setting is an environment variable. An invalid value is refused at start, with the variable's name. A variable
+`HOOKLINE_…` that is not a setting is refused too, with the nearest names; ignored are blank ones, `HOOKLINE_IMAGE` and
+`HOOKLINE_PUBLISH` of the compose file, and those that Kubernetes makes of services. Durations are written like `500ms`,
+`30s`, `15m`, `24h` or `5d`. Give all parts of an installation the same settings; only ports and files may differ by
+process. This page is generated: `make docs`.
 """
 TABLE = """
 ## {title}

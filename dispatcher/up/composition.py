@@ -31,7 +31,7 @@ from shared.observability.metrics_variable import MULTIPROC_VARIABLE
 from shared.settings import ENV_PREFIX
 from shared.storage.database.engine import open_engine
 from shared.storage.maintenance import copy_database as database_copy
-from shared.storage.maintenance import first_start
+from shared.storage.maintenance import first_start, installation
 from shared.vault import Vault, has_keys
 
 if TYPE_CHECKING:
@@ -89,6 +89,15 @@ def prepare(
     if key is not None:
         say(f"admin API key (shown once): {key}")
     return key is not None
+
+
+def check_keys(settings: Settings, vault: Vault) -> None:
+    """Compare the keys with those that the database was written with, if it can be asked. Raises StateLost."""
+    engine = open_engine(settings)
+    try:
+        installation.check_keys(engine, settings, vault)
+    finally:
+        engine.dispose()
 
 
 def copy_database(source: Settings, target: Settings) -> Iterator[tuple[str, int]]:

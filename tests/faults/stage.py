@@ -28,7 +28,7 @@ from tests.faults.receiver import Receiver, receiving
 from tests.integration.processes import ROOT, dispatcher_command, environment, stop, wait_until, worker_command
 from tests.servers import free_port, kill_postgres, kill_valkey, postgres_server, valkey_server
 
-ADMIN_KEY = "hlk-" + "d" * 43
+ADMIN_KEY = "hlk-" + "d" * 33 + "0123456789"
 CLOCK = Path(__file__).parent / "clock"
 DISK_MIB = 400
 START_TRIES = 6

@@ -26,7 +26,7 @@ from shared.storage.accounts.users import Principal, find_principal
 from shared.storage.database.transactions import write_transaction
 from shared.storage.maintenance import first_start
 
-KEY = "hlk-" + "f" * 43
+KEY = "hlk-" + "f" * 33 + "0123456789"
 ENTITY = "acme"
 SECRETS = {
     "TOKEN": "tok-5e6f2b",

@@ -18,7 +18,8 @@ from shared.storage.schema.migrate import migrate
 from tests.integration.databases import lent_database
 from tests.servers import fresh_database, postgres_server, valkey_server
 
-ADMIN_KEY = "hlk-" + "k" * 43
+SECRET_KEY = Fernet.generate_key().decode()
+ADMIN_KEY = "hlk-" + "k" * 33 + "0123456789"
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +81,7 @@ def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
         redis_url=valkey_url,
         broker_url=valkey_url.removesuffix("/0") + "/1",
         database_url=database_url,
-        secret_keys=Fernet.generate_key().decode(),
+        secret_keys=SECRET_KEY,
         admin_api_key=ADMIN_KEY,
         allowed_networks="127.0.0.0/8",
         partitions=4,

@@ -23,7 +23,7 @@ from tests.integration.processes import dispatcher_command, environment, start, 
 from tests.integration.receiver import Answer, Received, Receiver, receiving
 from tests.servers import free_port, postgres_server, valkey_server
 
-ADMIN_KEY = "hlk-" + "m" * 43
+ADMIN_KEY = "hlk-" + "m" * 33 + "0123456789"
 JOBS = {"api": "hookline-api", "pump": "hookline-dispatcher", "worker": "hookline-worker"}
 ANSWERS = {"moved": 302, "refusing": 422, "gone": 410, "dying": 500, "broken": 503}
 SILENT_SECONDS = 1.5

@@ -333,6 +333,6 @@ def test_a_line_that_cannot_be_written_does_no_harm(monkeypatch: pytest.MonkeyPa
 
 
 def test_short_values_do_not_blot_out_innocent_words(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(load_settings(log_format="json", api_key="info", admin_api_key=""), "api")
+    configure_logging(load_settings(log_format="json", api_key="info"), "api")
     get_logger("x").info("some information")
     assert json_lines(capsys)[0]["event"] == "some information"

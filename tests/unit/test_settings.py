@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import tempfile
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -29,6 +30,9 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+ADMIN_KEY = "hlk-0123456789abcdef"
+
+
 def from_environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
     for name, value in variables.items():
         monkeypatch.setenv(f"{ENV_PREFIX}{name}", value)
@@ -52,7 +56,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
         ("sqlite:////var/lib/hookline.db", "sqlite:////var/lib/hookline.db"),
     ],
     "secret_keys": [(KEY, SecretStr(KEY)), (f"{KEY},{SECOND_KEY}", SecretStr(f"{KEY},{SECOND_KEY}"))],
-    "admin_api_key": [("hlk-1", SecretStr("hlk-1"))],
+    "admin_api_key": [(ADMIN_KEY, SecretStr(ADMIN_KEY))],
     "api_key": [("hlk-2", SecretStr("hlk-2"))],
     "host": [("0.0.0.0", "0.0.0.0"), ("::1", "::1")],
     "port": [("0", 0), ("65535", 65535)],
@@ -224,16 +228,55 @@ def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert named == ["HOOKLINE_PORT", "HOOKLINE_DRAIN_SLICE", "HOOKLINE_LOG_LEVEL"]
 
 
-def test_variables_of_others_and_unknown_ones_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "not a port")
-    monkeypatch.setenv("HOOKLINE_COLOUR", "blue")
+    monkeypatch.setenv("HOOKLINE_IMAGE", "hookline:1")  # the compose file's
+    monkeypatch.setenv("HOOKLINE_MISSPELT", "")  # blank means unset
+    # What Kubernetes makes of services beside a pod.
+    for service in ("HOOKLINE", "HOOKLINE_API", "HOOKLINE_VALKEY_0"):
+        monkeypatch.setenv(f"{service}_SERVICE_HOST", "10.0.0.1")
+        monkeypatch.setenv(f"{service}_SERVICE_PORT", "8080")
+        monkeypatch.setenv(f"{service}_SERVICE_PORT_HTTP", "8080")
+        monkeypatch.setenv(f"{service}_PORT_8080_TCP", "tcp://10.0.0.1:8080")
+        monkeypatch.setenv(f"{service}_PORT_8080_TCP_ADDR", "10.0.0.1")
+    monkeypatch.setenv("HOOKLINE_VALKEY_PORT", "tcp://10.0.0.1:6379")
     assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [
+        ("HOOKLINE_ALLOWED_NETWORK", "did you mean HOOKLINE_ALLOWED_NETWORKS"),
+        ("HOOKLINE_DATABASE_URI", "did you mean HOOKLINE_DATABASE_URL"),
+        ("hookline_secret_key", "did you mean HOOKLINE_SECRET_KEYS"),
+        ("HOOKLINE_QQ", "see docs/settings.md"),
+        ("HOOKLINE_VALKEY_PORT", "is not a setting"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_with_the_nearest_names(
+    monkeypatch: pytest.MonkeyPatch, variable: str, told: str
+) -> None:
+    monkeypatch.setenv(variable, "s3cret-value")
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"{variable}: is not a setting; ")
+    assert told in str(caught.value)
+    assert "s3cret-value" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["a", "hlk-1", "a" * 40, "abcdefg" * 6, "correct horse battery staple", "12345678\t" * 3]
+)
+def test_an_administrators_key_that_can_be_guessed_is_refused(key: str) -> None:
+    with pytest.raises(InvalidSetting, match="at least 20 characters, 8 different ones") as caught:
+        load_settings(admin_api_key=key)
+    assert key not in str(caught.value).removeprefix("HOOKLINE_ADMIN_API_KEY: must be at least ") or len(key) == 1
 
 
 def test_settings_do_not_show_secrets_and_cannot_be_changed() -> None:
     settings = load_settings(
         secret_keys=KEY,
-        admin_api_key="admin-s3cret",
+        admin_api_key="admin-s3cret-of-20-characters",
         api_key="api-s3cret",
         redis_url="redis://user:redis-s3cret@cache/0",
         broker_url="amqp://user:broker-s3cret@rabbit//",
@@ -268,6 +311,7 @@ def test_a_socket_path_is_never_longer_than_the_system_takes() -> None:
     assert short == Path("/data/valkey.sock")
     deep = Path("/data") / ("x" * 120)
     far = load_settings(data_dir=deep).valkey_socket
+    assert far.name == "valkey.sock"
     assert len(str(far).encode()) <= MAX_SOCKET_PATH_BYTES
     assert far != load_settings(data_dir=deep / "other").valkey_socket
     assert far == load_settings(data_dir=deep).valkey_socket
@@ -278,3 +322,22 @@ def test_a_socket_path_is_never_longer_than_the_system_takes() -> None:
 )
 def test_keys_are_separated_by_commas_or_lines(text: str, keys: list[str]) -> None:
     assert split_keys(text) == keys
+
+
+def test_a_socket_folder_that_somebody_else_can_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    data_dir = tmp_path / "data" / ("x" * 120)
+    data_dir.mkdir(parents=True)
+    settings = load_settings(data_dir=data_dir)
+    folder = settings.valkey_socket.parent
+    assert folder.parent == tmp_path
+    assert settings.stream_url.startswith("unix://")  # there is nothing yet
+    folder.mkdir(mode=0o700)
+    assert settings.celery_broker_url.startswith("redis+socket://")
+    folder.chmod(0o755)
+    with pytest.raises(InvalidSetting, match="must be a folder of the data directory's owner with mode 0700"):
+        _ = settings.stream_url
+    folder.rmdir()
+    folder.symlink_to(data_dir)
+    with pytest.raises(InvalidSetting, match="must be a folder"):
+        _ = settings.celery_broker_url

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.maintenance import reencryption
+from shared.storage.maintenance.installation import rotate_key_check
 from shared.storage.maintenance.reencryption import EncryptedValue
 from shared.vault import SecretUnreadable, Vault
 from worker.operations.audit import record_change
@@ -114,6 +115,7 @@ def rotate(engine: Engine, vault: Vault) -> Rotation:
     """Encrypt everything anew under the vault's newest key, and write to the audit log that it was done."""
     secrets = _all(engine, vault, reencryption.list_encrypted_secrets, reencryption.replace_secret_ciphertext)
     answers = _all(engine, vault, reencryption.list_encrypted_answers, reencryption.replace_answer_ciphertext)
+    rotate_key_check(engine, vault)
     if secrets.rotated or answers.rotated:
         _note(engine, secrets.rotated + answers.rotated)
     return Rotation(vault.keys, secrets, answers)

@@ -71,10 +71,12 @@ def _ensure_admin(connection: Connection, settings: Settings, now: datetime) -> 
     """Make a key of `admin`: the configured one, or a new one where nobody can administer the instance."""
     row = connection.execute(select(users.c.id, users.c.is_admin).where(users.c.name == ADMIN_NAME)).first()
     administered = has_instance_admin(connection)
-    configured = settings.admin_api_key and settings.admin_api_key.get_secret_value()
+    configured = None if settings.admin_api_key is None else settings.admin_api_key.get_secret_value()
     if administered and (row is None or not row.is_admin):
         if configured is not None and not _is_stored(connection, configured):
-            log.warning("admin_key.ignored", reason=f"there is no administrator {ADMIN_NAME!r} any more, but others are")
+            log.warning(
+                "admin_key.ignored", reason=f"there is no administrator {ADMIN_NAME!r} any more, but others are"
+            )
         return None
     admin_id = _administrator(connection, row, now)
     if configured is not None and not _is_stored(connection, configured):

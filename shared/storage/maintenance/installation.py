@@ -166,6 +166,17 @@ def keys_fault(connection: Connection, vault: Vault) -> str | None:
     return f"the database's secrets are encrypted with other keys (those of {known.keys_in})"
 
 
+def rotate_key_check(engine: Engine, vault: Vault) -> None:
+    """Encrypt the known text with the newest key, as `secrets rotate` does with the secrets."""
+    with write_transaction(engine) as connection:
+        known = find_installation(connection)
+        if known is None or known.key_check is None or not _reads(vault, known.key_check):
+            return
+        if not vault.is_newest(known.key_check):
+            anew = vault.rotate(known.key_check)
+            connection.execute(update(installation).where(installation.c.id == _ROW).values(key_check=anew))
+
+
 def write_marker(settings: Settings, token: str) -> None:
     """Have the data directory remember the database with this token."""
     if not _keeps_state(settings):
@@ -205,16 +216,15 @@ def _check_marker(settings: Settings, known: Installation, *, embedded: bool) ->
             f"the data directory {here} belongs to another database than {database_name(settings)}: set the one that "
             f"it belongs to, or run {ADOPT} if this database is to take its place"
         )
-    if marker is None and embedded and known.data_dir is not None:
+    elsewhere = known.data_dir is not None and known.data_dir != str(here)
+    if marker is None and embedded and elsewhere and settings.database_url is not None:
         raise StateLost(
             f"the database {database_name(settings)} belongs to the data directory {known.data_dir}, and not to "
             f"{here}: its events are there. Set HOOKLINE_DATA_DIR, or run {ADOPT} to go on without them"
         )
 
 
-def _check_keys(
-    connection: Connection, settings: Settings, vault: Vault, known: Installation, *, adopt: bool
-) -> None:
+def _check_keys(connection: Connection, settings: Settings, vault: Vault, known: Installation, *, adopt: bool) -> None:
     """Compare the keys, or remember them where none are remembered yet."""
     if known.key_check is not None and _reads(vault, known.key_check):
         return

@@ -14,14 +14,13 @@ from typing import Any
 import httpx
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from shared.settings import Settings, load_settings
 from shared.storage.maintenance import first_start
 from tests.integration.application import lent_application
-from tests.integration.conftest import ADMIN_KEY
+from tests.integration.conftest import ADMIN_KEY, SECRET_KEY
 from tests.servers import copied_database, drop_database
 
 _numbers = itertools.count(1)
@@ -165,7 +164,7 @@ def _populate(database_url: str, redis_url: str) -> dict[str, str]:
         database_url=database_url,
         redis_url=redis_url,
         broker_url=redis_url.removesuffix("/0") + "/1",
-        secret_keys=Fernet.generate_key().decode(),
+        secret_keys=SECRET_KEY,
         admin_api_key=ADMIN_KEY,
         partitions=4,
     )

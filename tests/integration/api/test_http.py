@@ -139,3 +139,11 @@ def test_secrets_that_no_key_opens_are_ours_to_mend(api: Api, settings: Settings
         problem = Api(client).refused("POST", path, status=500)
 
     assert "HOOKLINE_SECRET_KEYS" in problem.detail
+
+
+def test_readiness_tells_of_keys_that_are_not_those_of_the_database(api: Api, settings: Settings) -> None:
+    others = settings.model_copy(update={"secret_keys": SecretStr(Fernet.generate_key().decode())})
+    with running(others) as client:
+        problem = problem_of(client.request("GET", "/readyz"), 503)
+    assert problem.detail.startswith("secret_keys: the database's secrets are encrypted with other keys")
+    assert "HOOKLINE_SECRET_KEYS" in problem.detail

@@ -74,7 +74,7 @@ def test_an_unusable_database_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_init_shows_the_admin_key_once(monkeypatch: pytest.MonkeyPatch) -> None:
     keys: list[str | None] = ["hk_0123456789", None]
 
-    def prepare(_settings: Settings) -> str | None:
+    def prepare(_settings: Settings, **_options: bool) -> str | None:
         return keys.pop(0)
 
     monkeypatch.setattr(first_start, "prepare", prepare)

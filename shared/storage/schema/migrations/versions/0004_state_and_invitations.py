@@ -1,4 +1,4 @@
-"""What tells a database from others and which keys it was written with; invitations, default entities, hidden answers."""
+"""What tells a database from others, and its keys; invitations, default entities, hidden answers."""
 
 from __future__ import annotations
 
@@ -33,13 +33,17 @@ def upgrade() -> None:
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("invited_by", sa.String(255), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.ForeignKeyConstraint(["entity_id"], ["entities.id"], name=op.f("fk_invitations_entity_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["entity_id"], ["entities.id"], name=op.f("fk_invitations_entity_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_invitations")),
         sa.UniqueConstraint("entity_id", "user_name", name=op.f("uq_invitations_entity_id_user_name")),
     )
     op.create_index(op.f("ix_invitations_user_name"), "invitations", ["user_name"])
     op.add_column("users", sa.Column("default_entity_id", sa.BigInteger(), nullable=True))
-    op.add_column("entities", sa.Column("answers_hidden", sa.Boolean(), nullable=False, server_default=sa.text("false")))
+    op.add_column(
+        "entities", sa.Column("answers_hidden", sa.Boolean(), nullable=False, server_default=sa.text("false"))
+    )
     # What was taken as a user's default until now: the first team, else the first organization.
     op.execute(
         "UPDATE users SET default_entity_id = ("

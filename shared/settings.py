@@ -243,7 +243,7 @@ class Settings(BaseSettings):
 
     @property
     def metrics_dir(self) -> Path:
-        """Where the processes of one `hookline up` share their metrics."""
+        """The folder in which the processes of one `hookline up` share their metrics."""
         return self.data_dir.resolve() / "metrics"
 
 

@@ -23,7 +23,11 @@ class SecretUnreadable(HooklineError):
 
 
 class Vault:
-    """Encrypts with the newest key and decrypts with any (https://cryptography.io, MultiFernet)."""
+    """Encrypts with the newest key and decrypts with any (https://cryptography.io, MultiFernet).
+
+    Any thread may use it. The keys are parsed at the first use; two threads that do so at the same moment get equal
+    values, of which one is kept.
+    """
 
     def __init__(self, keys: list[str] | Callable[[], list[str]]) -> None:
         """Take the keys, newest first, or a function that reads them at the first use.
@@ -34,8 +38,6 @@ class Vault:
         self._keys = keys
         if not callable(keys):
             self._fernets  # noqa: B018 - checks the keys now
-
-    # Two threads may compute these at the same time; both get the same values.
 
     @cached_property
     def _fernets(self) -> list[Fernet]:
@@ -69,14 +71,14 @@ class Vault:
 
     @classmethod
     def open_at_first_use(cls, settings: Settings) -> Vault:
-        """The same vault, for a process that may never need it: a worker that only evaluates is given no keys.
+        """The same vault for a process that may never need it, since a worker that only evaluates has no keys.
 
         Without keys, `decrypt` raises SecretUnreadable, as for a secret of another key.
         """
         return cls(lambda: _configured_keys(settings))
 
     def encrypt(self, text: str) -> bytes:
-        """What is stored for a secret's value."""
+        """The ciphertext to store for a secret's value."""
         return self._fernet.encrypt(text.encode())
 
     def decrypt(self, stored: bytes) -> str:
@@ -97,7 +99,7 @@ class Vault:
         return True
 
     def rotate(self, stored: bytes) -> bytes:
-        """The same secret under the newest key. Raises SecretUnreadable when no key fits."""
+        """The ciphertext of the same value under the newest key. Raises SecretUnreadable when no key fits."""
         try:
             return self._fernet.rotate(stored)
         except InvalidToken as exc:
@@ -128,9 +130,10 @@ def has_keys(settings: Settings) -> bool:
 
 
 def load_or_create_keys(settings: Settings) -> Path | None:
-    """Make sure that the embedded default has a key; the file's mode is 0600 from its first byte on.
+    """Make sure that the embedded default has a key, in a file with mode 0600.
 
-    The file appears with its key in it: nobody can read it half written, and a crash leaves none that is blank.
+    The file appears complete, by a link to a temporary one: no process reads half a key, and a crash leaves no empty
+    file.
 
     Returns:
         The key file, or None when HOOKLINE_SECRET_KEYS is set.

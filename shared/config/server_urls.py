@@ -1,7 +1,7 @@
-"""Where Redis, Valkey and RabbitMQ are: the URLs that the settings take, and what clients and Celery want of them.
+"""The URLs of Redis, Valkey and RabbitMQ in the settings, translated into options of redis-py and of Celery.
 
-Both get the same of one URL, so that a certificate that one would refuse is not taken by the other. Opens nothing, and
-repeats nothing of a URL in an error: it may hold a password.
+Both get the same options from one URL, so that neither accepts a certificate which the other would refuse. Must not
+open a connection, and must not repeat any part of a URL in an error: it may hold a password.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ class RedisAddress:
     hosts: tuple[tuple[str, int], ...] = ()
     """The server, or the Sentinels."""
     path: str | None = None
-    """Of its socket."""
+    """The path of the server's Unix socket."""
     master: str | None = None
-    """What the Sentinels call it."""
+    """The name of the master among the Sentinels."""
     database: int = 0
     login: Mapping[str, str] = field(default_factory=dict, repr=False)
     """`username` and `password`, as far as there are."""
     sentinel_login: Mapping[str, str] = field(default_factory=dict, repr=False)
     tls: Mapping[str, Any] | None = None
-    """What redis-py calls `ssl_…`; None without TLS."""
+    """redis-py's options `ssl_…`; None without TLS."""
 
     @property
     def session(self) -> dict[str, Any]:
-        """What redis-py is told of each connection to the server, wherever it is."""
+        """redis-py's options of each connection to the server."""
         return {**self.login, "db": self.database, **self._encrypted}
 
     @property
     def sentinel_session(self) -> dict[str, Any]:
-        """What redis-py is told of each connection to a Sentinel."""
+        """redis-py's options of each connection to a Sentinel."""
         return {**self.sentinel_login, **self._encrypted}
 
     @property
@@ -73,18 +73,18 @@ class RedisAddress:
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """What Celery is told of its broker."""
+    """The broker in Celery's terms."""
 
     url: str = field(repr=False)
     """As kombu takes it; may hold a password, but none of Sentinel's."""
     tls: Mapping[str, Any] | None = None
     """Celery's `broker_use_ssl`; None without TLS."""
     sentinel: RedisAddress | None = None
-    """Whom kombu's transport for Sentinel has to log in to."""
+    """The Sentinels and their logins, for our transport; None for any other broker."""
 
 
 def parse_redis(url: str) -> RedisAddress:
-    """Where a URL says that Redis is.
+    """Parse the URL of a Redis or Valkey.
 
     Raises:
         ValueError: saying what is accepted.
@@ -100,7 +100,7 @@ def parse_redis(url: str) -> RedisAddress:
 
 
 def parse_broker(urls: str) -> BrokerAddress:
-    """What a URL says of Celery's broker, or several URLs of brokers of which one is used.
+    """Parse the URL of Celery's broker, or several URLs, separated by `;`, of brokers of which one is used.
 
     Raises:
         ValueError: saying what is accepted.
@@ -126,9 +126,9 @@ def _broker(url: str) -> BrokerAddress:
 
 
 def _of_redis(url: str, address: RedisAddress) -> BrokerAddress:
-    """Kombu has a spelling of its own for a server behind a socket, and for Sentinels."""
+    """The broker in kombu's URLs, which differ for a server behind a socket and for Sentinels."""
     if address.master is not None:
-        # Without the login: kombu's list of them is told to whoever asks a worker for its statistics.
+        # Without the login, since `celery inspect stats` shows kombu's list of them to everybody.
         sentinels = ";".join(f"sentinel://{_in_brackets(host)}:{port}" for host, port in address.hosts)
         return BrokerAddress(sentinels, address.tls, address)
     if address.path is not None:
@@ -206,7 +206,7 @@ def split_url(url: str) -> SplitResult:
     Newer `urlsplit` refuse several hosts with brackets among them; older ones overlook what stands beside a bracket.
 
     Raises:
-        ValueError: where it is no URL.
+        ValueError: when it is no URL.
     """
     several = re.fullmatch(r"([^:/?#]*://)((?:[^/?#]*@)?[^/?#@]*,[^/?#@]*)((?:[/?#].*)?)", url, re.DOTALL)
     parts = urlsplit(url) if several is None else urlsplit(several[1] + several[3])._replace(netloc=several[2])

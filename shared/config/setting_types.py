@@ -46,7 +46,7 @@ def _duration(value: object) -> timedelta:
 
 
 def _positive_duration(value: object) -> timedelta:
-    """A duration of no length would let a loop spin, or a drain end before it began."""
+    """A duration above 0: with 0 a loop would spin, or a drain would end before it began."""
     if (span := _duration(value)) == timedelta():
         raise ValueError(f"must be {DURATION_FORM}, and longer than 0")
     return span
@@ -72,7 +72,7 @@ def _port_ranges(value: object) -> object:
 
 
 def _ca_bundle(value: object) -> object:
-    """Read here, so that a file that can't be used is told at start and not by the first delivery."""
+    """Read the file here, so that an unusable one is refused at start and not at the first delivery."""
     path = Path(str(value))
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=path.read_text(encoding="ascii"))
@@ -110,7 +110,7 @@ def split_keys(text: str) -> list[str]:
     return [key for part in text.split(",") for key in part.split()]
 
 
-# What is refused may hold a password, so no message repeats it.
+# A refused URL may hold a password, so no message repeats it.
 def _database_url(value: object) -> str:
     url = re.sub("^postgres(ql)?://", "postgresql+psycopg://", str(value))
     if not url.startswith(("postgresql+psycopg://", "sqlite:///")):

@@ -1,6 +1,6 @@
-"""A time span of the retained event streams: all partitions' entries, merged in the order of their ids.
+"""The events of a time range, from the retained streams of all partitions, merged in the order of their ids.
 
-Reads only. What a stream has trimmed is gone; what is no event is passed over, as it was set aside by evaluation.
+Reads only. Entries that were trimmed are missing, and entries that are no valid events are skipped.
 """
 
 from __future__ import annotations
@@ -18,31 +18,34 @@ from shared.dry_runs.time_range import TimeRange
 from shared.messaging.streams import FIELD, Entry, stream_key
 
 MAX_ENTRIES = 100_000
+"""The most entries that a pass reads, since a request must end; the answer says where to go on."""
 MAX_BYTES = 256 << 20
+"""The most bytes of bodies that a pass reads, for the same reason; they are not kept."""
 CHUNK_ENTRIES = 100
+"""Entries read from a stream by one command. All partitions' chunks are in memory at the same time."""
 
 
 class EventHistoryReader:
-    """One pass over a span, for the events of some entities."""
+    """One pass over a time range, for the events of some entities. It belongs to one thread."""
 
     def __init__(
         self,
         redis: Redis,
         partitions: int,
-        span: TimeRange,
+        time_range: TimeRange,
         entities: Collection[str],
         *,
         max_entries: int = MAX_ENTRIES,
     ) -> None:
         self._redis = redis
         self._partitions = partitions
-        self._span = span
+        self._range = time_range
         self._entities = frozenset(entities)
         self._max_entries = max_entries
         self.truncated = False
-        """Whether the pass stopped before the span's end: after `max_entries` entries or `MAX_BYTES`."""
+        """Whether the pass stopped before the end of the range: after `max_entries` entries or `MAX_BYTES`."""
         self.read_until_ms: int | None = None
-        """When the last entry was received that was read; None when there was none."""
+        """When the stream received the last entry that was read, in Unix milliseconds; None before the first."""
 
     def arrivals(self) -> Iterator[Arrival]:
         """The events, as they came. Raises `redis.exceptions.RedisError`."""
@@ -66,10 +69,10 @@ class EventHistoryReader:
             yield entry
 
     def _of_partition(self, partition: int) -> Iterator[Entry]:
-        first = str(self._span.since_ms)
+        first = str(self._range.since_ms)
         while True:
             raw: Any = self._redis.xrange(
-                stream_key(partition), min=first, max=f"({self._span.until_ms}-0", count=CHUNK_ENTRIES
+                stream_key(partition), min=first, max=f"({self._range.until_ms}-0", count=CHUNK_ENTRIES
             )
             for entry_id, fields in raw:
                 yield Entry(entry_id.decode(), fields.get(FIELD))

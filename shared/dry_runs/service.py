@@ -1,7 +1,6 @@
-"""Dry runs over what is stored: which automation is tried, on which events, and from which state it starts.
+"""Dry runs over stored automations and events, for the REST operation and the operators' command alike.
 
-Reads the database and the streams and writes neither. Secrets are known by their names only. Serves the REST operation
-and the operators' command alike.
+Reads the database and the streams and writes to neither. It knows the names of secrets only.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ class DryRunAnswer:
     next: int | None
     """How many results to skip for the next page; None when this is the last."""
     since: datetime | None = None
-    """The span that was read; None when the events were given."""
+    """The time range that was read; None when the events were given."""
     until: datetime | None = None
     truncated: bool = False
-    """Whether reading stopped before the span's end."""
+    """Whether reading stopped before the end of the range."""
     read_until: datetime | None = None
     """When the stream received the last entry that was read: where to go on when `truncated`."""
 
@@ -84,7 +83,7 @@ def saved_subject(connection: Connection, stored: StoredAutomation) -> Subject:
 def draft_subject(
     connection: Connection, entity: StoredEntity, automation: Automation, webhook: StoredWebhook | None
 ) -> Subject:
-    """A checked definition that is not saved: it has no id yet, so the id of a delivery is not the one it will have."""
+    """A checked definition that is not saved. Without an id yet, its deliveries have other ids than they will have."""
     compiled = compile_automation(
         automation,
         automation_id=_DRAFT_ID,
@@ -97,7 +96,7 @@ def draft_subject(
 
 
 def stored_simulator(connection: Connection, subject: Subject, events: Sequence[Event]) -> Simulator:
-    """A simulator that starts from what evaluation has stored for these events: as if they were published now."""
+    """A simulator that starts from the stored windows and firing times, as if these events were published now."""
     compiled = subject.compiled
     keys = {key for event in events for key in state_keys(compiled, event)}
     return Simulator(
@@ -108,7 +107,7 @@ def stored_simulator(connection: Connection, subject: Subject, events: Sequence[
 
 
 def arrivals_of(events: Iterable[Event], now: datetime, *, as_of_now: bool) -> list[Arrival]:
-    """Given events as if the stream received each at its own `time`; now if it has none, or if `as_of_now`."""
+    """The events as if the stream received each at its own `time`, or now, if it has none or `as_of_now` is set."""
     return [
         Arrival(event, unix_ms(now if as_of_now or event.time is None else max(event.time, EPOCH_START)))
         for event in events
@@ -121,22 +120,24 @@ def dry_run_events(simulator: Simulator, arrivals: Iterable[Arrival], page: Page
     return DryRunAnswer(run.summary, run.results, run.next)
 
 
-def dry_run_range(subject: Subject, redis: Redis, partitions: int, span: TimeRange, page: PageWanted) -> DryRunAnswer:
-    """The answer for a span of the streams: the events of the automation's entity and of the teams inside it.
+def dry_run_range(
+    subject: Subject, redis: Redis, partitions: int, time_range: TimeRange, page: PageWanted
+) -> DryRunAnswer:
+    """The answer for a time range of the streams: the events of the automation's entity and of the teams inside it.
 
-    Nothing is kept from before the span, so metric windows fill and cooldowns begin in it.
+    It starts without state, so metric windows fill and cooldowns begin within the range.
 
     Raises:
         redis.exceptions.RedisError: when the streams can't be read.
     """
-    reading = EventHistoryReader(redis, partitions, span, _inside(subject))
+    reading = EventHistoryReader(redis, partitions, time_range, _inside(subject))
     run = dry_run(Simulator(subject), reading.arrivals(), page)
     return DryRunAnswer(
         run.summary,
         run.results,
         run.next,
-        since=moment(span.since_ms),
-        until=moment(span.until_ms),
+        since=moment(time_range.since_ms),
+        until=moment(time_range.until_ms),
         truncated=reading.truncated,
         read_until=None if reading.read_until_ms is None else moment(reading.read_until_ms),
     )

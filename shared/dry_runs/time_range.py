@@ -19,7 +19,7 @@ EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_time_range(since: object, until: object, now: datetime) -> TimeRange:
-    """A span from times as RFC 3339 writes them, or durations before now such as `1h`; without `until`, up to now.
+    """A range from times in RFC 3339, or durations before now such as `1h`; without `until` it ends now.
 
     Raises:
         InvalidDefinition: at `since` or `until`.
@@ -35,7 +35,7 @@ def parse_time_range(since: object, until: object, now: datetime) -> TimeRange:
 
 
 def parse_moment(member: str, text: object, now: datetime) -> datetime:
-    """A time as RFC 3339 writes it, or so long before now, such as `1h`. Raises InvalidDefinition at `member`."""
+    """A time in RFC 3339, or a duration before now, such as `1h`. Raises InvalidDefinition at `member`."""
     faults: list[FieldError] = []
     found = _moment(member, text, now, faults)
     if found is None:

@@ -1,1 +1,1 @@
-"""Metrics, logs, traces and heartbeats: what a process says about itself. No secret passes."""
+"""Metrics, logs, traces and heartbeats of a process. Must not let a secret through."""

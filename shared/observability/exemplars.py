@@ -1,4 +1,4 @@
-"""Exemplars kept in a file beside the metrics, since prometheus_client keeps none where processes share metrics."""
+"""Exemplars in files beside the metrics, since prometheus_client keeps none where processes share their metrics."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from prometheus_client.utils import floatToGoString
 from shared.observability.metrics_variable import MULTIPROC_VARIABLE
 
 WRITE_SECONDS = 1.0
+"""How often a process writes its file at most: exemplars may be older than a scrape by this much."""
 
 
 _TRACE = "trace_id"
@@ -24,13 +25,18 @@ _Kept = dict[str, tuple[str, float, float]]
 
 
 def write_file(file: Path, content: bytes) -> None:
+    """Write a file so that a reader sees its old content or its new one, and nothing in between."""
     aside = file.with_suffix(".aside")
     aside.write_bytes(content)
     aside.rename(file)
 
 
 class ExemplarFile:
-    """This process's exemplars, written for whoever serves the folder, at most once a second."""
+    """This process's exemplars, written for the process that serves the folder.
+
+    Any thread may call `keep` and `write` without a lock: each step on the dictionary is atomic, and two threads that
+    write at the same moment write the file twice.
+    """
 
     def __init__(self) -> None:
         self._kept: _Kept = {}
@@ -42,7 +48,7 @@ class ExemplarFile:
         self._kept[exemplar_key(metric, le)] = (trace, amount, time.time())
 
     def write(self) -> None:
-        """Write them if they were not just written; nothing where no folder is shared."""
+        """Write the exemplars, unless they were written a moment ago or no folder is shared."""
         now, folder = time.monotonic(), os.environ.get(MULTIPROC_VARIABLE)
         if folder is None or now - self._written < WRITE_SECONDS:
             return
@@ -52,6 +58,7 @@ class ExemplarFile:
 
 
 def read_exemplars(folder: Path) -> dict[str, Exemplar]:
+    """The newest exemplar of each bucket, by `exemplar_key`, of all processes that share a folder."""
     newest: _Kept = {}
     for file in folder.glob("exemplars_*.json"):
         for place, one in orjson.loads(file.read_bytes()).items():
@@ -66,4 +73,5 @@ def exemplar(trace: str, amount: float) -> Exemplar:
 
 
 def exemplar_key(metric: str, le: str) -> str:
+    """The key of a bucket: the metric's name and the bucket's upper bound."""
     return f"{metric} {le}"

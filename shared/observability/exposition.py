@@ -22,9 +22,9 @@ def announce_build() -> None:
 
 
 def exposition(accept: str = "") -> tuple[bytes, str]:
-    """What `/metrics` answers to a request with this `Accept` header, and its content type.
+    """The answer of `/metrics` to a request with this `Accept` header, and its content type.
 
-    Scrapers that ask for OpenMetrics get it, and exemplars with it; all others the text format, which has none.
+    Scrapers that ask for OpenMetrics get it, with exemplars; all others get the text format, which has none.
     """
     encode, content_type = choose_encoder(accept)
     return encode(_registry()), content_type

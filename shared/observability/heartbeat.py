@@ -1,6 +1,6 @@
-"""A sign of life for whoever watches a process that serves nothing: a file that it touches again and again.
+"""The heartbeat file: a process that serves no port touches it again and again, to show that it is alive.
 
-A probe looks at the file's age, which costs nothing; asking a worker over the broker costs a process start each time.
+A probe checks the file's age, which costs nothing; to ask a worker over the broker it would start a process each time.
 """
 
 from __future__ import annotations

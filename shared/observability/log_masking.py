@@ -1,4 +1,4 @@
-"""Blots secrets out of finished log lines: known values wherever they stand, credentials by their shape."""
+"""Masking secrets in finished log lines: known values anywhere, and credentials in URLs and headers by their form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MASK = "**********"
 
 
-MIN_MASKED_CHARS = 8  # a shorter value would also blot out innocent words
+MIN_MASKED_CHARS = 8  # a shorter value would also mask innocent words
 
 
 _URL_CREDENTIALS = re.compile(r"(://[^\s/:@'\"]*):[^\s/@'\"]+@")
@@ -29,7 +29,7 @@ _BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]+")
 
 
 class LogMask:
-    """Blots secrets out of a finished line: known values wherever they are, credentials by their shape."""
+    """Masks secrets in a finished line. It never changes once it is made, so any thread may use it."""
 
     def __init__(self, settings: Settings) -> None:
         self._values = tuple(sorted(set(_secret_values(settings)), key=len, reverse=True))
@@ -48,7 +48,7 @@ def _url_passwords(text: str) -> list[str]:
         parts = [split_url(url) for url in text.split(";")]
         queried = [value for one in parts for name, value in parse_qsl(one.query) if name.endswith("password")]
         written = [*(one.password or "" for one in parts), *queried]
-    except ValueError:  # no URL; whoever uses it says so
+    except ValueError:  # it is no URL, which its user will report
         return []
     return [*written, *map(unquote, written), *(quote(one, safe="") for one in queried)]
 

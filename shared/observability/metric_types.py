@@ -15,7 +15,7 @@ _exemplars = ExemplarFile()
 
 
 class BatchHistogram(Histogram):
-    """A histogram that takes many observations at once: one write for each bucket they fall in, not two for each."""
+    """A histogram that takes many observations in one call, with one write for each bucket instead of two for each."""
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         """Observe each of the amounts, which must not be negative."""
@@ -51,7 +51,7 @@ class OptionalGauge(Gauge):
         super().set(value)
 
     def collect(self) -> Iterable[Metric]:
-        """What is exposed: a gauge with labels shows what its children were set to."""
+        """The series to expose: none until the gauge is set; of a gauge with labels those of its children."""
         return super().collect() if self._known or self._labelnames else []
 
 

@@ -207,7 +207,7 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         BUILD_INFO,
     ),
 }
-"""Which processes find a metric's values out."""
+"""The processes that expose each metric."""
 
 
 def count_published(counts: Mapping[str, int]) -> None:

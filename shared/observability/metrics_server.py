@@ -16,9 +16,12 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from shared.observability.logs import get_logger
 
 MAX_SCRAPES = 8
-"""Prometheus makes one at a time. A further one ends the oldest, so that idle connections keep nobody out."""
+"""The most connections at a time, of which Prometheus needs one. A further one ends the oldest, so that idle
+connections can't keep it out."""
 SCRAPE_SECONDS = 10.0
+"""How long a scrape may take: as long as Prometheus waits for it by default."""
 PAUSE_SECONDS = 0.1
+"""How long the server waits when the process has no file descriptors left."""
 
 log = get_logger("hookline.metrics")
 
@@ -38,10 +41,12 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, *args: Any, **more: Any) -> None:
         self._lock = threading.Lock()
         self._begun: OrderedDict[socket.socket, float] = OrderedDict()
+        """The open connections and when they began, oldest first. The server's thread and those of scrapes change it,
+        under the lock."""
         super().__init__(*args, **more)
 
     def get_request(self) -> Any:
-        """Accept a connection; without descriptors, wait a moment: it would be tried again at once."""
+        """Accept a connection. Without file descriptors it waits, since the server would retry immediately."""
         try:
             return super().get_request()
         except OSError as exc:
@@ -62,7 +67,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """End what takes too long; called twice a second."""
+        """End connections that take too long; called twice a second."""
         begun_before = time.monotonic() - SCRAPE_SECONDS
         with self._lock:
             for request in [one for one, begun in self._begun.items() if begun < begun_before]:
@@ -70,7 +75,7 @@ class _Server(ThreadingMixIn, WSGIServer):
                 _end(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client left, or was sent away: nothing that anybody has to know."""
+        """Ignore that a client left, or that its connection was ended."""
 
 
 def _end(request: socket.socket) -> None:

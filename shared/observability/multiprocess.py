@@ -1,8 +1,12 @@
-"""The folder that the processes of one worker, or of one `hookline up`, share for their metrics.
+"""The folder in which the processes of one worker, or of one `hookline up`, share their metrics.
 
-prometheus_client keeps a file for each process and kind of metric in it, for ever. Here the files of processes that
-have ended become one, so that restarts cost nothing, and what it does not keep at all is kept beside: exemplars.
-Whoever reads the folder does so by `SharedCollector`, one at a time. Must not name a metric: `metrics.py` does.
+prometheus_client keeps a file for each process and kind of metric in it, for ever. Here the files of ended processes
+are merged into one, so that restarts don't make scrapes slower, and exemplars are read from files beside them. The
+folder is read by `SharedCollector`, by one reader at a time. Must not name a metric: `metrics.py` does.
+
+A merge is a small transaction. The new file is complete before the plan names the files that it replaces. Until the
+plan exists nothing is lost, since those files are still there; once it exists, carrying it out again leads to the same
+end.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ _LOCK = "scrape.lock"
 
 
 class SharedCollector(Collector):
-    """What all processes of a folder counted, those that have ended included."""
+    """The counts of all processes of a folder, those that have ended included."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -47,7 +51,7 @@ class SharedCollector(Collector):
 
 
 def shared_registry(folder: Path) -> CollectorRegistry:
-    """A registry of what all processes of a folder counted."""
+    """A registry with the counts of all processes of a folder."""
     registry = CollectorRegistry()
     registry.register(SharedCollector(folder))
     return registry
@@ -55,19 +59,21 @@ def shared_registry(folder: Path) -> CollectorRegistry:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """One reader at a time: merging moves counts from file to file."""
+    """Let one reader at a time into the folder, of all processes: merging moves counts from file to file."""
     with (folder / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)  # closing would not do: a child forked meanwhile has the file open too
+            fcntl.flock(
+                lock, fcntl.LOCK_UN
+            )  # closing is not enough: a child that was forked meanwhile has the file open too
 
 
 def merge_ended(folder: Path) -> None:
-    """Make one file of those that processes left which have ended, however they ended: what they counted stays.
+    """Merge the files of ended processes into one for each kind of metric, so that their counts stay.
 
-    What they said of themselves as long as they lived, and their exemplars, is dropped.
+    Their live gauges, which describe a running process, and their exemplars are deleted.
     """
     for plan in folder.glob("*.plan"):
         _carry_out(plan)
@@ -98,7 +104,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _merge(folder: Path, kind: str, files: list[Path]) -> None:
-    """Put the files' values into the merged one, so that a crash at any moment neither loses nor doubles them."""
+    """Add the files' values to the merged file, so that a crash at any moment neither loses nor doubles them."""
     merged = folder / f"{kind}_{MERGED}.db"
     values: dict[str, tuple[float, float]] = {}
     for file in [*([merged] if merged.exists() else []), *files]:
@@ -120,7 +126,7 @@ def _merge(folder: Path, kind: str, files: list[Path]) -> None:
 
 
 def _carry_out(plan: Path) -> None:
-    """Replace the files that a plan names by the merged one; from any point again."""
+    """Replace the files that a plan names by the merged one. It may be repeated after a crash at any step."""
     for name in orjson.loads(plan.read_bytes()):
         plan.with_name(name).unlink(missing_ok=True)
     with suppress(FileNotFoundError):

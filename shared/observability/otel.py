@@ -27,7 +27,7 @@ _KINDS = {"producer": SpanKind.PRODUCER, "consumer": SpanKind.CONSUMER, "client"
 
 
 class _GivenIds(IdGenerator):
-    """Gives the next span of this thread the ids that were chosen for it."""
+    """Gives the next span of a thread the ids that were chosen for it. Each thread has its own."""
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -43,7 +43,7 @@ class _GivenIds(IdGenerator):
 
 
 class OtlpTracing:
-    """Sends spans in batches, from a thread of its own; what the collector does not take in time is dropped."""
+    """Sends spans in batches, from a thread of its own. Spans that the collector can't take in time are dropped."""
 
     def __init__(self, service: str) -> None:
         # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win.
@@ -80,5 +80,5 @@ class OtlpTracing:
         span.end(end_time=max(began_ns, ended_ns))
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the spans that are left, and stop."""
         self._provider.shutdown()

@@ -21,7 +21,7 @@ TRACEPARENT = "traceparent"
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII).fullmatch
 
 
-_random = random.Random()  # noqa: S311  (names spans, guards nothing)
+_random = random.Random()  # noqa: S311  (for ids of spans, which protect nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def producer_context(body: bytes) -> TraceContext | None:
 
 
 def child_context(parent: TraceContext | None) -> TraceContext:
-    """A place for a new span under `parent`, or in a trace of its own."""
+    """The context of a new span under `parent`, or in a trace of its own."""
     span_id = _random.getrandbits(64) or 1
     if parent is None:
         return TraceContext(_random.getrandbits(128) or 1, span_id)
@@ -70,7 +70,10 @@ def child_context(parent: TraceContext | None) -> TraceContext:
 
 
 def attempt_context(traceparent: str | None, delivery_id: str, number: int, claim: int) -> TraceContext:
-    """The place of one attempt's span, which is told to the receiver before the attempt and recorded after it."""
+    """The context of one attempt's span, which follows from the arguments.
+
+    So it is the same in the request, which has it as `traceparent`, and in the span, which is recorded afterwards.
+    """
     digest = hashlib.sha256(f"{delivery_id}/{number}/{claim}".encode()).digest()
     parent = read_traceparent(traceparent)
     span_id = int.from_bytes(digest[:8]) or 1

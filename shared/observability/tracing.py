@@ -16,7 +16,7 @@ from shared.settings import Settings
 
 
 class Tracing(Protocol):
-    """Where spans go."""
+    """The receiver of spans. Any thread may use it."""
 
     def span(
         self,
@@ -33,7 +33,7 @@ class Tracing(Protocol):
         """Record a span that has ended; `kind` is `producer`, `consumer` or `client`, times are Unix nanoseconds."""
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the spans that are left, and stop."""
 
 
 def open_tracing(settings: Settings, part: str) -> Tracing | None:

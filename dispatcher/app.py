@@ -56,7 +56,8 @@ _ROUTERS = (
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application on the given settings, or on those of the environment.
 
-    It opens what `app.state.settings` says at each start, so that one application can serve several settings in turn.
+    It opens its resources by `app.state.settings` at each start, so one application can serve several settings, one
+    after another.
     """
     app = HooklineApi(
         title="Hookline",

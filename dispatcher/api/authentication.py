@@ -44,7 +44,7 @@ async def _caller(
 
 
 async def caller_of(request: Request, resources: ApiResources) -> Caller:
-    """Who makes a request, outside of any handler. Raises Problem (401), or starlette's HTTPException (401)."""
+    """The caller of a request, for code outside of handlers. Raises Problem or starlette's HTTPException, both 401."""
     return await _known_caller(resources, await _bearer(request), await _basic(request))
 
 

@@ -1,4 +1,4 @@
-"""Reading request bodies within bounds, and telling OpenAPI what they hold."""
+"""Reading request bodies within bounds, and describing them in OpenAPI."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def limit_bytes_of(path: str) -> int:
 
 
 async def read_body(request: Request, limit_bytes: int, *, what: str = "the body") -> bytes:
-    """The body, of which no more than the limit is ever held. Raises Problem (413; 400 to a client that has left)."""
+    """The body, of which never more than the limit is in memory. Raises Problem: 413, or 400 if the client has left."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit_bytes:
         raise too_large(what, limit_bytes)
@@ -68,7 +68,7 @@ async def _json(request: Request, limit_bytes: int) -> Any:
     return decode_json(body) if body else {}
 
 
-# Both depend on the caller, so that nothing is read from somebody without a key.
+# Both depend on the caller, so that no body is read without a valid key.
 async def _definition(request: Request, _caller: CallerDep) -> Any:
     return await _json(request, MAX_BODY_BYTES)
 
@@ -93,7 +93,7 @@ Paging = Annotated[PageRequest, Depends(_page)]
 
 
 def accepts(body: type[BaseModel] | dict[str, Any], *, partly: bool = False) -> dict[str, Any]:
-    """What a route says in OpenAPI about its body; `partly`: any of the members, as in a patch."""
+    """The OpenAPI description of a route's body; with `partly` no member is required, as in a patch."""
     schema = _inline_references(body.model_json_schema()) if isinstance(body, type) else dict(body)
     if partly:
         schema.pop("required", None)

@@ -1,4 +1,4 @@
-"""Who calls, by API key: looked up in the database, and remembered for a few seconds."""
+"""The callers of an API process by their keys: looked up in the database, and remembered for a few seconds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from shared.storage.accounts.users import Principal, find_principal
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 REMEMBERED_SECONDS = 5.0
+"""How long a caller is taken as known: as long a revoked key still works in other processes. Twice as long halves the
+look-ups of a busy publisher, which are rare already."""
 TOUCH_SECONDS = 600.0
+"""How often the time of a key's last use is stored: it is for people, and a write for each request would be dear."""
 MAX_REMEMBERED = 10_000
+"""The number of keys at which all are dropped: callers are then looked up again, once each."""
 
 
 @dataclass(slots=True)
@@ -30,7 +34,11 @@ class Caller:
 
 
 class CallerCache:
-    """The callers of one process. A revoked key is honoured for `REMEMBERED_SECONDS` at most."""
+    """The callers of one process. A revoked key works for `REMEMBERED_SECONDS` at most.
+
+    The event loop calls `known`, and threads of the pool call the other methods. They share `_known` without a lock,
+    since each step on a dictionary is atomic: two threads that look up the same key store equal callers.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -60,7 +68,7 @@ class CallerCache:
         return caller
 
     def refused_entities(self, caller: Caller, names: Collection[str]) -> frozenset[str]:
-        """Which of these entities the caller may not publish to; what it may is remembered."""
+        """Those of these entities that the caller may not publish to; the others are remembered with the caller."""
         unknown = [name for name in names if name not in caller.publishes]
         if not unknown:
             return frozenset()
@@ -69,6 +77,6 @@ class CallerCache:
         caller.publishes |= allowed
         return frozenset(unknown) - allowed
 
-    def forget(self) -> None:
-        """Look everybody up anew: keys or roles have changed."""
+    def clear(self) -> None:
+        """Drop all callers, since keys or roles have changed."""
         self._known.clear()

@@ -52,7 +52,7 @@ def delete_entity(entity: str, principal: PrincipalDep, resources: ResourcesDep)
     """Delete an entity that was never used. For instance administrators."""
     with write_transaction(resources.engine) as connection:
         removal.delete_entity(connection, principal, entity)
-    resources.callers.forget()
+    resources.callers.clear()
 
 
 @router.get("/{entity}/projects")

@@ -98,7 +98,7 @@ def _form(text: str) -> ExportFormat:
 def _stream_export(
     engine: Engine, selection: Selection, form: ExportFormat, page: tuple[list[DeliveryView], int | None]
 ) -> Iterator[str]:
-    """The export page by page, each from a transaction of its own, so that a slow reader holds nothing open."""
+    """The export page by page, each from its own transaction, so that a slow reader keeps none open."""
     yield exports.format_header(form)
     views, before = page
     yield exports.format_page(views, form)

@@ -25,7 +25,7 @@ _LIST = re.compile(rf"\s*{_TAG.pattern}(?:\s*,\s*{_TAG.pattern})*\s*")
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Which state of a definition an answer shows; `derived` is what may change without a new revision."""
+    """The state of a definition in an answer; `derived` are values that may change without a new revision."""
 
     revision: int
     derived: tuple[object, ...] = ()
@@ -51,7 +51,7 @@ def names_tag(wanted: str, tag: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a change asks for; None stands for no condition."""
+    """The conditions of a change, by its headers; None stands for no condition."""
 
     if_match: str | None
     if_none_match: str | None

@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document: of what is answered, by the name of its schema, and of what is sent, by operation.
+"""Examples for the OpenAPI document: answers by the name of their schema, requests by their operation.
 
 A test holds each to its schema. They are one story, so that a reader finds the same webhook everywhere.
 """

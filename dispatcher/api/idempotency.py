@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a POST that is sent again with the same key is answered again and not done again.
+"""`Idempotency-Key`: a POST that is repeated with the same key gets the first answer and has no second effect.
 
 A key belongs to a user for 24 hours. Its first request claims it in a transaction of its own; `Once.writing` seals the
 claim in the transaction of the change, so that what was done stays done although its answer may be lost. A refused or
@@ -50,8 +50,12 @@ PARAMETER = {
 }
 REPLAYED = "Idempotent-Replayed"
 KEPT = timedelta(hours=24)
+"""How long a key belongs to its first request; the OpenAPI document promises it."""
 ABANDONED = timedelta(seconds=60)
+"""The age of an unanswered request from which on a repeat may take its key over: its process has probably ended. If it
+does go on, `Once.writing` notices that it lost its claim, and undoes what it wrote."""
 REMOVED_IN_PASSING = 100
+"""The most expired keys that a request deletes, so that the table does not grow and no request pays for all of them."""
 MAX_KEYS = 10_000
 """Keys of one user at the same time; about 5 MB of rows without answers."""
 MAX_ANSWERS = 1000
@@ -68,14 +72,18 @@ log = get_logger("hookline.api")
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """What a handler writes through, so that a request with a key takes effect once."""
+    """The way in which a handler writes, so that a request with a key takes effect once."""
 
     engine: Engine
     claim: KeyClaim | None
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that writes, and with it the note that the key's request is done."""
+        """A transaction that writes, and that marks the key's request as done when it commits.
+
+        Raises:
+            Conflict: when another request took the key over; nothing is written then.
+        """
         with write_transaction(self.engine) as connection:
             yield connection
             self._seal(connection)
@@ -160,7 +168,7 @@ def _applies(scope: Scope) -> bool:
 
 
 async def _begin(request: Request) -> _Begun | Response | None:
-    """A claim, or the answer to a repeat; None when nobody is known who could claim anything.
+    """Claim the request's key, or give the answer to a repeat; None for a caller without a valid key.
 
     Raises:
         InvalidDefinition: for a key that can't be used.
@@ -182,7 +190,7 @@ async def _begin(request: Request) -> _Begun | Response | None:
 
 
 def _digest(request: Request, body: bytes) -> bytes:
-    """SHA-256 of the method, the URL's path and query, and the body, told apart by their lengths."""
+    """SHA-256 of the method, the URL's path and query, and the body, each with its length in front."""
     digest = hashlib.sha256()
     for part in (request.method.encode(), request.scope["path"].encode(), request.scope["query_string"], body):
         digest.update(len(part).to_bytes(8, "big"))
@@ -191,7 +199,15 @@ def _digest(request: Request, body: bytes) -> bytes:
 
 
 def _claim(engine: Engine, claim: KeyClaim, digest: bytes) -> tuple[StoredRequest, Principal | None] | None:
-    """Claim the key; if it can't be claimed, what it stands for, and who its user is by now. Raises Problem."""
+    """Claim the key.
+
+    Returns:
+        None when it is claimed; otherwise the request that it was used with before, and its user by now.
+
+    Raises:
+        InvalidDefinition: when that was another request.
+        Problem: when the key changes hands right now, or its user has too many.
+    """
     now = claim.created_at
     with write_transaction(engine) as connection:
         store.remove_requests_before(connection, now - KEPT, limit=REMOVED_IN_PASSING)
@@ -207,7 +223,7 @@ def _claim(engine: Engine, claim: KeyClaim, digest: bytes) -> tuple[StoredReques
             store.remove_request(connection, found.claim)
         if store.insert_claim(connection, claim, digest):
             return None
-    raise _underway()  # released and claimed anew between two statements
+    raise _underway()  # another request released it, and yet another claimed it, between two statements
 
 
 def _check_number(connection: Connection, user_id: int) -> None:

@@ -29,7 +29,7 @@ def create_key(body: JsonBody, principal: PrincipalDep, resources: ResourcesDep,
     """Create a key. Its text is shown only in this answer, and in answers to the same `Idempotency-Key`."""
     with once.writing() as connection:
         key = identity.create_key(connection, principal, body)
-    resources.callers.forget()
+    resources.callers.clear()
     return key
 
 
@@ -38,7 +38,7 @@ def revoke_key(key_id: str, principal: PrincipalDep, resources: ResourcesDep) ->
     """Revoke a key. Other API processes may accept it for five more seconds."""
     with write_transaction(resources.engine) as connection:
         identity.revoke_key(connection, principal, key_id)
-    resources.callers.forget()
+    resources.callers.clear()
 
 
 @router.get("/users")
@@ -67,7 +67,7 @@ def change_user(user: str, body: JsonBody, principal: PrincipalDep, resources: R
     """Change a user's address, roles or whether it administers the instance. For instance administrators."""
     with write_transaction(resources.engine) as connection:
         changed = users.change(connection, principal, user, body)
-    resources.callers.forget()
+    resources.callers.clear()
     return changed
 
 
@@ -76,4 +76,4 @@ def delete_user(user: str, principal: PrincipalDep, resources: ResourcesDep) -> 
     """Delete a user with all keys and roles. For instance administrators."""
     with write_transaction(resources.engine) as connection:
         users.delete(connection, principal, user)
-    resources.callers.forget()
+    resources.callers.clear()

@@ -36,7 +36,7 @@ def put_member(
     """Make a user a member (201), or give a member another role (200)."""
     with write_transaction(resources.engine) as connection:
         member, created = members.put(connection, principal, entity, user, body)
-    resources.callers.forget()
+    resources.callers.clear()
     response.status_code = 201 if created else 200
     return member
 
@@ -46,4 +46,4 @@ def remove_member(entity: str, user: str, principal: PrincipalDep, resources: Re
     """Remove a member's role. Keys of a service user remain and grant nothing."""
     with write_transaction(resources.engine) as connection:
         members.remove(connection, principal, entity, user)
-    resources.callers.forget()
+    resources.callers.clear()

@@ -1,4 +1,4 @@
-"""What holds for every request, whatever route it is for: ids, browsers, methods, URLs, sizes and conditional reads.
+"""ASGI layers around every request: its id, browsers, HEAD and OPTIONS, bounds of URL and body, conditional reads.
 
 Plain ASGI layers, since each event passes through all of them. Must not look into bodies.
 """
@@ -39,7 +39,8 @@ class RequestIds:
             return
         brought = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = brought if _FIT_ID.fullmatch(brought) else uuid4().hex
-        # The server logs a bug after this layer is left, so the binding stays: each request is a task of its own.
+        # It is not unbound, since the server logs a bug after this layer is left. Each request is a task with its own
+        # context, so the id does not get into others.
         structlog.contextvars.bind_contextvars(request_id=request_id)
         scope.setdefault("state", {})["request_id"] = request_id
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, completed with examples, and with what a repeat of a request needs to know."""
+"""The OpenAPI document: FastAPI's, completed with examples and with the header `Idempotency-Key`."""
 
 from __future__ import annotations
 

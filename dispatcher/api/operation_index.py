@@ -1,6 +1,7 @@
-"""What the application's own OpenAPI document says of a URL: which methods it has, and which query parameters.
+"""The methods and query parameters of each path, by the application's own OpenAPI document.
 
-The document is asked and not the router, so that what is accepted is what is described. Must not decide who may call.
+It goes by the document and not by the router, so that exactly what is described is accepted. Must not decide who may
+call.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class _Path:
 
 
 class OperationIndex:
-    """The paths of an application, read when first asked for, since the document costs a moment to make."""
+    """The paths of an application. They are read at the first use, since making the document takes a moment."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -42,14 +43,14 @@ class OperationIndex:
         )
 
     def methods(self, path: str) -> frozenset[str]:
-        """The methods that a path answers, HEAD and OPTIONS included; none for a path that is not described."""
+        """The methods of a path, HEAD and OPTIONS included; empty for a path that is not described."""
         found = frozenset().union(*(known.queries for known in self._paths if known.pattern.match(path)))
         if not found:
             return found
         return found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else frozenset())
 
     def check_query(self, request: Request) -> None:
-        """Refuse query parameters that the operation does not have: a misspelt criterion must not select everything.
+        """Refuse query parameters that the operation does not have, since a misspelt criterion would select everything.
 
         Raises:
             InvalidDefinition: naming each, and what is accepted.
@@ -65,6 +66,6 @@ class OperationIndex:
 
 
 def operation_index(request: Request) -> OperationIndex:
-    """The description of the application that serves a request."""
+    """The index of the application that serves a request."""
     found: OperationIndex = request.app.state.operation_index
     return found

@@ -1,6 +1,6 @@
-"""The pages for people: `/docs` and `/redoc`, which show `/openapi.json`. They load nothing from elsewhere.
+"""The pages `/docs` and `/redoc`, which show `/openapi.json`. They load nothing from other servers.
 
-A network without a way out shows them too, and no third party learns who looks. Must not need a key.
+So they work in a network without internet, and no third party learns of their readers. Must not need a key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def start() -> RedirectResponse:
-    """Who types the address into a browser wants to see something."""
+    """Lead from the bare address to the pages."""
     return RedirectResponse("/docs")
 
 
@@ -80,5 +80,5 @@ def _confined(page: HTMLResponse) -> HTMLResponse:
 
 
 def mount_assets(app: FastAPI) -> None:
-    """Serve what the pages load, out of a package that carries it."""
+    """Serve the scripts and styles of the pages, from a package that contains them."""
     app.mount(ASSETS, StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"))

@@ -1,6 +1,6 @@
-"""Every refusal as a problem document (RFC 9457), whoever raised it: rules, FastAPI, the database, or a bug.
+"""Problem documents (RFC 9457) for every refusal, be it of our rules, of FastAPI, of the database, or a bug.
 
-Must not repeat what was sent, nor say what a bug was about: both may hold secrets.
+Must not repeat any part of the request, nor the text of a bug: both may hold secrets.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 _CONTENT = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "A problem with the request; nothing was changed.", "content": _CONTENT},
-    # Named besides, because FastAPI would describe an answer of its own.
+    # Named beside 4XX, because FastAPI would otherwise describe an answer of its own.
     "422": {"description": "Invalid fields; nothing was changed.", "content": _CONTENT},
     "5XX": {"description": "A problem in Hookline.", "content": _CONTENT},
 }

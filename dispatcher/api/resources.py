@@ -1,4 +1,4 @@
-"""What one API process holds open, made when it starts and closed when it ends; handlers get it as a dependency."""
+"""The resources of one API process, opened when it starts and closed when it ends; handlers get them injected."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ApiResources:
 
     @property
     def checks(self) -> Checks:
-        """What checking a webhook takes."""
+        """What a check of a webhook needs besides the database."""
         return Checks(self.settings, self.vault)
 
     def wake(self, webhook_ids: Iterable[int]) -> None:
@@ -57,7 +57,11 @@ class ApiResources:
 
 @asynccontextmanager
 async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
-    """The resources, open on the running event loop."""
+    """Open the resources on the running event loop, and close them in reverse order.
+
+    Raises:
+        InvalidSetting: when there is no usable key for secrets, or tracing is on and not installed.
+    """
     async with AsyncExitStack() as stack:
         engine = open_engine(settings)
         stack.callback(engine.dispose)
@@ -86,7 +90,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
         )
 
 
-# `async`, as all dependencies here that wait for nothing: FastAPI gives others to a thread, which takes longer.
+# `async` although it waits for nothing: FastAPI runs other dependencies in a thread, which takes longer.
 async def _of_request(request: Request) -> ApiResources:
     resources: ApiResources = request.app.state.resources
     return resources

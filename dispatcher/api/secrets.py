@@ -77,6 +77,6 @@ def _current(connection: Connection, principal: Principal, entity: str, name: st
 
 
 def _version(connection: Connection, principal: Principal, entity: str, view: SecretView) -> Version:
-    """Who uses a secret changes without a revision of its own."""
+    """The webhooks that use a secret change without a new revision of it, so they are a part of the version."""
     owner = require(connection, principal, entity, Action.READ)
     return Version(secret_revision(connection, owner.id, view.name), tuple(view.used_by))

@@ -89,6 +89,6 @@ def _current(connection: Connection, principal: Principal, entity: str, slack_id
 
 
 def _version(view: SlackView) -> Version:
-    """Workers note an endpoint's state without a revision."""
+    """Workers change an endpoint's state without a new revision, so it is a part of the version."""
     circuit = view.circuit.opened_at and (view.circuit.opened_at, view.circuit.state)
     return Version(view.revision, (view.disabled_reason, view.failing_since, circuit))

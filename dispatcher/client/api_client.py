@@ -58,7 +58,7 @@ class Refused(HooklineError):
 class Client:
     """One connection to the API at `HOOKLINE_URL`, with the key in `HOOKLINE_API_KEY`; a context manager.
 
-    `on_retry` is told why a request is made again, and after how many seconds.
+    `on_retry` is called before a request is retried, with the reason and the seconds until then.
 
     Raises:
         InvalidSetting: when one of the two is not usable.
@@ -113,7 +113,7 @@ class Client:
         return int(answer["accepted"])
 
     def apply(self, entity: str, document: bytes, *, dry_run: bool) -> list[dict[str, Any]]:
-        """Bring the entity's webhooks and automations to what the JSON document says; each change made, or to be made.
+        """Apply a JSON document to the entity's webhooks and automations; returns each change made, or to be made.
 
         Raises:
             Refused, Unreachable: and nothing was changed, unless the connection broke after the request.
@@ -208,7 +208,7 @@ def _json(response: httpx.Response) -> Any:
 
 
 def _detail(response: httpx.Response) -> str:
-    """What a problem says, or the beginning of what came instead of one."""
+    """The detail of a problem document, or the beginning of an answer that is none."""
     problem = _json(response)
     if isinstance(problem, dict):
         return str(problem.get("detail") or problem.get("title") or response.reason_phrase)

@@ -1,6 +1,6 @@
-"""What the `hookline` commands read: events as JSON lines, cut into batches; definitions as YAML documents.
+"""The input files of the `hookline` commands: events as JSON lines, in batches, and definitions as YAML documents.
 
-Must not judge events or definitions: the API does. Here is only what must hold to send them at all.
+Must not judge events or definitions, which the API does: only what makes it impossible to send them is refused here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 MAX_BATCH_BYTES = decoding.MAX_BATCH_BYTES - decoding.MAX_BATCH_EVENTS - 2  # less the commas and brackets
 MAX_DOCUMENT_BYTES = 8 << 20
-"""What the API takes of a manifest."""
+"""The largest manifest that the API accepts."""
 
 
 class UnreadableInput(HooklineError):
-    """A file is not what the command takes; the message says where."""
+    """A file that the command can't read; the message says where and why."""
 
 
 @dataclass(slots=True)

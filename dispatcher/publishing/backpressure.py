@@ -1,7 +1,7 @@
-"""Whether the streams may take more events, known without asking the server for each batch.
+"""Load shedding: whether the streams may take more events, decided without asking the server for each batch.
 
-A sample of the server's memory serves for a moment, with what this process appended since counted on top. It is taken
-beside the publishing; only when it is old, or says that the streams are full, does a publisher wait for a new one.
+A sample of the server's memory is used for a moment, plus what this process appended since. It is taken beside the
+publishing; only when it is old, or says that the streams are full, does a publisher wait for a new one.
 """
 
 from __future__ import annotations
@@ -17,15 +17,21 @@ from shared.messaging.stream_memory import StreamMemory, memory_of
 from shared.observability.logs import get_logger
 
 FRESH_SECONDS = 0.25
+"""The age of a sample from which on a new one is taken, while publishing goes on by the old one."""
 STALE_SECONDS = 2.0
+"""The age from which on a publisher waits for a new one: after a rest nobody knows what others appended."""
 ENTRY_OVERHEAD_BYTES = 64
-"""A stream's own cost of an entry: its id and fields, and its part of the node."""
+"""The memory of an entry besides its body: its id and field, and its part of the node."""
 
 log = get_logger("hookline.api")
 
 
 class MemoryGate:
-    """The newest sample of the server's memory, and what was appended since."""
+    """The newest sample of the server's memory, and the bytes appended since.
+
+    It is used on one event loop only, and changes its members between awaits, so it needs no lock. `_appended_bytes`
+    may grow while a sample is taken: the sample subtracts only what was counted when it began.
+    """
 
     def __init__(self, redis: Redis, max_bytes: int | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = redis
@@ -37,7 +43,10 @@ class MemoryGate:
         self._sampling: asyncio.Task[None] | None = None
 
     async def rejects(self, wanted_bytes: int) -> StreamMemory | None:
-        """The memory when so many bytes more would pass its bound; None while there is room for them.
+        """Whether to reject a batch of `wanted_bytes`.
+
+        Returns:
+            The server's memory, if the batch would pass its bound; None while there is room for it.
 
         Raises:
             RedisError, OSError: when the server can't be asked.
@@ -84,6 +93,6 @@ class MemoryGate:
 
 
 def _look_at(sampling: asyncio.Task[None]) -> None:
-    """Nobody may be waiting for a sample; a server that is away is told of by the append that follows."""
+    """Read the sample's exception, since nobody may wait for it; the next append reports a server that is away."""
     if not sampling.cancelled() and isinstance(sampling.exception(), (RedisError, OSError)):
         log.debug("streams.memory_unread")

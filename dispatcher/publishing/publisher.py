@@ -22,6 +22,7 @@ from shared.observability import metrics
 from shared.observability.tracing import Tracing
 
 CONFIRM_SECONDS = 5.0
+"""How long a publisher waits for the streams, all retries included, before it gets 503."""
 OUT_OF_MEMORY = (
     "the server with the event streams is out of memory (its `maxmemory`): nothing was accepted, "
     "publish the same events again later"

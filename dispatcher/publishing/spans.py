@@ -23,7 +23,7 @@ class EventTraces:
         self._contexts: list[tuple[TraceContext, TraceContext | None]] = []
 
     def add_context(self, body: bytes) -> bytes:
-        """An event's JSON with its context in it; a producer's own trace goes on.
+        """Add the event's trace context to its JSON; a producer's own trace is continued.
 
         The rest stays the text that came. Of two members of one name the last counts. One too large stays as it is.
         """
@@ -34,7 +34,7 @@ class EventTraces:
         return carrying if len(carrying) <= MAX_EVENT_BYTES else body
 
     def record(self, events: Sequence[AnyEvent]) -> None:
-        """The streams have the events."""
+        """Record the spans, once the streams have the events."""
         ended_ns = time.time_ns()
         for event, (own, parent) in zip(events, self._contexts, strict=True):
             self._tracing.span(

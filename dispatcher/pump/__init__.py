@@ -1,1 +1,1 @@
-"""The dispatcher's loop: it sees news and due work, wakes the drains, and removes what has expired."""
+"""The dispatcher's loops: they watch the streams, wake drains, and delete what has expired."""

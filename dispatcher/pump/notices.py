@@ -1,4 +1,4 @@
-"""Notices on their last steps: from the database to the streams, where they are events like any other."""
+"""Moving notices from the database to the streams, where they are events like any other."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from shared.storage.delivery.notices import WaitingNotice, delete_notices, waiti
 
 log = get_logger("hookline.dispatcher")
 
-AT_ONCE = 500
+BATCH = 500
+"""Notices moved by one round; the rest follows in the next, without a pause."""
 
 
 def append_notices(engine: Engine, redis: Redis, partitions: int) -> int:
-    """Append up to `AT_ONCE` waiting notices to their streams, and only then delete them.
+    """Append up to `BATCH` waiting notices to their streams, and only then delete them.
 
-    Two pumps, or one that dies in between, append a notice twice: it is known by its source and id, and fires once.
+    Two pumps, or one that dies in between, may append a notice twice. Its source and id are the same, so it fires once.
 
     Returns:
-        How many there were.
+        The number of notices that were moved.
 
     Raises:
-        redis.exceptions.RedisError: when the streams did not take them; they wait.
+        redis.exceptions.RedisError: when the streams did not take them; they stay in the database.
     """
     with read_transaction(engine) as connection:
-        waiting = waiting_notices(connection, AT_ONCE)
+        waiting = waiting_notices(connection, BATCH)
     if not waiting:
         return 0
     pipeline = redis.pipeline(transaction=False)
@@ -51,7 +52,7 @@ def _partition(notice: WaitingNotice, partitions: int, told: Counter[str]) -> in
     try:
         event = decode_event(notice.event)
     except InvalidDefinition as exc:
-        # Written by another version. Evaluation sets it aside and keeps it, where one that stayed would block the rest.
+        # Another version wrote it. As a poison entry it is stored with its reason; here it would hold up the others.
         log.error("notice.unreadable", error=str(exc))
         return 0
     told[str(event.type)] += 1

@@ -88,7 +88,7 @@ def _default(value: Any) -> str:
 
 
 def _accepted(info: FieldInfo) -> str:
-    """What else is known of the values: the choices, or the limits."""
+    """The choices or limits of a setting's values, besides its type."""
     if get_origin(info.annotation) is Literal:
         return f"One of {', '.join(f'`{choice}`' for choice in get_args(info.annotation))}."
     lowest = next((limit.ge for limit in info.metadata if isinstance(limit, Ge)), None)

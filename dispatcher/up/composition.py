@@ -1,4 +1,4 @@
-"""What `hookline up` consists of: the data directory, the listening socket, and the children under one supervisor.
+"""The parts of `hookline up`: the data directory, the listening socket, and the children under one supervisor.
 
 The composition of the embedded default, and of nothing else. Must not serve, pump or deliver: the children do.
 """
@@ -149,7 +149,7 @@ def run_up(settings: Settings, *, workers: int, say: Callable[[str], None]) -> b
         return asyncio.run(
             supervisor.run(
                 on_ready=lambda: say(f"hookline ready on http://{_in_brackets(settings.host)}:{port}"),
-                on_stop=listener.close,  # so that clients are refused, and don't queue for nobody
+                on_stop=listener.close,  # so that clients are refused instead of waiting in the backlog
             )
         )
 
@@ -208,9 +208,9 @@ def _claim_valkey(settings: Settings, stack: ExitStack) -> Child | None:
 
 
 def _environment(settings: Settings, port: int) -> dict[str, str]:
-    """What the children share. They run in the data directory, so no path may be relative.
+    """The environment that the children share. They run in the data directory, so no path may be relative.
 
-    The API serves the metrics of all of them; several workers could not listen on the same port besides.
+    The API serves the metrics of all of them, since several workers can't listen on the same port.
     """
     with suppress(FileNotFoundError):
         shutil.rmtree(settings.metrics_dir)
@@ -248,7 +248,7 @@ class _Parts:
         level = self.settings.log_level.lower()
         name = f"worker{number}"
         celery = ("-m", "celery", "-A", "worker", "--quiet")
-        # Mingle and gossip tell workers about each other, at the cost of a second at the start: nobody here asks.
+        # Mingle and gossip exchange news among workers, which nothing here uses, and take a second at the start.
         worker = ("worker", "-n", f"{name}@%h", "--loglevel", level, "--without-mingle", "--without-gossip")
         return self._child(name, *celery, *worker)
 
@@ -290,7 +290,7 @@ def _relay(settings: Settings, groups: list[list[Child]]) -> Callable[[str, str]
     }
 
     def relay(name: str, line: str) -> None:
-        with suppress(OSError):  # nobody reads any more, but the child must not wait for that
+        with suppress(OSError):  # standard error may be closed, and the child must not block on that
             if not as_json:
                 click.echo(prefixes[name] + line, err=True)
             elif line.startswith("{"):

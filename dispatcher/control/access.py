@@ -1,4 +1,4 @@
-"""Who may do what: the role that each action asks for, in one table.
+"""Authorization: the roles that each action requires, in one table.
 
 An entity in which the principal has no role answers as one that does not exist, so that names can't be probed.
 """
@@ -17,7 +17,7 @@ from shared.storage.definitions.entities import StoredEntity, entity_ids, find_e
 
 
 class Action(Enum):
-    """What somebody wants to do in an entity."""
+    """The actions in an entity that need a role."""
 
     #: Look at anything but secrets' values.
     READ = "read"
@@ -67,7 +67,7 @@ def entities_with(principal: Principal, action: Action) -> frozenset[int]:
 
 
 def publishable(connection: Connection, principal: Principal, names: Collection[str]) -> frozenset[str]:
-    """Which of these entities exist and may be published to."""
+    """Those of these entities that exist and that the principal may publish to."""
     allowed = entities_with(principal, Action.PUBLISH)
     found = entity_ids(connection, names)
     return frozenset(name for name, entity_id in found.items() if principal.is_admin or entity_id in allowed)

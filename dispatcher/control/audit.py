@@ -1,6 +1,6 @@
-"""The audit log: each change by whom, when, where and of what, written in the change's own transaction.
+"""The audit log: who made each change, when and where, written in the transaction of the change.
 
-A row names the members that changed and never what they hold, so that no secret can get in.
+A row names the members that changed and never their values, so that no secret can get in.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ChangeView(View):
     """The user's name."""
     entity: str | None
     action: str
-    """What and how, such as `webhook.update`."""
+    """The kind of thing and the change, such as `webhook.update`."""
     target: Target
     detail: dict[str, Any]
     """For an update `changed`, the members that it changed; other actions say what there is to say."""
@@ -51,7 +51,7 @@ def record_change(
     name: str,
     **detail: Any,
 ) -> None:
-    """Write down what the principal did, in the transaction that does it; `detail` must not hold any secret."""
+    """Record a change by the principal, in the transaction of the change; `detail` must not contain a secret."""
     noted = new_change(principal, action, entity=entity, target_id=target_id, name=name, **detail)
     store.insert_changes(connection, [noted])
 
@@ -59,7 +59,7 @@ def record_change(
 def new_change(
     principal: Principal, action: str, *, entity: StoredEntity | None, target_id: str, name: str, **detail: Any
 ) -> NewChange:
-    """What `record_change` writes down, for those who write many at once."""
+    """The row that `record_change` inserts, for callers that insert many together."""
     return NewChange(
         user_id=principal.user_id,
         user_name=principal.user_name,

@@ -34,7 +34,7 @@ from shared.storage.definitions.webhooks import public_id
 AutomationView = dict[str, Any]
 """An automation as it is answered: the members of its definition, its id, entity, revision and times."""
 
-# What metric windows and cooldowns are about: with another one of these they begin anew.
+# Metric windows and cooldowns start anew when one of these members changes.
 _EPOCH_MEMBERS = ("event", "scope", "filter", "conditions", "states", "enabled")
 
 
@@ -71,7 +71,7 @@ def list_automations(
 def change(
     connection: Connection, principal: Principal, entity_name: str, automation_id: str, patch: object
 ) -> AutomationView:
-    """Replace the members that the patch has; null stands for what the member means when it is null.
+    """Replace the members that the patch has; a member that is null is set to null.
 
     Raises:
         InvalidDefinition: naming each fault of the whole definition after the change.
@@ -140,7 +140,10 @@ class AutomationEdit:
 def save_automations(
     connection: Connection, entity: StoredEntity, edits: Sequence[AutomationEdit]
 ) -> list[StoredAutomation]:
-    """The same for many, whose names are known to be free, in few statements; they come back in the same order."""
+    """Store checked definitions whose names are free, in few statements; returns them in the same order.
+
+    Each gets a revision of its own, unless nothing changes. The caller holds `lock_edits`.
+    """
     definitions = [stored_definition(edit.definition) for edit in edits]
     changed = [
         (edit, definition)

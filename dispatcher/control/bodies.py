@@ -1,6 +1,6 @@
-"""Reading decoded JSON or YAML into checked values, with faults in Hookline's own words.
+"""Parsing decoded JSON or YAML into checked values, with faults in Hookline's own words.
 
-Must not repeat a value in a fault: what was sent may be a secret.
+Must not repeat a value in a fault: it may be a secret.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\
 
 
 def _rfc_3339(value: object) -> object:
-    """Text in the one form that is told: pydantic takes numbers and their texts for seconds or milliseconds as well."""
+    """Accept RFC 3339 text only; pydantic would also take numbers for seconds or milliseconds."""
     if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
         raise ValueError("must be a time as in RFC 3339, with its offset: 2026-11-23T09:00:00Z")
     return value
@@ -70,7 +70,7 @@ def parse_form(model: type[_B], raw: object) -> _B:
         return model.model_validate(raw)
     except ValidationError as exc:
         faults = tuple(_fault(model, error) for error in exc.errors(include_url=False, include_input=False))
-    raise InvalidDefinition(*faults)  # outside the handler: the cause would hold what was sent
+    raise InvalidDefinition(*faults)  # outside the handler: its cause would contain the body
 
 
 def _fault(model: type[BaseModel], error: Any) -> FieldError:

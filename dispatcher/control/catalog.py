@@ -72,7 +72,7 @@ class CollectionView(View):
 
 
 def put_entity(connection: Connection, principal: Principal, name: str, raw: object) -> tuple[EntityView, bool]:
-    """Create an entity or change what it is; also whether it is new. For instance administrators.
+    """Create or change an entity; returns it, and whether it is new. For instance administrators.
 
     Raises:
         InvalidDefinition: for a name that can't be used, or an unknown parent.
@@ -151,7 +151,7 @@ def list_projects(
 def put_collection(
     connection: Connection, principal: Principal, entity_name: str, project: str, name: str, raw: object
 ) -> CollectionView:
-    """Register a collection, and its project where that is unknown; note its type where the body has one."""
+    """Register a collection, and its project if that is unknown; store the collection's type if the body has one."""
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     _check_name("project", project)
     _check_name("collection", name)

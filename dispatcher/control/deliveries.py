@@ -135,7 +135,7 @@ def list_deliveries(
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Deliveries of an entity that somebody may read, to be walked through page by page."""
+    """Criteria for deliveries of an entity that the principal may read, to be read page by page."""
 
     entity_id: int
     wanted: DeliveryFilter
@@ -185,7 +185,7 @@ def replay_one(connection: Connection, principal: Principal, entity_name: str, d
 
 
 def replay_matching(connection: Connection, principal: Principal, entity_name: str, raw: object) -> ReplayedDeliveries:
-    """Deliver all that match again, except what is pending, has no payload, or whose webhook was deleted.
+    """Replay all deliveries that match, except those that are pending, have no payload, or whose webhook was deleted.
 
     Raises:
         InvalidDefinition: for a query without any criterion, or one that more than `MAX_REPLAYED` deliveries match.

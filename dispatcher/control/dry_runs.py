@@ -1,6 +1,6 @@
-"""Dry runs: what an automation, saved or not, would make of events or of a span of the streams, and why.
+"""Dry runs of an automation, saved or not, on given events or a time range of the streams.
 
-Must not write anything, and reads no secret: payloads are shown with `***NAME***` in their places.
+Must not write anything, and reads no secret: payloads have `***NAME***` in their places.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class DryRunView(View):
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Given events, and what they are run through."""
+    """Given events, and the simulator for them."""
 
     simulator: Simulator
     events: list[Arrival]
@@ -104,7 +104,7 @@ class PreparedDryRun:
 def prepare(
     connection: Connection, principal: Principal, entity_name: str, raw: object, *, now: datetime
 ) -> PreparedDryRun:
-    """What a request asks for.
+    """Check a request, and read what it needs from the database.
 
     Raises:
         InvalidDefinition: naming each fault, those of the definition under `definition`, those of events under `event`
@@ -129,7 +129,7 @@ def prepare(
 
 
 def run(prepared: PreparedDryRun, redis: Redis, partitions: int) -> DryRunView:
-    """The answer; only a span needs the streams. Raises `redis.exceptions.RedisError`."""
+    """Run it; only a time range needs the streams. Raises `redis.exceptions.RedisError`."""
     if isinstance(prepared.source, TimeRange):
         answer = dry_run_range(prepared.subject, redis, partitions, prepared.source, prepared.page)
     else:

@@ -1,4 +1,4 @@
-"""How the control plane says no, besides `InvalidDefinition`. Nothing was changed when one of these is raised."""
+"""Refusals of the control plane, besides `InvalidDefinition`. Nothing was changed when one of them is raised."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Deliveries as CSV or JSON Lines, a page at a time. Payloads and attempts are not in it, nor any secret.
 
-The columns and their order are a promise to whoever reads the files. Must not hold more than a page.
+The columns and their order are a promise to programs that read the files. Must not hold more than a page in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLUMNS = (
     "finished_at",
     "replay_of",
 )
-# What spreadsheets take for the beginning of a formula (https://owasp.org/www-community/attacks/CSV_Injection).
+# Spreadsheets take a cell for a formula that begins so (https://owasp.org/www-community/attacks/CSV_Injection).
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -48,7 +48,7 @@ MEDIA_TYPES = {ExportFormat.CSV: "text/csv; charset=utf-8", ExportFormat.JSONL: 
 
 
 def format_header(form: ExportFormat) -> str:
-    """What comes before the first page."""
+    """The text before the first page: the header line of a CSV, nothing in JSON Lines."""
     return _csv([COLUMNS]) if form is ExportFormat.CSV else ""
 
 

@@ -18,7 +18,11 @@ class FaultCollector:
         self.faults: list[FieldError] = []
 
     def run(self, check: Callable[[], _T], *, loc: Loc = ()) -> _T | None:
-        """What the check gives; None when it refused: its faults are kept then, as faults at `loc`."""
+        """Run a check.
+
+        Returns:
+            Its result; None when it refused. Its faults are kept then, as faults at `loc`.
+        """
         try:
             return check()
         except InvalidDefinition as exc:

@@ -125,7 +125,7 @@ def create_key(connection: Connection, principal: Principal, raw: object) -> New
 
 
 def _key_owner(connection: Connection, principal: Principal, body: KeyBody, now: datetime) -> tuple[int, str]:
-    """Whose key it will be; gives that user the role that the body asks for."""
+    """The user that the new key belongs to, made now if it is a new service user, with the role of the body."""
     if body.user is None and body.entity is None:
         if not principal.is_admin and not entities_with(principal, Action.READ):
             raise Forbidden("a publisher's key cannot create keys")
@@ -141,7 +141,7 @@ def _key_owner(connection: Connection, principal: Principal, body: KeyBody, now:
 
 
 def _existing_user(connection: Connection, principal: Principal, name: str) -> tuple[int, str]:
-    """A user who is to have one more key. An entity's administrators may ask for its service users."""
+    """The user who gets one more key. Administrators of an entity may name its service users only."""
     administered = entities_with(principal, Action.ADMINISTER)
     user = store.find_user(connection, name)
     if not principal.is_admin and (user is None or not store.is_service_user(connection, user.id, administered)):

@@ -28,7 +28,7 @@ _Row = TypeVar("_Row")
 
 
 def export(connection: Connection, principal: Principal, entity_name: str) -> dict[str, list[dict[str, Any]]]:
-    """The entity's definitions as a manifest without what is the default anyway; `slack` only if there are some."""
+    """The entity's definitions as a manifest, without members that have their defaults; `slack` if there are any."""
     entity = require(connection, principal, entity_name, Action.READ)
     own_slack = [_brief_slack(stored) for stored in all_webhooks(connection, entity, WebhookKind.SLACK)]
     return {

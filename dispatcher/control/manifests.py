@@ -71,7 +71,7 @@ class Change(View):
 def apply(
     connection: Connection, principal: Principal, entity_name: str, raw: object, *, checks: Checks, dry_run: bool
 ) -> list[Change]:
-    """Bring the entity's definitions to what the manifest says, all of it or nothing.
+    """Apply a manifest to an entity, all of it or nothing.
 
     Raises:
         InvalidDefinition: naming all faults, e.g. at `("automations", 3, "filter", "alias")`.
@@ -142,7 +142,7 @@ def _apply(target: _Target, body: ManifestBody, checks: Checks) -> list[Change]:
 
 
 class _ChangeLog:
-    """What a manifest changed so far: as it is answered, and as the audit log keeps it, as if each was made alone."""
+    """The changes so far: as they are answered, and as rows of the audit log, one for each as if it was made alone."""
 
     def __init__(self, target: _Target) -> None:
         self._target = target
@@ -177,14 +177,14 @@ class _Endpoints:
         self._secrets = KnownSecrets(target.connection, target.entity, checks)
         self._stored: dict[str, StoredWebhook] = {}
         self._kinds: dict[str, WebhookKind] = {}
-        """What has each name: in the entity, or so far in the manifest."""
+        """The kind that has each name, in the entity or so far in the manifest."""
         self._edits: list[tuple[Loc, WebhookFields]] = []
         self.refused: dict[str, Grants] = {}
-        """What refused webhooks were to grant: the automations that name them are still checked."""
+        """The grants of refused webhooks, so that the automations that name them are still checked."""
         self.refused_slack: set[str] = set()
 
     def read_stored(self, names: frozenset[str]) -> None:
-        """Read what the entity has of these names."""
+        """Read the entity's webhooks and Slack integrations with these names."""
         target = self._target
         found = webhook_store.many_webhooks(target.connection, target.entity.id, names=_storable(names))
         self._stored = {one.name: one for one in found}
@@ -196,7 +196,7 @@ class _Endpoints:
             self.refused[name] = _meant_grants(raw)
 
     def add_slack(self, loc: Loc, raw: object) -> None:
-        """The same for a Slack integration."""
+        """Check a Slack integration's definition; it is written later."""
         if not self._add(loc, raw, slack.check_slack):
             self.refused_slack.update(_names([raw]))
 
@@ -215,7 +215,7 @@ class _Endpoints:
         return fields
 
     def write(self, log: _ChangeLog) -> list[tuple[Loc, StoredWebhook]]:
-        """Write what was not refused; each with the place of its definition in the manifest."""
+        """Write the definitions that were not refused; returns each with the place of its definition."""
         edits = [(self._stored.get(fields.name), fields) for _, fields in self._edits]
         all_written = webhooks.save_webhooks(self._target.connection, self._target.entity, edits)
         for (before, fields), written in zip(edits, all_written, strict=True):
@@ -309,12 +309,12 @@ def _names(definitions: Sequence[object]) -> frozenset[str]:
 
 
 def _storable(names: Collection[str]) -> set[str]:
-    """Those that a database can be asked for: no text column holds a NUL or half a character."""
+    """The names that a database can be asked for: without NUL and lone surrogates."""
     return {name for name in names if "\0" not in name and name == name.encode(errors="ignore").decode()}
 
 
 def _webhook_names(raw: object) -> Iterator[str]:
-    """What a definition's action calls, if it has the form of one."""
+    """The webhook or Slack integration that a definition's action names, if the definition has the form of one."""
     action = raw.get("action") if isinstance(raw, Mapping) else None
     if isinstance(action, Mapping):
         yield from (called for kind in WebhookKind if isinstance(called := action.get(kind), str))

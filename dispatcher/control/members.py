@@ -1,7 +1,7 @@
 """Members of an entity and their roles, for its administrators.
 
-Any user can be made a member: that gives to the user, and nothing to whoever does it. Somebody stays who can
-administer the entity, unless an instance administrator, who always can, takes the last role away.
+Any user can be made a member: that gives rights to the user, and none to the administrator. An entity keeps an
+administrator, unless an instance administrator, who can administer it anyway, takes the last role away.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def get(connection: Connection, principal: Principal, entity_name: str, user: st
 def put(
     connection: Connection, principal: Principal, entity_name: str, user: str, raw: object
 ) -> tuple[MemberView, bool]:
-    """Give a user a role, instead of the one that the user has there; also whether the user is new there.
+    """Give a user a role in the entity, in place of an earlier one; returns the member, and whether it is new.
 
     Raises:
         NotFound: when there is no such user.

@@ -31,7 +31,7 @@ class Page(View, Generic[_Item]):
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which page is wanted: how many rows at most, and the position that it begins after."""
+    """The page that a client asks for: the most rows, and the position after which it begins."""
 
     limit: int = DEFAULT_LIMIT
     position: int | None = None
@@ -76,7 +76,7 @@ def _size_bytes(item: object) -> int:
 
 
 def page_request(limit: int | None, cursor: str | None) -> PageRequest:
-    """A page request from what a client sent.
+    """A page request from the query of a client.
 
     Raises:
         InvalidDefinition: for a limit out of range, or a cursor that no answer gave.

@@ -17,7 +17,7 @@ def delete_entity(connection: Connection, principal: Principal, name: str) -> No
     """Delete an entity with its service users, roles, projects and collections. For instance administrators.
 
     Raises:
-        Conflict: naming what it has or had; taking its members' roles away retires such an entity.
+        Conflict: naming what it has or had. Such an entity can be retired by removing its members.
     """
     require_instance_admin(principal)
     lock_edits(connection)

@@ -34,7 +34,7 @@ from shared.vault import Vault
 MAX_VALUE_BYTES = 64 << 10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _WORD = re.compile(r"[a-z_]{1,20}")
-# What RFC 9110 allows in a field's value, without obsolete text and white space around it.
+# A header field's value by RFC 9110, without obsolete text and without white space around it.
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*")
 
 
@@ -157,7 +157,7 @@ def check_value(value: str, uses: SecretUses, *, settings: Settings, loc: tuple[
 
 
 def _body(raw: object) -> SecretBody:
-    """The body; what a refusal repeats of it is at most a word, since a value may stand where a name belongs."""
+    """Parse the body. A refusal repeats no more than a word of it, since the value may be where a name belongs."""
     try:
         return parse_body(SecretBody, raw)
     except InvalidDefinition as exc:

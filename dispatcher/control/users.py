@@ -1,6 +1,6 @@
-"""Single users: looked at by themselves and by instance administrators, changed and deleted by the latter.
+"""Single users, whom they themselves and instance administrators may read, and the latter change and delete.
 
-Somebody stays who can administer the instance.
+The instance always keeps an administrator.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def get(connection: Connection, principal: Principal, user: str) -> UserView:
 
 
 def change(connection: Connection, principal: Principal, user: str, raw: object) -> UserView:
-    """Change the members that the patch has. For instance administrators.
+    """Change the user's members that the patch has. For instance administrators.
 
     Raises:
         InvalidDefinition: naming each fault.

@@ -68,19 +68,22 @@ class WebhookBody(Body):
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What checking a webhook takes besides the database."""
+    """The parts that a check of a webhook needs besides the database."""
 
     settings: Settings
     vault: Vault
 
 
 def grants_of(fields: WebhookFields) -> Grants:
-    """What the webhook lets payloads use."""
+    """The secrets that the webhook lets payloads use."""
     return Grants(frozenset(fields.secrets), fields.access_token is not None)
 
 
 class KnownSecrets:
-    """An entity's secrets as one edit sees them: read once, and each value looked at once for each use."""
+    """An entity's secrets for the checks of one edit: names are read once, and each value is checked once for each use.
+
+    It belongs to one transaction, on one thread.
+    """
 
     def __init__(self, connection: Connection, entity: StoredEntity, checks: Checks) -> None:
         self._connection = connection
@@ -101,7 +104,7 @@ class KnownSecrets:
         ]
 
     def unfit(self, members: Mapping[str, tuple[str | None, SecretUses]]) -> list[FieldError]:
-        """A fault at each member whose secret, which the entity has, can't do what it is to be used for."""
+        """A fault at each member whose secret has a value that can't be used in this way."""
         return [
             fault
             for member, (name, uses) in members.items()

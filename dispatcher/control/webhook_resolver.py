@@ -1,6 +1,6 @@
 """The webhooks and Slack integrations that an automation may name: its entity's, its organizations', its teams'.
 
-Those of another entity may be named by whoever may read that entity; to others they do not exist.
+Those of another entity may be named by principals that may read that entity; to others they do not exist.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class WebhookResolver:
         return ResolvedAutomation(automation, self._webhook_of(automation.action))
 
     def grants_of(self, name_or_id: str) -> Grants | None:
-        """What the webhook of this name or id grants to payloads; None when there is none.
+        """The grants of the webhook of this name or id; None when there is none.
 
         Raises:
             InvalidDefinition: when webhooks of several other entities have the name.

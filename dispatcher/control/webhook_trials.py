@@ -1,6 +1,6 @@
 """Test requests to webhooks over REST: what a caller may send, and what is shown of it, with secrets masked.
 
-Nothing is stored, and nothing is retried. Must not be given to anyone who may not see the endpoint's answer.
+Nothing is stored, and nothing is retried. Must not be answered to a principal who may not see the endpoint's answer.
 """
 
 from __future__ import annotations

@@ -164,7 +164,10 @@ def name_conflict(entity: StoredEntity, kind: WebhookKind, name: str) -> Conflic
 def save_webhooks(
     connection: Connection, entity: StoredEntity, edits: Sequence[tuple[StoredWebhook | None, WebhookFields]]
 ) -> list[StoredWebhook]:
-    """The same for many, whose names are known to be free, in few statements; they come back in the same order."""
+    """Store checked fields whose names are free, in few statements; returns the webhooks in the same order.
+
+    Each gets a revision of its own, unless nothing changes. The caller holds `lock_edits`.
+    """
     changed = [(stored, fields) for stored, fields in edits if stored is None or stored.fields != fields]
     if not changed:
         return [stored for stored, _ in edits if stored is not None]
@@ -192,7 +195,7 @@ def save_webhooks(
 
 
 def check_automations(connection: Connection, webhook: StoredWebhook) -> None:
-    """Make sure that the webhook's automations, of whatever entity, still render with what it grants.
+    """Check that the payloads of the webhook's automations, of any entity, use only secrets that it grants.
 
     Raises:
         Conflict: naming those that don't.
@@ -201,7 +204,7 @@ def check_automations(connection: Connection, webhook: StoredWebhook) -> None:
 
 
 def check_users(webhook: StoredWebhook, users: Sequence[StoredAutomation]) -> None:
-    """The same for the automations that are known to call the webhook."""
+    """Check `users`, the automations that call the webhook, as `check_automations` does."""
     grants = grants_of(webhook.fields)
     broken = []
     for automation in users:

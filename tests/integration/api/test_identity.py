@@ -47,7 +47,7 @@ def test_a_key_revoked_elsewhere_is_honoured_for_a_moment_only(api: Api, monkeyp
     monkeypatch.setattr("dispatcher.api.caller_cache.monotonic", lambda: now)
     api.key("leaked", entity="acme", role="member")
     api.ok("GET", f"{ACME}/webhooks", key="leaked")
-    monkeypatch.setattr(caller_cache.CallerCache, "forget", lambda self: None)
+    monkeypatch.setattr(caller_cache.CallerCache, "clear", lambda self: None)
     key_id = next(key["id"] for key in api.ok("GET", "/v1/keys")["items"] if key["name"] == "leaked")
     api.ok("DELETE", f"/v1/keys/{key_id}", status=204)
 

@@ -81,10 +81,10 @@ def _start(options: dict[str, Any] | None = None, **_kwargs: Any) -> None:
     options = options or {}
     try:
         check_pool(options.get("pool_cls") or options.get("pool"), autoscale=options.get("autoscale"))
+        exposition.serve(settings)
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")
     raise_descriptor_limit()
-    exposition.serve(settings)
 
 
 @signals.celeryd_after_setup.connect

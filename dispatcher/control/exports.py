@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -31,8 +32,11 @@ COLUMNS = (
     "finished_at",
     "replay_of",
 )
-# Spreadsheets take a cell for a formula that begins so (https://owasp.org/www-community/attacks/CSV_Injection).
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Spreadsheets take a cell for a formula that begins so (https://owasp.org/www-community/attacks/CSV_Injection), also in
+# full width, which some convert, and behind what some leave out at the beginning: spaces and what is not seen.
+_SKIPPED = r"[\s\x00-\x20\u00ad\u180e\u200b-\u200f\u2028-\u202f\u2060-\u2069\ufeff]"
+_SIGNS = r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212]"
+_FORMULA = re.compile(rf"{_SKIPPED}*{_SIGNS}|[\t\r\n]")
 
 
 class ExportFormat(StrEnum):
@@ -104,4 +108,4 @@ def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return f"'{text}" if _FORMULA.match(text) else text

@@ -177,7 +177,7 @@ def revoke_key(connection: Connection, principal: Principal, key_id: str) -> Non
     now, managed = datetime.now(UTC), _managed(principal)
     revoked = None if number is None else api_keys.revoke_key(connection, number, of=managed, now=now)
     if revoked is None:
-        raise NotFound(f"there is no key {key_id!r}")
+        raise NotFound("there is no key of this id; ids of keys are like key_7, see GET /v1/keys")
     check_administered(connection)
     name, user_id = revoked
     roles = store.memberships_of(connection, [user_id])[user_id]

@@ -91,7 +91,7 @@ def load_user(connection: Connection, text: str) -> StoredUser:
     number = decode_id(IdKind.USER, text)
     found = find_user(connection, text) if number is None else store.find_user_by_id(connection, number)
     if found is None:
-        raise NotFound(f"there is no user {text!r}")
+        raise NotFound("there is no user of this id or name")
     return found
 
 

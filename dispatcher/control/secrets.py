@@ -188,7 +188,7 @@ def _check_name(name: str) -> None:
 def _load_secret(connection: Connection, entity: StoredEntity, name: str) -> store.StoredSecret:
     stored = store.find_secret(connection, entity.id, name)
     if stored is None:
-        raise NotFound(f"{entity.name!r} has no secret {name!r}")
+        raise NotFound(f"{entity.name!r} has no secret of this name")
     return stored
 
 

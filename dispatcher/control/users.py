@@ -35,7 +35,7 @@ class UserPatch(Body):
 def get(connection: Connection, principal: Principal, user: str) -> UserView:
     """A user, by id or name. Raises NotFound, also for another than one's own without an administrator's key."""
     if not principal.is_admin and user not in (encode_id(IdKind.USER, principal.user_id), principal.user_name):
-        raise NotFound(f"there is no user {user!r}")
+        raise NotFound("there is no user of this id or name")
     return _view(connection, load_user(connection, user))
 
 

@@ -98,10 +98,9 @@ class KnownSecrets:
         if not missing:
             return []
         available = ", ".join(self._known) or "none yet; PUT one first"
-        return [
-            FieldError(loc, f"{self._entity.name!r} has no secret {name!r}; available: {available}")
-            for loc, name in missing
-        ]
+        # Not what was sent: somebody who takes the member for the secret itself would find it in logs of the refusal.
+        form = f"must be the name of a secret of {self._entity.name!r}; available: {available}"
+        return [FieldError(loc, form) for loc, _ in missing]
 
     def unfit(self, members: Mapping[str, tuple[str | None, SecretUses]]) -> list[FieldError]:
         """A fault at each member whose secret has a value that can't be used in this way."""

@@ -32,7 +32,7 @@ from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.graphql import catalog, catalog_pages, mutations, projects, triggers, viewer
-from dispatcher.graphql.refusals import Refusal, refusal_of
+from dispatcher.graphql.refusals import Refusal, refusal_of, without_values
 from dispatcher.graphql.session import Session
 from shared.domain.json_values import refuse_unfit
 from shared.storage.accounts.users import Principal
@@ -79,7 +79,7 @@ def answer_to(resources: ApiResources, principal: Principal, body: object) -> An
         document = parse(request.query, max_tokens=MAX_TOKENS)
         request.check(document)
     except GraphQLError as exc:
-        return refused(400, [exc.message])
+        return refused(400, [without_values(exc.message)])
     except RecursionError:
         return refused(400, ["the document nests too deeply"])
     try:
@@ -149,7 +149,7 @@ def _refusal(errors: Iterable[GraphQLError], data: dict[str, Any] | None) -> Ans
     refusals = [
         refusal_of(error.original_error)
         if error.original_error is not None and not isinstance(error.original_error, GraphQLError)
-        else Refusal(400, (error.message,))
+        else Refusal(400, (without_values(error.message),))
         for error in errors
     ]
     worst = next((each for each in refusals if each.status >= 500), refusals[0])

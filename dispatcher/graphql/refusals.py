@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,3 +28,22 @@ def refusal_of(exc: Exception) -> Refusal:
         log.error("graphql.failed", exc_info=exc)
     messages = tuple(str(error) for error in problem.errors) if problem.status == 422 else ()
     return Refusal(problem.status, messages or (str(problem),), problem.headers)
+
+
+_REPEATED = tuple(
+    (re.compile(pattern, re.DOTALL), without)
+    for pattern, without in (
+        (r"(cannot represent .*?value): .*", r"\1."),
+        (r",? [Ff]ound:? .*", "."),
+        (r"Value '.*' does not exist in", "The value does not exist in"),
+        (r"(Syntax Error: Unexpected \w+)\b.*", r"\1."),
+        (r"(Syntax Error: Invalid [\w ]+): .*", r"\1."),
+    )
+)
+
+
+def without_values(message: str) -> str:
+    """A message of graphql-core without the values that were sent, any of which may be a secret."""
+    for repeated, without in _REPEATED:
+        message = repeated.sub(without, message)
+    return message

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dispatcher.up.supervisor import Child, Supervisor
 from dispatcher.up.valkey import READY_SECONDS, EmbeddedValkey
+from shared.config.listening import why_not_listening
 from shared.domain.errors import HooklineError
 from shared.observability.logs import get_logger, writes_json
 from shared.observability.metrics_variable import MULTIPROC_VARIABLE
@@ -59,11 +60,10 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        socket.getaddrinfo(host or None, port, family, flags=socket.AI_PASSIVE)  # for its plain errors
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as exc:
-        # Not exc.strerror, to which Python adds the address again.
-        reason = exc.strerror if isinstance(exc, socket.gaierror) else os.strerror(exc.errno or 0)
-        raise CannotStart(f"can't listen on {host}:{port}: {reason}") from exc
+    except (OSError, UnicodeError) as exc:
+        raise CannotStart(why_not_listening(host, port, exc)) from exc
 
 
 def prepare(

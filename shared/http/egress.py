@@ -18,9 +18,12 @@ from shared.config.setting_types import Network, PortRange
 from shared.domain.errors import InvalidDefinition
 from shared.http.exceptions import EgressBlocked
 from shared.http.request import DEFAULT_PORTS
+from shared.observability.logs import get_logger
 from shared.settings import Settings
 
 Address = IPv4Address | IPv6Address
+
+log = get_logger("hookline.egress")
 
 MAX_URL_LENGTH = 2048
 MAX_HOST_LENGTH = 253
@@ -42,6 +45,7 @@ _REFUSED_V6 = (
     IPv6Network("2002::/16"),  # 6to4, which carries any IPv4 address; retired by RFC 7526
     IPv6Network("3fff::/20"),  # documentation, RFC 9637
 )
+_NOT_PUBLIC = "is not a public address, and HOOKLINE_ALLOWED_NETWORKS does not allow it"
 _NAT64 = IPv6Network("64:ff9b::/96")
 _HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 # The last label of what `inet_aton` reads as an address: decimal, octal or hexadecimal, of one to four parts.
@@ -57,7 +61,7 @@ def refusal_reason(address: Address, allowed: tuple[Network, ...]) -> str | None
     address = _unmap(address)
     for candidate in (address, *_behind_nat64(address)):
         if not _in(candidate, allowed) and not _is_public(candidate):
-            return f"{address} is not a public address, and HOOKLINE_ALLOWED_NETWORKS does not allow it"
+            return f"{address} {_NOT_PUBLIC}"
     return None
 
 
@@ -145,7 +149,11 @@ def _host_refusal(scheme: str, host: str, settings: Settings) -> str | None:
 
 
 class EgressGuard:
-    """Checks each address at the moment a socket is made for it, whatever the name resolved to before."""
+    """Checks each address at the moment a socket is made for it, whatever the name resolved to before.
+
+    A refusal does not name the address: whoever sees deliveries would learn the addresses of names in the network
+    behind Hookline. The operator's log has it.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._allowed = settings.allowed_networks
@@ -166,18 +174,21 @@ class EgressGuard:
         # The resolver gives addresses in their usual form. Any other spelling means another thing to each library.
         if address is None:
             return "the host is not an address in its usual form"
-        return refusal_reason(address, self._allowed) or _port_refusal(port, self._ports)
+        if refusal_reason(address, self._allowed) is not None:
+            return f"the host's address {_NOT_PUBLIC}"
+        return _port_refusal(port, self._ports)
 
     def _plain_refusal(self, addr_info: tuple[Any, ...]) -> str | None:
         address = _address(addr_info[4][0])
         address = None if address is None else _unmap(address)
         if self._allow_http or address is None or _in(address, self._allowed):
             return None
-        return f"plain http to {address} needs HOOKLINE_ALLOW_HTTP=1 or an entry in HOOKLINE_ALLOWED_NETWORKS"
+        return "plain http to this host needs HOOKLINE_ALLOW_HTTP=1 or its address in HOOKLINE_ALLOWED_NETWORKS"
 
     @staticmethod
     def _socket(addr_info: tuple[Any, ...], reason: str | None) -> socket.socket:
         if reason is not None:
+            log.info("egress.blocked", address=addr_info[4][0], port=addr_info[4][1], reason=reason)
             raise EgressBlocked(reason)
         family, kind, protocol, _name, _sockaddr = addr_info
         return socket.socket(family, kind, protocol)

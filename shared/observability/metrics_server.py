@@ -13,6 +13,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from shared.config.listening import why_not_listening
+from shared.config.setting_types import InvalidSetting
 from shared.observability.logs import get_logger
 
 MAX_SCRAPES = 8
@@ -85,9 +87,17 @@ def _end(request: socket.socket) -> None:
 
 
 def start_metrics_server(host: str, port: int, registry: CollectorRegistry) -> None:
-    """Serve the registry in a thread of its own as long as the process runs."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    kind = type("_FamilyServer", (_Server,), {"address_family": family})
-    server = kind((address[0], port), _Handler)
+    """Serve the registry in a thread of its own as long as the process runs.
+
+    Raises:
+        InvalidSetting: when the address is taken or is not this machine's.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        kind = type("_FamilyServer", (_Server,), {"address_family": family})
+        server = kind((address[0], port), _Handler)
+    except (OSError, UnicodeError) as exc:
+        why = why_not_listening(host, port, exc)
+        raise InvalidSetting(f"HOOKLINE_METRICS_HOST, HOOKLINE_METRICS_PORT: {why}") from exc
     server.set_app(make_wsgi_app(registry))
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

@@ -23,6 +23,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from dispatcher.server.connection import Bounds
 from dispatcher.server.server import RESERVED_DESCRIPTORS, Server, possible_connections
 from shared.config.descriptors import raise_descriptor_limit
+from shared.config.setting_types import InvalidSetting
 from shared.observability import metrics_server
 from shared.observability.metrics_server import start_metrics_server
 from shared.settings import load_settings
@@ -325,6 +326,17 @@ def test_the_metrics_of_a_worker_have_bounds_too(monkeypatch: pytest.MonkeyPatch
         assert httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).status_code == 200
         assert all(not read_all(client) for client in idle)
     wait_until(lambda: not any("process_request" in one.name for one in threading.enumerate()), "end of all threads")
+
+
+def test_metrics_say_where_they_cannot_listen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            InvalidSetting, match=rf"HOOKLINE_METRICS_PORT: .*127\.0\.0\.1:{port}: Address already in use"
+        ):
+            start_metrics_server("127.0.0.1", port, CollectorRegistry())
+    with pytest.raises(InvalidSetting, match="HOOKLINE_METRICS_HOST"):
+        start_metrics_server("nosuch.invalid", port, CollectorRegistry())
 
 
 def test_no_more_connections_are_held_than_there_are_descriptors_for() -> None:

@@ -264,8 +264,10 @@ class _Cutter:
             if len(self._secrets) > MAX_SECRET_SLOTS:
                 raise InvalidDefinition.at(loc, f"a payload names secrets at most {MAX_SECRET_SLOTS} times")
         else:
+            # Not the name that was sent: it may be a secret itself, by somebody who took the name for its value.
             available = ", ".join(f"${{{known}}}" for known in self._available)
-            self._fault(loc, f"{match[0]} is not available; available: {available}; `$$` writes a literal `$`")
+            where = f"the variable at character {match.start() + 1}"
+            self._fault(loc, f"{where} is not available; available: {available}; `$$` writes a literal `$`")
 
     def _write(self, text: str) -> None:
         self._count(text)

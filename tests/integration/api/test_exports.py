@@ -103,19 +103,19 @@ def test_pages_are_read_one_at_a_time(api: Api, history: History, monkeypatch: p
 
 
 def test_no_cell_is_a_formula(api: Api, history: History) -> None:
-    for text in ("=HYPERLINK(1)", "+1", "-1", "@x", "\tx", "plain", 'with "quotes", commas'):
+    hidden = (" =1", "\xa0=1", "\u3000=1", "\ufeff\u200b=1", "\n=1", "\uff1d1", " \uff0b1", "\uff0d1", "\uff20x")
+    formulas = ("=HYPERLINK(1)", "+1", "-1", "@x", "\tx", *hidden)
+    for text in (*formulas, "plain", 'with "quotes", commas', " plain", "a=b"):
         history.add("dead", reason=text, event_id=text)
 
     table = rows(api)[::-1]
 
     assert [row["reason"] for row in table] == [
-        "'=HYPERLINK(1)",
-        "'+1",
-        "'-1",
-        "'@x",
-        "'\tx",
+        *(f"'{text}" for text in formulas),
         "plain",
         'with "quotes", commas',
+        " plain",
+        "a=b",
     ]
     assert [row["event_id"] for row in table] == [row["reason"] for row in table]
 

@@ -283,3 +283,30 @@ def test_a_circuit_is_open_by_the_databases_clock(engine: Engine, step: timedelt
         with time_machine.travel(datetime.now(UTC) + step, tick=True):
             states = [circuit_view(connection, circuit).state for circuit in circuits]
     assert states == ["half_open", "open"]
+
+
+def test_a_secret_where_a_name_belongs_is_not_repeated(api: Api) -> None:
+    """Refusals get into the logs of whoever sent the secret."""
+    put_secrets(api)
+    wrong = "ghp_16C7e42F292c6912E7"
+    definitions: list[dict[str, Any]] = [
+        *({member: wrong} for member in ("access_token", "signing_secret", "client_certificate")),
+        {"secrets": ["DEPLOY", wrong]},
+    ]
+    for members in definitions:
+        problem = api.refused("POST", f"{ACME}/webhooks", webhook(**members), status=422)
+        assert "available: DEPLOY, SIGNING, TOKEN" in problem.errors[0]["msg"]
+    create_webhook(api)
+    action = {"webhook": "deploy-hook", "payload": {"token": f"${{{wrong}}}"}}
+    api.refused("POST", f"{ACME}/automations", automation(action=action), status=422)
+    body = {
+        "query": f'mutation{{createGenericWebhookIntegration(input:{{entityName:"acme",name:"n",'
+        f'urlEndpoint:"https://example.com",accessTokenRef:"{wrong}"}}){{integration{{__typename}}}}}}'
+    }
+    assert api.send("POST", "/graphql", body).status_code >= 400
+    variables = {"query": "query($a:Int){viewer{teams(first:$a){edges{cursor}}}}", "variables": {"a": wrong}}
+    assert api.send("POST", "/graphql", variables).status_code == 400
+    for path in (f"/v1/keys/{wrong}", f"{ACME}/secrets/{wrong}", f"/v1/users/{wrong}"):
+        api.refused("DELETE", path, status=404)
+    api.refused("POST", "/v1/keys", {"name": "n", "user": wrong}, status=422)
+    assert wrong not in "".join(api.answers)

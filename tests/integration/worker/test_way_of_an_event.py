@@ -164,7 +164,8 @@ def test_an_address_that_is_not_allowed_is_blocked_at_the_socket(scene: Scene) -
     [row] = scene.rows()
     [attempt] = scene.attempts()
     assert (row.status, attempt.outcome) == ("refused", "blocked")
-    assert "169.254.169.254 is not a public address" in attempt.error
+    assert "is not a public address" in attempt.error
+    assert "169.254" not in attempt.error
 
 
 def test_no_op_is_recorded_and_sends_nothing(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,20 @@ def test_listen_takes_a_free_port_and_refuses_it_to_others() -> None:
             listen("127.0.0.1", port)
 
 
-def test_listen_names_a_host_that_is_not_here() -> None:
-    with pytest.raises(CannotStart, match=r"can't listen on host\.invalid:1234: "):
-        listen("host.invalid", 1234)
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("host.invalid", r"[A-Z][\w ]+"),  # the resolver's words
+        ("::1%nosuch", r"[A-Z][\w ]+"),
+        ("192.0.2.1", "Cannot assign requested address"),
+        ("a..b\udc80", "this can't be the name of a host"),
+    ],
+)
+def test_listen_names_a_host_that_is_not_here(host: str, reason: str) -> None:
+    with pytest.raises(CannotStart) as caught:
+        listen(host, 1234)
+    assert re.fullmatch(rf"can't listen on {re.escape(host)}:1234: {reason}", str(caught.value))
+    assert "Unknown" not in str(caught.value)
 
 
 def test_the_data_directory_is_private_and_held(tmp_path: Path) -> None:

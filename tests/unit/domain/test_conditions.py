@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.conditions.conditions import (
+    MAX_KEPT_VALUES,
     Aggregate,
     Change,
     ChangeCondition,
@@ -22,6 +23,7 @@ from shared.domain.conditions.conditions import (
     ZScore,
     ZScoreCondition,
     condition_to_json,
+    needed_values,
     parse_conditions,
 )
 from shared.domain.errors import FieldError, InvalidDefinition
@@ -269,8 +271,12 @@ definitions = st.one_of(
 )
 
 
+def are_within_bounds(raw: list[Raw]) -> bool:
+    return sum(needed_values(parse_conditions([one])[0] for one in raw).values()) <= MAX_KEPT_VALUES
+
+
 @settings(max_examples=100)
-@given(st.lists(definitions, min_size=1, max_size=20))
+@given(st.lists(definitions, min_size=1, max_size=20).filter(are_within_bounds))
 def test_conditions_survive_json(raw: list[Raw]) -> None:
     conditions = parse_conditions(raw)
     written = orjson.dumps([condition_to_json(condition) for condition in conditions])

@@ -1,1 +1,1 @@
-"""What takes things in and wakes things up: the API, the publisher, the pump and the `hookline` command."""
+"""The side that takes requests and wakes workers: the API, the publisher, the pump and the `hookline` command."""

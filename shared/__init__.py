@@ -1,1 +1,1 @@
-"""What both sides of Hookline know: the domain, storage, streams, settings and telemetry."""
+"""The code that both the worker and the dispatcher use: domain, storage, streams, settings and telemetry."""

@@ -38,10 +38,11 @@ from shared.config.setting_types import (
 
 ENV_PREFIX = "HOOKLINE_"
 MAX_SOCKET_PATH_BYTES = 100
+"""Linux accepts 107 bytes as the path of a socket, macOS 103."""
 
 
 class Settings(BaseSettings):
-    """What an operator can set; blank means unset. Unset URLs mean the embedded default under the data directory.
+    """The settings of an installation; blank means unset. Unset URLs mean embedded servers in the data directory.
 
     URLs may hold passwords, so they are kept out of `repr`.
     """

@@ -22,7 +22,7 @@ class _Basic(HTTPBasic):
     """Basic that never makes a browser ask for a password: the browser would send it with every page's requests."""
 
     def make_authenticate_headers(self) -> dict[str, str]:
-        """What is asked for in place of a key that can't be read."""
+        """The headers of a 401. They name Bearer only, at which browsers show no dialog."""
         return dict(_CHALLENGE)
 
 

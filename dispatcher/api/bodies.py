@@ -78,7 +78,7 @@ async def _manifest(request: Request, _caller: CallerDep) -> Any:
 
 
 JsonBody = Annotated[Any, Depends(_definition)]
-"""A body's JSON; no body at all stands for an empty object."""
+"""A body's JSON; an absent body is read as an empty object."""
 ManifestJson = Annotated[Any, Depends(_manifest)]
 
 

@@ -68,7 +68,7 @@ class CallerCache:
         return caller
 
     def refused_entities(self, caller: Caller, names: Collection[str]) -> frozenset[str]:
-        """Those of these entities that the caller may not publish to; the others are remembered with the caller."""
+        """The entities that the caller may not publish to; the permitted ones are remembered with the caller."""
         unknown = [name for name in names if name not in caller.publishes]
         if not unknown:
             return frozenset()

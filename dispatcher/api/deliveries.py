@@ -25,6 +25,7 @@ from shared.storage.database.transactions import read_transaction
 router = APIRouter(prefix="/v1/entities/{entity}/deliveries", tags=["deliveries"])
 
 EXPORT_PAGE = 500
+"""Rows that an export reads in one query and holds in memory."""
 EXPORTED: dict[str, Any] = {
     "description": "The file.",
     "content": {media_type: {"schema": {"type": "string"}} for media_type in MEDIA_TYPES.values()},

@@ -51,7 +51,7 @@ def names_tag(wanted: str, tag: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The conditions of a change, by its headers; None stands for no condition."""
+    """The conditions of a change, by its headers; without conditions None."""
 
     if_match: str | None
     if_none_match: str | None

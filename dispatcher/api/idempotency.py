@@ -1,8 +1,8 @@
 """`Idempotency-Key`: a POST that is repeated with the same key gets the first answer and has no second effect.
 
 A key belongs to a user for 24 hours. Its first request claims it in a transaction of its own; `Once.writing` seals the
-claim in the transaction of the change, so that what was done stays done although its answer may be lost. A refused or
-failed request changed nothing, and lets go of its key; so does one that only looked, such as a dry run. Answers are
+claim in the transaction of the change, so that a change is not repeated even if its answer is lost. A refused or failed
+request changed nothing and releases its key, and so does a request that only reads, such as a dry run. Answers are
 encrypted at rest, since one of them shows an API key, and shown only to who still has the roles of then. Must not be
 applied to events, which their source and id tell apart already.
 """
@@ -52,7 +52,7 @@ REPLAYED = "Idempotent-Replayed"
 KEPT = timedelta(hours=24)
 """How long a key belongs to its first request; the OpenAPI document promises it."""
 ABANDONED = timedelta(seconds=60)
-"""The age of an unanswered request from which on a repeat may take its key over: its process has probably ended. If it
+"""When a request is unanswered for so long, a repeat may take its key over: its process has probably ended. If it
 does go on, `Once.writing` notices that it lost its claim, and undoes what it wrote."""
 REMOVED_IN_PASSING = 100
 """The most expired keys that a request deletes, so that the table does not grow and no request pays for all of them."""
@@ -61,7 +61,8 @@ MAX_KEYS = 10_000
 MAX_ANSWERS = 1000
 MAX_ANSWER_BYTES = 1 << 20
 MAX_ANSWERS_BYTES = 16 << 20
-"""How much is kept of one user's answers. Without its answer a request is still not carried out again."""
+"""How many answers to one user are kept, how large each may be, and all together. A request whose answer is not kept is
+still not carried out again."""
 KEYS_RETRY_AFTER_SECONDS = "60"
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _KEPT_HEADERS = ("content-type", "etag")
@@ -89,7 +90,7 @@ class Once:
             self._seal(connection)
 
     def seal(self) -> None:
-        """Note that the key's request is done, where what it did is not in the database."""
+        """Note that the key's request was carried out, for requests that change nothing in the database."""
         if self.claim is not None:
             with write_transaction(self.engine) as connection:
                 self._seal(connection)
@@ -276,7 +277,7 @@ def _underway() -> Problem:
 
 
 def _finish(resources: ApiResources, begun: _Begun, messages: list[Message]) -> None:
-    """Keep the answer of what changed something, and let go of the key of anything else."""
+    """Keep the answer of a request that changed something; release the key of any other."""
     claim = begun.claim
     envelope = _envelope(messages, begun.principal)
     try:
@@ -295,7 +296,7 @@ def _finish(resources: ApiResources, begun: _Begun, messages: list[Message]) -> 
 
 
 def _envelope(messages: list[Message], principal: Principal) -> str | None:
-    """What is kept of an answer; None of a refusal, or of one that is too large."""
+    """The part of an answer that is kept, as JSON; None for a refusal and for an answer that is too large."""
     if not messages or not 200 <= messages[0]["status"] < 300:
         return None
     body = b"".join(message.get("body", b"") for message in messages[1:])

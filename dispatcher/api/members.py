@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/entities/{entity}/members", tags=["identity"])
 
 @router.get("")
 def list_members(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[MemberView]:
-    """List who has a role in the entity. For its administrators."""
+    """List the users with a role in the entity. For its administrators."""
     with read_transaction(resources.engine) as connection:
         return members.list_members(connection, principal, entity, page)
 

@@ -54,7 +54,7 @@ class RequestIds:
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _OWN_PAGES = frozenset({"", "same-origin", "none"})
-"""Values of Sec-Fetch-Site that our own pages and what a person typed have. Others than browsers send none."""
+"""The values of Sec-Fetch-Site of requests from our own pages and of typed addresses. Only browsers send the header."""
 _GUARDS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -66,10 +66,10 @@ _GUARDS = (
 
 
 class Browsers:
-    """Refuses what another site's page has a browser send, and tells browsers to do nothing with answers by themselves.
+    """Refuses requests that another site's page made a browser send, and confines what browsers do with answers.
 
-    A browser adds a Basic key that it was told once to whatever request any page makes. Pages can't read answers to
-    those, but what a POST did is done. A Bearer key is added by nobody but who has it.
+    A browser adds a Basic key, once it was entered, to requests that any page makes. The page can't read the answer,
+    but its POST takes effect. A Bearer key is added only by a program that has it.
     """
 
     def __init__(self, app: ASGIApp) -> None:

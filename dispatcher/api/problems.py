@@ -32,7 +32,7 @@ _PHRASES = {
     416: "Requested Range Not Satisfiable",
     422: "Unprocessable Entity",
 }
-"""Those that `http` has under other names since Python 3.13: clients see the same ones on each Python."""
+"""Titles that `http` changed in Python 3.13: clients see the same ones on each Python."""
 _PLACES = frozenset({"body", "query", "path", "header", "cookie"})
 
 log = get_logger("hookline.api")

@@ -44,7 +44,7 @@ class ApiResources:
 
     @property
     def checks(self) -> Checks:
-        """What a check of a webhook needs besides the database."""
+        """The keys and settings that a check of a webhook needs."""
         return Checks(self.settings, self.vault)
 
     def wake(self, webhook_ids: Iterable[int]) -> None:

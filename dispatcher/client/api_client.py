@@ -30,17 +30,20 @@ if TYPE_CHECKING:
 
 BATCH_TYPE = "application/cloudevents-batch+json"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+"""A batch is answered within milliseconds; an API that is busy or starts anew may take seconds."""
 # A manifest is one transaction of up to thousands of definitions, which waits for the edits before it.
 APPLY_TIMEOUT = httpx.Timeout(300.0, connect=5.0)
 BUSY_STATUSES = frozenset({429, 502, 503, 504})
 RETRY_AFTER_CAP_SECONDS = 60.0
+"""The longest `Retry-After` that is obeyed. A proxy may ask for hours, too long for a person at a terminal."""
 GIVE_UP_SECONDS = 300.0
+"""How long a batch is tried again: as long as an upgrade of a site usually takes."""
 EXCERPT_CHARS = 200
 BACKOFF = wait_exponential(multiplier=0.5, max=15) + wait_random(0, 0.5)
 
 
 class Unreachable(HooklineError):
-    """The API can't be reached, or is too busy to answer; `retry_after_seconds` is what it asked for, if it did."""
+    """The API can't be reached, or is too busy to answer; `retry_after_seconds` is its `Retry-After`, if any."""
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)

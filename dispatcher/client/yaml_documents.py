@@ -47,7 +47,7 @@ _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def read_values(file: IO[bytes] | bytes, *, max_bytes: int) -> Iterator[Any]:
     """The value of each document: dicts whose keys are text, lists, text, numbers, True, False and None.
 
-    What an alias names is one object, however often it is named; `max_bytes` bounds about what a document takes with
+    All aliases of an anchor are the same object; `max_bytes` bounds about what a document takes with
     all of them written out, and is checked before anything is copied.
 
     Raises:
@@ -70,7 +70,7 @@ def _fault(event: Any, problem: str) -> yaml.MarkedYAMLError:
 
 @dataclass(frozen=True, slots=True)
 class _Anchored:
-    """What an anchor stands at, about how many bytes of JSON it is, and how many levels of it there are."""
+    """The node at an anchor, about how many bytes of JSON it makes, and how many levels it has."""
 
     value: Any
     bytes: int
@@ -187,7 +187,7 @@ class _Document:
 
 
 def _plain(text: str) -> Any:
-    """What text without quotes means. Raises ValueError for a number too long, OverflowError for one too large."""
+    """The value of text without quotes. Raises ValueError for a number too long, OverflowError for one too large."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in _NUMBER_STARTS:
@@ -207,7 +207,7 @@ def _plain(text: str) -> Any:
 
 
 def _tagged(tag: str, text: str) -> Any:
-    """The same with a tag. Raises ValueError where they do not fit, OverflowError for what JSON does not have."""
+    """The value of text with a tag. Raises ValueError if they do not fit, OverflowError beyond JSON's numbers."""
     if tag == f"{_PREFIX}str":
         return text
     if tag not in _TAGS:

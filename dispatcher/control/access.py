@@ -67,7 +67,7 @@ def entities_with(principal: Principal, action: Action) -> frozenset[int]:
 
 
 def publishable(connection: Connection, principal: Principal, names: Collection[str]) -> frozenset[str]:
-    """Those of these entities that exist and that the principal may publish to."""
+    """The entities that exist and that the principal may publish to."""
     allowed = entities_with(principal, Action.PUBLISH)
     found = entity_ids(connection, names)
     return frozenset(name for name, entity_id in found.items() if principal.is_admin or entity_id in allowed)

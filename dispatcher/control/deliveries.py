@@ -30,6 +30,7 @@ from shared.storage.delivery import replay
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
 
 MAX_REPLAYED = 10_000
+"""All are replayed in one transaction, which holds up whoever writes in the meantime on SQLite."""
 
 
 class DeliveryQuery(Body):

@@ -18,7 +18,7 @@ class Forbidden(HooklineError):
 
 
 class Conflict(HooklineError):
-    """It would contradict what is there: a taken name, something in use; `errors` may name the fields."""
+    """The change contradicts what is stored, e.g. a name is taken; `errors` may name the fields."""
 
     def __init__(self, message: str, *errors: FieldError) -> None:
         super().__init__(message)

@@ -60,7 +60,7 @@ class SecretView(View):
     """Names of the webhooks that use it, as access token, signing secret or client certificate or in payloads, and of
     the Slack integrations whose URL it is."""
     warning: str | None = None
-    """After a value was stored: what it is not fit for."""
+    """The warnings about a value that was stored."""
 
 
 def put(

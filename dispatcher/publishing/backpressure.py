@@ -19,7 +19,7 @@ from shared.observability.logs import get_logger
 FRESH_SECONDS = 0.25
 """The age of a sample from which on a new one is taken, while publishing goes on by the old one."""
 STALE_SECONDS = 2.0
-"""The age from which on a publisher waits for a new one: after a rest nobody knows what others appended."""
+"""The age from which on a publisher waits for a new sample: meanwhile others may have appended much."""
 ENTRY_OVERHEAD_BYTES = 64
 """The memory of an entry besides its body: its id and field, and its part of the node."""
 

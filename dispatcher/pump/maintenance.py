@@ -33,14 +33,14 @@ log = get_logger("hookline.dispatcher")
 TRIM_SECONDS = 10.0
 """How often streams are trimmed. Meanwhile they grow by what is published; the bound on their memory allows for it."""
 TRIM_FULL_SECONDS = 1.0
-"""The same while their memory is nearly full, so that publishers are refused no longer than needed."""
+"""The interval while the streams' memory is nearly full, so that publishers are refused no longer than needed."""
 PURGE_SECONDS = 60.0
 """How often rows are deleted. Retentions are hours and days, so a minute more does not matter."""
 REST_SECONDS = 0.05
 """The rest after each batch: on SQLite other writers get in, on PostgreSQL replication and vacuum keep up."""
 LOCK = "hookline:forgetting"
 LOCK_SECONDS = 60
-"""How long a pump that dies keeps others from deleting; one that lives takes the lock anew after each batch."""
+"""How long a dead pump keeps others from deleting; a live pump renews the lock after each batch."""
 
 
 class Maintenance:

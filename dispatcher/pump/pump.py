@@ -112,7 +112,7 @@ class Pump:
                 self._stop.wait(FAILURE_REST_SECONDS)
 
     def _once_migrated(self, work: Callable[[], None]) -> Callable[[], None]:
-        """The same round, which does not begin while the database's schema is older than this code."""
+        """Wrap a round so that it does not begin while the database's schema is older than this code."""
 
         def round_of_work() -> None:
             self._schema.check()
@@ -162,7 +162,7 @@ class Pump:
             self._stop.wait(self._settings.sweep_interval.total_seconds())
 
     def _checkpoint(self) -> None:
-        """On SQLite, bring to the disk what was committed: a power failure loses no more than the last second."""
+        """On SQLite, bring commits to the disk, so that a power failure loses no more than the last second."""
         checkpoint(self._engine)
         self._stop.wait(CHECKPOINT_SECONDS)
 

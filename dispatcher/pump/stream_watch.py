@@ -23,7 +23,7 @@ class StreamWatch:
         self._waker = waker
         self._partition_of = {stream_key(partition): partition for partition in range(partitions)}
         self._seen: dict[Any, Any] = dict.fromkeys(self._partition_of, _END_OF_STREAM)
-        """By stream the newest entry of which a drain was told. It starts at the end: the sweep finds what was
+        """By stream the newest entry that a drain was woken for. It starts at the end: the sweep finds what was
         before."""
 
     def wake_on_news(self) -> bool:

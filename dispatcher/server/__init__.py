@@ -1,1 +1,1 @@
-"""The HTTP server of the API: uvicorn within bounds of bytes, time and connections, for whoever can reach its port."""
+"""The HTTP server of the API: uvicorn within bounds of bytes, time and connections, since anybody may call it."""

@@ -1,4 +1,4 @@
-"""One connection to the API, which takes only so much memory and time from it, with or without a key.
+"""One connection to the API, bounded in the memory and time that it takes, with or without a key.
 
 uvicorn's protocol for httptools bounds neither a request's head nor how long anything takes. Must not look into bodies:
 the application bounds those.
@@ -31,7 +31,7 @@ BUSY = "all connections of this server are in use"
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a connection may take. Seconds are counted by `Connection.sweep`, while the event loop is free."""
+    """The bounds of a connection. Seconds are counted by `Connection.sweep`, while the event loop is free."""
 
     connections: int = 1000
     """Beyond this many, one that has not sent a whole request is closed for a new one."""
@@ -46,9 +46,9 @@ class Bounds:
     """A client that reads less than `slowest_bytes` for each second of such a span is gone."""
     slowest_bytes: int = 1 << 10
     linger_seconds: int = 5
-    """How long a refused client may go on to send: closed at once, it would not see why."""
+    """How long a refused client may go on sending. If the connection were closed immediately, it might not read why."""
     linger_bytes: int = 16 << 20
-    """How much is read of a body that nobody wants. Twice the largest that is taken."""
+    """How much of a refused body is read: twice the largest accepted one."""
     pipelined: int = 64
     """Requests that are taken before the first of them is answered."""
 
@@ -110,7 +110,7 @@ class Connection(HttpToolsProtocol):
         return self._running is not None and not self._running.response_complete
 
     def data_received(self, data: bytes) -> None:
-        """Parse what was sent, unless nothing of it is wanted any more."""
+        """Parse the bytes that the client sent, unless its request was refused."""
         self._quiet_ticks = 0
         self._unset_keepalive_if_required()
         if self._deaf:
@@ -203,7 +203,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _end_after_answers(self) -> None:
-        """Listen no more, and close when the requests that were taken are answered."""
+        """Read no further requests, and close when those that were read are answered."""
         self._deaf = True
         last = self.pipeline[0][0] if self.pipeline else self._running
         if last is None or last.response_complete:
@@ -243,7 +243,7 @@ class Connection(HttpToolsProtocol):
     def sweep(self) -> None:
         """Count a second, and cut the connection if it takes too long. Called once a second.
 
-        Seconds in which the event loop was busy are not held against anybody.
+        Seconds in which the event loop was busy do not count.
         """
         if self._sweep_unsent() or self.transport.is_closing():
             return

@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 GRACE_SECONDS = 10
+"""How long requests that are underway may take when the server ends; `hookline up` kills it after 30 s."""
 TICKS_A_SECOND = 10
-"""uvicorn's."""
+"""How often uvicorn calls `on_tick`."""
 TOLD_SECONDS = 60
+"""How often at most the same trouble is logged: each refused connection a line would fill a disk."""
 RESERVED_DESCRIPTORS = 200
 """For files, Redis, the broker, and requests that test webhooks; connections to the database come on top."""
 FEWEST_CONNECTIONS = 10
+"""The connections that are held even with too few descriptors: without any the health check could not be answered."""
 
 log = get_logger("hookline.api")
 
@@ -56,7 +59,7 @@ class Server(uvicorn.Server):
         self._no_descriptors_until = 0
 
     async def on_tick(self, counter: int) -> bool:
-        """Do what is to be done ten times a second, and sweep once a second."""
+        """Sweep the connections once a second; uvicorn calls this ten times a second."""
         self._ticks += 1
         if self._ticks % TICKS_A_SECOND == 0:
             for connection in list(self.server_state.connections):
@@ -69,14 +72,14 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _cut(self, reason: str) -> None:
-        """Count a connection that was cut, and tell of the first for each reason in a minute."""
+        """Count a connection that was cut, and log the first for each reason in a minute."""
         metrics.count_cut_connection(reason)
         self._cuts[reason] += 1
         if self._cuts[reason] == 1:
             log.warning("api.connection_cut", reason=reason, connections=len(self.server_state.connections))
 
     def _probe_descriptors(self) -> None:
-        """Say it if no file can be opened any more: libuv closes new connections then without a word."""
+        """Log when no file can be opened any more, since libuv then closes new connections silently."""
         try:
             os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as exc:
@@ -92,7 +95,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 
 
 def possible_connections(settings: Settings, descriptors: int) -> int:
-    """How many connections can be held with so many descriptors: what is set, or fewer, which is logged."""
+    """How many connections this number of descriptors allows: as many as set, or fewer, which is logged."""
     possible = max(FEWEST_CONNECTIONS, descriptors - RESERVED_DESCRIPTORS - settings.database_connections)
     if possible < settings.api_connections:
         log.warning(

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 BACKLOG = 2048
+"""The connections that the kernel accepts while the API is busy or starts anew; Linux cuts it to
+`net.core.somaxconn`."""
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 PYTHON = (sys.executable, "-P")  # -P: the folder it is started in holds no modules
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
@@ -228,7 +230,7 @@ def _environment(settings: Settings, port: int) -> dict[str, str]:
 
 
 def absolute_database_url(text: str) -> str:
-    """The same database, wherever a process runs: a SQLite file's path made absolute."""
+    """The database's URL with the path of a SQLite file made absolute, since children run in other directories."""
     url = make_url(text)
     file = url.database
     if url.get_backend_name() != "sqlite" or not file or file == ":memory:" or file.startswith("file:"):

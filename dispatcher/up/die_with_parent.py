@@ -13,7 +13,9 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+"""From `linux/prctl.h`."""
 ORPHANED = 3
+"""The exit status, which nobody is left to read; it differs from 1 and 2 of Python itself."""
 
 
 def main() -> None:

@@ -35,15 +35,17 @@ STEADY_SECONDS = 30.0
 GRACE_SECONDS = 30.0
 """The time between SIGTERM and SIGKILL: longer than a worker's default `shutdown_grace`."""
 STARTS_BEFORE_READY = 5
-"""A child that died this often before it was ready stops the whole: it will not start, and somebody has to look."""
+"""A child that died this often before it was ready ends all processes: an operator has to look."""
 READY_POLL_SECONDS = 0.05
+"""How often a starting child is asked whether it is ready. Twice as long delays a start, which takes about a second."""
 ONE_SIGNAL_SECONDS = 0.5
 """Signals within this time are one request to stop: `timeout` and `make` may deliver it twice."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LAST_LINES_SECONDS = 1.0
-"""How long the last lines of a dead child are waited for; a process that it left behind may keep its output open."""
+"""How long to wait for a dead child's last lines; a process that it left behind may keep its output open."""
 CHUNK_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 20
+"""A line of output that gets longer is passed on in parts, so that a child can't fill this process's memory."""
 
 log = get_logger("hookline.supervisor")
 

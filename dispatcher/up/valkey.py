@@ -36,6 +36,7 @@ LEFTOVER_SECONDS = 60.0
 READY_SECONDS = 600.0
 """How long a start may take, since reading a large append-only file does; a server that fails ends much earlier."""
 ANSWER_SECONDS = 2.0
+"""How long one question may take; a server that reads its data answers quickly that it is loading."""
 
 log = get_logger("hookline.embedded")
 

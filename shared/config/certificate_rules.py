@@ -10,7 +10,9 @@ from __future__ import annotations
 import ssl
 
 INCLUDED = ssl.VERIFY_X509_PARTIAL_CHAIN
+"""A certificate that is trusted ends a chain, whoever signed it."""
 EXCLUDED = ssl.VERIFY_X509_STRICT
+"""The rules of RFC 5280 that many private authorities break."""
 
 
 def apply_rules(context: ssl.SSLContext) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 
 ENOUGH_DESCRIPTORS = 65_536
+"""More than the connections that any setting allows, with what comes on top; a hard limit can be a billion."""
 
 
 def raise_descriptor_limit() -> int:

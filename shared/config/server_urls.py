@@ -100,7 +100,7 @@ def parse_redis(url: str) -> RedisAddress:
 
 
 def parse_broker(urls: str) -> BrokerAddress:
-    """Parse the URL of Celery's broker, or several URLs, separated by `;`, of brokers of which one is used.
+    """Parse the URL of Celery's broker, or several URLs, separated by `;`, of which one broker is used at a time.
 
     Raises:
         ValueError: saying what is accepted.

@@ -19,7 +19,8 @@ from shared.domain.errors import HooklineError, InvalidDefinition
 
 MIN_KEY_CHARS = 20
 MIN_KEY_DIFFERENT = 8
-"""Of a key that somebody chose; a generated one has 43 random characters."""
+"""The least length of a key that somebody chose, and its least number of different characters. A generated key has 43
+random characters."""
 
 Network = IPv4Network | IPv6Network
 
@@ -95,7 +96,7 @@ def _secret_keys(value: object) -> object:
 
 
 def _admin_key(value: object) -> object:
-    """A key that somebody chose can be guessed, unlike one that Hookline makes."""
+    """Refuse a key that can be guessed, as one can that somebody chose, unlike a key that Hookline makes."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     if len(text) < MIN_KEY_CHARS or len(set(text)) < MIN_KEY_DIFFERENT or re.search(r"[\s\x00-\x1f\x7f]", text):
         raise ValueError(

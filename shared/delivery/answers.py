@@ -1,4 +1,4 @@
-"""What of an endpoint's answer may be stored and shown: its beginning, without the secrets that were sent to it.
+"""The part of an endpoint's answer that may be stored and shown: its beginning, without the secrets that it was sent.
 
 Members choose payloads and read answers, and are not trusted with secrets: an endpoint that repeats its input must not
 confirm a guess. So only values that this request carried are masked, and only whole ones; where a value could be

@@ -87,7 +87,7 @@ class Endpoint:
     def mask_outcome(self, outcome: Outcome, payload: str) -> Outcome:
         """The outcome of a request with this sealed payload, without the secrets that the request carried.
 
-        The endpoint may have repeated what it got, or an error may name the URL.
+        The endpoint may have repeated its request, and an error may name the URL.
         """
         return mask_outcome(outcome, self.always_sent | sent_secrets(payload, self.secrets))
 
@@ -96,7 +96,7 @@ def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, con
     """Decrypt a webhook's secrets and check that requests can be made with them.
 
     They were checked when the webhook was saved, but perhaps by another release or another OpenSSL, or not at all if
-    somebody wrote to the database. So an unusable webhook is found here, before any delivery is claimed for it.
+    somebody wrote to the database. An unusable webhook is found here, before a delivery is claimed for it.
 
     Raises:
         SecretUnreadable: when the vault lacks the key of a secret.

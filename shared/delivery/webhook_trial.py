@@ -1,4 +1,4 @@
-"""A test request to a webhook, with sample values: made as a delivery's is, for REST and for operators' commands alike.
+"""A test request to a webhook, with sample values. REST and operators' commands make it as a delivery makes its own.
 
 Nothing is stored and nothing is retried. Must not be shown to anyone who may not see the endpoint's answer.
 """
@@ -48,7 +48,7 @@ class WebhookTrial:
         return self.endpoint.mask_outcome(outcome, self.sealed_body)
 
     def diagnose(self, outcome: Outcome) -> str:
-        """What the outcome means, in plain words for the endpoint's owner."""
+        """The meaning of the outcome, in plain words for the endpoint's owner."""
         return diagnose(outcome, self.credentials)
 
 

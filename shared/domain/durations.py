@@ -16,7 +16,10 @@ _RATE = re.compile(r"([0-9]{1,6}) */ *(s|sec|second|m|min|minute|h|hour|d|day)")
 DURATION_FORM = "a duration such as 30s, 15m, 24h or 5d"
 RATE_FORM = "a rate such as 10/s, 60/min, 5/h or 100/d"
 MAX_RATE_COUNT = 1000
+"""An automation with a rate limit keeps the times of its last firings, as many as the rate counts, eight bytes each. So
+its state has 8 KB at most, which is stored again with each firing."""
 MAX_DURATION = timedelta(days=3660)
+"""Ten years: longer than anything is kept, and far from the dates that a datetime can't hold."""
 
 
 def parse_duration(text: object) -> timedelta:

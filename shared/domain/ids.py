@@ -10,6 +10,7 @@ import re
 from enum import StrEnum
 
 MAX_ROW_NUMBER = 2**63 - 1
+"""The greatest number of a BIGINT column."""
 DELIVERY_ID_BYTES = 16
 # Base32 (RFC 4648, section 6) in lower case without padding, by pairs of characters: quicker than `base64`.
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"

@@ -15,6 +15,7 @@ MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 150_000
 """How many values, members of lists and objects included; more than the largest payload has."""
 MAX_FAULTS: Final = 20
+"""The faults that one answer names; a value that was made badly usually has the same one everywhere."""
 _LEAST_INT, _GREATEST_INT = -(2**63), 2**64 - 1
 
 

@@ -31,6 +31,7 @@ from shared.storage.evaluation.new_deliveries import find_existing
 from shared.storage.evaluation.window_snapshots import read_states
 
 _DRAFT_ID: Final = 0
+"""The id of a draft while it is tried: no row has it."""
 
 
 @dataclass(frozen=True, slots=True)

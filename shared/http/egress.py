@@ -27,6 +27,7 @@ log = get_logger("hookline.egress")
 
 MAX_URL_LENGTH = 2048
 MAX_HOST_LENGTH = 253
+"""Of a name without its last dot (RFC 1035, section 2.3.4)."""
 # IANA's registries say which addresses are not public (https://www.iana.org/assignments/iana-ipv4-special-registry and
 # …/iana-ipv6-special-registry). `ipaddress` knows them, but each release of Python another edition: the blocks that
 # matter are written out.
@@ -47,6 +48,7 @@ _REFUSED_V6 = (
 )
 _NOT_PUBLIC = "is not a public address, and HOOKLINE_ALLOWED_NETWORKS does not allow it"
 _NAT64 = IPv6Network("64:ff9b::/96")
+"""The well-known prefix of RFC 6052: the last 32 bits are an IPv4 address, which is checked as well."""
 _HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 # The last label of what `inet_aton` reads as an address: decimal, octal or hexadecimal, of one to four parts.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE)
@@ -84,7 +86,7 @@ def _is_public(address: Address) -> bool:
 
 
 def _port_refusal(port: int, ports: tuple[PortRange, ...]) -> str | None:
-    if any(span.first <= port <= span.last for span in ports):
+    if any(allowed.first <= port <= allowed.last for allowed in ports):
         return None
     return f"port {port} is none that webhooks may use: HOOKLINE_ALLOWED_PORTS is {','.join(map(str, ports))}"
 

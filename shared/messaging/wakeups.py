@@ -74,7 +74,7 @@ class Waker:
         return [entries[0][0].decode() if entries else None for entries in newest]
 
     def clear_token(self, task: str, key: int) -> None:
-        """Let the next news of a key send a message of its own: the drain at work looks no further."""
+        """Let the next news of a key send a message of its own, since the drain that runs reads no further."""
         self._redis.delete(token_key(task, key))
 
     def _wake(self, task: str, queue: str, keys: Iterable[int]) -> None:

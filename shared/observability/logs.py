@@ -41,7 +41,7 @@ _ROUTINE = ("alembic", "celery.app.trace", "celery.worker.strategy")
 _BRIDGED = ("celery", "celery.task", "celery.redirected", "uvicorn", "uvicorn.access", "uvicorn.error")
 
 _NATIVE_TYPES_ONLY = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-"""What is no JSON shows itself by its `repr`, which leaves out what a dataclass keeps to itself."""
+"""Values that JSON lacks are logged as their `repr`, which leaves out the fields that a dataclass hides."""
 
 _stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
 # Of every line, whoever's it is.

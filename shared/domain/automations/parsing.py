@@ -35,7 +35,9 @@ from shared.domain.payloads.templates import Template, parse_payload
 
 MAX_NAME_LENGTH = 255
 MAX_FAULTS = 100
+"""The faults that one answer names. More helps nobody, and a manifest may hold thousands of definitions."""
 MAX_DESCRIPTION_LENGTH = 4000
+"""In characters. Descriptions come with every list of automations; nothing reads them while events are evaluated."""
 DEFAULT_RUN_COOLDOWN = Cooldown(CooldownUnit.RUN, timedelta(hours=24))
 """W&B fires an automation at most once a run in 24 hours."""
 DEFAULT_DEAD_LETTER_COOLDOWN = Cooldown(CooldownUnit.WEBHOOK, timedelta(hours=1))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_CONDITIONS = 20
 MAX_WINDOW = 1000
+"""The most values that a window may have. They are part of the run's state, eight bytes each, which is stored again
+whenever the run's metric has new values."""
 MAX_KEPT_VALUES = 4000
 """How many values of a run's metrics the conditions of an automation may need, of each metric its longest window."""
 

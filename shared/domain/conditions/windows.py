@@ -21,6 +21,7 @@ from shared.domain.conditions.measures import CompiledCondition, compile_conditi
 from shared.domain.errors import UnreadableState as UnreadableState
 
 _CODEC_VERSION = 1
+"""To be raised when the bytes change: a state of another version is unreadable and starts anew."""
 _PREFIX = struct.Struct("<BI")
 
 

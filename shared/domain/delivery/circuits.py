@@ -24,6 +24,7 @@ _DEAD_KINDS = frozenset({OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeK
 _SILENT_KINDS = frozenset({OutcomeKind.BLOCKED, OutcomeKind.INTERNAL})
 _OVERLOADED = 429
 _MAX_DOUBLINGS = 30
+"""Keeps `2**doublings` a number that a float can be multiplied with; every cap is reached much earlier."""
 
 
 class CircuitState(StrEnum):

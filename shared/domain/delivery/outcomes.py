@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 LONGEST_RETRY_AFTER_SECONDS = 366 * 86400.0
+"""Keeps a time that is made of it within what a datetime can hold. The policy's cap is usually far lower."""
 
 
 class OutcomeKind(StrEnum):

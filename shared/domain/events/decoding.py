@@ -29,16 +29,12 @@ from shared.domain.events.types import NOTICE_TYPES, PUBLISHED_TYPES, EventType
 from shared.domain.events.values import Name as Name
 
 MAX_EVENT_BYTES = 1 << 20
-
-
+"""Of one event's JSON. Evaluation reads some MiB of events at a time, and may exceed that by one event."""
 MAX_BATCH_EVENTS = 1000
-
-
-MAX_NAMED_FAULTS = 100
-
-
 MAX_BATCH_BYTES = 8 << 20
-
+"""Of one request. The API holds a batch in memory as it came, checked, and as it is stored."""
+MAX_NAMED_FAULTS = 100
+"""The faults that one answer names: a producer with a mistake has it in each event of a batch."""
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 

@@ -61,7 +61,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class PageWanted:
-    """Which results are wanted: of one outcome or of all, after the first `skip` of them, `limit` at most."""
+    """The results that a page has: those of one outcome or all, after the first `skip` of them, `limit` at most."""
 
     only: DryRunOutcome | None = None
     skip: int = 0

@@ -26,6 +26,7 @@ from shared.domain.filters.terms import MISSING, Term
 from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal
 
 MAX_SHOWN_CHARS = 500
+"""A value or an operand of an explanation is cut here: longer ones hide what an explanation is about."""
 TOO_COSTLY = (
     f"filter takes at most {EVENT_UNITS:,} units of work on an event: it has too many or too large patterns for this"
     " event's texts and lists"

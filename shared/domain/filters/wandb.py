@@ -20,6 +20,7 @@ from shared.domain.events.types import NOTICE_TYPES, RUN_TYPES, EventType, RunPh
 
 LOC: Final = ("eventFilter",)
 _MAX_EXACT: Final = 2**53
+"""Below it each whole number is exact as a float, so `1.0` may be written as `1`."""
 
 
 class WandbEventType(StrEnum):

@@ -30,10 +30,12 @@ from shared.domain.payloads.sealed import (
 MAX_TEMPLATE_BYTES = 256 * 1024
 MAX_SECRET_SLOTS = 100
 MAX_VARIABLE_SLOTS = 1000
+"""Each place may be filled with a text of up to an event's size; `sealed.MAX_INSERTED_BYTES` bounds all of them."""
 MAX_VALUES = 10_000
 """How many values a payload may have, members of lists and objects included."""
 MAX_DEPTH = 64
 MAX_FAULTS = 20
+"""The faults that one answer names; a payload that was made badly usually has the same one everywhere."""
 
 METADATA_PREFIX = "artifact_metadata."
 

@@ -22,11 +22,11 @@ the bound the search costs about 5 ms. A hostile endpoint could make it 30 ms, w
 
 
 class TooManyEscapes(HooklineError):
-    """A text has so many escapes in one another that it would take too long to search it."""
+    """A text nests more escapes than can be undone in an acceptable time."""
 
 
 _Read = list[tuple[str, int]]
-"""What an escape stands for, character by character, and how many characters of the escape each took."""
+"""The characters that an escape stands for, and how many characters of the escape each of them took."""
 
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "a": "\a", "0": "\0", "e": "\x1b"}
 _BACKSLASH = re.compile(
@@ -92,7 +92,7 @@ _FAMILIES = {
 
 @lru_cache(maxsize=8192)
 def _meant(family: str, escape: str) -> str:
-    """What an escape stands for. Kept, since an answer has few different ones and has them often."""
+    """The characters that an escape stands for. Cached, since an answer repeats the few escapes that it has."""
     return "".join(char for char, _ in _FAMILIES[family].read(escape))
 
 
@@ -114,7 +114,7 @@ class Reading:
     _before: Reading | None = None
     _escapes: _Escapes | None = None
     _ends: list[int] = field(default_factory=list)
-    """Where each character ends in `_before`; made for the first span, since most readings hold nothing."""
+    """Where each character ends in `_before`; computed for the first match, since most readings have none."""
 
     def undo(self, family: str) -> tuple[Reading | None, int]:
         """The text with one family of escapes undone, None where it has none of them; and how many there were."""

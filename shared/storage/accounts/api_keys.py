@@ -15,7 +15,7 @@ KEY_PREFIX = "hlk-"
 
 
 KEY_RANDOM_BYTES = 32
-"""256 bits: nobody guesses one, so a fast hash is enough to store it."""
+"""256 bits can't be guessed, so a fast hash is enough to store them."""
 
 
 HINT_LENGTH = 8

@@ -15,7 +15,7 @@ from shared.storage.schema.tables import api_keys, entities, memberships, users
 
 
 class Role(StrEnum):
-    """What a user may do in an entity."""
+    """A user's role in an entity."""
 
     #: Everything: secrets, webhooks, automations, replays, publishing, and the keys of the entity's service users.
     ADMIN = "admin"

@@ -45,7 +45,7 @@ def among(connection: Connection, column: Column[Any], values: Collection[Any]) 
 
 
 def among_given(column: Column[Any], name: str, *, as_array: bool) -> ColumnElement[bool]:
-    """The same condition for a statement that is made once: `json_list` of the values is its parameter `name`."""
+    """That condition for a statement that is made once; the parameter `name` is `json_list` of the values."""
     return _among(column, bindparam(name, type_=String), as_array=as_array)
 
 

@@ -21,7 +21,7 @@ from shared.storage.schema.tables import pending_deliveries, webhooks
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What may be claimed now."""
+    """The deliveries that may be claimed now."""
 
     limit: int
     """The most deliveries."""

@@ -25,7 +25,7 @@ from shared.storage.schema.tables import (
 
 
 def find_existing(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Which of these ids exist as deliveries, since their events were evaluated before."""
+    """Those of the ids that deliveries have already, since their events were evaluated before."""
     if not ids:
         return set()
     return set(connection.scalars(_existing(as_array=is_postgresql(connection)), {"ids": json_list(ids)}))

@@ -18,6 +18,7 @@ from shared.storage.schema.migrate import current_revision, migrate, newest_revi
 from shared.storage.schema.tables import metadata, partitions, revisions
 
 BATCH = 1000
+"""Rows that are read and written in one statement, and held in memory."""
 SEEDED = {partitions.name, revisions.name}
 """Tables that a new database has rows in."""
 

@@ -23,7 +23,7 @@ from shared.vault import load_or_create_keys
 
 ADMIN_NAME = "admin"
 STARTER = "hookline (first start)"
-"""Who the audit log says made the first administrator."""
+"""The actor that the audit log names for the first administrator."""
 
 log = get_logger("hookline.init")
 

@@ -1,4 +1,4 @@
-"""What belongs together: a database, the keys that its secrets are encrypted with, and the data directory beside it.
+"""Whether a database, the keys that its secrets are encrypted with, and the data directory beside it belong together.
 
 Each remembers the others, so that a start on an emptied or another database, with other keys or in another data
 directory is refused before anything is written. Only `adopt` joins what did not belong together before.
@@ -50,7 +50,7 @@ def database_name(settings: Settings) -> str:
 
 
 def keys_name(settings: Settings) -> str:
-    """Where the keys of this process come from."""
+    """The setting or file that the keys of this process come from."""
     if settings.secret_keys is not None:
         return "HOOKLINE_SECRET_KEYS"
     return str(settings.data_dir.resolve() / KEY_FILE)

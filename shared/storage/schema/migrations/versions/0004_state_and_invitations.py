@@ -1,4 +1,4 @@
-"""What tells a database from others, and its keys; invitations, default entities, hidden answers."""
+"""Marks of a database and of its keys; invitations, default entities, hidden answers."""
 
 from __future__ import annotations
 

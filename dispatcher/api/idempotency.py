@@ -1,10 +1,10 @@
 """`Idempotency-Key`: a POST that is repeated with the same key gets the first answer and has no second effect.
 
-A key belongs to a user for 24 hours. Its first request claims it in a transaction of its own; `Once.writing` seals the
-claim in the transaction of the change, so that a change is not repeated even if its answer is lost. A refused or failed
-request changed nothing and releases its key, and so does a request that only reads, such as a dry run. Answers are
-encrypted at rest, since one of them shows an API key, and shown only to who still has the roles of then. Must not be
-applied to events, which their source and id tell apart already.
+A key belongs to a user for 24 hours. Its first request claims it in a transaction of its own; `Once.writing` marks the
+claim effective in the transaction of the change, so that a change is not repeated even if its answer is lost. A refused
+or failed request changed nothing and releases its key, and so does a request that only reads, such as a dry run.
+Answers are encrypted at rest, since one of them shows an API key, and shown only to who still has the roles of then.
+Must not be applied to events, which their source and id tell apart already.
 """
 
 from __future__ import annotations
@@ -87,16 +87,16 @@ class Once:
         """
         with write_transaction(self.engine) as connection:
             yield connection
-            self._seal(connection)
+            self._mark_effective(connection)
 
-    def seal(self) -> None:
+    def mark_effective(self) -> None:
         """Note that the key's request was carried out, for requests that change nothing in the database."""
         if self.claim is not None:
             with write_transaction(self.engine) as connection:
-                self._seal(connection)
+                self._mark_effective(connection)
 
-    def _seal(self, connection: Connection) -> None:
-        if self.claim is not None and not store.seal(connection, self.claim):
+    def _mark_effective(self, connection: Connection) -> None:
+        if self.claim is not None and not store.mark_effective(connection, self.claim):
             raise Conflict("this request took so long that another one took over its Idempotency-Key")
 
 
@@ -291,7 +291,7 @@ def _finish(resources: ApiResources, begun: _Begun, messages: list[Message]) -> 
                     return
             store.release(connection, claim)
     except SQLAlchemyError as exc:
-        # The claim ends by itself: a sealed one after a day, any other can be taken over after a minute.
+        # The claim ends by itself: an effective one after a day, any other can be taken over after a minute.
         log.warning("idempotency.not_kept", error=type(exc).__name__)
 
 

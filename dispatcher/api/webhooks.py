@@ -91,7 +91,7 @@ async def test_webhook(
     """Send one test request now, with sample values; the answer shows the request and the response."""
     trial = await run_in_threadpool(_prepare_trial, resources, principal, entity, webhook_id, body)
     view = webhook_trials.trial_view(trial, await resources.sender.send(trial.request))
-    await run_in_threadpool(once.seal)  # the endpoint was called: a repeat must not call it again
+    await run_in_threadpool(once.mark_effective)  # the endpoint was called: a repeat must not call it again
     return view
 
 

@@ -75,10 +75,10 @@ class DryRunView(View):
     next: str | None
     """The cursor of the next page of results; null on the last."""
     since: datetime | None
-    """The span that was read; null when events were given."""
+    """The time range that was read; null when events were given."""
     until: datetime | None
     truncated: bool
-    """Whether reading stopped before the end of the span."""
+    """Whether reading stopped before the end of the time range."""
     read_until: datetime | None
     """When the stream received the last entry that was read: `since` of the request that goes on from there."""
 

@@ -43,7 +43,7 @@ class Bounds:
     body_seconds: int = 10
     """Between two pieces of a body; and beyond this, a body must have brought `slowest_bytes` for each second."""
     answer_seconds: int = 30
-    """A client that reads less than `slowest_bytes` for each second of such a span is gone."""
+    """A client that reads fewer than `slowest_bytes` a second, on average over this time, is gone."""
     slowest_bytes: int = 1 << 10
     linger_seconds: int = 5
     """How long a refused client may go on sending. If the connection were closed immediately, it might not read why."""

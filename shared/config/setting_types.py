@@ -48,9 +48,9 @@ def _duration(value: object) -> timedelta:
 
 def _positive_duration(value: object) -> timedelta:
     """A duration above 0: with 0 a loop would spin, or a drain would end before it began."""
-    if (span := _duration(value)) == timedelta():
+    if (duration := _duration(value)) == timedelta():
         raise ValueError(f"must be {DURATION_FORM}, and longer than 0")
-    return span
+    return duration
 
 
 def _networks(value: object) -> object:
@@ -66,10 +66,10 @@ def _port_ranges(value: object) -> object:
     if not isinstance(value, str):
         return value
     found = [re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part.strip()) for part in value.split(",") if part.strip()]
-    spans = [PortRange(int(match[1]), int(match[2] or match[1])) for match in found if match]
-    if not spans or not all(found) or not all(1 <= span.first <= span.last <= 65535 for span in spans):
-        raise ValueError("must be ports from 1 to 65535 and spans of them, such as 80,443,8000-8999")
-    return tuple(spans)
+    ranges = [PortRange(int(match[1]), int(match[2] or match[1])) for match in found if match]
+    if not ranges or not all(found) or not all(1 <= one.first <= one.last <= 65535 for one in ranges):
+        raise ValueError("must be ports from 1 to 65535 and ranges of them, such as 80,443,8000-8999")
+    return tuple(ranges)
 
 
 def _ca_bundle(value: object) -> object:

@@ -59,7 +59,7 @@ def format_duration(duration: timedelta) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` in any span of `period`."""
+    """At most `count` within any `period`."""
 
     count: int
     period: timedelta

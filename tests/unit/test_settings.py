@@ -110,7 +110,7 @@ BROKER = BROKER_FORM
 API = "must be a URL such as http://127.0.0.1:8080"
 KEYS = "must be Fernet keys (32 bytes in url-safe base64), comma-separated, newest first"
 NETWORKS = "must be networks such as 10.0.0.0/8,::1/128: "
-PORTS = "must be ports from 1 to 65535 and spans of them, such as 80,443,8000-8999"
+PORTS = "must be ports from 1 to 65535 and ranges of them, such as 80,443,8000-8999"
 BUNDLE = "must be a file of certificates in PEM: "
 LEVELS = "Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"
 

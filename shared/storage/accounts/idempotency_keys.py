@@ -1,9 +1,10 @@
 """Idempotency keys: the request that a key was first used with, and the answer to it.
 
 A row goes through three states. It is a claim while its status is null: its request is underway, and may be taken over
-when it was abandoned. It is sealed once its status is set: the request has taken effect, its answer may be lost. It is
-complete once it has a body: a repeat gets this answer. `seal` belongs into the transaction of the request's effect, so
-that no other claim of the key can have the effect again. Nothing here encrypts: bodies come in encrypted.
+when it was abandoned. It is effective once its status is set: the request has taken effect, its answer may be lost. It
+is complete once it has a body: a repeat gets this answer. `mark_effective` belongs into the transaction of the
+request's effect, so that no other claim of the key can have the effect again. Nothing here encrypts: bodies come in
+encrypted.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, tu
 from shared.storage.database.upserts import insert_into
 from shared.storage.schema.tables import idempotency_keys
 
-SEALED = 200
-"""The status of a sealed row until its answer is known."""
+EFFECTIVE = 200
+"""The status of an effective row until its answer is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +67,17 @@ def find_request(connection: Connection, user_id: int, key: str) -> StoredReques
     return None if row is None else StoredRequest(KeyClaim(user_id, key, row[0]), *row[1:])
 
 
-def seal(connection: Connection, claim: KeyClaim) -> bool:
+def mark_effective(connection: Connection, claim: KeyClaim) -> bool:
     """Mark that the request takes effect with this transaction; False when another took the claim over."""
-    statement = update(idempotency_keys).where(_underway(claim)).values(status_code=SEALED)
+    statement = update(idempotency_keys).where(_underway(claim)).values(status_code=EFFECTIVE)
     return connection.execute(statement).rowcount == 1
 
 
 def complete(connection: Connection, claim: KeyClaim, *, status_code: int, body: bytes) -> bool:
-    """Keep the answer of a sealed request; whether it was one."""
-    sealed = and_(_of(claim), idempotency_keys.c.status_code.is_not(None))
+    """Keep the answer of an effective request; whether it was one."""
+    effective = and_(_of(claim), idempotency_keys.c.status_code.is_not(None))
     values = {"status_code": status_code, "body": body}
-    return connection.execute(update(idempotency_keys).where(sealed).values(values)).rowcount == 1
+    return connection.execute(update(idempotency_keys).where(effective).values(values)).rowcount == 1
 
 
 def count_keys(connection: Connection, user_id: int, *, most: int) -> int:
@@ -86,7 +87,7 @@ def count_keys(connection: Connection, user_id: int, *, most: int) -> int:
 
 
 def drop_old_answers(connection: Connection, user_id: int, *, most_answers: int, most_bytes: int) -> None:
-    """Forget a user's oldest answers beyond this many or this many bytes together; their requests stay sealed."""
+    """Forget a user's oldest answers beyond this many or this many bytes together; their requests stay effective."""
     columns = idempotency_keys.c
     query = (
         select(columns.key, func.length(columns.body))
@@ -105,7 +106,7 @@ def drop_old_answers(connection: Connection, user_id: int, *, most_answers: int,
 
 
 def release(connection: Connection, claim: KeyClaim) -> None:
-    """Free a key whose request had no effect; a sealed one stays."""
+    """Free a key whose request had no effect; an effective one stays."""
     connection.execute(delete(idempotency_keys).where(_underway(claim)))
 
 

@@ -176,7 +176,7 @@ def test_what_was_done_stays_done_although_its_answer_was_lost(api: Api, engine:
         assert len(connection.execute(select(api_keys).where(api_keys.c.name == "laptop")).all()) == 1
 
 
-def test_a_crash_before_the_answer_is_kept_leaves_a_sealed_claim(
+def test_a_crash_before_the_answer_is_kept_leaves_an_effective_claim(
     api: Api, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idempotency, "_finish", lambda *_: None)

@@ -71,6 +71,9 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
 """The meaning of each variable; `artifact_metadata.<KEY>`, `ACCESS_TOKEN` and secrets come in addition."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LOOKS_LIKE_A_NAME = re.compile(r"(?=.{1,40}$)(?:[a-z]+(?:_[a-z]+)*|[A-Z]+(?:_[A-Z]+)*)(?:_?[0-9]{1,2})?")
+"""An unknown name of this form is repeated in the refusal. Any other may be a secret itself, written where its name
+belongs, and refusals get into logs."""
 _DOLLAR = re.compile(r"\$(?:(?P<literal>\$)|(?P<bare>[A-Za-z_][A-Za-z0-9_]*)|\{(?:(?P<braced>[^${}]*)\})?)")
 
 
@@ -266,10 +269,9 @@ class _Cutter:
             if len(self._secrets) > MAX_SECRET_SLOTS:
                 raise InvalidDefinition.at(loc, f"a payload names secrets at most {MAX_SECRET_SLOTS} times")
         else:
-            # Not the name that was sent: it may be a secret itself, by somebody who took the name for its value.
             available = ", ".join(f"${{{known}}}" for known in self._available)
-            where = f"the variable at character {match.start() + 1}"
-            self._fault(loc, f"{where} is not available; available: {available}; `$$` writes a literal `$`")
+            what = match[0] if _LOOKS_LIKE_A_NAME.fullmatch(name) else f"the variable at character {match.start() + 1}"
+            self._fault(loc, f"{what} is not available; available: {available}; `$$` writes a literal `$`")
 
     def _write(self, text: str) -> None:
         self._count(text)

@@ -370,7 +370,13 @@ def test_a_secret_must_be_granted_to_the_webhook_that_is_named(secret: str) -> N
     assert parse(ALIAS | {"action": {"webhook": "deploy-hook", "payload": payload}}).template
     ((loc, message),) = faults(ALIAS | {"action": {"webhook": "bare", "payload": payload}})
     assert loc == ("action", "payload", "deep", 0, "token")
-    assert message.startswith("the variable at character 1 is not available; available: ${project_name}, ")
+    assert message.startswith(f"${{{secret}}} is not available; available: ${{project_name}}, ")
+
+
+@pytest.mark.parametrize("secret", ["ghp_16C7e42F292c6912E7710c838347Ae178B4a", "whsec_MDEy", "Xk9-prod", "a1b2c3d4"])
+def test_what_may_be_a_secret_itself_is_not_repeated(secret: str) -> None:
+    action = {"webhook": "deploy-hook", "payload": {"token": f"key ${{{secret}}}"}}
+    ((_, message),) = faults(ALIAS | {"action": action})
     assert secret not in message
 
 

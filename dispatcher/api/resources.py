@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
 from dispatcher.api.caller_cache import CallerCache
+from dispatcher.api.turns import Turns
 from dispatcher.control.webhook_checks import Checks
 from dispatcher.publishing.publisher import Publisher
 from shared.http.client import WebhookClient
@@ -25,6 +26,11 @@ from shared.observability.tracing import open_tracing
 from shared.settings import Settings
 from shared.storage.database.engine import open_engine
 from shared.vault import Vault
+
+GRAPHQL_AT_ONCE = 4
+GRAPHQL_OF_A_USER = 2
+GRAPHQL_LINE = 32
+"""More than the client ever sends at once. A document may read 32 MiB, and that many at once must fit into memory."""
 
 log = get_logger("hookline.api")
 
@@ -41,6 +47,7 @@ class ApiResources:
     sender: WebhookClient
     waker: Waker
     callers: CallerCache
+    graphql_turns: Turns
 
     @property
     def checks(self) -> Checks:
@@ -87,6 +94,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
             sender=sender,
             waker=Waker(broker, waking),
             callers=CallerCache(engine),
+            graphql_turns=Turns(at_once=GRAPHQL_AT_ONCE, of_a_user=GRAPHQL_OF_A_USER, longest_line=GRAPHQL_LINE),
         )
 
 

@@ -63,7 +63,7 @@ class PageRequest:
         total_bytes, end = 0, self.after
         for row in rows:
             item = view(row)
-            total_bytes += _size_bytes(item)
+            total_bytes += size_bytes(item)
             if items and (len(items) == self.limit or total_bytes > MAX_PAGE_BYTES):
                 return Page(items=items, next=cursor_after(end))
             items.append(item)
@@ -71,7 +71,8 @@ class PageRequest:
         return Page(items=items, next=None)
 
 
-def _size_bytes(item: object) -> int:
+def size_bytes(item: object) -> int:
+    """About how long a value is as JSON."""
     return len(json.dumps(item, ensure_ascii=False, default=str))
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
 from dispatcher.api.authentication import PrincipalDep
@@ -46,7 +45,7 @@ async def graphql(request: Request, principal: PrincipalDep, resources: Resource
     if media_type(request) != "application/json":
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
     body = decode_json(await read_body(request, MAX_BODY_BYTES))
-    return _response(await run_in_threadpool(answer_to, resources, principal, body))
+    return _response(await resources.graphql_turns.run(principal.user_id, answer_to, resources, principal, body))
 
 
 def _response(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +19,16 @@ from ariadne.validation import cost_validator
 from graphql import (
     DocumentNode,
     GraphQLError,
+    GraphQLObjectType,
     KnownFragmentNamesRule,
+    MiddlewareManager,
     NoFragmentCyclesRule,
     OperationType,
     execute_sync,
+    get_named_type,
+    get_nullable_type,
     get_operation_ast,
+    is_list_type,
     parse,
     specified_rules,
     validate,
@@ -32,6 +37,7 @@ from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.graphql import catalog, catalog_pages, mutations, projects, triggers, viewer
+from dispatcher.graphql.budget import OverBudget
 from dispatcher.graphql.refusals import Refusal, refusal_of, without_values
 from dispatcher.graphql.session import Session
 from shared.domain.json_values import refuse_unfit
@@ -41,7 +47,9 @@ from shared.storage.database.transactions import read_transaction, write_transac
 MAX_TOKENS = 2000
 """How long a document may be; the client's longest has some 250 tokens. Checking costs the square of this."""
 MAX_COST = 500
-"""How many fields a document may ask for, fragments unfolded."""
+"""How many fields a document may ask for, fragments unfolded. A list counts as `LIST_COST`."""
+LIST_COST = 10
+"""About how many single rows one list reads at least. The client's documents have six lists at most."""
 
 _WRITTEN_NUL = re.compile(r"\\u(?:0000|\{0+\})")
 _PARTS = (viewer, catalog, catalog_pages, projects, triggers, mutations)
@@ -51,6 +59,26 @@ SCHEMA = make_executable_schema(
     [*(bindable for part in _PARTS for bindable in part.BINDABLES), _date_time],
     convert_names_case=True,
 )
+
+
+def _list_costs() -> dict[str, dict[str, dict[str, int]]]:
+    """The costs of the fields that read lists, by type and field."""
+    objects = {
+        name: kind.fields
+        for name, kind in SCHEMA.type_map.items()
+        if isinstance(kind, GraphQLObjectType) and not name.startswith("__") and not name.endswith("Connection")
+    }
+    return {
+        type_name: {
+            name: {"complexity": LIST_COST}
+            for name, member in fields.items()
+            if is_list_type(get_nullable_type(member.type)) or get_named_type(member.type).name.endswith("Connection")
+        }
+        for type_name, fields in objects.items()
+    }
+
+
+_LIST_COSTS = _list_costs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +111,15 @@ def answer_to(resources: ApiResources, principal: Principal, body: object) -> An
     except RecursionError:
         return refused(400, ["the document nests too deeply"])
     try:
-        with _transaction(resources, document, request.operation_name) as connection:
-            return _executed(Session(connection, principal, resources.checks), request, document)
+        with (
+            _transaction(resources, document, request.operation_name) as connection,
+            closing(Session(connection, principal, resources.checks)) as session,
+        ):
+            return _executed(session, request, document)
     except _Refused as exc:
         return exc.answer
+    except OverBudget as exc:
+        return refused(400, [str(exc)])
 
 
 def refused(status: int, messages: Iterable[str], data: dict[str, Any] | None = None) -> Answer:
@@ -114,7 +147,7 @@ class _Request:
         return cls(body["query"], variables, name or None)  # the client sends "" where it has no name
 
     def check(self, document: DocumentNode) -> None:
-        cost = cost_validator(maximum_cost=MAX_COST, default_cost=1, variables=self.variables)
+        cost = cost_validator(maximum_cost=MAX_COST, default_cost=1, variables=self.variables, cost_map=_LIST_COSTS)
         # What is cheap to check first, and what the next check takes for granted.
         for rules in ([NoFragmentCyclesRule, KnownFragmentNamesRule], [cost], specified_rules):
             for error in validate(SCHEMA, document, rules):
@@ -138,6 +171,7 @@ def _executed(session: Session, request: _Request, document: DocumentNode) -> An
         context_value=session,
         variable_values=request.variables,
         operation_name=request.operation_name,
+        middleware=MiddlewareManager(session.budget),
     )
     if result.errors:
         raise _Refused(_refusal(result.errors, result.data))

@@ -11,7 +11,9 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, entities_with, require
 from dispatcher.control.webhook_checks import Checks
+from dispatcher.graphql.budget import Budget
 from dispatcher.graphql.pages import scanned
+from dispatcher.graphql.scans import Scans
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions.entities import StoredEntity, find_entity, list_entities
 
@@ -23,7 +25,16 @@ class Session:
     connection: Connection
     principal: Principal
     checks: Checks
+    budget: Budget = field(default_factory=Budget)
+    scans: Scans = field(init=False)
     _readable: dict[str, StoredEntity] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.scans = Scans(self.connection, self.budget)
+
+    def close(self) -> None:
+        """End what reads."""
+        self.scans.close()
 
     def readable(self, name: str) -> StoredEntity:
         """The entity, if the principal may read there. Raises as `access.require`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import orjson
@@ -77,18 +77,16 @@ def _node(of: StoredEntity, stored: StoredAutomation, known: dict[int, StoredInt
     return TriggerNode(of, stored, event, target)
 
 
-def _of_entity(session: Session, of: StoredEntity, after: int) -> Iterator[TriggerNode]:
-    batch: list[StoredAutomation] = []
-    for stored in scanned(
-        lambda number, limit: store.list_automations(session.connection, of.id, after=number, limit=limit),
-        lambda row: row.id,
-        after,
-    ):
-        batch.append(stored)
-        if len(batch) == MAX_LIMIT:
-            yield from trigger_nodes(session, of, batch)
-            batch = []
-    yield from trigger_nodes(session, of, batch)
+_NODES_AT_ONCE = 20
+"""For how many automations their integrations are looked up together."""
+
+
+def _of_entity(
+    session: Session, of: StoredEntity, after: int = 0, *, project: str | None = None
+) -> Iterator[TriggerNode]:
+    found = session.scans.automations(of.id, after=after, project=project)
+    while batch := list(islice(found, _NODES_AT_ONCE)):
+        yield from trigger_nodes(session, of, batch)
 
 
 @entity.field("triggers")
@@ -184,7 +182,7 @@ def resolve_project_triggers(node: ProjectNode, info: Info) -> list[TriggerNode]
     """The automations that watch the project or a collection in it."""
     if node.triggers is not None:
         return list(node.triggers)
-    return [each for each in _of_entity(info.context, node.entity, 0) if _project_name(each) == node.name]
+    return list(_of_entity(info.context, node.entity, project=node.name))
 
 
 def _asks_for(info: Info, path: tuple[str, ...]) -> bool:

@@ -107,12 +107,16 @@ def list_automations(connection: Connection, entity_id: int, *, after: int, limi
     return [StoredAutomation(*row) for row in connection.execute(query)]
 
 
-def read_automations(connection: Connection, entity_id: int, *, after: int = 0) -> Generator[StoredAutomation]:
-    """The entity's automations in the order of their ids, of which only a few are in memory at a time.
+def read_automations(
+    connection: Connection, entity_id: int, *, after: int = 0, project: str | None = None
+) -> Generator[StoredAutomation]:
+    """The entity's automations, or those that watch a project or in it, in the order of their ids: a few at a time.
 
     To be closed by whoever does not draw all of them.
     """
     query = _of_entity(entity_id).where(automations.c.id > after).order_by(automations.c.id)
+    if project is not None:
+        query = query.where(automations.c.scope_project == project)
     with connection.execution_options(yield_per=_ROWS_READ).execute(query) as result:
         for row in result:
             yield StoredAutomation(*row)

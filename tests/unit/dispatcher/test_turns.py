@@ -1,0 +1,62 @@
+"""Turns: few calls at once, fewer of one user, and an end of the line."""
+
+from __future__ import annotations
+
+import threading
+
+import anyio
+import anyio.from_thread
+import pytest
+
+from dispatcher.api.problems import Problem
+from dispatcher.api.turns import Turns
+
+SECONDS = 30
+
+
+def test_one_user_waits_behind_itself_and_nobody_else_does() -> None:
+    release = threading.Event()
+    running: list[int] = []
+    most: list[int] = []
+
+    def hold(user: int) -> int:
+        running.append(user)
+        most.append(running.count(user))
+        if len(most) == 2:
+            anyio.from_thread.run_sync(both.set)
+        release.wait(SECONDS)
+        running.remove(user)
+        return user
+
+    both = anyio.Event()
+
+    async def check() -> None:
+        turns = Turns(at_once=3, of_a_user=2, longest_line=4)
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(turns.run, 1, hold, 1)
+            await both.wait()
+            with pytest.raises(Problem) as refused:
+                await turns.run(1, hold, 1)
+            assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "1")
+            assert await turns.run(2, lambda: "served") == "served"
+            release.set()
+        assert await turns.run(1, lambda text: text, "again") == "again"
+        assert not turns._lines
+
+    anyio.run(check)
+    assert max(most) == 2
+    assert len(most) == 4
+
+
+def test_a_failed_call_gives_its_turn_back() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async def check() -> None:
+        turns = Turns(at_once=1, of_a_user=1, longest_line=1)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                await turns.run(1, fail)
+
+    anyio.run(check)

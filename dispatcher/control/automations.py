@@ -21,6 +21,7 @@ from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_resolver import ResolvedAutomation, WebhookResolver
 from shared.domain.automations.model import NoOpAction, Scope
 from shared.domain.errors import FieldError
+from shared.domain.filters.normal_form import same_normal_form
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.storage.accounts.audit_log import NewChange, insert_changes
 from shared.storage.accounts.users import Principal
@@ -34,8 +35,8 @@ from shared.storage.definitions.webhooks import public_id
 AutomationView = dict[str, Any]
 """An automation as it is answered: the members of its definition, its id, entity, revision and times."""
 
-# Metric windows and cooldowns start anew when one of these members changes.
-_EPOCH_MEMBERS = ("event", "scope", "filter", "conditions", "states", "enabled")
+# What metric windows and cooldowns are about: with another one of these they begin anew.
+_EPOCH_MEMBERS = ("event", "scope", "conditions", "states", "enabled")
 
 
 def create(connection: Connection, principal: Principal, entity_name: str, raw: object) -> AutomationView:
@@ -240,7 +241,8 @@ def automation_view(entity: StoredEntity, stored: StoredAutomation) -> Automatio
 def _epoch(stored: StoredAutomation | None, definition: dict[str, Any], revision: int) -> int:
     if stored is None or any(stored.definition.get(m) != definition.get(m) for m in _EPOCH_MEMBERS):
         return revision
-    return stored.epoch
+    # A filter that is only written in another way is no other one.
+    return stored.epoch if same_normal_form(stored.definition["filter"], definition["filter"]) else revision
 
 
 def _register(connection: Connection, entity: StoredEntity, scope: Scope, now: datetime) -> None:

@@ -203,7 +203,7 @@ def _changed_event(given: Mapping[str, Any], stored: StoredAutomation) -> dict[s
     if event_type is None or event_filter is None:
         missing = "triggeringEventType" if event_type is None else "eventFilter"
         raise InvalidDefinition.at((missing,), "is required with the other one: what a filter says depends on the type")
-    members = event_members(WandbEventType(event_type), event_filter)
+    members = event_members(WandbEventType(event_type), event_filter, stored=stored.definition)
     was, becomes = EventType(stored.definition["event"]), EventType(members["event"])
     cooldown = stored.definition.get("cooldown")
     if own_unit(was) is not own_unit(becomes) and (cooldown is None or cooldown["per"] != "automation"):

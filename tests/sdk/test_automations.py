@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -354,3 +355,40 @@ def test_definitions_from_rest_come_back_as_they_went(hookline: Hookline, api: A
         api.update_automation(automation)
     after = hookline.rest("GET", AUTOMATIONS)["items"]
     assert [(each["name"], each["filter"]) for each in after] == [(each["name"], each["filter"]) for each in before]
+
+
+def test_an_edit_by_the_client_turns_no_filter_around(hookline: Hookline, api: Any) -> None:
+    nightly, batch = {"display_name": {"$contains": "nightly"}}, {"display_name": {"$contains": "batch"}}
+    filters: dict[str, dict[str, Any]] = {
+        "none of one": {"$nor": [nightly]},
+        "not one of one": {"$not": {"$or": [nightly]}},
+        "none of none": {"$nor": [nightly, {"$nor": [{"$not": batch}]}]},
+        "one": {"$not": {"$nor": [nightly]}},
+    }
+    for name, expression in filters.items():
+        body = {"name": name, "event": "RUN_STATE", "states": ["finished"], "filter": expression}
+        action = {"webhook": "deploy", "payload": {"name": name}}
+        hookline.rest("POST", AUTOMATIONS, {**body, "action": action, "scope": {"project": PROJECT}}, status=201)
+
+    def fired_by(run: str) -> set[str]:
+        hookline.receiver.requests.clear()
+        hookline.publish(event("RUN_STATE", project=PROJECT, run={"id": run, "name": run}, state="finished"))
+        return {request.json["name"] for request in hookline.receiver.requests}
+
+    def fired() -> list[set[str]]:
+        return [fired_by(f"{run}-{next(numbers)}") for run in ("nightly", "batch", "other")]
+
+    numbers = itertools.count()
+    assert (before := fired()) == [
+        {"one"},
+        {"none of one", "not one of one"},
+        {"none of one", "not one of one", "none of none"},
+    ]
+    assert fired_by("once") == {"none of one", "not one of one", "none of none"}
+    stored = {one["name"]: one["filter"] for one in hookline.rest("GET", AUTOMATIONS)["items"]}
+    for automation in list(api.automations(entity="acme")):
+        changed = api.update_automation(automation, description="x")
+        api.update_automation(changed, description="y")
+    assert {one["name"]: one["filter"] for one in hookline.rest("GET", AUTOMATIONS)["items"]} == stored
+    assert fired() == before
+    assert fired_by("once") == set(), "a run fires once a day, whatever was edited"

@@ -35,7 +35,7 @@ from shared.domain.filters.terms import (
 )
 from shared.domain.json_values import is_unicode
 
-__all__ = ["MISSING", "Filter", "Getter", "Missing", "Predicate", "Term", "parse_filter"]
+__all__ = ["MISSING", "Filter", "Getter", "Missing", "Predicate", "Term", "has_operators", "parse_filter"]
 
 MAX_DEPTH: Final = 32
 """How deep expressions, and the values in them, may nest."""
@@ -195,7 +195,8 @@ _ACCEPTED: Final[dict[str, tuple[tuple[type, ...], str]]] = {
 }
 
 
-def _has_operators(operand: object) -> TypeGuard[dict[Any, Any]]:
+def has_operators(operand: object) -> TypeGuard[dict[Any, Any]]:
+    """Whether an operand is an object of operators, and no value that is an object."""
     return isinstance(operand, dict) and any(str(key).startswith("$") for key in operand)
 
 
@@ -274,7 +275,7 @@ class _Parser:
         )
 
     def _on_field(self, field: str, operand: object, loc: Loc, depth: int) -> Node:
-        if not _has_operators(operand):
+        if not has_operators(operand):
             return self._comparison(field, "$eq", operand, loc, depth)
         depth = _depth_within(operand, depth)
         if self._too_deep(loc, depth):
@@ -287,7 +288,7 @@ class _Parser:
             return self._comparison(field, op, operand, loc, depth)
         if op != "$not":
             return self._fault(loc, f"unknown operator; accepted here: {_OPERATORS}")
-        if not _has_operators(operand):
+        if not has_operators(operand):
             return self._fault(loc, 'must be an object of operators such as {"$regex": "^prod"}')
         return self._combination(op, [self._on_field(field, operand, loc, depth + 1)])
 

@@ -17,6 +17,7 @@ import orjson
 
 from shared.domain.errors import InvalidDefinition, Loc
 from shared.domain.events.types import NOTICE_TYPES, RUN_TYPES, EventType, RunPhase
+from shared.domain.filters.normal_form import negation_normal_form, same_normal_form
 
 LOC: Final = ("eventFilter",)
 _MAX_EXACT: Final = 2**53
@@ -106,12 +107,25 @@ _STATES: Final[Mapping[str, frozenset[str]]] = {
 """The client knows three states; a crashed run is a failed one to it."""
 
 
-def event_members(event_type: WandbEventType, event_filter: str) -> dict[str, Any]:
+def event_members(
+    event_type: WandbEventType, event_filter: str, *, stored: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The members `event`, `filter`, `conditions` and `states` of a definition, from the client's form.
+
+    The client sends an automation's filter back with every change, in words of its own: `stored` is the definition that
+    it changes, whose filter is kept as it was written if the one that came back says the same.
 
     Raises:
         InvalidDefinition: when the filter is not JSON, or its shape is not that of the event type.
     """
+    members = _members(event_type, event_filter)
+    sent = members["filter"]
+    if stored is not None and isinstance(sent, dict) and same_normal_form(sent, stored["filter"]):
+        members["filter"] = stored["filter"]
+    return members
+
+
+def _members(event_type: WandbEventType, event_filter: str) -> dict[str, Any]:
     raw = _object(_decode_json(event_filter, LOC), LOC)
     event = hookline_type(event_type)
     members: dict[str, Any] = {"event": str(event), "conditions": [], "states": []}
@@ -190,8 +204,13 @@ def _unwrap_and(expression: Any) -> Any:
 
 
 def _wrap_in_and(expression: dict[str, Any]) -> dict[str, Any]:
-    """The expression in an `$and`, unless it is one already that `_unwrap_and` leaves alone."""
-    return expression if _unwrap_and(expression) is expression and "$and" in expression else {"$and": [expression]}
+    """A filter with the `$and` around it that the client wants, in the one form that it does not turn into another.
+
+    It drops what stands around a single term, a `$nor` too, and joins a `$nor` in a `$nor` with it. So the normal form,
+    which has neither, is what it is shown.
+    """
+    normal = negation_normal_form(expression)
+    return normal if "$and" in normal else {"$and": [normal]}
 
 
 def _run_filter(raw: dict[str, Any]) -> Any:

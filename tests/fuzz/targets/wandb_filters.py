@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from shared.domain.automations.model import Automation
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
+from shared.domain.filters.normal_form import negation_normal_form
 from shared.domain.filters.wandb import LOC, SavedEvent, WandbEventType, event_members, saved_event
 from tests.fuzz.oracles import check_refusal, in_time, members_of
 from tests.fuzz.strategies import as_json, json_values
@@ -40,6 +41,8 @@ def check(data: bytes) -> None:
     assert saved.type == event_type
     again = _automation(saved.type, _as_resent(saved))
     assert _meaning(again) == _meaning(automation)
+    resent = event_members(saved.type, _as_resent(saved), stored=definition)
+    assert resent["filter"] == definition["filter"]
 
 
 def _automation(event_type: WandbEventType, text: str) -> Automation:
@@ -78,7 +81,8 @@ def _is_beyond(definition: dict[str, Any]) -> bool:
 
 
 def _meaning(automation: Automation) -> Any:
-    return automation.event, automation.filter, automation.conditions, automation.states
+    normal = negation_normal_form(automation.filter.to_json())
+    return automation.event, json.dumps(normal), automation.conditions, automation.states
 
 
 WORDS = (

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from shared.domain.automations.model import Automation
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
+from shared.domain.filters.normal_form import same_normal_form
 from shared.domain.filters.wandb import WandbEventType, event_members, saved_event
 
 T = WandbEventType
@@ -259,7 +260,9 @@ def test_a_definition_comes_back_with_the_same_meaning(definition: dict[str, Any
     assert saved is not None
     after = checked(event_members(saved.type, saved.filter))
     assert (after.event, after.conditions, after.states) == (before.event, before.conditions, before.states)
-    assert after.filter == before.filter
+    assert same_normal_form(after.filter.to_json(), before.filter.to_json())
+    resent = event_members(saved.type, saved.filter, stored=before.to_json())
+    assert checked(resent).to_json() == before.to_json()
 
 
 @pytest.mark.parametrize(
@@ -274,6 +277,10 @@ def test_a_definition_comes_back_with_the_same_meaning(definition: dict[str, Any
         {"$and": [{"$and": [ALIAS]}]},
         {"$and": [EVERYTHING]},
         {"$or": [{"$and": [ALIAS]}]},
+        {"$nor": [ALIAS]},
+        {"$not": {"$or": [ALIAS]}},
+        {"$nor": [ALIAS, {"$nor": [ALIAS, {"tag": {"$eq": "b"}}]}]},
+        {"$not": EVERYTHING},
     ],
 )
 def test_a_definition_that_the_client_sends_back_is_not_changed(kept: dict[str, Any]) -> None:
@@ -281,7 +288,9 @@ def test_a_definition_that_the_client_sends_back_is_not_changed(kept: dict[str, 
     saved = saved_event(before.to_json())
     assert saved is not None
     unwrapped = json.loads(saved.filter)["filter"]
-    assert checked(event_members(saved.type, unwrapped)).to_json() == before.to_json()
+    assert checked(event_members(saved.type, unwrapped, stored=before.to_json())).to_json() == before.to_json()
+    other = event_members(saved.type, unwrapped, stored=checked({"event": "ADD_ARTIFACT_ALIAS"}).to_json())
+    assert same_normal_form(other["filter"], kept)
 
 
 def checked(members: dict[str, Any]) -> Automation:

@@ -18,11 +18,14 @@ from shared.domain.events.decoding import MAX_BATCH_BYTES
 
 MAX_BODY_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 8 << 20
-_LARGE = re.compile(r"/v1/events|/v1/entities/[^/]+/(?:apply|automations/dry-run)")
+_LARGE = re.compile(r"/v1/events|/graphql|/v1/entities/[^/]+/(?:apply|automations/dry-run)")
 
 
 def limit_bytes_of(path: str) -> int:
-    """How much a request to a path may bring: 8 MiB where batches, manifests and dry runs go, 1 MiB elsewhere."""
+    """How much a request to a path may bring: 8 MiB where batches, manifests and dry runs go, 1 MiB elsewhere.
+
+    GraphQL's is refused over 1 MiB where it is read, in the form in which its clients take refusals.
+    """
     return max(MAX_BATCH_BYTES, MAX_MANIFEST_BYTES) if _LARGE.fullmatch(path) else MAX_BODY_BYTES
 
 

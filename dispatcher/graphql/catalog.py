@@ -6,10 +6,9 @@ from typing import Any
 
 from ariadne import ObjectType, QueryType
 
-from dispatcher.control.errors import NotFound
 from dispatcher.graphql import opaque_ids
 from dispatcher.graphql.catalog_pages import projects_page
-from dispatcher.graphql.nodes import ORGANIZATION, EntityNode, OrganizationNode, ProjectNode
+from dispatcher.graphql.nodes import ORGANIZATION, EntityNode, OrganizationNode, ProjectNode, is_registry
 from dispatcher.graphql.pages import Connection, connection
 from dispatcher.graphql.session import Info, Session
 from shared.storage.definitions import catalog as store
@@ -25,17 +24,13 @@ def resolve_entity(_root: Any, info: Info, *, name: str | None = None) -> Entity
     """The entity of this name, or the default one. Raises as `access.require`."""
     session = info.context
     name = name or session.default_entity()
-    return None if name is None else EntityNode(session.readable(name))
+    return None if name is None else EntityNode(session.visible(name))
 
 
 @query.field("organization")
 def resolve_organization(_root: Any, info: Info, *, name: str) -> OrganizationNode | None:
     """The organization, or null when there is none for this key: the client says that best itself."""
-    try:
-        found = info.context.readable(name)
-    except NotFound:
-        return None
-    return OrganizationNode(found.name) if found.kind == ORGANIZATION else None
+    return OrganizationNode(name) if name in info.context.organizations() else None
 
 
 @query.field("project")
@@ -72,6 +67,12 @@ def resolve_org_entity(node: OrganizationNode, info: Info) -> EntityNode | None:
     """The organization's entity, in which the key may have no role: then nothing but its name can be read."""
     found = info.context.found(node.name)
     return None if found is None else EntityNode(found, of_organization=True)
+
+
+@organization.field("featureFlags")
+def resolve_feature_flags(_node: OrganizationNode, _info: Info, *, ramp_id_type: str) -> list[Any]:
+    """None: what is served here is served to all organizations."""
+    return []
 
 
 @organization.field("advancedRegistryFeatures")
@@ -119,11 +120,13 @@ def resolve_organization_of(node: EntityNode, _info: Info) -> OrganizationNode |
 def resolve_entity_project(node: EntityNode, info: Info, *, name: str | None = None) -> Any:
     """A project, or null when the entity has none of this name."""
     session = info.context
-    return _project(session, session.readable(node.name), name)
+    return _project(session, session.visible(node.name), name)
 
 
 def _project(session: Session, of: StoredEntity, name: str | None) -> ProjectNode | None:
-    stored = None if name is None else store.find_project(session.connection, of.id, name)
+    if name is None or not (is_registry(name) or session.may_read(of.name)):
+        return None
+    stored = store.find_project(session.connection, of.id, name)
     return None if stored is None else ProjectNode(of, stored.name, stored)
 
 

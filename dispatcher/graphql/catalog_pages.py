@@ -8,7 +8,7 @@ from typing import Any
 from ariadne import ObjectType
 
 from dispatcher.graphql.listing_filters import Fields, in_order, row_filter
-from dispatcher.graphql.nodes import REGISTRY_PREFIX, CollectionNode, EntityNode, ProjectNode
+from dispatcher.graphql.nodes import CollectionNode, EntityNode, ProjectNode, TypeNode, client_lists, is_registry
 from dispatcher.graphql.pages import START, Connection, Position, connection, page_of, position_after, scanned
 from dispatcher.graphql.session import Info, Session
 from shared.domain.errors import InvalidDefinition
@@ -25,10 +25,13 @@ _PROJECT_FIELDS: Fields[StoredProject] = {
 _COLLECTION_FIELDS: Fields[StoredCollection] = {
     "artifact_collection_id": lambda row: row.id,
     "name": lambda row: row.name,
+    "description": lambda _row: "",
     "created_at": lambda row: row.created_at.isoformat(),
 }
 
 entity = ObjectType("Entity")
+project = ObjectType("Project")
+artifact_type = ObjectType("ArtifactType")
 
 
 @entity.field("artifactCollections")
@@ -45,21 +48,67 @@ def resolve_collections(
 ) -> Connection:
     """The collections of the entity's registries; `collectionTypes` without PORTFOLIO asks for none of them."""
     session = info.context
-    readable = session.readable(node.name)
+    visible = session.visible(node.name)
     if collection_types is not None and "PORTFOLIO" not in collection_types:
         return {**connection([]), "total_count": 0}
+    registries = _projects(session, visible, registries=True, filters=project_filters, argument="projectFilters")
+    within = (ProjectNode(visible, registry.name, registry) for registry in registries)
+    return _collections_page(session, within, filters=filters, after=after, first=first, order=order)
+
+
+@project.field("artifactCollections")
+def resolve_project_collections(
+    node: ProjectNode,
+    info: Info,
+    *,
+    filters: str | None = None,
+    after: str | None = None,
+    first: int | None = None,
+    order: str | None = None,
+) -> Connection:
+    """The project's collections."""
+    return _collections_page(info.context, [node], filters=filters, after=after, first=first, order=order)
+
+
+def resolve_collections_of_type(
+    node: TypeNode,
+    info: Info,
+    *,
+    filters: str | None = None,
+    after: str | None = None,
+    first: int | None = None,
+    order: str | None = None,
+) -> Connection:
+    """The project's collections of one type, and those whose type nothing has told yet."""
+    return _collections_page(
+        info.context, [node.project], type_=node.name, filters=filters, after=after, first=first, order=order
+    )
+
+
+for _name in ("artifactCollections", "artifactSequences"):
+    artifact_type.set_field(_name, resolve_collections_of_type)
+
+
+def _collections_page(
+    session: Session,
+    within: Iterable[ProjectNode],
+    *,
+    type_: str | None = None,
+    filters: str | None,
+    after: str | None,
+    first: int | None,
+    order: str | None,
+) -> Connection:
+    """A page of the projects' collections, without those whose names would break the client's listing."""
     matches = row_filter(filters, _COLLECTION_FIELDS, "filters")
-    found = [
-        (registry, stored)
-        for registry in _projects(
-            session, readable, registries=True, filters=project_filters, argument="projectFilters"
-        )
-        for stored in _collections(session, readable, registry)
-        if matches(stored)
-    ]
-    registry_of = {stored.id: ProjectNode(readable, registry.name, registry) for registry, stored in found}
-    ordered = in_order((stored for _, stored in found), order, _COLLECTION_FIELDS)
-    nodes = (((0, row.id), CollectionNode(registry_of[row.id], row.name, row)) for row in ordered)
+    project_of = {
+        stored: of
+        for of in within
+        for stored in _collections(session, of)
+        if client_lists(stored.name) and (type_ is None or stored.type in ("", type_)) and matches(stored)
+    }
+    ordered = in_order(project_of, order, _COLLECTION_FIELDS)
+    nodes = (((0, row.id), CollectionNode(project_of[row], row.name, row)) for row in ordered)
     return {**page_of(_after(nodes, after, ordered=bool(order)), first), "total_count": len(ordered)}
 
 
@@ -73,7 +122,8 @@ def projects_page(
     first: int | None = None,
     order: str | None = None,
 ) -> Connection:
-    """A page of an entity's projects, or of its registries alone."""
+    """A page of an entity's projects, or of its registries alone, which are all that some may read."""
+    registries = registries or not session.may_read(of.name)
     found = _projects(session, of, registries=registries, filters=filters, argument="filters")
     nodes = (((0, row.id), ProjectNode(of, row.name, row)) for row in in_order(found, order, _PROJECT_FIELDS))
     return page_of(_after(nodes, after, ordered=bool(order)), first)
@@ -88,13 +138,14 @@ def _projects(
         lambda row: row.id,
         0,
     )
-    return (row for row in found if matches(row) and (not registries or row.name.startswith(REGISTRY_PREFIX)))
+    return (row for row in found if matches(row) and (not registries or is_registry(row.name)))
 
 
-def _collections(session: Session, of: StoredEntity, within: StoredProject) -> Iterator[StoredCollection]:
+def _collections(session: Session, within: ProjectNode) -> Iterator[StoredCollection]:
+    of, number = within.entity, within.known(session).id
     return scanned(
         lambda after, limit: store.list_collections(
-            session.connection, of.id, project_id=within.id, after=after, limit=limit
+            session.connection, of.id, project_id=number, after=after, limit=limit
         ),
         lambda row: row.id,
         0,
@@ -114,4 +165,4 @@ def _after(
     return rest
 
 
-BINDABLES = (entity,)
+BINDABLES = (entity, project, artifact_type)

@@ -16,6 +16,7 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import MAX_BODY_BYTES, decode_json, media_type, read_body
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ResourcesDep
+from dispatcher.graphql.client_versions import client_version
 from dispatcher.graphql.execution import Answer, answer_to, refused
 from dispatcher.graphql.refusals import refusal_of
 
@@ -45,7 +46,9 @@ async def graphql(request: Request, principal: PrincipalDep, resources: Resource
     if media_type(request) != "application/json":
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
     body = decode_json(await read_body(request, MAX_BODY_BYTES))
-    return _response(await resources.graphql_turns.run(principal.user_id, answer_to, resources, principal, body))
+    client = client_version(request.headers.get("user-agent", ""))
+    answer = await resources.graphql_turns.run(principal.user_id, answer_to, resources, principal, body, client)
+    return _response(answer)
 
 
 def _response(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:

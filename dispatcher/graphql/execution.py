@@ -1,7 +1,8 @@
 """Runs one GraphQL document in one transaction, within bounds, and gives refusals the HTTP status they belong to.
 
 The `wandb` client tells a conflict (409) and a missing thing (404) by the status alone, so an error is never answered
-with 200. A mutation of which any part is refused changes nothing.
+with 200. Versions up to 0.26 repeat what is answered with any 4xx but these, 400, 401 and 403, for half a minute, so
+nothing that they need not repeat is. A mutation of which any part is refused changes nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from sqlalchemy import Connection
 from dispatcher.api.resources import ApiResources
 from dispatcher.graphql import catalog, catalog_pages, mutations, projects, triggers, viewer
 from dispatcher.graphql.budget import OverBudget
+from dispatcher.graphql.client_versions import NEWEST, ClientVersion
 from dispatcher.graphql.refusals import Refusal, refusal_of, without_values
 from dispatcher.graphql.session import Session
 from shared.domain.json_values import refuse_unfit
@@ -51,6 +53,8 @@ MAX_COST = 500
 LIST_COST = 10
 """About how many single rows one list reads at least. The client's documents have six lists at most."""
 
+_TOLD_APART = frozenset({401, 403, 404, 409, 429})
+"""The statuses below 500 that clients tell from 400, and do not repeat; but for 429, which is there to be repeated."""
 _WRITTEN_NUL = re.compile(r"\\u(?:0000|\{0+\})")
 _PARTS = (viewer, catalog, catalog_pages, projects, triggers, mutations)
 _date_time = ScalarType("DateTime", serializer=datetime.isoformat)
@@ -96,7 +100,7 @@ class _Refused(Exception):
         self.answer = answer
 
 
-def answer_to(resources: ApiResources, principal: Principal, body: object) -> Answer:
+def answer_to(resources: ApiResources, principal: Principal, body: object, client: ClientVersion = NEWEST) -> Answer:
     """The answer to a request's decoded body. Blocks.
 
     Raises:
@@ -113,7 +117,7 @@ def answer_to(resources: ApiResources, principal: Principal, body: object) -> An
     try:
         with (
             _transaction(resources, document, request.operation_name) as connection,
-            closing(Session(connection, principal, resources.checks)) as session,
+            closing(Session(connection, principal, resources.checks, client)) as session,
         ):
             return _executed(session, request, document)
     except _Refused as exc:
@@ -123,9 +127,10 @@ def answer_to(resources: ApiResources, principal: Principal, body: object) -> An
 
 
 def refused(status: int, messages: Iterable[str], data: dict[str, Any] | None = None) -> Answer:
-    """A refusal in the form in which the client looks for messages."""
+    """A refusal in the form in which the client looks for messages; `extensions` has the status that REST answers."""
     errors = [{"message": message, "extensions": {"status": status}} for message in messages]
-    return Answer(status, {"errors": errors} | ({} if data is None else {"data": data}))
+    answered = status if status in _TOLD_APART or status >= 500 else 400
+    return Answer(answered, {"errors": errors} | ({} if data is None else {"data": data}))
 
 
 @dataclass(frozen=True, slots=True)

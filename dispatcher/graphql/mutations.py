@@ -227,7 +227,8 @@ def _action(kind: str | None, config: Mapping[str, Any] | None) -> dict[str, Any
         loc = ("triggeredActionConfig", _wire_name(_ACTIONS[kind]), "integrationID")
         raise InvalidDefinition.at(loc, f"must be the id of {what}")
     if kind == "NOTIFICATION":
-        texts = {key: value[key] for key in ("title", "message", "severity") if value.get(key) is not None}
+        # The client has a blank text where there is none.
+        texts = {key: value[key] for key in ("title", "message", "severity") if value.get(key)}
         return {"slack": value["integration_id"], **texts}
     payload = _payload(value.get("request_payload"))
     return {"webhook": value["integration_id"]} | ({} if payload is None else {"payload": payload})

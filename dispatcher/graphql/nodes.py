@@ -7,6 +7,7 @@ from typing import Any
 
 from dispatcher.control.errors import NotFound
 from dispatcher.graphql import rows
+from dispatcher.graphql.rows import StoredType
 from dispatcher.graphql.session import Session
 from shared.storage.definitions import catalog as store
 from shared.storage.definitions.catalog import StoredCollection, StoredProject
@@ -14,6 +15,19 @@ from shared.storage.definitions.entities import StoredEntity
 
 REGISTRY_PREFIX = "wandb-registry-"
 ORGANIZATION = "organization"
+
+
+MAX_CLIENT_NAME = 128
+
+
+def is_registry(project: str) -> bool:
+    """Whether a project of this name is a registry; the prefix alone names none, and breaks the client's listing."""
+    return project.startswith(REGISTRY_PREFIX) and project != REGISTRY_PREFIX
+
+
+def client_lists(collection: str) -> bool:
+    """Whether the client can read a listing with a collection of this name."""
+    return "/" not in collection and len(collection) <= MAX_CLIENT_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,7 @@ class ProjectNode:
     @property
     def is_registry(self) -> bool:
         """Whether it is a registry."""
-        return self.name.startswith(REGISTRY_PREFIX)
+        return is_registry(self.name)
 
     def known(self, session: Session) -> StoredProject:
         """What the catalog has of it. Raises NotFound."""
@@ -62,8 +76,13 @@ class ProjectNode:
 class TypeNode:
     """A type of artifacts, seen from a project."""
 
-    name: str
+    stored: StoredType
     project: ProjectNode
+
+    @property
+    def name(self) -> str:
+        """The type's name."""
+        return self.stored.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,11 @@ def internal_project_id(number: int) -> str:
     return _encoded(f"ProjectInternalId:{number}")
 
 
+def artifact_type_id(entity: str, project: str, name: str) -> str:
+    """`ArtifactType:<names as a JSON list>`."""
+    return _encoded(f"ArtifactType:{orjson.dumps([entity, project, name]).decode()}")
+
+
 def collection_id(entity: str, project: str, collection: str) -> str:
     """`ArtifactCollection:<names as a JSON list>`."""
     return _encoded(f"ArtifactCollection:{orjson.dumps([entity, project, collection]).decode()}")

@@ -31,7 +31,7 @@ def page_of(items: Iterable[tuple[Position, Any]], first: int | None) -> Connect
     """The first `first` of the items; at most one more is drawn from them."""
     limit = page_size(first)
     drawn = list(islice(items, limit + 1))
-    edges = [{"node": node, "cursor": _cursor(position)} for position, node in drawn[:limit]]
+    edges = [{"node": node, "cursor": cursor_of(position)} for position, node in drawn[:limit]]
     end = edges[-1]["cursor"] if edges else None
     return {"page_info": {"end_cursor": end, "has_next_page": len(drawn) > limit}, "edges": edges}
 
@@ -66,7 +66,7 @@ def position_after(cursor: str | None) -> Position:
     if (
         match is None
         or max(position := (int(match[1]), int(match[2]))) > MAX_ROW_NUMBER
-        or _cursor(position) != cursor  # decoding is generous about padding
+        or cursor_of(position) != cursor  # decoding is generous about padding
     ):
         raise InvalidDefinition.at(("after",), "must be the endCursor of an earlier answer")
     return position
@@ -81,5 +81,6 @@ def scanned(fetch: Callable[[int, int], Sequence[_Row]], number: Callable[[_Row]
         after = number(rows[-1])
 
 
-def _cursor(position: Position) -> str:
+def cursor_of(position: Position) -> str:
+    """The cursor after which the page begins that follows this position."""
     return base64.b64encode(f"after:{position[0]}:{position[1]}".encode()).decode()

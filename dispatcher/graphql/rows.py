@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, case, func, select
 
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.definitions.catalog import StoredCollection
@@ -78,7 +79,54 @@ def find_collection(connection: Connection, project_id: int, name: str) -> Store
     return None if row is None else StoredCollection(*row)
 
 
-def artifact_types(connection: Connection, project_id: int) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class StoredType:
+    """A type of artifacts in a project; `id` is that of its oldest collection."""
+
+    id: int
+    name: str
+    created_at: datetime
+
+
+def artifact_types(connection: Connection, project_id: int) -> list[StoredType]:
     """The types of artifacts that are known to be in a project, in alphabetical order."""
-    query = select(collections.c.type).where(collections.c.project_id == project_id, collections.c.type != "")
-    return list(connection.scalars(query.distinct().order_by(collections.c.type)))
+    return [StoredType(*row) for row in connection.execute(_types(project_id).order_by(collections.c.type))]
+
+
+def find_type(connection: Connection, project_id: int, name: str) -> StoredType | None:
+    """The project's type of this name, also where all that is known are collections of which nothing has told it."""
+    told = connection.execute(_types(project_id).where(collections.c.type == name)).first()
+    if told is not None:
+        return StoredType(*told)
+    untold = select(func.min(collections.c.id), func.min(collections.c.created_at)).where(
+        collections.c.project_id == project_id, collections.c.type == ""
+    )
+    number, created_at = connection.execute(untold).one()
+    return None if number is None else StoredType(number, name, created_at)
+
+
+def _types(project_id: int) -> Select[Any]:
+    return (
+        select(func.min(collections.c.id), collections.c.type, func.min(collections.c.created_at))
+        .where(collections.c.project_id == project_id, collections.c.type != "")
+        .group_by(collections.c.type)
+    )
+
+
+def organizations_of(connection: Connection, among: Collection[int] | None) -> dict[int, str]:
+    """The organizations among these entities, or among all, and those above them: their names by their ids."""
+    here = select(entities.c.id, entities.c.parent_id, entities.c.name, entities.c.kind)
+    above = here if among is None else here.where(entities.c.id.in_(among))
+    climbed = above.cte("climbed", recursive=True)
+    climbed = climbed.union(here.where(entities.c.id == climbed.c.parent_id))
+    query = select(climbed.c.id, climbed.c.name).where(climbed.c.kind == "organization").order_by(climbed.c.id)
+    return {row.id: row.name for row in connection.execute(query)}
+
+
+def belong_to_several(connection: Connection, among: Collection[int] | None) -> bool:
+    """Whether these entities, or all, are and belong to more than one organization."""
+    own = case((entities.c.kind == "organization", entities.c.id), else_=entities.c.parent_id)
+    query = select(own).where(own.is_not(None)).distinct().limit(2)
+    if among is not None:
+        query = query.where(entities.c.id.in_(among))
+    return len(connection.execute(query).all()) > 1

@@ -10,8 +10,11 @@ from graphql import GraphQLResolveInfo
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, entities_with, require
+from dispatcher.control.errors import Forbidden, NotFound
 from dispatcher.control.webhook_checks import Checks
+from dispatcher.graphql import rows
 from dispatcher.graphql.budget import Budget
+from dispatcher.graphql.client_versions import NEWEST, ClientVersion
 from dispatcher.graphql.pages import scanned
 from dispatcher.graphql.scans import Scans
 from shared.storage.accounts.users import Principal
@@ -25,9 +28,11 @@ class Session:
     connection: Connection
     principal: Principal
     checks: Checks
+    client: ClientVersion = NEWEST
     budget: Budget = field(default_factory=Budget)
     scans: Scans = field(init=False)
     _readable: dict[str, StoredEntity] = field(default_factory=dict)
+    _visible: dict[int, str] | None = None
 
     def __post_init__(self) -> None:
         self.scans = Scans(self.connection, self.budget)
@@ -42,6 +47,30 @@ class Session:
             self._readable[name] = require(self.connection, self.principal, name, Action.READ)
         return self._readable[name]
 
+    def may_read(self, name: str) -> bool:
+        """Whether the principal may read everything in this entity."""
+        try:
+            self.readable(name)
+        except (Forbidden, NotFound):
+            return False
+        return True
+
+    def visible(self, name: str) -> StoredEntity:
+        """A readable entity, or an organization above one, of which no more than its registries may be read.
+
+        Raises as `access.require`.
+        """
+        if name in self.organizations() and not self.may_read(name) and (found := self.found(name)) is not None:
+            return found
+        return self.readable(name)
+
+    def organizations(self) -> list[str]:
+        """The organizations that the principal may read, and those above what it may read."""
+        if self._visible is None:
+            among = None if self.principal.is_admin else entities_with(self.principal, Action.READ)
+            self._visible = rows.organizations_of(self.connection, among)
+        return list(self._visible.values())
+
     def entities(self, after: int = 0) -> Iterator[StoredEntity]:
         """The entities that the principal may read, of number `after` and above, in the order of their numbers."""
         among = None if self.principal.is_admin else entities_with(self.principal, Action.READ)
@@ -52,7 +81,13 @@ class Session:
         )
 
     def default_entity(self) -> str | None:
-        """The first team that the principal may read, or else the first organization."""
+        """The first team that the principal may read, or else the first organization; none when they are of several.
+
+        The client takes this entity's organization where none is named, and would take a wrong one.
+        """
+        among = None if self.principal.is_admin else entities_with(self.principal, Action.READ)
+        if rows.belong_to_several(self.connection, among):
+            return None
         first = None
         for entity in self.entities():
             if entity.kind == "team":

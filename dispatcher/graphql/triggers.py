@@ -1,6 +1,7 @@
 """Automations as the client reads them: its form of each, and the lists it asks for.
 
-One automation that the client's form can't express would break the client's whole listing, so such a one is left out.
+One automation that a client can't read would break its whole listing, so such a one is left out: what no client's form
+expresses, and what this version does not know.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode, Selection
 from dispatcher.control.paging import MAX_LIMIT
 from dispatcher.graphql import rows
 from dispatcher.graphql.catalog_pages import projects_page
+from dispatcher.graphql.client_versions import reads
 from dispatcher.graphql.listing_filters import Fields, exact_value, row_filter
-from dispatcher.graphql.nodes import CollectionNode, EntityNode, ProjectNode, collection_typename
-from dispatcher.graphql.pages import Connection, Position, page_of, page_size, position_after, scanned
+from dispatcher.graphql.nodes import CollectionNode, EntityNode, OrganizationNode, ProjectNode, collection_typename
+from dispatcher.graphql.pages import Connection, Position, cursor_of, page_of, page_size, position_after, scanned
 from dispatcher.graphql.rows import StoredIntegration
 from dispatcher.graphql.session import Info, Session
 from shared.domain.errors import InvalidDefinition
@@ -38,6 +40,13 @@ class TriggerNode:
     stored: StoredAutomation
     event: SavedEvent
     integration: StoredIntegration | None
+    payload: str | None
+    """The payload as JSON text."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much of an answer it is."""
+        return 1000 + len(self.event.filter) + len(self.payload or "")
 
 
 _FIELDS: Fields[TriggerNode] = {
@@ -46,7 +55,12 @@ _FIELDS: Fields[TriggerNode] = {
     "enabled": lambda node: node.stored.definition["enabled"],
 }
 
+MAX_LISTED = 10_000
+MAX_LISTED_BYTES = 16 << 20
+"""How much a listing without pages may be: see `_watched`."""
+
 entity = ObjectType("Entity")
+organization = ObjectType("Organization")
 user = ObjectType("User")
 project = ObjectType("Project")
 trigger = ObjectType("Trigger")
@@ -66,15 +80,16 @@ def trigger_nodes(session: Session, of: StoredEntity, stored: Iterable[StoredAut
         session.connection, {each.webhook_id for each in batch if each.webhook_id is not None}
     )
     nodes = (_node(of, each, integrations) for each in batch)
-    return [node for node in nodes if node is not None]
+    return [node for node in nodes if node is not None and reads(session.client, node.event.type)]
 
 
 def _node(of: StoredEntity, stored: StoredAutomation, known: dict[int, StoredIntegration]) -> TriggerNode | None:
     event = saved_event(stored.definition)
     target = None if stored.webhook_id is None else known.get(stored.webhook_id)
-    if event is None or (stored.webhook_id is not None and target is None):
+    payload = stored.definition["action"].get("payload")
+    if event is None or (stored.webhook_id is not None and target is None) or not isinstance(payload, dict | None):
         return None
-    return TriggerNode(of, stored, event, target)
+    return TriggerNode(of, stored, event, target, None if payload is None else orjson.dumps(payload).decode())
 
 
 _NODES_AT_ONCE = 20
@@ -90,8 +105,9 @@ def _of_entity(
 
 
 @entity.field("triggers")
+@organization.field("triggers")
 def resolve_triggers(
-    node: EntityNode,
+    node: EntityNode | OrganizationNode,
     info: Info,
     *,
     after: str | None = None,
@@ -111,7 +127,8 @@ def resolve_triggers(
         nodes = iter(trigger_nodes(session, readable, [found] if found is not None and found.id > number else []))
     else:
         nodes = _of_entity(session, readable, number)
-    return page_of((((0, each.stored.id), each) for each in nodes if matches(each)), first)
+    served = (each for each in _in_readable_scopes(info, nodes, ("edges", "node")) if matches(each))
+    return page_of((((0, each.stored.id), each) for each in served), first)
 
 
 @entity.field("projects")
@@ -126,11 +143,11 @@ def resolve_projects(
 ) -> Connection:
     """The entity's projects; with `triggers`, those that automations watch."""
     session = info.context
-    readable = session.readable(node.name)
-    if not node.of_organization and _asks_for(info, ("edges", "node", "triggers")):
-        return _watched(session, [readable], after, first)
+    visible = session.visible(node.name)
+    if not node.of_organization and _selected(info, ("edges", "node", "triggers")):
+        return _watched(info, [session.readable(node.name)], after, first)
     return projects_page(
-        session, readable, registries=node.of_organization, filters=filters, after=after, first=first, order=order
+        session, visible, registries=node.of_organization, filters=filters, after=after, first=first, order=order
     )
 
 
@@ -141,32 +158,51 @@ def resolve_all_projects(
     """The projects that automations watch, in all entities that the user may read."""
     session = info.context
     number, _ = position_after(after)
-    return _watched(session, session.entities(number), after, first)
+    return _watched(info, session.entities(number), after, first)
 
 
-def _watched(session: Session, entities: Iterable[StoredEntity], after: str | None, first: int | None) -> Connection:
-    """A page of at most `first` automations, gathered by the project that they watch.
+def _watched(info: Info, entities: Iterable[StoredEntity], after: str | None, first: int | None) -> Connection:
+    """The automations, gathered by the project that they watch: all of them at once, up to `MAX_LISTED`.
 
-    Paged by automations, since the client takes a page without any for the last one.
+    The client looks for a name on each page itself, and from 0.29 on takes a page that has it not for the last one.
     """
-    begin = position_after(after)
-    found = _positioned(session, entities, begin)
-    page = page_of(found, page_size(first))
-    nodes = [edge["node"] for edge in page["edges"]]
+    page_size(first)
+    found = _positioned(info, entities, position_after(after))
+    nodes: list[TriggerNode] = []
+    end, size_bytes, more = None, 0, False
+    for position, node in found:
+        if more := len(nodes) >= MAX_LISTED or size_bytes >= MAX_LISTED_BYTES:
+            break
+        nodes.append(node)
+        end, size_bytes = position, size_bytes + node.size_bytes
     gathered = [
         ProjectNode(of, name, triggers=tuple(group))
         for (of, name), group in groupby(sorted(nodes, key=_watched_key), key=lambda n: (n.entity, _project_name(n)))
     ]
-    end = page["page_info"]["end_cursor"]
-    return {**page, "edges": [{"node": node, "cursor": end} for node in gathered]}
+    cursor = None if end is None else cursor_of(end)
+    return {
+        "page_info": {"end_cursor": cursor, "has_next_page": more},
+        "edges": [{"node": node, "cursor": cursor} for node in gathered],
+    }
 
 
 def _positioned(
-    session: Session, entities: Iterable[StoredEntity], begin: Position
+    info: Info, entities: Iterable[StoredEntity], begin: Position
 ) -> Iterator[tuple[Position, TriggerNode]]:
     for of in entities:
-        for node in _of_entity(session, of, begin[1] if of.id == begin[0] else 0):
+        nodes = _of_entity(info.context, of, begin[1] if of.id == begin[0] else 0)
+        for node in _in_readable_scopes(info, nodes, ("edges", "node", "triggers")):
             yield (of.id, node.stored.id), node
+
+
+def _in_readable_scopes(info: Info, nodes: Iterable[TriggerNode], path: tuple[str, ...]) -> Iterator[TriggerNode]:
+    """The automations without those on a whole entity, if the document has no fields for such a scope.
+
+    It has none in clients up to 0.28.0, which can't read what comes back then.
+    """
+    conditions = {name for each in _selected(info, (*path, "scope")) for name in _type_conditions(info, each)}
+    entities_too = not conditions or "Entity" in conditions
+    return (node for node in nodes if entities_too or node.stored.definition["scope"].get("project") is not None)
 
 
 def _watched_key(node: TriggerNode) -> tuple[int, str, int]:
@@ -185,12 +221,20 @@ def resolve_project_triggers(node: ProjectNode, info: Info) -> list[TriggerNode]
     return list(_of_entity(info.context, node.entity, project=node.name))
 
 
-def _asks_for(info: Info, path: tuple[str, ...]) -> bool:
-    """Whether the document selects this path below the field that is being resolved."""
+def _selected(info: Info, path: tuple[str, ...]) -> list[SelectionSetNode | None]:
+    """What the document selects at this path below the field that is being resolved, if it has the path at all."""
     selected = [node.selection_set for node in info.field_nodes]
     for name in path:
         selected = [node.selection_set for each in selected for node in _fields(info, each) if node.name.value == name]
-    return bool(selected)
+    return selected
+
+
+def _type_conditions(info: Info, selection_set: SelectionSetNode | None) -> Iterator[str]:
+    for selection in selection_set.selections if selection_set else ():
+        if isinstance(selection, FragmentSpreadNode):
+            yield info.fragments[selection.name.value].type_condition.name.value
+        elif isinstance(selection, InlineFragmentNode) and selection.type_condition is not None:
+            yield selection.type_condition.name.value
 
 
 def _fields(info: Info, selection_set: SelectionSetNode | None) -> Iterator[FieldNode]:
@@ -233,13 +277,10 @@ def resolve_action(node: TriggerNode, _info: Info) -> dict[str, Any]:
     if node.integration is None:
         return {"no_op": True}
     if node.integration.is_slack:
-        texts = {name: defined.get(name) for name in ("title", "message", "severity")}
-        return {"integration": node.integration, **texts}
-    payload = defined.get("payload")
-    return {
-        "integration": node.integration,
-        "request_payload": None if payload is None else orjson.dumps(payload).decode(),
-    }
+        # Some versions read null, and can't send it back then.
+        texts = {name: defined.get(name) or "" for name in ("title", "message")}
+        return {"integration": node.integration, **texts, "severity": defined.get("severity")}
+    return {"integration": node.integration, "request_payload": node.payload}
 
 
 @action.type_resolver
@@ -286,4 +327,4 @@ webhook.set_field("urlEndpoint", lambda node, _info: node.url)
 slack.set_field("teamName", lambda node, _info: node.slack_team or "")
 slack.set_field("channelName", lambda node, _info: node.slack_channel or "")
 
-BINDABLES = (entity, user, project, trigger, webhook, slack, scope, condition, action, integration)
+BINDABLES = (entity, organization, user, project, trigger, webhook, slack, scope, condition, action, integration)

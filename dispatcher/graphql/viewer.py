@@ -17,6 +17,7 @@ FEATURES = {
     "INCLUDE_ARTIFACT_TYPES_IN_REGISTRY_CREATION": True,
     "ARTIFACT_COLLECTIONS_FILTERING_SORTING": True,
     "QUERY_AUTOMATIONS_ON_ENTITY": True,
+    "AUTOMATIONS_ON_ORGANIZATION": True,
     "AUTOMATION_SCOPE_ENTITY": True,
     "AUTOMATION_EVENT_RUN_METRIC": True,
     "AUTOMATION_EVENT_RUN_METRIC_CHANGE": True,
@@ -32,6 +33,8 @@ FEATURES = {
     "AUTOMATION_ACTION_ARIA": False,
 }
 """By the client's names (`wandb.proto.wandb_internal_pb2.ServerFeature`)."""
+MAX_CLI_VERSION = "0.31.0"
+"""Clients up to 0.23 use what servers have had since the client of some earlier version was new."""
 
 query = QueryType()
 user = ObjectType("User")
@@ -47,7 +50,12 @@ def resolve_viewer(_root: Any, info: Info) -> Principal:
 @query.field("serverInfo")
 def resolve_server_info(_root: Any, _info: Info) -> dict[str, Any]:
     """The features that the client asks about before it uses them."""
-    return {"features": [{"name": name, "is_enabled": enabled} for name, enabled in FEATURES.items()]}
+    features = [{"name": name, "is_enabled": enabled} for name, enabled in FEATURES.items()]
+    return {
+        "features": features,
+        "cli_version_info": {"max_cli_version": MAX_CLI_VERSION},
+        "latest_local_version_info": None,
+    }
 
 
 @user.field("id")
@@ -83,9 +91,8 @@ def resolve_teams(
 
 @user.field("organizations")
 def resolve_organizations(_principal: Principal, info: Info) -> list[OrganizationNode]:
-    """The organizations that the user may read."""
-    session = info.context
-    return [OrganizationNode(each.name) for each in session.entities() if each.kind == ORGANIZATION]
+    """The organizations that the user may read, and those above what the user may read."""
+    return [OrganizationNode(name) for name in info.context.organizations()]
 
 
 for _name in ("name", "username"):

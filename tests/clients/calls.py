@@ -41,14 +41,19 @@ class Calls:
         return [one.name for one in listing]
 
     def reread(self, saved: list[Any]) -> list[Any]:
-        """What the client would send back of each saved event, given as its type and filter; None if it can't read it."""
+        """What the client would send back of each saved event, by type and filter; None of one that it can't read."""
         return [self._reread(event_type, event_filter) for event_type, event_filter in saved]
 
     def _reread(self, event_type: str, event_filter: str) -> Any:
         event = {"__typename": "FilterEventTriggeringCondition", "filter": event_filter}
         trigger: dict[str, Any] = {
-            **{"__typename": "Trigger", "id": "aut_1", "name": "n", "description": None, "enabled": True},
-            **{"createdAt": "2026-01-01T00:00:00Z", "updatedAt": None},
+            "__typename": "Trigger",
+            "id": "aut_1",
+            "name": "n",
+            "description": None,
+            "enabled": True,
+            "createdAt": "2026-01-01T00:00:00Z",
+            "updatedAt": None,
             "scope": {"__typename": "Project", "id": "UA==", "name": "p"},
             "event": {
                 **event,

@@ -42,7 +42,8 @@ class Client:
         self.lines.flush()
         answered = json.loads(self.answers.readline() or '{"raised": ["EOFError", "the client ended"], "seconds": 0}')
         if "raised" in answered:
-            raise ClientError(*answered["raised"], answered["seconds"])
+            kind, message = answered["raised"]
+            raise ClientError(kind, message, answered["seconds"])
         return answered["gave"]
 
     def since(self, version: str) -> bool:

@@ -58,7 +58,7 @@ def make_newest() -> None:
     """Make the environment of the newest version anew, or keep the one that is still that."""
     folder = FOLDER / NEWEST
     _install(folder, "wandb", "--upgrade")
-    asked = [folder / "bin" / "python", "-c", "import importlib.metadata as m; print(m.version('wandb'))"]
+    asked = [str(folder / "bin" / "python"), "-c", "import importlib.metadata as m; print(m.version('wandb'))"]
     found = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
     ready = folder / ".ready"
     if found in VERSIONS:
@@ -72,7 +72,7 @@ def _install(folder: Path, *wanted: str) -> None:
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--quiet", "--disable-pip-version-check"]
     # Compiling everything takes longer than what the tests import of it.
     subprocess.run([*pip, "install", "--only-binary", ":all:", "--no-compile", *wanted], check=True)
 

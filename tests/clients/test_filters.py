@@ -1,4 +1,4 @@
-"""What clients make of filters: whatever is edited, a filter comes back with the same meaning and is not stored anew."""
+"""What clients make of filters: whatever is edited, a filter that comes back says the same and is not stored anew."""
 
 from __future__ import annotations
 

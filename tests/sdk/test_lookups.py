@@ -140,9 +140,9 @@ def test_a_webhook_made_by_the_client_s_own_document(hookline: Hookline) -> None
     assert (stored["access_token"], stored["signing_secret"], stored["secrets"]) == ("TOKEN", "SIGNING", ["SIGNING"])
     for change, status, told in (
         ({}, 409, "'acme' has a webhook 'made here' already"),
-        ({"name": "a/b"}, 422, "name: must be 1 to 64"),
-        ({"name": "b", "urlEndpoint": "ftp://x"}, 422, "url: must"),
-        ({"name": "b", "secretRef": "NOPE"}, 422, "signing_secret"),
+        ({"name": "a/b"}, 400, "name: must be 1 to 64"),
+        ({"name": "b", "urlEndpoint": "ftp://x"}, 400, "url: must"),
+        ({"name": "b", "secretRef": "NOPE"}, 400, "signing_secret"),
     ):
         answer = hookline.graphql(CREATE_GENERIC_WEBHOOK_INTEGRATION_GQL, {"input": {**given, **change}})
         assert (answer.status_code, told in answer.json()["errors"][0]["message"]) == (status, True), answer.text

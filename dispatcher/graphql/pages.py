@@ -17,6 +17,8 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import MAX_ROW_NUMBER
 
 DEFAULT_FIRST = 50
+MAX_WHOLE = 10_000
+MAX_WHOLE_BYTES = 16 << 20
 Position = tuple[int, int]
 """An entity's number, or 0 in a list of one entity, and a row's number."""
 Connection = dict[str, Any]
@@ -31,9 +33,30 @@ def page_of(items: Iterable[tuple[Position, Any]], first: int | None) -> Connect
     """The first `first` of the items; at most one more is drawn from them."""
     limit = page_size(first)
     drawn = list(islice(items, limit + 1))
-    edges = [{"node": node, "cursor": cursor_of(position)} for position, node in drawn[:limit]]
-    end = edges[-1]["cursor"] if edges else None
-    return {"page_info": {"end_cursor": end, "has_next_page": len(drawn) > limit}, "edges": edges}
+    return _page(drawn[:limit], more=len(drawn) > limit)
+
+
+def whole(items: Iterable[tuple[Position, _Row]], size_bytes: Callable[[_Row], int]) -> Connection:
+    """All of the items on one page, for the lists that the client looks through page by page and breaks off.
+
+    Up to `MAX_WHOLE` of them, and none after those whose sizes reach `MAX_WHOLE_BYTES`.
+    """
+    drawn: list[tuple[Position, _Row]] = []
+    total_bytes = 0
+    for position, node in items:
+        if len(drawn) >= MAX_WHOLE or total_bytes >= MAX_WHOLE_BYTES:
+            return _page(drawn, more=True)
+        drawn.append((position, node))
+        total_bytes += size_bytes(node)
+    return _page(drawn, more=False)
+
+
+def _page(drawn: Sequence[tuple[Position, Any]], *, more: bool) -> Connection:
+    edges = [{"node": node, "cursor": _cursor(position)} for position, node in drawn]
+    return {
+        "page_info": {"end_cursor": edges[-1]["cursor"] if edges else None, "has_next_page": more},
+        "edges": edges,
+    }
 
 
 def connection(nodes: Sequence[Any]) -> Connection:
@@ -66,7 +89,7 @@ def position_after(cursor: str | None) -> Position:
     if (
         match is None
         or max(position := (int(match[1]), int(match[2]))) > MAX_ROW_NUMBER
-        or cursor_of(position) != cursor  # decoding is generous about padding
+        or _cursor(position) != cursor  # decoding is generous about padding
     ):
         raise InvalidDefinition.at(("after",), "must be the endCursor of an earlier answer")
     return position
@@ -81,6 +104,5 @@ def scanned(fetch: Callable[[int, int], Sequence[_Row]], number: Callable[[_Row]
         after = number(rows[-1])
 
 
-def cursor_of(position: Position) -> str:
-    """The cursor after which the page begins that follows this position."""
+def _cursor(position: Position) -> str:
     return base64.b64encode(f"after:{position[0]}:{position[1]}".encode()).decode()

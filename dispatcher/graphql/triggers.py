@@ -21,7 +21,7 @@ from dispatcher.graphql.catalog_pages import projects_page
 from dispatcher.graphql.client_versions import reads
 from dispatcher.graphql.listing_filters import Fields, exact_value, row_filter
 from dispatcher.graphql.nodes import CollectionNode, EntityNode, OrganizationNode, ProjectNode, collection_typename
-from dispatcher.graphql.pages import Connection, Position, cursor_of, page_of, page_size, position_after, scanned
+from dispatcher.graphql.pages import Connection, Position, page_of, page_size, position_after, scanned, whole
 from dispatcher.graphql.rows import StoredIntegration
 from dispatcher.graphql.session import Info, Session
 from shared.domain.errors import InvalidDefinition
@@ -54,10 +54,6 @@ _FIELDS: Fields[TriggerNode] = {
     "description": lambda node: node.stored.definition.get("description"),
     "enabled": lambda node: node.stored.definition["enabled"],
 }
-
-MAX_LISTED = 10_000
-MAX_LISTED_BYTES = 16 << 20
-"""How much a listing without pages may be: see `_watched`."""
 
 entity = ObjectType("Entity")
 organization = ObjectType("Organization")
@@ -162,28 +158,19 @@ def resolve_all_projects(
 
 
 def _watched(info: Info, entities: Iterable[StoredEntity], after: str | None, first: int | None) -> Connection:
-    """The automations, gathered by the project that they watch: all of them at once, up to `MAX_LISTED`.
+    """The automations, gathered by the project that they watch, on one page.
 
     The client looks for a name on each page itself, and from 0.29 on takes a page that has it not for the last one.
     """
     page_size(first)
-    found = _positioned(info, entities, position_after(after))
-    nodes: list[TriggerNode] = []
-    end, size_bytes, more = None, 0, False
-    for position, node in found:
-        if more := len(nodes) >= MAX_LISTED or size_bytes >= MAX_LISTED_BYTES:
-            break
-        nodes.append(node)
-        end, size_bytes = position, size_bytes + node.size_bytes
+    page = whole(_positioned(info, entities, position_after(after)), lambda node: node.size_bytes)
+    nodes = [edge["node"] for edge in page["edges"]]
     gathered = [
         ProjectNode(of, name, triggers=tuple(group))
         for (of, name), group in groupby(sorted(nodes, key=_watched_key), key=lambda n: (n.entity, _project_name(n)))
     ]
-    cursor = None if end is None else cursor_of(end)
-    return {
-        "page_info": {"end_cursor": cursor, "has_next_page": more},
-        "edges": [{"node": node, "cursor": cursor} for node in gathered],
-    }
+    end = page["page_info"]["end_cursor"]
+    return {**page, "edges": [{"node": node, "cursor": end} for node in gathered]}
 
 
 def _positioned(
@@ -303,7 +290,7 @@ def scope_typename(node: EntityNode | ProjectNode | CollectionNode, *_: Any) -> 
 def resolve_integrations(
     node: EntityNode, info: Info, *, after: str | None = None, first: int | None = None
 ) -> Connection:
-    """The entity's webhooks, Slack integrations among them: on one page, as long as a page may be.
+    """The entity's webhooks, Slack integrations among them, on one page.
 
     The client sorts them out itself, and takes a page that has none of the wanted kind for the end of the list.
     """
@@ -316,7 +303,7 @@ def resolve_integrations(
         lambda row: row.number,
         number,
     )
-    return page_of((((0, each.number), each) for each in found), MAX_LIMIT)
+    return whole((((0, each.number), each) for each in found), lambda each: 1000 + len(each.url))
 
 
 for _name in ("name", "enabled", "description"):

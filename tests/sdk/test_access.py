@@ -87,7 +87,7 @@ def test_another_s_entity_is_not_there(hookline: Hookline) -> None:
 def test_an_organization_shows_its_registries_to_a_team_and_nothing_else(hookline: Hookline) -> None:
     prepare(hookline)
     hookline.webhook("hidden", entity="corp")
-    hookline.collection("hidden-project", "hidden-collection", entity="corp")
+    hookline.collection("hidden-project", "hidden-model", entity="corp")
     ways = (
         'query Q { entity(name: "acme") { organization { name orgEntity { name %s } } } }',
         'query Q { organization(name: "corp") { orgEntity { name %s } } }',
@@ -124,11 +124,8 @@ def test_an_organization_shows_its_registries_to_a_team_and_nothing_else(hooklin
     models = 'query Q { models(entityName: "corp") { edges { node { name } } } }'
     assert "hidden" not in hookline.graphql(models, key="member").text
     of_id = "query Q($id: ID!) { artifactCollection(id: $id) { name project { name } } }"
-    for names, found in (
-        (["corp", "wandb-registry-model", "llm-models"], True),
-        (["corp", "hidden-project", "x"], False),
-    ):
-        collection = base64.b64encode(f"ArtifactCollection:{orjson.dumps(names).decode()}".encode()).decode()
+    for path, found in (("corp/wandb-registry-model/llm-models", True), ("corp/hidden-project/hidden-model", False)):
+        collection = base64.b64encode(b"ArtifactCollection:" + orjson.dumps(path.split("/"))).decode()
         answer = hookline.graphql(of_id, {"id": collection}, key="member")
         assert (answer.json()["data"]["artifactCollection"] is not None) is found
     for key in ("outsider", "publisher"):

@@ -19,6 +19,7 @@ from dispatcher.control.webhook_checks import Checks
 from dispatcher.publishing.publisher import Publisher
 from shared.http.client import WebhookClient
 from shared.messaging.celery_app import celery_app
+from shared.messaging.edits import tell_of_edits
 from shared.messaging.redis_clients import open_async_redis, open_redis
 from shared.messaging.wakeups import Waker
 from shared.observability.logs import get_logger
@@ -76,6 +77,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
         stack.push_async_callback(redis.aclose)
         waking = open_redis(settings)
         stack.callback(waking.close)
+        stack.callback(tell_of_edits(engine, settings).close)
         broker = celery_app(settings)
         stack.callback(broker.close)
         sender = WebhookClient(settings)

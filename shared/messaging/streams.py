@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.domain.events.partitioning import Offset
+from shared.messaging.edits import REVISION_KEY
 
 FIELD = b"e"
 """The field of an entry that holds the event's JSON; other fields are ignored."""
@@ -41,7 +42,9 @@ local function read(stream, after, wanted, room, field)
 end
 """
 """Lua: a function that reads entries of a stream after an id, until `wanted` entries or `room` bytes of bodies."""
-_READ_WITHIN = READ + "return read(KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4])"
+_READ_WITHIN = READ + (
+    "return {redis.call('GET', KEYS[2]), read(KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4])}"
+)
 # A script is all or nothing like a transaction, but has one answer: a client reads those of a transaction one by one.
 APPEND_ALL = """
 for at, key in ipairs(KEYS) do redis.call('XADD', key, '*', ARGV[1], ARGV[at + 1]) end
@@ -85,14 +88,22 @@ def read_after(redis: Redis, partition: int, offset: str, count: int) -> list[En
     return [Entry(entry_id.decode(), fields.get(FIELD)) for entry_id, fields in raw]
 
 
-def read_within(redis: Redis, partition: int, offset: str, count: int, max_bytes: int) -> list[Entry]:
+class StreamRead(NamedTuple):
+    """Entries, and the revision of the newest edit that was told when they were read (`REVISION_KEY`)."""
+
+    revision: bytes | None
+    entries: list[Entry]
+
+
+def read_within(redis: Redis, partition: int, offset: str, count: int, max_bytes: int) -> StreamRead:
     """Up to `count` entries after an offset, oldest first, until their bodies reach `max_bytes`.
 
     The entry that reaches it is still returned, however large it is, and nothing after it. So memory is bounded, and
     each read makes progress.
     """
     read: Any = redis.register_script(_READ_WITHIN)
-    return entries_of(read(keys=[stream_key(partition)], args=[offset, count, max_bytes, FIELD]))
+    revision, found = read(keys=[stream_key(partition), REVISION_KEY], args=[offset, count, max_bytes, FIELD])
+    return StreamRead(revision, entries_of(found))
 
 
 def entries_of(found: list[Any]) -> list[Entry]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from dispatcher.graphql import endpoint
+from dispatcher.graphql.execution import answer_to
 from tests.clients.client import Client, ClientError
 from tests.sdk.conftest import Hookline, event
 from tests.sdk.scopes import COLLECTION, PROJECT, REGISTRY, prepare
@@ -147,7 +147,7 @@ def test_scopes(hookline: Hookline, ready: Client) -> None:
     for call, (scope, owner, project) in SCOPES.items():
         action = f"SendWebhook.from_integration(webhook('deploy', '{owner}'), payload={{'scope': name}})"
         if not has(ready, call):
-            with pytest.raises(ClientError, match="ValidationError|AttributeError"):
+            with pytest.raises(ClientError, match=r"ValidationError|AttributeError"):
                 ready(created % (scope, action), name=call)
             continue
         made = ready(created % (scope, action), name=call)
@@ -164,7 +164,7 @@ def test_events(hookline: Hookline, ready: Client) -> None:
         for on, happens in cases:
             created = f"api.create_automation({on} >> SendWebhook.from_integration(webhook('deploy')), name='n').id"
             if not has(ready, call):
-                with pytest.raises(ClientError, match="NameError|AttributeError|not supported on this wandb server"):
+                with pytest.raises(ClientError, match=r"NameError|AttributeError|not supported on this"):
                     ready(created)
                 continue
             made = ready(created)
@@ -189,12 +189,11 @@ def test_the_life_of_an_automation(hookline: Hookline, ready: Client, monkeypatc
         answered.append(answer.status)
         return answer
 
-    answer_to = endpoint.answer_to
-    monkeypatch.setattr(endpoint, "answer_to", counted)
+    monkeypatch.setattr("dispatcher.graphql.endpoint.answer_to", counted)
     on = f"OnAddArtifactAlias({ON_PROJECT}, filter={{'alias': {{'$eq': 'prod'}}}})"
     sending = "SendWebhook.from_integration(webhook('deploy'), payload={'a': '${alias}'})"
     made = ready(f"returned(api.create_automation({on} >> {sending}, name='n'))")
-    with pytest.raises(ClientError, match="Automation 'n' exists. Unable to create another with the same name"):
+    with pytest.raises(ClientError, match="Automation 'n' exists"):
         ready(f"api.create_automation({on} >> DoNothing(), name='n')")
     assert answered.count(409) == 1
     again = f"returned(api.create_automation({on} >> DoNothing(), name='n', fetch_existing=True))"
@@ -217,8 +216,10 @@ def test_the_life_of_an_automation(hookline: Hookline, ready: Client, monkeypatc
         assert "filter.nope: ADD_ARTIFACT_ALIAS events have no field 'nope'" in str(refused.value)
     assert answered.count(400) == 1, "what is refused is not sent again"
     with pytest.raises(ClientError):
-        ready("api.create_automation(OnLinkArtifact(scope=api.project('training', entity='acme')) >> "
-              "SendWebhook.from_integration(webhook('deploy'), payload={'x': 'y' * 1100000}), name='large').id")
+        ready(
+            "api.create_automation(OnLinkArtifact(scope=api.project('training', entity='acme')) >> "
+            "SendWebhook.from_integration(webhook('deploy'), payload={'x': 'y' * 1100000}), name='large').id"
+        )
     assert answered.count(400) == 1
 
     assert ready("api.delete_automation(made)", made=made["id"]) is True

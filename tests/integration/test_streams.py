@@ -82,7 +82,7 @@ def test_reading_within_bytes_is_reading_that_ends_early(redis: Redis) -> None:
     redis.xadd(stream_key(3), {"other": "no body"}, id="8-0")
 
     def sizes(offset: str, count: int, max_bytes: int) -> list[int | None]:
-        entries = read_within(redis, 3, offset, count, max_bytes)
+        entries = read_within(redis, 3, offset, count, max_bytes).entries
         assert entries == read_after(redis, 3, offset, len(entries) or 1)[: len(entries)]
         return [None if entry.body is None else len(entry.body) for entry in entries]
 
@@ -93,12 +93,12 @@ def test_reading_within_bytes_is_reading_that_ends_early(redis: Redis) -> None:
     assert sizes("4-0", 100, 1) == [1000]
     assert sizes("5-0", 100, 1000) == [5, 5, None]
     assert sizes("8-0", 100, 1000) == []
-    assert read_within(redis, 9, START, 100, 1000) == []
+    assert read_within(redis, 9, START, 100, 1000) == (None, [])
 
 
 def test_reading_within_bytes_takes_many_entries_at_once(redis: Redis) -> None:
     add(redis, *(f"{number}-0" for number in range(1, 701)))
-    assert read_within(redis, 3, "100-0", 500, 1 << 20) == read_after(redis, 3, "100-0", 500)
+    assert read_within(redis, 3, "100-0", 500, 1 << 20).entries == read_after(redis, 3, "100-0", 500)
 
 
 def test_an_entry_has_the_body_and_the_time_at_which_it_came(redis: Redis) -> None:

@@ -172,7 +172,7 @@ def _settings(database: Path, valkey_url: str, data_dir: Path) -> Settings:
 
 
 @contextmanager
-def _running(settings: Settings) -> Iterator[Hookline]:
+def open_hookline(settings: Settings) -> Iterator[Hookline]:
     process = build_process(settings, celery_app(settings))
     try:
         with receiving() as receiver, serving(settings) as url:
@@ -196,7 +196,7 @@ def populated(sqlite_template: Path, valkey_url: str, tmp_path_factory: pytest.T
     path = Path(shutil.copy(sqlite_template, folder / "hookline.db"))
     settings = _settings(path, valkey_url, folder)
     first_start.prepare(settings)
-    with _running(settings) as running:
+    with open_hookline(settings) as running:
         running.rest("PUT", "/v1/entities/corp", {"kind": "organization"}, status=201)
         running.rest("PUT", "/v1/entities/acme", {"parent": "corp"}, status=201)
         running.rest("PUT", "/v1/entities/other", {}, status=201)
@@ -220,6 +220,6 @@ def settings(populated: Populated, valkey_url: str, tmp_path: Path) -> Settings:
 @pytest.fixture
 def hookline(settings: Settings, populated: Populated) -> Iterator[Hookline]:
     """Hookline with the organization `corp`, its team `acme`, a stranger `other`, and a key in each role."""
-    with _running(settings) as running:
+    with open_hookline(settings) as running:
         running.keys |= populated.keys
         yield running

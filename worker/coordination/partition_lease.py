@@ -15,19 +15,22 @@ from redis import Redis
 
 from shared.domain.events.partitioning import Offset
 from shared.messaging.celery_app import PARTITION_TASK
-from shared.messaging.streams import FIELD, READ, Entry, entries_of, stream_key
+from shared.messaging.edits import REVISION_KEY
+from shared.messaging.streams import FIELD, READ, StreamRead, entries_of, stream_key
 from shared.messaging.wakeups import token_key
 from worker.coordination.webhook_slots import LOCK_SECONDS, RENEW
 
-# KEYS: stream, lock, cached offset. ARGV: holder, lock ms, entries at most, bytes at most, field.
-# Answers 0 while another holds the lock, nothing where no offset is cached, else the offset and the entries after it.
+# KEYS: stream, lock, cached offset, revision. ARGV: holder, lock ms, entries at most, bytes at most, field.
+# Answers 0 while another holds the lock, nothing where no offset is cached, else the offset, the entries after it and
+# the revision.
 _ACQUIRE = (
     READ
     + """
 if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
 local mark = redis.call('GET', KEYS[3])
 if not mark then return {} end
-return {mark, read(KEYS[1], string.match(mark, '^%S+'), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5])}
+local found = read(KEYS[1], string.match(mark, '^%S+'), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5])
+return {mark, found, redis.call('GET', KEYS[4])}
 """
 )
 # KEYS: stream, lock, cached offset, token. ARGV: holder, and, where it is known, the offset's entry id and count.
@@ -56,8 +59,8 @@ class PartitionLease:
     It may be behind, where a commit was not followed by a release, or ahead after the database was restored. None when
     it is not cached, as after a loss of Redis.
     """
-    entries: list[Entry]
-    """What comes after `cached_offset`; empty also where there is no such offset."""
+    next: StreamRead
+    """What comes after `cached_offset`; without entries also where there is no such offset."""
     _redis: Redis
     _holder: str
 
@@ -98,15 +101,17 @@ def acquire_lease(redis: Redis, partition: int, count: int, max_bytes: int) -> P
     holder = secrets.token_hex(8)
     acquire: Any = redis.register_script(_ACQUIRE)
     found = acquire(
-        keys=[stream_key(partition), _lock_key(partition), _offset_key(partition)],
+        keys=[stream_key(partition), _lock_key(partition), _offset_key(partition), REVISION_KEY],
         args=[holder, LOCK_SECONDS * 1000, count, max_bytes, FIELD],
     )
     if found == 0:
         return None
     if not found:
-        return PartitionLease(partition, None, [], redis, holder)
-    entry_id, entries_read = found[0].decode().split()
-    return PartitionLease(partition, Offset(entry_id, int(entries_read)), entries_of(found[1]), redis, holder)
+        return PartitionLease(partition, None, StreamRead(None, []), redis, holder)
+    mark, entries, revision = found
+    entry_id, entries_read = mark.decode().split()
+    read = StreamRead(revision, entries_of(entries))
+    return PartitionLease(partition, Offset(entry_id, int(entries_read)), read, redis, holder)
 
 
 def _lock_key(partition: int) -> str:

@@ -29,8 +29,12 @@ from worker.evaluation.compression import compress, decompress
 log = get_logger("hookline.evaluate")
 
 
+MAX_SHARE = 0.2
+"""How much of the time edits may take that are told: whoever edits all the time must not stop evaluation."""
+
+
 class AutomationCache:
-    """The index of automations. Whoever asks for it sees every edit that is older than the reload interval.
+    """The index of automations. Whoever asks for it sees every edit that is older than the reload interval, or told.
 
     Threads of evaluations share it. `_lock` guards all attributes below it, also while edits are read: the others wait
     for it, since they would read the same. An index that was handed out takes no edits: they go into a
@@ -57,9 +61,16 @@ class AutomationCache:
         """The newest revision that the index holds; below zero before the first look."""
         self._checked = float("-inf")
         """When edits were looked for last, by the monotonic clock."""
+        self._told: bytes | None = None
+        """Of which edit was told when they were looked for last."""
+        self._rests_until = float("-inf")
+        """Until when nobody looks for an edit only because it was told."""
 
-    def current(self) -> AutomationIndex:
-        """The index, refreshed if the last look was longer ago than the reload interval.
+    def current(self, told: bytes | None = None) -> AutomationIndex:
+        """The index, refreshed if the last look was longer ago than the reload interval, or an edit is told.
+
+        Args:
+            told: the revision of an edit that is committed, which the index then has.
 
         Raises:
             SQLAlchemyError: when it is time to look and the database is away.
@@ -68,10 +79,19 @@ class AutomationCache:
             if self._reloaded != (asked := self._reloads()):
                 self._reloaded = asked
                 self._reset()
-            if time.monotonic() - self._checked >= self._interval_seconds:
-                self._refresh()
-                self._checked = time.monotonic()
+            # Another one and not only a higher one: a database that was restored counts from lower again.
+            if told is not None and told != self._told:
+                time.sleep(max(0.0, self._rests_until - time.monotonic()))
+                self._look(told)
+            elif time.monotonic() - self._checked >= self._interval_seconds:
+                self._look(self._told)
             return self._index
+
+    def _look(self, told: bytes | None) -> None:
+        began = time.monotonic()
+        self._refresh()
+        self._checked, self._told = time.monotonic(), told
+        self._rests_until = self._checked + (self._checked - began) * (1 / MAX_SHARE - 1)
 
     def invalidate(self) -> None:
         """Look for edits when next asked, whatever the interval."""

@@ -69,9 +69,9 @@ class PartitionDrainer:
     def _batches(self, lease: PartitionLease, deadline: float) -> Iterator[Progress]:
         """Evaluate batch after batch, for as long as the lease and the time slice last."""
         partition = lease.partition
-        if lease.cached_offset is not None and lease.entries:
+        if lease.cached_offset is not None and lease.next.entries:
             # An offset that is behind is found out when the batch is committed.
-            progress = self._evaluator.evaluate_entries(partition, lease.cached_offset, lease.entries)
+            progress = self._evaluator.evaluate_entries(partition, lease.cached_offset, lease.next)
         else:
             # One that is ahead found nothing, so where nothing was found the database is asked.
             progress = self._evaluator.evaluate_next(partition)

@@ -6,7 +6,7 @@ compare-and-set of the offset. So evaluation is exactly-once although everything
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from redis import Redis
 from sqlalchemy import Engine
 
 from shared.domain.events.partitioning import Offset
-from shared.messaging.streams import Entry, read_within
+from shared.messaging.streams import StreamRead, read_within
 from shared.observability.logs import get_logger
 from shared.storage.database.transactions import read_statement
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
@@ -89,21 +89,23 @@ class BatchEvaluator:
 
         Raises as `evaluate_entries`, and RedisError when the stream cannot be read.
         """
-        entries = read_within(self._redis, partition, offset.entry_id, self._batch_entries, BATCH_BYTES)
-        return self.evaluate_entries(partition, offset, entries)
+        read = read_within(self._redis, partition, offset.entry_id, self._batch_entries, BATCH_BYTES)
+        return self.evaluate_entries(partition, offset, read)
 
-    def evaluate_entries(self, partition: int, offset: Offset, entries: Sequence[Entry]) -> Progress:
+    def evaluate_entries(self, partition: int, offset: Offset, read: StreamRead) -> Progress:
         """Evaluate entries that were read after an offset, and commit their effects.
+
+        Every edit that was answered before one of them was added is taken in first.
 
         Raises:
             SQLAlchemyError: when the database is away or does not take it.
             RedisError, BrokerUnavailable: when the batch is committed and nobody could be woken for it.
             StaleAutomation: when stored state stays ahead of the automations however often they are read.
         """
-        if not entries:
+        if not read.entries:
             return Progress(0, offset)
         for _ in range(MAX_STALE_ROUNDS):
-            batch = match_entries(entries, self._automations.current())
+            batch = match_entries(read.entries, self._automations.current(read.revision))
             committed = self._committer.commit(partition, offset, batch)
             if committed is NotCommitted.STALE_AUTOMATION:
                 self._automations.invalidate()

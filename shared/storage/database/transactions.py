@@ -27,13 +27,19 @@ SQLITE_BUSY_SECONDS = 30
 
 @contextmanager
 def write_transaction(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: committed when the block ends, rolled back when it raises."""
+    """A transaction that writes: committed when the block ends, rolled back when it raises.
+
+    Then whoever is to know is told of the edits in it (`shared.messaging.edits`).
+    """
+    edits: list[int] = []
     with (
         _sqlite_writer_lock(engine),
-        engine.connect().execution_options(hookline_write=True) as connection,
+        engine.connect().execution_options(hookline_write=True, hookline_edits=edits) as connection,
         connection.begin(),
     ):
         yield connection
+    if edits and (tell := engine.get_execution_options().get("hookline_after_edit")) is not None:
+        tell(edits[-1])
 
 
 @contextmanager

@@ -29,21 +29,21 @@ def _add(redis: Redis, *ids: str) -> None:
 def test_it_goes_on_after_the_mark_of_the_last(redis: Redis) -> None:
     _add(redis, "5-1", "5-2", "6-0")
     first = _take(redis)
-    assert (first.cached_offset, first.entries) == (None, [])
+    assert (first.cached_offset, first.next.entries) == (None, [])
     assert first.release(Offset("5-1", 7))
     second = _take(redis)
     assert second.cached_offset == Offset("5-1", 7)
-    assert second.entries == read_after(redis, 3, "5-1", 100)
+    assert second.next.entries == read_after(redis, 3, "5-1", 100)
     assert not second.release(Offset("6-0", 9))
     third = _take(redis)
-    assert (third.cached_offset, third.entries) == (Offset("6-0", 9), [])
+    assert (third.cached_offset, third.next.entries) == (Offset("6-0", 9), [])
 
 
 @pytest.mark.parametrize(("count", "max_bytes", "read"), [(2, 1 << 20, 2), (100, 10, 1), (100, 11, 2)])
 def test_what_it_reads_is_bounded(redis: Redis, count: int, max_bytes: int, read: int) -> None:
     _add(redis, "5-1", "5-2", "6-0")
     assert _take(redis).release(Offset(START, 0))
-    assert _take(redis, count, max_bytes).entries == read_after(redis, 3, START, read)
+    assert _take(redis, count, max_bytes).next.entries == read_after(redis, 3, START, read)
 
 
 def test_one_drain_has_it_until_it_ends(redis: Redis) -> None:

@@ -1,0 +1,50 @@
+"""Edits, told to workers: the revision of the newest stands beside the streams, and is read together with the entries.
+
+A worker looks for edits every `HOOKLINE_RELOAD_INTERVAL`. By the number it sees that there is one that it
+has not taken in yet, so entries that were added after an edit was answered are evaluated with it. The number says only
+that there is something to read: the database has the truth, and a lost number costs no more than the interval.
+"""
+
+from __future__ import annotations
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from sqlalchemy import Engine
+
+from shared.config.server_urls import parse_redis
+from shared.messaging.redis_clients import connect
+from shared.observability.logs import get_logger
+from shared.settings import Settings
+
+log = get_logger("hookline.edits")
+
+REVISION_KEY = "hookline:revision"
+
+
+_TELL_SECONDS = 1.0
+"""How long whoever made an edit waits for a server that does not answer, and as long again on a new connection."""
+
+
+def tell_of_edits(engine: Engine, settings: Settings) -> Redis:
+    """From now on, tell of each edit that this engine commits, before whoever made it goes on.
+
+    Returns:
+        The client by which it is told, which is connected when the first edit is made; the caller closes it.
+    """
+    redis = connect(
+        parse_redis(settings.stream_url),
+        socket_timeout=_TELL_SECONDS,
+        socket_connect_timeout=_TELL_SECONDS,
+        retry=Retry(NoBackoff(), 1),
+    )
+
+    def told(revision: int) -> None:
+        try:
+            redis.set(REVISION_KEY, revision)
+        except (RedisError, OSError) as exc:  # the edit is made; workers find it within their interval
+            log.warning("edit.untold", revision=revision, error=type(exc).__name__)
+
+    engine.update_execution_options(hookline_after_edit=told)
+    return redis

@@ -15,7 +15,6 @@ import orjson
 from ariadne import ObjectType, UnionType
 from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode, SelectionSetNode
 
-from dispatcher.control.paging import MAX_LIMIT
 from dispatcher.graphql import rows
 from dispatcher.graphql.catalog_pages import projects_page
 from dispatcher.graphql.client_versions import reads

@@ -204,7 +204,8 @@ def resolve_project_triggers(node: ProjectNode, info: Info) -> list[TriggerNode]
     """The automations that watch the project or a collection in it."""
     if node.triggers is not None:
         return list(node.triggers)
-    return list(_of_entity(info.context, node.entity, project=node.name))
+    readable = info.context.readable(node.entity.name)
+    return list(_of_entity(info.context, readable, project=node.name))
 
 
 def _selected(info: Info, path: tuple[str, ...]) -> list[SelectionSetNode | None]:

@@ -45,6 +45,10 @@ test-pythons: ## the suite on each supported Python found here, pyenv's or on PA
 test-fast: $(READY) ## the pure tests only
 	$(BIN)/python -m pytest tests/unit
 
+test-clients: $(READY) ## all versions of the wandb client since 0.19.11 against the API, each from its wheel under build/clients/
+	$(BIN)/python -m tests.clients.environments
+	CLIENTS=all $(BIN)/python -m pytest -n 2 tests/clients
+
 serve: $(RUNTIME) ## the whole service in the foreground, data under .hookline/
 	$(BIN)/hookline up
 

@@ -12,6 +12,9 @@ from dispatcher.graphql.pages import Connection, connection, page_of, position_a
 from dispatcher.graphql.rows import StoredType
 from dispatcher.graphql.session import Info, Session
 
+UNKNOWN_TYPE = "unknown"
+"""What the type of a collection is called that nothing has told yet: some versions can't read a blank one."""
+
 query = QueryType()
 project = ObjectType("Project")
 artifact_type = ObjectType("ArtifactType")
@@ -141,7 +144,7 @@ def _resolve_collection_created(node: CollectionNode, info: Info) -> Any:
 
 def _resolve_collection_type(node: CollectionNode, info: Info) -> TypeNode:
     stored = node.known(info.context)
-    return TypeNode(StoredType(stored.id, stored.type, stored.created_at), node.project)
+    return TypeNode(StoredType(stored.id, stored.type or UNKNOWN_TYPE, stored.created_at), node.project)
 
 
 def _resolve_none(_node: CollectionNode, _info: Info, *, after: str | None = None, first: int | None = None) -> Any:

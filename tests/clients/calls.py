@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -29,6 +30,7 @@ class Calls:
 
     def connect(self, url: str, key: str) -> str:
         """Log in; gives the client's version."""
+        os.environ.update(WANDB_BASE_URL=url, WANDB_API_KEY=key)  # where older clients look first
         self.names["api"] = wandb.Api(overrides={"base_url": url}, api_key=key)
         return str(wandb.__version__)
 
@@ -111,9 +113,10 @@ class Calls:
 
 def main() -> None:
     """Answer line by line; what the client prints itself goes to standard error."""
-    answers, sys.stdout = sys.stdout, sys.stderr
+    lines, answers = sys.stdin, sys.stdout
+    sys.stdin, sys.stdout = open(os.devnull), sys.stderr  # noqa: PTH123, SIM115 for as long as this runs
     calls = Calls()
-    for line in sys.stdin:
+    for line in lines:
         answers.write(json.dumps(calls.answer(line), default=str) + "\n")
         answers.flush()
 

@@ -5,6 +5,7 @@ One for each minor version since the first that can make automations, and one fo
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -43,8 +44,10 @@ def python_of(version: str) -> Path | None:
 
 
 def available() -> list[str]:
-    """The versions that can be tried now, oldest first."""
-    return [version for version in (*VERSIONS, NEWEST) if python_of(version) is not None]
+    """The versions to try now, oldest first: those of `CLIENTS`, which may be "all", that are here; or else `OWN`."""
+    asked = os.environ.get("CLIENTS", OWN)
+    wanted = (*VERSIONS, NEWEST) if asked == "all" else asked.split()
+    return [version for version in wanted if python_of(version) is not None]
 
 
 def make(version: str) -> None:
@@ -84,7 +87,6 @@ def main(versions: Iterable[str]) -> None:
         list(pool.map(make, chosen or VERSIONS))
     if not chosen:
         make_newest()
-    print(f"clients: {', '.join(available())}")
 
 
 if __name__ == "__main__":

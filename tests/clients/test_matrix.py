@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.version import Version
 
 from dispatcher.graphql.execution import answer_to
 from tests.clients.client import Client, ClientError
@@ -32,10 +31,12 @@ LOOK_UPS: dict[str, list[tuple[str, Any]]] = {
         ("named(api.artifact_collections('acme/training', 'model'))", [COLLECTION]),
         ("api.artifact_collection('model', 'acme/training/llm-models').is_sequence()", True),
         ("api.artifact_collection('model', 'acme/training/llm-models').description", None),
-        ("list(api.artifact_collection('model', 'acme/training/llm-models').aliases)", []),
         ("list(api.artifact_collection('model', 'acme/training/llm-models').tags)", []),
         ("api.artifact_collection_exists('acme/training/llm-models', 'model')", True),
         ("api.artifact_collection_exists('acme/training/nope', 'model')", False),
+    ],
+    "`collection.aliases`, which is empty": [
+        ("list(api.artifact_collection('model', 'acme/training/llm-models').aliases)", [])
     ],
     "`api.registry`, `api.registries`, their `collections`": [
         ("api.registry('model', organization='corp').full_name", REGISTRY),
@@ -105,14 +106,14 @@ LIFE = "`create_automation`, `update_automation`, `delete_automation`, `automati
 
 def documented() -> dict[str, tuple[str, str | None]]:
     """What docs/wandb.md says: for each call the first version that has it, and one since that has not."""
-    rows = re.findall(r"^\| (.+?) \| (\d+\.\d+\.\d+)(?:, not (\d+\.\d+))? \|", DOCS.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (.+?) \| (\d+\.\d+\.\d+)(?:, not (\d+\.\d+(?:\.\d+)?))? \|", DOCS.read_text(), re.MULTILINE)
     return {call: (since, but or None) for call, since, but in rows}
 
 
 def has(client: Client, call: str) -> bool:
     """Whether this version has a call, by the documentation."""
     since, but = documented()[call]
-    return client.since(since) and not (but is not None and client.version.release[:2] == Version(but).release)
+    return client.since(since) and not (but is not None and f"{client.version}.".startswith(f"{but}."))
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_look_ups(ready: Client) -> None:
                 found = ready(expression)
                 assert expected(found) if callable(expected) else found == expected, (call, found)
             else:
-                with pytest.raises(ClientError, match="AttributeError"):
+                with pytest.raises(ClientError, match=r"AttributeError|Field is frozen"):
                     ready(expression)
 
 

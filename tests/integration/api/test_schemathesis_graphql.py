@@ -43,6 +43,9 @@ SCHEMA_FILE = Path(dispatcher.graphql.__path__[0]) / "schema.graphql"
 STATUSES = {200, 400, 403, 404, 409, 422}
 JSON_TEXTS = ("{}", "[]", "null", '{"$and": []}', '{"name": "plain"}', '{"name": {"$regex": ".*"}}', "{", "")
 PROJECT_ID = "UHJvamVjdDp2MTpwbGFpbjphY21l"  # Project:v1:plain:acme
+COLLECTION_ID = (
+    "QXJ0aWZhY3RDb2xsZWN0aW9uOlsiYWNtZSIsInBsYWluIiwibW9kZWxzIl0="  # ArtifactCollection:["acme","plain","models"]
+)
 RUN_STATES = '{"run_filter":"{\\"$and\\":[]}","run_state_filter":{"states":["FAILED"]}}'
 # What is there, for arguments and members that name something.
 KNOWN: dict[str, str] = {
@@ -143,6 +146,8 @@ def _fitting_argument(field: FieldNode, argument: ArgumentNode) -> ArgumentNode:
     name, value = argument.name.value, argument.value
     if name == "name" and field.name.value in NAMED:
         value = _text(NAMED[field.name.value])
+    elif name == "id" and field.name.value == "artifactCollection":
+        value = _text(COLLECTION_ID)
     elif name == "first":
         value = parse_value("5")
     elif name in ("after", "order"):

@@ -16,9 +16,11 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine, select
 
 import worker.commands.output
+from shared.messaging.edits import REVISION_KEY
 from shared.settings import Settings
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import find_entity, insert_entity
+from shared.storage.definitions.revisions import current_revision_value
 from shared.storage.schema.tables import audit_log, deliveries
 from shared.storage.schema.tables import automations as automations_table
 from tests.integration.processes import ROOT, environment
@@ -235,6 +237,7 @@ def test_the_real_command_explains_without_a_worker(scene: Scene) -> None:
     helped = celery("--help")
     told = celery("automations", "explain", "acme", "promoted", "--event", "-", given=alias_event("prod"))
     broken = celery("automations", "explain", "acme", "promoted", "--event", "-", given={"type": "RUN_STATE"})
+    disabled = celery("automations", "disable", "promoted")
 
     assert "automations  Hookline: list, enable, disable and explain automations." in helped.stdout
     assert told.returncode == 0, told.stderr
@@ -242,8 +245,12 @@ def test_the_real_command_explains_without_a_worker(scene: Scene) -> None:
     assert told.stderr == ""
     assert broken.returncode == 2
     assert "hookline: event.specversion: is required" in broken.stderr
+    assert disabled.returncode == 0, disabled.stderr
     with read_transaction(scene.process.engine) as connection:
         assert connection.execute(select(deliveries)).all() == []
+        assert scene.process.redis.get(REVISION_KEY) == str(current_revision_value(connection)).encode(), (
+            "workers are told"
+        )
 
 
 @pytest.mark.parametrize("group", ["automations", "deliveries", "secrets", "streams", "webhooks"])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.graphql.listing_filters import exact_value, in_order, row_filter
-from dispatcher.graphql.pages import page_of, page_size, position_after, scanned
+from dispatcher.graphql.pages import page_of, page_size, position_after, scanned, whole
 from shared.domain.errors import InvalidDefinition
 
 
@@ -33,6 +33,24 @@ def test_pages_cover_everything_once(rows: list[int], data: st.DataObject, first
     assert all(pages[:-1])
     assert bool(keep) is bool(pages[-1])
     assert all(len(page) <= first for page in pages)
+
+
+def test_a_whole_list_ends_at_a_number_and_at_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [((0, number), number) for number in range(1, 8)]
+
+    def page(size: int) -> tuple[list[int], bool]:
+        found = whole(items, lambda _: size)
+        return [edge["node"] for edge in found["edges"]], found["page_info"]["has_next_page"]
+
+    assert page(1) == ([1, 2, 3, 4, 5, 6, 7], False)
+    assert whole([], lambda _: 1)["page_info"] == {"end_cursor": None, "has_next_page": False}
+    monkeypatch.setattr("dispatcher.graphql.pages.MAX_WHOLE", 7)
+    assert page(1) == ([1, 2, 3, 4, 5, 6, 7], False)
+    monkeypatch.setattr("dispatcher.graphql.pages.MAX_WHOLE", 3)
+    assert page(1) == ([1, 2, 3], True)
+    assert position_after(whole(items, lambda _: 1)["page_info"]["end_cursor"]) == (0, 3)
+    monkeypatch.setattr("dispatcher.graphql.pages.MAX_WHOLE_BYTES", 20)
+    assert page(11) == ([1, 2], True)
 
 
 @given(st.integers(0, 1700))

@@ -1,4 +1,4 @@
-"""Real servers for every integration test: Valkey, and each of SQLite and PostgreSQL, migrated and empty."""
+"""For every integration test: real servers, migrated and empty databases of both kinds, a receiver, a scene."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from shared.settings import Settings, load_settings
 from shared.storage.database.engine import open_engine
 from shared.storage.schema.migrate import migrate
 from tests.integration.databases import lent_database
+from tests.integration.receiver import Receiver, receiving
+from tests.integration.scene import Scene, opened_scene
 from tests.servers import fresh_database, postgres_server, valkey_server
 
 SECRET_KEY = Fernet.generate_key().decode()
@@ -102,3 +104,17 @@ def redis(settings: Settings) -> Iterator[Redis]:
     """A client of the emptied Valkey."""
     with Redis.from_url(settings.stream_url) as redis:
         yield redis
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A running receiver."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scene]:
+    """An entity `acme` on both databases."""
+    with opened_scene(settings, redis, receiver) as scene:
+        yield scene

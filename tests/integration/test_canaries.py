@@ -38,7 +38,7 @@ from tests.authority import Authority
 from tests.canaries import Search
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
 from tests.integration.receiver import receiving
-from tests.integration.worker.conftest import alias_event
+from tests.integration.scene import alias_event
 from tests.servers import free_port, valkey_server
 
 pytestmark = pytest.mark.slow

@@ -23,10 +23,8 @@ from shared.storage.maintenance import first_start
 from tests.integration.api.conftest import problem_of, running
 from tests.integration.conftest import ADMIN_KEY
 from tests.integration.processes import wait_until
-from tests.integration.worker.conftest import Scene, alias_event, receiver, scene
+from tests.integration.scene import Scene, alias_event
 from tests.servers import valkey_server
-
-__all__ = ["receiver", "scene"]
 
 MIB = 1 << 20
 

@@ -15,7 +15,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import check_event, decode_event
 from shared.domain.events.partitioning import partition_of
 from shared.messaging.streams import FIELD, stream_key
-from tests.integration.worker.conftest import alias_event, metric_event
+from tests.integration.scene import alias_event, metric_event
 
 PARTITIONS = 4
 

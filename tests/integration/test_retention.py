@@ -24,9 +24,7 @@ from shared.storage.evaluation.poison import PoisonEntry, quarantine
 from shared.storage.evaluation.windows import save_windows
 from shared.storage.maintenance import retention
 from shared.storage.schema.tables import attempts, audit_log, deliveries, metric_windows, poison_entries
-from tests.integration.worker.conftest import Scene, alias_event, metric_event, receiver, scene
-
-__all__ = ["receiver", "scene"]
+from tests.integration.scene import Scene, alias_event, metric_event
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 KEEP: dict[str, Any] = {"delivery_retention": "30d", "dead_letter_retention": "90d", "window_retention": "30d"}

@@ -20,11 +20,9 @@ from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.gate import SchemaGate, SchemaTooOld
 from shared.storage.schema.migrate import MIGRATIONS, migrate, newest_revision
 from tests.integration.processes import wait_until
-from tests.integration.worker.conftest import Scene, alias_event, receiver, scene
+from tests.integration.scene import Scene, alias_event
 from worker.bootstrap import LazyProcess
 from worker.tasks import DrainInterrupted, run_drain
-
-__all__ = ["receiver", "scene"]
 
 BEFORE = "0002"
 

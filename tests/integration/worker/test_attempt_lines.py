@@ -15,7 +15,7 @@ import pytest
 
 from shared.observability.logs import configure_logging
 from tests.integration.receiver import Answer
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 
 @contextmanager

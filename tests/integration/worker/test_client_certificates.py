@@ -19,7 +19,7 @@ from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.webhook_snapshots import load_endpoint
 from tests.integration.api.test_client_certificates import AUTHORITY, ONE, TWO, demanding
 from tests.integration.receiver import Receiver
-from tests.integration.worker.conftest import Scene, alias_event, opened_scene
+from tests.integration.scene import Scene, alias_event, opened_scene
 
 REFUSED = "the client certificate can't be used in TLS: ee key too small"
 

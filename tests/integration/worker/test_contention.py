@@ -38,7 +38,7 @@ from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
 from shared.storage.schema.tables import automations, secrets, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 
 def _fire(scene: Scene, hook: int, count: int) -> None:

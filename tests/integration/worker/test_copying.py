@@ -19,7 +19,7 @@ from shared.storage.definitions.entities import insert_entity
 from shared.storage.schema.tables import entities, metadata
 from tests.integration.processes import environment
 from tests.integration.receiver import Answer, Receiver
-from tests.integration.worker.conftest import Scene, alias_event, metric_event, opened_scene
+from tests.integration.scene import Scene, alias_event, metric_event, opened_scene
 from tests.servers import drop_database, fresh_database
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

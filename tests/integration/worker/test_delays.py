@@ -17,7 +17,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.delivery.circuits import reset_health, update_circuit
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer
-from tests.integration.worker.conftest import Scene, alias_event, beside
+from tests.integration.scene import Scene, alias_event, beside
 
 
 def _value(name: str) -> float:

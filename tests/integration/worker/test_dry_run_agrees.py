@@ -25,7 +25,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.definitions.automations import find_automation
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import automations, deliveries, metric_windows, webhooks
-from tests.integration.worker.conftest import Scene, alias_event, beside, metric_event
+from tests.integration.scene import Scene, alias_event, beside, metric_event
 
 ALL = PageWanted(limit=500)
 START_MS = 1_700_000_000_000

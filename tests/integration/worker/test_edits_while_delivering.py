@@ -22,7 +22,7 @@ from tests.integration.api.conftest import ACME, Api
 from tests.integration.api.conftest import running as running_api
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 FLAGS = ["--without-mingle", "--without-gossip", "--concurrency", "4"]
 EVENTS = 1500

@@ -16,7 +16,7 @@ from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.webhooks import WebhookEdit, find_webhook, update_webhooks
 from shared.storage.delivery.webhook_snapshots import load_endpoint
 from shared.storage.schema.tables import webhooks
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 
 def _opened(scene: Scene, hook: int) -> Endpoint:

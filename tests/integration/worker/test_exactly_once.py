@@ -22,7 +22,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.evaluation.offsets import advance_offset, read_offset
 from shared.storage.schema.tables import automations, deliveries, metric_windows, partitions, pending_deliveries
-from tests.integration.worker.conftest import Scene, alias_event, metric_event
+from tests.integration.scene import Scene, alias_event, metric_event
 from worker.bootstrap import WorkerProcess, build_process
 from worker.evaluation.batch import match_entries
 from worker.evaluation.commit import NotCommitted

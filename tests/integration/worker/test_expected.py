@@ -15,7 +15,7 @@ from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_endp
 from shared.storage.evaluation.new_deliveries import NewClaims, NewDelivery
 from shared.storage.evaluation.offsets import read_offset, seed_partitions
 from shared.storage.evaluation.optimistic_commit import Committed, commit_optimistically
-from tests.integration.worker.conftest import Scene, delivery_row
+from tests.integration.scene import Scene, delivery_row
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 CLAIM = NewClaims((), 7, NOW + timedelta(seconds=45))

@@ -21,7 +21,7 @@ from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event, beside, webhook_with
+from tests.integration.scene import Scene, alias_event, beside, webhook_with
 from worker.bootstrap import build_process
 from worker.delivery import claims
 from worker.delivery.claims import MAX_SEND_DELAY_SECONDS

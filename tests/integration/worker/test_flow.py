@@ -20,7 +20,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.delivery.backlog import due_webhooks, queue_state
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 
 def _fire(scene: Scene, hook: int, count: int) -> None:

@@ -27,8 +27,8 @@ from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.hostility import CONNECT_SECONDS, HOSTILITIES, NO_CONNECTION, TIMEOUT_SECONDS, Hostility, contexts, listening
 from tests.integration.receiver import Answer, Receiver
+from tests.integration.scene import AdvancingClock, Scene, alias_event, opened_scene
 from tests.integration.sender.hostile import Endpoint
-from tests.integration.worker.conftest import AdvancingClock, Scene, alias_event, opened_scene
 
 EACH = 3
 """Deliveries at the same time to each receiver."""

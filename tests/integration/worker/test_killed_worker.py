@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import deliveries
 from tests.integration.processes import dispatcher_command, running, start, stop, wait_until, worker_command
-from tests.integration.worker.conftest import Scene, alias_event, metric_event
+from tests.integration.scene import Scene, alias_event, metric_event
 
 EVENTS = 1500
 RUNS = 50

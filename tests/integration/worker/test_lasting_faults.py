@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.tables import pending_deliveries
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 A_DAY = timedelta(days=1)
 

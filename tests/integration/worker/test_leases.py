@@ -8,7 +8,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.delivery.claims import ClaimedDelivery, claim
 from shared.storage.delivery.recording import AttemptRecord, record
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 
 def _claim(scene: Scene, hook: int, *, token: int, at: datetime, limit: int = 10) -> list[ClaimedDelivery]:

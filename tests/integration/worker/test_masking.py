@@ -12,7 +12,7 @@ from shared.storage.definitions.webhooks import WebhookKind
 from shared.storage.maintenance import first_start
 from tests.integration.api.conftest import Api, running
 from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 SECRETS = {
     "TOKEN": "tok-5e6f2b7c",

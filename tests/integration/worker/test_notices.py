@@ -19,7 +19,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.definitions.entities import find_entity, insert_entity
 from shared.storage.schema.tables import entities, notices, pending_deliveries, poison_entries, webhooks
 from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 PAYLOAD = {
     "what": "${event_type}",

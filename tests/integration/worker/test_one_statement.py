@@ -28,7 +28,7 @@ from shared.storage.evaluation.new_deliveries import NewClaims, insert_deliverie
 from shared.storage.evaluation.offsets import read_offset, seed_partitions
 from shared.storage.evaluation.optimistic_commit import Committed, commit_optimistically
 from shared.storage.schema.tables import attempts, deliveries, partitions, pending_deliveries, webhooks
-from tests.integration.worker.conftest import Scene, alias_event, delivery_row, webhook_with
+from tests.integration.scene import Scene, alias_event, delivery_row, webhook_with
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 LEASE = NOW + timedelta(seconds=45)

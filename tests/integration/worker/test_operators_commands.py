@@ -22,7 +22,7 @@ from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import webhooks as webhooks_table
 from tests.authority import Authority
 from tests.integration.receiver import Answer
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 from worker.commands.automations import automations
 from worker.commands.deliveries import deliveries
 from worker.commands.streams import streams

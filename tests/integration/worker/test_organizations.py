@@ -10,7 +10,7 @@ from shared.storage.database.transactions import write_transaction
 from shared.storage.definitions.entities import find_entity, insert_entity, update_entity
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import automations, entities
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 
 def entity(scene: Scene, name: str, *, kind: str = "team", parent: str | None = None) -> int:

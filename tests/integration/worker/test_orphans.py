@@ -13,7 +13,7 @@ from shared.storage.database.transactions import write_transaction
 from shared.storage.delivery.claims import claim
 from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
 from shared.storage.schema.tables import webhooks
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 DEADLINE_SECONDS = 60
 

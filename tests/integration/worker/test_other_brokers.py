@@ -28,7 +28,7 @@ from tests.brokers import MASTER, PASSWORD, SENTINEL_PASSWORD, USER, Rabbit, rab
 from tests.integration.conftest import migrated_database
 from tests.integration.processes import dispatcher_command, running, start, stop, wait_until, worker_command
 from tests.integration.receiver import Receiver
-from tests.integration.worker.conftest import Scene, alias_event, opened_scene
+from tests.integration.scene import Scene, alias_event, opened_scene
 
 EVENTS = 300
 FLAGS = ["--concurrency", "4"]

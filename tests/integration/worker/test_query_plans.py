@@ -26,7 +26,7 @@ from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
 from shared.storage.schema.tables import DEAD
 from tests.integration.conftest import migrated_database
 from tests.integration.receiver import Receiver
-from tests.integration.worker.conftest import Scene, opened_scene
+from tests.integration.scene import Scene, opened_scene
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 ROWS = {"sqlite": 60_000, "postgresql": 80_000}

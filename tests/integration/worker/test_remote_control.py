@@ -23,7 +23,7 @@ from shared.storage.delivery.webhook_health import disable_webhook
 from shared.storage.schema.tables import audit_log, webhooks
 from tests.integration.processes import ROOT, dispatcher_command, environment, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Received
-from tests.integration.worker.conftest import Scene, alias_event, beside
+from tests.integration.scene import Scene, alias_event, beside
 from worker.delivery.in_flight import PREFETCH_FACTOR
 
 CELERY = [sys.executable, "-m", "celery", "-A", "worker"]

@@ -13,7 +13,7 @@ from shared.storage.delivery.claims import claim
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus
 from shared.storage.delivery.replay import list_replayable, replay
 from shared.storage.schema.tables import deliveries
-from tests.integration.worker.conftest import Scene
+from tests.integration.scene import Scene
 
 COUNT = 2_500
 """More than are replayed in one statement."""

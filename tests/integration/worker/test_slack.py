@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from shared.storage.definitions.webhooks import WebhookKind
 from tests.integration.receiver import Answer
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 from tests.servers import free_port
 
 PATH = "/services/T0001/B0002/s3cr3tS3cr3t"

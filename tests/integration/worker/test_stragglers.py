@@ -16,7 +16,7 @@ from shared.settings import Settings
 from shared.storage.database.transactions import write_transaction
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer, Received, Receiver
-from tests.integration.worker.conftest import Scene, alias_event, opened_scene
+from tests.integration.scene import Scene, alias_event, opened_scene
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from shared.observability.tracing import open_tracing
 from shared.settings import Settings
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
 from tests.integration.receiver import Answer, Receiver, receiving
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 
 SECRET = "a-value-that-nobody-may-see"
 PRODUCER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -12,7 +12,7 @@ from shared.observability.metrics import WEBHOOK_ATTEMPTS
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.schema.tables import partitions, pending_deliveries, poison_entries, webhooks
 from tests.integration.receiver import Answer
-from tests.integration.worker.conftest import Scene, alias_event, beside, metric_event
+from tests.integration.scene import Scene, alias_event, beside, metric_event
 
 
 def test_a_matching_event_is_delivered_signed_and_recorded(scene: Scene) -> None:

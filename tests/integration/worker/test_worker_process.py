@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.integration.processes import dispatcher_command, running, wait_until, worker_command
-from tests.integration.worker.conftest import Scene, alias_event
+from tests.integration.scene import Scene, alias_event
 from tests.servers import free_port
 
 EVENTS = 200

@@ -1,4 +1,4 @@
-"""A worker's parts on real servers, with a receiver, driven drain by drain without Celery."""
+"""A scene: a worker's parts on real servers, with a receiver, driven drain by drain without Celery."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import orjson
-import pytest
 from redis import Redis
 from sqlalchemy import Engine, select, update
 
@@ -33,7 +32,7 @@ from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.evaluation.new_deliveries import NewDelivery
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries, webhooks
 from tests.integration.processes import wait_until
-from tests.integration.receiver import Receiver, receiving
+from tests.integration.receiver import Receiver
 from worker.bootstrap import WorkerProcess, build_process
 
 _numbers = itertools.count(1)
@@ -261,20 +260,6 @@ def webhook_with(**values: object) -> Callable[[Scene, int], None]:
             connection.execute(update(webhooks).where(webhooks.c.id == hook).values(**values))
 
     return change
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """A running receiver."""
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def scene(settings: Settings, redis: Redis, receiver: Receiver) -> Iterator[Scene]:
-    """An entity `acme` on both databases."""
-    with opened_scene(settings, redis, receiver) as scene:
-        yield scene
 
 
 @contextmanager

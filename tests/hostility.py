@@ -21,7 +21,7 @@ from pathlib import Path
 
 from shared.domain.delivery.outcomes import OutcomeKind
 from tests.authority import Authority, Issued
-from tests.integration.sender.hostile import ANSWER, Behaviour, Endpoint, Visit, behaving
+from tests.integration.http.hostile import ANSWER, Behaviour, Endpoint, Visit, behaving
 from tests.servers import free_port
 
 TIMEOUT_SECONDS = 1.0

@@ -2,8 +2,7 @@
 
 kombu records in Redis each message that a worker has taken and not acknowledged yet, to deliver it again later. A
 wake-up may be lost, since the pump's sweep sends another; so this transport only counts the messages that a worker
-holds. It must stay a thin layer: it relies on kombu's internals, and tests/integration/test_broker.py notices when they
-change.
+holds. It must stay a thin layer: it relies on kombu's internals, and test_broker_transport.py notices when they change.
 """
 
 from __future__ import annotations

@@ -172,9 +172,17 @@ ANSWERS: dict[str, Any] = {
         "email": "alice@example.com",
         "is_admin": False,
         "roles": [_MEMBERSHIP],
+        "default_entity": "acme",
         "created_at": _NOON,
     },
     "MemberView": {"id": "usr_5", "name": "alice", "role": "member"},
+    "InvitationView": {
+        "entity": "acme",
+        "user": "alice",
+        "role": "member",
+        "invited_by": "bob",
+        "created_at": _NOON,
+    },
     "AutomationView": {
         "id": "aut_3",
         "entity": "acme",

@@ -55,6 +55,14 @@ def require(connection: Connection, principal: Principal, entity_name: str, acti
     return entity
 
 
+def require_any_role(connection: Connection, principal: Principal, entity_name: str) -> StoredEntity:
+    """The entity, if the principal has any role in it. Raises NotFound."""
+    entity = find_entity(connection, entity_name)
+    if entity is None or not (principal.is_admin or entity.id in principal.roles):
+        raise NotFound(f"there is no entity {entity_name!r}")
+    return entity
+
+
 def require_instance_admin(principal: Principal) -> None:
     """Raises Forbidden unless the principal administers the whole instance."""
     if not principal.is_admin:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from sqlalchemy import Connection
 
-from dispatcher.control.access import Action, require, require_instance_admin
+from dispatcher.control.access import Action, require, require_any_role, require_instance_admin
 from dispatcher.control.audit import changed_members, record_change
 from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.errors import NotFound
@@ -115,10 +115,7 @@ def _parent_id(connection: Connection, name: str, parent: str | None) -> int | N
 
 def get_entity(connection: Connection, principal: Principal, name: str) -> EntityView:
     """An entity in which the principal has any role. Raises NotFound."""
-    entity = find_entity(connection, name)
-    if entity is None or not (principal.is_admin or entity.id in principal.roles):
-        raise NotFound(f"there is no entity {name!r}")
-    return _entity_view(entity)
+    return _entity_view(require_any_role(connection, principal, name))
 
 
 def list_entities(connection: Connection, principal: Principal, page: PageRequest) -> Page[EntityView]:

@@ -18,6 +18,7 @@ from dispatcher.control.access import Action, entities_with, require, require_in
 from dispatcher.control.audit import record_change
 from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.errors import Conflict, Forbidden, NotFound
+from dispatcher.control.members import check_entity_administered, record_role
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
@@ -89,6 +90,8 @@ class UserView(View):
     email: str | None
     is_admin: bool
     roles: list[Membership]
+    default_entity: str | None
+    """Where the wandb client works when no entity is named; null when the user has not chosen one."""
     created_at: datetime
 
 
@@ -99,15 +102,19 @@ def create_key(connection: Connection, principal: Principal, raw: object) -> New
         InvalidDefinition: for an unknown user or role.
         NotFound: for an entity in which the principal has no role.
         Forbidden: for what the principal may not give away.
-        Conflict: when the service user's name is taken.
+        Conflict: when the service user's name is taken, or nobody would be left to administer the entity.
     """
     body = parse_body(KeyBody, raw)
     if (body.entity is None) != (body.role is None):
         raise InvalidDefinition.at(("role" if body.role is None else "entity",), "is required with the other one")
     now, text = datetime.now(UTC), api_keys.new_key()
+    if body.entity is not None:
+        lock_edits(connection)
     user_id, user_name = _key_owner(connection, principal, body, now)
     number = api_keys.create_key(connection, user_id=user_id, name=body.name, text=text, now=now)
     where = None if body.entity is None else find_entity(connection, body.entity)
+    if where is not None:
+        check_entity_administered(connection, principal, where)
     role = {} if body.role is None else {"role": str(body.role)}
     target_id = encode_id(IdKind.KEY, number)
     record_change(
@@ -133,14 +140,18 @@ def _key_owner(connection: Connection, principal: Principal, body: KeyBody, now:
     entity = None if body.entity is None else require(connection, principal, body.entity, Action.ADMINISTER)
     if body.user is None:
         user_id, name = _service_user(connection, f"{body.entity}/{body.name}", now)
-    else:
-        user_id, name = _existing_user(connection, principal, body.user)
+        if entity is not None and body.role is not None:
+            store.set_role(connection, user_id=user_id, entity_id=entity.id, role=body.role)
+        return user_id, name
+    user = _existing_user(connection, principal, body.user)
     if entity is not None and body.role is not None:
-        store.set_role(connection, user_id=user_id, entity_id=entity.id, role=body.role)
-    return user_id, name
+        before = member_store.find_member(connection, entity.id, user.id)
+        store.set_role(connection, user_id=user.id, entity_id=entity.id, role=body.role)
+        record_role(connection, principal, entity, user, before=before, role=body.role)
+    return user.id, user.name
 
 
-def _existing_user(connection: Connection, principal: Principal, name: str) -> tuple[int, str]:
+def _existing_user(connection: Connection, principal: Principal, name: str) -> StoredUser:
     """The user who gets one more key. Administrators of an entity may name its service users only."""
     administered = entities_with(principal, Action.ADMINISTER)
     user = store.find_user(connection, name)
@@ -148,7 +159,7 @@ def _existing_user(connection: Connection, principal: Principal, name: str) -> t
         raise Forbidden("this needs an instance administrator's key, or that of an administrator of the service user")
     if user is None:
         raise InvalidDefinition.at(("user",), "must be the name of a user")
-    return user.id, user.name
+    return user
 
 
 def _service_user(connection: Connection, name: str, now: datetime) -> tuple[int, str]:
@@ -170,7 +181,7 @@ def revoke_key(connection: Connection, principal: Principal, key_id: str) -> Non
 
     Raises:
         NotFound: when there is no such key, or not for the principal.
-        Conflict: when nobody would be left to administer the instance.
+        Conflict: when nobody would be left to administer the instance, or an entity of the key's user.
     """
     lock_edits(connection)
     number = decode_id(IdKind.KEY, key_id)
@@ -181,6 +192,10 @@ def revoke_key(connection: Connection, principal: Principal, key_id: str) -> Non
     check_administered(connection)
     name, user_id = revoked
     roles = store.memberships_of(connection, [user_id])[user_id]
+    for entity_name, role in roles.items():
+        administered = find_entity(connection, entity_name) if role is Role.ADMIN else None
+        if administered is not None:
+            check_entity_administered(connection, principal, administered)
     where = find_entity(connection, next(iter(roles))) if len(roles) == 1 else None
     record_change(connection, principal, "key.revoke", entity=where, target_id=key_id, name=name)
 
@@ -205,8 +220,10 @@ def create_user(connection: Connection, principal: Principal, raw: object) -> Us
     member_store.replace_roles(connection, user_id, roles)
     target_id = encode_id(IdKind.USER, user_id)
     given = {membership.entity: str(membership.role) for membership in body.roles}
-    record_change(connection, principal, "user.create", entity=None, target_id=target_id, name=body.name, roles=given)
-    stored = StoredUser(user_id, body.name, body.email, body.is_admin, now)
+    detail = {"roles": given, "is_admin": body.is_admin}
+    record_change(connection, principal, "user.create", entity=None, target_id=target_id, name=body.name, **detail)
+    stored = store.find_user(connection, body.name)
+    assert stored is not None  # noqa: S101 - written in this transaction
     return user_view(stored, store.memberships_of(connection, [user_id])[user_id])
 
 
@@ -263,5 +280,6 @@ def user_view(stored: StoredUser, roles: dict[str, Role]) -> UserView:
         email=stored.email,
         is_admin=stored.is_admin,
         roles=[Membership(entity=entity, role=role) for entity, role in sorted(roles.items())],
+        default_entity=stored.default_entity if stored.is_admin or stored.default_entity in roles else None,
         created_at=stored.created_at,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeAlias
 
 from graphql import GraphQLResolveInfo
@@ -17,7 +18,7 @@ from dispatcher.graphql.budget import Budget
 from dispatcher.graphql.client_versions import NEWEST, ClientVersion
 from dispatcher.graphql.pages import scanned
 from dispatcher.graphql.scans import Scans
-from shared.storage.accounts.users import Principal
+from shared.storage.accounts.users import Principal, find_user
 from shared.storage.definitions.entities import StoredEntity, find_entity, list_entities
 
 
@@ -81,12 +82,21 @@ class Session:
         )
 
     def default_entity(self) -> str | None:
-        """The first team that the principal may read, or else the first organization; none when they are of several.
+        """The entity that the user has chosen; else a service user's own, or the only one that the user may read.
 
-        The client takes this entity's organization where none is named, and would take a wrong one.
+        Never one of several: which would then depend on who added the user where. Only an instance administrator, whom
+        nobody needs to add, gets the first team, or else the first organization; none when they are of several, since
+        the client takes this entity's organization where none is named, and would take a wrong one.
         """
-        among = None if self.principal.is_admin else entities_with(self.principal, Action.READ)
-        if rows.belong_to_several(self.connection, among):
+        user = find_user(self.connection, self.principal.user_name)
+        own = self.principal.user_name.partition("/")[0] if "/" in self.principal.user_name else None
+        for name in (None if user is None else user.default_entity, own):
+            if name is not None and self.found(name) is not None and self.may_read(name):
+                return name
+        if not self.principal.is_admin:
+            readable = list(islice(self.entities(), 2))
+            return readable[0].name if len(readable) == 1 else None
+        if rows.belong_to_several(self.connection, None):
             return None
         first = None
         for entity in self.entities():

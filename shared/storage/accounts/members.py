@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 
-from shared.storage.accounts.users import Role, StoredUser
+from shared.storage.accounts.users import Role, StoredUser, select_users, set_default_entity
 from shared.storage.schema.tables import api_keys, memberships, users
 
 
@@ -55,8 +55,7 @@ def remove_member(connection: Connection, entity_id: int, user_id: int) -> None:
 
 def find_user_by_id(connection: Connection, user_id: int) -> StoredUser | None:
     """The user of this number."""
-    query = select(users.c.id, users.c.name, users.c.email, users.c.is_admin, users.c.created_at)
-    row = connection.execute(query.where(users.c.id == user_id)).first()
+    row = connection.execute(select_users().where(users.c.id == user_id)).first()
     return None if row is None else StoredUser(*row)
 
 
@@ -71,6 +70,9 @@ def replace_roles(connection: Connection, user_id: int, roles: Mapping[int, Role
     if roles:
         rows = [{"user_id": user_id, "entity_id": entity_id, "role": role} for entity_id, role in roles.items()]
         connection.execute(insert(memberships), rows)
+    first = next((entity_id for entity_id, role in roles.items() if role is not Role.PUBLISHER), None)
+    if first is not None:
+        set_default_entity(connection, user_id, first, only_first=True)
 
 
 def delete_user(connection: Connection, user_id: int) -> None:

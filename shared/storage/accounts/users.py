@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, update
 
 from shared.storage.database.upserts import insert_into
 from shared.storage.schema.tables import api_keys, entities, memberships, users
@@ -44,6 +45,8 @@ class StoredUser:
     email: str | None
     is_admin: bool
     created_at: datetime
+    default_entity: str | None
+    """The user's choice; it may have no role there any more."""
 
 
 def find_principal(connection: Connection, digest: bytes) -> Principal | None:
@@ -93,30 +96,41 @@ def insert_user(connection: Connection, *, name: str, email: str | None, is_admi
     return connection.execute(statement).scalar_one_or_none()
 
 
+def select_users() -> Select[Any]:
+    """Users, in the order of `StoredUser`'s members."""
+    default = select(entities.c.name).where(entities.c.id == users.c.default_entity_id).scalar_subquery()
+    return select(users.c.id, users.c.name, users.c.email, users.c.is_admin, users.c.created_at, default)
+
+
 def find_user(connection: Connection, name: str) -> StoredUser | None:
     """The user of this name."""
-    query = select(users.c.id, users.c.name, users.c.email, users.c.is_admin, users.c.created_at)
-    row = connection.execute(query.where(users.c.name == name)).first()
+    row = connection.execute(select_users().where(users.c.name == name)).first()
     return None if row is None else StoredUser(*row)
 
 
 def list_users(connection: Connection, *, user_id: int | None = None, after: int, limit: int) -> list[StoredUser]:
     """Users in the order of their ids; `user_id` limits the list to one."""
-    query = (
-        select(users.c.id, users.c.name, users.c.email, users.c.is_admin, users.c.created_at)
-        .where(users.c.id > after)
-        .order_by(users.c.id)
-        .limit(limit)
-    )
+    query = select_users().where(users.c.id > after).order_by(users.c.id).limit(limit)
     if user_id is not None:
         query = query.where(users.c.id == user_id)
     return [StoredUser(*row) for row in connection.execute(query)]
 
 
 def set_role(connection: Connection, *, user_id: int, entity_id: int, role: Role) -> None:
-    """Give a user a role in an entity, instead of the one it had there."""
+    """Give a user a role in an entity, instead of the one it had there; its first entity becomes its default."""
     statement = insert_into(connection, memberships).values(user_id=user_id, entity_id=entity_id, role=role)
     connection.execute(statement.on_conflict_do_update(index_elements=["user_id", "entity_id"], set_={"role": role}))
+    if role is not Role.PUBLISHER:
+        set_default_entity(connection, user_id, entity_id, only_first=True)
+
+
+def set_default_entity(
+    connection: Connection, user_id: int, entity_id: int | None, *, only_first: bool = False
+) -> None:
+    """Store a user's default entity; with `only_first`, unless it has one."""
+    mine = users.c.id == user_id
+    only = and_(mine, users.c.default_entity_id.is_(None)) if only_first else mine
+    connection.execute(update(users).where(only).values(default_entity_id=entity_id))
 
 
 def managed_users(user_id: int, entity_ids: Collection[int]) -> ColumnElement[bool]:

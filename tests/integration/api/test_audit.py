@@ -121,7 +121,7 @@ def test_keys_users_and_entities_are_written_down(api: Api) -> None:
         ("acme", "key.revoke", "deployer"),
     ]
     assert everything[0]["detail"] == {"user": "acme/deployer", "role": "publisher"}
-    assert everything[1]["detail"] == {"roles": {"acme": "member"}}
+    assert everything[1]["detail"] == {"roles": {"acme": "member"}, "is_admin": False}
     assert everything[3]["detail"] == {"changed": ["parent"]}
     assert {entry["action"] for entry in log(api)} >= {"key.create", "key.revoke", "entity.update"}
     assert api.keys["deployer"] not in "".join(api.answers[-3:])

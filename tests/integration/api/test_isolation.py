@@ -24,9 +24,19 @@ SLACK = {"name": "team", "url_secret": "SLACK_URL", "team": "acme", "channel": "
 ENTITY = "/v1/entities/{entity}"
 OPEN = {"healthz", "readyz", "metrics", "list_schemas", "get_schema"}
 # Each answers everybody with what is the caller's own, and is tested for that where it belongs.
-OWN = {"list_keys", "create_key", "list_users", "list_entities", "get_user", "revoke_key"}
+OWN = {
+    "list_keys",
+    "create_key",
+    "list_users",
+    "list_entities",
+    "get_user",
+    "revoke_key",
+    "list_own_invitations",
+    "accept_invitation",
+    "decline_invitation",
+}
 INSTANCE = {"create_user", "change_user", "delete_user", "put_entity", "delete_entity", "list_all_changes"}
-ADMINISTRATORS = {"list_members", "get_member", "list_changes"}
+ADMINISTRATORS = {"list_members", "get_member", "list_changes", "list_invitations"}
 MEMBERS = {
     "create_automation",
     "change_automation",
@@ -82,7 +92,7 @@ def dump(engine: Engine) -> dict[str, list[Any]]:
 def paths(api: Api, history: History) -> dict[str, str]:
     """Something of each kind, by the name of the parameter that names it."""
     delivery = history.add("dead", attempted=1)
-    member = next(m for m in api.ok("GET", f"{ACME}/members")["items"] if m["name"] == "acme/member")
+    member = next(m for m in api.ok("GET", f"{ACME}/members")["items"] if m["name"] == "acme/admin")
     api.ok("PUT", f"{ACME}/projects/p/collections/c", {})
     api.ok("PUT", f"{ACME}/secrets/SLACK_URL", {"value": "https://hooks.slack.com/services/T/B/x"}, status=201)
     slack = api.ok("POST", f"{ACME}/slack", SLACK, status=201)

@@ -29,7 +29,7 @@ from shared.storage.database.engine import open_engine
 from shared.vault import Vault
 
 GRAPHQL_AT_ONCE = 4
-GRAPHQL_OF_A_USER = 2
+GRAPHQL_OF_A_USER = 1
 GRAPHQL_LINE = 32
 """More than the client ever sends at once. A document may read 32 MiB, and that many at once must fit into memory."""
 

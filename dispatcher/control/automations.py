@@ -6,7 +6,6 @@ A webhook or Slack integration of another entity is answered with its id, since 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -65,8 +64,8 @@ def list_automations(
 ) -> Page[AutomationView]:
     """The entity's automations."""
     entity = require(connection, principal, entity_name, Action.READ)
-    with closing(store.read_automations(connection, entity.id, after=page.after)) as rows:
-        return page.read_page(rows, lambda row: automation_view(entity, row), lambda row: row.id)
+    rows = store.read_automations(connection, entity.id, after=page.after, most=page.with_one_more)
+    return page.read_page(rows, lambda row: automation_view(entity, row), lambda row: row.id)
 
 
 def change(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -115,11 +115,8 @@ def answer_to(resources: ApiResources, principal: Principal, body: object, clien
     except RecursionError:
         return refused(400, ["the document nests too deeply"])
     try:
-        with (
-            _transaction(resources, document, request.operation_name) as connection,
-            closing(Session(connection, principal, resources.checks, client)) as session,
-        ):
-            return _executed(session, request, document)
+        with _transaction(resources, document, request.operation_name) as connection:
+            return _executed(Session(connection, principal, resources.checks, client), request, document)
     except _Refused as exc:
         return exc.answer
     except OverBudget as exc:

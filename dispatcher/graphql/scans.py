@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -15,7 +15,7 @@ from shared.storage.definitions.automations import StoredAutomation
 
 @dataclass(slots=True)
 class _Scan:
-    rest: Generator[StoredAutomation]
+    rest: Iterator[StoredAutomation]
     read: list[StoredAutomation] = field(default_factory=list)
 
 
@@ -44,8 +44,3 @@ class Scans:
                 scan.read.append(stored)
             yield scan.read[position]
             position += 1
-
-    def close(self) -> None:
-        """End the scans that nobody drew to the end."""
-        for scan in self._scans.values():
-            scan.rest.close()

@@ -38,10 +38,6 @@ class Session:
     def __post_init__(self) -> None:
         self.scans = Scans(self.connection, self.budget)
 
-    def close(self) -> None:
-        """End what reads."""
-        self.scans.close()
-
     def readable(self, name: str) -> StoredEntity:
         """The entity, if the principal may read there. Raises as `access.require`."""
         if name not in self._readable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -108,18 +108,23 @@ def list_automations(connection: Connection, entity_id: int, *, after: int, limi
 
 
 def read_automations(
-    connection: Connection, entity_id: int, *, after: int = 0, project: str | None = None
-) -> Generator[StoredAutomation]:
-    """The entity's automations, or those that watch a project or in it, in the order of their ids: a few at a time.
+    connection: Connection, entity_id: int, *, after: int = 0, project: str | None = None, most: int | None = None
+) -> Iterator[StoredAutomation]:
+    """The entity's automations, or those that watch a project or in it, in the order of their ids.
 
-    To be closed by whoever does not draw all of them.
+    They are read a few at a time as they are drawn; `most` is how many will be drawn at most. Only their numbers are
+    put in order: SQLite would sort whole rows, with their definitions, in memory.
     """
-    query = _of_entity(entity_id).where(automations.c.id > after).order_by(automations.c.id)
+    numbers = select(automations.c.id).where(
+        automations.c.entity_id == entity_id, automations.c.deleted_at.is_(None), automations.c.id > after
+    )
     if project is not None:
-        query = query.where(automations.c.scope_project == project)
-    with connection.execution_options(yield_per=_ROWS_READ).execute(query) as result:
-        for row in result:
-            yield StoredAutomation(*row)
+        numbers = numbers.where(automations.c.scope_project == project)
+    wanted = list(connection.scalars(numbers.order_by(automations.c.id).limit(most)))
+    for begin in range(0, len(wanted), _ROWS_READ):
+        few = wanted[begin : begin + _ROWS_READ]
+        rows = connection.execute(_automations().where(among(connection, automations.c.id, few)))
+        yield from sorted((StoredAutomation(*row) for row in rows), key=lambda stored: stored.id)
 
 
 def automations_of_webhook(connection: Connection, webhook_id: int) -> list[StoredAutomation]:

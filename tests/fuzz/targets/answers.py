@@ -56,6 +56,7 @@ async def _check(scene: _Scene, how: int, answer: bytes) -> None:
     if not how & (EARLY | PIECES):
         _check_plain(outcome, scene.answer)
     await _all_said(scene)
+    scene.how &= ~EARLY  # a connection that was given up before it was accepted has not heard it
     await _check_next(scene)
     await _nothing_left(scene)
 

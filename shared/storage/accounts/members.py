@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 
 from shared.storage.accounts.users import Role, StoredUser, select_users, set_default_entity
-from shared.storage.schema.tables import api_keys, memberships, users
+from shared.storage.schema.tables import api_keys, entities, memberships, users
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,19 @@ def update_user(connection: Connection, user_id: int, *, email: str | None, is_a
 
 
 def replace_roles(connection: Connection, user_id: int, roles: Mapping[int, Role]) -> None:
-    """Give a user these roles, by the entities' numbers, and no others."""
+    """Give a user these roles, by the entities' numbers, and no others.
+
+    The first team of them where the user may read becomes the default of a user who has none, or else the first.
+    """
     connection.execute(delete(memberships).where(memberships.c.user_id == user_id))
     if roles:
         rows = [{"user_id": user_id, "entity_id": entity_id, "role": role} for entity_id, role in roles.items()]
         connection.execute(insert(memberships), rows)
-    first = next((entity_id for entity_id, role in roles.items() if role is not Role.PUBLISHER), None)
-    if first is not None:
+    readable = [entity_id for entity_id, role in roles.items() if role is not Role.PUBLISHER]
+    if readable:
+        named_team = select(entities.c.id).where(entities.c.id.in_(readable), entities.c.kind == "team")
+        teams = set(connection.scalars(named_team))
+        first = next((entity_id for entity_id in readable if entity_id in teams), readable[0])
         set_default_entity(connection, user_id, first, only_first=True)
 
 

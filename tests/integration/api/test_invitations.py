@@ -116,6 +116,13 @@ def test_the_default_entity_is_the_users_own_choice(api: Api) -> None:
     assert viewer_entity(api, "outsider") == "other"
 
 
+def test_the_first_team_of_a_new_user_is_its_default(api: Api) -> None:
+    api.ok("PUT", "/v1/entities/corp", {"kind": "organization"}, status=201)
+    roles = [{"entity": "corp", "role": "member"}, {"entity": "other", "role": "member"}]
+    assert user(api, "alice", roles=roles)["default_entity"] == "other"
+    assert user(api, "bob", roles=roles[:1])["default_entity"] == "corp"
+
+
 def test_of_several_entities_none_is_the_default_unless_it_is_chosen(api: Api) -> None:
     user(api, "alice", roles=[{"entity": "other", "role": "member"}, {"entity": "acme", "role": "member"}])
     api.ok("PATCH", "/v1/users/alice", {"default_entity": None}, key="alice")

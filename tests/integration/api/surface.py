@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography.fernet import Fernet
 from redis import Redis
 from requests import Request
 from schemathesis import Case
@@ -31,7 +30,7 @@ from shared.storage.maintenance import first_start
 from tests.authority import Authority
 from tests.integration.api.conftest import ACME, Api, automation, create_automation, create_webhook, running, webhook
 from tests.integration.api.test_deliveries import History
-from tests.integration.conftest import ADMIN_KEY
+from tests.integration.conftest import ADMIN_KEY, SECRET_KEY
 from tests.servers import free_port
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
@@ -90,7 +89,7 @@ def surface(template: Path, valkey_url: str, folder: Path) -> Iterator[Surface]:
         redis_url=valkey_url,
         broker_url=valkey_url.removesuffix("/0") + "/1",
         database_url=f"sqlite:///{shutil.copy(template, live)}",
-        secret_keys=Fernet.generate_key().decode(),
+        secret_keys=SECRET_KEY,
         admin_api_key=ADMIN_KEY,
         allowed_networks="127.0.0.0/8",
     )

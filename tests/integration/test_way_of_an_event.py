@@ -17,8 +17,8 @@ from tests.integration.scene import Scene, alias_event, beside, metric_event
 
 def test_a_matching_event_is_delivered_signed_and_recorded(scene: Scene) -> None:
     scene.secret("SIGNING", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    scene.secret("TOKEN", "t0ken-é")
-    scene.secret("DEPLOY", 'dep"loy')
+    scene.secret("TOKEN", "t0ken-é-0123")
+    scene.secret("DEPLOY", 'dep"loy-key')
     hook = scene.webhook(access_token="TOKEN", signing_secret="SIGNING", secrets=("DEPLOY",))
     scene.automation(
         hook,
@@ -34,12 +34,12 @@ def test_a_matching_event_is_delivered_signed_and_recorded(scene: Scene) -> None
     assert request.json == {
         "version": "acme/wandb-registry-model/llm:prod",
         "by": "alice",
-        "key": 'dep"loy',
+        "key": 'dep"loy-key',
         "id": "e1",
     }
     assert Webhook("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").verify(request.body, request.headers) == request.json
     assert request.headers["hookline-attempt"] == "1"
-    assert request.headers["authorization"].encode("latin-1").decode() == "Bearer t0ken-é"
+    assert request.headers["authorization"].encode("latin-1").decode() == "Bearer t0ken-é-0123"
     [row] = scene.rows()
     assert (row.status, row.attempts, row.id) == ("delivered", 1, request.headers["webhook-id"])
     assert "dep" not in row.payload

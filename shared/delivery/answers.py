@@ -30,12 +30,11 @@ def mask_outcome(outcome: Outcome, sent: Mapping[str, str]) -> Outcome:
     mask = Mask(values)
     masked = _masked_answer(outcome, values, mask)
     body = shown(masked)
-    return replace(
-        outcome,
-        response_body=body,
-        response_truncated=outcome.response_truncated or len(body) < len(masked),
-        error=outcome.error and mask(outcome.error),
-    )
+    error = outcome.error and mask(outcome.error)
+    if body == outcome.response_body and error == outcome.error:
+        return outcome  # most answers: whoever gets the same object copies nothing either
+    truncated = outcome.response_truncated or len(body) < len(masked)
+    return replace(outcome, response_body=body, response_truncated=truncated, error=error)
 
 
 def _masked_answer(outcome: Outcome, values: Mapping[str, str], mask: Mask) -> str:

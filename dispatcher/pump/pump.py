@@ -6,6 +6,7 @@ entries, claim deliveries or send anything: the workers do.
 
 from __future__ import annotations
 
+import faulthandler
 import math
 import signal
 import threading
@@ -50,6 +51,9 @@ WAKE_PARTS = 10
 """The number of parts in which a sweep wakes the webhooks with due deliveries, spread over half of its interval. All
 retries of a second woken together keep workers from what is sent meanwhile; in 20 parts each wakes half as many, for
 twice the round trips."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SECONDS = 30.0
+"""How long the pump may take to stop: its five threads get five seconds each, and the connections the rest."""
 CHECKPOINT_SECONDS = 1.0
 """How often SQLite's log is brought to the disk: a power failure loses about so much."""
 
@@ -185,15 +189,23 @@ class Pump:
 
 
 def run(settings: Settings) -> None:
-    """Run the pump until SIGTERM or SIGINT."""
+    """Run the pump until SIGTERM or SIGINT; a second one, while it stops, ends the process at once.
+
+    The signals stay blocked in every thread and are taken by `sigwait`. A handler that set an event would not do: it
+    is lost if it comes just before the main thread begins to wait, and stands still if it comes while that thread
+    holds the event's lock.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # before any thread starts: threads inherit the mask
     configure_logging(settings, "dispatcher")
     raise_descriptor_limit()
     exposition.serve(settings)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
     pump = Pump(settings)
     pump.start()
     log.info("dispatcher.started", partitions=settings.partitions)
-    ended.wait()
+    signal.sigwait(STOP_SIGNALS)
+    # A stop that hangs leaves a process that holds connections and that nobody looks for: say where, and end.
+    faulthandler.dump_traceback_later(STOP_SECONDS, exit=True)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     pump.stop()

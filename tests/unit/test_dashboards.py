@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from deploy.grafana import pictures
-from deploy.grafana.generate import COLUMNS, DASHBOARDS, FOLDER, RATE, Dashboard, as_json
+from deploy.grafana.boards import DASHBOARDS
+from deploy.grafana.generate import COLUMNS, FOLDER, as_json
+from deploy.grafana.panels import RATE, Dashboard
 from tests.unit.test_alerts import METRIC, NEEDS_PROMTOOL, PROMTOOL, exposed_names
 
 BY_NAME = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda one: one.name)

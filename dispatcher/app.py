@@ -29,6 +29,7 @@ from dispatcher.api.idempotency import Idempotency
 from dispatcher.api.middleware import Bounds, Browsers, ConditionalReads, Methods, RequestIds
 from dispatcher.api.openapi import HooklineApi
 from dispatcher.api.operation_index import OperationIndex
+from dispatcher.api.path_names import EncodedSlashes
 from dispatcher.api.resources import open_resources
 from dispatcher.graphql import endpoint as graphql
 from shared.observability import exposition
@@ -78,7 +79,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     pages.mount_assets(app)
     app.state.operation_index = OperationIndex(app)
-    for layer in (Idempotency, ConditionalReads, Bounds, Methods, Browsers, RequestIds):  # the last is the outermost
+    # The last is the outermost.
+    for layer in (Idempotency, ConditionalReads, Bounds, Methods, Browsers, EncodedSlashes, RequestIds):
         app.add_middleware(layer)
     return app
 

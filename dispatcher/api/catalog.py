@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.path_names import PathName
 from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import catalog, removal
 from dispatcher.control.catalog import (
@@ -64,7 +65,7 @@ def list_projects(entity: str, principal: PrincipalDep, resources: ResourcesDep,
 
 @router.put("/{entity}/projects/{project}", openapi_extra=accepts(ProjectBody))
 def put_project(
-    entity: str, project: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep
+    entity: str, project: PathName, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep
 ) -> ProjectView:
     """Create a project, or change its description."""
     with write_transaction(resources.engine) as connection:
@@ -73,7 +74,7 @@ def put_project(
 
 @router.get("/{entity}/projects/{project}/collections")
 def list_project_collections(
-    entity: str, project: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging
+    entity: str, project: PathName, principal: PrincipalDep, resources: ResourcesDep, page: Paging
 ) -> Page[CollectionView]:
     """The collections of one project."""
     with read_transaction(resources.engine) as connection:
@@ -82,7 +83,12 @@ def list_project_collections(
 
 @router.put("/{entity}/projects/{project}/collections/{collection}", openapi_extra=accepts(CollectionBody))
 def put_collection(
-    entity: str, project: str, collection: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep
+    entity: str,
+    project: PathName,
+    collection: PathName,
+    body: JsonBody,
+    principal: PrincipalDep,
+    resources: ResourcesDep,
 ) -> CollectionView:
     """Create a collection, or set its type."""
     with write_transaction(resources.engine) as connection:

@@ -22,7 +22,7 @@ from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.domain.payloads.sealed import mask_payload
 from shared.storage.accounts.users import Principal
 from shared.storage.database.clock import database_time
-from shared.storage.definitions.automations import find_automation
+from shared.storage.definitions.automations import find_by_name_or_id
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.webhooks import ID_KINDS, WebhookKind, find_webhook
 from shared.storage.delivery import history as store
@@ -233,13 +233,13 @@ def _filter(connection: Connection, entity: StoredEntity, query: DeliveryQuery) 
 
 
 def _automation_id(connection: Connection, entity: StoredEntity, text: str | None) -> int | None:
-    """The automation meant; an id may be that of a deleted one."""
-    if text is None or (number := decode_id(IdKind.AUTOMATION, text)) is not None:
-        return None if text is None else number
-    stored = find_automation(connection, entity.id, name=text)
-    if stored is None:
+    """The automation meant; an id may be that of a deleted one, unless an automation has it as its name."""
+    if text is None:
+        return None
+    stored, number = find_by_name_or_id(connection, entity.id, text), decode_id(IdKind.AUTOMATION, text)
+    if stored is None and number is None:
         raise InvalidDefinition.at(("automation",), "must be the id or name of an automation of this entity")
-    return stored.id
+    return number if stored is None else stored.id
 
 
 def _webhook_id(connection: Connection, entity: StoredEntity, text: str | None) -> int | None:

@@ -29,12 +29,12 @@ from shared.dry_runs.service import (
     draft_subject,
     dry_run_events,
     dry_run_range,
-    find_by_name_or_id,
     saved_subject,
     stored_simulator,
 )
 from shared.dry_runs.time_range import TimeRange, parse_time_range
 from shared.storage.accounts.users import Principal
+from shared.storage.definitions.automations import find_by_name_or_id
 from shared.storage.definitions.entities import StoredEntity
 
 DEFAULT_LIMIT = 100

@@ -5,6 +5,7 @@ Must not send, and must not show a secret: not in a `repr`, an error or an outco
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -92,6 +93,14 @@ class Endpoint:
         return mask_outcome(outcome, self.always_sent | sent_secrets(payload, self.secrets))
 
 
+_SCHEME = re.compile(r"bearer +(?=[^ ])", re.IGNORECASE)
+
+
+def _without_scheme(token: str) -> str:
+    """A token that was stored as it stands in a header, `Bearer <token>`: the header must not say it twice."""
+    return _SCHEME.sub("", token, count=1) if _SCHEME.match(token) else token
+
+
 def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, contexts: TlsContexts) -> Endpoint:
     """Decrypt a webhook's secrets and check that requests can be made with them.
 
@@ -106,7 +115,7 @@ def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, con
     always_sent = {}
     headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     if stored.access_token is not None:
-        token = vault.decrypt(stored.access_token)
+        token = _without_scheme(vault.decrypt(stored.access_token))
         _check("access token", check_header, token)
         headers["Authorization"] = f"Bearer {token}"
         secrets[ACCESS_TOKEN] = always_sent[ACCESS_TOKEN] = token

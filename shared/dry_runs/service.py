@@ -18,13 +18,12 @@ from shared.domain.automations.parsing import parse_automation
 from shared.domain.events.models import Event
 from shared.domain.explain.dry_run import DryRunResult, PageWanted, Summary, dry_run
 from shared.domain.explain.simulator import Arrival, Simulator, Subject, WebhookState
-from shared.domain.ids import IdKind, decode_id
 from shared.domain.matching.compiled import compile_automation, firing_id
 from shared.domain.matching.firing_rules import state_keys
 from shared.domain.matching.index import organizations_above
 from shared.dry_runs.event_history import EventHistoryReader
 from shared.dry_runs.time_range import EPOCH_START, TimeRange, moment, unix_ms
-from shared.storage.definitions.automations import StoredAutomation, find_automation
+from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity, organization_links
 from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks
 from shared.storage.evaluation.new_deliveries import find_existing
@@ -49,13 +48,6 @@ class DryRunAnswer:
     """Whether reading stopped before the end of the range."""
     read_until: datetime | None = None
     """When the stream received the last entry that was read: where to go on when `truncated`."""
-
-
-def find_by_name_or_id(connection: Connection, entity_id: int, name_or_id: str) -> StoredAutomation | None:
-    """The entity's automation of this public id, or else of this name."""
-    number = decode_id(IdKind.AUTOMATION, name_or_id)
-    stored = None if number is None else find_automation(connection, entity_id, automation_id=number)
-    return stored or find_automation(connection, entity_id, name=name_or_id)
 
 
 def saved_subject(connection: Connection, stored: StoredAutomation) -> Subject:

@@ -163,10 +163,16 @@ def _wanted(connection: Connection, filters: Filters) -> tuple[int | None, Deliv
 
 
 def _automation_id(connection: Connection, text: str | None, entity: str | None) -> int | None:
-    """The automation meant; an id may be that of a deleted one."""
-    if text is None or (number := decode_id(IdKind.AUTOMATION, text)) is not None:
-        return None if text is None else number
-    return resolve_automation(connection, text, entity).id
+    """The automation meant; an id may be that of a deleted one, unless an automation has it as its name."""
+    if text is None:
+        return None
+    number = decode_id(IdKind.AUTOMATION, text)
+    try:
+        return resolve_automation(connection, text, entity).id
+    except InvalidDefinition:
+        if number is None:
+            raise
+        return number
 
 
 def _webhook_id(connection: Connection, text: str | None, entity: str | None, now: datetime) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
+from shared.domain.ids import IdKind, decode_id
 from shared.storage.database.bulk import among
 from shared.storage.schema.tables import automations, entities, webhooks
 
@@ -99,6 +100,13 @@ def many_automations(
     """The entity's automations that have one of these ids or names."""
     wanted = among(connection, automations.c.id, ids) | among(connection, automations.c.name, names)
     return [StoredAutomation(*row) for row in connection.execute(_of_entity(entity_id).where(wanted))]
+
+
+def find_by_name_or_id(connection: Connection, entity_id: int, name_or_id: str) -> StoredAutomation | None:
+    """The entity's automation of this public id, or else of this name."""
+    number = decode_id(IdKind.AUTOMATION, name_or_id)
+    stored = None if number is None else find_automation(connection, entity_id, automation_id=number)
+    return stored or find_automation(connection, entity_id, name=name_or_id)
 
 
 def list_automations(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredAutomation]:

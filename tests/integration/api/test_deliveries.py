@@ -150,6 +150,9 @@ def test_deliveries_are_found_by_what_they_are_about(api: Api, history: History)
     assert ids(api, "?since=2026-11-23T09:05:00Z") == [odd]
     assert ids(api, "?until=2026-11-23T10:01:00%2B01:00") == [made["pending"]]
     assert ids(api, "?automation=aut_999999") == []
+    like_an_id = create_automation(api, automation("aut_999999"))
+    fired = history.add("dead", automation_id=decode_id(IdKind.AUTOMATION, like_an_id["id"]), webhook_id=None)
+    assert ids(api, "?automation=aut_999999") == ids(api, f"?automation={like_an_id['id']}") == [fired]
 
 
 def test_bad_queries_are_refused(api: Api, history: History) -> None:

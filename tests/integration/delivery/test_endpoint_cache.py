@@ -40,6 +40,21 @@ def test_another_value_of_a_secret_counts_at_once(scene: Scene) -> None:
     assert _opened(scene, hook).headers["Authorization"] == "Bearer second-token"
 
 
+@pytest.mark.parametrize("stored", ["Bearer a b", "bearer   a b", "BEARER a b"])
+def test_a_token_that_comes_with_its_scheme_is_sent_with_one(scene: Scene, stored: str) -> None:
+    scene.secret("TOKEN", stored)
+    opened = _opened(scene, scene.webhook(access_token="TOKEN"))
+    assert opened.headers["Authorization"] == "Bearer a b"
+    assert opened.secrets["ACCESS_TOKEN"] == "a b"
+
+
+@pytest.mark.parametrize("stored", ["Bearer", "Bearertoken", "Bearer-1 x", "token Bearer x"])
+def test_a_token_that_only_looks_like_it_is_sent_whole(scene: Scene, stored: str) -> None:
+    scene.secret("TOKEN", stored)
+    opened = _opened(scene, scene.webhook(access_token="TOKEN"))
+    assert opened.headers["Authorization"] == f"Bearer {stored}"
+
+
 def test_an_edit_of_the_webhook_counts_at_once(scene: Scene) -> None:
     hook = scene.webhook()
     before = _opened(scene, hook)

@@ -31,6 +31,10 @@ class Budget:
         if monotonic() > self.until:
             raise OverBudget(f"this took more than {MAX_SECONDS:g} s: ask for less at once")
 
+    def is_low(self) -> bool:
+        """Whether what was read so far should be answered: a third of the time is over, and to answer takes as long."""
+        return monotonic() > self.until - MAX_SECONDS * 2 / 3
+
     def spend(self, size_bytes: int) -> None:
         """Count bytes that were read. Raises OverBudget."""
         self.read_bytes += size_bytes

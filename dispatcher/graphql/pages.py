@@ -36,15 +36,20 @@ def page_of(items: Iterable[tuple[Position, Any]], first: int | None) -> Connect
     return _page(drawn[:limit], more=len(drawn) > limit)
 
 
-def whole(items: Iterable[tuple[Position, _Row]], size_bytes: Callable[[_Row], int]) -> Connection:
+def whole(
+    items: Iterable[tuple[Position, _Row]],
+    size_bytes: Callable[[_Row], int],
+    *,
+    must_end: Callable[[], bool] = lambda: False,
+) -> Connection:
     """All of the items on one page, for the lists that the client looks through page by page and breaks off.
 
-    Up to `MAX_WHOLE` of them, and none after those whose sizes reach `MAX_WHOLE_BYTES`.
+    Up to `MAX_WHOLE` of them, none after those whose sizes reach `MAX_WHOLE_BYTES`, and none when it must end.
     """
     drawn: list[tuple[Position, _Row]] = []
     total_bytes = 0
     for position, node in items:
-        if len(drawn) >= MAX_WHOLE or total_bytes >= MAX_WHOLE_BYTES:
+        if len(drawn) >= MAX_WHOLE or total_bytes >= MAX_WHOLE_BYTES or (drawn and must_end()):
             return _page(drawn, more=True)
         drawn.append((position, node))
         total_bytes += size_bytes(node)

@@ -162,7 +162,8 @@ def _watched(info: Info, entities: Iterable[StoredEntity], after: str | None, fi
     The client looks for a name on each page itself, and from 0.29 on takes a page that has it not for the last one.
     """
     page_size(first)
-    page = whole(_positioned(info, entities, position_after(after)), lambda node: node.size_bytes)
+    found = _positioned(info, entities, position_after(after))
+    page = whole(found, lambda node: node.size_bytes, must_end=info.context.budget.is_low)
     nodes = [edge["node"] for edge in page["edges"]]
     gathered = [
         ProjectNode(of, name, triggers=tuple(group))

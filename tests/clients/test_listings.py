@@ -153,11 +153,16 @@ def test_registries_of_an_organization_above(hookline: Hookline, client: Client)
 def test_two_organizations_and_none_named(hookline: Hookline, client: Client) -> None:
     prepare(hookline)
     hookline.rest("PUT", "/v1/entities/second", {"kind": "organization"}, status=201)
-    hookline.rest("PUT", "/v1/entities/second/members/usr_2", {"role": "member"}, status=201)
-    client.connect(hookline.url, hookline.keys["admin"])
+    roles = [{"entity": entity, "role": "member"} for entity in ("acme", "corp", "second")]
+    hookline.rest("POST", "/v1/users", {"name": "carol", "roles": roles}, status=201)
+    hookline.key("carol", user="carol")
+    client.connect(hookline.url, hookline.keys["carol"])
     for asked in ("api.registry('model')", "api.registries()"):
         with pytest.raises(ClientError, match="organization"):
             client(f"str({asked})")
     assert client("api.registry('model', organization='corp').full_name") == "wandb-registry-model"
     assert len(client("named(api.registries(organization='second'))")) == 0
     assert client("[a.name for a in api.automations()]") == []
+    hookline.rest("PATCH", "/v1/users/carol", {"default_entity": "acme"}, key="carol")
+    client.connect(hookline.url, hookline.keys["carol"])
+    assert client("api.registry('model').full_name") == "wandb-registry-model"

@@ -5,10 +5,10 @@ An administrator without an unrevoked key can do nothing, and does not count as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, exists, insert, select, update
 
 from shared.storage.accounts.users import Role, StoredUser, select_users, set_default_entity
 from shared.storage.schema.tables import api_keys, entities, memberships, users
@@ -65,20 +65,27 @@ def update_user(connection: Connection, user_id: int, *, email: str | None, is_a
 
 
 def replace_roles(connection: Connection, user_id: int, roles: Mapping[int, Role]) -> None:
-    """Give a user these roles, by the entities' numbers, and no others.
-
-    The first team of them where the user may read becomes the default of a user who has none, or else the first.
-    """
+    """Give a user these roles, by the entities' numbers, and no others."""
     connection.execute(delete(memberships).where(memberships.c.user_id == user_id))
     if roles:
         rows = [{"user_id": user_id, "entity_id": entity_id, "role": role} for entity_id, role in roles.items()]
         connection.execute(insert(memberships), rows)
-    readable = [entity_id for entity_id, role in roles.items() if role is not Role.PUBLISHER]
-    if readable:
-        named_team = select(entities.c.id).where(entities.c.id.in_(readable), entities.c.kind == "team")
-        teams = set(connection.scalars(named_team))
-        first = next((entity_id for entity_id in readable if entity_id in teams), readable[0])
+    first = _first_of(connection, [entity_id for entity_id, role in roles.items() if role is not Role.PUBLISHER])
+    if first is not None:
         set_default_entity(connection, user_id, first, only_first=True)
+
+
+def _first_of(connection: Connection, entity_ids: Collection[int]) -> int | None:
+    """The first team of these entities, or else the first organization; None if they are of several organizations."""
+    organization = case((entities.c.kind == "organization", entities.c.id), else_=entities.c.parent_id)
+    query = (
+        select(entities.c.id, organization.label("organization"))
+        .where(entities.c.id.in_(entity_ids))
+        .order_by(entities.c.kind == "organization", entities.c.id)
+    )
+    found = connection.execute(query).all()
+    several = len({row.organization for row in found if row.organization is not None}) > 1
+    return None if several or not found else int(found[0].id)
 
 
 def delete_user(connection: Connection, user_id: int) -> None:

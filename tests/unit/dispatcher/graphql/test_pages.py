@@ -49,6 +49,7 @@ def test_a_whole_list_ends_at_a_number_and_at_a_size(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("dispatcher.graphql.pages.MAX_WHOLE", 3)
     assert page(1) == ([1, 2, 3], True)
     assert position_after(whole(items, lambda _: 1)["page_info"]["end_cursor"]) == (0, 3)
+    assert len(whole(items, lambda _: 1, must_end=lambda: True)["edges"]) == 1, "no page is empty"
     monkeypatch.setattr("dispatcher.graphql.pages.MAX_WHOLE_BYTES", 20)
     assert page(11) == ([1, 2], True)
 

@@ -16,6 +16,8 @@ from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, PageRequest, pag
 from shared.domain.errors import FieldError
 from shared.domain.events.decoding import MAX_BATCH_BYTES
 
+HEAD_ONLY = "head_only"
+"""In the state of a HEAD request, which handlers get as a GET: no body is sent, so none need be read for it."""
 MAX_BODY_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 8 << 20
 _LARGE = re.compile(r"/v1/events|/graphql|/v1/entities/[^/]+/(?:apply|automations/dry-run)")

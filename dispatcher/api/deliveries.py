@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
 from dispatcher.api.authentication import PrincipalDep
-from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.bodies import HEAD_ONLY, JsonBody, Paging, accepts
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import deliveries, exports
@@ -72,6 +72,7 @@ def list_deliveries(
 
 @router.get("/export", response_class=Response, responses={200: EXPORTED})
 def export_deliveries(
+    request: Request,
     entity: str,
     principal: PrincipalDep,
     resources: ResourcesDep,
@@ -84,6 +85,8 @@ def export_deliveries(
         selection = deliveries.select_deliveries(connection, principal, entity, wanted)
         first = deliveries.read_next(connection, selection, before=None, limit=EXPORT_PAGE)
     headers = {"Content-Disposition": f'attachment; filename="deliveries.{chosen}"'}
+    if getattr(request.state, HEAD_ONLY, False):
+        return StreamingResponse(iter(()), headers=headers, media_type=MEDIA_TYPES[chosen])
     return StreamingResponse(
         _stream_export(resources.engine, selection, chosen, first), headers=headers, media_type=MEDIA_TYPES[chosen]
     )

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dispatcher.api import problems
-from dispatcher.api.bodies import limit_bytes_of
+from dispatcher.api.bodies import HEAD_ONLY, limit_bytes_of
 from dispatcher.api.etags import names_tag
 from dispatcher.api.operation_index import operation_index
 from dispatcher.api.pages import ASSETS
@@ -120,7 +120,8 @@ class Methods:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            await self._app({**scope, "method": "GET"}, receive, _without_body(send))
+            state = {**scope.get("state", {}), HEAD_ONLY: True}
+            await self._app({**scope, "method": "GET", "state": state}, receive, _without_body(send))
         elif scope["type"] == "http" and scope["method"] == "OPTIONS" and (allowed := _allowed_methods(scope)):
             await Response(status_code=204, headers={"Allow": allowed})(scope, receive, send)
         else:

@@ -5,7 +5,7 @@ Must not repeat any part of the request, nor the text of a bug: both may hold se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -23,6 +23,7 @@ from shared.domain.errors import EndpointUnusable, FieldError, HooklineError, In
 from shared.observability.logs import get_logger
 from shared.vault import SecretUnreadable
 
+MAX_ERRORS = 1000
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "1"
 FULL_RETRY_AFTER_SECONDS = "5"
@@ -92,6 +93,12 @@ def too_large(what: str, limit_bytes: int) -> Problem:
     return Problem(413, "too-large", f"{what} must be at most {limit_bytes} bytes")
 
 
+def first_errors(errors: Sequence[FieldError]) -> list[FieldError]:
+    """The first errors, and how many more there are: a body can have as many faults as it has bytes."""
+    more = len(errors) - MAX_ERRORS
+    return list(errors) if more <= 0 else [*errors[:MAX_ERRORS], FieldError((), f"and {more} more faults")]
+
+
 def answer(problem: Problem) -> Response:
     """The problem as an HTTP answer."""
     body = {
@@ -99,7 +106,7 @@ def answer(problem: Problem) -> Response:
         "title": _phrase(problem.status),
         "status": problem.status,
         "detail": str(problem),
-        "errors": [{"loc": error.loc, "msg": error.msg} for error in problem.errors],
+        "errors": [{"loc": error.loc, "msg": error.msg} for error in first_errors(problem.errors)],
     }
     return Response(orjson.dumps(body), problem.status, problem.headers, MEDIA_TYPE)
 

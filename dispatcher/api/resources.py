@@ -31,7 +31,7 @@ from shared.vault import Vault
 GRAPHQL_AT_ONCE = 4
 GRAPHQL_OF_A_USER = 1
 GRAPHQL_LINE = 32
-"""More than the client ever sends at once. A document may read 32 MiB, and that many at once must fit into memory."""
+"""More than the client ever sends at once. A document may read 20 MiB, and that many at once must fit into memory."""
 
 log = get_logger("hookline.api")
 

@@ -15,6 +15,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.json_values import refuse_unfit
 
+MAX_FAULTS = 1000
+
 
 class Body(BaseModel):
     """Base of everything that is sent in: unknown members are refused, types are not converted."""
@@ -69,6 +71,9 @@ def parse_form(model: type[_B], raw: object) -> _B:
     try:
         return model.model_validate(raw)
     except ValidationError as exc:
+        if exc.error_count() > MAX_FAULTS:  # to list them would take a hundred times as long as to find them
+            members = ", ".join(model.model_fields)
+            raise InvalidDefinition.at((), f"has {exc.error_count()} faults; its members: {members}") from None
         faults = tuple(_fault(model, error) for error in exc.errors(include_url=False, include_input=False))
     raise InvalidDefinition(*faults)  # outside the handler: its cause would contain the body
 

@@ -11,8 +11,8 @@ from time import monotonic
 from typing import Any
 
 MAX_SECONDS = 10.0
-MAX_READ_BYTES = 32 << 20
-"""Twice the largest page. Some four times as much is in memory."""
+MAX_READ_BYTES = 20 << 20
+"""More than the largest page. Some four times as much is in memory."""
 
 
 class OverBudget(BaseException):

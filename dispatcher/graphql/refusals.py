@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dispatcher.api.problems import problem_of
+from dispatcher.api.problems import first_errors, problem_of
 from shared.observability.logs import get_logger
 
 log = get_logger("hookline.graphql")
@@ -26,7 +26,7 @@ def refusal_of(exc: Exception) -> Refusal:
     problem = problem_of(exc)
     if problem.kind == "internal":
         log.error("graphql.failed", exc_info=exc)
-    messages = tuple(str(error) for error in problem.errors) if problem.status == 422 else ()
+    messages = tuple(map(str, first_errors(problem.errors))) if problem.status == 422 else ()
     return Refusal(problem.status, messages or (str(problem),), problem.headers)
 
 

@@ -139,3 +139,16 @@ def test_bad_exports_are_refused_before_they_begin(api: Api, history: History) -
     api.refused("GET", EXPORT, key="publisher", status=403)
     api.refused("GET", EXPORT, key="outsider", status=404)
     assert history.count == 0
+
+
+def test_head_reads_no_more_than_its_headers_need(api: Api, history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(7):
+        history.add("dead")
+    monkeypatch.setattr(routes, "EXPORT_PAGE", 3)
+    got, headed = api.send("GET", EXPORT), api.send("HEAD", EXPORT)
+    assert (headed.status_code, headed.content) == (200, b"")
+    for name in ("content-type", "content-disposition"):
+        assert headed.headers[name] == got.headers[name]
+
+    monkeypatch.setattr(routes, "_stream_export", lambda *_: pytest.fail("reads the whole history"))
+    assert api.send("HEAD", EXPORT).status_code == 200

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from dispatcher.api.bodies import limit_bytes_of
 from dispatcher.control import secrets
 from dispatcher.publishing.publisher import Publisher
-from tests.integration.api.conftest import ACME, Api, create_webhook, event, problem_of
+from tests.integration.api.conftest import ACME, Api, create_webhook, event, problem_of, webhook
 
 MIB = 1 << 20
 
@@ -116,3 +116,17 @@ def test_a_stream_that_is_away_says_when_to_try_again(api: Api, monkeypatch: pyt
     monkeypatch.setattr(publisher, "_append_all", gone)
 
     assert api.refused("POST", "/v1/events", event(), status=503).headers["retry-after"] == "1"
+
+
+def test_an_answer_does_not_grow_with_the_faults_of_a_request(api: Api) -> None:
+    many = {f"k{number}": 1 for number in range(60_000)}
+    for path in (f"{ACME}/webhooks", f"{ACME}/automations", f"{ACME}/automations/dry-run", f"{ACME}/apply", "/v1/keys"):
+        answer = api.send("POST", path, many)
+        assert answer.status_code == 422
+        assert len(answer.content) < 200_000
+    url = f"{ACME}/webhooks?" + "&".join(f"k{number}=1" for number in range(5000))
+    problem = api.refused("GET", url, status=422)
+    assert len(problem.errors) == 1001
+    assert problem.errors[-1] == {"loc": [], "msg": "and 4000 more faults"}
+    nested = api.send("POST", f"{ACME}/webhooks", webhook(policy=many))
+    assert len(nested.content) < 200_000

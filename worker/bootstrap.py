@@ -17,7 +17,7 @@ from redis import Redis
 from sqlalchemy import Engine
 
 from shared.http.client import WebhookClient
-from shared.messaging.edits import tell_of_edits
+from shared.messaging.edits import announce_edits
 from shared.messaging.redis_clients import open_redis
 from shared.messaging.wakeups import Waker
 from shared.observability.tracing import Tracing, open_tracing
@@ -102,7 +102,7 @@ def build_process(
         closing.callback(engine.dispose)
         redis = open_redis(settings)
         closing.callback(redis.close)
-        closing.callback(tell_of_edits(engine, settings).close)
+        closing.callback(announce_edits(engine, settings).close)
         tracing = open_tracing(settings, "worker")
         if tracing is not None:
             closing.callback(tracing.close)

@@ -14,12 +14,12 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
 from dispatcher.api.caller_cache import CallerCache
-from dispatcher.api.turns import Turns
+from dispatcher.api.fair_threads import FairThreads
 from dispatcher.control.webhook_checks import Checks
 from dispatcher.publishing.publisher import Publisher
 from shared.http.client import WebhookClient
 from shared.messaging.celery_app import celery_app
-from shared.messaging.edits import tell_of_edits
+from shared.messaging.edits import announce_edits
 from shared.messaging.redis_clients import open_async_redis, open_redis
 from shared.messaging.wakeups import Waker
 from shared.observability.logs import get_logger
@@ -28,10 +28,12 @@ from shared.settings import Settings
 from shared.storage.database.engine import open_engine
 from shared.vault import Vault
 
-GRAPHQL_AT_ONCE = 4
-GRAPHQL_OF_A_USER = 1
-GRAPHQL_LINE = 32
-"""More than the client ever sends at once. A document may read 20 MiB, and that many at once must fit into memory."""
+GRAPHQL_THREADS = 4
+GRAPHQL_THREADS_OF_A_USER = 1
+GRAPHQL_QUEUE_OF_A_USER = 32
+"""How many documents are answered at the same time, how many of one user, and how many of one user may run or wait.
+The last is more than the client ever sends concurrently. A document may read 20 MiB, and as many as there are threads
+must fit into memory."""
 
 log = get_logger("hookline.api")
 
@@ -48,7 +50,7 @@ class ApiResources:
     sender: WebhookClient
     waker: Waker
     callers: CallerCache
-    graphql_turns: Turns
+    graphql_threads: FairThreads
 
     @property
     def checks(self) -> Checks:
@@ -77,7 +79,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
         stack.push_async_callback(redis.aclose)
         waking = open_redis(settings)
         stack.callback(waking.close)
-        stack.callback(tell_of_edits(engine, settings).close)
+        stack.callback(announce_edits(engine, settings).close)
         broker = celery_app(settings)
         stack.callback(broker.close)
         sender = WebhookClient(settings)
@@ -96,7 +98,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
             sender=sender,
             waker=Waker(broker, waking),
             callers=CallerCache(engine),
-            graphql_turns=Turns(at_once=GRAPHQL_AT_ONCE, of_a_user=GRAPHQL_OF_A_USER, longest_line=GRAPHQL_LINE),
+            graphql_threads=FairThreads(
+                threads=GRAPHQL_THREADS,
+                threads_of_a_user=GRAPHQL_THREADS_OF_A_USER,
+                longest_queue=GRAPHQL_QUEUE_OF_A_USER,
+            ),
         )
 
 

@@ -34,7 +34,7 @@ from shared.storage.definitions.webhooks import public_id
 AutomationView = dict[str, Any]
 """An automation as it is answered: the members of its definition, its id, entity, revision and times."""
 
-# What metric windows and cooldowns are about: with another one of these they begin anew.
+# Metric windows and cooldowns start anew when one of these members changes, or what the filter means.
 _EPOCH_MEMBERS = ("event", "scope", "conditions", "states", "enabled")
 
 
@@ -240,7 +240,6 @@ def automation_view(entity: StoredEntity, stored: StoredAutomation) -> Automatio
 def _epoch(stored: StoredAutomation | None, definition: dict[str, Any], revision: int) -> int:
     if stored is None or any(stored.definition.get(m) != definition.get(m) for m in _EPOCH_MEMBERS):
         return revision
-    # A filter that is only written in another way is no other one.
     return stored.epoch if same_normal_form(stored.definition["filter"], definition["filter"]) else revision
 
 

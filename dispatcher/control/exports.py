@@ -33,7 +33,7 @@ COLUMNS = (
     "replay_of",
 )
 # Spreadsheets take a cell for a formula that begins so (https://owasp.org/www-community/attacks/CSV_Injection), also in
-# full width, which some convert, and behind what some leave out at the beginning: spaces and what is not seen.
+# full width, which some convert, and after spaces and invisible characters, which some leave out.
 _SKIPPED = r"[\s\x00-\x20\u00ad\u180e\u200b-\u200f\u2028-\u202f\u2060-\u2069\ufeff]"
 _SIGNS = r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212]"
 _FORMULA = re.compile(rf"{_SKIPPED}*{_SIGNS}|[\t\r\n]")

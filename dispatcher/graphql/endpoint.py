@@ -47,7 +47,7 @@ async def graphql(request: Request, principal: PrincipalDep, resources: Resource
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
     body = decode_json(await read_body(request, MAX_BODY_BYTES))
     client = client_version(request.headers.get("user-agent", ""))
-    answer = await resources.graphql_turns.run(principal.user_id, answer_to, resources, principal, body, client)
+    answer = await resources.graphql_threads.run(principal.user_id, answer_to, resources, principal, body, client)
     return _response(answer)
 
 

@@ -1,4 +1,4 @@
-"""Edits, told to workers: the revision of the newest stands beside the streams, and is read together with the entries.
+"""Announces edits to workers: the newest edit's revision stands beside the streams and is read together with entries.
 
 A worker looks for edits every `HOOKLINE_RELOAD_INTERVAL`. By the number it sees that there is one that it
 has not taken in yet, so entries that were added after an edit was answered are evaluated with it. The number says only
@@ -21,30 +21,30 @@ from shared.settings import Settings
 log = get_logger("hookline.edits")
 
 REVISION_KEY = "hookline:revision"
+"""Written by each process that commits an edit, read by drains together with entries. Of two edits at the same moment
+the older may be written last. That does no harm: drains read the database at any number other than their last one."""
+_ANNOUNCE_SECONDS = 1.0
+"""How long an edit waits for a server that does not answer, and as long again on a new connection."""
 
 
-_TELL_SECONDS = 1.0
-"""How long whoever made an edit waits for a server that does not answer, and as long again on a new connection."""
-
-
-def tell_of_edits(engine: Engine, settings: Settings) -> Redis:
-    """From now on, tell of each edit that this engine commits, before whoever made it goes on.
+def announce_edits(engine: Engine, settings: Settings) -> Redis:
+    """From now on, announce each edit that this engine commits, right after its commit and in the same call.
 
     Returns:
-        The client by which it is told, which is connected when the first edit is made; the caller closes it.
+        The client that announces, which connects at the first edit; the caller closes it.
     """
     redis = connect(
         parse_redis(settings.stream_url),
-        socket_timeout=_TELL_SECONDS,
-        socket_connect_timeout=_TELL_SECONDS,
+        socket_timeout=_ANNOUNCE_SECONDS,
+        socket_connect_timeout=_ANNOUNCE_SECONDS,
         retry=Retry(NoBackoff(), 1),
     )
 
-    def told(revision: int) -> None:
+    def announce(revision: int) -> None:
         try:
             redis.set(REVISION_KEY, revision)
         except (RedisError, OSError) as exc:  # the edit is made; workers find it within their interval
             log.warning("edit.untold", revision=revision, error=type(exc).__name__)
 
-    engine.update_execution_options(hookline_after_edit=told)
+    engine.update_execution_options(hookline_announce_edit=announce)
     return redis

@@ -80,18 +80,18 @@ def complain(fault: object) -> None:
 
 @contextmanager
 def opened() -> Iterator[tuple[Settings, Engine]]:
-    """The settings of the environment, and an engine on their database, by which workers are told of edits."""
-    from shared.messaging.edits import tell_of_edits
+    """The settings of the environment, and an engine on their database, which announces edits to workers."""
+    from shared.messaging.edits import announce_edits
     from shared.settings import load_settings
     from shared.storage.database.engine import open_engine
 
     settings = load_settings()
     engine = open_engine(settings)
-    telling = tell_of_edits(engine, settings)
+    announcing = announce_edits(engine, settings)
     try:
         yield settings, engine
     finally:
-        telling.close()
+        announcing.close()
         engine.dispose()
 
 

@@ -23,13 +23,13 @@ class NoNormalForm(ValueError):
 
 
 def negation_normal_form(expression: Expression) -> Expression:
-    """The normal form of a filter in JSON, of which fields and operands need not have been checked.
+    """The normal form of a filter in JSON, whose fields and operands need not have been checked.
 
-    `$and` and `$or` stand in each other by turns and have at least two terms each. What every event passes is
-    `{"$and": []}`, and what none passes is `{"$not": {"$and": []}}`; neither stands in anything.
+    `$and` and `$or` alternate and have at least two terms each. A filter that every event passes is `{"$and": []}`, one
+    that none passes is `{"$not": {"$and": []}}`; neither is nested in anything.
 
     Raises:
-        NoNormalForm: for what is no filter, and for an expression that nests deeper than `MAX_DEPTH`.
+        NoNormalForm: for an expression that is no filter or nests deeper than `MAX_DEPTH`.
     """
     return _joined("$and", [_term(expression, negated=False, depth=0)])
 
@@ -85,7 +85,7 @@ def _on_field(field: str, operators: dict[str, Any], *, negated: bool, depth: in
 
 
 def _joined(op: str, parts: list[Expression]) -> Expression:
-    """The parts in one combination, those of its own kind without theirs, and none that changes nothing."""
+    """The parts in one combination: nested ones of the same kind are unfolded, and neutral ones left out."""
     neutral, deciding = (_EVERYTHING, _NOTHING) if op == "$and" else (_NOTHING, _EVERYTHING)
     terms = [term for part in parts for term in _unfolded(op, part) if term != neutral]
     if deciding in terms:

@@ -29,7 +29,7 @@ SQLITE_BUSY_SECONDS = 30
 def write_transaction(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: committed when the block ends, rolled back when it raises.
 
-    Then whoever is to know is told of the edits in it (`shared.messaging.edits`).
+    After the commit its edits are announced (`shared.messaging.edits`).
     """
     edits: list[int] = []
     with (
@@ -38,8 +38,8 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
         connection.begin(),
     ):
         yield connection
-    if edits and (tell := engine.get_execution_options().get("hookline_after_edit")) is not None:
-        tell(edits[-1])
+    if edits and (announce := engine.get_execution_options().get("hookline_announce_edit")) is not None:
+        announce(edits[-1])
 
 
 @contextmanager

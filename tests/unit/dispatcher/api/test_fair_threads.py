@@ -1,4 +1,4 @@
-"""Turns: few calls at once, fewer of one user, and an end of the line."""
+"""Threads shared fairly: few calls at the same time, fewer of one user, and a bounded queue."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import anyio
 import anyio.from_thread
 import pytest
 
+from dispatcher.api.fair_threads import FairThreads
 from dispatcher.api.problems import Problem
-from dispatcher.api.turns import Turns
 
 SECONDS = 30
 
@@ -31,32 +31,32 @@ def test_one_user_waits_behind_itself_and_nobody_else_does() -> None:
     both = anyio.Event()
 
     async def check() -> None:
-        turns = Turns(at_once=3, of_a_user=2, longest_line=4)
+        pool = FairThreads(threads=3, threads_of_a_user=2, longest_queue=4)
         async with anyio.create_task_group() as group:
             for _ in range(4):
-                group.start_soon(turns.run, 1, hold, 1)
+                group.start_soon(pool.run, 1, hold, 1)
             await both.wait()
             with pytest.raises(Problem) as refused:
-                await turns.run(1, hold, 1)
+                await pool.run(1, hold, 1)
             assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "1")
-            assert await turns.run(2, lambda: "served") == "served"
+            assert await pool.run(2, lambda: "served") == "served"
             release.set()
-        assert await turns.run(1, lambda text: text, "again") == "again"
-        assert not turns._lines
+        assert await pool.run(1, lambda text: text, "again") == "again"
+        assert not pool._queues
 
     anyio.run(check)
     assert max(most) == 2
     assert len(most) == 4
 
 
-def test_a_failed_call_gives_its_turn_back() -> None:
+def test_a_failed_call_gives_its_thread_back() -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
     async def check() -> None:
-        turns = Turns(at_once=1, of_a_user=1, longest_line=1)
+        pool = FairThreads(threads=1, threads_of_a_user=1, longest_queue=1)
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
-                await turns.run(1, fail)
+                await pool.run(1, fail)
 
     anyio.run(check)

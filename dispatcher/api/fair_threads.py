@@ -1,4 +1,4 @@
-"""Turns for what may take long: in threads of its own, few at a time, and fewer for one user."""
+"""Threads for calls that may take long, shared fairly: few calls run at the same time, and fewer of one user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _R = TypeVar("_R")
 
 
 @dataclass(slots=True)
-class _Line:
+class _UserQueue:
     """One user's calls that run or wait."""
 
     running: anyio.Semaphore
@@ -26,35 +26,36 @@ class _Line:
 
 
 @dataclass(slots=True)
-class Turns:
+class FairThreads:
     """Runs calls that block in threads that nothing else uses, so that `/readyz` and publishing never wait for them.
 
     Only the event loop's thread uses it.
     """
 
-    at_once: int
-    """Calls of all users together."""
-    of_a_user: int
-    longest_line: int
+    threads: int
+    """How many calls run at the same time."""
+    threads_of_a_user: int
+    """How many calls of one user run at the same time."""
+    longest_queue: int
     """How many calls of one user may run or wait; the next is refused."""
     _threads: CapacityLimiter = field(init=False)
-    _lines: dict[int, _Line] = field(init=False)
+    _queues: dict[int, _UserQueue] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._threads = CapacityLimiter(self.at_once)
-        self._lines = defaultdict(lambda: _Line(anyio.Semaphore(self.of_a_user)))
+        self._threads = CapacityLimiter(self.threads)
+        self._queues = defaultdict(lambda: _UserQueue(anyio.Semaphore(self.threads_of_a_user)))
 
     async def run(self, user_id: int, call: Callable[_P, _R], *arguments: _P.args, **named: _P.kwargs) -> _R:
-        """The call's result, when it is its turn. Raises Problem (429) when the user has too many calls in line."""
-        line = self._lines[user_id]
-        if line.length >= self.longest_line:
-            detail = f"{self.longest_line} requests of yours are being answered or wait: try again when they are done"
+        """The call's result, once a thread is free. Raises Problem (429) when too many of the user's calls wait."""
+        queue = self._queues[user_id]
+        if queue.length >= self.longest_queue:
+            detail = f"{self.longest_queue} requests of yours are being answered or wait: try again when they are done"
             raise Problem(429, "too-many-requests", detail, headers={"Retry-After": RETRY_AFTER_SECONDS})
-        line.length += 1
+        queue.length += 1
         try:
-            async with line.running:
+            async with queue.running:
                 return await anyio.to_thread.run_sync(lambda: call(*arguments, **named), limiter=self._threads)
         finally:
-            line.length -= 1
-            if not line.length:
-                del self._lines[user_id]
+            queue.length -= 1
+            if not queue.length:
+                del self._queues[user_id]

@@ -26,6 +26,7 @@ from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.engine import open_engine
 from shared.storage.schema.gate import SchemaGate
 from shared.vault import Vault
+from worker.coordination.lease_keeper import LeaseKeeper
 from worker.coordination.wakeups import DrainWakeups
 from worker.delivery.attempt_executor import AttemptExecutor
 from worker.delivery.background_recorder import BackgroundRecorder
@@ -42,6 +43,7 @@ from worker.evaluation.commit import BatchCommitter
 from worker.evaluation.drain import PartitionDrainer
 from worker.evaluation.evaluator import BatchEvaluator
 from worker.evaluation.report import BatchReporter
+from worker.evaluation.unmatched import UnmatchedReporter
 from worker.evaluation.webhook_cache import WebhookCache
 from worker.process.event_loop import EventLoopThread
 from worker.process.scoreboard import Scoreboard
@@ -110,6 +112,8 @@ def build_process(
         closing.callback(loop.stop)
         client = loop.run(_open_client(settings))
         closing.callback(lambda: loop.run(client.aclose(), timeout_seconds=CLOSE_SECONDS))
+        keeper = LeaseKeeper()
+        closing.callback(keeper.close)
         background = BackgroundRecorder()
         closing.callback(background.close, settings.shutdown_grace.total_seconds())
 
@@ -171,7 +175,13 @@ def build_process(
             consumes=consumes or (lambda queue: queue in app.amqp.queues.consume_from),
             lease_margin=settings.lease_margin,
         )
-        automations = AutomationCache(engine, settings.reload_interval.total_seconds(), reloads=scoreboard.reloads)
+        unmatched = UnmatchedReporter(engine=engine, clock=database_clock)
+        automations = AutomationCache(
+            engine,
+            settings.reload_interval.total_seconds(),
+            on_unreadable=unmatched.unreadable,
+            reloads=scoreboard.reloads,
+        )
         committer = BatchCommitter(
             engine=engine,
             clock=database_clock,
@@ -186,6 +196,7 @@ def build_process(
             automations=automations,
             committer=committer,
             reporter=BatchReporter(waker=waker, tracing=tracing),
+            unmatched=unmatched,
             endpoints=fast_path,
             batch_entries=settings.evaluate_batch,
         )
@@ -193,6 +204,7 @@ def build_process(
             redis=redis,
             evaluator=evaluator,
             waker=waker,
+            keeper=keeper,
             slice_seconds=settings.drain_slice.total_seconds(),
             batch_entries=settings.evaluate_batch,
         )

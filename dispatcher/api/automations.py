@@ -70,6 +70,12 @@ _KEPT: dict[str, Any] = {
     "revision": {"type": "integer"},
     "created_at": {"type": "string", "format": "date-time"},
     "updated_at": {"type": "string", "format": "date-time"},
+    "unmatched": {
+        "type": ["object", "null"],
+        "properties": {"at": {"type": "string", "format": "date-time"}, "reason": {"type": "string"}},
+        "description": "When it could not be matched with an event, and why; null if that has not happened since the "
+        "last change. Written at most once an hour.",
+    },
 }
 AUTOMATION_VIEW_SCHEMA: dict[str, Any] = {
     "title": "AutomationView",
@@ -145,4 +151,5 @@ def _current(connection: Connection, principal: Principal, entity: str, automati
 
 def _version(view: AutomationView) -> Version:
     """The webhook is stored by its id, and shown by the name that it has now."""
-    return Version(view["revision"], (view["action"].get("webhook") or view["action"].get("slack"),))
+    unmatched = view["unmatched"] and view["unmatched"]["at"]
+    return Version(view["revision"], (view["action"].get("webhook") or view["action"].get("slack"), unmatched))

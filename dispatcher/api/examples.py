@@ -192,6 +192,7 @@ ANSWERS: dict[str, Any] = {
         "revision": 42,
         "created_at": _NOON,
         "updated_at": _NOON,
+        "unmatched": None,
     },
     "Manifest": {"webhooks": [_WEBHOOK], "automations": [_AUTOMATION]},
     "EventTypes": {"types": ["ADD_ARTIFACT_ALIAS", "RUN_METRIC"]},

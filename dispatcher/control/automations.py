@@ -234,6 +234,9 @@ def automation_view(entity: StoredEntity, stored: StoredAutomation) -> Automatio
         "revision": stored.revision,
         "created_at": stored.created_at,
         "updated_at": stored.updated_at,
+        "unmatched": None
+        if stored.unmatched_at is None
+        else {"at": stored.unmatched_at, "reason": stored.unmatched_reason},
     }
 
 

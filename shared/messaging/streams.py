@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.domain.events.decoding import MAX_EVENT_BYTES
 from shared.domain.events.partitioning import Offset
 from shared.messaging.edits import REVISION_KEY
 
@@ -20,7 +21,9 @@ FIELD = b"e"
 """The field of an entry that holds the event's JSON; other fields are ignored."""
 # XRANGE counts entries and not bytes, so a script adds the bytes up on the server. It reads 16 entries at a time, so it
 # may read up to 15 more than it returns.
-READ = """
+READ = (
+    f"local most = {MAX_EVENT_BYTES + 1}"
+    """
 local function read(stream, after, wanted, room, field)
   local found = {}
   while wanted > 0 and room > 0 do
@@ -32,6 +35,7 @@ local function read(stream, after, wanted, room, field)
       for at = 1, #entry[2], 2 do
         if entry[2][at] == field then body = entry[2][at + 1] end
       end
+      if body and #body > most then body = string.sub(body, 1, most) end
       found[#found + 1] = after
       found[#found + 1] = body
       wanted, room = wanted - 1, room - (body and #body or 0)
@@ -41,6 +45,7 @@ local function read(stream, after, wanted, room, field)
   return found
 end
 """
+)
 """Lua: a function that reads entries of a stream after an id, until `wanted` entries or `room` bytes of bodies."""
 _READ_WITHIN = READ + (
     "return {redis.call('GET', KEYS[2]), read(KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4])}"

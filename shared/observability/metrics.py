@@ -51,6 +51,12 @@ EVENTS_EVALUATED = Counter("hookline_events_evaluated", "Events evaluated and co
 POISON_ENTRIES = Counter(
     "hookline_poison_entries", "Stream entries that are not valid events; they are stored in `poison_entries`."
 )
+AUTOMATIONS_UNMATCHED = Counter(
+    "hookline_automations_unmatched",
+    "How often an automation could not be matched with an event: too costly, or its stored definition is not readable.",
+    ["reason"],
+)
+with_zero_series(AUTOMATIONS_UNMATCHED, reason=("too_costly", "unreadable"))
 SAMPLES_IGNORED = Counter(
     "hookline_samples_ignored",
     "Metric samples that were ignored, because they were at or before their metric's last step.",
@@ -170,6 +176,7 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
     "worker": (
         EVENTS_EVALUATED,
         POISON_ENTRIES,
+        AUTOMATIONS_UNMATCHED,
         SAMPLES_IGNORED,
         EVALUATION_DELAY,
         FIRINGS,

@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import orjson
 from sqlalchemy import Engine
 
-from shared.domain.automations.model import Grants
+from shared.domain.automations.model import Grants, WebhookAction
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
@@ -42,21 +43,28 @@ class AutomationCache:
     """
 
     def __init__(
-        self, engine: Engine, reload_interval_seconds: float, *, reloads: Callable[[], int] = lambda: 0
+        self,
+        engine: Engine,
+        reload_interval_seconds: float,
+        *,
+        on_unreadable: Callable[[LazyAutomation, InvalidDefinition], None],
+        reloads: Callable[[], int] = lambda: 0,
     ) -> None:
         """Read nothing yet: the first look does.
 
         Args:
             engine: the database's.
             reload_interval_seconds: how long an edit may stay unseen.
+            on_unreadable: told of each automation that this version cannot read, when events come to its scope.
             reloads: a number that changes when somebody asks for all automations to be read anew.
         """
         self._engine = engine
         self._interval_seconds = reload_interval_seconds
+        self._on_unreadable = on_unreadable
         self._reloads = reloads
         self._reloaded = reloads()
         self._lock = threading.Lock()
-        self._index = AutomationIndex(_unreadable)
+        self._index = AutomationIndex(on_unreadable)
         self._revision = -1
         """The newest revision that the index holds; below zero before the first look."""
         self._checked = float("-inf")
@@ -100,7 +108,7 @@ class AutomationCache:
 
     def _reset(self) -> None:
         """Have the next look read and compile all of them anew, whatever their revisions."""
-        self._index, self._revision, self._checked = AutomationIndex(_unreadable), -1, float("-inf")
+        self._index, self._revision, self._checked = AutomationIndex(self._on_unreadable), -1, float("-inf")
 
     def _refresh(self) -> None:
         with read_transaction(self._engine) as connection:
@@ -124,10 +132,13 @@ class AutomationCache:
         index = self._index.copy()
         index.set_organizations(organizations_above(parents))
         for row in rows:
-            if row.live:
-                index.put(_dormant(row))
-            else:
+            if not row.live:
                 index.drop(row.id)
+                continue
+            dormant, known = _dormant(row), index.known(row.id)
+            # An edit of a webhook has all its automations read again; those that are as before stay as they are.
+            if not isinstance(known, LazyAutomation) or known.text != dormant.text:
+                index.put(dormant)
         self._index = index
 
 
@@ -142,18 +153,19 @@ def _dormant(row: AutomationRow) -> LazyAutomation:
 
 def _compile(packed: bytes) -> CompiledAutomation:
     # Payloads may hold integers of any size, which orjson would read as fractions.
-    number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = json.loads(decompress(packed))
+    text = decompress(packed)
+    number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = json.loads(text)
     grants = Grants(frozenset(secrets), has_access_token)
+    automation = parse_automation(definition, lambda _webhook: grants, lambda _slack: True)
+    if isinstance(automation.action, WebhookAction):
+        # The template has what is sent. The payload that it was cut from may take many times as much.
+        automation = replace(automation, action=replace(automation.action, payload=None))
     return compile_automation(
-        parse_automation(definition, lambda _webhook: grants, lambda _slack: True),
+        automation,
         automation_id=number,
         entity_id=entity_id,
         entity=entity,
         epoch=epoch,
         webhook_id=webhook_id,
+        definition_bytes=len(text),
     )
-
-
-def _unreadable(one: LazyAutomation, refusal: InvalidDefinition) -> None:
-    # Accepted once, unreadable now: an older or newer version wrote it. The others go on.
-    log.error("automation.unreadable", automation_id=one.id, entity=one.scope_key[1], errors=str(refusal))

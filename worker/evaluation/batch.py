@@ -2,38 +2,84 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.fast_decoding import AnyEvent, read_event
+from shared.domain.filters.budget import FilterBudget
 from shared.domain.matching.compiled import CompiledAutomation
 from shared.domain.matching.index import AutomationIndex
+from shared.domain.payloads.sealed import MAX_INSERTED_BYTES
 from shared.messaging.streams import Entry
 from shared.storage.definitions.catalog import CatalogNames
 from shared.storage.evaluation.poison import PoisonEntry
 from worker.evaluation.catalog_discovery import catalog_entry_of
 
+MAX_MATCHES = 5_000
+"""A batch ends soon after its matches pass this: each becomes a row."""
+MATCH_SECONDS = 1.0
+"""A batch ends soon after this is over, so that its lease lasts and others have their turn."""
+LARGE_EVENT_BYTES = 128 << 10
+"""Entries beyond this are evaluated alone: decoded, JSON may take more than twenty times its length."""
+EFFECT_BYTES = 2 << 20
+"""What a batch's events may have in memory beside themselves, as payloads and windows: the batch ends before the event
+that would pass it, and an event that alone may pass it is evaluated alone."""
 
-def match_entries(entries: Sequence[Entry], index: AutomationIndex) -> Batch:
-    """Decode entries and find the automations whose scope and filter hold. What is no event becomes poison."""
-    batch = Batch(last_id=entries[-1].id, count=len(entries))
+
+def match_entries(entries: Sequence[Entry], index: AutomationIndex, *, alone: bool = False) -> Batch:
+    """Decode entries and find the automations whose scope and filter hold. What is no event becomes poison.
+
+    Args:
+        entries: what comes next; not all of it may fit into one batch.
+        index: the automations.
+        alone: whether the first entry is taken whatever it makes, and no other. Otherwise a first entry that may make
+            more than fits is left out too, and the batch is empty.
+    """
+    batch = Batch(last_id=entries[0].id, count=0)
     # Looked up once and not for each event: most events match nothing, and this loop is their whole cost.
     types: list[str] = []
     received, names, matches, matching = batch.received_ms, batch.names, batch.matches, index.matching
-    for entry in entries:
-        try:
-            event = read_event(entry.body if entry.body is not None else b"")
-        except InvalidDefinition as exc:
-            batch.poison.append(PoisonEntry(entry.id, str(exc), entry.body or b""))
-            continue
-        types.append(str.__str__(event.type))
-        received.append(entry.received_ms)
-        if learned := catalog_entry_of(event):
-            names.add(learned)
-        for automation in matching(event):
-            matches.append((entry, event, automation))
+    budget, refused, clock = FilterBudget(), batch.too_costly, time.monotonic
+    deadline = clock() + MATCH_SECONDS
+    most_effect_bytes = math.inf if alone else EFFECT_BYTES
+    effect_bytes = count = 0
+    with budget.applied():
+        for number, entry in enumerate(entries[:1] if alone else entries, 1):
+            body = entry.body if entry.body is not None else b""
+            try:
+                event = read_event(body)
+            except InvalidDefinition as exc:
+                batch.poison.append(PoisonEntry(entry.id, str(exc), body))
+                count = number
+                continue
+            for automation in matching(event, budget, refused):
+                matches.append((entry, event, automation))
+                effect_bytes += automation.effect_bytes
+                if automation.metadata_places:
+                    effect_bytes += min(automation.metadata_places * len(body), MAX_INSERTED_BYTES)
+                if effect_bytes > most_effect_bytes:
+                    break
+            else:
+                types.append(str.__str__(event.type))
+                received.append(entry.received_ms)
+                if learned := catalog_entry_of(event):
+                    names.add(learned)
+                count = number
+                # Not asked at each event: a few are soon matched, whatever they cost.
+                if not number & 7 and (len(matches) > MAX_MATCHES or clock() > deadline):
+                    break
+                continue
+            while matches and matches[-1][0] is entry:
+                matches.pop()
+            break
+    if count:
+        batch.count, batch.last_id = count, entries[count - 1].id
+    batch.effect_bytes = effect_bytes
     batch.types.update(types)
     return batch
 
@@ -45,7 +91,7 @@ class Batch:
     last_id: str
     """The id of the last entry, to which the partition's offset moves."""
     count: int
-    """How many entries, poison included."""
+    """How many entries, poison included; 0 where the first may take so much that it has to be evaluated alone."""
     matches: list[tuple[Entry, AnyEvent, CompiledAutomation]] = field(default_factory=list)
     """In stream order: what an automation keeps of one event counts for the next."""
     poison: list[PoisonEntry] = field(default_factory=list)
@@ -53,5 +99,9 @@ class Batch:
     types: Counter[str] = field(default_factory=Counter)
     received_ms: list[int] = field(default_factory=list)
     """When the stream received each event, in Unix milliseconds."""
+    effect_bytes: int = 0
+    """About how much payloads and windows of the matches take at most."""
+    too_costly: list[Any] = field(default_factory=list)
+    """Automations whose filters would have taken more work on an event than one may cost; they did not match it."""
     names: set[CatalogNames] = field(default_factory=set)
     """The projects and collections that the events name."""

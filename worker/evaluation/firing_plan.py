@@ -12,7 +12,7 @@ from shared.domain.events.fast_decoding import AnyEvent, QuickMetricData
 from shared.domain.events.models import RunMetricData
 from shared.domain.events.partitioning import subject_key
 from shared.domain.matching.compiled import CompiledAutomation
-from shared.domain.matching.firing_rules import apply_throttles, metric_facts, sealed_payload
+from shared.domain.matching.firing_rules import EventPayloads, apply_throttles, metric_facts
 from shared.domain.payloads.templates import PayloadTooLarge
 from shared.domain.payloads.variables import MetricFacts
 from shared.messaging.streams import Entry
@@ -96,6 +96,9 @@ class _Planner:
         self._fired: Counter[tuple[str, str]] = Counter()
         self._samples_ignored = 0
         self._traces: list[FiringTrace] = []
+        self._event: AnyEvent | None = None
+        self._payloads: EventPayloads | None = None
+        """Those of `_event`: the matches of one event come one after another."""
 
     def plan(self) -> FiringPlan:
         windows = [self._window_row(key) for key in sorted(self._touched)]
@@ -155,6 +158,11 @@ class _Planner:
             self._touched.add((compiled.id, key))
         return throttled.refusal
 
+    def _payloads_of(self, event: AnyEvent) -> EventPayloads:
+        if self._payloads is None or event is not self._event:
+            self._event, self._payloads = event, EventPayloads(event)
+        return self._payloads
+
     def _deliver(
         self,
         entry: Entry,
@@ -167,7 +175,7 @@ class _Planner:
     ) -> None:
         payload, status, reason = None, "pending", None
         try:
-            payload = sealed_payload(compiled, event, delivery_id=identity, metric=metric)
+            payload = self._payloads_of(event).sealed(compiled, delivery_id=identity, metric=metric)
         except PayloadTooLarge as exc:
             status, reason = "refused", str(exc)
         if skipped is not None:

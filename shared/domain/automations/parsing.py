@@ -78,6 +78,8 @@ def default_cooldown(event: EventType) -> Cooldown | None:
 
 def own_unit(event: EventType) -> CooldownUnit:
     """The unit of a cooldown that events of this type have: what each of them is about."""
+    if event is EventType.AUTOMATION_UNMATCHED:
+        return CooldownUnit.AUTOMATION
     if event in NOTICE_TYPES:
         return CooldownUnit.WEBHOOK
     return CooldownUnit.RUN if event in RUN_TYPES else CooldownUnit.COLLECTION
@@ -131,7 +133,7 @@ class _Reading:
         if event in RUN_TYPES and scope.collection is not None:
             self._fault(("scope", "collection"), f"{event} events happen in a project, not in a collection")
         if event in NOTICE_TYPES and scope.project is not None:
-            self._fault(("scope", "project"), f"{event} events are about an entity's webhooks: leave the project out")
+            self._fault(("scope", "project"), f"{event} events are in no project: leave it out")
         return {
             "filter": self._filter(event),
             "conditions": self._conditions(event),
@@ -249,9 +251,9 @@ class _Reading:
             return None
         self._only(raw, ("per", "period"), ("cooldown",))
         unit = self._one_of(raw.get("per"), CooldownUnit, ("cooldown", "per"))
-        own = own_unit(event)
-        if unit not in (None, own, CooldownUnit.AUTOMATION):
-            self._fault(("cooldown", "per"), f"must be {own} or automation: {event} events have no {unit}")
+        units = dict.fromkeys((own_unit(event), CooldownUnit.AUTOMATION))
+        if unit is not None and unit not in units:
+            self._fault(("cooldown", "per"), f"must be {' or '.join(units)}: {event} events have no {unit}")
         given = raw.get("period")
         period = self._parsed(("cooldown", "period"), "" if given is None else given, parse_duration)
         return None if unit is None or period is None else Cooldown(unit, period)

@@ -31,6 +31,15 @@ class About:
     webhook_name: str
 
 
+@dataclass(frozen=True, slots=True)
+class AboutAutomation:
+    """The automation that a notice is about, with its public id, and its entity, whose automations may watch it."""
+
+    entity: str
+    automation_id: str
+    automation_name: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A delivery that came to a bad end."""
@@ -71,8 +80,23 @@ def dead_letter(about: About, dead: DeadLetter, *, reason: str, now: datetime) -
     return _notice(EventType.DEAD_LETTER, about, reason, dead.id, now, {"delivery": delivery})
 
 
+def automation_unmatched(about: AboutAutomation, *, reason: str, now: datetime) -> dict[str, Any]:
+    """The notice that an automation could not be matched just now, and why."""
+    own = {"automation": {"id": about.automation_id, "name": _label(about.automation_name)}}
+    return _event(
+        EventType.AUTOMATION_UNMATCHED, about.entity, reason, f"{about.automation_id}:{_instant(now)}", now, own
+    )
+
+
 def _notice(
     event_type: EventType, about: About, reason: str, about_what: str, now: datetime, own: dict[str, Any]
+) -> dict[str, Any]:
+    webhook = {"webhook": {"id": about.webhook_id, "name": _label(about.webhook_name)}}
+    return _event(event_type, about.entity, reason, about_what, now, webhook | own)
+
+
+def _event(
+    event_type: EventType, entity: str, reason: str, about_what: str, now: datetime, own: dict[str, Any]
 ) -> dict[str, Any]:
     notice = {
         "specversion": "1.0",
@@ -80,13 +104,7 @@ def _notice(
         "source": SOURCE,
         "type": str(event_type),
         "time": _instant(now),
-        "data": {
-            "entity": about.entity,
-            "author": AUTHOR,
-            "webhook": {"id": about.webhook_id, "name": _label(about.webhook_name)},
-            "reason": _label(reason),
-            **own,
-        },
+        "data": {"entity": entity, "author": AUTHOR, "reason": _label(reason), **own},
     }
     check_event(notice)
     return notice

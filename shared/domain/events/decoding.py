@@ -24,6 +24,7 @@ from shared.domain.events.models import (
     Event,
     RunMetricEvent,
     RunStateEvent,
+    UnmatchedEvent,
 )
 from shared.domain.events.types import NOTICE_TYPES, PUBLISHED_TYPES, EventType
 from shared.domain.events.values import Name as Name
@@ -49,6 +50,7 @@ _MODELS: Mapping[EventType, type[Envelope]] = {
     **dict.fromkeys((EventType.WEBHOOK_CIRCUIT_OPENED, EventType.WEBHOOK_CIRCUIT_CLOSED), CircuitEvent),
     EventType.WEBHOOK_DISABLED: DisabledEvent,
     EventType.DEAD_LETTER: DeadLetterEvent,
+    EventType.AUTOMATION_UNMATCHED: UnmatchedEvent,
 }
 
 

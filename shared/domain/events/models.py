@@ -53,7 +53,7 @@ class Run(BaseModel):
 
 
 class Destination(_Model):
-    """The webhook or Slack integration that a notice is about."""
+    """The webhook, Slack integration or automation that a notice is about."""
 
     id: Name
     name: Name
@@ -106,13 +106,24 @@ class RunStateData(_Data):
     state: RunPhase
 
 
-class NoticeData(_Model):
-    """The data of a notice. It is about an entity's webhook, so it has no project."""
+class OwnData(_Model):
+    """The data of every notice. It is about something of an entity's, so it has no project."""
 
     entity: Name
     author: Label = ""
-    webhook: Destination
     reason: Label = ""
+
+
+class NoticeData(OwnData):
+    """A notice about a webhook."""
+
+    webhook: Destination
+
+
+class UnmatchedData(OwnData):
+    """A notice about an automation that could not be matched."""
+
+    automation: Destination
 
 
 class DisabledData(NoticeData):
@@ -175,7 +186,12 @@ class DeadLetterEvent(Envelope):
     data: DeadLetterData
 
 
-NoticeEvent = CircuitEvent | DisabledEvent | DeadLetterEvent
+class UnmatchedEvent(Envelope):
+    type: Literal[EventType.AUTOMATION_UNMATCHED]
+    data: UnmatchedData
+
+
+NoticeEvent = CircuitEvent | DisabledEvent | DeadLetterEvent | UnmatchedEvent
 Event = Annotated[
     ArtifactEvent
     | AliasEvent
@@ -185,6 +201,7 @@ Event = Annotated[
     | RunStateEvent
     | CircuitEvent
     | DisabledEvent
-    | DeadLetterEvent,
+    | DeadLetterEvent
+    | UnmatchedEvent,
     Discriminator("type"),
 ]

@@ -31,7 +31,7 @@ class _Happening(Protocol):
 def subject_key(event: _Happening) -> str:
     """The subject of an event: `entity/project/run:<id>` or `entity/project/collection:<name>`.
 
-    A notice is about `entity/webhook:<id>`.
+    A notice is about `entity/webhook:<id>` or `entity/automation:<id>`.
 
     All events with the same key are in the same partition, in order.
     """
@@ -42,6 +42,9 @@ def subject_key(event: _Happening) -> str:
     collection = getattr(data, "collection", None)
     if collection is not None:
         return f"{data.entity}/{data.project}/collection:{collection.name}"
+    automation = getattr(data, "automation", None)
+    if automation is not None:
+        return f"{data.entity}/automation:{automation.id}"
     return f"{data.entity}/webhook:{data.webhook.id}"
 
 

@@ -8,7 +8,7 @@ from shared.domain.events.values import Name as Name
 
 
 class EventType(StrEnum):
-    """The types of events, by W&B's names of automation events; the last four are notices of Hookline's own."""
+    """The types of events, by W&B's names of automation events; the last five are notices of Hookline's own."""
 
     CREATE_ARTIFACT = "CREATE_ARTIFACT"
     LINK_ARTIFACT = "LINK_ARTIFACT"
@@ -24,6 +24,7 @@ class EventType(StrEnum):
     WEBHOOK_CIRCUIT_OPENED = "WEBHOOK_CIRCUIT_OPENED"
     WEBHOOK_CIRCUIT_CLOSED = "WEBHOOK_CIRCUIT_CLOSED"
     DEAD_LETTER = "DEAD_LETTER"
+    AUTOMATION_UNMATCHED = "AUTOMATION_UNMATCHED"
 
 
 ARTIFACT_TYPES = frozenset(
@@ -50,6 +51,7 @@ NOTICE_TYPES = frozenset(
         EventType.WEBHOOK_CIRCUIT_OPENED,
         EventType.WEBHOOK_CIRCUIT_CLOSED,
         EventType.DEAD_LETTER,
+        EventType.AUTOMATION_UNMATCHED,
     }
 )
 """The types of events about Hookline itself, which only Hookline may publish."""

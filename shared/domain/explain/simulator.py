@@ -150,7 +150,7 @@ class Simulator:
     def consider(self, arrival: Arrival) -> Considered:
         """Let the automation look at the next event."""
         compiled, event = self.subject.compiled, arrival.event
-        if next(self._index.matching(event), None) is None:
+        if next(self._index.matching(event, FilterBudget(), []), None) is None:
             other_type = event.type != compiled.automation.event
             return _out_of_scope(arrival, Reason.EVENT_TYPE if other_type else Reason.SCOPE)
         if not compiled.automation.enabled:

@@ -18,7 +18,7 @@ from shared.domain.automations.model import Automation, Cooldown
 from shared.domain.conditions.conditions import needed_values
 from shared.domain.conditions.windows import explain
 from shared.domain.durations import Rate, format_duration
-from shared.domain.events.models import Event, NoticeData, RunMetricData, RunMetricEvent, RunStateData, RunStateEvent
+from shared.domain.events.models import Event, OwnData, RunMetricData, RunMetricEvent, RunStateData, RunStateEvent
 from shared.domain.explain.simulator import Considered, DryRunOutcome, Reason, Samples, Subject
 from shared.domain.filters.budget import EVENT_UNITS, FilterBudget, FilterTooCostly
 from shared.domain.filters.fields import field_getter
@@ -132,7 +132,7 @@ def _scope_terms(subject: Subject, event: Event) -> Iterator[Explanation]:
     scope, entity, data = subject.compiled.automation.scope, subject.compiled.entity, event.data
     inside = scope.project is None and entity in subject.organizations.get(data.entity, ())
     yield Explanation(f"entity is {entity}", data.entity == entity or inside, data.entity)
-    if isinstance(data, NoticeData):
+    if isinstance(data, OwnData):
         return
     if scope.project is not None:
         yield Explanation(f"project is {scope.project}", data.project == scope.project, data.project)

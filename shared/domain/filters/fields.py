@@ -40,9 +40,10 @@ _ON_RUNS: dict[str, Getter] = {
 }
 _ON_NOTICES: dict[str, Getter] = {
     "author": lambda e: e.data.author,
-    "webhook": lambda e: e.data.webhook.name,
     "reason": lambda e: e.data.reason,
 }
+_ON_WEBHOOKS: dict[str, Getter] = {"webhook": lambda e: e.data.webhook.name}
+_ON_AUTOMATIONS: dict[str, Getter] = {"automation": lambda e: e.data.automation.name}
 _ON_DEAD_LETTERS: dict[str, Getter] = {
     "automation": lambda e: e.data.delivery.automation,
     "status": lambda e: e.data.delivery.status,
@@ -53,7 +54,9 @@ _TAG_TYPES = COLLECTION_TAG_TYPES | {EventType.ADD_ARTIFACT_TAG, EventType.REMOV
 
 def _fields(event_type: EventType) -> dict[str, Getter]:
     if event_type in NOTICE_TYPES:
-        return _ON_NOTICES | (_ON_DEAD_LETTERS if event_type is EventType.DEAD_LETTER else {})
+        if event_type is EventType.AUTOMATION_UNMATCHED:
+            return _ON_NOTICES | _ON_AUTOMATIONS
+        return _ON_NOTICES | _ON_WEBHOOKS | (_ON_DEAD_LETTERS if event_type is EventType.DEAD_LETTER else {})
     fields = dict(_EVERYWHERE)
     if event_type in ARTIFACT_TYPES:
         fields |= _ON_COLLECTIONS | _ON_ARTIFACTS

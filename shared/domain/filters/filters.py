@@ -260,7 +260,7 @@ class _Parser:
         if key.startswith("$"):
             return self._fault(loc, f"unknown operator; accepted here: {', '.join(_LISTS)}, $not, or a field's name")
         if len(key) > MAX_FIELD_CHARS:
-            return self._fault(loc, f"must be the name of a field, of at most {MAX_FIELD_CHARS} characters")
+            return self._fault(loc[:-1], f"must not name a field by more than {MAX_FIELD_CHARS} characters")
         if refusal := self._known_field(key):
             self._fault(loc, refusal)
         return self._on_field(key, operand, loc, depth)

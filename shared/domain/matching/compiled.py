@@ -29,6 +29,8 @@ STEP = "step"
 """The pseudo-field of an automation whose answer must not be remembered, since its cost is counted at each event."""
 FREE_VALUES = 800
 """The number of values of a run that an automation may keep without drawing on the budget of the run's events."""
+VALUE_BYTES = 32
+"""The memory that a kept value takes."""
 VALUE_UNITS = 10
 """The cost of each further value at each event, in the units of a filter's budget: it is read, examined and stored."""
 HELD_FILTER_CHARS = 8 << 10
@@ -53,6 +55,10 @@ class CompiledAutomation:
     """The test of an event's states and filter. Raises FilterTooCostly."""
     definition_bytes: int = 0
     """The length of the definition as JSON text."""
+    effect_bytes: int = 0
+    """About how much a match takes: its payload without what metadata brings into it, and the windows of a run."""
+    metadata_places: int = 0
+    """How many places values of metadata have in its payload."""
 
     @property
     def scope_key(self) -> ScopeKey:
@@ -162,8 +168,10 @@ def compile_automation(
     matches = _predicate(automation.event, automation.filter)
     if automation.event is EventType.RUN_STATE:
         matches = partial(_in_states, automation.states, matches)
-    if (beyond := _kept_values(automation.conditions) - FREE_VALUES) > 0:
-        matches = partial(_counted, beyond * VALUE_UNITS, matches)
+    kept_values = _kept_values(automation.conditions)
+    if kept_values > FREE_VALUES:
+        matches = partial(_counted, (kept_values - FREE_VALUES) * VALUE_UNITS, matches)
+    template = automation.template
     return CompiledAutomation(
         id=automation_id,
         entity_id=entity_id,
@@ -174,6 +182,8 @@ def compile_automation(
         conditions=compile_conditions(automation.conditions) if automation.conditions else None,
         matches=matches,
         definition_bytes=definition_bytes,
+        effect_bytes=(0 if template is None else template.literal_chars) + kept_values * VALUE_BYTES,
+        metadata_places=0 if template is None else template.metadata_places,
     )
 
 

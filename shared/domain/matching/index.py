@@ -80,6 +80,10 @@ class AutomationIndex:
         bucket.members[one.id] = one
         self._memory.fit(len(self._by_id))
 
+    def known(self, automation_id: int) -> Indexed | None:
+        """The automation of this id, if it is there."""
+        return self._by_id.get(automation_id)
+
     def set_organizations(self, organizations: Mapping[str, tuple[str, ...]]) -> None:
         """Replace the organizations above each entity, as `organizations_above` gives them."""
         self._organizations = organizations
@@ -110,23 +114,20 @@ class AutomationIndex:
             bucket.groups = None
         return bucket
 
-    def matching(
-        self, event: AnyEvent, budget: FilterBudget | None = None, refused: list[Any] | None = None
-    ) -> Iterator[CompiledAutomation]:
+    def matching(self, event: AnyEvent, budget: FilterBudget, refused: list[Any]) -> Iterator[CompiledAutomation]:
         """The automations whose scope and filter hold for the event; conditions are not looked at.
 
         Args:
             event: the event.
-            budget: bounds the cost of the filters of each entity's automations, if it is applied.
+            budget: bounds the cost of the filters of each entity's automations; the caller applies it.
             refused: gets the automations whose filters would cost more; they do not match.
         """
-        budget, refused = budget or FilterBudget(), [] if refused is None else refused
         data = event.data
         event_type, entity = str.__str__(event.type), data.entity
         project = getattr(data, "project", None)  # a notice is in no project
         buckets = self._by_scope
         found: list[Any] = []
-        budget.begin()
+        budget.left = budget.units
         if bucket := buckets.get((event_type, entity, None, None)):
             self._look(bucket, event, found, budget, refused)
         if project is not None and (bucket := buckets.get((event_type, entity, project, None))):
@@ -137,7 +138,7 @@ class AutomationIndex:
         # An organization watches the events of its teams, as a whole; its own projects are no scopes of theirs.
         for organization in self._organizations.get(entity, ()):
             if bucket := buckets.get((event_type, organization, None, None)):
-                budget.begin()
+                budget.left = budget.units
                 self._look(bucket, event, found, budget, refused)
         return map(as_compiled, found)
 

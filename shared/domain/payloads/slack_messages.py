@@ -56,6 +56,16 @@ class SlackMessage:
         """The keys of an artifact's metadata among the variables."""
         return self._texts.metadata
 
+    @property
+    def literal_chars(self) -> int:
+        """How long it is at most: Slack takes no more."""
+        return MAX_TITLE_CHARS + MAX_MESSAGE_CHARS + 10 * MAX_FACT_CHARS
+
+    @property
+    def metadata_places(self) -> int:
+        """How many places values of an artifact's metadata have in its texts."""
+        return self._texts.metadata_places
+
     def least_bytes(self, _values: Mapping[str, str]) -> int:
         """How long the payload is at least, without making it. What is long is cut."""
         return 0
@@ -126,7 +136,7 @@ def _facts(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         ("Entity", None if get("project_name") else get("entity_name")),
         ("Webhook", get("webhook_name")),
         ("Reason", get("reason")),
-        ("Automation", get("dead_letter_automation")),
+        ("Automation", get("automation_name") or get("dead_letter_automation")),
         ("Dead letter", get("dead_letter_id")),
         ("Version", get("artifact_version_string")),
         ("Collection", None if get("artifact_version_string") else get("artifact_collection_name")),

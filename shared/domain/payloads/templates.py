@@ -58,7 +58,9 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "metric_threshold": "what the metric was compared with",
         "webhook_name": "the name of the webhook that a system event is about",
         "webhook_id": "its id",
-        "reason": "why it was disabled, its circuit opened, or the delivery became a dead letter",
+        "automation_name": "the name of the automation that a notice is about",
+        "automation_id": "its id",
+        "reason": "why it was disabled, not matched, its circuit opened, or the delivery became a dead letter",
         "dead_letter_id": "the id of the delivery that became a dead letter",
         "dead_letter_automation": "the name of the automation that had fired it",
         "dead_letter_event_type": "the type of the event that it was about",
@@ -123,6 +125,16 @@ class Template:
         parts = list(self._parts)
         parts[1::2] = seal_all(texts)
         return "".join(parts)
+
+    @property
+    def literal_chars(self) -> int:
+        """How long it is without what events bring into it."""
+        return sum(map(len, self._parts))
+
+    @property
+    def metadata_places(self) -> int:
+        """How many places values of an artifact's metadata have in it; all other values are short."""
+        return sum(name.startswith(METADATA_PREFIX) for name in self._slots)
 
     def least_bytes(self, values: Mapping[str, str]) -> int:
         """How long the payload is at least, without making it."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 import orjson
 
 from shared.domain.events.fast_decoding import AnyEvent
-from shared.domain.events.models import DeadLetterEvent, NoticeData, NoticeEvent
+from shared.domain.events.models import DeadLetterEvent, NoticeEvent, OwnData, UnmatchedEvent
 from shared.domain.payloads.templates import METADATA_PREFIX
 
 
@@ -50,7 +50,7 @@ def payload_values(
         "event_time": _time_text(event.time),
         "delivery_id": delivery_id,
     }
-    if isinstance(data, NoticeData):
+    if isinstance(data, OwnData):
         values |= _notice_values(cast("NoticeEvent", event))
     elif (run := getattr(data, "run", None)) is not None:
         values["project_name"] = data.project
@@ -86,6 +86,9 @@ def _time_text(time: datetime | str | None) -> str:
 
 
 def _notice_values(event: NoticeEvent) -> dict[str, str]:
+    if isinstance(event, UnmatchedEvent):
+        automation = event.data.automation
+        return {"automation_name": automation.name, "automation_id": automation.id, "reason": event.data.reason}
     webhook = event.data.webhook
     values = {"webhook_name": webhook.name, "webhook_id": webhook.id, "reason": event.data.reason}
     if isinstance(event, DeadLetterEvent):

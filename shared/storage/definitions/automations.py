@@ -34,6 +34,9 @@ class StoredAutomation:
     revision: int
     created_at: datetime
     updated_at: datetime
+    unmatched_at: datetime | None
+    """When it could not be matched last; None since it was edited."""
+    unmatched_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ def _automations() -> Select[Any]:
             automations.c.revision,
             automations.c.created_at,
             automations.c.updated_at,
+            automations.c.unmatched_at,
+            automations.c.unmatched_reason,
         )
         .join(entities, entities.c.id == automations.c.entity_id)
         .outerjoin(webhooks, webhooks.c.id == automations.c.webhook_id)
@@ -202,6 +207,8 @@ def _columns(fields: AutomationFields) -> dict[str, Any]:
         "webhook_id": fields.webhook_id,
         "definition": fields.definition,
         "epoch": fields.epoch,
+        "unmatched_at": None,
+        "unmatched_reason": None,
     }
 
 

@@ -11,7 +11,15 @@ import orjson
 from sqlalchemy import Connection, Row, Select, delete, insert, select
 
 from shared.domain.delivery.circuits import CircuitState
-from shared.domain.delivery.notices import About, DeadLetter, circuit_changed, dead_letter, webhook_disabled
+from shared.domain.delivery.notices import (
+    About,
+    AboutAutomation,
+    DeadLetter,
+    automation_unmatched,
+    circuit_changed,
+    dead_letter,
+    webhook_disabled,
+)
 from shared.domain.events.types import NOTICE_TYPES, EventType
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.database.bulk import among
@@ -63,6 +71,18 @@ def notify_dead_letters(connection: Connection, ids: Collection[str], now: datet
     dead = connection.execute(_dead_letters().where(among(connection, deliveries.c.id, ids))).all()
     watched = {number: _is_watched(connection, number, watching) for number in {row.entity_id for row in dead}}
     _insert_notices(connection, (_dead_letter(row, now) for row in dead if watched[row.entity_id]), now)
+
+
+def notify_unmatched(connection: Connection, automation_id: int, *, reason: str, now: datetime) -> None:
+    """Insert the notice that an automation could not be matched."""
+    query = (
+        select(entities.c.name.label("entity"), automations.c.name)
+        .join(entities, entities.c.id == automations.c.entity_id)
+        .where(automations.c.id == automation_id)
+    )
+    row = connection.execute(query).one()
+    about = AboutAutomation(row.entity, encode_id(IdKind.AUTOMATION, automation_id), row.name)
+    _insert_notices(connection, [automation_unmatched(about, reason=reason, now=now)], now)
 
 
 def waiting_notices(connection: Connection, limit: int) -> list[WaitingNotice]:

@@ -1,4 +1,4 @@
-"""Poison entries: stream entries that are not valid events, stored with the reason so that evaluation can go on."""
+"""Poison entries, stored with the reason so that evaluation can go on: they are no valid events, or end each worker."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ KEPT_POISON_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class PoisonEntry:
-    """A stream entry that is not a valid event."""
+    """A stream entry that is not a valid event, or that could not be evaluated."""
 
     entry_id: str
     reason: str
     body: bytes
+    kept_bytes: int = KEPT_POISON_BYTES
+    """How much of the body is kept."""
 
 
 def quarantine(connection: Connection, partition: int, entries: Sequence[PoisonEntry], now: datetime) -> None:
@@ -38,7 +40,7 @@ def quarantine(connection: Connection, partition: int, entries: Sequence[PoisonE
                     "partition": partition,
                     "entry_id": entry.entry_id,
                     "reason": entry.reason.replace("\0", "�"),
-                    "body": entry.body[:KEPT_POISON_BYTES],
+                    "body": entry.body[: entry.kept_bytes],
                     "created_at": now,
                 }
                 for entry in entries

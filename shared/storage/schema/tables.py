@@ -53,6 +53,8 @@ entities = Table(
     Column("name", String(512), nullable=False, unique=True),
     Column("kind", String(16), nullable=False, server_default="team"),
     Column("parent_id", ForeignKey("entities.id"), nullable=True),
+    # Quotas of its own, by name; null or left out: the instance's.
+    Column("quotas", Json, nullable=True),
     _created(),
     # Whether only its administrators see what endpoints answered.
     Column("answers_hidden", Boolean, nullable=False, server_default=text("false")),
@@ -234,6 +236,11 @@ automations = Table(
     _created(),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("deleted_at", UtcDateTime, nullable=True),
+    # When it could not be matched last, and why: its filter cost too much, or its definition cannot be read.
+    Column("unmatched_at", UtcDateTime, nullable=True),
+    Column("unmatched_reason", Text, nullable=True),
+    # What its definition counts for among its entity's (domain.automations.quotas); null: stored by an older version.
+    Column("weight_bytes", Integer, nullable=True),
     Index("ix_automations_event_type", "event_type"),
     Index(
         "uq_automations_live_name",

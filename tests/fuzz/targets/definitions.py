@@ -22,6 +22,7 @@ from shared.domain.events.models import Event
 from shared.domain.events.types import EventType
 from shared.domain.explain.simulator import Arrival, Considered, DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.explain.text import explain_outcome
+from shared.domain.filters.budget import FilterBudget
 from shared.domain.matching.compiled import CompiledAutomation, compile_automation
 from shared.domain.matching.index import AutomationIndex
 from shared.domain.payloads.sealed import mask_payload
@@ -86,7 +87,7 @@ def _check_round_trip(automation: Automation) -> None:
 def _check_agreement(
     index: AutomationIndex, compiled: CompiledAutomation, event: Event, considered: Considered
 ) -> None:
-    found = list(index.matching(event))
+    found = list(index.matching(event, FilterBudget(), []))
     scoped = considered.outcome is not DryRunOutcome.OUT_OF_SCOPE
     if not scoped:
         assert not found

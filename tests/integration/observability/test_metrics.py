@@ -40,6 +40,7 @@ PROMISED = {
 }
 ADDED = {
     "hookline_poison_entries_total": set[str](),
+    "hookline_automations_unmatched_total": {"reason"},
     "hookline_samples_ignored_total": set[str](),
     "hookline_firings_skipped_total": {"reason"},
     "hookline_webhook_attempts_total": {"webhook", "outcome"},
@@ -91,6 +92,7 @@ EVERY_FACT = """
     t.AUTOMATIONS_LOADED.set(9)
     t.RELOAD_SECONDS.observe(0.01)
     t.POISON_ENTRIES.inc()
+    t.AUTOMATIONS_UNMATCHED.labels(reason="too_costly").inc()
     t.SAMPLES_IGNORED.inc()
     t.SKIPPED.labels(reason="cooldown").inc()
 """

@@ -35,7 +35,9 @@ def event(event_type: EventType | str = EventType.ADD_ARTIFACT_ALIAS, **data: An
     """An event of this type, members of its data replaced; `...` leaves a member out."""
     event_type = EventType(event_type)
     members: Raw = {"entity": "acme", "author": "alice"}
-    if event_type in NOTICE_TYPES:
+    if event_type is EventType.AUTOMATION_UNMATCHED:
+        members |= {"automation": {"id": "aut_1", "name": "deploy"}, "reason": "its filter would take too much"}
+    elif event_type in NOTICE_TYPES:
         members |= {"webhook": {"id": "wh_1", "name": "deploy-hook"}, "reason": "the endpoint answered 404"}
     else:
         members["project"] = "wandb-registry-model"

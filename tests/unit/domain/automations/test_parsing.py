@@ -130,10 +130,15 @@ def test_notices_are_watched_in_the_whole_entity(event_type: EventType) -> None:
     with pytest.raises(InvalidDefinition) as refused:
         parse(raw)
     assert [(error.loc, error.msg) for error in refused.value.errors] == [
-        (("scope", "project"), f"{event_type} events are about an entity's webhooks: leave the project out"),
-        (("cooldown", "per"), f"must be webhook or automation: {event_type} events have no run"),
+        (("scope", "project"), f"{event_type} events are in no project: leave it out"),
+        (("cooldown", "per"), f"must be {_units(event_type)}: {event_type} events have no run"),
     ]
-    assert parse(raw | {"scope": {}, "cooldown": {"per": "webhook", "period": "1h"}}).cooldown is not None
+    for unit in _units(event_type).split(" or "):
+        assert parse(raw | {"scope": {}, "cooldown": {"per": unit, "period": "1h"}}).cooldown is not None
+
+
+def _units(event_type: EventType) -> str:
+    return "automation" if event_type is EventType.AUTOMATION_UNMATCHED else "webhook or automation"
 
 
 @pytest.mark.parametrize(
@@ -611,6 +616,7 @@ def expressions(leaves: st.SearchStrategy[Raw]) -> st.SearchStrategy[Raw]:
 def definitions(draw: st.DrawFn) -> Raw:
     event_type = draw(st.sampled_from(EventType))
     own = dict.fromkeys(RUN_TYPES, "run") | dict.fromkeys(NOTICE_TYPES, "webhook")
+    own[EventType.AUTOMATION_UNMATCHED] = "automation"
     units = ["automation", own.get(event_type, "collection")]
     scopes: list[st.SearchStrategy[Any]] = [st.none(), st.just({})]
     if event_type not in NOTICE_TYPES:
@@ -623,11 +629,14 @@ def definitions(draw: st.DrawFn) -> Raw:
     if event_type is EventType.RUN_STATE:
         needed["states"] = st.lists(st.sampled_from(list(map(str, RunPhase))), min_size=1)
     cooldowns = st.fixed_dictionaries({"per": st.sampled_from(units), "period": periods})
+    comparing: st.SearchStrategy[Raw] = notice_comparisons if event_type in NOTICE_TYPES else comparisons
+    if event_type is EventType.AUTOMATION_UNMATCHED:
+        comparing = st.just({"automation": "deploy"})
     optional = {
         "description": st.none() | texts,
         "enabled": st.booleans(),
         "scope": st.one_of(*scopes),
-        "filter": expressions(notice_comparisons if event_type in NOTICE_TYPES else comparisons) | st.none(),
+        "filter": expressions(comparing) | st.none(),
         "cooldown": st.none() | cooldowns,
         "rate_limit": st.none() | rates,
     }

@@ -89,7 +89,7 @@ def test_publishers_may_not_tell_what_only_hookline_knows() -> None:
 def test_members_that_are_not_known_are_tolerated(event_type: EventType) -> None:
     raw = event(event_type, surplus={"a": [None]})
     raw |= {"datacontenttype": "application/json", "traceparent": "00-1-2-03", "subject": None}
-    for name in ("collection", "artifact", "run", "webhook", "delivery"):
+    for name in ("collection", "artifact", "run", "webhook", "automation", "delivery"):
         if name in raw["data"]:
             raw["data"][name] = raw["data"][name] | {"surplus": 1}
     assert accepted(raw).type is event_type
@@ -98,7 +98,8 @@ def test_members_that_are_not_known_are_tolerated(event_type: EventType) -> None
 @pytest.mark.parametrize("event_type", EventType)
 def test_every_member_that_a_type_needs_is_asked_for_at_its_place(event_type: EventType) -> None:
     needed = {"entity", *OWN_MEMBERS.get(event_type, {})}
-    needed |= {"webhook"} if event_type in NOTICE_TYPES else {"project"}
+    of_notices = "automation" if event_type is EventType.AUTOMATION_UNMATCHED else "webhook"
+    needed |= {of_notices} if event_type in NOTICE_TYPES else {"project"}
     needed |= {"run"} if event_type in RUN_TYPES else set()
     needed |= {"collection"} if event_type in ARTIFACT_TYPES | COLLECTION_TAG_TYPES else set()
     needed |= {"artifact"} if event_type in ARTIFACT_TYPES else set()
@@ -382,6 +383,7 @@ names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
         (event("RUN_STATE"), "acme/wandb-registry-model/run:r1"),
         (event("RUN_METRIC", run={"id": "größe/1"}), "acme/wandb-registry-model/run:größe/1"),
         (event("WEBHOOK_DISABLED"), "acme/webhook:wh_1"),
+        (event("AUTOMATION_UNMATCHED"), "acme/automation:aut_1"),
         (event("DEAD_LETTER", webhook={"id": "slk_7", "name": "s"}), "acme/webhook:slk_7"),
     ],
 )

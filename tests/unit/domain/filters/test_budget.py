@@ -85,7 +85,7 @@ def test_a_filter_has_a_bounded_number_of_patterns_and_bounded_names_and_values(
     parsed({"$or": [{"alias": {"$regex": f"^{number}"}} for number in range(MAX_PATTERNS)]})
     many = {"$or": [{"alias": {"$regex": f"^{number}"}} for number in range(MAX_PATTERNS + 1)]}
     assert refusal(many) == f"must have at most {MAX_PATTERNS} $regex: one pattern can hold several, as in ^(dev|test)-"
-    assert "at most 512 characters" in refusal({"metadata." + "k" * MAX_FIELD_CHARS: 1})
+    assert "must not name a field by more than 512 characters" in refusal({"metadata." + "k" * MAX_FIELD_CHARS: 1})
     assert f"at most {MAX_FILTER_CHARS:,} characters" in refusal({"alias": {"$in": ["x" * 1000] * 300}})
 
 
@@ -174,7 +174,7 @@ def test_long_texts_are_not_remembered() -> None:
     index = AutomationIndex()
     index.put(automation(1, filter={"metadata.k": "short"}))
     for length in (10, scope_groups.LONGEST_REMEMBERED, scope_groups.LONGEST_REMEMBERED + 1, 1_000_000):
-        list(index.matching(check_event(happened(k="x" * length))))
+        list(index.matching(check_event(happened(k="x" * length)), FilterBudget(), []))
     assert sorted(len(value) for _, value in index._memory._new) == [10, scope_groups.LONGEST_REMEMBERED]
 
 
@@ -183,7 +183,7 @@ def test_patterns_are_kept_by_what_they_take_and_forgotten_with_their_automation
     happening = check_event(event("ADD_ARTIFACT_ALIAS", alias="prod"))
     for number in range(50):
         index.put(dormant(number, filter={"alias": {"$regex": f"^kept-{number}$"}}))
-    list(index.matching(happening))
+    list(index.matching(happening, FilterBudget(), []))
     assert patterns._kept.get("^kept-7$") is not None
     index.drop(7)
     assert patterns._kept.get("^kept-7$") is None

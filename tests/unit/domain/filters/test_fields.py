@@ -19,6 +19,7 @@ OF_COLLECTIONS = {"collection", "artifact_type"}
 OF_ARTIFACTS = {"version", "aliases", "tags", "alias", "tag", "metadata.<key>"}
 OF_RUNS = {"display_name", "run.<key>", "config.<key>"}
 OF_NOTICES = {"author", "webhook", "reason"}
+OF_UNMATCHED = {"author", "automation", "reason"}
 OF_DEAD_LETTERS = {"automation", "status", "event_type"}
 ALL = EVERYWHERE | OF_COLLECTIONS | OF_ARTIFACTS | OF_RUNS | OF_NOTICES | OF_DEAD_LETTERS
 FIELDS: dict[EventType, set[str]] = {
@@ -27,6 +28,7 @@ FIELDS: dict[EventType, set[str]] = {
     **dict.fromkeys(RUN_TYPES, EVERYWHERE | OF_RUNS),
     **dict.fromkeys(NOTICE_TYPES, OF_NOTICES),
     EventType.DEAD_LETTER: OF_NOTICES | OF_DEAD_LETTERS,
+    EventType.AUTOMATION_UNMATCHED: OF_UNMATCHED,
 }
 
 
@@ -168,11 +170,17 @@ def test_the_display_name_falls_back_on_the_name(run: Raw, shown: str) -> None:
     assert read(event("RUN_METRIC", run=run), "display_name") == shown
 
 
-@pytest.mark.parametrize("event_type", sorted(NOTICE_TYPES))
+@pytest.mark.parametrize("event_type", sorted(NOTICE_TYPES - {EventType.AUTOMATION_UNMATCHED}))
 def test_fields_of_notices(event_type: EventType) -> None:
     raw = event(event_type)
     assert (read(raw, "webhook"), read(raw, "author")) == ("deploy-hook", "alice")
     assert holds(raw, {"webhook": "deploy-hook", "reason": {"$regex": "404$"}})
+
+
+def test_fields_of_automations_that_could_not_be_matched() -> None:
+    raw = event("AUTOMATION_UNMATCHED")
+    assert (read(raw, "automation"), read(raw, "author")) == ("deploy", "alice")
+    assert holds(raw, {"reason": {"$contains": "too much"}})
 
 
 def test_fields_of_dead_letters() -> None:

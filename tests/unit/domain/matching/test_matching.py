@@ -15,6 +15,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import check_event
 from shared.domain.events.models import Event
 from shared.domain.events.types import NOTICE_TYPES, RUN_TYPES, EventType
+from shared.domain.filters.budget import FilterBudget
 from shared.domain.filters.fields import field_getter
 from shared.domain.matching.compiled import CompiledAutomation, compile_automation, firing_id
 from shared.domain.matching.index import AutomationIndex
@@ -34,7 +35,7 @@ def compiled(number: int, event_type: str, *, entity: str = "acme", **members: A
 
 
 def ids(index: AutomationIndex, raw: Raw) -> list[int]:
-    return [one.id for one in index.matching(check_event(raw))]
+    return [one.id for one in index.matching(check_event(raw), FilterBudget(), [])]
 
 
 def index_of(*automations: CompiledAutomation) -> AutomationIndex:
@@ -110,7 +111,7 @@ def test_dropping_forgets_and_dropping_again_does_no_harm() -> None:
 
 def test_an_index_that_is_being_read_is_not_disturbed_by_edits_of_its_copy() -> None:
     index = index_of(*(compiled(number, "RUN_STATE") for number in range(5)))
-    reading = index.matching(check_event(event("RUN_STATE")))
+    reading = index.matching(check_event(event("RUN_STATE")), FilterBudget(), [])
     assert next(reading).id == 0
     copy = index.copy()
     copy.put(compiled(9, "RUN_STATE"))
@@ -185,7 +186,7 @@ def test_the_index_finds_what_a_scan_over_all_automations_finds_and_copies_live_
     for searched, known in [(index, model), *others]:
         assert len(searched) == len(known)
         for one in happened:
-            found = [match.id for match in searched.matching(one)]
+            found = [match.id for match in searched.matching(one, FilterBudget(), [])]
             assert sorted(found) == sorted(number for number, each in known.items() if covers(each, one))
 
 

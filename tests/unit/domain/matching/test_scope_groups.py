@@ -78,8 +78,8 @@ def test_remembered_answers_are_those_that_each_automation_gives(filters: list[A
     for body in happened * 2:
         plain = check_event(orjson.loads(body))
         expected = [one.id for one in each if one.matches(plain)]
-        assert [one.id for one in index.matching(read_event(body))] == expected
-        assert [one.id for one in index.matching(plain)] == expected
+        assert [one.id for one in index.matching(read_event(body), FilterBudget(), [])] == expected
+        assert [one.id for one in index.matching(plain, FilterBudget(), [])] == expected
 
 
 def test_an_edit_is_seen_although_the_answer_to_the_same_event_is_remembered() -> None:

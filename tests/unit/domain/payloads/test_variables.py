@@ -45,6 +45,11 @@ OWN: dict[EventType, dict[str, str]] = {
     **dict.fromkeys(RUN_TYPES, OF_RUNS),
     EventType.RUN_STATE: {**OF_RUNS, "run_state": "finished"},
     **dict.fromkeys(NOTICE_TYPES, OF_NOTICES),
+    EventType.AUTOMATION_UNMATCHED: {
+        "automation_name": "deploy",
+        "automation_id": "aut_1",
+        "reason": "its filter would take too much",
+    },
     EventType.DEAD_LETTER: {
         **OF_NOTICES,
         "dead_letter_id": "dlv_old",

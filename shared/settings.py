@@ -124,6 +124,11 @@ class Settings(BaseSettings):
     audit_retention: Duration = Field(
         timedelta(0), description="How long records of the audit log are kept; 0: permanently."
     )
+    revision_retention: Duration = Field(
+        timedelta(days=90),
+        description="How long earlier revisions of automations and webhooks are kept, up to 500 of each; "
+        "0: as many as that. The one in force at the beginning of that time is kept too.",
+    )
     allowed_networks: Networks = Field(
         (),
         description="Private networks that webhooks may reach, comma-separated: `10.0.0.0/8,::1/128`.",

@@ -101,7 +101,7 @@ def create_automation(
     """Create an automation; it applies to events that are evaluated from now on."""
     with once.writing() as connection:
         created = automations.create(connection, principal, entity, body)
-    return _with_etag(response, created)
+    return with_etag(response, created)
 
 
 @router.get("/{automation_id}", responses=NOT_MODIFIED)
@@ -110,7 +110,7 @@ def get_automation(
 ) -> AutomationView:
     """One automation."""
     with read_transaction(resources.engine) as connection:
-        return _with_etag(response, automations.get(connection, principal, entity, automation_id))
+        return with_etag(response, automations.get(connection, principal, entity, automation_id))
 
 
 @router.patch("/{automation_id}", openapi_extra=accepts(AUTOMATION_SCHEMA, partly=True))
@@ -126,7 +126,7 @@ def change_automation(
     """Change some members of an automation; the result is checked as a whole."""
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
-        return _with_etag(response, automations.change(connection, principal, entity, automation_id, body))
+        return with_etag(response, automations.change(connection, principal, entity, automation_id, body))
 
 
 @router.delete("/{automation_id}", status_code=204)
@@ -139,7 +139,8 @@ def delete_automation(
         automations.delete(connection, principal, entity, automation_id)
 
 
-def _with_etag(response: Response, view: AutomationView) -> AutomationView:
+def with_etag(response: Response, view: AutomationView) -> AutomationView:
+    """The answer, with its ETag among the headers."""
     _version(view).put_on(response)
     return view
 

@@ -11,7 +11,7 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
-from dispatcher.api.resources import ResourcesDep
+from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control import slack
 from dispatcher.control.access import Action, require
 from dispatcher.control.paging import Page
@@ -37,7 +37,7 @@ def create_slack(
     """Create a Slack integration; store the URL of Slack's incoming webhook as a secret first."""
     with once.writing() as connection:
         created = slack.create(connection, principal, entity, body, checks=resources.checks)
-    return _with_etag(response, created)
+    return with_etag(response, created)
 
 
 @router.get("/{slack_id}", responses=NOT_MODIFIED)
@@ -46,7 +46,7 @@ def get_slack(
 ) -> SlackView:
     """One Slack integration."""
     with read_transaction(resources.engine) as connection:
-        return _with_etag(response, slack.get(connection, principal, entity, slack_id))
+        return with_etag(response, slack.get(connection, principal, entity, slack_id))
 
 
 @router.patch("/{slack_id}", openapi_extra=accepts(SlackBody, partly=True))
@@ -63,9 +63,8 @@ def change_slack(
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
         changed = slack.change(connection, principal, entity, slack_id, body, checks=resources.checks)
-    if changed.enabled and not changed.paused and (number := decode_id(IdKind.SLACK, changed.id)):
-        resources.wake([number])
-    return _with_etag(response, changed)
+    wake_if_open(resources, changed)
+    return with_etag(response, changed)
 
 
 @router.delete("/{slack_id}", status_code=204)
@@ -78,7 +77,14 @@ def delete_slack(
         slack.delete(connection, principal, entity, slack_id)
 
 
-def _with_etag(response: Response, view: SlackView) -> SlackView:
+def wake_if_open(resources: ApiResources, view: SlackView) -> None:
+    """Wake the drain of one that may send again after an edit."""
+    if view.enabled and not view.paused and (number := decode_id(IdKind.SLACK, view.id)):
+        resources.wake([number])
+
+
+def with_etag(response: Response, view: SlackView) -> SlackView:
+    """The answer, with its ETag among the headers."""
     _version(view).put_on(response)
     return view
 

@@ -43,7 +43,7 @@ def create_webhook(
     """Create a webhook."""
     with once.writing() as connection:
         created = webhooks.create(connection, principal, entity, body, checks=resources.checks)
-    return _with_etag(response, created)
+    return with_etag(response, created)
 
 
 @router.get("/{webhook_id}", responses=NOT_MODIFIED)
@@ -52,7 +52,7 @@ def get_webhook(
 ) -> WebhookView:
     """One webhook."""
     with read_transaction(resources.engine) as connection:
-        return _with_etag(response, webhooks.get(connection, principal, entity, webhook_id))
+        return with_etag(response, webhooks.get(connection, principal, entity, webhook_id))
 
 
 @router.patch("/{webhook_id}", openapi_extra=accepts(WebhookBody, partly=True))
@@ -69,9 +69,8 @@ def change_webhook(
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
         changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=resources.checks)
-    if changed.enabled and not changed.paused and (number := decode_id(IdKind.WEBHOOK, changed.id)):
-        resources.wake([number])
-    return _with_etag(response, changed)
+    wake_if_open(resources, changed)
+    return with_etag(response, changed)
 
 
 @router.delete("/{webhook_id}", status_code=204)
@@ -95,7 +94,14 @@ async def test_webhook(
     return view
 
 
-def _with_etag(response: Response, view: WebhookView) -> WebhookView:
+def wake_if_open(resources: ApiResources, view: WebhookView) -> None:
+    """Wake the drain of one that may send again after an edit."""
+    if view.enabled and not view.paused and (number := decode_id(IdKind.WEBHOOK, view.id)):
+        resources.wake([number])
+
+
+def with_etag(response: Response, view: WebhookView) -> WebhookView:
+    """The answer, with its ETag among the headers."""
     _version(view).put_on(response)
     return view
 

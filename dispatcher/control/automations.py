@@ -48,7 +48,7 @@ def create(connection: Connection, principal: Principal, entity_name: str, raw: 
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
     definition = WebhookResolver(connection, entity, principal).parse(raw)
-    stored = save_automation(connection, entity, None, definition)
+    stored = save_automation(connection, entity, None, definition, by=principal.user_name)
     record_automation_change(connection, principal, entity, "create", stored)
     return automation_view(entity, stored)
 
@@ -83,7 +83,7 @@ def change(
     patch = members_to_change(patch)
     resolver = WebhookResolver(connection, entity, principal, kept=None if "action" in patch else stored)
     before = stored.definition
-    stored = save_automation(connection, entity, stored, resolver.parse({**before, **patch}))
+    stored = save_automation(connection, entity, stored, resolver.parse({**before, **patch}), by=principal.user_name)
     if changed := changed_members(before, stored.definition):
         record_automation_change(connection, principal, entity, "update", stored, changed=changed)
     return automation_view(entity, stored)
@@ -94,7 +94,7 @@ def delete(connection: Connection, principal: Principal, entity_name: str, autom
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
     stored = load_automation(connection, entity, automation_id)
-    remove_automation(connection, stored)
+    remove_automation(connection, stored, by=principal.user_name)
     record_automation_change(connection, principal, entity, "delete", stored)
 
 
@@ -112,21 +112,27 @@ def save_automation(
     entity: StoredEntity,
     stored: StoredAutomation | None,
     definition: ResolvedAutomation,
+    *,
+    by: str,
+    revives: bool = False,
 ) -> StoredAutomation:
     """Store a checked definition as a new automation or over `stored`, under a new revision unless nothing changes.
 
-    The caller holds `lock_edits`. The scope's project and collection get into the catalog.
+    With `revives`, `stored` is a deleted automation, which lives again with windows and cooldowns that begin anew.
+
+    The caller holds `lock_edits`; `by` is the user's name, here and below. The scope's project and collection get into
+    the catalog.
 
     Raises:
         Conflict: when another automation has the name.
     """
     name = definition.automation.name
-    if stored is None or stored.definition != stored_definition(definition):
+    if stored is None or revives or stored.definition != stored_definition(definition):
         namesake = store.find_automation(connection, entity.id, name=name)
         if namesake is not None and (stored is None or namesake.id != stored.id):
             message = f"{entity.name!r} has an automation {name!r} already"
             raise Conflict(message, FieldError(("name",), "must be a name that no other automation of the entity has"))
-    return save_automations(connection, entity, [AutomationEdit(stored, definition)])[0]
+    return save_automations(connection, entity, [AutomationEdit(stored, definition, revives)], by=by)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +141,12 @@ class AutomationEdit:
 
     stored: StoredAutomation | None
     definition: ResolvedAutomation
+    revives: bool = False
+    """Whether the stored one is deleted, and lives again."""
 
 
 def save_automations(
-    connection: Connection, entity: StoredEntity, edits: Sequence[AutomationEdit]
+    connection: Connection, entity: StoredEntity, edits: Sequence[AutomationEdit], *, by: str
 ) -> list[StoredAutomation]:
     """Store checked definitions whose names are free, in few statements; returns them in the same order.
 
@@ -148,7 +156,7 @@ def save_automations(
     changed = [
         (edit, definition)
         for edit, definition in zip(edits, definitions, strict=True)
-        if edit.stored is None or edit.stored.definition != definition
+        if edit.stored is None or edit.revives or edit.stored.definition != definition
     ]
     if not changed:
         return [edit.stored for edit in edits if edit.stored is not None]
@@ -161,9 +169,9 @@ def save_automations(
         if edit.stored is None:
             new.append((fields, revision))
         else:
-            old.append((edit.stored.id, fields, revision))
-    store.update_automations(connection, old, now=now)
-    made = iter(store.insert_automations(connection, entity.id, new, now=now))
+            old.append((edit.stored, fields, revision))
+    store.update_automations(connection, old, now=now, by=by)
+    made = iter(store.insert_automations(connection, entity.id, new, now=now, by=by))
     numbers = [next(made) if edit.stored is None else edit.stored.id for edit in edits]
     written = {one.id: one for one in store.many_automations(connection, entity.id, ids=numbers)}
     return [written[number] for number in numbers]
@@ -179,13 +187,13 @@ def _fields(edit: AutomationEdit, definition: dict[str, Any], revision: int) -> 
         scope_collection=automation.scope.collection,
         webhook_id=None if webhook is None else webhook.id,
         definition=definition,
-        epoch=_epoch(edit.stored, definition, revision),
+        epoch=_epoch(None if edit.revives else edit.stored, definition, revision),
     )
 
 
-def remove_automation(connection: Connection, stored: StoredAutomation) -> None:
+def remove_automation(connection: Connection, stored: StoredAutomation, *, by: str) -> None:
     """Delete an automation; the caller holds `lock_edits`."""
-    store.delete_automation(connection, stored.id, revision=next_revision(connection), now=datetime.now(UTC))
+    store.delete_automation(connection, stored, revision=next_revision(connection), now=datetime.now(UTC), by=by)
 
 
 def record_automation_change(

@@ -217,7 +217,8 @@ class _Endpoints:
     def write(self, log: _ChangeLog) -> list[tuple[Loc, StoredWebhook]]:
         """Write the definitions that were not refused; returns each with the place of its definition."""
         edits = [(self._stored.get(fields.name), fields) for _, fields in self._edits]
-        all_written = webhooks.save_webhooks(self._target.connection, self._target.entity, edits)
+        target = self._target
+        all_written = webhooks.save_webhooks(target.connection, target.entity, edits, by=target.principal.user_name)
         for (before, fields), written in zip(edits, all_written, strict=True):
             kind, body_of = _FORMS[fields.kind]
             was = None if before is None else body_of(before)
@@ -254,7 +255,8 @@ def _write_automations(
         if definition.webhook is None and not isinstance(definition.automation.action, NoOpAction):
             continue  # its webhook was refused, and with it the manifest
         edits.append(AutomationEdit(stored.get(definition.automation.name), definition))
-    for edit, written in zip(edits, automations.save_automations(connection, entity, edits), strict=True):
+    saved = automations.save_automations(connection, entity, edits, by=target.principal.user_name)
+    for edit, written in zip(edits, saved, strict=True):
         before = None if edit.stored is None else edit.stored.definition
         log.wrote("automation", written, before, written.definition, automations.automation_change)
 
@@ -275,14 +277,14 @@ def _named_webhooks(
 def _prune_automations(target: _Target, kept: frozenset[str], log: _ChangeLog) -> None:
     for stored in list(all_automations(target.connection, target.entity)):
         if stored.name not in kept:
-            automations.remove_automation(target.connection, stored)
+            automations.remove_automation(target.connection, stored, by=target.principal.user_name)
             log.deleted("automation", stored, automations.automation_change)
 
 
 def _prune_webhooks(target: _Target, kind: Literal["webhook", "slack"], kept: frozenset[str], log: _ChangeLog) -> None:
     for stored in list(all_webhooks(target.connection, target.entity, WebhookKind(kind))):
         if stored.name not in kept:
-            webhooks.remove_webhook(target.connection, stored)
+            webhooks.remove_webhook(target.connection, stored, by=target.principal.user_name)
             log.deleted(kind, stored, webhooks.webhook_change)
 
 

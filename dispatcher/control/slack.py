@@ -72,7 +72,8 @@ def create(connection: Connection, principal: Principal, entity_name: str, raw: 
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    stored = webhooks.save_webhook(connection, entity, None, check_slack(connection, entity, raw, checks=checks))
+    fields = check_slack(connection, entity, raw, checks=checks)
+    stored = webhooks.save_webhook(connection, entity, None, fields, by=principal.user_name)
     webhooks.record_webhook_change(connection, principal, entity, "create", stored)
     return slack_view(connection, entity, stored)
 
@@ -106,7 +107,7 @@ def change(
     stored = load_slack(connection, entity, slack_id)
     before = slack_body(stored)
     fields = check_slack(connection, entity, apply_patch(before, patch), checks=checks)
-    stored = webhooks.save_webhook(connection, entity, stored, fields)
+    stored = webhooks.save_webhook(connection, entity, stored, fields, by=principal.user_name)
     if changed := changed_members(before, slack_body(stored)):
         webhooks.record_webhook_change(connection, principal, entity, "update", stored, changed=changed)
     return slack_view(connection, entity, stored)
@@ -121,7 +122,7 @@ def delete(connection: Connection, principal: Principal, entity_name: str, slack
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
     stored = load_slack(connection, entity, slack_id)
-    webhooks.remove_webhook(connection, stored)
+    webhooks.remove_webhook(connection, stored, by=principal.user_name)
     webhooks.record_webhook_change(connection, principal, entity, "delete", stored)
 
 
@@ -172,7 +173,11 @@ def check_slack(
 
 def slack_body(stored: StoredWebhook) -> dict[str, Any]:
     """The Slack integration in the form that `check_slack` takes."""
-    fields = stored.fields
+    return body_of_fields(stored.fields)
+
+
+def body_of_fields(fields: WebhookFields) -> dict[str, Any]:
+    """The fields of a Slack integration in the form that `check_slack` takes."""
     return {
         "name": fields.name,
         "url_secret": fields.url_secret,

@@ -72,7 +72,9 @@ def create(
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
-    stored = save_webhook(connection, entity, None, check_webhook(connection, entity, raw, checks=checks))
+    stored = save_webhook(
+        connection, entity, None, check_webhook(connection, entity, raw, checks=checks), by=principal.user_name
+    )
     record_webhook_change(connection, principal, entity, "create", stored)
     return webhook_view(connection, entity, stored)
 
@@ -105,9 +107,8 @@ def change(
     lock_edits(connection)
     stored = load_webhook(connection, entity, webhook_id)
     before = webhook_body(stored)
-    stored = save_webhook(
-        connection, entity, stored, check_webhook(connection, entity, apply_patch(before, patch), checks=checks)
-    )
+    fields = check_webhook(connection, entity, apply_patch(before, patch), checks=checks)
+    stored = save_webhook(connection, entity, stored, fields, by=principal.user_name)
     check_automations(connection, stored)
     if changed := changed_members(before, webhook_body(stored)):
         record_webhook_change(connection, principal, entity, "update", stored, changed=changed)
@@ -123,7 +124,7 @@ def delete(connection: Connection, principal: Principal, entity_name: str, webho
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
     stored = load_webhook(connection, entity, webhook_id)
-    remove_webhook(connection, stored)
+    remove_webhook(connection, stored, by=principal.user_name)
     record_webhook_change(connection, principal, entity, "delete", stored)
 
 
@@ -137,11 +138,12 @@ def load_webhook(connection: Connection, entity: StoredEntity, webhook_id: str) 
 
 
 def save_webhook(
-    connection: Connection, entity: StoredEntity, stored: StoredWebhook | None, fields: WebhookFields
+    connection: Connection, entity: StoredEntity, stored: StoredWebhook | None, fields: WebhookFields, *, by: str
 ) -> StoredWebhook:
     """Store checked fields as a new webhook or over `stored`, under a new revision unless nothing changes.
 
-    The caller holds `lock_edits`, and calls `check_automations` after changing a webhook.
+    `by` is the user's name, here and below. The caller holds `lock_edits`, and calls `check_automations` after changing
+    a webhook.
 
     Raises:
         Conflict: when another webhook has the name.
@@ -151,7 +153,7 @@ def save_webhook(
     namesake = store.find_webhook(connection, entity.id, name=fields.name, kind=None)
     if namesake is not None and (stored is None or namesake.id != stored.id):
         raise name_conflict(entity, namesake.fields.kind, fields.name)
-    return save_webhooks(connection, entity, [(stored, fields)])[0]
+    return save_webhooks(connection, entity, [(stored, fields)], by=by)[0]
 
 
 def name_conflict(entity: StoredEntity, kind: WebhookKind, name: str) -> Conflict:
@@ -162,7 +164,11 @@ def name_conflict(entity: StoredEntity, kind: WebhookKind, name: str) -> Conflic
 
 
 def save_webhooks(
-    connection: Connection, entity: StoredEntity, edits: Sequence[tuple[StoredWebhook | None, WebhookFields]]
+    connection: Connection,
+    entity: StoredEntity,
+    edits: Sequence[tuple[StoredWebhook | None, WebhookFields]],
+    *,
+    by: str,
 ) -> list[StoredWebhook]:
     """Store checked fields whose names are free, in few statements; returns the webhooks in the same order.
 
@@ -180,15 +186,14 @@ def save_webhooks(
         else:
             old.append(
                 WebhookEdit(
-                    webhook_id=stored.id,
-                    before=stored.fields,
+                    stored=stored,
                     after=fields,
                     revision=revision,
                     clear_failures=fields.enabled and not stored.fields.enabled,
                 )
             )
-    store.update_webhooks(connection, old, secret_ids=ids, now=now)
-    made = iter(store.insert_webhooks(connection, entity.id, new, secret_ids=ids, now=now))
+    store.update_webhooks(connection, old, secret_ids=ids, now=now, by=by)
+    made = iter(store.insert_webhooks(connection, entity.id, new, secret_ids=ids, now=now, by=by))
     numbers = [next(made) if stored is None else stored.id for stored, _ in edits]
     written = {one.id: one for one in store.many_webhooks(connection, entity.id, ids=numbers)}
     return [written[number] for number in numbers]
@@ -220,7 +225,7 @@ def check_users(webhook: StoredWebhook, users: Sequence[StoredAutomation]) -> No
         raise Conflict(message, FieldError(("secrets",), f"must keep the secrets that are in the payloads of {names}"))
 
 
-def remove_webhook(connection: Connection, webhook: StoredWebhook) -> None:
+def remove_webhook(connection: Connection, webhook: StoredWebhook, *, by: str) -> None:
     """Delete a webhook; the caller holds `lock_edits`. Raises Conflict as `delete`."""
     users = automations_of_webhook(connection, webhook.id)
     if users:
@@ -228,7 +233,7 @@ def remove_webhook(connection: Connection, webhook: StoredWebhook) -> None:
         raise Conflict(f"{what} {webhook.name!r} is in use by the automations {names}: change or delete them first")
     now = database_time(connection)  # leases are by it
     abandon_deliveries(connection, webhook.id, reason=DELETED_REASON, now=now)
-    store.delete_webhook(connection, webhook.id, revision=next_revision(connection), now=now)
+    store.delete_webhook(connection, webhook, revision=next_revision(connection), now=now, by=by)
 
 
 def _names(users: Sequence[StoredAutomation], webhook: StoredWebhook) -> str:
@@ -259,7 +264,11 @@ def webhook_change(
 
 def webhook_body(stored: StoredWebhook) -> dict[str, Any]:
     """The webhook in the form that `check_webhook` takes."""
-    fields = stored.fields
+    return body_of_fields(stored.fields)
+
+
+def body_of_fields(fields: WebhookFields) -> dict[str, Any]:
+    """The fields of a webhook in the form that `check_webhook` takes."""
     return {
         "name": fields.name,
         "url": fields.url,

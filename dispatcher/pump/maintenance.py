@@ -124,3 +124,5 @@ class Maintenance:
             yield from retention.purge_windows(self._engine, before=now - settings.window_retention, now=now)
         if settings.audit_retention:
             yield from retention.purge_changes(self._engine, before=now - settings.audit_retention)
+        if settings.revision_retention:
+            yield from retention.purge_revisions(self._engine, before=now - settings.revision_retention)

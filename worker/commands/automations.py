@@ -15,6 +15,7 @@ from worker.commands.output import as_json, opened, operators_group, print_json,
 Outcome = Literal["fired", "skipped", "no_match", "out_of_scope"]
 OUTCOMES: tuple[Outcome, ...] = ("fired", "skipped", "no_match", "out_of_scope")
 LISTED = ("entity", "name", "id", "enabled", "event", "webhook", "updated_at")
+REVISIONS = ("number", "at", "by", "change", "changed", "revision")
 
 _of_entity = click.option("--entity", help="The entity; needed if several have one of this name.")
 
@@ -52,6 +53,19 @@ def enable(automation: str, entity: str | None, as_json: bool) -> None:
 def disable(automation: str, entity: str | None, as_json: bool) -> None:
     """Disable AUTOMATION, an id or a name. Its deliveries from before are still sent."""
     _switch(automation, entity, enabled=False, as_json=as_json)
+
+
+@automations.command()
+@click.argument("automation", shell_complete=automation_names)
+@_of_entity
+@as_json
+def revisions(automation: str, entity: str | None, as_json: bool) -> None:
+    """List who changed AUTOMATION, an id or a name, and when; newest first."""
+    from worker.operations.automations import list_revisions
+
+    with opened() as (_settings, engine):
+        rows = list_revisions(engine, automation, entity)
+    print_rows(REVISIONS, rows, as_json=as_json)
 
 
 def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from shared.observability.tracing import Tracing
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.transactions import write_statement, write_transaction
 from shared.storage.database.transient_errors import is_transient
+from shared.storage.definitions.webhooks import keep_disabled
 from shared.storage.delivery.admission import needs_admission
 from shared.storage.delivery.circuits import CircuitTransition, reset_health, set_lane, update_circuit
 from shared.storage.delivery.failure_recording import HealthUpdate, record_with_health, records_in_one_statement
@@ -204,7 +205,9 @@ class OutcomeRecorder:
             now=batch.at,
         )
         if batch.disables_webhook and disable_webhook(connection, self._webhook_id, reason=GONE, now=batch.at):
-            return GONE
+            reason = GONE
+        if reason is not None:
+            keep_disabled(connection, self._webhook_id, reason=reason, now=batch.at)
         return reason
 
     def _disable_before(self, batch: DecidedBatch) -> datetime:

@@ -21,9 +21,11 @@ from shared.messaging.redis_clients import open_redis
 from shared.settings import Settings
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions import automations as automation_store
+from shared.storage.definitions import kept_revisions as revision_store
 from shared.storage.definitions.automations import StoredAutomation, every_automation
+from shared.storage.definitions.kept_revisions import RevisionKind
 from shared.storage.definitions.revisions import lock_edits, next_revision
-from worker.operations.audit import Row, record_change
+from worker.operations.audit import OPERATOR, Row, record_change
 from worker.operations.lookup import resolve_automation, resolve_entity
 
 
@@ -83,7 +85,9 @@ def explain(settings: Settings, engine: Engine, automation: str, entity: str, tr
 
 
 def _switch(connection: Connection, stored: StoredAutomation, *, enabled: bool, now: datetime) -> None:
-    automation_store.set_enabled(connection, stored, enabled=enabled, revision=next_revision(connection), now=now)
+    automation_store.set_enabled(
+        connection, stored, enabled=enabled, revision=next_revision(connection), now=now, by=OPERATOR
+    )
     record_change(
         connection,
         "automation.update",
@@ -105,3 +109,25 @@ def _row(stored: StoredAutomation) -> Row:
         "revision": stored.revision,
         "updated_at": stored.updated_at,
     }
+
+
+def list_revisions(engine: Engine, automation: str, entity: str | None) -> list[Row]:
+    """List the kept revisions of an automation, newest first.
+
+    Raises:
+        InvalidDefinition: when there is none of this id or name, or several entities have it.
+    """
+    with read_transaction(engine) as connection:
+        stored = resolve_automation(connection, automation, entity)
+        found = revision_store.list_revisions(connection, RevisionKind.AUTOMATION, stored.id)
+    return [
+        {
+            "number": one.id,
+            "at": one.at,
+            "by": one.by,
+            "change": one.change,
+            "changed": one.changed,
+            "revision": one.revision,
+        }
+        for one in found
+    ]

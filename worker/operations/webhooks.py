@@ -18,7 +18,7 @@ from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.automations import automations_of_webhook
 from shared.storage.definitions.revisions import lock_edits, next_revision
-from shared.storage.definitions.webhooks import find_webhook, public_id
+from shared.storage.definitions.webhooks import StoredWebhook, find_webhook, keep_changed, public_id
 from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot, load_endpoint, load_secrets
 from shared.storage.delivery.webhook_states import (
     WebhookState,
@@ -49,11 +49,11 @@ def describe_webhook(settings: Settings, engine: Engine, webhook: str, entity: s
     with read_transaction(engine) as connection:
         now = database_time(connection)
         state = resolve_webhook(connection, webhook, entity, now)
-        stored = find_webhook(connection, state.entity_id, webhook_id=state.id, kind=None)
+        stored = _stored(connection, state)
         users = automations_of_webhook(connection, state.id)
         dead = count_dead(connection, state.id, state.entity_id)
         endpoint = load_endpoint(connection, state.id, include_inactive=True)
-        assert stored is not None and endpoint is not None  # noqa: S101 - found in this transaction
+        assert endpoint is not None  # noqa: S101 - found in this transaction
         secrets = load_secrets(connection, endpoint)
     fields = stored.fields
     return {
@@ -90,7 +90,9 @@ def pause(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERATO
         now = database_time(connection)
         state = resolve_webhook(connection, webhook, entity, now)
         if changed := not state.paused:
+            before = _stored(connection, state)
             pause_webhook(connection, state.id, revision=next_revision(connection), now=now)
+            keep_changed(connection, before, now=now, by=by)
             _note(connection, state, ["paused"], now, by)
         return {**_reread(connection, state, now), "changed": changed}
 
@@ -102,9 +104,17 @@ def resume(engine: Engine, webhook: str, entity: str | None, *, by: str = OPERAT
         now = database_time(connection)
         state = resolve_webhook(connection, webhook, entity, now)
         if changed := state.word(now) != "active":
+            before = _stored(connection, state)
             resume_webhook(connection, state.id, revision=next_revision(connection), now=now)
+            keep_changed(connection, before, now=now, by=by)
             _note(connection, state, _cleared(state), now, by)
         return {**_reread(connection, state, now), "changed": changed}
+
+
+def _stored(connection: Connection, state: WebhookState) -> StoredWebhook:
+    stored = find_webhook(connection, state.entity_id, webhook_id=state.id, kind=None)
+    assert stored is not None  # noqa: S101 - found in this transaction
+    return stored
 
 
 def _cleared(state: WebhookState) -> list[str]:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.database.bulk import among
+from shared.storage.definitions.kept_revisions import Edited, RevisionChange, RevisionKind, keep_revisions
 from shared.storage.schema.tables import automations, entities, webhooks
 
 _ROWS_READ = 8
@@ -53,7 +54,7 @@ class AutomationFields:
     epoch: int
 
 
-def _automations() -> Select[Any]:
+def _automations(*, deleted: bool = False) -> Select[Any]:
     return (
         select(
             automations.c.id,
@@ -73,7 +74,7 @@ def _automations() -> Select[Any]:
         )
         .join(entities, entities.c.id == automations.c.entity_id)
         .outerjoin(webhooks, webhooks.c.id == automations.c.webhook_id)
-        .where(automations.c.deleted_at.is_(None))
+        .where(automations.c.deleted_at.is_not(None) if deleted else automations.c.deleted_at.is_(None))
     )
 
 
@@ -87,6 +88,13 @@ def find_automation(
     """The entity's automation of this id, or else of this name."""
     wanted = automations.c.id == automation_id if automation_id is not None else automations.c.name == name
     row = connection.execute(_of_entity(entity_id).where(wanted)).first()
+    return None if row is None else StoredAutomation(*row)
+
+
+def find_deleted(connection: Connection, entity_id: int, automation_id: int) -> StoredAutomation | None:
+    """The entity's deleted automation of this id, as it was; it was deleted at its `updated_at`."""
+    query = _automations(deleted=True).where(automations.c.entity_id == entity_id, automations.c.id == automation_id)
+    row = connection.execute(query).first()
     return None if row is None else StoredAutomation(*row)
 
 
@@ -157,44 +165,105 @@ def automations_of_webhooks(
 
 
 def insert_automation(
-    connection: Connection, entity_id: int, fields: AutomationFields, *, revision: int, now: datetime
+    connection: Connection,
+    entity_id: int,
+    fields: AutomationFields,
+    *,
+    revision: int,
+    now: datetime,
+    by: str | None = None,
 ) -> int:
     """Store a new automation.
 
     Raises:
         sqlalchemy.exc.IntegrityError: when the entity has an automation of this name.
     """
-    return insert_automations(connection, entity_id, [(fields, revision)], now=now)[0]
+    return insert_automations(connection, entity_id, [(fields, revision)], now=now, by=by)[0]
 
 
 def insert_automations(
-    connection: Connection, entity_id: int, new: Sequence[tuple[AutomationFields, int]], *, now: datetime
+    connection: Connection,
+    entity_id: int,
+    new: Sequence[tuple[AutomationFields, int]],
+    *,
+    now: datetime,
+    by: str | None = None,
 ) -> list[int]:
-    """Store new automations, each under its own revision; returns their ids in the same order."""
+    """Store new automations, each under its own revision; returns their ids in the same order.
+
+    `by` is who makes them, here and below; None stands for Hookline itself.
+    """
     if not new:
         return []
     times = {"created_at": now, "updated_at": now}
     rows = [{"entity_id": entity_id, "revision": revision, **times, **_columns(fields)} for fields, revision in new]
     made = insert(automations).returning(automations.c.id, sort_by_parameter_order=True)
-    return list(connection.scalars(made, rows))
+    numbers = list(connection.scalars(made, rows))
+    edits = [
+        Edited(
+            target_id=number,
+            entity_id=entity_id,
+            revision=revision,
+            change=RevisionChange.CREATE,
+            content=_content_of_fields(fields),
+        )
+        for number, (fields, revision) in zip(numbers, new, strict=True)
+    ]
+    keep_revisions(connection, RevisionKind.AUTOMATION, edits, by=by, now=now)
+    return numbers
 
 
 def update_automations(
-    connection: Connection, edits: Sequence[tuple[int, AutomationFields, int]], *, now: datetime
+    connection: Connection,
+    edits: Sequence[tuple[StoredAutomation, AutomationFields, int]],
+    *,
+    now: datetime,
+    by: str | None = None,
 ) -> None:
-    """Write edits, each as the automation's id, its new columns and its revision."""
+    """Write edits, each as the automation as it was, its new columns and its revision. A deleted one lives again."""
     rows = [
-        {"of": number, "revision": revision, "updated_at": now, **_columns(fields)}
-        for number, fields, revision in edits
+        {"of": before.id, "revision": revision, "updated_at": now, "deleted_at": None, **_columns(fields)}
+        for before, fields, revision in edits
     ]
     if rows:
         connection.execute(update(automations).where(automations.c.id == bindparam("of")), rows)
+    kept = [
+        _edited(before, RevisionChange.UPDATE, _content_of_fields(fields), revision)
+        for before, fields, revision in edits
+    ]
+    keep_revisions(connection, RevisionKind.AUTOMATION, kept, by=by, now=now)
 
 
-def delete_automation(connection: Connection, automation_id: int, *, revision: int, now: datetime) -> None:
+def delete_automation(
+    connection: Connection, stored: StoredAutomation, *, revision: int, now: datetime, by: str | None = None
+) -> None:
     """Mark an automation as deleted; its deliveries can still name it."""
     values = {"deleted_at": now, "updated_at": now, "revision": revision}
-    connection.execute(update(automations).where(automations.c.id == automation_id).values(values))
+    connection.execute(update(automations).where(automations.c.id == stored.id).values(values))
+    edit = _edited(stored, RevisionChange.DELETE, content_of(stored), revision)
+    keep_revisions(connection, RevisionKind.AUTOMATION, [edit], by=by, now=now)
+
+
+def content_of(stored: StoredAutomation) -> dict[str, Any]:
+    """What a revision keeps of an automation: the members of its definition, and what is stored beside it."""
+    return {**stored.definition, "epoch": stored.epoch, "webhook_id": stored.webhook_id}
+
+
+def _content_of_fields(fields: AutomationFields) -> dict[str, Any]:
+    return {**fields.definition, "epoch": fields.epoch, "webhook_id": fields.webhook_id}
+
+
+def _edited(before: StoredAutomation, change: RevisionChange, content: dict[str, Any], revision: int) -> Edited:
+    return Edited(
+        target_id=before.id,
+        entity_id=before.entity_id,
+        revision=revision,
+        change=change,
+        content=content,
+        before=content_of(before),
+        before_revision=before.revision,
+        before_at=before.updated_at,
+    )
 
 
 def _columns(fields: AutomationFields) -> dict[str, Any]:
@@ -213,7 +282,13 @@ def _columns(fields: AutomationFields) -> dict[str, Any]:
 
 
 def set_enabled(
-    connection: Connection, stored: StoredAutomation, *, enabled: bool, revision: int, now: datetime
+    connection: Connection,
+    stored: StoredAutomation,
+    *,
+    enabled: bool,
+    revision: int,
+    now: datetime,
+    by: str | None = None,
 ) -> None:
     """Enable or disable an automation. It gets a new epoch, so metric windows and cooldowns start anew."""
     values = {
@@ -224,6 +299,9 @@ def set_enabled(
         "updated_at": now,
     }
     connection.execute(update(automations).where(automations.c.id == stored.id).values(values))
+    content = {**content_of(stored), "enabled": enabled, "epoch": revision}
+    edit = _edited(stored, RevisionChange.UPDATE, content, revision)
+    keep_revisions(connection, RevisionKind.AUTOMATION, [edit], by=by, now=now)
 
 
 def every_automation(connection: Connection, entity_id: int | None) -> list[StoredAutomation]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, selec
 from shared.domain.delivery.circuits import Circuit
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.database.bulk import among
+from shared.storage.definitions.kept_revisions import Edited, RevisionChange, RevisionKind, keep_revisions
 from shared.storage.delivery.circuits import circuit_columns, circuit_of
 from shared.storage.schema.tables import secrets, webhook_secrets, webhooks
 
@@ -196,13 +197,14 @@ def insert_webhook(
     secret_ids: dict[str, int],
     revision: int,
     now: datetime,
+    by: str | None = None,
 ) -> int:
     """Store a new webhook; `secret_ids` has the id of each secret that `fields` names.
 
     Raises:
         sqlalchemy.exc.IntegrityError: when the entity has a webhook of this name.
     """
-    return insert_webhooks(connection, entity_id, [(fields, revision)], secret_ids=secret_ids, now=now)[0]
+    return insert_webhooks(connection, entity_id, [(fields, revision)], secret_ids=secret_ids, now=now, by=by)[0]
 
 
 def insert_webhooks(
@@ -212,8 +214,12 @@ def insert_webhooks(
     *,
     secret_ids: dict[str, int],
     now: datetime,
+    by: str | None = None,
 ) -> list[int]:
-    """Store new webhooks, each under its own revision; returns their ids in the same order."""
+    """Store new webhooks, each under its own revision; returns their ids in the same order.
+
+    `by` is who makes them, here and below; None stands for Hookline itself.
+    """
     if not new:
         return []
     times = {"created_at": now, "updated_at": now}
@@ -224,6 +230,17 @@ def insert_webhooks(
     made = insert(webhooks).returning(webhooks.c.id, sort_by_parameter_order=True)
     numbers = list(connection.scalars(made, rows))
     _grant(connection, {number: fields.secrets for number, (fields, _) in zip(numbers, new, strict=True)}, secret_ids)
+    edits = [
+        Edited(
+            target_id=number,
+            entity_id=entity_id,
+            revision=revision,
+            change=RevisionChange.CREATE,
+            content=content_of_fields(fields),
+        )
+        for number, (fields, revision) in zip(numbers, new, strict=True)
+    ]
+    keep_revisions(connection, RevisionKind.WEBHOOK, edits, by=by, now=now)
     return numbers
 
 
@@ -231,8 +248,8 @@ def insert_webhooks(
 class WebhookEdit:
     """An edit of one webhook."""
 
-    webhook_id: int
-    before: WebhookFields
+    stored: StoredWebhook
+    """As it was."""
     after: WebhookFields
     revision: int
     clear_failures: bool
@@ -240,7 +257,12 @@ class WebhookEdit:
 
 
 def update_webhooks(
-    connection: Connection, edits: Sequence[WebhookEdit], *, secret_ids: dict[str, int], now: datetime
+    connection: Connection,
+    edits: Sequence[WebhookEdit],
+    *,
+    secret_ids: dict[str, int],
+    now: datetime,
+    by: str | None = None,
 ) -> None:
     """Write the columns that edits change, and close the circuits, since an edit may have mended the endpoint.
 
@@ -248,7 +270,7 @@ def update_webhooks(
     """
     alike: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for edit in edits:
-        old = _columns(edit.before, secret_ids)
+        old = _columns(edit.stored.fields, secret_ids)
         values = {
             "revision": edit.revision,
             "updated_at": now,
@@ -258,17 +280,98 @@ def update_webhooks(
         }
         if edit.clear_failures:
             values |= {"disabled_reason": None, "failing_since": None}
-        alike[tuple(values)].append({"of": edit.webhook_id, **values})
+        alike[tuple(values)].append({"of": edit.stored.id, **values})
     for rows in alike.values():
         connection.execute(update(webhooks).where(webhooks.c.id == bindparam("of")), rows)
-    granted = {edit.webhook_id: edit.after.secrets for edit in edits if edit.after.secrets != edit.before.secrets}
+    before = {edit.stored.id: edit.stored.fields.secrets for edit in edits}
+    granted = {edit.stored.id: edit.after.secrets for edit in edits if edit.after.secrets != before[edit.stored.id]}
     if granted:
         connection.execute(delete(webhook_secrets).where(among(connection, webhook_secrets.c.webhook_id, granted)))
         _grant(connection, granted, secret_ids)
+    # Read again, since a worker may have disabled one meanwhile; now they are locked.
+    query = _webhooks({edit.stored.entity_id for edit in edits}).where(
+        among(connection, webhooks.c.id, [edit.stored.id for edit in edits])
+    )
+    after = {one.id: one for one in _stored(connection, connection.execute(query).all())}
+    kept = [
+        _edited(edit.stored, RevisionChange.UPDATE, content_of(after[edit.stored.id]), edit.revision) for edit in edits
+    ]
+    keep_revisions(connection, RevisionKind.WEBHOOK, kept, by=by, now=now)
 
 
-def delete_webhook(connection: Connection, webhook_id: int, *, revision: int, now: datetime) -> None:
+def keep_changed(connection: Connection, before: StoredWebhook, *, now: datetime, by: str) -> None:
+    """Keep a revision of what this transaction made of a webhook by other means than an edit of its fields."""
+    after = find_webhook(connection, before.entity_id, webhook_id=before.id, kind=None)
+    if after is None or content_of(after) == content_of(before):
+        return
+    edit = _edited(before, RevisionChange.UPDATE, content_of(after), after.revision)
+    keep_revisions(connection, RevisionKind.WEBHOOK, [edit], by=by, now=now)
+
+
+def keep_disabled(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> None:
+    """Keep a revision of a webhook that this transaction disabled because of its failures."""
+    owner = connection.scalars(select(webhooks.c.entity_id).where(webhooks.c.id == webhook_id)).one()
+    after = find_webhook(connection, owner, webhook_id=webhook_id, kind=None)
+    if after is None:
+        return
+    edit = Edited(
+        target_id=after.id,
+        entity_id=after.entity_id,
+        revision=after.revision,
+        change=RevisionChange.UPDATE,
+        content=content_of(after),
+        before=content_of(after) | {"enabled": True, "disabled_reason": None},
+        reason=reason,
+    )
+    keep_revisions(connection, RevisionKind.WEBHOOK, [edit], by=None, now=now)
+
+
+def content_of(stored: StoredWebhook) -> dict[str, Any]:
+    """What a revision keeps of a webhook: its fields, with the names of its secrets, and why it is disabled."""
+    return content_of_fields(stored.fields, stored.disabled_reason)
+
+
+def content_of_fields(fields: WebhookFields, disabled_reason: str | None = None) -> dict[str, Any]:
+    """What a revision keeps of a webhook with these fields."""
+    return {**asdict(fields), "secrets": sorted(fields.secrets), "disabled_reason": disabled_reason}
+
+
+def fields_of_content(content: Mapping[str, Any]) -> WebhookFields:
+    """The fields of a webhook, from what a revision keeps of it."""
+    values = {key: value for key, value in content.items() if key != "disabled_reason"}
+    return WebhookFields(**{**values, "secrets": tuple(content["secrets"]), "kind": WebhookKind(content["kind"])})
+
+
+def _edited(before: StoredWebhook, change: RevisionChange, content: dict[str, Any], revision: int) -> Edited:
+    return Edited(
+        target_id=before.id,
+        entity_id=before.entity_id,
+        revision=revision,
+        change=change,
+        content=content,
+        before=content_of(before),
+        before_revision=before.revision,
+        before_at=before.updated_at,
+    )
+
+
+def revive_webhook(connection: Connection, webhook_id: int, name: str) -> None:
+    """Let a deleted webhook live again, without the secrets that it referred to; an edit must follow."""
+    connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(deleted_at=None, name=name))
+
+
+def kind_of(connection: Connection, entity_id: int, webhook_id: int) -> WebhookKind | None:
+    """The kind of an entity's webhook, also of a deleted one; None when the entity never had it."""
+    query = select(webhooks.c.kind).where(webhooks.c.entity_id == entity_id, webhooks.c.id == webhook_id)
+    kind = connection.scalar(query)
+    return None if kind is None else WebhookKind(kind)
+
+
+def delete_webhook(
+    connection: Connection, stored: StoredWebhook, *, revision: int, now: datetime, by: str | None = None
+) -> None:
     """Mark a webhook as deleted and remove its references to secrets."""
+    webhook_id = stored.id
     connection.execute(delete(webhook_secrets).where(webhook_secrets.c.webhook_id == webhook_id))
     values = {
         "deleted_at": now,
@@ -280,6 +383,8 @@ def delete_webhook(connection: Connection, webhook_id: int, *, revision: int, no
         "client_certificate_secret_id": None,
     }
     connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(values))
+    edit = _edited(stored, RevisionChange.DELETE, content_of(stored), revision)
+    keep_revisions(connection, RevisionKind.WEBHOOK, [edit], by=by, now=now)
 
 
 def _columns(fields: WebhookFields, secret_ids: dict[str, int]) -> dict[str, Any]:

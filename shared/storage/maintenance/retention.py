@@ -1,4 +1,4 @@
-"""Retention: deletes old deliveries with their attempts, metric windows, poison entries and audit records.
+"""Retention: deletes old deliveries with their attempts, metric windows, poison entries, audit records, revisions.
 
 It deletes in small batches, each a short transaction of its own, so that no worker waits long. Each batch continues
 where the one before ended, so rows that were kept are not read again in the same round.
@@ -16,7 +16,15 @@ from sqlalchemy import Connection, Engine, Table, delete, func, or_, select, tup
 from shared.domain.durations import parse_duration
 from shared.storage.database.bulk import among, is_postgresql
 from shared.storage.database.transactions import read_transaction, write_transaction
-from shared.storage.schema.tables import attempts, audit_log, automations, deliveries, metric_windows, poison_entries
+from shared.storage.schema.tables import (
+    attempts,
+    audit_log,
+    automations,
+    deliveries,
+    kept_revisions,
+    metric_windows,
+    poison_entries,
+)
 
 BATCH = 500
 """Rows deleted in one transaction, which takes some milliseconds; on SQLite all writers wait for it."""
@@ -143,6 +151,34 @@ def purge_poison(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch]:
 def purge_changes(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch]:
     """Delete records of the audit log that were made before a time, one batch for each item."""
     return _purge_oldest(engine, audit_log, (audit_log.c.id,), before)
+
+
+def purge_revisions(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch]:
+    """Delete kept revisions that were out of force before a time, one batch for each item.
+
+    The newest of each target before that time stays, since it was in force then, unless the target was deleted by it.
+
+    Locks (docs/decisions/0012, "delete revisions"): kept_revisions.
+    """
+    newer = kept_revisions.alias()
+    superseded = select(1).where(
+        newer.c.kind == kept_revisions.c.kind,
+        newer.c.target_id == kept_revisions.c.target_id,
+        newer.c.id > kept_revisions.c.id,
+        newer.c.created_at < before,
+    )
+    old = (
+        select(kept_revisions.c.id)
+        .where(kept_revisions.c.created_at < before)
+        .where(or_(kept_revisions.c.change == "delete", superseded.exists()))
+        .limit(BATCH)
+    )
+    while True:
+        with write_transaction(engine) as connection:
+            gone = connection.execute(delete(kept_revisions).where(kept_revisions.c.id.in_(old))).rowcount
+        if not gone:
+            return
+        yield PurgedBatch(kept_revisions.name, gone)
 
 
 def _purge_oldest(engine: Engine, table: Table, key: tuple[Any, ...], before: datetime) -> Iterator[PurgedBatch]:

@@ -400,6 +400,27 @@ audit_log = Table(
     Index("ix_audit_log_created_at", "created_at"),
 )
 
+# What automations and webhooks were: one row for each edit, written in the transaction of the edit.
+kept_revisions = Table(
+    "kept_revisions",
+    metadata,
+    _id(),
+    _created(),
+    Column("kind", String(16), nullable=False),
+    Column("target_id", BigInteger, nullable=False),
+    Column("entity_id", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("change", String(16), nullable=False),
+    Column("changed", Json, nullable=False),
+    # Null where Hookline made the change itself.
+    Column("user_name", String(255), nullable=True),
+    Column("reason", Text, nullable=True),
+    # Compressed JSON of what it was after the edit. It names secrets and never holds one.
+    Column("content", LargeBinary, nullable=False),
+    Index("ix_kept_revisions_target", "kind", "target_id", "id"),
+    Index("ix_kept_revisions_created_at", "created_at"),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

@@ -41,6 +41,7 @@ MEMBERS = {
     "create_automation",
     "change_automation",
     "delete_automation",
+    "restore_automation_revision",
     "dry_run",
     "put_project",
     "put_collection",
@@ -108,6 +109,7 @@ def paths(api: Api, history: History) -> dict[str, str]:
         "project": "p",
         "collection": "c",
         "user": member["id"],
+        "number": "1",
     }
 
 

@@ -61,8 +61,15 @@ KNOWN = {
     "project": "plain",
     "collection": "models",
 }
-UNUSED = {"delete_entity": {"entity": "empty"}, "delete_webhook": {"webhook_id": UNUSED_WEBHOOK}}
-"""What may be deleted, since nothing refers to it."""
+UNUSED: dict[str, dict[str, Any]] = {
+    "delete_entity": {"entity": "empty"},
+    "delete_webhook": {"webhook_id": UNUSED_WEBHOOK},
+    # Revisions have numbers in the order of edits: two webhooks, then the automation.
+    **{f"{does}_webhook_revision": {"number": 1} for does in ("get", "restore")},
+    **{f"{does}_slack_revision": {"number": 2} for does in ("get", "restore")},
+    **{f"{does}_automation_revision": {"number": 4} for does in ("get", "restore")},
+}
+"""What may be deleted, since nothing refers to it, and what is there under another name than `KNOWN`'s."""
 CREATES = {"create_webhook", "create_slack", "create_automation", "create_key", "create_user"}
 FEW_CHAINED = 5
 """So many different operations at least do what they do to something that an earlier answer named, in a short run."""
@@ -131,7 +138,7 @@ def _succeeded(answered: Counter[int]) -> bool:
 def _try(case: Case[Any], seeded: Surface, statuses: Counter[int]) -> None:
     seeded.restore()
     operation = _operation(case)
-    known = {**KNOWN, "delivery_id": seeded.delivery_id}
+    known: dict[str, Any] = {**KNOWN, "delivery_id": seeded.delivery_id}
     known |= UNUSED.get(operation, {})
     for name in case.path_parameters.keys() & known.keys():
         case.path_parameters[name] = known[name]

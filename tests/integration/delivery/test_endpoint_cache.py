@@ -63,8 +63,7 @@ def test_an_edit_of_the_webhook_counts_at_once(scene: Scene) -> None:
     assert stored is not None
     with write_transaction(scene.process.engine) as connection:
         edit = WebhookEdit(
-            webhook_id=hook,
-            before=stored.fields,
+            stored=stored,
             after=replace(stored.fields, url=f"{scene.receiver.url}/elsewhere"),
             revision=next_revision(connection),
             clear_failures=False,

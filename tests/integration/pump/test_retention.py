@@ -18,12 +18,19 @@ from dispatcher.pump.maintenance import LOCK, Maintenance
 from shared.settings import Settings
 from shared.storage.database.engine import open_engine
 from shared.storage.database.transactions import read_transaction, write_transaction
-from shared.storage.definitions.automations import delete_automation
+from shared.storage.definitions.automations import delete_automation, find_automation
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.evaluation.poison import PoisonEntry, quarantine
 from shared.storage.evaluation.windows import save_windows
 from shared.storage.maintenance import retention
-from shared.storage.schema.tables import attempts, audit_log, deliveries, metric_windows, poison_entries
+from shared.storage.schema.tables import (
+    attempts,
+    audit_log,
+    deliveries,
+    kept_revisions,
+    metric_windows,
+    poison_entries,
+)
 from tests.integration.scene import Scene, alias_event, metric_event
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -181,7 +188,9 @@ def test_what_all_partitions_share_stays_with_its_automation(scene: Scene, work:
         connection.execute(update(metric_windows).values(updated_at=_days(400)))
     assert work.purge(NOW) == {}
     with write_transaction(scene.process.engine) as connection:
-        delete_automation(connection, automation, revision=next_revision(connection), now=NOW)
+        stored = find_automation(connection, scene.entity_id, automation_id=automation)
+        assert stored is not None
+        delete_automation(connection, stored, revision=next_revision(connection), now=NOW)
     assert work.purge(NOW) == {"metric_windows": 1}
 
 
@@ -197,6 +206,46 @@ def test_poison_and_audit_records(scene: Scene, work: Maintenance) -> None:
     with read_transaction(scene.process.engine) as connection:
         for table in (poison_entries, audit_log):
             assert connection.scalar(select(func.count()).select_from(table)) == 1
+
+
+def test_revisions_stay_until_they_were_out_of_force_for_as_long(scene: Scene, work: Maintenance) -> None:
+    rows = [
+        # Of each target: numbers, what was done, and days ago.
+        (1, "create", 300),
+        (1, "update", 200),
+        (1, "update", 95),  # in force when the retention begins
+        (1, "update", 10),
+        (2, "create", 300),
+        (3, "create", 300),
+        (3, "delete", 91),
+        (4, "create", 300),
+        (4, "delete", 89),
+    ]
+    with write_transaction(scene.process.engine) as connection:
+        connection.execute(
+            insert(kept_revisions),
+            [
+                {
+                    "created_at": _days(age),
+                    "kind": "automation",
+                    "target_id": target,
+                    "entity_id": 1,
+                    "revision": 1,
+                    "change": change,
+                    "changed": [],
+                    "content": b"x",
+                }
+                for target, change, age in rows
+            ],
+        )
+    assert work.purge(NOW) == {"kept_revisions": 4}
+    with read_transaction(scene.process.engine) as connection:
+        query = select(kept_revisions.c.target_id, kept_revisions.c.change).order_by(kept_revisions.c.id)
+        left = [tuple(row) for row in connection.execute(query)]
+    assert left == [(1, "update"), (1, "update"), (2, "create"), (4, "create"), (4, "delete")]
+    forever = _with(scene.settings, revision_retention="0s")
+    again = Maintenance(forever, scene.process.engine, scene.redis, threading.Event())
+    assert again.purge(NOW + timedelta(days=1000)) == {}
 
 
 def test_only_one_pump_forgets_at_a_time_and_a_dead_one_is_not_waited_for_long(scene: Scene, work: Maintenance) -> None:

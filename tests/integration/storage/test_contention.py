@@ -74,7 +74,9 @@ def _delete(scene: Scene, hook: int) -> int:
     with write_transaction(scene.process.engine) as connection:
         now = datetime.now(UTC)
         buried = abandon_deliveries(connection, hook, reason="deleted", now=now)
-        delete_webhook(connection, hook, revision=next_revision(connection), now=now)
+        stored = find_webhook(connection, scene.entity_id, webhook_id=hook)
+        assert stored is not None
+        delete_webhook(connection, stored, revision=next_revision(connection), now=now)
         return buried
 
 
@@ -119,8 +121,7 @@ def test_an_edit_does_not_undo_that_a_worker_disabled_the_webhook(scene: Scene) 
         assert disable_webhook(connection, hook, reason="gone", now=now)
     with write_transaction(scene.process.engine) as connection:
         edit = WebhookEdit(
-            webhook_id=hook,
-            before=stored.fields,
+            stored=stored,
             after=replace(stored.fields, name="renamed"),
             revision=next_revision(connection),
             clear_failures=False,
@@ -317,5 +318,5 @@ def test_an_api_whose_clock_is_ahead_ends_no_attempt_and_holds_no_replay_back(
         stored = find_webhook(connection, scene.entity_id, webhook_id=doomed)
         assert stored is not None
         connection.execute(update(automations).values(deleted_at=func.now()))
-        control_webhooks.remove_webhook(connection, stored)
+        control_webhooks.remove_webhook(connection, stored, by="alice")
     assert [row.seq for row in scene.pending() if row.webhook_id == doomed] == [underway[0].seq]

@@ -15,6 +15,7 @@ from dispatcher.api.problems import Problem, too_large
 from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, PageRequest, page_request
 from shared.domain.errors import FieldError
 from shared.domain.events.decoding import MAX_BATCH_BYTES
+from shared.domain.json_text import read_json
 
 HEAD_ONLY = "head_only"
 """In the state of a HEAD request, which handlers get as a GET: no body is sent, so none need be read for it."""
@@ -55,7 +56,7 @@ def media_type(request: Request) -> str:
 def decode_json(body: bytes) -> Any:
     """The body's JSON. Raises Problem (400)."""
     try:
-        return orjson.loads(body)
+        return read_json(body)
     except orjson.JSONDecodeError as exc:
         where = f"line {exc.lineno}, column {exc.colno}"
         error = FieldError((), f"is not JSON: {exc.msg} at {where}")

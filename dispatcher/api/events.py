@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
@@ -30,6 +29,7 @@ from shared.domain.events.decoding import (
 from shared.domain.events.fast_decoding import AnyEvent, quick_event, quick_events
 from shared.domain.events.models import Event
 from shared.domain.events.types import EventType
+from shared.domain.json_text import write_json
 
 router = APIRouter(prefix="/v1", tags=["events"])
 
@@ -89,7 +89,7 @@ def _check_body(body: bytes, kind: str) -> tuple[Sequence[AnyEvent], Sequence[by
     if kind != BATCH_TYPE and (event := quick_event(body)) is not None:
         return [event], [body]
     candidates, events = _check_with_models(body, kind)
-    return events, [orjson.dumps(candidate) for candidate in candidates]
+    return events, [write_json(candidate) for candidate in candidates]
 
 
 def _check_with_models(body: bytes, kind: str) -> tuple[Sequence[object], list[Event]]:

@@ -18,6 +18,7 @@ from shared.config.certificate_rules import apply_rules
 from shared.config.setting_types import InvalidSetting
 from shared.domain.delivery.outcomes import parse_retry_after
 from shared.domain.errors import FieldError, HooklineError
+from shared.domain.json_text import read_json
 from shared.version import __version__
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _retry_after_seconds(response: httpx.Response) -> float | None:
 
 def _json(response: httpx.Response) -> Any:
     try:
-        return orjson.loads(response.content)
+        return read_json(response.content)
     except orjson.JSONDecodeError:
         return None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import orjson
 from pydantic import Field
 from sqlalchemy import Connection
 
@@ -19,6 +18,7 @@ from dispatcher.control.webhooks import load_webhook
 from shared.delivery.webhook_trial import WebhookTrial, load_for_trial, prepare_trial
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.errors import InvalidDefinition
+from shared.domain.json_text import read_json
 from shared.domain.payloads.sealed import ACCESS_TOKEN, SecretsTooLarge
 from shared.domain.payloads.templates import Template, parse_payload
 from shared.http.tls import TlsContexts
@@ -94,7 +94,7 @@ def trial_view(trial: WebhookTrial, outcome: Outcome) -> TrialView:
     if "Authorization" in headers:
         headers = {**headers, "Authorization": f"Bearer ***{ACCESS_TOKEN}***"}
     return TrialView(
-        request=TrialRequest(url=trial.request.url, headers=headers, body=orjson.loads(trial.masked_body)),
+        request=TrialRequest(url=trial.request.url, headers=headers, body=read_json(trial.masked_body)),
         response=_response(shown),
         outcome=str(shown.kind),
         error=shown.error,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
@@ -19,6 +18,7 @@ from dispatcher.api.resources import ResourcesDep
 from dispatcher.graphql.client_versions import client_version
 from dispatcher.graphql.execution import Answer, answer_to, refused
 from dispatcher.graphql.refusals import refusal_of
+from shared.domain.json_text import write_json
 
 
 class _Route(APIRoute):
@@ -52,4 +52,4 @@ async def graphql(request: Request, principal: PrincipalDep, resources: Resource
 
 
 def _response(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(answer.body), answer.status, headers, "application/json")
+    return Response(write_json(answer.body), answer.status, headers, "application/json")

@@ -9,6 +9,7 @@ import orjson
 
 from shared.domain.errors import InvalidDefinition
 from shared.domain.filters.filters import Predicate, parse_filter
+from shared.domain.json_text import read_json
 from shared.domain.json_values import refuse_unfit
 
 _Row = TypeVar("_Row")
@@ -26,7 +27,7 @@ def row_filter(text: str | None, fields: Fields[_Row], argument: str) -> Predica
         return lambda _row: True
     accepted = f"is not a field here; accepted: {', '.join(sorted(fields))}"
     try:
-        raw = orjson.loads(text)
+        raw = read_json(text)
         refuse_unfit(raw)
         parsed = parse_filter(raw, lambda name: None if name in fields else accepted)
     except orjson.JSONDecodeError:
@@ -38,7 +39,7 @@ def row_filter(text: str | None, fields: Fields[_Row], argument: str) -> Predica
 
 def exact_value(text: str | None, field: str) -> str | None:
     """The text that a filter of nothing but `{"<field>": "<text>"}` asks for."""
-    match None if text is None else orjson.loads(text):
+    match None if text is None else read_json(text):
         case {**only} if list(only) == [field] and isinstance(only[field], str):
             return str(only[field])
         case _:

@@ -20,6 +20,7 @@ from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.types import EventType
 from shared.domain.filters.wandb import WandbEventType, event_members
 from shared.domain.ids import IdKind, decode_id
+from shared.domain.json_text import read_json
 from shared.storage.definitions.automations import StoredAutomation, find_automation
 from shared.storage.definitions.catalog import find_project
 
@@ -238,7 +239,7 @@ def _payload(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return orjson.loads(text)
+        return read_json(text)
     except (orjson.JSONDecodeError, TypeError):
         loc = ("triggeredActionConfig", "genericWebhookActionInput", "requestPayload")
         fault = InvalidDefinition.at(loc, "must be a JSON object in a string")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
 
-import orjson
 from ariadne import ObjectType, UnionType
 from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode, SelectionSetNode
 
@@ -26,6 +25,7 @@ from dispatcher.graphql.session import Info, Session
 from shared.domain.errors import InvalidDefinition
 from shared.domain.filters.wandb import SavedEvent, saved_event
 from shared.domain.ids import IdKind, encode_id
+from shared.domain.json_text import write_json
 from shared.storage.definitions import automations as store
 from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity
@@ -84,7 +84,7 @@ def _node(of: StoredEntity, stored: StoredAutomation, known: dict[int, StoredInt
     payload = stored.definition["action"].get("payload")
     if event is None or (stored.webhook_id is not None and target is None) or not isinstance(payload, dict | None):
         return None
-    return TriggerNode(of, stored, event, target, None if payload is None else orjson.dumps(payload).decode())
+    return TriggerNode(of, stored, event, target, None if payload is None else write_json(payload).decode())
 
 
 _NODES_AT_ONCE = 20

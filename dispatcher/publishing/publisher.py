@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError
 
@@ -17,6 +16,7 @@ from shared.domain.errors import HooklineError
 from shared.domain.events.decoding import check_published
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.partitioning import partition_of
+from shared.domain.json_text import write_json
 from shared.messaging.streams import APPEND_ALL, FIELD, stream_key
 from shared.observability import metrics
 from shared.observability.tracing import Tracing
@@ -62,7 +62,7 @@ class Publisher:
             StreamUnavailable: when the server did not answer. A batch published again fires nothing twice, since an
                 event is known by its source and id.
         """
-        return await self.append(check_published(candidates), [orjson.dumps(candidate) for candidate in candidates])
+        return await self.append(check_published(candidates), [write_json(candidate) for candidate in candidates])
 
     async def append(self, events: Sequence[AnyEvent], bodies: Sequence[bytes]) -> int:
         """Append checked events, each as its JSON text. Raises StreamFull, StreamUnavailable."""

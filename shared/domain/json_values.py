@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
+from shared.domain.json_text import MAX_DIGITS, has_few_digits
 
 MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 150_000
 """How many values, members of lists and objects included; more than the largest payload has."""
 MAX_FAULTS: Final = 20
 """The faults that one answer names; a value that was made badly usually has the same one everywhere."""
-_LEAST_INT, _GREATEST_INT = -(2**63), 2**64 - 1
 
 
 def refuse_unfit(value: object) -> None:
@@ -24,7 +24,7 @@ def refuse_unfit(value: object) -> None:
 
     Raises:
         InvalidDefinition: with each place, `MAX_FAULTS` at most: member names that are not text, U+0000 and lone
-            surrogates, whole numbers of more than 64 bits, and what is too deep or too much.
+            surrogates, whole numbers of more than `MAX_DIGITS` digits, and what is too deep or too much.
     """
     walk = _Walk()
     walk.look(value, ())
@@ -72,9 +72,12 @@ def _key_fault(key: object) -> str | None:
 def _scalar_fault(value: object) -> str | None:
     if isinstance(value, str):
         return None if _storable(value) else "must not hold U+0000 or lone surrogates"
-    if isinstance(value, int) and not _LEAST_INT <= value <= _GREATEST_INT:
-        return "must be a whole number of at most 64 bits, or a fraction"
-    return None
+    return whole_number_fault(value) if isinstance(value, int) else None
+
+
+def whole_number_fault(value: int) -> str | None:
+    """Why a whole number can't be read and written by every part; None where it can."""
+    return None if has_few_digits(value) else f"must be a whole number of at most {MAX_DIGITS} digits, or a fraction"
 
 
 def _storable(text: str) -> bool:

@@ -9,13 +9,13 @@ import json
 from datetime import UTC, datetime
 from typing import IO
 
-import orjson
 from rich.text import Text
 from rich.tree import Tree
 
 from shared.domain.explain.dry_run import DryRunResult, PageWanted
 from shared.domain.explain.simulator import DryRunOutcome
 from shared.domain.explain.text import Explanation
+from shared.domain.json_text import write_json
 from shared.dry_runs.service import DryRunAnswer
 from shared.dry_runs.time_range import parse_time_range
 from worker.commands.event_files import read_events
@@ -60,7 +60,7 @@ def _tree(result: DryRunResult) -> Tree:
     for term in result.explanation.terms:
         _add(tree, term, result.decisive)
     if result.payload is not None:
-        tree.add(Text(f"payload {orjson.dumps(result.payload).decode()}", style="dim"))
+        tree.add(Text(f"payload {write_json(result.payload).decode()}", style="dim"))
     return tree
 
 

@@ -97,9 +97,9 @@ def opened() -> Iterator[tuple[Settings, Engine]]:
 
 def print_json(value: object) -> None:
     """A value as indented JSON."""
-    import orjson
+    from shared.domain.json_text import write_indented_json
 
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
+    click.echo(write_indented_json(value))
 
 
 def print_rows(members: Sequence[str], rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
 from pydantic import (
     TypeAdapter,
     ValidationError,
@@ -28,6 +27,7 @@ from shared.domain.events.models import (
 )
 from shared.domain.events.types import NOTICE_TYPES, PUBLISHED_TYPES, EventType
 from shared.domain.events.values import Name as Name
+from shared.domain.json_text import write_json
 
 MAX_EVENT_BYTES = 1 << 20
 """Of one event's JSON. Evaluation reads some MiB of events at a time, and may exceed that by one event."""
@@ -72,7 +72,7 @@ def decode_event(body: bytes) -> Event:
 
 
 def check_event(candidate: object) -> Event:
-    """An event from decoded JSON, by way of the text that `orjson.dumps` makes of it.
+    """An event from decoded JSON, by way of the text that `write_json` makes of it.
 
     Evaluation gets the text, so nothing is accepted here that would be a poison entry there.
 
@@ -80,8 +80,8 @@ def check_event(candidate: object) -> Event:
         InvalidDefinition: as `decode_event` does, and for what no JSON text can hold.
     """
     try:
-        body = orjson.dumps(candidate)
-    except orjson.JSONEncodeError as exc:
+        body = write_json(candidate)
+    except TypeError as exc:
         raise InvalidDefinition.at((), f"can't be written as JSON: {exc}") from exc
     return decode_event(body)
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from shared.domain.explain.simulator import Arrival, Considered, DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.explain.text import Explanation, explain_outcome
+from shared.domain.json_text import read_json
 from shared.domain.payloads.sealed import mask_payload
 
 MAX_EVENTS = 1000
@@ -113,7 +112,7 @@ def result_of(subject: Subject, considered: Considered) -> DryRunResult:
         ),
         outcome=considered.outcome,
         reason=considered.reason,
-        payload=None if considered.sealed is None else orjson.loads(mask_payload(considered.sealed)),
+        payload=None if considered.sealed is None else read_json(mask_payload(considered.sealed)),
         explanation=explanation,
         decisive=decisive,
     )

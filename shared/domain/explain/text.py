@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
-
 from shared.domain.automations.model import Automation, Cooldown
 from shared.domain.conditions.conditions import needed_values
 from shared.domain.conditions.windows import explain
@@ -23,6 +21,7 @@ from shared.domain.explain.simulator import Considered, DryRunOutcome, Reason, S
 from shared.domain.filters.budget import EVENT_UNITS, FilterBudget, FilterTooCostly
 from shared.domain.filters.fields import field_getter
 from shared.domain.filters.terms import MISSING, Term
+from shared.domain.json_text import read_json, write_json
 from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal
 
 MAX_SHOWN_CHARS = 500
@@ -79,12 +78,9 @@ def to_json_value(value: object) -> Any:
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    try:
-        text = orjson.dumps(value)
-    except orjson.JSONEncodeError:  # an integer of more than 64 bits, which JSON may have and orjson does not write
-        return _cut(str(value))
+    text = write_json(value)
     if len(text) <= MAX_SHOWN_CHARS:
-        return orjson.loads(text)
+        return read_json(text)
     return _cut(value if isinstance(value, str) else text.decode())
 
 

@@ -33,7 +33,7 @@ from shared.domain.filters.terms import (
     Term,
     explain_node,
 )
-from shared.domain.json_values import is_unicode
+from shared.domain.json_values import is_unicode, whole_number_fault
 
 __all__ = ["MISSING", "Filter", "Getter", "Missing", "Predicate", "Term", "has_operators", "parse_filter"]
 
@@ -182,7 +182,6 @@ def _combine(predicates: tuple[Predicate[T], ...], deciding: bool, outcome: bool
 
 _LISTS: Final = ("$and", "$or", "$nor")
 _EVERYTHING: Final = Combination("$and", ())
-_LEAST_INT, _GREATEST_INT = -(2**63), 2**64 - 1
 _EXPRESSION: Final = 'must be an object such as {"alias": {"$regex": "^prod"}}'
 _OPERATORS: Final = ", ".join([*TESTS, "$not"])
 _ORDERED: Final = ((int, float, str), "must be a number or a string")
@@ -212,9 +211,7 @@ def _scalar_fault(value: object) -> str | None:
     if isinstance(value, float):
         return None if math.isfinite(value) else "must be a finite number"
     if isinstance(value, int):
-        return (
-            None if _LEAST_INT <= value <= _GREATEST_INT else "must be a whole number of at most 64 bits, or a fraction"
-        )
+        return whole_number_fault(value)
     return None if value is None else "must be a JSON value: a string, number, true, false, null, list or object"
 
 

@@ -18,6 +18,7 @@ import orjson
 from shared.domain.errors import InvalidDefinition, Loc
 from shared.domain.events.types import NOTICE_TYPES, RUN_TYPES, EventType, RunPhase
 from shared.domain.filters.normal_form import negation_normal_form, same_normal_form
+from shared.domain.json_text import read_json, write_json
 
 LOC: Final = ("eventFilter",)
 _MAX_EXACT: Final = 2**53
@@ -164,7 +165,7 @@ def saved_event(definition: Mapping[str, Any]) -> SavedEvent | None:
 def _decode_json(text: object, loc: Loc) -> object:
     if isinstance(text, str):
         try:
-            return orjson.loads(text)
+            return read_json(text)
         except orjson.JSONDecodeError as exc:
             fault = f"must be a JSON text: {exc.msg} at character {exc.pos}"
     else:
@@ -173,7 +174,7 @@ def _decode_json(text: object, loc: Loc) -> object:
 
 
 def _encode_json(value: object) -> str:
-    return orjson.dumps(value).decode()
+    return write_json(value).decode()
 
 
 def _object(value: object, loc: Loc, accepted: Sequence[str] = ()) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-import orjson
-
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.models import DeadLetterEvent, NoticeEvent, OwnData, UnmatchedEvent
+from shared.domain.json_text import write_json
 from shared.domain.payloads.templates import METADATA_PREFIX
 
 
@@ -125,7 +123,4 @@ def _text(value: object) -> str:
         return value
     if value is None:
         return ""
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # an integer of more than 64 bits: JSON has no limit, orjson does
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return write_json(value).decode()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 import pytest
 
 from shared.domain.automations.model import Grants
@@ -17,6 +16,7 @@ from shared.domain.events.types import EventType
 from shared.domain.explain.dry_run import DryRun, DryRunResult, PageWanted, dry_run
 from shared.domain.explain.simulator import Arrival, DryRunOutcome, Reason, Simulator, Subject, WebhookState
 from shared.domain.explain.text import Explanation
+from shared.domain.json_text import read_json, write_json
 from shared.domain.matching.compiled import compile_automation, firing_id
 from shared.domain.matching.firing_rules import AutomationState
 from shared.domain.matching.throttling import FiringState
@@ -326,7 +326,7 @@ def test_whatever_an_event_holds_the_answer_is_json(value: object) -> None:
     arrival.event.data.artifact.metadata["key"] = value  # type: ignore[union-attr]
     result = only(subject(event="ADD_ARTIFACT_ALIAS", filter={"metadata.key": 1}), arrival)
 
-    written = orjson.loads(orjson.dumps(result))
+    written = read_json(write_json(result))
 
     assert result.reason is Reason.FILTER
     assert len(str(written["decisive"][0]["value"])) <= 500

@@ -1,0 +1,66 @@
+"""JSON text in which whole numbers stay exactly as they were written, however many digits they have.
+
+orjson reads a whole number beyond 64 bits as the nearest fraction, and writes none. So where a text may hold such a
+number, msgspec reads and writes it. Both it and Python end at some 4,300 digits.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+MAX_DIGITS: Final = 4000
+"""How many digits a whole number may have, wherever one comes in."""
+_LONG = re.compile(rb"[0-9]{19}")
+_TOO_LONG = re.compile(rb"(?<![0-9.eE+])[0-9]{%d}(?![0-9]*[.eE])" % (MAX_DIGITS + 1))
+_LEAST: Final[int] = -(10**MAX_DIGITS)
+_GREATEST: Final[int] = 10**MAX_DIGITS
+
+
+def read_json(text: bytes | str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        orjson.JSONDecodeError: with the place of what is no JSON, and for whole numbers of more than `MAX_DIGITS`
+            digits.
+    """
+    data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    if _LONG.search(data):
+        try:
+            return msgspec.json.decode(data)
+        except RecursionError:
+            raise orjson.JSONDecodeError("nests too deeply", "", 0) from None
+        except (ValueError, msgspec.MsgspecError):
+            if found := _TOO_LONG.search(data):
+                message = f"a whole number has more than {MAX_DIGITS} digits"
+                raise orjson.JSONDecodeError(message, data.decode("latin-1"), found.start()) from None
+    return orjson.loads(data)
+
+
+def write_json(value: object) -> bytes:
+    """A value as compact JSON text. Raises TypeError for what JSON can't hold, lone surrogates included."""
+    try:
+        return orjson.dumps(value)
+    except TypeError as exc:
+        if "64-bit" not in str(exc):
+            raise
+    try:
+        return msgspec.json.encode(value)
+    except ValueError as exc:  # half a character, or more digits than Python writes
+        raise TypeError(str(exc)) from None
+
+
+def write_indented_json(value: object) -> str:
+    """A value as JSON text of many lines, moments of UTC with a `Z`. Raises TypeError as `write_json` does."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode()
+    except TypeError:
+        return msgspec.json.format(write_json(value), indent=2).decode()
+
+
+def has_few_digits(number: int) -> bool:
+    """Whether a whole number is one that every part can read and write."""
+    return _LEAST < number < _GREATEST

@@ -1,0 +1,169 @@
+"""JSON text keeps whole numbers exactly, in every way in and out of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from io import BytesIO
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from dispatcher.client.input_files import read_documents
+from shared.domain.automations.model import Grants
+from shared.domain.automations.parsing import parse_automation
+from shared.domain.errors import InvalidDefinition
+from shared.domain.events.decoding import check_event, decode_event
+from shared.domain.events.fast_decoding import quick_event
+from shared.domain.filters.filters import Predicate, parse_filter
+from shared.domain.json_text import MAX_DIGITS, read_json, write_indented_json, write_json
+from shared.domain.json_values import refuse_unfit
+from shared.domain.payloads.variables import payload_values
+
+NINES = 10**MAX_DIGITS - 1
+whole = st.one_of(
+    st.integers(),
+    st.integers(2**62, 2**66),
+    st.integers(-(2**66), -(2**62)),
+    st.builds(lambda digits, rest: 10**digits + rest, st.integers(18, 400), st.integers(-3, 3)),
+)
+scalars = st.none() | st.booleans() | whole | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12
+)
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two values are written alike: 1 is neither 1.0 nor true."""
+    return json.dumps(one) == json.dumps(other)
+
+
+@given(values)
+@example([NINES, -NINES])
+@example({"x": 2**64, "y": [-(2**63) - 1, "123456789012345678901234567890", 0.12345678901234567890]})
+def test_what_is_written_is_read_as_the_same(value: Any) -> None:
+    for text in (write_json(value), write_indented_json(value), json.dumps(value), json.dumps(value).encode()):
+        assert same(read_json(text), value)
+    assert same(json.loads(write_json(value)), value), "others read the same"
+
+
+@given(values)
+def test_small_numbers_are_written_as_ever(value: Any) -> None:
+    try:
+        expected = orjson.dumps(value)
+    except TypeError:
+        return
+    assert write_json(value) == expected
+
+
+@pytest.mark.parametrize("text", ["9" * 4301, f'{{"a": [-{"9" * 5000}]}}'])
+def test_more_digits_than_python_handles_are_refused(text: str) -> None:
+    with pytest.raises(orjson.JSONDecodeError, match=f"a whole number has more than {MAX_DIGITS} digits"):
+        read_json(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"n": 12345678901234567890',
+        '[12345678901234567890, "\\ud800"]',
+        "[12345678901234567890, NaN]",
+        "[12345678901234567890, 1e400]",
+        "[0123456789012345678901]",
+        b'[12345678901234567890, "\xff"]',
+        "\ud800 12345678901234567890",
+        "[" * 5000 + "12345678901234567890" + "]" * 5000,
+    ],
+)
+def test_what_is_no_json_is_refused_with_and_without_long_numbers(text: bytes | str) -> None:
+    with pytest.raises(orjson.JSONDecodeError):
+        read_json(text)
+
+
+@pytest.mark.parametrize("value", [object(), ["\ud800", 2**70], [2**70, "\ud800"], {(): 1}, [10**5000]])
+def test_what_json_cannot_hold_is_not_written(value: object) -> None:
+    with pytest.raises(TypeError):
+        write_json(value)
+
+
+def test_what_is_no_number_is_written_as_null() -> None:
+    assert write_json([2**70, math.nan]) == b"[1180591620717411303424,null]"
+
+
+def _event(number: int) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": "e",
+        "source": "/s",
+        "type": "CREATE_ARTIFACT",
+        "data": {
+            "entity": "acme",
+            "project": "p",
+            "collection": {"name": "c"},
+            "artifact": {"id": "a", "metadata": {"n": number, "deep": [{"n": number}]}},
+        },
+    }
+
+
+@given(whole)
+@example(NINES)
+@example(-NINES)
+def test_every_reader_of_events_gives_the_number_that_was_sent(number: int) -> None:
+    body = json.dumps(_event(number)).encode()
+    quick = quick_event(body)
+    assert quick is not None
+    for read in (quick, decode_event(body), check_event(read_json(body))):
+        metadata = read.data.artifact.metadata  # type: ignore[union-attr]
+        assert metadata == {"n": number, "deep": [{"n": number}]}
+        found = payload_values(read, delivery_id="dlv_x")
+        assert found["artifact_metadata.n"] == str(number)
+        assert found["artifact_metadata.deep"] == f'[{{"n":{number}}}]'
+
+
+@given(whole)
+def test_filters_compare_numbers_exactly(number: int) -> None:
+    def holds(expression: object, value: object) -> bool:
+        parsed = parse_filter(expression, lambda _name: None)
+        again = parse_filter(read_json(write_json(parsed.to_json())), lambda _name: None)
+        assert again == parsed
+        predicate: Predicate[object] = parsed.compile(lambda _name: lambda subject: subject)
+        return predicate(value)
+
+    for expression, expected in (
+        ({"n": number}, [False, True, False]),
+        ({"n": {"$ne": number}}, [True, False, True]),
+        ({"n": {"$in": [number, "x"]}}, [False, True, False]),
+        ({"n": {"$gt": number}}, [False, False, True]),
+        ({"n": {"$gte": number}}, [False, True, True]),
+        ({"n": {"$lt": number}}, [True, False, False]),
+        ({"n": {"$lte": number}}, [True, True, False]),
+    ):
+        assert [holds(expression, number + more) for more in (-1, 0, 1)] == expected
+
+
+@given(whole)
+@example(NINES)
+def test_definitions_keep_the_number_in_json_and_yaml(number: int) -> None:
+    raw = {
+        "name": "a",
+        "event": "CREATE_ARTIFACT",
+        "filter": {"metadata.n": number},
+        "action": {"webhook": "hook", "payload": {"n": number}},
+    }
+    refuse_unfit(raw)
+    yaml_text = f"entity: acme\nn: {number}\nlist: [{number}]\ntext: '{number}'\n"
+    (document,) = read_documents("file", BytesIO(yaml_text.encode()))
+    assert read_json(document.json) == {"n": number, "list": [number], "text": str(number)}
+    parsed = parse_automation(raw, lambda _name: Grants(frozenset(), has_access_token=False), lambda _name: True)
+    stored = read_json(write_json(parsed.to_json()))
+    assert (stored["filter"], stored["action"]["payload"]) == ({"metadata.n": {"$eq": number}}, {"n": number})
+
+
+def test_definitions_refuse_longer_numbers() -> None:
+    with pytest.raises(InvalidDefinition, match="must be a whole number of at most 4000 digits, or a fraction"):
+        refuse_unfit({"n": NINES + 1})

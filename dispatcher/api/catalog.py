@@ -13,6 +13,7 @@ from dispatcher.control.catalog import (
     CollectionBody,
     CollectionView,
     EntityBody,
+    EntityPatchBody,
     EntityView,
     ProjectBody,
     ProjectView,
@@ -46,6 +47,13 @@ def put_entity(
         view, created = catalog.put_entity(connection, principal, entity, body)
     response.status_code = 201 if created else 200
     return view
+
+
+@router.patch("/{entity}", openapi_extra=accepts(EntityPatchBody, partly=True))
+def change_entity(entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep) -> EntityView:
+    """Change settings of an entity. For its administrators."""
+    with write_transaction(resources.engine) as connection:
+        return catalog.change_entity(connection, principal, entity, body)
 
 
 @router.delete("/{entity}", status_code=204)

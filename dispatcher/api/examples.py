@@ -156,7 +156,7 @@ ANSWERS: dict[str, Any] = {
     },
     "ReplayCount": {"replayed": 3, "last_due_at": _NOON},
     "Changes": {"changes": [{"kind": "webhook", "name": "deploy-hook", "change": "updated", "detail": ["url"]}]},
-    "EntityView": {"name": "acme", "kind": "team", "parent": None, "created_at": _NOON},
+    "EntityView": {"name": "acme", "kind": "team", "parent": None, "answers_hidden": False, "created_at": _NOON},
     "ProjectView": {"name": "wandb-registry-model", "description": "Released models", "created_at": _NOON},
     "CollectionView": {
         "project": "wandb-registry-model",

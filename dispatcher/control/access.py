@@ -55,6 +55,11 @@ def require(connection: Connection, principal: Principal, entity_name: str, acti
     return entity
 
 
+def may(principal: Principal, entity: StoredEntity, action: Action) -> bool:
+    """Whether the principal may do this in an entity."""
+    return principal.is_admin or principal.roles.get(entity.id) in _ALLOWED_TO[action]
+
+
 def require_any_role(connection: Connection, principal: Principal, entity_name: str) -> StoredEntity:
     """The entity, if the principal has any role in it. Raises NotFound."""
     entity = find_entity(connection, entity_name)

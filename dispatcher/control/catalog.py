@@ -39,7 +39,17 @@ class EntityView(View):
     name: str
     kind: str
     parent: str | None
+    answers_hidden: bool
+    """Whether only administrators see what endpoints answered."""
     created_at: datetime
+
+
+class EntityPatchBody(Body):
+    """What may be changed of an entity by itself; the rest is replaced by PUT."""
+
+    answers_hidden: Annotated[
+        bool, Field(description="Show what endpoints answered to administrators only, and not to members.")
+    ] = False
 
 
 class ProjectBody(Body):
@@ -98,6 +108,30 @@ def put_entity(connection: Connection, principal: Principal, name: str, raw: obj
         did = "entity.create" if before is None else "entity.update"
         record_change(connection, principal, did, entity=stored, target_id=name, name=name, changed=changed)
     return _entity_view(stored), before is None
+
+
+def change_entity(connection: Connection, principal: Principal, name: str, raw: object) -> EntityView:
+    """Change settings of an entity. For its administrators.
+
+    Raises:
+        InvalidDefinition: naming each fault.
+    """
+    entity = require(connection, principal, name, Action.ADMINISTER)
+    body = parse_body(EntityPatchBody, raw)
+    lock_edits(connection)
+    if "answers_hidden" in body.model_fields_set and body.answers_hidden is not entity.answers_hidden:
+        entity_store.hide_answers(connection, entity.id, hidden=body.answers_hidden)
+        record_change(
+            connection,
+            principal,
+            "entity.update",
+            entity=entity,
+            target_id=name,
+            name=name,
+            changed=["answers_hidden"],
+            answers_hidden=body.answers_hidden,
+        )
+    return _entity_view(_entity(connection, name))
 
 
 def _links(stored: StoredEntity) -> dict[str, str | None]:
@@ -195,7 +229,13 @@ def _project(connection: Connection, entity: StoredEntity, name: str) -> StoredP
 
 
 def _entity_view(stored: StoredEntity) -> EntityView:
-    return EntityView(name=stored.name, kind=stored.kind, parent=stored.parent, created_at=stored.created_at)
+    return EntityView(
+        name=stored.name,
+        kind=stored.kind,
+        parent=stored.parent,
+        answers_hidden=stored.answers_hidden,
+        created_at=stored.created_at,
+    )
 
 
 def _project_view(stored: StoredProject) -> ProjectView:

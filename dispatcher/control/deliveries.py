@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from sqlalchemy import Connection
 
-from dispatcher.control.access import Action, require
+from dispatcher.control.access import Action, may, require
 from dispatcher.control.audit import record_change
 from dispatcher.control.bodies import Body, Timestamp, View, parse_body
 from dispatcher.control.errors import Conflict, NotFound
@@ -97,6 +97,7 @@ class AttemptView(View):
     status_code: int | None
     error: str | None
     response_body: str | None
+    """What the endpoint answered; null, as `error` is, for members of an entity whose `answers_hidden` is true."""
     response_truncated: bool
 
 
@@ -161,11 +162,12 @@ def get(connection: Connection, principal: Principal, entity_name: str, delivery
     entity = require(connection, principal, entity_name, Action.READ)
     stored = _load_delivery(connection, entity, delivery_id)
     sealed = store.sealed_payload(connection, stored.seq)
+    hidden = entity.answers_hidden and not may(principal, entity, Action.ADMINISTER)
     return DeliveryDetail(
         **_members(stored),
         replays=replay.list_replays(connection, entity.id, stored.id),
         payload=None if sealed is None else json.loads(mask_payload(sealed)),
-        attempt_log=[_attempt_view(attempt) for attempt in store.list_attempts(connection, stored.seq)],
+        attempt_log=[_attempt_view(attempt, hidden=hidden) for attempt in store.list_attempts(connection, stored.seq)],
     )
 
 
@@ -293,14 +295,14 @@ def _named_view(kind: IdKind, number: int | None, name: str | None) -> Named | N
     return None if number is None else Named(id=encode_id(kind, number), name=name or "")
 
 
-def _attempt_view(stored: StoredAttempt) -> AttemptView:
+def _attempt_view(stored: StoredAttempt, *, hidden: bool) -> AttemptView:
     return AttemptView(
         number=stored.number,
         started_at=stored.started_at,
         duration_ms=stored.duration_ms,
         outcome=stored.outcome,
         status_code=stored.status_code,
-        error=stored.error,
-        response_body=stored.response_body,
+        error=None if hidden else stored.error,
+        response_body=None if hidden else stored.response_body,
         response_truncated=stored.response_truncated,
     )

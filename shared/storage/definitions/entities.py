@@ -15,19 +15,28 @@ from shared.storage.schema.tables import entities
 
 @dataclass(frozen=True, slots=True)
 class StoredEntity:
-    """One entity; `parent` is the name of the organization it belongs to."""
+    """One entity; `parent` is the name of the organization it belongs to.
+
+    `answers_hidden`: members see nothing of what endpoints answered.
+    """
 
     id: int
     name: str
     kind: str
     parent: str | None
     created_at: datetime
+    answers_hidden: bool
 
 
 def _entities() -> Select[Any]:
     parents = entities.alias("parents")
     return select(
-        entities.c.id, entities.c.name, entities.c.kind, parents.c.name.label("parent"), entities.c.created_at
+        entities.c.id,
+        entities.c.name,
+        entities.c.kind,
+        parents.c.name.label("parent"),
+        entities.c.created_at,
+        entities.c.answers_hidden,
     ).select_from(entities.outerjoin(parents, parents.c.id == entities.c.parent_id))
 
 
@@ -57,6 +66,11 @@ def insert_entity(connection: Connection, *, name: str, kind: str, parent_id: in
 def update_entity(connection: Connection, entity_id: int, *, kind: str, parent_id: int | None) -> None:
     """Change an entity's kind and the organization it belongs to."""
     connection.execute(update(entities).where(entities.c.id == entity_id).values(kind=kind, parent_id=parent_id))
+
+
+def hide_answers(connection: Connection, entity_id: int, *, hidden: bool) -> None:
+    """Hide what endpoints answered from an entity's members, or show it."""
+    connection.execute(update(entities).where(entities.c.id == entity_id).values(answers_hidden=hidden))
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,16 @@ async def _page(
 Paging = Annotated[PageRequest, Depends(_page)]
 
 
+async def _two_way_page(
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, Query(description="The `next` or `previous` of another page.")] = None,
+) -> PageRequest:
+    return page_request(limit, cursor, two_way=True)
+
+
+TwoWayPaging = Annotated[PageRequest, Depends(_two_way_page)]
+
+
 def accepts(body: type[BaseModel] | dict[str, Any], *, partly: bool = False) -> dict[str, Any]:
     """The OpenAPI description of a route's body; with `partly` no member is required, as in a patch."""
     schema = _inline_references(body.model_json_schema()) if isinstance(body, type) else dict(body)

@@ -8,19 +8,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 from sqlalchemy import Engine
 
 from dispatcher.api.authentication import PrincipalDep
-from dispatcher.api.bodies import HEAD_ONLY, JsonBody, Paging, accepts
+from dispatcher.api.bodies import HEAD_ONLY, JsonBody, TwoWayPaging, accepts
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import deliveries, exports
 from dispatcher.control.deliveries import DeliveryDetail, DeliveryView, ReplayQuery, Selection
 from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
-from dispatcher.control.paging import Page
+from dispatcher.control.paging import TwoWayPage
 from shared.domain.errors import InvalidDefinition
+from shared.domain.events.types import EventType
 from shared.storage.database.transactions import read_transaction
+from shared.storage.delivery.history import DeliveryStatus
 
 router = APIRouter(prefix="/v1/entities/{entity}/deliveries", tags=["deliveries"])
 
@@ -40,32 +42,65 @@ class ReplayCount(BaseModel):
     """When the last of them is due; null when there are none."""
 
 
+_STATUS = WithJsonSchema({"type": "string", "enum": [str(status) for status in DeliveryStatus]})
+_EVENT_TYPE = WithJsonSchema({"type": "string", "enum": [str(event_type) for event_type in EventType]})
+
+
 async def _criteria(
-    status: Annotated[str | None, Query(description="pending, delivered, dead, refused or skipped.")] = None,
+    *,
+    status: Annotated[
+        list[Annotated[str, _STATUS]] | None, Query(description="Given several times: any will do.")
+    ] = None,
     automation: Annotated[str | None, Query(description="An automation's id or name.")] = None,
     webhook: Annotated[str | None, Query(description="A webhook's or Slack integration's id or name.")] = None,
     event: Annotated[str | None, Query(description="An event's id.")] = None,
-    since: Annotated[str | None, Query(description="Created at this time or later (RFC 3339).")] = None,
-    until: Annotated[str | None, Query(description="Created before this time (RFC 3339).")] = None,
-) -> dict[str, str | None]:
-    return {
+    event_type: Annotated[
+        list[Annotated[str, _EVENT_TYPE]] | None, Query(description="Given several times: any will do.")
+    ] = None,
+    project: Annotated[str | None, Query(description="The project or registry of the event.")] = None,
+    run: Annotated[str | None, Query(description="The id of the event's run.")] = None,
+    collection: Annotated[str | None, Query(description="The collection of the event, such as a model's name.")] = None,
+    response_code: Annotated[
+        list[int] | None, Query(description="An attempt was answered with it. Given several times: any will do.")
+    ] = None,
+    min_attempts: Annotated[int | None, Query(description="At least so many attempts.")] = None,
+    max_attempts: Annotated[int | None, Query(description="At most so many attempts.")] = None,
+    reason: Annotated[str | None, Query(description="A part of the reason, in any case.")] = None,
+    since: Annotated[
+        str | None, Query(description="Created at this time or later (RFC 3339), or so long ago: 1h.")
+    ] = None,
+    until: Annotated[str | None, Query(description="Created before this time (RFC 3339), or longer ago: 1h.")] = None,
+) -> dict[str, Any]:
+    given = {
         "status": status,
         "automation": automation,
         "webhook": webhook,
         "event": event,
+        "event_type": event_type,
+        "project": project,
+        "run": run,
+        "collection": collection,
+        "response_code": response_code,
+        "min_attempts": min_attempts,
+        "max_attempts": max_attempts,
+        "reason": reason,
         "since": since,
         "until": until,
     }
+    return {name: value for name, value in given.items() if value is not None}
 
 
-Criteria = Annotated[dict[str, str | None], Depends(_criteria)]
+Criteria = Annotated[dict[str, Any], Depends(_criteria)]
 
 
 @router.get("")
 def list_deliveries(
-    entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging, wanted: Criteria
-) -> Page[DeliveryView]:
-    """List the deliveries that match, newest first."""
+    entity: str, principal: PrincipalDep, resources: ResourcesDep, page: TwoWayPaging, wanted: Criteria
+) -> TwoWayPage[DeliveryView]:
+    """List the deliveries that match, newest first.
+
+    A page may have fewer deliveries than `limit`, or none, while there are more: only `next` says so.
+    """
     with read_transaction(resources.engine) as connection:
         return deliveries.list_deliveries(connection, principal, entity, wanted, page)
 

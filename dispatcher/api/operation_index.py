@@ -7,10 +7,13 @@ call.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from fastapi import FastAPI, Request
+from starlette.datastructures import QueryParams
 from starlette.routing import compile_path
 
 from shared.domain.errors import FieldError, InvalidDefinition
@@ -19,8 +22,8 @@ from shared.domain.errors import FieldError, InvalidDefinition
 @dataclass(frozen=True, slots=True)
 class _Path:
     pattern: re.Pattern[str]
-    queries: dict[str, frozenset[str]]
-    """The names of the query parameters of each method."""
+    queries: dict[str, dict[str, bool]]
+    """The names of the query parameters of each method, and whether each may be given several times."""
 
 
 class OperationIndex:
@@ -35,7 +38,11 @@ class OperationIndex:
             _Path(
                 compile_path(path)[0],
                 {
-                    method.upper(): frozenset(p["name"] for p in operation.get("parameters", ()) if p["in"] == "query")
+                    method.upper(): {
+                        parameter["name"]: _takes_several(parameter["schema"])
+                        for parameter in operation.get("parameters", ())
+                        if parameter["in"] == "query"
+                    }
                     for method, operation in operations.items()
                 },
             )
@@ -50,7 +57,9 @@ class OperationIndex:
         return found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else frozenset())
 
     def check_query(self, request: Request) -> None:
-        """Refuse query parameters that the operation does not have, since a misspelt criterion would select everything.
+        """Refuse query parameters that the operation does not have, or that have several values where it takes one.
+
+        A misspelt criterion would select everything, and of several values only the last would count.
 
         Raises:
             InvalidDefinition: naming each, and what is accepted.
@@ -59,10 +68,20 @@ class OperationIndex:
             return
         path, method = request.scope["path"], request.method
         accepted = next((k.queries[method] for k in self._paths if method in k.queries and k.pattern.match(path)), None)
-        unknown = [] if accepted is None else [name for name in request.query_params if name not in accepted]
-        if unknown:
-            known = ", ".join(sorted(accepted or ())) or "none"
-            raise InvalidDefinition(*(FieldError((name,), f"is not known here; accepted: {known}") for name in unknown))
+        if accepted is not None and (faults := tuple(_faults(request.query_params, accepted))):
+            raise InvalidDefinition(*faults)
+
+
+def _faults(given: QueryParams, accepted: Mapping[str, bool]) -> Iterator[FieldError]:
+    for name in given:
+        if name not in accepted:
+            yield FieldError((name,), f"is not known here; accepted: {', '.join(sorted(accepted)) or 'none'}")
+        elif not accepted[name] and (count := len(given.getlist(name))) > 1:
+            yield FieldError((name,), f"must be given once; it is here {count} times")
+
+
+def _takes_several(schema: Mapping[str, Any]) -> bool:
+    return any(option.get("type") == "array" for option in (schema, *schema.get("anyOf", ())))
 
 
 def operation_index(request: Request) -> OperationIndex:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -43,6 +44,33 @@ def _in_utc(value: datetime) -> datetime:
 
 Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
 """A moment, given as RFC 3339 text with an offset; in UTC."""
+
+
+def one_or_many(item: Any) -> BeforeValidator:
+    """Lets a member of type `tuple[item, ...]` be given as one value, or as a list of them of which any will do."""
+    return BeforeValidator(_as_many, json_schema_input_type=item | list[item] | None)
+
+
+def one_or_many_of(choices: type[StrEnum]) -> BeforeValidator:
+    """`one_or_many` for the members of an enumeration."""
+
+    def chosen(value: object) -> tuple[StrEnum, ...]:
+        try:
+            return tuple(map(choices, _as_many(value)))
+        except ValueError:
+            raise ValueError(f"must be one of {', '.join(choices)}, or a list of them") from None
+
+    return BeforeValidator(chosen, json_schema_input_type=choices | list[choices] | None)  # type: ignore[valid-type]
+
+
+def _as_many(value: object) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, list | tuple):
+        if not value:
+            raise ValueError("must be a value, or a list with at least one")
+        return tuple(value)
+    return (value,)
 
 
 class View(BaseModel):

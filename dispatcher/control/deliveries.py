@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, may, require
 from dispatcher.control.audit import record_change
-from dispatcher.control.bodies import Body, Timestamp, View, parse_body
+from dispatcher.control.bodies import Body, Timestamp, View, one_or_many, one_or_many_of, parse_body
 from dispatcher.control.errors import Conflict, NotFound
-from dispatcher.control.paging import Page, PageRequest
+from dispatcher.control.paging import PageRequest, TwoWayPage, cursor_after, cursor_before
 from shared.domain.delivery.retries import RequestRate
-from shared.domain.durations import Rate
+from shared.domain.durations import Rate, parse_duration
 from shared.domain.errors import InvalidDefinition
+from shared.domain.events.types import EventType
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.domain.payloads.sealed import mask_payload
 from shared.storage.accounts.users import Principal
@@ -27,21 +29,70 @@ from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.webhooks import ID_KINDS, WebhookKind, find_webhook
 from shared.storage.delivery import history as store
 from shared.storage.delivery import replay
-from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
+from shared.storage.delivery.history import (
+    DeliveryFilter,
+    DeliveryStatus,
+    FoundDeliveries,
+    StoredAttempt,
+    StoredDelivery,
+)
 
+_T = TypeVar("_T")
+
+MAX_COUNT = 1_000_000
 MAX_REPLAYED = 10_000
 """All are replayed in one transaction, which holds up whoever writes in the meantime on SQLite."""
 
 
-class DeliveryQuery(Body):
-    """Which deliveries are meant; what is left out stands for any."""
+Code = Annotated[int, Field(ge=100, le=599)]
 
-    status: Annotated[DeliveryStatus | None, Field(strict=False)] = None
+
+def _moment(text: object) -> object:
+    """A text that `parse_moment` reads; the database's clock, which it needs, is asked later."""
+    if isinstance(text, str) and _is_duration(text):
+        return text
+    try:
+        return _TIME.validate_python(text)
+    except ValidationError:
+        form = (
+            "must be a time as in RFC 3339, with its offset: 2026-11-23T09:00:00Z; or how long ago: 30s, 15m, 24h, 5d"
+        )
+        raise ValueError(form) from None
+
+
+def _is_duration(text: str) -> bool:
+    try:
+        parse_duration(text)
+    except InvalidDefinition:
+        return False
+    return True
+
+
+_TIME: TypeAdapter[datetime] = TypeAdapter(Timestamp)
+Moment = Annotated[datetime | str, PlainValidator(_moment, json_schema_input_type=str)]
+"""A time, or text that says how long ago."""
+Text = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class DeliveryQuery(Body):
+    """Which deliveries are meant; what is left out stands for any. Of several values in one member any will do."""
+
+    status: Annotated[tuple[DeliveryStatus, ...], one_or_many_of(DeliveryStatus)] = ()
     automation: Annotated[str | None, Field(description="An automation's id or name.")] = None
-    webhook: Annotated[str | None, Field(description="A webhook's id or name.")] = None
+    webhook: Annotated[str | None, Field(description="A webhook's or Slack integration's id or name.")] = None
     event: Annotated[str | None, Field(description="An event's id.")] = None
-    since: Annotated[Timestamp | None, Field(description="Created at this time or later.")] = None
-    until: Annotated[Timestamp | None, Field(description="Created before this time.")] = None
+    event_type: Annotated[tuple[EventType, ...], one_or_many_of(EventType)] = ()
+    project: Annotated[Text | None, Field(description="The project or registry of the event.")] = None
+    run: Annotated[Text | None, Field(description="The id of the event's run.")] = None
+    collection: Annotated[Text | None, Field(description="The collection of the event, such as a model's name.")] = None
+    response_code: Annotated[
+        tuple[Code, ...], one_or_many(Code), Field(description="An attempt was answered with it.")
+    ] = ()
+    min_attempts: Annotated[int | None, Field(ge=0, le=MAX_COUNT, description="At least so many attempts.")] = None
+    max_attempts: Annotated[int | None, Field(ge=0, le=MAX_COUNT, description="At most so many attempts.")] = None
+    reason: Annotated[Text | None, Field(description="A part of the reason, in any case.")] = None
+    since: Annotated[Moment | None, Field(description="Created at this time or later, or so long ago: `1h`.")] = None
+    until: Annotated[Moment | None, Field(description="Created before this time, or longer ago.")] = None
 
 
 class ReplayQuery(DeliveryQuery):
@@ -68,6 +119,12 @@ class EventView(View):
     source: str
     type: str
     received_at: datetime
+    project: str | None
+    """Null for a notice, and as `run` and `collection` for a delivery from before Hookline kept them."""
+    run: str | None
+    """The run's id; null for events that are about none."""
+    collection: str | None
+    """The collection's name; null for events that are about none."""
 
 
 class DeliveryView(View):
@@ -123,7 +180,7 @@ class ReplayedDeliveries:
 
 def list_deliveries(
     connection: Connection, principal: Principal, entity_name: str, raw: object, page: PageRequest
-) -> Page[DeliveryView]:
+) -> TwoWayPage[DeliveryView]:
     """List the deliveries that match, newest first.
 
     Raises:
@@ -131,8 +188,27 @@ def list_deliveries(
     """
     entity = require(connection, principal, entity_name, Action.READ)
     wanted = _filter(connection, entity, parse_body(DeliveryQuery, raw))
-    rows = store.list_deliveries(connection, entity.id, wanted, before=page.position, limit=page.with_one_more)
-    return page.page(rows, lambda row: DeliveryView(**_members(row)), lambda row: row.seq)
+    before, after = (None, page.position) if page.newer else (page.position, None)
+    found = store.search_deliveries(connection, entity.id, wanted, before=before, after=after, limit=page.with_one_more)
+    return _two_way(page, found)
+
+
+def _two_way(page: PageRequest, found: FoundDeliveries) -> TwoWayPage[DeliveryView]:
+    """The page from up to one row more than it shows; where it has none, its cursors lead back the way it was found."""
+    more = len(found.rows) > page.limit
+    next_: str | None
+    shown = found.rows[-page.limit :] if page.newer else found.rows[: page.limit]
+    newest, oldest = (shown[0].seq, shown[-1].seq) if shown else (None, None)
+    if page.newer:
+        beyond = newest if more else found.searched_to
+        previous = None if beyond is None else cursor_before(beyond)
+        next_ = cursor_after(oldest if oldest is not None else (page.position or 0) + 1)
+    else:
+        beyond = oldest if more else found.searched_to
+        next_ = None if beyond is None else cursor_after(beyond)
+        first = newest if newest is not None else max((page.position or 0) - 1, 0)
+        previous = None if page.position is None else cursor_before(first)
+    return TwoWayPage(items=[DeliveryView(**_members(row)) for row in shown], next=next_, previous=previous)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +229,9 @@ def read_next(
     connection: Connection, selection: Selection, *, before: int | None, limit: int
 ) -> tuple[list[DeliveryView], int | None]:
     """The next deliveries of a selection, newest first, and the position to go on from; None after the last."""
-    rows = store.list_deliveries(connection, selection.entity_id, selection.wanted, before=before, limit=limit)
-    return [DeliveryView(**_members(row)) for row in rows], rows[-1].seq if len(rows) == limit else None
+    found = store.search_deliveries(connection, selection.entity_id, selection.wanted, before=before, limit=limit)
+    end = found.rows[-1].seq if len(found.rows) == limit else found.searched_to
+    return [DeliveryView(**_members(row)) for row in found.rows], end
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, delivery_id: str) -> DeliveryDetail:
@@ -202,7 +279,7 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
     seqs = replay.list_replayable(connection, entity.id, wanted, limit=MAX_REPLAYED + 1, unreplayed=query.unreplayed)
     if len(seqs) > MAX_REPLAYED:
         raise InvalidDefinition.at((), f"matches more than {MAX_REPLAYED} deliveries: narrow it with since and until")
-    criteria = query.model_dump(mode="json", exclude_unset=True)
+    criteria = query.model_dump(mode="json", exclude_unset=True) | _times(wanted)
     record_change(
         connection,
         principal,
@@ -225,13 +302,35 @@ def _replay(connection: Connection, seqs: list[int], rate: Rate | None = None) -
 
 def _filter(connection: Connection, entity: StoredEntity, query: DeliveryQuery) -> DeliveryFilter:
     return DeliveryFilter(
-        status=query.status,
+        statuses=_distinct(query.status),
         automation_id=_automation_id(connection, entity, query.automation),
         webhook_id=_webhook_id(connection, entity, query.webhook),
         event_id=query.event,
-        since=query.since,
-        until=query.until,
+        since=_time(connection, query.since),
+        until=_time(connection, query.until),
+        event_types=_distinct(str(one) for one in query.event_type),
+        project=query.project,
+        run=query.run,
+        collection=query.collection,
+        response_codes=_distinct(query.response_code),
+        min_attempts=query.min_attempts,
+        max_attempts=query.max_attempts,
+        reason=query.reason,
     )
+
+
+def _distinct(values: Iterable[_T]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _time(connection: Connection, given: datetime | str | None) -> datetime | None:
+    return database_time(connection) - parse_duration(given) if isinstance(given, str) else given
+
+
+def _times(wanted: DeliveryFilter) -> dict[str, str]:
+    """The times meant, for the audit log: how long ago something was is no lasting answer."""
+    times = {"since": wanted.since, "until": wanted.until}
+    return {name: time.isoformat().replace("+00:00", "Z") for name, time in times.items() if time is not None}
 
 
 def _automation_id(connection: Connection, entity: StoredEntity, text: str | None) -> int | None:
@@ -277,6 +376,9 @@ def _members(stored: StoredDelivery) -> dict[str, Any]:
             id=stored.event_id,
             source=stored.event_source,
             type=stored.event_type,
+            project=stored.event_project,
+            run=stored.event_run,
+            collection=stored.event_collection,
             received_at=stored.event_received_at,
         ),
         "attempts": stored.attempts,

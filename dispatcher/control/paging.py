@@ -29,12 +29,21 @@ class Page(View, Generic[_Item]):
     next: str | None
 
 
+class TwoWayPage(Page[_Item], Generic[_Item]):
+    """One page of a list, newest first, that can be turned both ways."""
+
+    previous: str | None
+    """The cursor of the page with newer items; null where none are known."""
+
+
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """The page that a client asks for: the most rows, and the position after which it begins."""
 
     limit: int = DEFAULT_LIMIT
     position: int | None = None
+    newer: bool = False
+    """Whether it is the page with newer items, before the position; only of lists that can be turned both ways."""
 
     @property
     def after(self) -> int:
@@ -76,7 +85,7 @@ def size_bytes(item: object) -> int:
     return len(json.dumps(item, ensure_ascii=False, default=str))
 
 
-def page_request(limit: int | None, cursor: str | None) -> PageRequest:
+def page_request(limit: int | None, cursor: str | None, *, two_way: bool = False) -> PageRequest:
     """A page request from the query of a client.
 
     Raises:
@@ -85,25 +94,35 @@ def page_request(limit: int | None, cursor: str | None) -> PageRequest:
     limit = DEFAULT_LIMIT if limit is None else limit
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidDefinition.at(("limit",), f"must be between 1 and {MAX_LIMIT}")
-    return PageRequest(limit, None if cursor is None else _position(cursor))
+    if cursor is None:
+        return PageRequest(limit)
+    if (position := _position(cursor, cursor_after)) is not None:
+        return PageRequest(limit, position)
+    if two_way and (position := _position(cursor, cursor_before)) is not None:
+        return PageRequest(limit, position, newer=True)
+    raise InvalidDefinition.at(("cursor",), f"must be the `next`{' or `previous`' * two_way} of an earlier answer")
 
 
 def cursor_after(position: int) -> str:
     """The cursor of the page that begins after a position."""
-    return base64.urlsafe_b64encode(f"after {position}".encode()).decode().rstrip("=")
+    return _encode(f"after {position}")
 
 
-def _position(cursor: str) -> int:
+def cursor_before(position: int) -> str:
+    """The cursor of the page that ends before a position."""
+    return _encode(f"before {position}")
+
+
+def _encode(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _position(cursor: str, encode: Callable[[int], str]) -> int | None:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
-        text = ""
-    number = text.removeprefix("after ")
-    if not (
-        number.isdecimal()
-        and len(number) < 20
-        and cursor_after(int(number)) == cursor
-        and int(number) <= MAX_ROW_NUMBER
-    ):
-        raise InvalidDefinition.at(("cursor",), "must be the `next` of an earlier answer")
-    return int(number)
+        return None
+    number = text.rpartition(" ")[2]
+    if not (number.isdecimal() and len(number) < 20 and int(number) <= MAX_ROW_NUMBER):
+        return None
+    return int(number) if encode(int(number)) == cursor else None

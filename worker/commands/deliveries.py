@@ -31,10 +31,22 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("--entity", help="Only this entity's."),
-            click.option("--status", type=click.Choice(STATUSES), help="Only with this status."),
+            click.option(
+                "--status", type=click.Choice(STATUSES), multiple=True, help="Only with this status, or these."
+            ),
             click.option("--automation", help="Only for this automation, by id or name."),
             click.option("--webhook", help="Only for this webhook, by id or name."),
             click.option("--event", help="Only for the event with this id."),
+            click.option("--event-type", multiple=True, help="Only for events of this type, or of these."),
+            click.option("--project", help="Only for events of this project or registry."),
+            click.option("--run", help="Only for events of the run with this id."),
+            click.option("--collection", help="Only for events of this collection."),
+            click.option(
+                "--response-code", type=click.IntRange(100, 599), multiple=True, help="Only if answered with it once."
+            ),
+            click.option("--min-attempts", type=click.IntRange(0), help="Only with at least so many attempts."),
+            click.option("--max-attempts", type=click.IntRange(0), help="Only with at most so many attempts."),
+            click.option("--reason", help="Only with this text in the reason, in any case."),
             click.option("--since", help="Only created at this time or later; a time, or how long ago, such as 1h."),
             click.option("--until", help="Only created before this time; a time, or how long ago, such as 1h."),
         )
@@ -52,7 +64,7 @@ def deliveries() -> None:
 @_filters
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Show at most this many.")
 @as_json
-def list_(*, limit: int, as_json: bool, **filters: str | None) -> None:
+def list_(*, limit: int, as_json: bool, **filters: Any) -> None:
     """List deliveries, newest first. Exits with 1 if none match."""
     from worker.operations.deliveries import list_deliveries
 
@@ -97,14 +109,14 @@ def replay(
     dry_run: bool,
     yes: bool,
     as_json: bool,
-    **filters: str | None,
+    **filters: Any,
 ) -> None:
     """Replay DELIVERY, an id, or all that match the filters. New deliveries name the old ones.
 
     Deliveries that are pending, have no payload, or whose webhook was deleted are left out. So are deliveries that
     were replayed before, unless --again. Exits with 1 if none is left.
     """
-    if (delivery is None) != any(filters.values()):
+    if (delivery is None) != any(value not in (None, ()) for value in filters.values()):
         raise click.UsageError("give either DELIVERY or at least one filter")
     from worker.operations.deliveries import find_replayable, list_to_replay, replay_deliveries
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from shared.domain.events.fast_decoding import AnyEvent, QuickMetricData
 from shared.domain.events.models import RunMetricData
-from shared.domain.events.partitioning import subject_key
+from shared.domain.events.partitioning import subject_key, subject_names
 from shared.domain.matching.compiled import CompiledAutomation
 from shared.domain.matching.firing_rules import EventPayloads, apply_throttles, metric_facts
 from shared.domain.payloads.templates import PayloadTooLarge
@@ -184,6 +184,7 @@ class _Planner:
             self._fired[(str(event.type), compiled.automation.action.kind)] += 1
             if compiled.webhook_id is None:
                 status = "delivered"
+        project, run, collection = subject_names(event)
         delivery: NewDelivery = {
             "id": identity,
             "entity_id": compiled.entity_id,
@@ -195,6 +196,9 @@ class _Planner:
             "event_id": event.id,
             "event_source": event.source,
             "event_type": str(event.type),
+            "event_project": project,
+            "event_run": run,
+            "event_collection": collection,
             "event_received_at": datetime.fromtimestamp(entry.received_ms / 1000, UTC),
             "created_at": self._now,
             "finished_at": None if status == "pending" else self._now,

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine
 
 from shared.domain.durations import format_duration, parse_rate
 from shared.domain.errors import InvalidDefinition
+from shared.domain.events.types import EventType
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.domain.payloads.sealed import mask_payload
 from shared.dry_runs.time_range import parse_moment
@@ -34,7 +35,8 @@ AT_ONCE = 5_000
 """Replays are written in transactions of this many, so that workers can write in between. On SQLite, with its one
 writer, a transaction of twice as many holds up all of them for twice as long."""
 
-Filters = Mapping[str, str | None]
+Filters = Mapping[str, Any]
+"""The options of `_filters` in `worker.commands.deliveries`, by their names; None and () stand for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def list_to_replay(engine: Engine, filters: Filters, rate: str | None, *, again:
     if len(seqs) > MAX_REPLAYED:
         message = f"more than {MAX_REPLAYED} deliveries match: narrow it with --since and --until"
         raise InvalidDefinition.at((), message)
-    criteria = {member: value for member, value in filters.items() if value is not None}
+    criteria = {member: value for member, value in filters.items() if value not in (None, ())}
     detail = {"name": "", "count": len(seqs), "criteria": {**criteria, **({"rate": rate} if rate else {})}}
     target = criteria.get("entity", "all entities")
     return Plan(tuple(seqs), rate, interval, owner, "delivery.replay_matching", target, detail)
@@ -152,14 +154,28 @@ def _wanted(connection: Connection, filters: Filters) -> tuple[int | None, Deliv
     owner = None if entity is None else resolve_entity(connection, entity).id
     since, until = filters["since"], filters["until"]
     wanted = DeliveryFilter(
-        status=None if filters["status"] is None else DeliveryStatus(filters["status"]),
+        statuses=tuple(map(DeliveryStatus, dict.fromkeys(filters["status"]))),
         automation_id=_automation_id(connection, filters["automation"], entity),
         webhook_id=_webhook_id(connection, filters["webhook"], entity, now),
         event_id=filters["event"],
         since=None if since is None else parse_moment("since", since, now),
         until=None if until is None else parse_moment("until", until, now),
+        event_types=tuple(map(_event_type, dict.fromkeys(filters["event_type"]))),
+        project=filters["project"],
+        run=filters["run"],
+        collection=filters["collection"],
+        response_codes=filters["response_code"],
+        min_attempts=filters["min_attempts"],
+        max_attempts=filters["max_attempts"],
+        reason=filters["reason"],
     )
     return owner, wanted
+
+
+def _event_type(text: str) -> str:
+    if text not in set(EventType):
+        raise InvalidDefinition.at(("event_type",), f"must be one of {', '.join(EventType)}")
+    return text
 
 
 def _automation_id(connection: Connection, text: str | None, entity: str | None) -> int | None:
@@ -197,6 +213,9 @@ def _row(stored: StoredDelivery) -> Row:
         "event_id": stored.event_id,
         "event_source": stored.event_source,
         "event_type": stored.event_type,
+        "project": stored.event_project,
+        "run": stored.event_run,
+        "collection": stored.event_collection,
         "event_received_at": stored.event_received_at,
         "attempts": stored.attempts,
         "next_attempt_at": stored.next_attempt_at,

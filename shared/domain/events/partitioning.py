@@ -48,6 +48,17 @@ def subject_key(event: _Happening) -> str:
     return f"{data.entity}/webhook:{data.webhook.id}"
 
 
+def subject_names(event: _Happening) -> tuple[str | None, str | None, str | None]:
+    """The project, the run's id and the collection's name of an event, each None where it has none."""
+    data = event.data
+    run, collection = getattr(data, "run", None), getattr(data, "collection", None)
+    return (
+        getattr(data, "project", None),
+        None if run is None else run.id,
+        None if collection is None else collection.name,
+    )
+
+
 def partition_of(event: _Happening, partitions: int) -> int:
     """The partition of an event: CRC-32 of the UTF-8 bytes of its subject key, modulo the number of partitions."""
     return zlib.crc32(subject_key(event).encode()) % partitions

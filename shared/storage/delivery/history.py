@@ -7,12 +7,13 @@ write: claiming, recording and replaying have modules of their own.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    Column,
+    ColumnElement,
     Connection,
     Integer,
     Select,
@@ -22,38 +23,16 @@ from sqlalchemy import (
     null,
     select,
 )
+from sqlalchemy.sql.selectable import ScalarSelect
 
 from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
+from shared.storage.database.bulk import among
+from shared.storage.delivery.delivery_filter import DeliveryFilter as DeliveryFilter
+from shared.storage.delivery.delivery_filter import DeliveryStatus as DeliveryStatus
+from shared.storage.delivery.delivery_filter import SeqRange, indexed, matching_deliveries, of_statuses, seq_range
 from shared.storage.schema.tables import attempts, automations, deliveries, entities, pending_deliveries, webhooks
 
 DELETED_REASON = "the webhook was deleted"
-
-
-class DeliveryStatus(StrEnum):
-    """The status of a delivery."""
-
-    #: Waits for an attempt, the first or a retry.
-    PENDING = "pending"
-    #: The endpoint took it.
-    DELIVERED = "delivered"
-    #: Out of retries: a dead letter.
-    DEAD = "dead"
-    #: Refused for good by the endpoint or by the guard: a dead letter at once.
-    REFUSED = "refused"
-    #: Held back by a cooldown, a rate limit or a disabled webhook.
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryFilter:
-    """Criteria for deliveries; None stands for any. They were made at `since` or later, and before `until`."""
-
-    status: DeliveryStatus | None = None
-    automation_id: int | None = None
-    webhook_id: int | None = None
-    event_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +53,10 @@ class StoredDelivery:
     event_id: str
     event_source: str
     event_type: str
+    event_project: str | None
+    """Null as the other two for deliveries from before these were stored, and for notices."""
+    event_run: str | None
+    event_collection: str | None
     event_received_at: datetime
     attempts: int
     next_attempt_at: datetime | None
@@ -105,14 +88,126 @@ def list_deliveries(
     connection: Connection, entity_id: int | None, wanted: DeliveryFilter, *, before: int | None, limit: int
 ) -> list[StoredDelivery]:
     """The matching deliveries of an entity, or of all, newest first; `before` is the last `seq` of the page before."""
-    # The page is limited before anything is joined, so it costs the same however many deliveries match.
-    seq = pending_deliveries.c.seq if wanted.status is DeliveryStatus.PENDING else deliveries.c.seq
+    rows: list[StoredDelivery] = []
+    while True:
+        found = search_deliveries(connection, entity_id, wanted, before=before, limit=limit - len(rows))
+        rows += found.rows
+        before = found.searched_to
+        if before is None or len(rows) >= limit:
+            return rows
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDeliveries:
+    """One page of a search, newest first."""
+
+    rows: list[StoredDelivery]
+    searched_to: int | None
+    """The `seq` from which a page that has too few rows goes on; None if there is no more to find."""
+
+
+def search_deliveries(
+    connection: Connection,
+    entity_id: int | None,
+    wanted: DeliveryFilter,
+    *,
+    before: int | None = None,
+    after: int | None = None,
+    limit: int,
+) -> FoundDeliveries:
+    """The newest matching deliveries before a `seq`, or the oldest after one, as many as `limit` at most.
+
+    Criteria that no index leads to are looked at in `SEARCHED` deliveries at most, so that a search takes the same time
+    however long the history is.
+    """
+    within = seq_range(connection, wanted)
+    if len(wanted.statuses) <= 1 and not wanted.has_unindexed:
+        # The page is limited before anything is joined, so it costs the same however many deliveries match.
+        seq = _seq(wanted.statuses)
+        page = matching_deliveries(select(seq), entity_id, wanted, within)
+        return FoundDeliveries(_read(connection, _page(page, seq, before, after, limit).scalar_subquery()), None)
+    each: list[tuple[DeliveryStatus, ...]] = [(status,) for status in wanted.statuses] or [()]
+    parts = [
+        _search(
+            connection,
+            entity_id,
+            replace(wanted, statuses=one),
+            within,
+            before=before,
+            after=after,
+            limit=limit,
+            searched=max(SEARCHED // len(each), limit),
+        )
+        for one in each
+    ]
+    ends = [part.searched_to for part in parts if part.searched_to is not None]
+    found = sorted((seq for part in parts for seq in part.seqs), reverse=after is None)
+    if not ends:
+        return FoundDeliveries(_read(connection, found[:limit]), None)
+    # Beyond the nearest of the ends some matches may not have been seen.
+    end = min(ends) if after is not None else max(ends)
+    seen = [seq for seq in found if (seq <= end if after is not None else seq >= end)][:limit]
+    return FoundDeliveries(_read(connection, seen), end if len(seen) < limit else None)
+
+
+SEARCHED = 5_000
+"""How many deliveries one page looks at where no index leads to what is meant, those of all statuses together. Twice as
+many take longer than 50 ms on a busy machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Matches of one status, in the order of the search, and the last `seq` that was looked at if there are more."""
+
+    seqs: list[int]
+    searched_to: int | None
+
+
+def _search(
+    connection: Connection,
+    entity_id: int | None,
+    wanted: DeliveryFilter,
+    within: SeqRange,
+    *,
+    before: int | None,
+    after: int | None,
+    limit: int,
+    searched: int,
+) -> _Part:
+    """One page of the deliveries with one status, or with any."""
+    seq, last = _seq(wanted.statuses), None
+    query = _page(matching_deliveries(select(seq), entity_id, wanted, within), seq, before, after, limit)
+    if wanted.has_unindexed:
+        walked = within.limit(select(seq), seq)
+        if seq.table is deliveries:
+            undelivered = wanted.statuses not in ((), (DeliveryStatus.DELIVERED,))
+            walked = walked.where(*indexed(entity_id, wanted), *(of_statuses(wanted.statuses) if undelivered else ()))
+        last = connection.scalar(_page(walked, seq, before, after, 1).offset(searched - 1))
+        if last is not None:
+            query = query.where(seq <= last if after is not None else seq >= last)
+    seqs = list(connection.scalars(query))
+    return _Part(seqs, seqs[-1] if len(seqs) == limit else last)
+
+
+def _seq(statuses: tuple[DeliveryStatus, ...]) -> Column[int]:
+    return pending_deliveries.c.seq if statuses == (DeliveryStatus.PENDING,) else deliveries.c.seq
+
+
+def _page(
+    query: Select[Any], seq: ColumnElement[int], before: int | None, after: int | None, limit: int
+) -> Select[Any]:
     # With the size in the text PostgreSQL can keep a plan; with a parameter it plans anew, for half a millisecond.
-    size = bindparam("size", limit, Integer, literal_execute=True)
-    page = matching_deliveries(select(seq), entity_id, wanted).order_by(seq.desc()).limit(size)
+    size = bindparam("size", limit, Integer, literal_execute=True, unique=True)
+    if after is not None:
+        return query.where(seq > after).order_by(seq).limit(size)
     if before is not None:
-        page = page.where(seq < before)
-    query = _deliveries().where(deliveries.c.seq.in_(page.scalar_subquery())).order_by(deliveries.c.seq.desc())
+        query = query.where(seq < before)
+    return query.order_by(seq.desc()).limit(size)
+
+
+def _read(connection: Connection, seqs: ScalarSelect[Any] | list[int]) -> list[StoredDelivery]:
+    chosen = deliveries.c.seq.in_(seqs) if isinstance(seqs, ScalarSelect) else among(connection, deliveries.c.seq, seqs)
+    query = _deliveries().where(chosen).order_by(deliveries.c.seq.desc())
     return [StoredDelivery(**row._mapping) for row in connection.execute(query)]
 
 
@@ -168,6 +263,9 @@ def _deliveries() -> Select[Any]:
             deliveries.c.event_id,
             deliveries.c.event_source,
             deliveries.c.event_type,
+            deliveries.c.event_project,
+            deliveries.c.event_run,
+            deliveries.c.event_collection,
             deliveries.c.event_received_at,
             func.coalesce(pending_deliveries.c.attempts, deliveries.c.attempts).label("attempts"),
             # Of a claimed delivery the column holds the end of its lease, while an attempt is underway.
@@ -181,33 +279,3 @@ def _deliveries() -> Select[Any]:
         .outerjoin(webhooks, webhooks.c.id == deliveries.c.webhook_id)
         .outerjoin(pending_deliveries, pending_deliveries.c.seq == deliveries.c.seq)
     )
-
-
-def matching_deliveries(query: Select[Any], entity_id: int | None, wanted: DeliveryFilter) -> Select[Any]:
-    """The query, limited to matching deliveries. Pending ones it finds by way of the queue, which is short."""
-    if wanted.status is DeliveryStatus.PENDING:
-        # OFFSET 0 keeps PostgreSQL from starting with the deliveries, of which hardly any is pending.
-        mine = select(deliveries.c.seq).where(deliveries.c.seq == pending_deliveries.c.seq)
-        return query.where(_narrowed(mine, entity_id, wanted).offset(0).exists())
-    if wanted.status is not None:
-        delivered = wanted.status is DeliveryStatus.DELIVERED
-        status = deliveries.c.status if delivered else deliveries.c.unfulfilled
-        query = query.where(status == wanted.status.value)
-    return _narrowed(query, entity_id, wanted)
-
-
-def _narrowed(query: Select[Any], entity_id: int | None, wanted: DeliveryFilter) -> Select[Any]:
-    """The query with all conditions but the one on the status."""
-    if entity_id is not None:
-        query = query.where(deliveries.c.entity_id == entity_id)
-    if wanted.automation_id is not None:
-        query = query.where(deliveries.c.automation_id == wanted.automation_id)
-    if wanted.webhook_id is not None:
-        query = query.where(deliveries.c.webhook_id == wanted.webhook_id)
-    if wanted.event_id is not None:
-        query = query.where(deliveries.c.event_id == wanted.event_id)
-    if wanted.since is not None:
-        query = query.where(deliveries.c.created_at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(deliveries.c.created_at < wanted.until)
-    return query

@@ -19,7 +19,8 @@ from sqlalchemy import (
 )
 
 from shared.storage.database.columns import BigId
-from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, matching_deliveries, new_delivery_id
+from shared.storage.delivery.delivery_filter import DeliveryFilter, DeliveryStatus, matching_deliveries, seq_range
+from shared.storage.delivery.history import new_delivery_id
 from shared.storage.schema.tables import deliveries, pending_deliveries, webhooks
 
 _CHUNK = 1000
@@ -34,9 +35,10 @@ def list_replayable(
     They are finished, and still have a payload and a webhook. With `unreplayed` those that were replayed before are
     left out.
     """
-    if wanted.status is DeliveryStatus.PENDING:
+    if wanted.statuses == (DeliveryStatus.PENDING,):
         return []
-    query = matching_deliveries(_replayable(), entity_id, wanted).order_by(deliveries.c.seq).limit(limit)
+    within = seq_range(connection, wanted)
+    query = matching_deliveries(_replayable(), entity_id, wanted, within).order_by(deliveries.c.seq).limit(limit)
     if unreplayed:
         replays = deliveries.alias("replays")
         query = query.where(~exists().where(replays.c.replay_of == deliveries.c.id))
@@ -89,6 +91,9 @@ _COPIED = (
     "event_id",
     "event_source",
     "event_type",
+    "event_project",
+    "event_run",
+    "event_collection",
     "event_received_at",
 )
 

@@ -52,6 +52,9 @@ class NewDelivery(TypedDict):
     event_id: str
     event_source: str
     event_type: str
+    event_project: str | None
+    event_run: str | None
+    event_collection: str | None
     event_received_at: datetime
     created_at: datetime
     finished_at: datetime | None

@@ -318,6 +318,10 @@ deliveries = Table(
     Column("event_id", String(512), nullable=False),
     Column("event_source", String(512), nullable=False),
     Column("event_type", String(32), nullable=False),
+    # What it was about, as far as it has that; null in rows from before these were stored.
+    Column("event_project", String(512), nullable=True),
+    Column("event_run", String(512), nullable=True),
+    Column("event_collection", String(512), nullable=True),
     Column("event_received_at", UtcDateTime, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("replay_of", String(32), nullable=True),

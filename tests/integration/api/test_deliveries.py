@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +17,7 @@ from shared.domain.ids import IdKind, decode_id
 from shared.settings import Settings
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import find_entity
+from shared.storage.delivery import history as store
 from shared.storage.delivery.history import new_delivery_id
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries
 from tests.integration.api.conftest import (
@@ -114,6 +117,9 @@ def test_a_pending_delivery_shows_where_its_retries_stand(api: Api, history: His
         "source": "/test",
         "type": "ADD_ARTIFACT_ALIAS",
         "received_at": "2026-11-23T09:00:00Z",
+        "project": None,
+        "run": None,
+        "collection": None,
     }
     assert shown["payload"] == {"key": "***DEPLOY***", "cost": "$5"}
     assert shown["attempt_log"] == [
@@ -155,6 +161,87 @@ def test_deliveries_are_found_by_what_they_are_about(api: Api, history: History)
     assert ids(api, "?automation=aut_999999") == ids(api, f"?automation={like_an_id['id']}") == [fired]
 
 
+def test_several_values_of_one_criterion_mean_any_of_them(api: Api, history: History) -> None:
+    made = {status: history.add(status) for status in ("pending", "delivered", "dead", "refused", "skipped")}
+    for wanted in itertools.chain.from_iterable(itertools.combinations(made, size) for size in range(1, 6)):
+        query = "&".join(f"status={status}" for status in wanted)
+        assert ids(api, f"?{query}") == [id_ for status, id_ in reversed(made.items()) if status in wanted], wanted
+        assert ids(api, f"?{query}&reason=nothing") == []
+    assert ids(api, "?status=dead&status=dead") == [made["dead"]]
+    assert ids(api, "?status=dead&status=pending&webhook=deploy-hook&limit=1") == [made["dead"]]
+
+
+def test_deliveries_are_found_by_their_events_and_attempts(api: Api, history: History) -> None:
+    run = history.add("dead", event_type="RUN_METRIC", event_project="churn", event_run="r1", attempted=3)
+    model = history.add("delivered", event_project="registry", event_collection="m", reason="50% Off", attempted=1)
+    waiting = history.add("pending", event_type="RUN_STATE", event_project="churn", event_run="r2", attempted=2)
+
+    assert ids(api, "?event_type=RUN_METRIC") == [run]
+    assert ids(api, "?event_type=RUN_METRIC&event_type=RUN_STATE") == [waiting, run]
+    assert ids(api, "?project=churn") == [waiting, run]
+    assert ids(api, "?run=r1") == [run]
+    assert ids(api, "?collection=m") == [model]
+    assert ids(api, "?reason=50%25%20off") == [model]
+    assert ids(api, "?reason=_") == ids(api, "?reason=50%25%25") == []
+    assert ids(api, "?min_attempts=2") == [waiting, run]
+    assert ids(api, "?max_attempts=2") == [waiting, model]
+    assert ids(api, "?min_attempts=2&max_attempts=2&status=pending") == [waiting]
+    assert ids(api, "?response_code=500&max_attempts=1") == [model]
+    assert ids(api, "?response_code=404") == []
+    assert ids(api, "?response_code=404&response_code=500") == [waiting, model, run]
+    shown = api.ok("GET", f"{ACME}/deliveries/{run}")["event"]
+    assert (shown["project"], shown["run"], shown["collection"]) == ("churn", "r1", None)
+    replayed = api.ok("POST", f"{ACME}/deliveries/replay", {"run": "r1", "event_type": ["RUN_METRIC"]}, status=202)
+    assert replayed["replayed"] == 1
+    assert len(ids(api, "?run=r1")) == 2
+
+
+def test_times_may_be_given_as_how_long_ago(api: Api, history: History) -> None:
+    now = datetime.now(UTC)
+    old, new = (history.add("dead", created_at=now - timedelta(hours=hours)) for hours in (3, 1))
+
+    assert ids(api, "?since=2h") == [new]
+    assert ids(api, "?until=2h") == [old]
+    assert ids(api, "?since=4h&until=30m") == [new, old]
+    assert api.ok("POST", f"{ACME}/deliveries/replay", {"since": "2h"}, status=202)["replayed"] == 1
+    noted = api.ok("GET", f"{ACME}/audit")["items"][0]["detail"]["criteria"]["since"]
+    assert datetime.fromisoformat(noted) < now
+
+
+@pytest.mark.parametrize("query", ["", "&status=dead&status=delivered", "&event_type=RUN_STATE"])
+@pytest.mark.parametrize("searched", [3, 10_000])
+def test_pages_can_be_turned_both_ways(
+    api: Api, history: History, monkeypatch: pytest.MonkeyPatch, query: str, searched: int
+) -> None:
+    """Also where most of what is looked at does not match, so that pages are short or empty."""
+    monkeypatch.setattr(store, "SEARCHED", searched)
+    statuses, types = ("dead", "refused", "delivered"), ("RUN_STATE", *["RUN_METRIC"] * 6)
+    kinds = list(zip(itertools.cycle(statuses), itertools.cycle(types), range(29), strict=False))
+    made = [history.add(status, event_type=kind) for status, kind, _ in kinds]
+    matching = [
+        id_
+        for id_, (status, kind, _) in zip(made, kinds, strict=True)
+        if ("status" not in query or status != "refused") and ("type" not in query or kind == "RUN_STATE")
+    ][::-1]
+
+    def turned(member: str, cursor: str) -> Iterator[dict[str, Any]]:
+        while cursor is not None:
+            page = api.ok("GET", f"{ACME}/deliveries?limit=2&cursor={cursor}{query}")
+            yield page
+            cursor = page[member]
+
+    first = api.ok("GET", f"{ACME}/deliveries?limit=2{query}")
+    assert first["previous"] is None
+    older = [first, *turned("next", first["next"])]
+    assert [one["id"] for page in older for one in page["items"]] == matching
+    newer = list(turned("previous", older[-1]["previous"]))
+    gone_back = [one["id"] for page in reversed(newer) for one in page["items"]]
+    assert gone_back == matching[: len(matching) - len(older[-1]["items"])]
+    assert [one["id"] for page in turned("next", newer[-1]["next"]) for one in page["items"]] == [
+        id_ for id_ in matching if id_ not in {one["id"] for one in newer[-1]["items"]}
+    ]
+
+
 def test_bad_queries_are_refused(api: Api, history: History) -> None:
     for query, loc in (
         ("?status=lost", "status"),
@@ -168,6 +255,14 @@ def test_bad_queries_are_refused(api: Api, history: History) -> None:
         ("?limit=many", "limit"),
         ("?cursor=bm9uc2Vuc2U", "cursor"),
         ("?cursor=%3F", "cursor"),
+        ("?event_type=lost", "event_type"),
+        ("?min_attempts=few", "min_attempts"),
+        ("?max_attempts=-1", "max_attempts"),
+        ("?max_attempts=1000001", "max_attempts"),
+        ("?reason=", "reason"),
+        ("?run=", "run"),
+        ("?webhook=deploy-hook&webhook=deploy-hook", "webhook"),
+        ("?limit=1&limit=1", "limit"),
     ):
         assert api.refused("GET", f"{ACME}/deliveries{query}", status=422).locs == [[loc]], query
     assert history.count == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -131,6 +132,22 @@ def test_the_description_names_every_body_and_problem(api: Api) -> None:
     identifiers = [operation["operationId"] for operation in operations.values()]
     assert len(set(identifiers)) == len(identifiers)
     assert "#/$defs" not in str(description)
+
+
+def test_a_parameter_that_takes_one_value_is_refused_twice_on_every_route(api: Api) -> None:
+    description = api.client.request("GET", "/openapi.json").json()
+    tried = 0
+    for path, methods in description["paths"].items():
+        for method, operation in methods.items():
+            for parameter in operation.get("parameters", ()):
+                several = '"array"' in json.dumps(parameter["schema"])
+                if parameter["in"] == "query" and not several:
+                    url = f"{path}?{parameter['name']}=1&{parameter['name']}=1"
+                    problem = api.refused(method.upper(), url, {} if method != "get" else None, status=422)
+                    assert [[parameter["name"]]] == problem.locs, url
+                    assert "once" in problem.detail
+                    tried += 1
+    assert tried > 30
 
 
 def test_secrets_that_no_key_opens_are_ours_to_mend(api: Api, settings: Settings) -> None:

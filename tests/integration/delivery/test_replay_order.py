@@ -49,7 +49,9 @@ def test_replays_are_claimed_in_the_order_of_the_old_ones(scene: Scene, interval
     hook = scene.webhook()
     dead = _dead_letters(scene, hook)
     with write_transaction(scene.process.engine) as connection:
-        found = list_replayable(connection, scene.entity_id, DeliveryFilter(status=DeliveryStatus.DEAD), limit=COUNT)
+        found = list_replayable(
+            connection, scene.entity_id, DeliveryFilter(statuses=(DeliveryStatus.DEAD,)), limit=COUNT
+        )
         replay(connection, found, NOW, interval=interval)
     later = NOW + interval * COUNT
     claimed: list[int] = []

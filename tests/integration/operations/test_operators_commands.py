@@ -63,6 +63,16 @@ def test_dead_letters_are_found_shown_and_replayed_once(operated: Scene) -> None
     operated.deliver()
 
     rows = answer(deliveries, "list", "--status", "refused", "--webhook", "hook", "--since", "1h")
+    assert (
+        answer(deliveries, "list", "--status", "refused", "--status", "dead", "--event-type", rows[0]["event_type"])
+        == rows
+    )
+    assert (
+        answer(deliveries, "list", "--project", rows[0]["project"], "--response-code", "404", "--min-attempts", "1")
+        == rows
+    )
+    run(deliveries, "list", "--run", "nobody", "--reason", "nothing", "--max-attempts", "3", code=1)
+    run(deliveries, "list", "--event-type", "lost", code=2)
     shown = answer(deliveries, "show", rows[0]["id"])
     run(deliveries, "replay", code=2)
     assert "2 deliveries would be replayed" in run(deliveries, "replay", "--status", "refused", "--dry-run")

@@ -129,16 +129,16 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
     "list": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=None, limit=50),
     "list, a later page": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=40_000, limit=50),
     "list the dead": lambda c: history.list_deliveries(
-        c, 3, DeliveryFilter(status=DeliveryStatus.DEAD), before=None, limit=50
+        c, 3, DeliveryFilter(statuses=(DeliveryStatus.DEAD,)), before=None, limit=50
     ),
     "list anyone's dead": lambda c: history.list_deliveries(
-        c, None, DeliveryFilter(status=DeliveryStatus.DEAD), before=None, limit=50
+        c, None, DeliveryFilter(statuses=(DeliveryStatus.DEAD,)), before=None, limit=50
     ),
     "list a webhook's dead": lambda c: history.list_deliveries(
-        c, None, DeliveryFilter(status=DeliveryStatus.DEAD, webhook_id=3), before=None, limit=50
+        c, None, DeliveryFilter(statuses=(DeliveryStatus.DEAD,), webhook_id=3), before=None, limit=50
     ),
     "list an automation's dead": lambda c: history.list_deliveries(
-        c, 3, DeliveryFilter(status=DeliveryStatus.DEAD, automation_id=3), before=None, limit=50
+        c, 3, DeliveryFilter(statuses=(DeliveryStatus.DEAD,), automation_id=3), before=None, limit=50
     ),
     "list of an automation": lambda c: history.list_deliveries(
         c, 3, DeliveryFilter(automation_id=3), before=None, limit=50
@@ -147,8 +147,23 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
     "list of an event": lambda c: history.list_deliveries(
         c, 3, DeliveryFilter(event_id="event-7"), before=None, limit=9
     ),
+    "list of several statuses": lambda c: history.search_deliveries(
+        c, 3, DeliveryFilter(statuses=tuple(DeliveryStatus)), limit=50
+    ),
+    "newer ones": lambda c: history.search_deliveries(c, 3, DeliveryFilter(), after=40_000, limit=50),
+    "newer ones that are dead": lambda c: history.search_deliveries(
+        c, 3, DeliveryFilter(statuses=(DeliveryStatus.DEAD,)), after=40_000, limit=50
+    ),
+    "list of a time": lambda c: history.search_deliveries(c, 3, DeliveryFilter(since=NOW, until=BEFORE), limit=50),
+    "list of a run": lambda c: history.search_deliveries(c, 3, DeliveryFilter(run="r"), limit=50),
+    "list of a run's dead": lambda c: history.search_deliveries(
+        c, 3, DeliveryFilter(run="r", statuses=(DeliveryStatus.DEAD, DeliveryStatus.PENDING)), limit=50
+    ),
+    "list with an answer": lambda c: history.search_deliveries(
+        c, 3, DeliveryFilter(response_codes=(404,), min_attempts=2, reason="x"), limit=50
+    ),
     "what may be replayed": lambda c: replay.list_replayable(
-        c, 3, DeliveryFilter(status=DeliveryStatus.DEAD), limit=50, unreplayed=True
+        c, 3, DeliveryFilter(statuses=(DeliveryStatus.DEAD,)), limit=50, unreplayed=True
     ),
     "replay": lambda c: replay.replay(c, range(97, 9_700, 97), NOW, interval=timedelta(0)),
     "one": lambda c: history.find_delivery(c, 3, "dlv_3"),

@@ -25,6 +25,7 @@ from dispatcher.client.input_files import Batch, read_batches, read_documents
 from dispatcher.client.yaml_documents import write_documents
 from shared.domain.errors import FieldError, HooklineError
 from shared.domain.events.decoding import MAX_BATCH_EVENTS
+from shared.domain.visible_text import visible_line
 from shared.observability.logs import configure_logging, get_logger
 from shared.settings import load_settings
 from shared.vault import Vault
@@ -55,7 +56,7 @@ class _Commands(click.Group):
 
 
 def _complain(fault: object) -> None:
-    click.echo(f"hookline: {' '.join(str(fault).split())}", err=True)
+    click.echo(visible_line(f"hookline: {' '.join(str(fault).split())}"), err=True)
 
 
 def _overrides(**flags: object) -> dict[str, object]:
@@ -219,7 +220,7 @@ def _count_events(lines: IO[bytes]) -> int | None:
 
 
 def _tell_retry(reason: str, seconds: float) -> None:
-    click.echo(f"hookline: {reason}; trying again in {seconds:.1f} s", err=True)
+    click.echo(visible_line(f"hookline: {reason}; trying again in {seconds:.1f} s"), err=True)
 
 
 def _definitions(command: Callable[..., None]) -> Callable[..., None]:
@@ -260,8 +261,9 @@ def _print_changes(entity: str, changes: list[dict[str, Any]]) -> None:
         verb = str(change["change"])
         members = ", ".join(change.get("detail") or ())
         what = f"{verb}: {members}" if members else verb
-        table.add_row(Text(change["kind"]), Text(change["name"]), Text(what, style=COLOURS.get(verb, "")))
-    click.echo(f"entity {entity}")
+        kind, name = visible_line(change["kind"]), visible_line(change["name"])
+        table.add_row(Text(kind), Text(name), Text(visible_line(what), style=COLOURS.get(verb, "")))
+    click.echo(visible_line(f"entity {entity}"))
     Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
 
 

@@ -13,6 +13,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 
+from shared.domain.visible_text import visible, visible_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -61,7 +63,8 @@ def read_values(file: IO[bytes] | bytes, *, max_bytes: int) -> Iterator[Any]:
 
 def write_documents(documents: Iterable[dict[str, Any]]) -> str:
     """JSON values as YAML that means the same by YAML 1.1 and 1.2: text that either would take for more is quoted."""
-    return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return visible_json(text)  # double quotes have the same escapes in YAML
 
 
 def _fault(event: Any, problem: str) -> yaml.MarkedYAMLError:
@@ -231,8 +234,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    """Text; a U+0085 comes back as spaces from any quotes but double ones, in which it is escaped."""
-    return dumper.represent_scalar(f"{_PREFIX}str", text, style='"' if "\x85" in text else None)
+    """Text; what a terminal would obey is in double quotes, in which it is escaped."""
+    return dumper.represent_scalar(f"{_PREFIX}str", text, style='"' if visible(text) != text else None)
 
 
 _Dumper.add_representer(str, _represent_text)

@@ -19,9 +19,10 @@ from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_resolver import ResolvedAutomation, WebhookResolver
 from shared.domain.automations.model import NoOpAction, Scope
-from shared.domain.errors import FieldError
+from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.filters.normal_form import same_normal_form
 from shared.domain.ids import IdKind, decode_id, encode_id
+from shared.domain.visible_text import NO_UNSEEN, has_unseen
 from shared.storage.accounts.audit_log import NewChange, insert_changes
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions import automations as store
@@ -48,6 +49,7 @@ def create(connection: Connection, principal: Principal, entity_name: str, raw: 
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     lock_edits(connection)
     definition = WebhookResolver(connection, entity, principal).parse(raw)
+    check_new_name(None, definition)
     stored = save_automation(connection, entity, None, definition, by=principal.user_name)
     record_automation_change(connection, principal, entity, "create", stored)
     return automation_view(entity, stored)
@@ -83,7 +85,9 @@ def change(
     patch = members_to_change(patch)
     resolver = WebhookResolver(connection, entity, principal, kept=None if "action" in patch else stored)
     before = stored.definition
-    stored = save_automation(connection, entity, stored, resolver.parse({**before, **patch}), by=principal.user_name)
+    definition = resolver.parse({**before, **patch})
+    check_new_name(stored, definition)
+    stored = save_automation(connection, entity, stored, definition, by=principal.user_name)
     if changed := changed_members(before, stored.definition):
         record_automation_change(connection, principal, entity, "update", stored, changed=changed)
     return automation_view(entity, stored)
@@ -105,6 +109,13 @@ def load_automation(connection: Connection, entity: StoredEntity, automation_id:
     if stored is None:
         raise NotFound(f"{entity.name!r} has no automation {automation_id!r}")
     return stored
+
+
+def check_new_name(stored: StoredAutomation | None, definition: ResolvedAutomation) -> None:
+    """Refuse a new name with characters that are not seen; automations of older versions keep theirs."""
+    name = definition.automation.name
+    if has_unseen(name) and (stored is None or stored.name != name):
+        raise InvalidDefinition.at(("name",), NO_UNSEEN)
 
 
 def save_automation(

@@ -16,6 +16,7 @@ from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.values import NAME_FORM, is_name
+from shared.domain.visible_text import NO_UNSEEN, has_unseen
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions import catalog as store
 from shared.storage.definitions import entities as entity_store
@@ -162,7 +163,7 @@ def list_entities(connection: Connection, principal: Principal, page: PageReques
 def put_project(connection: Connection, principal: Principal, entity_name: str, name: str, raw: object) -> ProjectView:
     """Register a project, or change its description where the body has one."""
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
-    _check_name("project", name)
+    _check_name("project", name, known=is_name(name) and store.find_project(connection, entity.id, name) is not None)
     body = parse_body(ProjectBody, raw)
     project_id = store.ensure_project(connection, entity.id, name, datetime.now(UTC))
     if "description" in body.model_fields_set:
@@ -184,8 +185,9 @@ def put_collection(
 ) -> CollectionView:
     """Register a collection, and its project if that is unknown; store the collection's type if the body has one."""
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
-    _check_name("project", project)
-    _check_name("collection", name)
+    known = is_name(project) and store.find_project(connection, entity.id, project)
+    _check_name("project", project, known=bool(known))
+    _check_name("collection", name, known=False)
     body = parse_body(CollectionBody, raw)
     now = datetime.now(UTC)
     project_id = store.ensure_project(connection, entity.id, project, now)
@@ -209,9 +211,12 @@ def list_collections(
     return page.page(rows, _collection_view, lambda row: row.id)
 
 
-def _check_name(member: str, name: str) -> None:
+def _check_name(member: str, name: str, *, known: bool) -> None:
+    """Refuse what no event has as a name, and new names with characters that are not seen, which events may have."""
     if not is_name(name):
         raise InvalidDefinition.at((member,), f"must be {NAME_FORM}")
+    if not known and has_unseen(name):
+        raise InvalidDefinition.at((member,), NO_UNSEEN)
 
 
 def _entity(connection: Connection, name: str) -> StoredEntity:

@@ -22,6 +22,7 @@ from dispatcher.control.members import check_entity_administered, record_role
 from dispatcher.control.paging import Page, PageRequest
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
+from shared.domain.visible_text import UNSEEN_CHARACTERS
 from shared.storage.accounts import api_keys
 from shared.storage.accounts import members as member_store
 from shared.storage.accounts import users as store
@@ -30,11 +31,14 @@ from shared.storage.accounts.users import Principal, Role, StoredUser
 from shared.storage.definitions.entities import entity_ids, find_entity
 from shared.storage.definitions.revisions import lock_edits
 
-KeyName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,64}$", description="At most 64 characters.")]
+KeyName = Annotated[
+    str, Field(pattern=rf"^[^{UNSEEN_CHARACTERS}]{{1,64}}$", description="At most 64 characters that are seen.")
+]
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.@+]{0,127}$")]
 
 
-Email = Annotated[str | None, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
+_AROUND_AT = rf"[^@\s{UNSEEN_CHARACTERS}]+"
+Email = Annotated[str | None, Field(max_length=320, pattern=f"^{_AROUND_AT}@{_AROUND_AT}$")]
 
 
 class KeyBody(Body):

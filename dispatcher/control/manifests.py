@@ -22,7 +22,7 @@ from dispatcher.control.bodies import Body, View, parse_form
 from dispatcher.control.faults import FaultCollector
 from dispatcher.control.manifest_export import all_automations, all_webhooks
 from dispatcher.control.webhook_checks import Checks, KnownSecrets, check_webhook
-from dispatcher.control.webhook_resolver import WebhookResolver
+from dispatcher.control.webhook_resolver import ResolvedAutomation, WebhookResolver
 from shared.domain.automations.model import Grants, NoOpAction
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.ids import decode_id
@@ -249,7 +249,7 @@ def _write_automations(
     )
     edits: list[AutomationEdit] = []
     for loc, raw in _once_each("automations", definitions, collector):
-        definition = collector.run(partial(resolver.parse, raw), loc=loc)
+        definition = collector.run(partial(_parse, resolver, stored, raw), loc=loc)
         if definition is None:
             continue
         if definition.webhook is None and not isinstance(definition.automation.action, NoOpAction):
@@ -259,6 +259,12 @@ def _write_automations(
     for edit, written in zip(edits, saved, strict=True):
         before = None if edit.stored is None else edit.stored.definition
         log.wrote("automation", written, before, written.definition, automations.automation_change)
+
+
+def _parse(resolver: WebhookResolver, stored: Mapping[str, StoredAutomation], raw: object) -> ResolvedAutomation:
+    definition = resolver.parse(raw)
+    automations.check_new_name(stored.get(definition.automation.name), definition)
+    return definition
 
 
 def _named_webhooks(

@@ -27,6 +27,7 @@ from dispatcher.up.supervisor import Child, Supervisor
 from dispatcher.up.valkey import READY_SECONDS, EmbeddedValkey
 from shared.config.listening import why_not_listening
 from shared.domain.errors import HooklineError
+from shared.domain.visible_text import visible, visible_json
 from shared.observability.logs import get_logger, writes_json
 from shared.observability.metrics_variable import MULTIPROC_VARIABLE
 from shared.settings import ENV_PREFIX
@@ -294,9 +295,9 @@ def _relay(settings: Settings, groups: list[list[Child]]) -> Callable[[str, str]
     def relay(name: str, line: str) -> None:
         with suppress(OSError):  # standard error may be closed, and the child must not block on that
             if not as_json:
-                click.echo(prefixes[name] + line, err=True)
+                click.echo(prefixes[name] + visible(line), err=True)
             elif line.startswith("{"):
-                click.echo(line, err=True)
+                click.echo(visible_json(line), err=True)
             elif line.strip():
                 log.info("child.said", child=name, line=line)
 

@@ -22,6 +22,7 @@ import msgspec
 import orjson
 import structlog
 
+from shared.domain.visible_text import visible, visible_json
 from shared.observability.log_masking import LogMask
 
 if TYPE_CHECKING:
@@ -200,14 +201,20 @@ class _Renderer:
 def _as_json(_logger: Any, _method: str, event: EventDict) -> str:
     try:
         text = orjson.dumps(event, default=repr, option=_NATIVE_TYPES_ONLY)
-        return msgspec.json.format(text, indent=0).decode()  # `"level": "info"`, as in the lines of earlier versions
+        line = msgspec.json.format(text, indent=0).decode()  # `"level": "info"`, as in the lines of earlier versions
+        return line if line.isascii() else visible_json(line)
     except TypeError:  # an integer beyond 64 bits, half a character, a key that is no text
         return json.dumps(event, default=repr)
+
+
+def _visible(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    return {key: visible(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _console() -> Sequence[Processor]:
     # plain_traceback because the default one shows local variables, and secrets among them.
     return (
+        _visible,
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
     )
 

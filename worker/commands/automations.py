@@ -10,7 +10,7 @@ from typing import IO, Literal
 import click
 
 from worker.commands.completion import automation_names
-from worker.commands.output import as_json, opened, operators_group, print_json, print_rows
+from worker.commands.output import as_json, opened, operators_group, print_json, print_rows, say
 
 Outcome = Literal["fired", "skipped", "no_match", "out_of_scope"]
 OUTCOMES: tuple[Outcome, ...] = ("fired", "skipped", "no_match", "out_of_scope")
@@ -77,7 +77,7 @@ def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool
         print_json(row)
         return
     word = f"{'is' if row['changed'] else 'was already'} {'enabled' if enabled else 'disabled'}"
-    click.echo(f"{row['entity']}/{row['name']} ({row['id']}) {word}")
+    say(f"{row['entity']}/{row['name']} ({row['id']}) {word}")
 
 
 @automations.command()

@@ -20,6 +20,7 @@ from worker.commands.output import (
     print_members,
     print_rows,
     print_table,
+    say,
 )
 
 LISTED = ("created_at", "id", "status", "entity", "automation", "webhook", "event_type", "attempts", "reason")
@@ -126,7 +127,7 @@ def replay(
         else:
             plan = list_to_replay(engine, filters, rate, again=again)
         if dry_run or (delivery is None and plan.count and not yes):
-            click.echo(plan.text(), err=not dry_run)
+            say(plan.text(), err=not dry_run)
         if plan.count and not dry_run:
             if delivery is None and not yes:
                 click.confirm("Replay them?", abort=True, err=True)
@@ -134,5 +135,5 @@ def replay(
     if as_json:
         print_json(plan.to_json())
     elif not dry_run:
-        click.echo(plan.text())
+        say(plan.text())
     click.get_current_context().exit(0 if plan.count else NOTHING)

@@ -19,7 +19,7 @@ from shared.domain.json_text import write_json
 from shared.dry_runs.service import DryRunAnswer
 from shared.dry_runs.time_range import parse_time_range
 from worker.commands.event_files import read_events
-from worker.commands.output import print_rich
+from worker.commands.output import print_rich, shown
 from worker.operations.automations import ExplainRequest
 
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}
@@ -44,31 +44,32 @@ def print_answer(automation: str, answer: DryRunAnswer) -> None:
     print_rich(*(_tree(result) for result in answer.results))
     counts = answer.summary
     line = f"{automation}: of {counts.events} events {counts.in_scope} in scope, {counts.matched} matched"
-    print_rich(Text(f"{line}, {counts.fired} would fire, {counts.skipped} would be skipped"))
+    print_rich(shown(f"{line}, {counts.fired} would fire, {counts.skipped} would be skipped"))
     if answer.next is not None:
-        print_rich(Text(f"{len(answer.results)} of them shown; for more see --only and --limit", style="dim"))
+        print_rich(shown(f"{len(answer.results)} of them shown; for more see --only and --limit", style="dim"))
     if answer.truncated and answer.read_until is not None:
         until = answer.read_until.isoformat()
-        print_rich(Text(f"stopped early, after events received at {until}: continue with --since", style="yellow"))
+        print_rich(shown(f"stopped early, after events received at {until}: continue with --since", style="yellow"))
 
 
 def _tree(result: DryRunResult) -> Tree:
     colour = COLOURS[result.outcome]
     why = "" if result.reason is None else f" ({result.reason})"
-    head = Text.assemble((f"{result.outcome}{why}", colour), f"  {result.event.type} {result.event.id}")
+    head = Text.assemble((f"{result.outcome}{why}", colour), shown(f"  {result.event.type} {result.event.id}"))
     tree = Tree(head, guide_style="dim")
     for term in result.explanation.terms:
         _add(tree, term, result.decisive)
     if result.payload is not None:
-        tree.add(Text(f"payload {write_json(result.payload).decode()}", style="dim"))
+        tree.add(shown(f"payload {write_json(result.payload).decode()}", style="dim"))
     return tree
 
 
 def _add(tree: Tree, term: Explanation, decisive: tuple[Explanation, ...]) -> None:
     mark, colour = MARKS[term.held]
-    text = Text.assemble((mark, colour), f" {term.text}")
+    text = Text.assemble((mark, colour), shown(f" {term.text}"))
     if term.value is not None and not term.terms:
-        text.append(f"  ← {json.dumps(term.value, ensure_ascii=False)}", style="bold" if term in decisive else "dim")
+        value = json.dumps(term.value, ensure_ascii=False)
+        text.append(shown(f"  ← {value}", "bold" if term in decisive else "dim"))
     branch = tree.add(text)
     for inner in term.terms:
         _add(branch, inner, decisive)

@@ -75,7 +75,23 @@ def operators_group(name: str) -> Callable[[Callable[..., Any]], click.Group]:
 
 def complain(fault: object) -> None:
     """One line on standard error."""
-    click.echo(f"hookline: {' '.join(str(fault).split())}", err=True)
+    say(f"hookline: {' '.join(str(fault).split())}", err=True)
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """One line, in which names and answers of others can't give orders to the terminal."""
+    from shared.domain.visible_text import visible_line
+
+    click.echo(visible_line(line), err=err)
+
+
+def shown(text: str, style: str = "") -> Text:
+    """Text for a table or tree, in which names and answers of others can't give orders to the terminal."""
+    from rich.text import Text
+
+    from shared.domain.visible_text import visible
+
+    return Text(visible(text), style=style)
 
 
 @contextmanager
@@ -98,8 +114,9 @@ def opened() -> Iterator[tuple[Settings, Engine]]:
 def print_json(value: object) -> None:
     """A value as indented JSON."""
     from shared.domain.json_text import write_indented_json
+    from shared.domain.visible_text import visible_json
 
-    click.echo(write_indented_json(value))
+    click.echo(visible_json(write_indented_json(value)))
 
 
 def print_rows(members: Sequence[str], rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
@@ -134,25 +151,23 @@ def print_members(row: Mapping[str, object]) -> None:
     table = Table.grid(padding=(0, 2))
     for member, value in row.items():
         if value not in (None, [], ()):
-            table.add_row(member, _cell(value))
+            table.add_row(shown(member), _cell(value))
     print_rich(table)
 
 
 def _cell(value: object) -> Text:
     from datetime import datetime
 
-    from rich.text import Text
-
     if isinstance(value, datetime):
-        return Text(f"{value:%Y-%m-%d %H:%M:%S}Z")
+        return shown(f"{value:%Y-%m-%d %H:%M:%S}Z")
     if isinstance(value, bool):
-        return Text("yes" if value else "no")
+        return shown("yes" if value else "no")
     if isinstance(value, dict):
-        return Text(json.dumps(value, ensure_ascii=False, default=str))
+        return shown(json.dumps(value, ensure_ascii=False, default=str))
     if isinstance(value, list | tuple):
-        return Text(", ".join(map(str, value)))
+        return shown(", ".join(map(str, value)))
     text = "" if value is None else str(value)
-    return Text(text, style=COLOURS.get(text, ""))
+    return shown(text, COLOURS.get(text, ""))
 
 
 def print_rich(*parts: RenderableType) -> None:

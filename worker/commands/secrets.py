@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from worker.commands.output import as_json, complain, opened, operators_group, print_json
+from worker.commands.output import as_json, complain, opened, operators_group, print_json, say
 
 
 @operators_group("secrets")
@@ -36,7 +36,7 @@ def rotate(as_json: bool) -> None:
         print_json(done.to_json())
     else:
         for line in done.lines():
-            click.echo(line)
+            say(line)
     for fault in done.faults():
         complain(fault)
     click.get_current_context().exit(0 if done.old_keys_removable else 1)

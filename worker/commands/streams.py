@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from worker.commands.output import NOTHING, as_json, opened, operators_group, print_json, print_table
+from worker.commands.output import NOTHING, as_json, opened, operators_group, print_json, print_table, say
 
 LISTED = ("partition", "entries", "seconds", "offset", "last_entry", "evaluated", "length")
 
@@ -31,6 +31,6 @@ def lag(max_seconds: float | None, as_json: bool) -> None:
     else:
         total = answer["total"]
         print_table(LISTED, answer["partitions"])
-        click.echo(f"total: {total['entries']} entries wait, the oldest for {total['seconds']} s")
+        say(f"total: {total['entries']} entries wait, the oldest for {total['seconds']} s")
     behind = max_seconds is not None and answer["total"]["seconds"] > max_seconds
     click.get_current_context().exit(NOTHING if behind else 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from worker.commands.completion import webhook_names
-from worker.commands.output import NOTHING, as_json, opened, operators_group, print_json, print_members, print_rows
+from worker.commands.output import NOTHING, as_json, opened, operators_group, print_json, print_members, print_rows, say
 
 LISTED = ("entity", "name", "id", "state", "lane", "pending", "due", "in_flight", "failing_since", "disabled_reason")
 STATES = ("active", "paused", "disabled", "circuit open", "circuit half open")
@@ -82,7 +82,7 @@ def _say(row: dict[str, object], word: str, *, as_json: bool) -> None:
         return
     waiting = f"; {row['pending']} deliveries wait" if row["pending"] else ""
     word = f"{'is now' if row['changed'] else 'was already'} {word}"
-    click.echo(f"{row['entity']}/{row['name']} ({row['id']}) {word}{waiting}")
+    say(f"{row['entity']}/{row['name']} ({row['id']}) {word}{waiting}")
 
 
 @webhooks.command()

@@ -18,6 +18,7 @@ from dispatcher.client.api_client import Client
 from dispatcher.up import composition
 from shared.storage.maintenance import first_start
 from shared.version import __version__
+from tests.unit.domain.test_visible_text import raw_controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -256,3 +257,24 @@ def test_api_refuses_a_port_in_use() -> None:
         result = run("api", "--port", str(taken.getsockname()[1]))
     assert result.exit_code == 2
     assert "Address already in use" in result.stderr
+
+
+@pytest.mark.parametrize("status", [200, 409, 422, 500])
+@pytest.mark.parametrize(
+    "command", [("diff", "-f", "-"), ("apply", "-f", "-"), ("export", "--entity", "acme"), ("publish", "-")]
+)
+def test_what_others_wrote_gives_no_orders_to_the_terminal(api: Api, command: tuple[str, ...], status: int) -> None:
+    hostile = "\x1b[2J\x1b]0;PWNED\x07\x9b2J\x85\u202egnp\u2066\x7f\rforged"
+    change = {"kind": "automation", "name": hostile, "change": "updated", "detail": [hostile]}
+    body = {
+        "changes": [change],
+        "accepted": 1,
+        "automations": [{"name": hostile, "payload": {hostile: hostile}}],
+        "webhooks": [],
+        "items": [],
+        "detail": hostile,
+        "errors": [{"loc": [hostile], "msg": hostile}],
+    }
+    api.answer = lambda _request: httpx.Response(status, json=body)
+    result = run(*command, stdin="{}\n" if command[0] == "publish" else WEBHOOKS)
+    assert raw_controls(result.output) == []

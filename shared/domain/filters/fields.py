@@ -71,24 +71,13 @@ def _fields(event_type: EventType) -> dict[str, Getter]:
     return fields
 
 
-def _prefixes(event_type: EventType) -> dict[str, Callable[[str], Getter]]:
+def _objects(event_type: EventType) -> dict[str, Callable[[Any], Mapping[str, Any]]]:
+    """The objects of which any member is a field, by the prefix of the field's name."""
     if event_type in ARTIFACT_TYPES:
-        return {"metadata.": _metadata}
+        return {"metadata.": attrgetter("data.artifact.metadata")}
     if event_type in RUN_TYPES:
-        return {"run.": _run, "config.": _config}
+        return {"run.": _members_sent, "config.": attrgetter("data.run.config")}
     return {}
-
-
-def _metadata(key: str) -> Getter:
-    return partial(_member_at, attrgetter("data.artifact.metadata"), key)
-
-
-def _config(key: str) -> Getter:
-    return partial(_member_at, attrgetter("data.run.config"), key)
-
-
-def _run(key: str) -> Getter:
-    return partial(_member_at, _members_sent, key)
 
 
 def _member_at(get: Callable[[Any], Mapping[str, Any]], key: str, event: Any) -> object:
@@ -137,25 +126,33 @@ def _member(values: Mapping[str, Any], key: str) -> object:
 
 
 _FIELDS = {event_type: _fields(event_type) for event_type in EventType}
-_PREFIXES = {event_type: _prefixes(event_type) for event_type in EventType}
+_OBJECTS = {event_type: _objects(event_type) for event_type in EventType}
 
 
 def field_refusal(event_type: EventType, name: str) -> str | None:
     """None when a filter on this event type may name the field; otherwise a message with the accepted ones."""
     if name in _FIELDS[event_type] or any(
-        name.startswith(prefix) and len(name) > len(prefix) for prefix in _PREFIXES[event_type]
+        name.startswith(prefix) and len(name) > len(prefix) for prefix in _OBJECTS[event_type]
     ):
         return None
-    accepted = [*sorted(_FIELDS[event_type]), *(f"{prefix}<key>" for prefix in _PREFIXES[event_type])]
+    accepted = [*sorted(_FIELDS[event_type]), *(f"{prefix}<key>" for prefix in _OBJECTS[event_type])]
     return f"{event_type} events have no field {name!r}; accepted: {', '.join(accepted)}"
 
 
 @lru_cache(maxsize=4096)
 def field_getter(event_type: EventType, name: str) -> Getter:
     """How to read a field of events of this type; the name must have passed `field_refusal`."""
-    if name in _FIELDS[event_type]:
-        return _FIELDS[event_type][name]
-    for prefix, make in _PREFIXES[event_type].items():
-        if name.startswith(prefix):
-            return make(name.removeprefix(prefix))
-    raise KeyError(name)
+    member = member_field(event_type, name)
+    return _FIELDS[event_type][name] if member is None else partial(_member_at, *member)
+
+
+def member_field(event_type: EventType, name: str) -> tuple[Callable[[Any], Mapping[str, Any]], str] | None:
+    """Where a field is a member of an object of any members: what reads the object, and the member's path in it.
+
+    The object has the whole path or its first part as a key, or the field is missing.
+    """
+    if name not in _FIELDS[event_type]:
+        for prefix, get in _OBJECTS[event_type].items():
+            if name.startswith(prefix):
+                return get, name.removeprefix(prefix)
+    return None

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
 
 from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.filters.budget import FREE_UNITS, charge
+from shared.domain.filters.clues import Cover, covers_of
 from shared.domain.filters.patterns import pattern_fault
 from shared.domain.filters.terms import (
     INVERTING,
@@ -81,6 +82,12 @@ class Filter:
         return frozenset(
             json.loads(comparison.operand_json) for comparison in _comparisons(self.root) if comparison.op == "$regex"
         )
+
+    @property
+    def covers(self) -> tuple[Cover, ...]:
+        """Sets of clues: where the filter holds, at least one of each set is true. None where nothing is certain."""
+        folded = _fold(self.root)
+        return () if isinstance(folded, bool) else covers_of(folded)
 
     def compile(self, resolve: Callable[[str], Getter[T]]) -> Predicate[T]:
         """The filter as nested closures; `resolve` is called now, once per comparison, never while matching.

@@ -17,14 +17,18 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.types import EventType, RunPhase
 from shared.domain.filters.budget import charge
+from shared.domain.filters.clues import Cover, Equal, equality_key
 from shared.domain.filters.fields import field_getter
 from shared.domain.filters.filters import Filter
 from shared.domain.filters.patterns import forget_pattern
 from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
-from shared.domain.matching.scope_groups import Predicate, ScopeKey
+from shared.domain.matching.candidates import Predicate
+from shared.domain.matching.scope_groups import ScopeKey
 
 STATE = "state"
 """The pseudo-field of an automation that asks for states of a run."""
+METRICS = "metrics"
+"""The pseudo-field of an automation with conditions: the names of the metrics that an event brings."""
 STEP = "step"
 """The pseudo-field of an automation whose answer must not be remembered, since its cost is counted at each event."""
 FREE_VALUES = 800
@@ -71,6 +75,17 @@ class CompiledAutomation:
         """The test of an event in its scope, and the fields that the test reads."""
         return self.matches, _fields_asked(self.automation)
 
+    @property
+    def covers(self) -> tuple[Cover, ...]:
+        """Covers of the test; where it has conditions, also one of the events that bring a metric which they watch."""
+        covers = self.automation.filter.covers
+        if self.automation.states:
+            covers += (tuple(Equal(STATE, equality_key(state)) for state in sorted(self.automation.states)),)
+        if self.automation.conditions:
+            watched = dict.fromkeys(condition.metric for condition in self.automation.conditions)
+            covers += (tuple(Equal(METRICS, metric) for metric in watched),)
+        return covers
+
     def compiled(self) -> CompiledAutomation:
         """Itself."""
         return self
@@ -88,7 +103,7 @@ class LazyAutomation:
     sees a test sees them too. Two threads that set them at the same moment set equal values.
     """
 
-    __slots__ = ("_compile", "_fields", "_test", "id", "scope_key", "text")
+    __slots__ = ("_compile", "_fields", "_test", "_was_read", "id", "scope_key", "text")
 
     def __init__(
         self, automation_id: int, key: ScopeKey, text: bytes, compile_text: Callable[[bytes], CompiledAutomation]
@@ -102,6 +117,7 @@ class LazyAutomation:
         self._compile = compile_text
         self._test: Callable[[Any], bool] | None = None
         self._fields: tuple[str, ...] = ()
+        self._was_read = False
 
     @property
     def predicate(self) -> Predicate:
@@ -113,6 +129,11 @@ class LazyAutomation:
             self._test = test if held else partial(_awakened_matches, self)
         return self._test, self._fields
 
+    @property
+    def covers(self) -> tuple[Cover, ...]:
+        """Covers of the test. Raises InvalidDefinition."""
+        return self.compiled().covers
+
     def compiled(self) -> CompiledAutomation:
         """The compiled automation, cached or made now. Raises InvalidDefinition."""
         found = _awake.get(self)
@@ -123,7 +144,7 @@ class LazyAutomation:
 
     def forget(self) -> None:
         """Drop what is cached of it elsewhere, since it was deleted or replaced."""
-        if self._test is not None:
+        if self._was_read:
             with suppress(InvalidDefinition):
                 for pattern in self.compiled().automation.filter.patterns:
                     forget_pattern(pattern)
@@ -131,6 +152,7 @@ class LazyAutomation:
 
     def compile(self) -> CompiledAutomation:
         """Compile the automation from its text. Raises InvalidDefinition."""
+        self._was_read = True
         return self._compile(self.text)
 
 

@@ -8,7 +8,7 @@ remembered (`scope_groups`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -16,18 +16,43 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.types import EventType
 from shared.domain.filters.budget import FilterBudget
-from shared.domain.filters.fields import field_getter
-from shared.domain.matching.compiled import STATE, STEP, CompiledAutomation, Indexed, LazyAutomation, as_compiled
+from shared.domain.filters.fields import field_getter, member_field
+from shared.domain.matching.compiled import (
+    METRICS,
+    STATE,
+    STEP,
+    CompiledAutomation,
+    Indexed,
+    LazyAutomation,
+    as_compiled,
+)
 from shared.domain.matching.scope_groups import Bucket, Memory, ScopeKey
 
 
-def _field_getter(event_type: EventType, name: str) -> Callable[[Any], object]:
-    own = _OWN_GETTERS.get((event_type, name))
-    return field_getter(event_type, name) if own is None else own
+class _EventFields:
+    """How the fields of events of one type are read, with those that only automations have."""
+
+    __slots__ = ("_event_type",)
+
+    def __init__(self, event_type: EventType) -> None:
+        self._event_type = event_type
+
+    def getter(self, name: str) -> Callable[[Any], Any]:
+        own = _OWN_GETTERS.get((self._event_type, name))
+        return field_getter(self._event_type, name) if own is None else own
+
+    def member_of(self, name: str) -> tuple[Callable[[Any], Any], str] | None:
+        own = (self._event_type, name) in _OWN_GETTERS
+        return None if own else member_field(self._event_type, name)
 
 
-_OWN_GETTERS = {
+def _metric_names(event: Any) -> list[str]:
+    return list(event.data.metrics)
+
+
+_OWN_GETTERS: dict[tuple[EventType, str], Callable[[Any], Any]] = {
     (EventType.RUN_STATE, STATE): attrgetter("data.state"),
+    (EventType.RUN_METRIC, METRICS): _metric_names,
     (EventType.RUN_METRIC, STEP): attrgetter("data.step"),
 }
 
@@ -77,7 +102,7 @@ class AutomationIndex:
         bucket = self._at(key)
         if isinstance(one, LazyAutomation):
             one.scope_key = bucket.key
-        bucket.members[one.id] = one
+        bucket.put(one)
         self._memory.fit(len(self._by_id))
 
     def known(self, automation_id: int) -> Indexed | None:
@@ -96,7 +121,7 @@ class AutomationIndex:
         known.forget()
         key = known.scope_key
         bucket = self._at(key)
-        del bucket.members[automation_id]
+        bucket.drop(automation_id)
         if not bucket.members:
             del self._by_scope[key]
             self._own.discard(key)
@@ -108,10 +133,8 @@ class AutomationIndex:
             bucket = self._by_scope[key] = Bucket(key, {})
             self._own.add(key)
         elif key not in self._own:
-            bucket = self._by_scope[key] = Bucket(bucket.key, dict(bucket.members))
+            bucket = self._by_scope[key] = bucket.copy()
             self._own.add(key)
-        else:
-            bucket.groups = None
         return bucket
 
     def matching(self, event: AnyEvent, budget: FilterBudget, refused: list[Any]) -> Iterator[CompiledAutomation]:
@@ -148,13 +171,15 @@ class AutomationIndex:
         """Add the matching automations of a bucket, in the order in which they were put there."""
         groups = bucket.groups
         if groups is None:
-            getter = partial(_field_getter, event.type)
-            groups = bucket.group_members(getter, self._unreadable)
+            groups = bucket.group_members(_EventFields(event.type), self._unreadable)
         answers = self._memory.answers(groups, event, budget, refused)
+        lookup = bucket.lookup
+        if lookup is not None and (matches := lookup.candidates.matches(bucket.members, event, refused)):
+            answers.append(matches)
         if len(answers) == 1:
             found.extend(one for _, one in answers[0])
         elif answers:
-            found.extend(one for _, one in sorted(sum(answers, ()), key=_place))
+            found.extend(one for _, one in sorted(chain.from_iterable(answers), key=_place))
 
 
 def _place(placed: tuple[int, Any]) -> int:

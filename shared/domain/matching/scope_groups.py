@@ -7,20 +7,21 @@ values in its key. Must not know what automations do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import RunPhase
 from shared.domain.filters.budget import FilterBudget, FilterTooCostly
 from shared.domain.filters.terms import Missing
+from shared.domain.matching.candidates import CandidateIndex, Fields, Member, Placed
 
 ScopeKey = tuple[str, str, str | None, str | None]
 """Event type, entity, project, collection."""
-Predicate = tuple[Callable[[Any], bool], tuple[str, ...]]
-"""The test of an automation, and the names of the fields on which its answer depends, and on nothing else."""
 
+MANY = 16
+"""From as many automations of a scope on, candidates are found by their clues first."""
 LEAST_REMEMBERED = 16_384
 """The least number of answers in each half of a memory; with more automations it grows with them."""
 COLD = 64
@@ -33,18 +34,6 @@ _serials = count()
 _REPEATING = frozenset({str, type(None), Missing, RunPhase})
 # The fields whose values hardly repeat.
 _UNIQUE = frozenset({"version", "aliases", "tags", "reason", "step"})
-
-
-class Member(Protocol):
-    """An automation as a bucket holds it."""
-
-    @property
-    def predicate(self) -> Predicate:
-        """Its test and the fields that the test reads. Raises InvalidDefinition when its text can't be read."""
-
-
-Placed = tuple[int, Any]
-"""The place of an automation among those of its scope, and the automation."""
 
 
 class Group:
@@ -112,41 +101,105 @@ def _is_brief(value: Any) -> bool:
 
 
 class Bucket:
-    """The automations of one scope by id, in the order in which they were put there; grouped at the first event."""
+    """The automations of one scope by id, in the order in which they were put there; grouped at the first event.
 
-    __slots__ = ("groups", "key", "members")
+    Where they are `MANY`, those that candidates can be found by are in an index, and only the others are in groups.
+    Threads may group a bucket at the same moment, with equal results; `lookup` and `groups` are replaced, not changed.
+    """
 
-    def __init__(self, key: ScopeKey, members: dict[int, Any]) -> None:
+    __slots__ = ("groups", "key", "lookup", "members")
+
+    def __init__(self, key: ScopeKey, members: dict[int, Any], lookup: Lookup | None = None) -> None:
         self.key = key
         self.members = members
         self.groups: tuple[Group, ...] | None = None
+        self.lookup = lookup
+
+    def copy(self) -> Bucket:
+        """A copy with the same automations. Edits of either have no effect on the other."""
+        lookup = self.lookup
+        return Bucket(self.key, dict(self.members), None if lookup is None else lookup.copy())
+
+    def put(self, one: Member) -> None:
+        """Add an automation, after the others."""
+        self.groups = None
+        self.members[one.id] = one
+        if self.lookup is not None:
+            self.lookup.waiting[one.id] = one
+
+    def drop(self, automation_id: int) -> None:
+        """Remove an automation."""
+        self.groups = None
+        del self.members[automation_id]
+        if self.lookup is not None:
+            self.lookup.waiting.pop(automation_id, None)
+            self.lookup.grouped.pop(automation_id, None)
 
     def group_members(
         self,
-        getter: Callable[[str], Callable[[Any], object]],
+        fields: Fields,
         unreadable: Callable[[Any, InvalidDefinition], None],
     ) -> tuple[Group, ...]:
         """Group the members, of which those that can't be read are left out and told to `unreadable`."""
+        lookup = self.lookup
+        if lookup is None and len(self.members) >= MANY:
+            lookup = Lookup(CandidateIndex(fields), dict(self.members), {})
+        if lookup is not None:
+            self.lookup = lookup = lookup.settled(self.members, unreadable)
         alike: dict[tuple[str, ...], list[tuple[Callable[[Any], bool], int, Any]]] = {}
-        for place, one in enumerate(self.members.values()):
+        for place, one in enumerate(self.members.values()) if lookup is None else lookup.grouped.values():
             try:
-                test, fields = one.predicate
+                test, asked = one.predicate
             except InvalidDefinition as exc:
                 unreadable(one, exc)
                 continue
-            alike.setdefault(fields, []).append((test, place, one))
+            alike.setdefault(asked, []).append((test, place, one))
         self.groups = tuple(
             [
                 Group(
                     members,
-                    tuple(map(getter, fields)),
-                    remembered=bool(fields) and _UNIQUE.isdisjoint(fields),
-                    of_names=not any("." in name for name in fields),  # else they are of metadata, config or a run
+                    tuple(map(fields.getter, asked)),
+                    remembered=bool(asked) and _UNIQUE.isdisjoint(asked),
+                    of_names=not any("." in name for name in asked),  # else they are of metadata, config or a run
                 )
-                for fields, members in alike.items()
+                for asked, members in alike.items()
             ]
         )
         return self.groups
+
+
+class Lookup:
+    """How candidates are found among the automations of one edition of a scope; edited like the scope's bucket."""
+
+    __slots__ = ("candidates", "grouped", "waiting")
+
+    def __init__(self, candidates: CandidateIndex, waiting: dict[int, Any], grouped: dict[int, Placed]) -> None:
+        self.candidates = candidates
+        self.waiting = waiting
+        """By id, those that have not been read yet."""
+        self.grouped = grouped
+        """By id, those that candidates can't be found by, with their places."""
+
+    def copy(self) -> Lookup:
+        """A copy that shares the candidates."""
+        return Lookup(self.candidates, dict(self.waiting), dict(self.grouped))
+
+    def settled(self, members: dict[int, Any], unreadable: Callable[[Any, InvalidDefinition], None]) -> Lookup:
+        """The same with none waiting. This one stays as it is."""
+        if not self.waiting:
+            return self
+        candidates, grouped, waiting = self.candidates, dict(self.grouped), self.waiting
+        if candidates.is_littered(len(members)):
+            candidates, grouped, waiting = candidates.empty_copy(), {}, members
+        for one in waiting.values():
+            try:
+                placed, kept = candidates.add(one, as_in=self.candidates)
+            except InvalidDefinition as exc:
+                unreadable(one, exc)
+                continue
+            if not kept:
+                grouped[one.id] = placed
+        return Lookup(candidates, {}, grouped)
 
 
 class Memory:
@@ -169,7 +222,7 @@ class Memory:
 
     def answers(
         self, groups: Iterable[Group], event: Any, budget: FilterBudget, refused: list[Any]
-    ) -> list[tuple[Placed, ...]]:
+    ) -> list[Sequence[Placed]]:
         """The automations that match an event, for each group that has any.
 
         Args:
@@ -178,7 +231,7 @@ class Memory:
             budget: the work that is left for the event; it must be applied.
             refused: gets the automations whose filters would cost more.
         """
-        answers = []
+        answers: list[Sequence[Placed]] = []
         for group in groups:
             left = budget.left
             try:

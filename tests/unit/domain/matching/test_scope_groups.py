@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -29,6 +30,16 @@ def dormant(number: int, **members: Any) -> LazyAutomation:
     return LazyAutomation(
         number, scope_key(EventType.ADD_ARTIFACT_ALIAS, "acme", None, None), orjson.dumps(members), awake
     )
+
+
+class Aliases:
+    """Events of which every field is the alias."""
+
+    def getter(self, _name: str) -> Callable[[Any], Any]:
+        return lambda subject: subject.data.alias
+
+    def member_of(self, _name: str) -> None:
+        return None
 
 
 FILTERS: list[dict[str, Any]] = [
@@ -99,7 +110,7 @@ def test_the_memory_is_bounded_and_forgets_the_older_answers_only() -> None:
     memory = scope_groups.Memory()
     memory.size = 10
     bucket = scope_groups.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": {"$regex": "7$"}})})
-    (group,) = bucket.group_members(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
+    (group,) = bucket.group_members(Aliases(), lambda *_: None)
     for number in range(200):
         if number % 50 == 0:
             group.misses = 0
@@ -111,7 +122,7 @@ def test_the_memory_is_bounded_and_forgets_the_older_answers_only() -> None:
 def test_values_that_never_repeat_are_no_longer_remembered() -> None:
     memory = scope_groups.Memory()
     bucket = scope_groups.Bucket(("t", "e", None, None), {1: compiled(1, TYPE, filter={"alias": "a1"})})
-    (group,) = bucket.group_members(lambda _name: lambda subject: subject.data.alias, lambda *_: None)
+    (group,) = bucket.group_members(Aliases(), lambda *_: None)
     for number in range(3 * scope_groups.COLD):
         found = memory.answers([group], check_event(event(alias=f"a{number}")), FilterBudget(), [])
         assert bool(found) is (number == 1)

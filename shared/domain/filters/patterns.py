@@ -34,7 +34,10 @@ REMEMBERED_TEXT_CHARS: Final = 64
 """The longest text whose answer is remembered. Searching a longer one is counted against the event's budget."""
 
 KEPT_PATTERN_BYTES: Final = 32 << 10
-"""The memory of a cached pattern at worst, with its remembered answers (measured; most take a tenth)."""
+LEAST_PATTERN_BYTES: Final = 4 << 10
+INSTRUCTION_BYTES: Final = 256
+"""The memory of a cached pattern with its remembered answers: that of a small one and that of each of its instructions,
+and the most of any (measured: `team-7$` with 13 instructions takes up to 7.4 kB, one with 1,203 up to 20)."""
 
 KEPT_PATTERNS_BYTES: Final = 64 << 20
 """The memory for all cached patterns; a pattern that is dropped is compiled again when it is used."""
@@ -114,7 +117,10 @@ def forget_pattern(pattern: str) -> None:
     _kept.forget(pattern)
 
 
-_kept: BoundedCache[str, Pattern] = BoundedCache(KEPT_PATTERNS_BYTES, lambda _pattern: KEPT_PATTERN_BYTES)
+_kept: BoundedCache[str, Pattern] = BoundedCache(
+    KEPT_PATTERNS_BYTES,
+    lambda pattern: min(KEPT_PATTERN_BYTES, LEAST_PATTERN_BYTES + INSTRUCTION_BYTES * pattern.size),
+)
 
 
 def _compile(pattern: str) -> re2._Regexp[str]:

@@ -190,10 +190,11 @@ def test_patterns_are_kept_by_what_they_take_and_forgotten_with_their_automation
     index.put(dormant(8, filter={"alias": "prod"}))
     assert patterns._kept.get("^kept-8$") is None
     assert patterns._kept.get("^kept-9$") is not None
-    most = patterns.KEPT_PATTERNS_BYTES // patterns.KEPT_PATTERN_BYTES
-    for number in range(2 * most):
-        patterns.pattern_of(f"^flood-{number}")
-    assert len(patterns._kept) <= most
+    for make, least in (("^flood-{}", 4_500), ("\\pL{}", 1_000)):
+        for number in range(20_000 if least > 2_048 else 3_000):
+            size = patterns.pattern_of(make.format(number)).size
+        each = min(patterns.KEPT_PATTERN_BYTES, patterns.LEAST_PATTERN_BYTES + patterns.INSTRUCTION_BYTES * size)
+        assert least < len(patterns._kept) <= patterns.KEPT_PATTERNS_BYTES // each
 
 
 def test_a_bounded_cache_keeps_the_newest_half_and_nothing_that_is_too_heavy() -> None:

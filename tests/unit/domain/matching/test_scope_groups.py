@@ -14,6 +14,7 @@ from shared.domain.events.decoding import check_event
 from shared.domain.events.fast_decoding import read_event
 from shared.domain.events.types import EventType
 from shared.domain.filters.budget import FilterBudget
+from shared.domain.json_text import read_json, write_json
 from shared.domain.matching import scope_groups
 from shared.domain.matching.compiled import CompiledAutomation, LazyAutomation, scope_key
 from shared.domain.matching.index import AutomationIndex
@@ -25,10 +26,10 @@ TYPE = "ADD_ARTIFACT_ALIAS"
 
 def dormant(number: int, **members: Any) -> LazyAutomation:
     def awake(text: bytes) -> CompiledAutomation:
-        return compiled(number, TYPE, **orjson.loads(text))
+        return compiled(number, TYPE, **read_json(text))
 
     return LazyAutomation(
-        number, scope_key(EventType.ADD_ARTIFACT_ALIAS, "acme", None, None), orjson.dumps(members), awake
+        number, scope_key(EventType.ADD_ARTIFACT_ALIAS, "acme", None, None), write_json(members), awake
     )
 
 

@@ -6,7 +6,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
@@ -21,6 +20,10 @@ from shared.storage.delivery.backlog import due_webhooks, queue_state
 from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer, Received
 from tests.integration.scene import Scene, alias_event
+
+
+CLOCK_ERROR_SECONDS = 0.2
+"""A worker reckons the time of the database, and may be so far off."""
 
 
 def _fire(scene: Scene, hook: int, count: int) -> None:
@@ -167,16 +170,16 @@ class TestRateLimit:
             return Answer()
 
         scene.receiver.answer = note
+        began = time.monotonic()
         with ThreadPoolExecutor() as pool:
             while scene.pending():
                 for drain in [pool.submit(scene.process.webhooks.drain, hook) for _ in range(3)]:
                     drain.result(timeout=60)
                 scene.settle()
         assert len(arrivals) == 30
-        # On a busy machine some are late, and then come close to the next; without the limit nearly all would.
-        arrivals.sort()
-        assert arrivals[-1] - arrivals[0] >= 29 * 0.05 - 0.2
-        assert sum(later - earlier < 0.01 for earlier, later in pairwise(arrivals)) <= 15
+        # On a busy machine some are late, and then come close to the next; none may be early.
+        early = [began + number * 0.05 - arrival for number, arrival in enumerate(sorted(arrivals))]
+        assert max(early) <= CLOCK_ERROR_SECONDS
 
     def test_what_has_to_wait_stays_due_and_keeps_its_attempts(self, scene: Scene) -> None:
         hook = scene.webhook(policy={"rate_limit": "2/h"})

@@ -21,7 +21,6 @@ from shared.storage.schema.tables import pending_deliveries, webhooks
 from tests.integration.receiver import Answer, Received
 from tests.integration.scene import Scene, alias_event
 
-
 CLOCK_ERROR_SECONDS = 0.2
 """A worker reckons the time of the database, and may be so far off."""
 

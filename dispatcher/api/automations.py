@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
 
 from dispatcher.api.authentication import PrincipalDep
-from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.bodies import JsonBody, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
+from dispatcher.api.list_queries import AutomationCriteria
+from dispatcher.api.path_names import PathName
 from dispatcher.api.resources import ResourcesDep
-from dispatcher.control import automations
+from dispatcher.control import automations, definition_lists
 from dispatcher.control.access import Action, require
 from dispatcher.control.automations import AutomationView
 from dispatcher.control.paging import Page
@@ -87,11 +90,11 @@ AUTOMATION_VIEW_SCHEMA: dict[str, Any] = {
 
 @router.get("")
 def list_automations(
-    entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging
+    entity: str, principal: PrincipalDep, resources: ResourcesDep, wanted: AutomationCriteria
 ) -> Page[AutomationView]:
-    """The entity's automations."""
+    """The entity's automations that match; all of them without a filter."""
     with read_transaction(resources.engine) as connection:
-        return automations.list_automations(connection, principal, entity, page)
+        return definition_lists.list_automations(connection, principal, entity, wanted)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(AUTOMATION_SCHEMA))
@@ -137,6 +140,48 @@ def delete_automation(
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
         automations.delete(connection, principal, entity, automation_id)
+
+
+async def _automation_named(entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep) -> str:
+    def found() -> str:
+        with read_transaction(resources.engine) as connection:
+            return automations.automation_id_of(connection, principal, entity, name)
+
+    return await run_in_threadpool(found)
+
+
+Named = Annotated[str, Depends(_automation_named)]
+"""The id of the one that the path names."""
+
+
+@router.get("/by-name/{name}", responses=NOT_MODIFIED)
+def get_automation_by_name(
+    entity: str, automation_id: Named, principal: PrincipalDep, resources: ResourcesDep, response: Response
+) -> AutomationView:
+    """The one of this name, also where the name looks like an id."""
+    return get_automation(entity, automation_id, principal, resources, response)
+
+
+@router.patch("/by-name/{name}", openapi_extra=accepts(AUTOMATION_SCHEMA, partly=True))
+def change_automation_by_name(
+    entity: str,
+    automation_id: Named,
+    body: JsonBody,
+    principal: PrincipalDep,
+    resources: ResourcesDep,
+    conditions: IfMatch,
+    response: Response,
+) -> AutomationView:
+    """Change the one of this name, as by its id."""
+    return change_automation(entity, automation_id, body, principal, resources, conditions, response)
+
+
+@router.delete("/by-name/{name}", status_code=204)
+def delete_automation_by_name(
+    entity: str, automation_id: Named, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
+) -> None:
+    """Delete the one of this name, as by its id."""
+    delete_automation(entity, automation_id, principal, resources, conditions)
 
 
 def with_etag(response: Response, view: AutomationView) -> AutomationView:

@@ -12,7 +12,7 @@ from dispatcher.api.automations import AUTOMATION_VIEW_SCHEMA
 from dispatcher.api.examples import ANSWERS, REQUESTS
 from dispatcher.api.idempotency import PARAMETER, takes_key
 
-_PAGE = re.compile(r"#/components/schemas/Page_(\w+?)_")
+_PAGE = re.compile(r"#/components/schemas/(TwoWay)?Page_(?:Listed)?(\w+?)_")
 _COMPONENT = re.compile(r"#/components/schemas/(\w+)")
 _VIEW = "#/components/schemas/AutomationView"
 _WITH_AUTOMATIONS = {
@@ -79,7 +79,7 @@ def _add_examples(operation: dict[str, Any]) -> None:
 def _example(operation: dict[str, Any], content: dict[str, Any]) -> Any:
     reference = content["schema"].get("$ref", "")
     if page := _PAGE.fullmatch(reference):
-        item = ANSWERS.get(page[1])
-        return None if item is None else {"items": [item], "next": None}
+        item = ANSWERS.get(page[2])
+        return None if item is None else {"items": [item], "next": None} | ({"previous": None} if page[1] else {})
     found = _COMPONENT.fullmatch(reference)
     return ANSWERS.get(found[1] if found else operation["operationId"])

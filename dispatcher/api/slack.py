@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
 
 from dispatcher.api.authentication import PrincipalDep
-from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.bodies import JsonBody, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
+from dispatcher.api.list_queries import WebhookCriteria
+from dispatcher.api.path_names import PathName
 from dispatcher.api.resources import ApiResources, ResourcesDep
-from dispatcher.control import slack
+from dispatcher.control import definition_lists, slack, webhooks
 from dispatcher.control.access import Action, require
+from dispatcher.control.definition_lists import ListedSlackView
 from dispatcher.control.paging import Page
 from dispatcher.control.slack import SlackBody, SlackView
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.definitions.webhooks import WebhookKind
 
 router = APIRouter(prefix="/v1/entities/{entity}/slack", tags=["slack"])
 
 
 @router.get("")
-def list_slack(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[SlackView]:
-    """The entity's Slack integrations."""
+def list_slack(
+    entity: str, principal: PrincipalDep, resources: ResourcesDep, wanted: WebhookCriteria
+) -> Page[ListedSlackView]:
+    """The entity's Slack integrations that match; all of them without a filter."""
     with read_transaction(resources.engine) as connection:
-        return slack.list_slack(connection, principal, entity, page)
+        return definition_lists.list_slack(connection, principal, entity, wanted)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(SlackBody))
@@ -81,6 +89,48 @@ def wake_if_open(resources: ApiResources, view: SlackView) -> None:
     """Wake the drain of one that may send again after an edit."""
     if view.enabled and not view.paused and (number := decode_id(IdKind.SLACK, view.id)):
         resources.wake([number])
+
+
+async def _slack_named(entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep) -> str:
+    def found() -> str:
+        with read_transaction(resources.engine) as connection:
+            return webhooks.webhook_id_of(connection, principal, entity, name, WebhookKind.SLACK)
+
+    return await run_in_threadpool(found)
+
+
+Named = Annotated[str, Depends(_slack_named)]
+"""The id of the one that the path names."""
+
+
+@router.get("/by-name/{name}", responses=NOT_MODIFIED)
+def get_slack_by_name(
+    entity: str, slack_id: Named, principal: PrincipalDep, resources: ResourcesDep, response: Response
+) -> SlackView:
+    """The one of this name, also where the name looks like an id."""
+    return get_slack(entity, slack_id, principal, resources, response)
+
+
+@router.patch("/by-name/{name}", openapi_extra=accepts(SlackBody, partly=True))
+def change_slack_by_name(
+    entity: str,
+    slack_id: Named,
+    body: JsonBody,
+    principal: PrincipalDep,
+    resources: ResourcesDep,
+    conditions: IfMatch,
+    response: Response,
+) -> SlackView:
+    """Change the one of this name, as by its id."""
+    return change_slack(entity, slack_id, body, principal, resources, conditions, response)
+
+
+@router.delete("/by-name/{name}", status_code=204)
+def delete_slack_by_name(
+    entity: str, slack_id: Named, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
+) -> None:
+    """Delete the one of this name, as by its id."""
+    delete_slack(entity, slack_id, principal, resources, conditions)
 
 
 def with_etag(response: Response, view: SlackView) -> SlackView:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
 
 from dispatcher.api.authentication import PrincipalDep
-from dispatcher.api.bodies import JsonBody, Paging, accepts
+from dispatcher.api.bodies import JsonBody, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
+from dispatcher.api.list_queries import WebhookCriteria
+from dispatcher.api.path_names import PathName
 from dispatcher.api.resources import ApiResources, ResourcesDep
-from dispatcher.control import webhook_trials, webhooks
+from dispatcher.control import definition_lists, webhook_trials, webhooks
 from dispatcher.control.access import Action, require
+from dispatcher.control.definition_lists import ListedWebhookView
 from dispatcher.control.paging import Page
 from dispatcher.control.webhook_checks import WebhookBody
 from dispatcher.control.webhook_trials import TrialBody, TrialView
@@ -30,10 +33,12 @@ router = APIRouter(prefix="/v1/entities/{entity}/webhooks", tags=["webhooks"])
 
 
 @router.get("")
-def list_webhooks(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[WebhookView]:
-    """The entity's webhooks."""
+def list_webhooks(
+    entity: str, principal: PrincipalDep, resources: ResourcesDep, wanted: WebhookCriteria
+) -> Page[ListedWebhookView]:
+    """The entity's webhooks that match; all of them without a filter."""
     with read_transaction(resources.engine) as connection:
-        return webhooks.list_webhooks(connection, principal, entity, page)
+        return definition_lists.list_webhooks(connection, principal, entity, wanted)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(WebhookBody))
@@ -81,6 +86,48 @@ def delete_webhook(
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
         webhooks.delete(connection, principal, entity, webhook_id)
+
+
+async def _webhook_named(entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep) -> str:
+    def found() -> str:
+        with read_transaction(resources.engine) as connection:
+            return webhooks.webhook_id_of(connection, principal, entity, name)
+
+    return await run_in_threadpool(found)
+
+
+Named = Annotated[str, Depends(_webhook_named)]
+"""The id of the one that the path names."""
+
+
+@router.get("/by-name/{name}", responses=NOT_MODIFIED)
+def get_webhook_by_name(
+    entity: str, webhook_id: Named, principal: PrincipalDep, resources: ResourcesDep, response: Response
+) -> WebhookView:
+    """The one of this name, also where the name looks like an id."""
+    return get_webhook(entity, webhook_id, principal, resources, response)
+
+
+@router.patch("/by-name/{name}", openapi_extra=accepts(WebhookBody, partly=True))
+def change_webhook_by_name(
+    entity: str,
+    webhook_id: Named,
+    body: JsonBody,
+    principal: PrincipalDep,
+    resources: ResourcesDep,
+    conditions: IfMatch,
+    response: Response,
+) -> WebhookView:
+    """Change the one of this name, as by its id."""
+    return change_webhook(entity, webhook_id, body, principal, resources, conditions, response)
+
+
+@router.delete("/by-name/{name}", status_code=204)
+def delete_webhook_by_name(
+    entity: str, webhook_id: Named, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
+) -> None:
+    """Delete the one of this name, as by its id."""
+    delete_webhook(entity, webhook_id, principal, resources, conditions)
 
 
 @router.post("/{webhook_id}/test", openapi_extra=accepts(TrialBody))

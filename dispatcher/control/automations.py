@@ -16,7 +16,6 @@ from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, new_change
 from dispatcher.control.bodies import members_to_change
 from dispatcher.control.errors import Conflict, NotFound
-from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_resolver import ResolvedAutomation, WebhookResolver
 from shared.domain.automations.model import NoOpAction, Scope
 from shared.domain.errors import FieldError, InvalidDefinition
@@ -59,15 +58,6 @@ def get(connection: Connection, principal: Principal, entity_name: str, automati
     """One automation. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
     return automation_view(entity, load_automation(connection, entity, automation_id))
-
-
-def list_automations(
-    connection: Connection, principal: Principal, entity_name: str, page: PageRequest
-) -> Page[AutomationView]:
-    """The entity's automations."""
-    entity = require(connection, principal, entity_name, Action.READ)
-    rows = store.read_automations(connection, entity.id, after=page.after, most=page.with_one_more)
-    return page.read_page(rows, lambda row: automation_view(entity, row), lambda row: row.id)
 
 
 def change(
@@ -116,6 +106,15 @@ def check_new_name(stored: StoredAutomation | None, definition: ResolvedAutomati
     name = definition.automation.name
     if has_unseen(name) and (stored is None or stored.name != name):
         raise InvalidDefinition.at(("name",), NO_UNSEEN)
+
+
+def automation_id_of(connection: Connection, principal: Principal, entity_name: str, name: str) -> str:
+    """The public id of the entity's automation of this name, whatever the name looks like. Raises NotFound."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    stored = store.find_automation(connection, entity.id, name=name)
+    if stored is None:
+        raise NotFound(f"{entity.name!r} has no automation that is named {name!r}")
+    return encode_id(IdKind.AUTOMATION, stored.id)
 
 
 def save_automation(

@@ -304,7 +304,7 @@ def _filter(connection: Connection, entity: StoredEntity, query: DeliveryQuery) 
     return DeliveryFilter(
         statuses=_distinct(query.status),
         automation_id=_automation_id(connection, entity, query.automation),
-        webhook_id=_webhook_id(connection, entity, query.webhook),
+        webhook_id=webhook_number(connection, entity, query.webhook),
         event_id=query.event,
         since=_time(connection, query.since),
         until=_time(connection, query.until),
@@ -343,7 +343,7 @@ def _automation_id(connection: Connection, entity: StoredEntity, text: str | Non
     return number if stored is None else stored.id
 
 
-def _webhook_id(connection: Connection, entity: StoredEntity, text: str | None) -> int | None:
+def webhook_number(connection: Connection, entity: StoredEntity, text: str | None) -> int | None:
     """The webhook or Slack integration meant; an id may be that of a deleted one, or another entity's."""
     if text is None:
         return None

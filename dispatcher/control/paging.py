@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from dispatcher.control.bodies import View
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import MAX_ROW_NUMBER
+from shared.storage.definitions.definition_lists import Sort, SortKey
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
@@ -61,23 +62,62 @@ class PageRequest:
         more = len(rows) > self.limit
         return Page(items=[view(row) for row in shown], next=cursor_after(position(shown[-1])) if more else None)
 
+
+@dataclass(frozen=True, slots=True)
+class SortedPageRequest:
+    """The page of a list that has several orders: the most rows, the order, and where the page before ended in it."""
+
+    limit: int
+    sort: Sort
+    after: SortKey | None
+
+    @property
+    def with_one_more(self) -> int:
+        """How many rows to ask for, so that it shows whether there is a next page."""
+        return self.limit + 1
+
     def read_page(
-        self, rows: Iterable[_Row], view: Callable[[_Row], _Item], position: Callable[[_Row], int]
-    ) -> Page[_Item]:
-        """The page from rows that may be large and are read as they are drawn.
+        self, rows: Iterable[tuple[SortKey, _Row]], view: Callable[[_Row], _Item]
+    ) -> tuple[list[_Row], Page[_Item]]:
+        """The page from rows that may be large and are read as they are drawn, and those of the rows that it shows.
 
         It ends at `MAX_PAGE_BYTES` too, but not before its first row.
         """
         items: list[_Item] = []
+        shown: list[_Row] = []
         total_bytes, end = 0, self.after
-        for row in rows:
+        for key, row in rows:
             item = view(row)
             total_bytes += size_bytes(item)
             if items and (len(items) == self.limit or total_bytes > MAX_PAGE_BYTES):
-                return Page(items=items, next=cursor_after(end))
+                return shown, Page(items=items, next=None if end is None else _sorted_cursor(self.sort, end))
             items.append(item)
-            end = position(row)
-        return Page(items=items, next=None)
+            shown.append(row)
+            end = key
+        return shown, Page(items=items, next=None)
+
+
+def sorted_page_request(limit: int, sort: Sort, cursor: str | None) -> SortedPageRequest:
+    """A page request from the query of a client. Raises InvalidDefinition for a cursor that no answer gave."""
+    if cursor is None:
+        return SortedPageRequest(limit, sort, None)
+    if sort is Sort.CREATED:
+        return SortedPageRequest(limit, sort, (page_request(limit, cursor).after,))
+    try:
+        given, *key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError, TypeError):
+        given, key = None, []
+    expected = {Sort.NAME: [str], Sort.CHANGED: [int], Sort.LAST_FIRED: [int, int]}[sort]
+    fits = [type(value) for value in key] == expected and all(
+        value <= MAX_ROW_NUMBER for value in key if isinstance(value, int)
+    )
+    if given != sort or not fits or _sorted_cursor(sort, tuple(key)) != cursor:
+        raise InvalidDefinition.at(("cursor",), "must be the `next` of an earlier answer with the same `sort`")
+    return SortedPageRequest(limit, sort, tuple(key))
+
+
+def _sorted_cursor(sort: Sort, key: SortKey) -> str:
+    return cursor_after(int(key[0])) if sort is Sort.CREATED else _encode(json.dumps([sort, *key]))
 
 
 def size_bytes(item: object) -> int:

@@ -17,7 +17,6 @@ from dispatcher.control.audit import changed_members
 from dispatcher.control.bodies import Body, View, apply_patch, parse_body
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import NotFound
-from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_checks import Checks, KnownSecrets, WebhookName
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import InvalidDefinition
@@ -82,15 +81,6 @@ def get(connection: Connection, principal: Principal, entity_name: str, slack_id
     """One Slack integration. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
     return slack_view(connection, entity, load_slack(connection, entity, slack_id))
-
-
-def list_slack(connection: Connection, principal: Principal, entity_name: str, page: PageRequest) -> Page[SlackView]:
-    """The entity's Slack integrations."""
-    entity = require(connection, principal, entity_name, Action.READ)
-    rows = store.list_webhooks(
-        connection, entity.id, after=page.after, limit=page.with_one_more, kind=WebhookKind.SLACK
-    )
-    return page.page(rows, lambda row: slack_view(connection, entity, row), lambda row: row.id)
 
 
 def change(

@@ -17,7 +17,6 @@ from dispatcher.control.audit import changed_members, new_change
 from dispatcher.control.bodies import View, apply_patch
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import Conflict, NotFound
-from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.webhook_checks import Checks, check_webhook, grants_of
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import FieldError, InvalidDefinition
@@ -85,15 +84,6 @@ def get(connection: Connection, principal: Principal, entity_name: str, webhook_
     return webhook_view(connection, entity, load_webhook(connection, entity, webhook_id))
 
 
-def list_webhooks(
-    connection: Connection, principal: Principal, entity_name: str, page: PageRequest
-) -> Page[WebhookView]:
-    """The entity's webhooks."""
-    entity = require(connection, principal, entity_name, Action.READ)
-    rows = store.list_webhooks(connection, entity.id, after=page.after, limit=page.with_one_more)
-    return page.page(rows, lambda row: webhook_view(connection, entity, row), lambda row: row.id)
-
-
 def change(
     connection: Connection, principal: Principal, entity_name: str, webhook_id: str, patch: object, *, checks: Checks
 ) -> WebhookView:
@@ -135,6 +125,21 @@ def load_webhook(connection: Connection, entity: StoredEntity, webhook_id: str) 
     if stored is None:
         raise NotFound(f"{entity.name!r} has no webhook {webhook_id!r}")
     return stored
+
+
+def webhook_id_of(
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    name: str,
+    kind: WebhookKind = WebhookKind.WEBHOOK,
+) -> str:
+    """The public id of the entity's webhook of this name and kind, whatever the name looks like. Raises NotFound."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    stored = store.find_webhook(connection, entity.id, name=name, kind=kind)
+    if stored is None:
+        raise NotFound(f"{entity.name!r} has no {_WORDS[kind]} that is named {name!r}")
+    return public_id(kind, stored.id)
 
 
 def save_webhook(

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.control.paging import MAX_PAGE_BYTES, Page, page_request
+from dispatcher.control.paging import MAX_PAGE_BYTES, Page, sorted_page_request
+from shared.storage.definitions.definition_lists import Sort
 
 
 class Table:
@@ -25,8 +26,9 @@ class Table:
 
     def page(self, limit: int, cursor: str | None = None) -> Page[tuple[int, str]]:
         """A page of rows."""
-        request = page_request(limit, cursor)
-        return request.read_page(self.after(request.after), lambda row: row, lambda row: row[0])
+        request = sorted_page_request(limit, Sort.CREATED, cursor)
+        (after,) = request.after or (0,)
+        return request.read_page((((row[0],), row) for row in self.after(int(after))), lambda row: row)[1]
 
 
 SIZES = st.lists(st.sampled_from([0, 100, 5000, 250_000, 1_000_000, 3_000_000]), max_size=40)

@@ -25,13 +25,17 @@ def dry_run(entity: str, body: ManifestJson, principal: PrincipalDep, resources:
     """Dry-run an automation: what would fire, and why. Nothing is stored or sent.
 
     Given events are tried in order, starting with empty metric windows; each counts as received at its own `time`. A
-    time range is tried from its start, without state from before.
+    time range is tried from its start, without state from before. For a saved automation it is explained by what the
+    automation and its webhook were at the time of each event, and by what was recorded; with `today` by what they are
+    now.
     """
     with read_transaction(resources.engine) as connection:
-        prepared = dry_runs.prepare(connection, principal, entity, body, now=datetime.now(UTC))
+        prepared = dry_runs.prepare(
+            connection, principal, entity, body, now=datetime.now(UTC), settings=resources.settings
+        )
     with closing(open_redis(resources.settings)) as redis:
         try:
-            return dry_runs.run(prepared, redis, resources.settings.partitions)
+            return dry_runs.run(prepared, redis, resources.settings.partitions, resources.engine)
         except (RedisError, OSError) as exc:
             detail = "the server with the event streams can't be reached: try again"
             raise Problem(503, "unavailable", detail, headers={"Retry-After": RETRY_AFTER_SECONDS}) from exc

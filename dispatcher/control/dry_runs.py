@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from redis import Redis
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from dispatcher.control.access import Action, require
 from dispatcher.control.bodies import Body, View, parse_form
@@ -21,20 +21,24 @@ from dispatcher.control.webhook_resolver import WebhookResolver
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import check_event, check_events
 from shared.domain.events.models import Event
-from shared.domain.explain.dry_run import MAX_EVENTS, DryRunResult, PageWanted, Summary
-from shared.domain.explain.simulator import Arrival, DryRunOutcome, Simulator, Subject
+from shared.domain.explain.dry_run import MAX_EVENTS, DryRunResult, PageWanted, Summary, Wanted
+from shared.domain.explain.simulator import Arrival, DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.ids import IdKind, encode_id
 from shared.dry_runs.service import (
+    PastRun,
     arrivals_of,
     draft_subject,
     dry_run_events,
+    dry_run_past,
     dry_run_range,
+    prepare_past,
     saved_subject,
     stored_simulator,
 )
 from shared.dry_runs.time_range import TimeRange, parse_time_range
+from shared.settings import Settings
 from shared.storage.accounts.users import Principal
-from shared.storage.definitions.automations import find_by_name_or_id
+from shared.storage.definitions.automations import StoredAutomation, find_by_name_or_id
 from shared.storage.definitions.entities import StoredEntity
 
 DEFAULT_LIMIT = 100
@@ -60,7 +64,18 @@ class DryRunBody(Body):
         bool,
         Field(description="Start from the stored windows and firings of a saved automation, as if published now."),
     ] = False
+    today: Annotated[
+        bool,
+        Field(
+            description="With a saved automation and `since`: judge by what the automation and its webhook are now, "
+            "and not by what they were at the time and what was recorded."
+        ),
+    ] = False
     only: Annotated[DryRunOutcome | None, Field(strict=False, description="Only results with this outcome.")] = None
+    reason: Annotated[Reason | None, Field(strict=False, description="Only results with this reason.")] = None
+    event_id: Annotated[str | None, Field(description="Only results for events with this id.")] = None
+    run: Annotated[str | None, Field(description="Only results for events about the run with this id.")] = None
+    collection: Annotated[str | None, Field(description="Only results for events about this collection.")] = None
     limit: int | None = Field(default=None, description=f"Results in a page; {DEFAULT_LIMIT} by default.")
     cursor: Annotated[str | None, Field(description="The `next` of the previous page.")] = None
 
@@ -81,6 +96,8 @@ class DryRunView(View):
     """Whether reading stopped before the end of the time range."""
     read_until: datetime | None
     """When the stream received the last entry that was read: `since` of the request that goes on from there."""
+    judged_by: Literal["past", "today"]
+    """`past`: what the automation was at the time of each event, and what was recorded; `today`: what it is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +112,21 @@ class Arrivals:
 class PreparedDryRun:
     """A checked request: nothing but the streams is left to be read."""
 
-    subject: Subject
-    source: TimeRange | Arrivals
+    subject: Subject | None
+    """None where it is explained what came of events in the past."""
+    source: TimeRange | Arrivals | PastRun
     page: PageWanted
     automation: str | None
 
 
 def prepare(
-    connection: Connection, principal: Principal, entity_name: str, raw: object, *, now: datetime
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    raw: object,
+    *,
+    now: datetime,
+    settings: Settings,
 ) -> PreparedDryRun:
     """Check a request, and read what it needs from the database.
 
@@ -116,6 +140,12 @@ def prepare(
     collector = FaultCollector()
     page = collector.run(lambda: _page(body))
     source = collector.run(lambda: _source(body, now))
+    if body.automation is not None and isinstance(source, TimeRange) and not body.today:
+        stored = collector.run(lambda: _stored(connection, entity, body))
+        if collector.faults or page is None or stored is None:
+            raise InvalidDefinition(*collector.faults)
+        past = prepare_past(connection, stored, source, settings, now)
+        return PreparedDryRun(None, past, page, encode_id(IdKind.AUTOMATION, stored.id))
     subject = collector.run(lambda: _subject(connection, principal, entity, body))
     if collector.faults or page is None or source is None or subject is None:
         raise InvalidDefinition(*collector.faults)
@@ -128,12 +158,16 @@ def prepare(
     )
 
 
-def run(prepared: PreparedDryRun, redis: Redis, partitions: int) -> DryRunView:
+def run(prepared: PreparedDryRun, redis: Redis, partitions: int, engine: Engine) -> DryRunView:
     """Run it; only a time range needs the streams. Raises `redis.exceptions.RedisError`."""
-    if isinstance(prepared.source, TimeRange):
-        answer = dry_run_range(prepared.subject, redis, partitions, prepared.source, prepared.page)
+    source = prepared.source
+    if isinstance(source, PastRun):
+        answer = dry_run_past(source, redis, partitions, engine, prepared.page)
+    elif isinstance(source, Arrivals):
+        answer = dry_run_events(source.simulator, source.events, prepared.page)
     else:
-        answer = dry_run_events(prepared.source.simulator, prepared.source.events, prepared.page)
+        assert prepared.subject is not None  # noqa: S101 - only the past has none
+        answer = dry_run_range(prepared.subject, redis, partitions, source, prepared.page)
     return DryRunView(
         automation=prepared.automation,
         summary=answer.summary,
@@ -143,6 +177,7 @@ def run(prepared: PreparedDryRun, redis: Redis, partitions: int) -> DryRunView:
         until=answer.until,
         truncated=answer.truncated,
         read_until=answer.read_until,
+        judged_by=answer.judged_by,
     )
 
 
@@ -158,13 +193,24 @@ def _refuse_combinations(body: DryRunBody) -> None:
         faults.append(FieldError(("until",), "belongs to since"))
     if body.with_state and (body.automation is None or body.since is not None):
         faults.append(FieldError(("with_state",), "needs a saved automation, and event or events"))
+    if body.today and (body.automation is None or body.since is None):
+        faults.append(FieldError(("today",), "needs a saved automation, and since"))
     if faults:
         raise InvalidDefinition(*faults)
 
 
 def _page(body: DryRunBody) -> PageWanted:
     page = page_request(DEFAULT_LIMIT if body.limit is None else body.limit, body.cursor)
-    return PageWanted(body.only, page.after, page.limit)
+    in_range = body.since is not None
+    wanted = Wanted(
+        only=body.only,
+        reason=body.reason,
+        event_id=body.event_id,
+        run=body.run,
+        collection=body.collection,
+        same_type=in_range,
+    )
+    return PageWanted(body.only, page.after, page.limit, newest_first=in_range, wanted=wanted)
 
 
 def _source(body: DryRunBody, now: datetime) -> TimeRange | list[Event]:
@@ -190,10 +236,15 @@ def _subject(connection: Connection, principal: Principal, entity: StoredEntity,
             raise exc.under("definition") from None
     if body.automation is None:
         return None
-    stored = find_by_name_or_id(connection, entity.id, body.automation)
-    if stored is None:
-        raise InvalidDefinition.at(("automation",), "must be the id or name of an automation of this entity")
+    stored = _stored(connection, entity, body)
     try:
         return saved_subject(connection, stored)
     except InvalidDefinition as exc:
         raise exc.under("automation") from None
+
+
+def _stored(connection: Connection, entity: StoredEntity, body: DryRunBody) -> StoredAutomation:
+    stored = find_by_name_or_id(connection, entity.id, body.automation or "")
+    if stored is None:
+        raise InvalidDefinition.at(("automation",), "must be the id or name of an automation of this entity")
+    return stored

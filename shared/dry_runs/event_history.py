@@ -49,38 +49,43 @@ class EventHistoryReader:
 
     def arrivals(self) -> Iterator[Arrival]:
         """The events, as they came. Raises `redis.exceptions.RedisError`."""
-        for entry in self._bounded():
+        for partition, entry in self._bounded():
             try:
                 event = decode_event(entry.body or b"")
             except InvalidDefinition:
                 continue
             if event.data.entity in self._entities:
-                yield Arrival(event, entry.received_ms)
+                yield Arrival(event, entry.received_ms, partition, entry.id)
 
-    def _bounded(self) -> Iterator[Entry]:
+    def _bounded(self) -> Iterator[tuple[int, Entry]]:
         size_bytes = 0
         merged = heapq.merge(*(self._of_partition(partition) for partition in range(self._partitions)), key=_order)
-        for number, entry in enumerate(merged):
+        for number, (partition, entry) in enumerate(merged):
             if number >= self._max_entries or size_bytes >= MAX_BYTES:
                 self.truncated = True
                 return
             size_bytes += len(entry.body or b"")
             self.read_until_ms = entry.received_ms
-            yield entry
+            yield partition, entry
 
-    def _of_partition(self, partition: int) -> Iterator[Entry]:
+    def _of_partition(self, partition: int) -> Iterator[tuple[int, Entry]]:
         first = str(self._range.since_ms)
         while True:
             raw: Any = self._redis.xrange(
                 stream_key(partition), min=first, max=f"({self._range.until_ms}-0", count=CHUNK_ENTRIES
             )
             for entry_id, fields in raw:
-                yield Entry(entry_id.decode(), fields.get(FIELD))
+                yield partition, Entry(entry_id.decode(), fields.get(FIELD))
             if len(raw) < CHUNK_ENTRIES:
                 return
             first = f"({raw[-1][0].decode()}"
 
 
-def _order(entry: Entry) -> tuple[int, int]:
-    milliseconds, _, number = entry.id.partition("-")
+def _order(placed: tuple[int, Entry]) -> tuple[int, int]:
+    return entry_order(placed[1].id)
+
+
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """The order of an entry among those of all partitions: when its stream received it, and a number."""
+    milliseconds, _, number = entry_id.partition("-")
     return int(milliseconds), int(number)

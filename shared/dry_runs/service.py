@@ -5,30 +5,40 @@ Reads the database and the streams and writes to neither. It knows the names of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from functools import partial
+from itertools import islice
+from typing import Final, Literal
 
 from redis import Redis
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from shared.domain.automations.model import Automation, Grants
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.events.models import Event
-from shared.domain.explain.dry_run import DryRunResult, PageWanted, Summary, dry_run
-from shared.domain.explain.simulator import Arrival, Simulator, Subject, WebhookState
+from shared.domain.explain.dry_run import DryRunResult, PageWanted, Summary, dry_run, past_run
+from shared.domain.explain.past import PastResult, PastSimulator, Timeline, Witness
+from shared.domain.explain.simulator import Arrival, Reason, Recorded, Simulator, Subject, WebhookState
 from shared.domain.matching.compiled import compile_automation, firing_id
 from shared.domain.matching.firing_rules import state_keys
 from shared.domain.matching.index import organizations_above
-from shared.dry_runs.event_history import EventHistoryReader
+from shared.dry_runs.event_history import EventHistoryReader, entry_order
 from shared.dry_runs.time_range import EPOCH_START, TimeRange, moment, unix_ms
+from shared.dry_runs.timeline import automation_timeline
+from shared.settings import Settings
+from shared.storage.database.transactions import read_statement
 from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity, organization_links
 from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks
+from shared.storage.evaluation.firing_records import FiringRecord, read_firings
 from shared.storage.evaluation.new_deliveries import find_existing
+from shared.storage.evaluation.offsets import read_offsets
 from shared.storage.evaluation.window_snapshots import read_states
 
+_LOOKED_UP: Final = 500
+"""Events whose deliveries are looked up at a time."""
 _DRAFT_ID: Final = 0
 """The id of a draft while it is tried: no row has it."""
 
@@ -48,6 +58,8 @@ class DryRunAnswer:
     """Whether reading stopped before the end of the range."""
     read_until: datetime | None = None
     """When the stream received the last entry that was read: where to go on when `truncated`."""
+    judged_by: Literal["past", "today"] = "today"
+    """`past`: what the automation was at the time of each event, and what was recorded; `today`: what it is now."""
 
 
 def saved_subject(connection: Connection, stored: StoredAutomation) -> Subject:
@@ -70,7 +82,7 @@ def saved_subject(connection: Connection, stored: StoredAutomation) -> Subject:
     state = None if webhook is None else _state(webhook)
     if state is None and stored.webhook_id is not None:
         state = WebhookState(stored.webhook_name or "", enabled=False, disabled_reason="it was deleted")
-    return Subject(compiled, state, _organizations(connection))
+    return Subject(compiled, state, organizations_of(connection))
 
 
 def draft_subject(
@@ -85,7 +97,7 @@ def draft_subject(
         epoch=0,
         webhook_id=None if webhook is None else webhook.id,
     )
-    return Subject(compiled, None if webhook is None else _state(webhook), _organizations(connection))
+    return Subject(compiled, None if webhook is None else _state(webhook), organizations_of(connection))
 
 
 def stored_simulator(connection: Connection, subject: Subject, events: Sequence[Event]) -> Simulator:
@@ -136,12 +148,120 @@ def dry_run_range(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """What explaining the past needs of the database before the streams are read."""
+
+    name: str
+    entity: str
+    timeline: Timeline
+    organizations: Mapping[str, tuple[str, ...]]
+    range: TimeRange
+    offsets: Mapping[int, tuple[int, int]]
+    complete_since_ms: int
+
+
+def prepare_past(
+    connection: Connection,
+    stored: StoredAutomation,
+    time_range: TimeRange,
+    settings: Settings,
+    now: datetime,
+    *,
+    deleted: bool = False,
+) -> PastRun:
+    """Look up what an automation was in a time range, and how far evaluation is."""
+    links = organizations_of(connection)
+    return PastRun(
+        stored.name,
+        stored.entity,
+        automation_timeline(connection, stored, time_range, links, deleted=deleted),
+        links,
+        time_range,
+        evaluated_to(connection),
+        complete_since(settings, now),
+    )
+
+
+def evaluated_to(connection: Connection) -> dict[int, tuple[int, int]]:
+    """How far evaluation of each partition is, as the order of its last entry."""
+    return {number: entry_order(offset.entry_id) for number, offset in read_offsets(connection).items()}
+
+
+def complete_since(settings: Settings, now: datetime) -> int:
+    """Since when all deliveries are kept, in Unix milliseconds."""
+    kept = [one for one in (settings.delivery_retention, settings.dead_letter_retention) if one]
+    return unix_ms(now - max(min(kept), settings.event_retention)) if kept else 0
+
+
+def dry_run_past(run: PastRun, redis: Redis, partitions: int, engine: Engine, page: PageWanted) -> DryRunAnswer:
+    """What an automation made of a time range: by what it was then, and by the deliveries that are recorded.
+
+    Windows begin empty at the start of the range. Raises `redis.exceptions.RedisError`.
+    """
+    reading = EventHistoryReader(redis, partitions, run.range, _inside_of(run.entity, run.organizations))
+    done = past_run(_past_results(run, reading.arrivals(), engine), page, run.name)
+    return DryRunAnswer(
+        done.summary,
+        done.results,
+        done.next,
+        since=moment(run.range.since_ms),
+        until=moment(run.range.until_ms),
+        truncated=reading.truncated,
+        read_until=None if reading.read_until_ms is None else moment(reading.read_until_ms),
+        judged_by="past",
+    )
+
+
+def _past_results(run: PastRun, arrivals: Iterable[Arrival], engine: Engine) -> Iterator[PastResult]:
+    simulator = PastSimulator(run.timeline)
+    for some in _chunks(arrivals):
+        ids = {one for arrival in some if (one := simulator.delivery_id_of(arrival.event)) is not None}
+        with read_statement(engine) as connection:
+            recorded = read_recorded(connection, sorted(ids))
+        witness = Witness(recorded, run.complete_since_ms, partial(was_evaluated, run.offsets))
+        for arrival in some:
+            yield simulator.consider(arrival, witness)
+
+
+def was_evaluated(offsets: Mapping[int, tuple[int, int]], arrival: Arrival) -> bool:
+    """Whether evaluation has passed an event that was read from a stream."""
+    if arrival.partition is None or arrival.entry_id is None:
+        return True
+    reached = offsets.get(arrival.partition)
+    return reached is not None and entry_order(arrival.entry_id) <= reached
+
+
+def read_recorded(connection: Connection, ids: Sequence[str]) -> dict[str, Recorded]:
+    """What evaluation stored, by the ids of deliveries."""
+    return {one.id: _recorded(one) for one in read_firings(connection, ids)}
+
+
+def _recorded(one: FiringRecord) -> Recorded:
+    skipped = None
+    if one.status == "skipped":
+        skipped = Reason(one.reason) if one.reason in set(Reason) else Reason.NOT_RECORDED
+    elif one.status == "refused" and not one.has_payload:
+        skipped = Reason.PAYLOAD_TOO_LARGE
+    return Recorded(one.id, one.status, one.reason, skipped, unix_ms(one.event_received_at), unix_ms(one.created_at))
+
+
+def _chunks(arrivals: Iterable[Arrival]) -> Iterator[list[Arrival]]:
+    left = iter(arrivals)
+    while some := list(islice(left, _LOOKED_UP)):
+        yield some
+
+
 def _inside(subject: Subject) -> set[str]:
-    entity = subject.compiled.entity
-    return {entity} | {name for name, above in subject.organizations.items() if entity in above}
+    return _inside_of(subject.compiled.entity, subject.organizations)
 
 
-def _organizations(connection: Connection) -> dict[str, tuple[str, ...]]:
+def _inside_of(entity: str, organizations: Mapping[str, tuple[str, ...]]) -> set[str]:
+    return {entity} | {name for name, above in organizations.items() if entity in above}
+
+
+def organizations_of(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """The organizations above each entity, as they are now."""
     return organizations_above({link.name: link.parent for link in organization_links(connection)})
 
 

@@ -14,6 +14,28 @@ from worker.commands.output import as_json, opened, operators_group, print_json,
 
 Outcome = Literal["fired", "skipped", "no_match", "out_of_scope"]
 OUTCOMES: tuple[Outcome, ...] = ("fired", "skipped", "no_match", "out_of_scope")
+REASONS = (
+    "event_type",
+    "scope",
+    "automation_disabled",
+    "state",
+    "filter",
+    "filter_too_costly",
+    "repeated",
+    "no_new_sample",
+    "conditions",
+    "already_true",
+    "webhook_disabled",
+    "cooldown",
+    "rate_limit",
+    "payload_too_large",
+    "webhook_paused",
+    "not_created",
+    "deleted",
+    "not_kept",
+    "not_evaluated",
+    "not_recorded",
+)
 LISTED = ("entity", "name", "id", "enabled", "event", "webhook", "updated_at")
 REVISIONS = ("number", "at", "by", "change", "changed", "revision")
 
@@ -91,7 +113,12 @@ def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool
 @click.option("--since", help="Instead: read the streams from this time on; a time, or how long ago, such as 1h.")
 @click.option("--until", help="With --since: read up to this time; now by default.")
 @click.option("--with-state", is_flag=True, help="With --event: start from the stored windows, as if published now.")
+@click.option("--today", is_flag=True, help="With --since: judge by what AUTOMATION is now, not by what it was then.")
 @click.option("--only", type=click.Choice(OUTCOMES), help="Show only events with this outcome.")
+@click.option("--reason", type=click.Choice(REASONS), help="Show only events with this reason.")
+@click.option("--event-id", help="Show only events with this id.")
+@click.option("--run", help="Show only events about the run with this id.")
+@click.option("--collection", help="Show only events about this collection.")
 @click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Show at most this many.")
 @as_json
 def explain(
@@ -102,13 +129,19 @@ def explain(
     since: str | None,
     until: str | None,
     with_state: bool,
+    today: bool,
     only: Outcome | None,
+    reason: str | None,
+    event_id: str | None,
+    run: str | None,
+    collection: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
     """Show for each event whether AUTOMATION of ENTITY would fire, and why. Nothing is stored or sent.
 
-    Exits with 0 if something would fire, with 1 if nothing would, with 2 on bad input.
+    With --since it shows what came of the events, newest first, by what AUTOMATION was at the time of each and by what
+    was recorded. Exits with 0 if something would fire, with 1 if nothing would, with 2 on bad input.
     """
     if (event is None) == (since is None):
         raise click.UsageError("give either --event or --since")
@@ -116,11 +149,14 @@ def explain(
         raise click.UsageError("--until belongs to --since")
     if with_state and event is None:
         raise click.UsageError("--with-state belongs to --event")
+    if today and since is None:
+        raise click.UsageError("--today belongs to --since")
 
-    from worker.commands.explanation_tree import print_answer, trial_of
+    from worker.commands.explanation_tree import Shown, print_answer, trial_of
     from worker.operations.automations import explain
 
-    trial = trial_of(event, since, until, with_state=with_state, only=only, limit=limit)
+    shown = Shown(only, reason, event_id, run, collection, limit)
+    trial = trial_of(event, since, until, shown, with_state=with_state, today=today)
     with opened() as (settings, engine):
         answer = explain(settings, engine, automation, entity, trial)
     if as_json:

@@ -37,6 +37,8 @@ class ExplainRequest:
     with_state: bool
     """Whether given events find the windows and cooldowns that are stored now."""
     page: PageWanted
+    today: bool = False
+    """Whether a time range is judged by what the automation is now, and not by what it was and what was recorded."""
 
 
 def list_automations(engine: Engine, entity: str | None) -> list[Row]:
@@ -72,6 +74,8 @@ def explain(settings: Settings, engine: Engine, automation: str, entity: str, tr
         redis.exceptions.RedisError: when the streams are needed and can't be read.
     """
     source = trial.source
+    if isinstance(source, TimeRange) and not trial.today:
+        return _explain_past(settings, engine, automation, entity, source, trial.page)
     with read_transaction(engine) as connection:
         subject = service.saved_subject(connection, resolve_automation(connection, automation, entity))
         simulator = Simulator(subject)
@@ -82,6 +86,16 @@ def explain(settings: Settings, engine: Engine, automation: str, entity: str, tr
         return service.dry_run_events(simulator, arrivals, trial.page)
     with open_redis(settings) as redis:
         return service.dry_run_range(subject, redis, settings.partitions, source, trial.page)
+
+
+def _explain_past(
+    settings: Settings, engine: Engine, automation: str, entity: str, source: TimeRange, page: PageWanted
+) -> DryRunAnswer:
+    with read_transaction(engine) as connection:
+        stored = resolve_automation(connection, automation, entity)
+        past = service.prepare_past(connection, stored, source, settings, datetime.now(UTC))
+    with open_redis(settings) as redis:
+        return service.dry_run_past(past, redis, settings.partitions, engine, page)
 
 
 def _switch(connection: Connection, stored: StoredAutomation, *, enabled: bool, now: datetime) -> None:

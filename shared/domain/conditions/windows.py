@@ -48,6 +48,11 @@ class WindowState:
     armed: bool = True
     """Whether the conjunction was false, or never looked at, so that it fires on becoming true."""
 
+    def copy(self) -> WindowState:
+        """A state of its own with the same values."""
+        series = {name: Series(one.last_step, list(one.values), one.finite) for name, one in self.series.items()}
+        return WindowState(list(self.held), series, self.armed)
+
     def to_bytes(self) -> bytes:
         """A version byte, length and JSON of everything but the values, then the values as little-endian doubles."""
         shapes = [(name, one.last_step, one.finite, len(one.values)) for name, one in self.series.items()]

@@ -10,6 +10,7 @@ record of what each of them saw is added. Must not store anything, nor know a se
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -27,7 +28,7 @@ from shared.domain.matching.firing_rules import (
     sealed_payload,
 )
 from shared.domain.matching.index import AutomationIndex
-from shared.domain.matching.throttling import FiringState
+from shared.domain.matching.throttling import FiringState, after_firing
 from shared.domain.payloads.templates import PayloadTooLarge
 
 
@@ -67,6 +68,16 @@ class Reason(StrEnum):
     PAYLOAD_TOO_LARGE = "payload_too_large"
     #: It fires, and the delivery waits until the webhook is resumed.
     WEBHOOK_PAUSED = "webhook_paused"
+    #: Of the past: the automation was not created yet.
+    NOT_CREATED = "not_created"
+    #: Of the past: the automation was deleted.
+    DELETED = "deleted"
+    #: Of the past: what the automation was then is not kept.
+    NOT_KEPT = "not_kept"
+    #: Of the past: no worker has evaluated the event yet.
+    NOT_EVALUATED = "not_evaluated"
+    #: Of the past: no firing is recorded, and the events that were read do not show why.
+    NOT_RECORDED = "not_recorded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,9 @@ class Arrival:
 
     event: Event
     received_ms: int
+    partition: int | None = None
+    """Where it is kept, with `entry_id`; None for an event that was given."""
+    entry_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,22 @@ class WebhookState:
     enabled: bool = True
     paused: bool = False
     disabled_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The delivery that evaluation stored of an event, also one that was skipped."""
+
+    delivery_id: str
+    status: str
+    reason: str | None
+    """As it is now: of a skipped delivery why it was held back."""
+    skipped: Reason | None
+    """Why nothing was to be sent; None for what fired."""
+    received_ms: int
+    """When the stream received the event, in Unix milliseconds."""
+    evaluated_ms: int
+    """When the delivery was stored, in Unix milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +155,10 @@ class Considered:
     """Before this event, under the cooldown's key; None when there is no cooldown, or it was not asked."""
     counting: FiringState | None = None
     """Before this event, for the rate limit; None as above."""
+    recorded: Recorded | None = None
+    """What evaluation stored of it, where that was looked up."""
+    notes: tuple[str, ...] = ()
+    """What the answer leaves out, in sentences."""
 
 
 class Simulator:
@@ -147,10 +181,71 @@ class Simulator:
         self._index.set_organizations(subject.organizations)
         self._index.put(replace(subject.compiled, matches=lambda _event: True))
 
+    def succeeded_by(self, subject: Subject) -> Simulator:
+        """The simulator of the automation's next edition: deliveries are known to it, windows and firings too if the
+        epoch is the same."""
+        next_one = Simulator(subject)
+        next_one._delivered = self._delivered
+        if subject.compiled.epoch == self.subject.compiled.epoch:
+            next_one._kept, next_one._true_since = self._kept, self._true_since
+        return next_one
+
+    def in_scope(self, event: Event) -> bool:
+        """Whether an event is of the automation's type and in its scope."""
+        return next(self._index.matching(event, FilterBudget(), []), None) is not None
+
+    def would_match(self, event: Event) -> bool:
+        """Whether type, scope, states and filter hold, and the automation is enabled."""
+        compiled = self.subject.compiled
+        if not compiled.automation.enabled or not self.in_scope(event):
+            return False
+        try:
+            with FilterBudget().applied():
+                return compiled.matches(event)
+        except FilterTooCostly:
+            return False
+
+    def know_delivery(self, delivery_id: str) -> None:
+        """From now on an event that would make this delivery is a repeated one."""
+        self._delivered.add(delivery_id)
+
+    def force(self, arrival: Arrival, recorded: Recorded) -> Considered:
+        """Let the automation look at an event of which it is recorded what came of it, and go on from there."""
+        compiled, event = self.subject.compiled, arrival.event
+        samples = None
+        if compiled.conditions is not None and isinstance(event, RunMetricEvent):
+            samples = self._observe(compiled.conditions, event)
+            samples.windows.armed = False
+        cooling = self._firing_of(cooldown_key(compiled, event)) if compiled.automation.cooldown else None
+        counting = self._firing_of(GLOBAL_KEY) if compiled.automation.rate_limit else None
+        if recorded.skipped in (None, Reason.PAYLOAD_TOO_LARGE):
+            if cooling is not None:
+                kept = self._kept_under(cooldown_key(compiled, event))
+                kept.firing = after_firing(kept.firing, None, arrival.received_ms)
+            if compiled.automation.rate_limit is not None:
+                kept = self._kept_under(GLOBAL_KEY)
+                kept.firing = after_firing(kept.firing, compiled.automation.rate_limit, arrival.received_ms)
+        self._delivered.add(recorded.delivery_id)
+        sealed, metric = None, None if samples is None else metric_facts(samples.observation)
+        with suppress(PayloadTooLarge):
+            sealed = sealed_payload(compiled, event, delivery_id=recorded.delivery_id, metric=metric)
+        return Considered(
+            arrival,
+            DryRunOutcome.FIRED if recorded.skipped is None else DryRunOutcome.SKIPPED,
+            recorded.skipped,
+            matched=True,
+            delivery_id=recorded.delivery_id,
+            sealed=sealed,
+            samples=samples,
+            cooling=cooling,
+            counting=counting,
+            recorded=recorded,
+        )
+
     def consider(self, arrival: Arrival) -> Considered:
         """Let the automation look at the next event."""
         compiled, event = self.subject.compiled, arrival.event
-        if next(self._index.matching(event, FilterBudget(), []), None) is None:
+        if not self.in_scope(event):
             other_type = event.type != compiled.automation.event
             return _out_of_scope(arrival, Reason.EVENT_TYPE if other_type else Reason.SCOPE)
         if not compiled.automation.enabled:

@@ -53,12 +53,28 @@ class _Stage:
     """Whether it belongs to the automation's statement, so that it also says why something fired."""
 
 
-def explain_outcome(subject: Subject, considered: Considered) -> tuple[Explanation, tuple[Explanation, ...]]:
-    """The whole tree, and the terms that made the outcome.
+_ABSENT = {
+    Reason.NOT_CREATED: "automation exists: it was created later",
+    Reason.DELETED: "automation exists: it was deleted before",
+    Reason.NOT_KEPT: "what the automation was then is kept: it is not, so nothing more can be said",
+}
+
+
+def explain_absent(name: str, considered: Considered) -> tuple[Explanation, tuple[Explanation, ...]]:
+    """The tree of an event that came when the automation was not there, or of which is not kept what it was."""
+    text = _ABSENT.get(considered.reason or Reason.NOT_KEPT, _ABSENT[Reason.NOT_KEPT])
+    term = Explanation(text, None if considered.outcome is DryRunOutcome.FIRED else False)
+    return Explanation(f"automation {name!r} fires", considered.outcome is DryRunOutcome.FIRED, terms=(term,)), (term,)
+
+
+def explain_outcome(
+    subject: Subject, considered: Considered, disabled: str | None = None
+) -> tuple[Explanation, tuple[Explanation, ...]]:
+    """The whole tree, and the terms that made the outcome. `disabled` says since when and by whom, if it was.
 
     Of what fired these are the terms of filter, states and conditions that held; else the terms that said no.
     """
-    stages = list(_stages(subject, considered))
+    stages = list(_stages(subject, considered, disabled))
     fired = considered.outcome is DryRunOutcome.FIRED
     root = Explanation(
         f"automation {subject.compiled.automation.name!r} fires", fired, terms=tuple(stage.node for stage in stages)
@@ -88,14 +104,15 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 1]}…"
 
 
-def _stages(subject: Subject, considered: Considered) -> Iterator[_Stage]:
+def _stages(subject: Subject, considered: Considered, disabled: str | None) -> Iterator[_Stage]:
     automation, event = subject.compiled.automation, considered.arrival.event
     yield _leaf(f"event is {automation.event}", event.type == automation.event, str(event.type), Reason.EVENT_TYPE)
     yield _scope(subject, event)
     if event.type != automation.event:
         return
     if not automation.enabled:
-        yield _leaf("automation is enabled", False, False, Reason.AUTOMATION_DISABLED)
+        why = "" if disabled is None else f": {disabled}"
+        yield _leaf(f"automation is enabled{why}", False, False, Reason.AUTOMATION_DISABLED)
     if isinstance(event, RunStateEvent):
         states = " or ".join(sorted(automation.states))
         held = event.data.state in automation.states
@@ -104,6 +121,9 @@ def _stages(subject: Subject, considered: Considered) -> Iterator[_Stage]:
         yield _leaf(TOO_COSTLY, False, None, Reason.FILTER_TOO_COSTLY)
         return
     yield _filter(automation, event)
+    if considered.reason is Reason.NOT_EVALUATED:
+        yield _leaf("event is evaluated: it waits for a worker", False, None, Reason.NOT_EVALUATED)
+        return
     if considered.reason is Reason.REPEATED:
         text = "event is new: an event with this source and id made a delivery of this automation before"
         yield _leaf(text, False, considered.delivery_id, Reason.REPEATED)
@@ -111,6 +131,9 @@ def _stages(subject: Subject, considered: Considered) -> Iterator[_Stage]:
         yield from _samples(automation, event, considered.samples)
     if considered.outcome in (DryRunOutcome.FIRED, DryRunOutcome.SKIPPED):
         yield from _restraints(subject, considered)
+    if considered.reason is Reason.NOT_RECORDED:
+        text = "a firing is recorded: none is, though the events that were read show no reason"
+        yield _leaf(text, False, None, Reason.NOT_RECORDED)
 
 
 def _leaf(text: str, held: bool, value: object, reason: Reason, *, telling: bool = False) -> _Stage:

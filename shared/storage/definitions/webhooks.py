@@ -129,6 +129,12 @@ def find_webhooks(
     return _stored(connection, connection.execute(query).all())
 
 
+def find_of_any(connection: Connection, webhook_id: int) -> StoredWebhook | None:
+    """The webhook or Slack integration of this id, of whichever entity."""
+    owner = connection.scalar(select(webhooks.c.entity_id).where(webhooks.c.id == webhook_id))
+    return None if owner is None else find_webhook(connection, owner, webhook_id=webhook_id, kind=None)
+
+
 def many_webhooks(
     connection: Connection, entity_id: int, *, ids: Collection[int] = (), names: Collection[str] = ()
 ) -> list[StoredWebhook]:
@@ -310,8 +316,7 @@ def keep_changed(connection: Connection, before: StoredWebhook, *, now: datetime
 
 def keep_disabled(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> None:
     """Keep a revision of a webhook that this transaction disabled because of its failures."""
-    owner = connection.scalars(select(webhooks.c.entity_id).where(webhooks.c.id == webhook_id)).one()
-    after = find_webhook(connection, owner, webhook_id=webhook_id, kind=None)
+    after = find_of_any(connection, webhook_id)
     if after is None:
         return
     edit = Edited(

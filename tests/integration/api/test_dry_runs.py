@@ -8,15 +8,15 @@ from typing import Any
 import orjson
 import pytest
 from redis import Redis
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from shared.domain.events.decoding import check_event
 from shared.domain.events.partitioning import partition_of
 from shared.dry_runs.event_history import MAX_ENTRIES
 from shared.messaging.streams import FIELD, stream_key
 from shared.settings import Settings
-from shared.storage.database.transactions import read_transaction
-from shared.storage.schema.tables import metadata
+from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.schema.tables import metadata, partitions
 from tests.integration.api.conftest import (
     ACME,
     SECRETS,
@@ -30,6 +30,7 @@ from tests.integration.api.conftest import (
     running,
     webhook,
 )
+from tests.integration.processes import wait_until
 
 DRY_RUN = f"{ACME}/automations/dry-run"
 ON_METRIC = {
@@ -49,6 +50,16 @@ def add(redis: Redis, settings: Settings, raw: dict[str, Any], at_ms: int) -> No
     """Append an event at a time of the stream."""
     partition = partition_of(check_event(raw), settings.partitions)
     redis.xadd(stream_key(partition), {FIELD: orjson.dumps(raw)}, id=f"{at_ms}-*")
+
+
+def evaluated_through(engine: Engine, settings: Settings, redis: Redis) -> None:
+    """Put the offset of each partition at the end of its stream, as if all was evaluated and nothing fired."""
+    with write_transaction(engine) as connection:
+        for partition in range(settings.partitions):
+            last: Any = redis.xrevrange(stream_key(partition), count=1)
+            if last:
+                mine = partitions.c.partition == partition
+                connection.execute(update(partitions).where(mine).values(offset=last[0][0].decode()))
 
 
 def everything(engine: Engine, redis: Redis) -> list[Any]:
@@ -149,11 +160,12 @@ def test_a_span_of_the_streams_is_tried(api: Api, redis: Redis, settings: Settin
     api.ok("GET", f"{ACME}/automations", key="member")
     before = everything(engine, redis)
 
-    whole = api.ok("POST", DRY_RUN, {"automation": "on-production", "since": "1h"}, key="member")
+    today = {"automation": "on-production", "today": True}
+    whole = api.ok("POST", DRY_RUN, {**today, "since": "1h"}, key="member")
     span = {"since": (now - timedelta(minutes=45)).isoformat(), "until": (now - timedelta(minutes=25)).isoformat()}
-    part = api.ok("POST", DRY_RUN, {"automation": "on-production", **span}, key="member")
+    part = api.ok("POST", DRY_RUN, {**today, **span}, key="member")
 
-    assert [result["event"]["id"] for result in whole["results"]] == ["before-50", "before-30", "before-20"]
+    assert [result["event"]["id"] for result in whole["results"]] == ["before-20", "before-30", "before-50"]
     assert whole["summary"]["fired"] == 3
     assert [result["event"]["id"] for result in part["results"]] == ["before-30"]
     received = datetime.fromisoformat(part["results"][0]["event"]["received_at"])
@@ -161,6 +173,104 @@ def test_a_span_of_the_streams_is_tried(api: Api, redis: Redis, settings: Settin
     assert (whole["truncated"], part["truncated"]) == (False, False)
     assert datetime.fromisoformat(part["until"]) <= now - timedelta(minutes=25)
     assert everything(engine, redis) == before
+
+
+def test_the_past_is_told_by_what_the_automation_was_then(
+    api: Api, redis: Redis, settings: Settings, engine: Engine
+) -> None:
+    create_webhook(api)
+    path = f"{ACME}/automations/{create_automation(api)['id']}"
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    add(redis, settings, event("before"), now_ms - 60_000)
+
+    def publish(event_id: str, **data: Any) -> None:
+        received_ms = int(datetime.now(UTC).timestamp() * 1000) + 1
+        add(redis, settings, event(event_id, **data), received_ms)
+        wait_until(lambda: datetime.now(UTC).timestamp() * 1000 > received_ms + 1, "the moment after the event")
+
+    publish("first")
+    api.ok("PATCH", path, {"enabled": False}, key="member")
+    publish("disabled")
+    api.ok("PATCH", path, {"enabled": True, "filter": {"alias": "other"}}, key="member")
+    publish("filtered")
+    publish("elsewhere", project="another")
+    evaluated_through(engine, settings, redis)
+    asked = {"automation": "on-production", "since": "1h"}
+    past = api.ok("POST", DRY_RUN, asked, key="member")
+    today = api.ok("POST", DRY_RUN, {**asked, "today": True}, key="member")
+
+    assert [(one["event"]["id"], one["outcome"], one["reason"]) for one in past["results"]] == [
+        ("elsewhere", "out_of_scope", "scope"),
+        ("filtered", "no_match", "filter"),
+        ("disabled", "no_match", "automation_disabled"),
+        ("first", "no_match", "not_recorded"),
+        ("before", "no_match", "not_created"),
+    ]
+    told = past["results"][2]
+    assert "was disabled from" in told["decisive"][0]["text"]
+    assert told["decisive"][0]["text"].endswith("by acme/member")
+    revisions = api.ok("GET", f"{path}/revisions")["items"]
+    assert [one["in_force"]["revision"] for one in past["results"][:4]] == [
+        revisions[0]["number"],
+        revisions[0]["number"],
+        revisions[1]["number"],
+        revisions[2]["number"],
+    ]
+    assert (past["judged_by"], today["judged_by"]) == ("past", "today")
+    assert {one["reason"] for one in today["results"]} == {"filter", "scope"}
+
+
+def test_an_event_that_waits_is_not_evaluated_yet(api: Api, redis: Redis, settings: Settings) -> None:
+    create_webhook(api)
+    create_automation(api)
+    add(redis, settings, event("waits"), int(datetime.now(UTC).timestamp() * 1000) + 1000)
+    asked = {"automation": "on-production", "since": "1h", "until": "2100-01-01T00:00:00Z"}
+    [waits] = api.ok("POST", DRY_RUN, asked, key="member")["results"]
+    assert (waits["outcome"], waits["reason"]) == ("no_match", "not_evaluated")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, ["e2", "e1", "e0"]),
+        ({"event_id": "e1"}, ["e1"]),
+        ({"collection": "b"}, ["e2"]),
+        ({"reason": "scope"}, ["e2"]),
+        ({"reason": "event_type"}, ["m0"]),
+        ({"only": "out_of_scope"}, ["m0", "e2"]),
+        ({"run": "r1"}, []),
+        ({"run": "r1", "reason": "event_type"}, ["m0"]),
+    ],
+)
+def test_results_of_a_range_are_picked(
+    api: Api, redis: Redis, settings: Settings, wanted: dict[str, Any], found: list[str]
+) -> None:
+    create_webhook(api)
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    for place, name in enumerate(("a", "a", "b")):
+        raw = event(f"e{place}", collection={"name": "llm-models" if name == "a" else name})
+        add(redis, settings, raw, now_ms - 60_000 + place)
+    add(redis, settings, metric(1, acc=0.5) | {"id": "m0"}, now_ms - 50_000)
+    body = {"definition": automation(), "since": "1h", **wanted}
+    answer = api.ok("POST", DRY_RUN, body, key="member")
+    assert [one["event"]["id"] for one in answer["results"]] == found
+    assert answer["summary"]["events"] == 4
+
+
+def test_pages_of_a_range_go_back_in_time(api: Api, redis: Redis, settings: Settings) -> None:
+    create_webhook(api)
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    for place in range(5):
+        add(redis, settings, event(f"e{place}"), now_ms - 60_000 + place)
+    since = datetime.fromtimestamp(now_ms / 1000 - 100, UTC).isoformat()
+    body = {"definition": automation(), "since": since, "until": "2100-01-01T00:00:00Z", "limit": 2}
+    ids, cursor = [], None
+    while True:
+        answer = api.ok("POST", DRY_RUN, body | ({"cursor": cursor} if cursor else {}), key="member")
+        ids.append([one["event"]["id"] for one in answer["results"]])
+        if (cursor := answer["next"]) is None:
+            break
+    assert ids == [["e4", "e3"], ["e2", "e1"], ["e0"]]
 
 
 def test_a_span_that_is_too_long_says_where_it_stopped(
@@ -180,10 +290,10 @@ def test_a_span_that_is_too_long_says_where_it_stopped(
     next_answer = api.ok("POST", DRY_RUN, rest, key="member")
 
     assert answer["truncated"] is True
-    last = answer["results"][-1]["event"]
+    last = answer["results"][0]["event"]
     assert 1 < answer["summary"]["events"] < 20
     assert last["received_at"] == answer["read_until"]
-    assert next_answer["results"][0]["event"] == last
+    assert next_answer["results"][-1]["event"] == last
 
 
 def test_stored_state_is_used_when_asked_for(api: Api) -> None:
@@ -216,6 +326,10 @@ def test_stored_state_is_used_when_asked_for(api: Api) -> None:
         ({"definition": ON_METRIC, "since": "1h", "until": 5}, [["until"]]),
         ({"definition": ON_METRIC, "event": event(), "until": "1h"}, [["until"]]),
         ({"definition": ON_METRIC, "event": event(), "with_state": True}, [["with_state"]]),
+        ({"definition": ON_METRIC, "since": "1h", "today": True}, [["today"]]),
+        ({"automation": "x", "event": event(), "today": True}, [["today"]]),
+        ({"automation": "x", "since": "1h"}, [["automation"]]),
+        ({"definition": ON_METRIC, "since": "1h", "reason": "none"}, [["reason"]]),
         ({"definition": ON_METRIC, "event": event(), "limit": 0}, [["limit"]]),
         ({"definition": ON_METRIC, "event": event(), "limit": 501}, [["limit"]]),
         ({"definition": ON_METRIC, "event": event(), "only": "never"}, [["only"]]),

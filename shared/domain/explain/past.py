@@ -183,8 +183,10 @@ class PastSimulator:
         return self._result(replace(considered, notes=notes), index, simulator)
 
     def _recorded(self, arrival: Arrival, index: int, found: Recorded) -> PastResult:
-        """What came of it is recorded: by the period in which it was evaluated, or else by that in which it arrived."""
-        places = dict.fromkeys((self._timeline.index_at(found.evaluated_ms), index))
+        """What came of it is recorded: by the period in which it was evaluated, if it waited; else in which it came."""
+        evaluated = self._timeline.index_at(found.evaluated_ms)
+        waited = found.evaluated_ms - arrival.received_ms > BLUR_MS
+        places = dict.fromkeys((evaluated, index) if waited else (index, evaluated))
         simulators = [(place, one) for place in places if (one := self._simulator(place)) is not None]
         fitting = [(place, one) for place, one in simulators if one.would_match(arrival.event)]
         if not simulators:

@@ -14,10 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import sqlalchemy as sa
 from redis import Redis
 
+from tests.bench.cpu_accounts import CLIENTS, POSTGRES, VALKEY, CpuAccounts, role_of
 from tests.bench.events import make_events
 from tests.bench.figures import Figure
 from tests.bench.processes import ProcessFailed
@@ -37,11 +37,6 @@ POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0
 WORTH_AT_LEAST = 1.7 / 2
 """Two workers do at least 1.7 times the work of one for twice its CPU time."""
-ROLES = {"-A worker": "the workers", "dispatcher.cli dispatcher": "the dispatcher", "dispatcher.cli api": "the API"}
-POSTGRES, VALKEY = "PostgreSQL", "Valkey"
-CLIENTS = sa.text(
-    "SELECT pid, application_name = 'hookline' AS ours FROM pg_stat_activity WHERE client_port IS NOT NULL"
-)
 
 
 @dataclass
@@ -105,18 +100,13 @@ class Bench:
         self._hookline = hookline
         self._engine = engine
         self._redis = redis
-        self._valkey = psutil.Process(int(redis.info("server")["process_id"]))
-        with engine.connect() as connection:
-            backend = int(connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one())
-        postmaster = psutil.Process(backend).parent()
-        assert postmaster is not None
-        self._postgres = postmaster
+        self._cpu = CpuAccounts(hookline, engine, redis)
 
     def round(self, label: str, count: int, found: Rounds) -> None:
         """Publish `count` events to the streams and wait until each is delivered and recorded."""
         events = make_events(label, count)
         wanted = self._hookline.recorded() + count
-        before, most = self._cpu_seconds(), {POSTGRES: 0, VALKEY: 0}
+        before, most = self._cpu.read(), {POSTGRES: 0, VALKEY: 0}
         began = self._hookline.release(events)
         while self._hookline.recorded() < wanted:
             if time.monotonic() > began + PATIENCE_SECONDS:
@@ -124,24 +114,13 @@ class Bench:
             most = {server: max(most[server], now) for server, now in self._connections().items()}
             time.sleep(POLL_SECONDS)
         found.rates.append(count / (time.monotonic() - began))
-        after = self._cpu_seconds()
+        after = self._cpu.read()
         for role, seconds in after.items():
             found.cpu_us.setdefault(role, []).append((seconds - before[role]) / count * 1e6)
         for server, connections in most.items():
             found.connections.setdefault(server, []).append(connections)
-        workers = [one for one in self._hookline.processes() if _role(one) == "the workers"]
+        workers = [one for one in self._hookline.processes() if role_of(one) == "the workers"]
         found.memory_mib.append(max(one.memory_info().rss for one in workers) / (1 << 20))
-
-    def _cpu_seconds(self) -> dict[str, float]:
-        """By role, workers together; of PostgreSQL without what looking at it costs."""
-        seconds = dict.fromkeys(ROLES.values(), 0.0)
-        for process in self._hookline.processes():
-            if role := _role(process):
-                seconds[role] += _cpu(process)
-        with self._engine.connect() as connection:
-            onlookers = {row.pid for row in connection.execute(CLIENTS) if not row.ours}
-        backends = [one for one in self._postgres.children() if one.pid not in onlookers]
-        return seconds | {POSTGRES: sum(map(_cpu, [self._postgres, *backends])), VALKEY: _cpu(self._valkey)}
 
     def _connections(self) -> dict[str, int]:
         """Hookline's, now; those to Valkey with Celery's, less the two that look."""
@@ -169,20 +148,3 @@ def _running(workers: int) -> Iterator[Bench]:
         engine = sa.create_engine(database_url)
         stack.callback(engine.dispose)
         yield Bench(hookline, engine, stack.enter_context(Redis.from_url(redis_url)))
-
-
-def _role(process: psutil.Process) -> str | None:
-    """Workers, pump or API; None for what supervises them, and for what has ended."""
-    try:
-        command = " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return None
-    return next((role for part, role in ROLES.items() if part in command), None)
-
-
-def _cpu(process: psutil.Process) -> float:
-    """Its CPU time and that of the children it has buried."""
-    try:
-        return float(sum(process.cpu_times()[:4]))
-    except psutil.NoSuchProcess:
-        return 0.0

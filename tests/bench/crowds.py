@@ -1,0 +1,60 @@
+"""Many webhooks, each with one automation in a project of its own, defined by manifests, and the events that fire them.
+
+Every webhook has a signing secret and a URL of its own, so that its endpoint is one of its own as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.bench.events import ALIAS_PATTERN, ENTITY, EVENT_TYPE, PAYLOAD, make_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.bench.events import Event
+    from tests.bench.system import Hookline
+
+DEFINED_AT_A_TIME = 250
+"""A manifest holds its entity's edits up for as long as it takes, and has a bound in bytes."""
+
+
+class Crowd:
+    """`size` webhooks of a running Hookline; events go to them in turn."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name = name
+        self.size = size
+
+    def define(self, hookline: Hookline, url_of: Callable[[int], str]) -> None:
+        """Create the webhooks, at the URLs that are given by their numbers, and their automations."""
+        for start in range(0, self.size, DEFINED_AT_A_TIME):
+            numbers = range(start, min(start + DEFINED_AT_A_TIME, self.size))
+            manifest = {
+                "webhooks": [self._webhook(number, url_of(number)) for number in numbers],
+                "automations": [self._automation(number) for number in numbers],
+            }
+            hookline.call("POST", f"/v1/entities/{ENTITY}/apply", manifest)
+
+    def events(self, label: str, count: int) -> list[Event]:
+        """`count` events, the first for the first webhook, the next for the next, and so on in turn."""
+        events = make_events(f"{label}-{self.name}", count)
+        for number, event in enumerate(events):
+            event["data"]["project"] = self.project(number % self.size)
+        return events
+
+    def project(self, number: int) -> str:
+        """The project whose events fire the automation of the webhook with this number."""
+        return f"{self.name}-{number}"
+
+    def _webhook(self, number: int, url: str) -> dict[str, Any]:
+        return {"name": f"{self.name}-{number}", "url": url, "signing_secret": "SIGNING"}
+
+    def _automation(self, number: int) -> dict[str, Any]:
+        return {
+            "name": f"on-{self.name}-{number}",
+            "scope": {"project": self.project(number)},
+            "event": EVENT_TYPE,
+            "filter": {"alias": {"$regex": ALIAS_PATTERN}},
+            "action": {"webhook": f"{self.name}-{number}", "payload": PAYLOAD},
+        }

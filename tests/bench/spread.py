@@ -1,0 +1,136 @@
+"""What a delivery costs when deliveries are spread over many webhooks: 1 to 10,000, each in a project of its own.
+
+One Hookline has all the crowds, whose rounds are taken in turns, so that ratios hold. Each crowd has a round that is
+not measured first, in which every process opens what it keeps open.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from redis import Redis
+
+from tests.bench.cpu_accounts import CpuAccounts
+from tests.bench.crowds import Crowd
+from tests.bench.processes import ProcessFailed
+from tests.bench.receiver import receiver
+from tests.bench.system import running_hookline
+from tests.servers import fresh_database, postgres_server, valkey_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.bench.arena import Database
+    from tests.bench.receiver import Receiver
+    from tests.bench.system import Hookline
+
+POLL_SECONDS = 0.02
+PATIENCE_SECONDS = 240.0
+STRAGGLER_SECONDS = 0.3
+
+
+@dataclass
+class Rounds:
+    """What the rounds of one crowd showed."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu_us: dict[str, list[float]] = field(default_factory=dict)
+    """Of a delivery, by role."""
+    faults: int = 0
+    """Deliveries lost, doubled or invented."""
+
+    @property
+    def totals_us(self) -> tuple[float, ...]:
+        """CPU time of a delivery, all roles together."""
+        return tuple(float(sum(one)) for one in zip(*self.cpu_us.values(), strict=True))
+
+
+class Bench:
+    """A running Hookline with servers of its own and a receiver that answers at once."""
+
+    def __init__(self, hookline: Hookline, endpoint: Receiver, engine: sa.Engine, redis: Redis) -> None:
+        self.hookline = hookline
+        self.endpoint = endpoint
+        self._cpu = CpuAccounts(hookline, engine, redis)
+
+    def define(self, crowd: Crowd) -> None:
+        """Create a crowd at URLs of this bench's receiver."""
+        crowd.define(self.hookline, lambda number: f"{self.endpoint.url}/{crowd.name}/{number}")
+
+    def round(self, crowd: Crowd, label: str, count: int) -> Rounds:
+        """Publish `count` events to the streams and wait until each is delivered and recorded."""
+        events, found = crowd.events(label, count), Rounds()
+        self.endpoint.reset()
+        recorded, before = self.hookline.recorded(), self._cpu.read()
+        began = self.hookline.release(events)
+        self._await(recorded + count, count, began + PATIENCE_SECONDS)
+        found.rates.append(count / (time.monotonic() - began))
+        found.cpu_us = {role: [(now - before[role]) / count * 1e6] for role, now in self._cpu.read().items()}
+        time.sleep(STRAGGLER_SECONDS)
+        arrived, stats = self.endpoint.arrivals().keys(), self.endpoint.stats()
+        expected = {event["id"] for event in events}
+        found.faults = len(arrived ^ expected) + int(stats["doubled"])
+        found.faults += abs(self.hookline.recorded() - recorded - count)
+        return found
+
+    def _await(self, target: int, count: int, deadline: float) -> None:
+        """Only the receiver is asked while requests are under way, so that counting rows slows nobody."""
+        while self.endpoint.stats()["distinct"] < count or self.hookline.recorded() < target:
+            if time.monotonic() > deadline:
+                raise ProcessFailed(f"{count} events were not delivered within {PATIENCE_SECONDS:g} s")
+            self.hookline.require_alive()
+            time.sleep(POLL_SECONDS)
+
+
+def run(
+    bench: Bench, crowds: Sequence[Crowd], *, rounds: int, count: int, warm_rounds: int = 2
+) -> dict[str, Rounds]:
+    """Define crowds, warm each up, and take their rounds in turns; what each showed, by the crowd's name."""
+    found = {crowd.name: Rounds() for crowd in crowds}
+    for crowd in crowds:
+        bench.define(crowd)
+    for number in range(-warm_rounds, rounds):
+        for crowd in crowds if number % 2 == 0 else crowds[::-1]:
+            label = f"round{number}" if number >= 0 else f"warm{-number}"
+            one = bench.round(crowd, label, count if number >= 0 else max(count // 2, min(crowd.size, count)))
+            cpu = ", ".join(f"{role} {us[0]:,.0f}" for role, us in one.cpu_us.items())
+            total = one.totals_us[0]
+            print(f"{crowd.name} {label}: {one.rates[0]:,.0f} deliveries/s, {total:,.0f} µs a delivery ({cpu})", flush=True)
+            kept = found[crowd.name]
+            kept.faults += one.faults
+            if number >= 0:
+                kept.rates += one.rates
+                for role, us in one.cpu_us.items():
+                    kept.cpu_us.setdefault(role, []).extend(us)
+    return found
+
+
+@contextmanager
+def running_bench(database: Database, workers: int = 2) -> Iterator[Bench]:
+    """A Hookline on a database of this kind, with servers and a receiver."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="hookline-spread-")))
+        if database == "postgresql":
+            database_url = fresh_database(stack.enter_context(postgres_server(durable=True)))
+        else:
+            database_url = f"sqlite:///{folder / 'spread.db'}"
+        redis_url = stack.enter_context(valkey_server(append_only=True))
+        endpoint = stack.enter_context(receiver())
+        hookline = stack.enter_context(
+            running_hookline(
+                redis_url=redis_url,
+                database_url=database_url,
+                endpoint=endpoint.url,
+                folder=folder,
+                workers=workers,
+            )
+        )
+        engine = sa.create_engine(database_url)
+        stack.callback(engine.dispose)
+        yield Bench(hookline, endpoint, engine, stack.enter_context(Redis.from_url(redis_url)))

@@ -35,8 +35,10 @@ from worker.delivery.due_check import DueCheck
 from worker.delivery.endpoint_cache import EndpointCache
 from worker.delivery.fast_path import FastPath
 from worker.delivery.in_flight import InFlightLimiter
+from worker.delivery.joint_recorder import JointRecorder
 from worker.delivery.recorder import RecorderFactory, RecordingPolicy
 from worker.delivery.request_scheduler import RequestScheduler
+from worker.delivery.sessions import WebhookSessions
 from worker.evaluation.automation_cache import AutomationCache
 from worker.evaluation.catalog_discovery import CatalogDiscovery
 from worker.evaluation.commit import BatchCommitter
@@ -114,9 +116,6 @@ def build_process(
         closing.callback(lambda: loop.run(client.aclose(), timeout_seconds=CLOSE_SECONDS))
         keeper = LeaseKeeper()
         closing.callback(keeper.close)
-        background = BackgroundRecorder()
-        closing.callback(background.close, settings.shutdown_grace.total_seconds())
-
         database_clock = clock(engine)
         vault = Vault.open_at_first_use(settings)
         waker = Waker(app, redis)
@@ -135,16 +134,17 @@ def build_process(
             now=database_clock.estimate,
             traced=tracing is not None,
         )
-        recorders = RecorderFactory(
-            engine=engine,
-            clock=database_clock,
-            tracing=tracing,
-            policy=RecordingPolicy(
-                retry_for=settings.lease_margin,
-                disable_after=settings.disable_after,
-                metrics_per_webhook=settings.metrics_per_webhook,
-            ),
+        policy = RecordingPolicy(
+            retry_for=settings.lease_margin,
+            disable_after=settings.disable_after,
+            metrics_per_webhook=settings.metrics_per_webhook,
         )
+        recorders = RecorderFactory(engine=engine, policy=policy)
+        joint = JointRecorder(engine=engine, clock=database_clock, tracing=tracing, policy=policy)
+        due_check = DueCheck(engine=engine, clock=database_clock, limiter=limiter, wakeups=wakeups)
+        background = BackgroundRecorder(recorder=joint, slots=limiter, due_check=due_check)
+        closing.callback(background.close, settings.shutdown_grace.total_seconds())
+        sessions = WebhookSessions(endpoints=endpoints, executor=executor, recorders=recorders, background=background)
         webhooks = WebhookDrainer(
             redis=redis,
             engine=engine,
@@ -153,8 +153,9 @@ def build_process(
             limiter=limiter,
             executor=executor,
             recorders=recorders,
+            joint=joint,
             background=background,
-            due_check=DueCheck(engine=engine, clock=database_clock, limiter=limiter, wakeups=wakeups),
+            due_check=due_check,
             wakeups=wakeups,
             limits=DrainLimits(
                 drains_per_webhook=settings.drains_per_webhook,
@@ -167,10 +168,7 @@ def build_process(
         fast_path = FastPath(
             limiter=limiter,
             endpoints=endpoints,
-            executor=executor,
-            recorders=recorders,
-            background=background,
-            wakeups=wakeups,
+            sessions=sessions,
             now=database_clock.estimate,
             consumes=consumes or (lambda queue: queue in app.amqp.queues.consume_from),
             lease_margin=settings.lease_margin,

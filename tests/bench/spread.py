@@ -88,9 +88,7 @@ class Bench:
             time.sleep(POLL_SECONDS)
 
 
-def run(
-    bench: Bench, crowds: Sequence[Crowd], *, rounds: int, count: int, warm_rounds: int = 2
-) -> dict[str, Rounds]:
+def run(bench: Bench, crowds: Sequence[Crowd], *, rounds: int, count: int, warm_rounds: int = 2) -> dict[str, Rounds]:
     """Define crowds, warm each up, and take their rounds in turns; what each showed, by the crowd's name."""
     found = {crowd.name: Rounds() for crowd in crowds}
     for crowd in crowds:
@@ -101,7 +99,10 @@ def run(
             one = bench.round(crowd, label, count if number >= 0 else max(count // 2, min(crowd.size, count)))
             cpu = ", ".join(f"{role} {us[0]:,.0f}" for role, us in one.cpu_us.items())
             total = one.totals_us[0]
-            print(f"{crowd.name} {label}: {one.rates[0]:,.0f} deliveries/s, {total:,.0f} µs a delivery ({cpu})", flush=True)
+            print(
+                f"{crowd.name} {label}: {one.rates[0]:,.0f} deliveries/s, {total:,.0f} µs a delivery ({cpu})",
+                flush=True,
+            )
             kept = found[crowd.name]
             kept.faults += one.faults
             if number >= 0:

@@ -25,15 +25,14 @@ class DrainWakeups:
 
     def request(self, webhook_id: int, *, slow: bool) -> None:
         """Request a drain of a webhook, in the lane for slow ones where it is `slow`."""
-        try:
-            self._waker.wake_webhooks([webhook_id], slow={webhook_id} if slow else ())
-        except (RedisError, BrokerUnavailable, OSError) as exc:
-            log.warning("wake.failed", error=type(exc).__name__)
+        self.request_all({webhook_id: slow})
 
     def request_all(self, lanes: Mapping[int, bool]) -> None:
-        """Request a drain of each of these webhooks, given with whether it is slow."""
-        for webhook_id, slow in lanes.items():
-            self.request(webhook_id, slow=slow)
+        """Request drains of these webhooks, each given with whether it is slow."""
+        try:
+            self._waker.wake_webhooks(lanes, slow={one for one, slow in lanes.items() if slow})
+        except (RedisError, BrokerUnavailable, OSError) as exc:
+            log.warning("wake.failed", error=type(exc).__name__)
 
     def recruit(self, webhook_id: int, *, slow: bool) -> None:
         """Request one more drain of a webhook while another is at work.

@@ -6,11 +6,11 @@ Must not know where deliveries come from nor record what came of them: `drain.py
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from shared.delivery.endpoint import Endpoint
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
@@ -51,6 +51,30 @@ class PendingAttempt:
     probe: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Deliveries of one webhook that are to be sent, see `AttemptExecutor.submit`."""
+
+    batch: ClaimedBatch
+    webhook_id: int
+    endpoint: Endpoint
+    token: int
+    complete: Complete
+
+
+class _Prepared(NamedTuple):
+    """The requests to one webhook."""
+
+    webhook_id: int
+    now: list[Attempt]
+    later: list[tuple[float, Attempt]]
+    """Each with after how many seconds it may be sent."""
+
+    @property
+    def any(self) -> bool:
+        return bool(self.now or self.later)
+
+
 class AttemptExecutor:
     """Makes the requests of claimed deliveries, of all webhooks of a process.
 
@@ -84,27 +108,35 @@ class AttemptExecutor:
             token: the claim's, which tells attempts of one delivery apart in traces.
             complete: is given the result of each.
         """
-        now: list[Attempt] = []
-        later: list[tuple[float, Attempt]] = []
+        self.submit_all([Submission(batch, webhook_id, endpoint, token, complete)])
+
+    def submit_all(self, submissions: Iterable[Submission]) -> None:
+        """Send what was claimed of several webhooks, as `submit` does, with one step to the event loop."""
+        if built := [attempts for one in submissions if (attempts := self._prepare(one)).any]:
+            self._loop.call_soon(self._schedule, built)
+
+    def _prepare(self, one: Submission) -> _Prepared:
+        """The requests of a submission; where one can't be built, its result is given at once."""
+        batch, prepared = one.batch, _Prepared(one.webhook_id, [], [])
         for number, delivery in enumerate(batch.claimed):
-            built = self._build(delivery, batch, endpoint, token)
+            built = self._build(delivery, batch, one.endpoint, one.token)
             if isinstance(built, Outcome):
-                complete(CompletedAttempt(delivery, batch.claimed_at, built, batch.probe))
+                one.complete(CompletedAttempt(delivery, batch.claimed_at, built, batch.probe))
                 continue
             not_before = batch.send_at[number] if batch.send_at else batch.claimed_at
-            attempt = partial(self._attempt, PendingAttempt(delivery, built, not_before, batch.probe), complete)
+            attempt = partial(self._attempt, PendingAttempt(delivery, built, not_before, batch.probe), one.complete)
             if not_before > batch.claimed_at:
-                later.append(((not_before - batch.claimed_at).total_seconds(), attempt))
+                prepared.later.append(((not_before - batch.claimed_at).total_seconds(), attempt))
             else:
-                now.append(attempt)
-        if now or later:
-            self._loop.call_soon(self._schedule, webhook_id, now, later)
+                prepared.now.append(attempt)
+        return prepared
 
-    def _schedule(self, webhook_id: int, now: Sequence[Attempt], later: Sequence[tuple[float, Attempt]]) -> None:
+    def _schedule(self, several: Sequence[_Prepared]) -> None:
         """Runs on the event loop."""
-        self._scheduler.submit(webhook_id, now)
-        for wait_seconds, attempt in later:
-            asyncio.get_running_loop().call_later(wait_seconds, self._scheduler.submit, webhook_id, [attempt])
+        for one in several:
+            self._scheduler.submit(one.webhook_id, one.now)
+            for wait_seconds, attempt in one.later:
+                asyncio.get_running_loop().call_later(wait_seconds, self._scheduler.submit, one.webhook_id, [attempt])
 
     def _build(
         self, delivery: ClaimedDelivery, batch: ClaimedBatch, endpoint: Endpoint, token: int

@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-
-from worker.delivery.attempt_result import AttemptResult
+from typing import Generic, TypeVar
 
 LINGER_SECONDS = 0.02
 """How long the taker waits for more once there is something.
@@ -20,7 +19,10 @@ are smaller and transactions more; at twice, a slot that is free and a retry tha
 """
 
 
-class CompletionBuffer:
+_T = TypeVar("_T")
+
+
+class CompletionBuffer(Generic[_T]):
     """Results of attempts that nobody has recorded yet. Any thread puts; one thread at a time takes.
 
     The lock guards all three attributes. The taker reads `_results` without it where it says so; it then sees a moment
@@ -33,12 +35,12 @@ class CompletionBuffer:
         """Set by a putter when `_wanted` results are there; cleared by the taker as it begins to wait for them."""
         self._wanted = 1
         """Written by the taker, read by putters."""
-        self._results: list[AttemptResult] = []
-        self._redirect: Callable[[AttemptResult], None] | None = None
+        self._results: list[_T] = []
+        self._redirect: Callable[[_T], None] | None = None
         """Where results go once the taker has left. It is set once, so a putter that has seen it may call it without
         the lock."""
 
-    def put(self, result: AttemptResult) -> None:
+    def put(self, result: _T) -> None:
         """Add one; or pass it on where the taker has left."""
         with self._lock:
             if self._redirect is None:
@@ -48,7 +50,7 @@ class CompletionBuffer:
                 return
         self._redirect(result)
 
-    def take_batch(self, *, wanted: int, patience_seconds: float) -> list[AttemptResult]:
+    def take_batch(self, *, wanted: int, patience_seconds: float) -> list[_T]:
         """All results, once `wanted` are there or `LINGER_SECONDS` after the first.
 
         An empty list says that none came within `patience_seconds`.
@@ -66,7 +68,7 @@ class CompletionBuffer:
         """Whether nothing has been put that nobody has taken. A result that is put meanwhile may be missed."""
         return not self._results
 
-    def redirect_to(self, redirect: Callable[[AttemptResult], None]) -> None:
+    def redirect_to(self, redirect: Callable[[_T], None]) -> None:
         """Pass on what is here, and from now on all that is put. The taker leaves with this call."""
         with self._lock:
             self._redirect = redirect
@@ -74,7 +76,7 @@ class CompletionBuffer:
         for result in left:
             redirect(result)
 
-    def _take_or_announce(self, wanted: int) -> list[AttemptResult]:
+    def _take_or_announce(self, wanted: int) -> list[_T]:
         """All results where at least `wanted` are there; else none, and putters know how many are waited for."""
         with self._lock:
             if len(self._results) < wanted:

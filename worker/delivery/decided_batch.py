@@ -40,6 +40,11 @@ class DecidedBatch:
         return all(decision.verdict is Verdict.DELIVERED for _, decision in self.attempts)
 
     @property
+    def is_usual(self) -> bool:
+        """Whether all delivered and the webhook stays in its lane, so that mostly its row does not change."""
+        return self.all_delivered and not self.lane_changes
+
+    @property
     def tells_owners_nothing(self) -> bool:
         """Whether all were delivered or will be tried again: there is no dead letter, refusal or disabling in it."""
         return all(decision.verdict in _COMMON for _, decision in self.attempts)

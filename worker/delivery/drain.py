@@ -33,6 +33,7 @@ from worker.delivery.detached_drain import DetachedDrain
 from worker.delivery.due_check import DueCheck
 from worker.delivery.endpoint_cache import EndpointCache
 from worker.delivery.in_flight import InFlightLimiter
+from worker.delivery.joint_recorder import JointRecorder
 from worker.delivery.recorded_batch import RecordedBatch
 from worker.delivery.recorder import OutcomeRecorder, RecorderFactory
 
@@ -79,6 +80,7 @@ class WebhookDrainer:
         limiter: InFlightLimiter,
         executor: AttemptExecutor,
         recorders: RecorderFactory,
+        joint: JointRecorder,
         background: BackgroundRecorder,
         due_check: DueCheck,
         wakeups: Wakeups,
@@ -91,6 +93,7 @@ class WebhookDrainer:
         self._limiter = limiter
         self._executor = executor
         self._recorders = recorders
+        self._joint = joint
         self._background = background
         self._due_check = due_check
         self._wakeups = wakeups
@@ -120,11 +123,11 @@ class WebhookDrainer:
                 self._detach(drain, endpoint)
         # What became due since the last claim woke nobody either, and what is left after the slice needs another drain.
         if not drain.is_blocked:
-            self._due_check.wake_if_due(webhook_id, slow=snapshot.slow)
+            self._due_check.wake_if_due({webhook_id: snapshot.slow})
         return made
 
     def _prepare(self, snapshot: WebhookSnapshot, endpoint: Endpoint, slot: WebhookSlot) -> WebhookDrain:
-        token, results = secrets.randbits(62), CompletionBuffer()
+        token, results = secrets.randbits(62), CompletionBuffer[AttemptResult]()
         claimer = WebhookClaimer(
             engine=self._engine,
             clock=self._clock,
@@ -141,11 +144,19 @@ class WebhookDrainer:
             ),
             results=results,
             recorder=self._recorders.open(snapshot, endpoint, token=token),
+            record=self._record,
             limiter=self._limiter,
             wakeups=self._wakeups,
             keep_slot=slot.renew,
             budget=ClaimBudget(max_in_flight=self._limits.max_in_flight, full_claim_size=self._limits.claim_batch),
         )
+
+    def _record(self, recorder: OutcomeRecorder, results: list[AttemptResult]) -> RecordedBatch:
+        """Record the results of one webhook's attempts. Raises whatever kept them from being recorded."""
+        [recorded] = self._joint.record([(recorder, results)])
+        if isinstance(recorded, Exception):
+            raise recorded
+        return recorded
 
     def _detach(self, drain: WebhookDrain, endpoint: Endpoint) -> None:
         """Leave what is in flight, and what has ended and is not recorded yet, to the background recorder."""
@@ -156,8 +167,6 @@ class WebhookDrainer:
             webhook=endpoint.webhook,
             leased_until=drain.claimer.leased_until,
             recorder=drain.recorder,
-            limiter=self._limiter,
-            due_check=self._due_check,
         )
         drain.results.redirect_to(self._background.register(session, drain.in_flight))
 
@@ -175,8 +184,9 @@ class WebhookDrain:
         *,
         claimer: WebhookClaimer,
         send: Callable[[ClaimedBatch], None],
-        results: CompletionBuffer,
+        results: CompletionBuffer[AttemptResult],
         recorder: OutcomeRecorder,
+        record: Callable[[OutcomeRecorder, list[AttemptResult]], RecordedBatch],
         limiter: InFlightLimiter,
         wakeups: Wakeups,
         keep_slot: Callable[[], bool],
@@ -185,12 +195,14 @@ class WebhookDrain:
         """Args that types do not tell:
 
         send: has what was claimed sent, and the result of each put to `results`.
+        record: records results with the recorder; what the webhook is like then.
         keep_slot: renews this drain's slot; whether it still had it.
         """
         self.claimer = claimer
         self.recorder = recorder
         self.results = results
         self._send = send
+        self._record_results = record
         self._limiter = limiter
         self._wakeups = wakeups
         self._keep_slot = keep_slot
@@ -272,7 +284,7 @@ class WebhookDrain:
 
     def _record(self, results: list[AttemptResult]) -> None:
         try:
-            self._webhook = self.recorder.record(results)
+            self._webhook = self._record_results(self.recorder, results)
         finally:
             self._budget = self._budget.after_results(len(results))
             self._limiter.release(self.claimer.webhook_id, len(results))

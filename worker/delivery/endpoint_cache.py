@@ -22,8 +22,9 @@ from shared.vault import SecretUnreadable, Vault
 
 log = get_logger("hookline.deliver")
 
-KEPT_ENDPOINTS = 1000
-"""A process keeps this many open, at some kilobytes each; then it begins anew, which costs a few statements each."""
+KEPT_ENDPOINTS = 20_000
+"""A process keeps this many open, at two or three kilobytes each; then it begins anew, and opens what it needs again,
+many at a time."""
 WARMED_AT_A_TIME = 20
 """Each takes a few statements, and the partition's next batch waits for them. At twice as many it waits twice as long;
 at half, more webhooks wait for another event before the fast path takes them after an edit."""

@@ -10,116 +10,30 @@ after it.
 
 from __future__ import annotations
 
-import secrets
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
 
-from shared.delivery.endpoint import Endpoint
 from shared.messaging.celery_app import DELIVER_QUEUE, SLOW_QUEUE
-from shared.storage.delivery.admission import needs_admission
 from shared.storage.delivery.claims import ClaimedDelivery
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
 from shared.storage.evaluation.new_deliveries import NewClaims, NewDelivery
-from worker.delivery.attempt_executor import AttemptExecutor
-from worker.delivery.attempt_result import LONG_AGO, AttemptResult, ReleasedClaim
-from worker.delivery.background_recorder import BackgroundRecorder
-from worker.delivery.claims import MAX_SEND_DELAY_SECONDS, PREFETCH_MAX_PAYLOAD_CHARS, ClaimedBatch
-from worker.delivery.endpoint_cache import KEPT_ENDPOINTS, EndpointCache
-from worker.delivery.in_flight import InFlightLimiter
-from worker.delivery.recorder import OutcomeRecorder, RecorderFactory
+from worker.delivery.claims import MAX_SEND_DELAY_SECONDS, PREFETCH_MAX_PAYLOAD_CHARS
+from worker.delivery.endpoint_cache import EndpointCache
+from worker.delivery.in_flight import InFlightLimiter, SlotRequest
 from worker.delivery.reservation import Reservation
-
-
-class Wakeups(Protocol):
-    """What requests drains, and raises nothing where that fails."""
-
-    def request(self, webhook_id: int, *, slow: bool) -> None:
-        """Request a drain of a webhook."""
-
-
-class FastPathSession:
-    """What a process sends to one webhook on the fast path, as long as its endpoint stays open.
-
-    Threads of evaluations `refresh` and `submit`; threads of the background recorder `complete`, one at a time. Each
-    attribute that changes is one immutable value, replaced by one assignment, and an old one does no harm: `slow` and
-    `healthy` only choose how many slots are asked for, and the limiter decides.
-    """
-
-    def __init__(
-        self,
-        *,
-        webhook_id: int,
-        endpoint: Endpoint,
-        slow: bool,
-        token: int,
-        executor: AttemptExecutor,
-        recorder: OutcomeRecorder,
-        background: BackgroundRecorder,
-        limiter: InFlightLimiter,
-        wakeups: Wakeups,
-    ) -> None:
-        self._webhook_id = webhook_id
-        self._token = token
-        self._executor = executor
-        self._recorder = recorder
-        self._background = background
-        self._limiter = limiter
-        self._wakeups = wakeups
-        self.endpoint = endpoint
-        self.webhook = endpoint.webhook
-        self.leased_until = LONG_AGO
-        """When the lease of what was submitted last ends. Written by evaluations, read for logs."""
-        self.slow = slow
-        """As the webhook's row was read last. Written by `refresh`."""
-        self.healthy = False
-        """Whether all went well when it was last heard of: then more may be claimed than is sent at a time. Written by
-        `complete`."""
-
-    def refresh(self, snapshot: WebhookSnapshot) -> None:
-        """Go by the webhook's row as it was just read."""
-        self.slow = snapshot.slow
-        self._recorder.refresh(snapshot)
-
-    def submit(self, claimed: Sequence[ClaimedDelivery], claimed_at: datetime, lease_until: datetime) -> None:
-        """Send what was claimed at a time, until another. Slots for all of it are held, and released by `complete`."""
-        self.leased_until = lease_until
-        self._executor.submit(
-            ClaimedBatch(claimed_at, claimed),
-            webhook_id=self._webhook_id,
-            endpoint=self.endpoint,
-            token=self._token,
-            complete=self._background.register(self, len(claimed)),
-        )
-
-    def complete(self, results: list[AttemptResult]) -> None:
-        """Record results and release their slots; a drain is woken for what was not sent after all."""
-        try:
-            recorded = self._recorder.record(results)
-            self.healthy = recorded.healthy  # before others are given the slots, who ask for more by it
-        finally:
-            self._limiter.release(self._webhook_id, len(results))
-        if any(isinstance(one, ReleasedClaim) for one in results):
-            self._wakeups.request(self._webhook_id, slow=recorded.slow)
+from worker.delivery.sessions import WebhookSessions
 
 
 class FastPath:
-    """Decides which new deliveries a process sends by itself, and sends them.
-
-    Threads of several evaluations share it. `_lock` guards `_sessions`, and that sessions are refreshed one at a time.
-    """
+    """Decides which new deliveries a process sends by itself, and sends them. Threads of evaluations share it."""
 
     def __init__(
         self,
         *,
         limiter: InFlightLimiter,
         endpoints: EndpointCache,
-        executor: AttemptExecutor,
-        recorders: RecorderFactory,
-        background: BackgroundRecorder,
-        wakeups: Wakeups,
+        sessions: WebhookSessions,
         now: Callable[[], datetime],
         consumes: Callable[[str], bool],
         lease_margin: timedelta,
@@ -132,19 +46,10 @@ class FastPath:
         """
         self._limiter = limiter
         self._endpoints = endpoints
-        self._executor = executor
-        self._recorders = recorders
-        self._background = background
-        self._wakeups = wakeups
+        self._sessions = sessions
         self._now = now
         self._consumes = consumes
         self._lease_margin = lease_margin
-        self._token = secrets.randbits(62)
-        """The claim token of all that this process sends on the fast path."""
-        self._sessions: dict[int, FastPathSession] = {}
-        """By webhook. A session that is replaced, because its endpoint was opened anew, lives on until its requests
-        have ended."""
-        self._lock = threading.Lock()
 
     def reserve(self, deliveries: Sequence[NewDelivery], webhooks: Mapping[int, WebhookSnapshot]) -> Reservation:
         """Take slots for those of these new deliveries that can be sent as soon as they are committed.
@@ -164,26 +69,33 @@ class FastPath:
             if delivery["status"] == "pending" and webhook_id is not None and payload is not None:
                 counts[webhook_id] += 1
                 chars[webhook_id] += len(payload)
-        sessions: dict[int, FastPathSession] = {}
-        waiting: set[int] = set()
-        for webhook_id, count in counts.items():
-            session = self._session(webhooks.get(webhook_id))
-            if session is None:
-                continue
-            prefetch = session.healthy and chars[webhook_id] <= count * PREFETCH_MAX_PAYLOAD_CHARS
-            if self._limiter.try_acquire_all(webhook_id, count, slow=session.slow, prefetch=prefetch):
-                sessions[webhook_id] = session
-            elif session.slow and self._limiter.wait_for_capacity(webhook_id, slow=True):
-                waiting.add(webhook_id)
+        open_ones = self._sessions.open(
+            [webhooks[one] for one in counts if one in webhooks and self._takes(webhooks[one])]
+        )
+        acquired = self._limiter.acquire_whole(
+            SlotRequest(
+                webhook_id,
+                count := counts[webhook_id],
+                session.slow,
+                session.healthy and chars[webhook_id] <= count * PREFETCH_MAX_PAYLOAD_CHARS,
+            )
+            for webhook_id, session in open_ones.items()
+        )
+        sessions = {one: open_ones[one] for one in acquired}
+        waiting = {
+            one
+            for one, session in open_ones.items()
+            if session.slow and one not in acquired and self._limiter.wait_for_capacity(one, slow=True)
+        }
         longest = max((one.endpoint.policy.timeout_seconds for one in sessions.values()), default=0.0)
         until = claimed_at + timedelta(seconds=longest + MAX_SEND_DELAY_SECONDS) + self._lease_margin
-        claims = NewClaims(tuple(sessions), self._token, until)
+        claims = NewClaims(tuple(sessions), self._sessions.token, until)
         return Reservation(sessions, {one: counts[one] for one in sessions}, claims, claimed_at, waiting)
 
     def cancel(self, reservation: Reservation) -> None:
         """Release the slots: nothing of the batch was stored."""
-        for webhook_id, count in reservation.counts.items():
-            self._limiter.release(webhook_id, count)
+        if reservation.counts:
+            self._limiter.release_all(reservation.counts)
 
     def submit(
         self,
@@ -206,12 +118,14 @@ class FastPath:
             webhook_id, payload = delivery["webhook_id"], delivery["payload"]
             if (seq := stored.get(delivery["id"])) is not None and webhook_id is not None and payload is not None:
                 claimed[webhook_id].append(_as_claimed(delivery, payload, seq, entities[delivery["entity_id"]]))
-        for webhook_id, several in claimed.items():
-            missing = reservation.counts[webhook_id] - len(several)
-            if missing:
-                self._limiter.release(webhook_id, missing)
-            if several:
-                reservation.sessions[webhook_id].submit(several, reservation.claimed_at, reservation.claims.lease_until)
+        missing = {one: reservation.counts[one] - len(several) for one, several in claimed.items()}
+        if any(missing.values()):
+            self._limiter.release_all({one: count for one, count in missing.items() if count})
+        self._sessions.send(
+            [(reservation.sessions[one], several) for one, several in claimed.items() if several],
+            claimed_at=reservation.claimed_at,
+            lease_until=reservation.claims.lease_until,
+        )
 
     def warm_up(self, snapshots: Iterable[WebhookSnapshot]) -> None:
         """Open the endpoints of webhooks whose deliveries had to wait because they were not, for the next time."""
@@ -222,34 +136,9 @@ class FastPath:
         """Whether this worker delivers at all, in either lane."""
         return self._consumes(DELIVER_QUEUE) or self._consumes(SLOW_QUEUE)
 
-    def _session(self, snapshot: WebhookSnapshot | None) -> FastPathSession | None:
-        """The session of a webhook that may be sent to just now and whose endpoint is open here; else None."""
-        if snapshot is None or snapshot.paused or not self._consumes(SLOW_QUEUE if snapshot.slow else DELIVER_QUEUE):
-            return None
-        endpoint = self._endpoints.get(snapshot)
-        if endpoint is None or needs_admission(endpoint.policy, snapshot.circuit):
-            return None
-        with self._lock:
-            session = self._sessions.get(snapshot.id)
-            if session is None or session.endpoint is not endpoint:
-                if len(self._sessions) >= KEPT_ENDPOINTS:
-                    self._sessions = {}
-                session = self._sessions[snapshot.id] = self._open_session(snapshot, endpoint)
-            session.refresh(snapshot)
-        return session
-
-    def _open_session(self, snapshot: WebhookSnapshot, endpoint: Endpoint) -> FastPathSession:
-        return FastPathSession(
-            webhook_id=snapshot.id,
-            endpoint=endpoint,
-            slow=snapshot.slow,
-            token=self._token,
-            executor=self._executor,
-            recorder=self._recorders.open(snapshot, endpoint, token=self._token),
-            background=self._background,
-            limiter=self._limiter,
-            wakeups=self._wakeups,
-        )
+    def _takes(self, snapshot: WebhookSnapshot) -> bool:
+        """Whether this worker delivers in the webhook's lane."""
+        return self._consumes(SLOW_QUEUE if snapshot.slow else DELIVER_QUEUE)
 
 
 def _as_claimed(delivery: NewDelivery, payload: str, seq: int, entity: str) -> ClaimedDelivery:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 WAITER_TTL_SECONDS = 10.0
 """A slow webhook that found no slot counts for this long when shares are worked out.
@@ -30,6 +31,17 @@ PREFETCH_FACTOR = 2
 One batch is then recorded and the next claimed while a full load is in flight. With 1 the endpoint waits for both; with
 4 a killed worker leaves twice as many leases to run out.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRequest:
+    """What a webhook asks for."""
+
+    webhook_id: int
+    wanted: int
+    slow: bool
+    prefetch: bool = False
+    """Whether some of it may wait in this process for its turn."""
 
 
 class InFlightLimiter:
@@ -70,6 +82,8 @@ class InFlightLimiter:
         """The webhooks that found no capacity, each with whether it is slow. Each is told once, by `release`."""
         self._in_flight = 0
         """Slots taken in all, without what is prefetched: that must not keep others from theirs."""
+        self._claimed_in_all = 0
+        """Slots taken in all, prefetched ones included."""
 
     def acquire(self, webhook_id: int, wanted: int, *, slow: bool, prefetch: bool = False) -> int:
         """Take up to `wanted` slots; how many were free for this webhook. With none it waits for capacity."""
@@ -83,17 +97,35 @@ class InFlightLimiter:
                 self._waiting[webhook_id] = slow
             return acquired
 
-    def try_acquire_all(self, webhook_id: int, wanted: int, *, slow: bool, prefetch: bool = False) -> bool:
-        """Take `wanted` slots, or none; whether there were as many.
+    def acquire_whole(self, requests: Iterable[SlotRequest]) -> set[int]:
+        """Take for each webhook all the slots that it wants, or none; the webhooks that got theirs.
 
         A slow webhook that waits for capacity gets none: what waited longer goes first, by a drain.
         """
         with self._lock:
-            self._note_lane(webhook_id, slow=slow)
-            if (slow and webhook_id in self._waiting) or wanted > self._room(webhook_id, slow=slow, prefetch=prefetch):
-                return False
-            self._change(webhook_id, wanted)
-            return True
+            return {one.webhook_id for one in requests if self._take_whole(one)}
+
+    def acquire_some(self, requests: Sequence[SlotRequest]) -> dict[int, int]:
+        """Take for each webhook up to as many slots as it wants; how many each got.
+
+        Where there are too few for all, each gets an equal part of them, and at least one as long as there are some.
+        A webhook that gets none waits for capacity.
+        """
+        taken: dict[int, int] = {}
+        with self._lock:
+            for number, one in enumerate(requests):
+                self._note_lane(one.webhook_id, slow=one.slow)
+                free = self._total - self._in_flight
+                part = max(1, free // (len(requests) - number))
+                room = self._room(one.webhook_id, slow=one.slow, prefetch=False)
+                count = max(0, min(one.wanted, part, room))
+                if count:
+                    self._waiting.pop(one.webhook_id, None)
+                    self._change(one.webhook_id, count)
+                    taken[one.webhook_id] = count
+                else:
+                    self._waiting[one.webhook_id] = one.slow
+        return taken
 
     def has_capacity(self, webhook_id: int, *, slow: bool) -> bool:
         """Whether a drain of a webhook would find slots enough. It may be over when the caller acts on it."""
@@ -113,10 +145,15 @@ class InFlightLimiter:
 
     def release(self, webhook_id: int, count: int) -> None:
         """Give slots back: their requests have ended, or were never made. Webhooks that waited for some are told."""
+        self.release_all({webhook_id: count})
+
+    def release_all(self, counts: Mapping[int, int]) -> None:
+        """Give back so many slots of each webhook, as `release` does."""
         with self._lock:
-            self._change(webhook_id, -count)
-            if self._claimed[webhook_id] <= 0:
-                del self._claimed[webhook_id]
+            for webhook_id, count in counts.items():
+                self._change(webhook_id, -count)
+                if self._claimed[webhook_id] <= 0:
+                    del self._claimed[webhook_id]
             admitted = self._pop_admitted() if self._waiting else {}
         if admitted:
             self._on_admitted(admitted)
@@ -124,7 +161,7 @@ class InFlightLimiter:
     def in_flight(self) -> int:
         """Slots taken in all, prefetched ones included."""
         with self._lock:
-            return self._claimed.total()
+            return self._claimed_in_all
 
     def by_webhook(self) -> dict[int, int]:
         """Slots taken, by webhook."""
@@ -133,10 +170,24 @@ class InFlightLimiter:
 
     # What follows is called with the lock held.
 
+    def _take_whole(self, one: SlotRequest) -> bool:
+        self._note_lane(one.webhook_id, slow=one.slow)
+        if one.slow and one.webhook_id in self._waiting:
+            return False
+        if one.wanted > self._room(one.webhook_id, slow=one.slow, prefetch=one.prefetch):
+            return False
+        self._change(one.webhook_id, one.wanted)
+        return True
+
     def _pop_admitted(self) -> dict[int, bool]:
-        admitted = {
-            webhook_id: slow for webhook_id, slow in self._waiting.items() if self._has_capacity(webhook_id, slow=slow)
-        }
+        """Those who waited and have capacity now, longest first: no more of them than there are free slots."""
+        admitted: dict[int, bool] = {}
+        free = self._total - self._in_flight
+        for webhook_id, slow in self._waiting.items():
+            if len(admitted) >= free:
+                break
+            if self._has_capacity(webhook_id, slow=slow):
+                admitted[webhook_id] = slow
         for webhook_id in admitted:
             del self._waiting[webhook_id]
         return admitted
@@ -144,6 +195,7 @@ class InFlightLimiter:
     def _change(self, webhook_id: int, count: int) -> None:
         before = min(self._claimed[webhook_id], self._per_webhook)
         self._claimed[webhook_id] += count
+        self._claimed_in_all += count
         in_flight = max(0, min(self._claimed[webhook_id], self._per_webhook))
         self._in_flight += in_flight - before
         self._on_change(webhook_id, in_flight, webhook_id in self._slow)
@@ -171,7 +223,7 @@ class InFlightLimiter:
         if prefetch and not slow:
             return min(
                 PREFETCH_FACTOR * self._per_webhook - self._claimed[webhook_id],
-                PREFETCH_FACTOR * self._total - self._claimed.total(),
+                PREFETCH_FACTOR * self._total - self._claimed_in_all,
             )
         room = min(self._per_webhook - self._claimed[webhook_id], self._total - self._in_flight)
         if not slow:

@@ -1,6 +1,7 @@
-"""Results of attempts, recorded in bulk; then metrics and a log line for each attempt.
+"""Results of attempts to one webhook, recorded in bulk, with what follows for the webhook.
 
-Must not send anything nor hold slots: whoever calls it releases them, also where recording fails.
+Must not send anything nor hold slots: whoever calls it releases them, also where recording fails. What all went well is
+recorded by `joint_recorder`, for many webhooks together.
 """
 
 from __future__ import annotations
@@ -11,30 +12,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from shared.delivery.endpoint import Endpoint
 from shared.domain.delivery.circuits import Circuit, CircuitState, failure_streak_of, is_responsive
-from shared.domain.ids import IdKind, encode_id
 from shared.observability import metrics
 from shared.observability.logs import get_logger
-from shared.observability.tracing import Tracing
-from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.transactions import write_statement, write_transaction
-from shared.storage.database.transient_errors import is_transient
 from shared.storage.definitions.webhooks import keep_disabled
 from shared.storage.delivery.admission import needs_admission
 from shared.storage.delivery.circuits import CircuitTransition, reset_health, set_lane, update_circuit
+from shared.storage.delivery.claims import ClaimedDelivery
 from shared.storage.delivery.failure_recording import HealthUpdate, record_with_health, records_in_one_statement
 from shared.storage.delivery.notices import notify_dead_letters, notify_disabled, notify_transition
-from shared.storage.delivery.recording import record, record_successes, release_claims
+from shared.storage.delivery.recording import record, release_claims
 from shared.storage.delivery.webhook_health import disable_webhook, update_health
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
-from worker.delivery.attempt_result import LONG_AGO, AttemptResult, CompletedAttempt, ReleasedClaim
+from worker.delivery.attempt_result import LONG_AGO, CompletedAttempt
 from worker.delivery.decided_batch import DecidedBatch, decide_batch
 from worker.delivery.recorded_batch import NotRecorded, RecordedBatch
-from worker.delivery.report import report_attempts
-from worker.delivery.spans import add_attempt_exemplars, trace_attempt
 
 log = get_logger("hookline.deliver")
 
@@ -56,106 +51,71 @@ class RecordingPolicy:
 
 
 class OutcomeRecorder:
-    """Records what was sent to one webhook under one claim token.
+    """Records what was sent to one webhook under one claim token, for the `JointRecorder` that is given the results.
 
-    A drain's recorder is used by its thread, and by the background recorder's once the drain has left; calls of
-    `record` never overlap. A fast-path session's recorder records on the background recorder's threads, while threads
-    of evaluations `refresh` it.
+    A drain's recorder is used by its thread, and by the background recorder's once the drain has left. A fast-path
+    session's recorder records on the background recorder's threads, while threads of evaluations `refresh` it.
     """
 
     def __init__(
         self,
         *,
         engine: Engine,
-        clock: DatabaseClock,
-        tracing: Tracing | None,
         policy: RecordingPolicy,
         snapshot: WebhookSnapshot,
         endpoint: Endpoint,
         token: int,
     ) -> None:
         self._engine = engine
-        self._clock = clock
-        self._tracing = tracing
         self._policy = policy
-        self._webhook_id = snapshot.id
-        self._endpoint = endpoint
-        self._token = token
+        self.webhook_id = snapshot.id
+        self.endpoint = endpoint
+        self.token = token
         self.refresh(snapshot)
 
     def refresh(self, snapshot: WebhookSnapshot) -> None:
         """Go by a webhook's row as it was just read.
 
         Two attributes, each an immutable value that is replaced by one assignment, so a reader has one or the other and
-        never half of one. `_last` is also written by `record`. Whichever writes last, the lane and the circuit in it
-        were the database's a moment ago, and nothing is decided by them alone: a statement that finds the row otherwise
-        does nothing, and the transaction after it reads the row under a lock.
+        never half of one. `last` is also written by whoever records. Whichever writes last, the lane and the circuit in
+        it were the database's a moment ago, and nothing is decided by them alone: a statement that finds the row
+        otherwise does nothing, and the transaction after it reads the row under a lock.
         """
-        self._last = RecordedBatch(frozenset(), snapshot.circuit, snapshot.slow, None)
-        self._prompt_since = _prompt_since(snapshot, self._endpoint)
+        self.last = RecordedBatch(frozenset(), snapshot.circuit, snapshot.slow, None)
+        """What the webhook is like, as last heard of."""
+        self._prompt_since = _prompt_since(snapshot, self.endpoint)
 
-    def record(self, results: Sequence[AttemptResult]) -> RecordedBatch:
-        """Record results of attempts, and what follows from them.
-
-        Returns:
-            What the webhook is like now, as far as this recorder knows: with nothing but released claims, as before.
-
-        Raises:
-            SQLAlchemyError: when the database was away for longer than the leases hold, or does not take it for good.
-        """
-        last = self._last
-        if completed := [one for one in results if isinstance(one, CompletedAttempt)]:
-            last = self._last = self._record(completed, was_slow=last.slow)
-        if released := [one.delivery for one in results if isinstance(one, ReleasedClaim)]:
-            with write_statement(self._engine) as connection:
-                release_claims(connection, [(one.seq, one.due_at) for one in released], token=self._token)
-        return last
-
-    def _record(self, completed: Sequence[CompletedAttempt], *, was_slow: bool) -> RecordedBatch:
-        now = self._clock.now()
+    def decide(self, completed: Sequence[CompletedAttempt], now: datetime) -> DecidedBatch:
+        """What follows from attempts that have ended."""
         # Before anything is made of it: an endpoint may send back the secrets it got, and reasons quote errors.
         masked = [self._masked(one) for one in completed]
-        batch = decide_batch(self._endpoint.policy, masked, at=now, was_slow=was_slow, jitter=_jitter.random)
-        # What was sent is known here only: a database that is away for a moment is waited for, as long as the lease.
-        persistent = Retrying(
-            retry=retry_if_exception(is_transient),
-            wait=wait_exponential(multiplier=0.1, max=2),
-            stop=stop_after_delay(self._policy.retry_for),
-            reraise=True,
-        )
-        recorded = persistent(self._commit, batch)
-        self._report(batch, recorded)
-        return recorded
+        policy, was_slow = self.endpoint.policy, self.last.slow
+        return decide_batch(policy, masked, at=now, was_slow=was_slow, jitter=_jitter.random)
 
-    def _commit(self, batch: DecidedBatch) -> RecordedBatch:
-        """Record a batch in one statement where it is of a usual kind, and in a transaction where it is not."""
-        for in_one_statement in (self._record_deliveries, self._record_failures):
-            recorded = in_one_statement(batch)
-            if isinstance(recorded, RecordedBatch):
-                return recorded
-        return self._record_in_transaction(batch)
+    def commit(self, batch: DecidedBatch) -> RecordedBatch:
+        """Record a batch of this webhook alone: in one statement where it is of a usual kind, else in a transaction.
 
-    def _record_deliveries(self, batch: DecidedBatch) -> RecordedBatch | NotRecorded:
-        """All delivered, and in the lane that the webhook has."""
-        if not batch.all_delivered or batch.lane_changes:
-            return NotRecorded.NOT_APPLICABLE
+        Raises:
+            SQLAlchemyError: when the database is away or does not take it.
+        """
+        recorded = self._record_with_health(batch)
+        return recorded if isinstance(recorded, RecordedBatch) else self._record_in_transaction(batch)
+
+    def release(self, released: Sequence[ClaimedDelivery]) -> None:
+        """Make deliveries due again that were claimed and not sent. Raises as `commit`."""
         with write_statement(self._engine) as connection:
-            finished = record_successes(connection, self._webhook_id, batch.rows, token=self._token, now=batch.at)
-        if finished is None:
-            return NotRecorded.ROW_DIFFERS
-        return RecordedBatch(frozenset(finished), Circuit(), batch.slow, None)
+            due = [(one.seq, one.due_at) for one in released]
+            release_claims(connection, due, token=self.token)
 
-    def _record_failures(self, batch: DecidedBatch) -> RecordedBatch | NotRecorded:
-        """Some failed, and there is nothing in it that the webhook's owners have to be told."""
+    def _record_with_health(self, batch: DecidedBatch) -> RecordedBatch | NotRecorded:
+        """The webhook's row changes, and there is nothing in it that its owners have to be told."""
         if not records_in_one_statement(self._engine):
             return NotRecorded.NOT_APPLICABLE
         health = self._health_update(batch)
         if health is None:
             return NotRecorded.NOT_APPLICABLE
         with write_statement(self._engine) as connection:
-            found = record_with_health(
-                connection, self._webhook_id, batch.rows, health, token=self._token, now=batch.at
-            )
+            found = record_with_health(connection, self.webhook_id, batch.rows, health, token=self.token, now=batch.at)
         if found is None:
             return NotRecorded.ROW_DIFFERS
         finished, failures = found
@@ -165,7 +125,7 @@ class OutcomeRecorder:
         """What the attempts change in the webhook's row; None where its owners may have to be told of it."""
         if not batch.tells_owners_nothing:
             return None
-        policy = self._endpoint.policy
+        policy = self.endpoint.policy
         streak = failure_streak_of(policy, batch.signals)
         if streak is None:
             return None
@@ -180,15 +140,15 @@ class OutcomeRecorder:
 
     def _record_in_transaction(self, batch: DecidedBatch) -> RecordedBatch:
         with write_transaction(self._engine) as connection:
-            finished = frozenset(record(connection, batch.rows, token=self._token, now=batch.at))
+            finished = frozenset(record(connection, batch.rows, token=self.token, now=batch.at))
             if batch.lane_changes:
-                set_lane(connection, self._webhook_id, slow=batch.slow)
+                set_lane(connection, self.webhook_id, slow=batch.slow)
             disabled = None
             if batch.all_delivered:
-                change = reset_health(connection, self._webhook_id, batch.at)
+                change = reset_health(connection, self.webhook_id, batch.at)
             else:
-                policy = self._endpoint.policy
-                change = update_circuit(connection, self._webhook_id, policy, batch.signals, batch.at)
+                policy = self.endpoint.policy
+                change = update_circuit(connection, self.webhook_id, policy, batch.signals, batch.at)
                 disabled = self._disable(connection, batch)
             recorded = RecordedBatch(finished, change.circuit, batch.slow, disabled)
             self._write_notices(connection, batch, recorded, change)
@@ -198,16 +158,16 @@ class OutcomeRecorder:
         """Disable the webhook where this batch is a reason to; the reason, or None."""
         reason = update_health(
             connection,
-            self._webhook_id,
+            self.webhook_id,
             succeeded=batch.succeeded,
             failed=batch.failed,
             disable_before=self._disable_before(batch),
             now=batch.at,
         )
-        if batch.disables_webhook and disable_webhook(connection, self._webhook_id, reason=GONE, now=batch.at):
+        if batch.disables_webhook and disable_webhook(connection, self.webhook_id, reason=GONE, now=batch.at):
             reason = GONE
         if reason is not None:
-            keep_disabled(connection, self._webhook_id, reason=reason, now=batch.at)
+            keep_disabled(connection, self.webhook_id, reason=reason, now=batch.at)
         return reason
 
     def _disable_before(self, batch: DecidedBatch) -> datetime:
@@ -227,38 +187,27 @@ class OutcomeRecorder:
                     if is_responsive(one.outcome) is False
                 )
                 reason = f"{change.circuit.failures} failures in a row; the last: {last}"
-            notify_transition(connection, self._webhook_id, change.transition, seqs=seqs, reason=reason, now=batch.at)
+            notify_transition(connection, self.webhook_id, change.transition, seqs=seqs, reason=reason, now=batch.at)
         if recorded.disabled:
-            notify_disabled(connection, self._webhook_id, reason=recorded.disabled, now=batch.at)
+            notify_disabled(connection, self.webhook_id, reason=recorded.disabled, now=batch.at)
         dead = [one.delivery.id for one, _ in batch.undelivered if one.delivery.seq in recorded.finished]
         notify_dead_letters(connection, dead, batch.at)
 
-    def _report(self, batch: DecidedBatch, recorded: RecordedBatch) -> None:
-        """Logs, metrics and spans: only after the commit."""
+    def report_changes(self, batch: DecidedBatch, recorded: RecordedBatch) -> None:
+        """Tell what changed for the webhook: only after the commit."""
         if recorded.disabled:
             metrics.WEBHOOKS_DISABLED_AUTOMATICALLY.inc()
-            log.warning("webhook.disabled", webhook_id=self._endpoint.webhook, reason=recorded.disabled)
+            log.warning("webhook.disabled", webhook_id=self.endpoint.webhook, reason=recorded.disabled)
         if recorded.circuit.opened_at == batch.at:
             metrics.CIRCUIT_OPENINGS.inc()
             failures = recorded.circuit.failures
-            log.warning("webhook.circuit_opened", webhook_id=self._endpoint.webhook, failures=failures)
-        metrics.observe_attempts(
-            ((str(one.outcome.kind), one.outcome.duration_seconds) for one, _ in batch.attempts),
-            delays_seconds=self._delays_seconds(batch),
-            webhook=encode_id(IdKind.WEBHOOK, self._webhook_id) if self._policy.metrics_per_webhook else None,
-        )
-        traced_as = None if self._tracing is None else self._token
-        report_attempts(self._endpoint, batch.attempts, recorded.finished, batch.at, claim=traced_as)
-        if self._tracing is not None:
-            for one, decision in batch.attempts:
-                trace_attempt(self._tracing, self._endpoint.webhook, one, decision, self._token)
-            add_attempt_exemplars(batch.attempts, self._token, batch.at)
+            log.warning("webhook.circuit_opened", webhook_id=self.endpoint.webhook, failures=failures)
 
     def _masked(self, attempt: CompletedAttempt) -> CompletedAttempt:
-        outcome = self._endpoint.mask_outcome(attempt.outcome, attempt.delivery.payload)
+        outcome = self.endpoint.mask_outcome(attempt.outcome, attempt.delivery.payload)
         return attempt if outcome is attempt.outcome else replace(attempt, outcome=outcome)
 
-    def _delays_seconds(self, batch: DecidedBatch) -> list[float]:
+    def delays_seconds(self, batch: DecidedBatch) -> list[float]:
         """How late requests were sent that nothing but Hookline held up."""
         since = self._prompt_since
         if since is None:
@@ -275,20 +224,12 @@ class RecorderFactory:
     """Makes the recorders of a process, each for a webhook and a claim token."""
 
     engine: Engine
-    clock: DatabaseClock
-    tracing: Tracing | None
     policy: RecordingPolicy
 
     def open(self, snapshot: WebhookSnapshot, endpoint: Endpoint, *, token: int) -> OutcomeRecorder:
         """A recorder for what is claimed of a webhook under this token."""
         return OutcomeRecorder(
-            engine=self.engine,
-            clock=self.clock,
-            tracing=self.tracing,
-            policy=self.policy,
-            snapshot=snapshot,
-            endpoint=endpoint,
-            token=token,
+            engine=self.engine, policy=self.policy, snapshot=snapshot, endpoint=endpoint, token=token
         )
 
 

@@ -19,22 +19,15 @@ from worker.delivery.spans import context_of
 log = get_logger("hookline.deliver")
 
 
-def report_attempts(
-    endpoint: Endpoint,
-    decided: Sequence[tuple[CompletedAttempt, Decision]],
-    finished: frozenset[int],
-    now: datetime,
-    *,
-    claim: int | None,
+def count_attempts(
+    decided: Sequence[tuple[CompletedAttempt, Decision]], finished: frozenset[int], now: datetime
 ) -> None:
-    """Count attempts in metrics and log one line for each. Call it only after the commit.
+    """Count attempts of any webhooks in metrics. Call it only after the commit.
 
     Args:
-        endpoint: where they went.
         decided: the attempts, each with its decision.
         finished: the `seq` of the deliveries that came to an end.
         now: when that was recorded.
-        claim: the claim token, by which the spans of attempts are named; None in workers that do not trace.
     """
     for outcome, count in Counter(
         str(decision.verdict) for sent, decision in decided if sent.delivery.seq in finished
@@ -47,6 +40,18 @@ def report_attempts(
             if decision.verdict is Verdict.DELIVERED
         ]
     )
+
+
+def log_attempts(
+    endpoint: Endpoint, decided: Sequence[tuple[CompletedAttempt, Decision]], *, claim: int | None
+) -> None:
+    """Log one line for each attempt. Call it only after the commit.
+
+    Args:
+        endpoint: where they went.
+        decided: the attempts, each with its decision.
+        claim: the claim token, by which the spans of attempts are named; None in workers that do not trace.
+    """
     if not is_written("hookline.deliver", logging.INFO):
         return
     lines = (_line(endpoint, *pair) for pair in decided)

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
-from shared.storage.delivery.claims import ClaimedDelivery
 from shared.storage.evaluation.new_deliveries import NewClaims
-
-
-class SendingSession(Protocol):
-    """Where the deliveries of one webhook go once they are committed."""
-
-    def submit(self, claimed: Sequence[ClaimedDelivery], claimed_at: datetime, lease_until: datetime) -> None:
-        """Send what was claimed at a time, until another."""
+from worker.delivery.sessions import WebhookSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +17,7 @@ class Reservation:
     It holds its slots until it is submitted or cancelled; exactly one of the two must happen.
     """
 
-    sessions: Mapping[int, SendingSession]
+    sessions: Mapping[int, WebhookSession]
     """By webhook. Their deliveries are stored as claimed."""
     counts: Mapping[int, int]
     """How many slots are held for each of them."""

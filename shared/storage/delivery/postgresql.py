@@ -92,28 +92,29 @@ def _mark_delivered(*, attempted: str, dequeued: str) -> str:
 
 @lru_cache(maxsize=1)
 def record_successes_statement(names: tuple[str, ...]) -> TextClause:
-    """The statement of `record_successes`, for attempts with these columns.
+    """The statement of `record_successes`, for attempts with these columns and a `webhook_id`.
 
-    Locks (docs/decisions/0012, "record outcomes"): pending_deliveries with the own claim → deliveries. The webhook's
-    row is read without a lock. If another worker records a failure at the same moment, either the failure counts after
-    this success or this success does not reset it: both are orders in which the answers may have come.
+    Locks (docs/decisions/0012, "record outcomes"): pending_deliveries with the own claim → deliveries. The webhooks'
+    rows are read without a lock. If another worker records a failure at the same moment, either the failure counts
+    after this success or this success does not reset it: both are orders in which the answers may have come.
     """
     columns = ", ".join(names)
+    given = recordset(attempts, names, pending_deliveries.c.webhook_id)
     return text(
         f"""
-        WITH webhook AS (
-            SELECT NOT EXISTS (
-                SELECT FROM webhooks WHERE id = :webhook_id AND {HAS_FAILURES_SQL}
-            ) AS healthy
+        WITH failing AS MATERIALIZED (
+            SELECT id FROM webhooks WHERE id = ANY(CAST(:webhook_ids AS bigint[])) AND {HAS_FAILURES_SQL}
         ), attempted AS MATERIALIZED (
-            SELECT given.* FROM {recordset(attempts, names)} WHERE (SELECT healthy FROM webhook)
+            SELECT given.* FROM {given} WHERE given.webhook_id <> ALL(ARRAY(SELECT id FROM failing))
         ), logged AS (
             INSERT INTO attempts ({columns}) SELECT {columns} FROM attempted ON CONFLICT DO NOTHING
         ), dequeued AS (
-            DELETE FROM pending_deliveries WHERE seq = ANY(ARRAY(SELECT delivery_seq FROM attempted)) AND claim = :token
-            RETURNING seq
+            DELETE FROM pending_deliveries USING attempted
+            WHERE pending_deliveries.seq = ANY(ARRAY(SELECT delivery_seq FROM attempted))
+                AND pending_deliveries.seq = attempted.delivery_seq AND pending_deliveries.claim = attempted.claim
+            RETURNING pending_deliveries.seq
         ), delivered AS ({_mark_delivered(attempted="attempted", dequeued="dequeued")})
-        SELECT (SELECT healthy FROM webhook), ARRAY(SELECT seq FROM delivered)
+        SELECT ARRAY(SELECT id FROM failing), ARRAY(SELECT seq FROM delivered)
         """  # noqa: S608
     )
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, update
 from shared.storage.database.bulk import as_recordset, insert_rows, is_postgresql
 from shared.storage.database.sqlite_rows import insert_values
 from shared.storage.delivery.postgresql import END_SQL, record_successes_statement
-from shared.storage.delivery.sqlite import end_pending, finish, has_failures
+from shared.storage.delivery.sqlite import end_pending, failing_webhooks, finish
 from shared.storage.schema.tables import attempts, pending_deliveries
 
 
@@ -57,26 +57,55 @@ def record(connection: Connection, results: Sequence[AttemptRecord], *, token: i
     return _end(connection, ended, token, now)
 
 
-def record_successes(
-    connection: Connection, webhook_id: int, results: Sequence[AttemptRecord], *, token: int, now: datetime
-) -> set[int] | None:
-    """Record attempts as `record` does, where all of them delivered and the webhook has no failures to reset.
+@dataclass(frozen=True, slots=True)
+class Successes:
+    """Attempts to one webhook under one claim token, all of which delivered."""
+
+    webhook_id: int
+    token: int
+    results: Sequence[AttemptRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSuccesses:
+    """What came of recording the successes of several webhooks."""
+
+    finished: frozenset[int]
+    """The `seq` of the deliveries that ended."""
+    failing: frozenset[int]
+    """The webhooks of which nothing was recorded, because they have failures to reset: take `record` and
+    `reset_health` for each."""
+
+
+def record_successes(connection: Connection, several: Sequence[Successes], *, now: datetime) -> RecordedSuccesses:
+    """Record attempts as `record` does, of all those webhooks together that have no failures to reset.
 
     On PostgreSQL it is one statement.
-
-    Returns:
-        The `seq` of the deliveries that ended. None when nothing was recorded, because the webhook has failures to
-        reset: then take `record` and `reset_health`.
     """
-    rows = [attempt_row(result, token) for result in results]
+    webhook_ids = list({one.webhook_id for one in several})
     if not is_postgresql(connection):
-        if has_failures(connection, webhook_id):
-            return None
-        insert_values(connection, attempts, rows)
-        return _end(connection, results, token, now)
-    given = {"rows": as_recordset(rows), "token": token, "now": now, "webhook_id": webhook_id}
-    healthy, ended = connection.execute(record_successes_statement(tuple(rows[0])), given).one()
-    return set(ended) if healthy else None
+        failing = frozenset(failing_webhooks(connection, webhook_ids))
+        return RecordedSuccesses(_record_healthy(connection, several, failing, now), failing)
+    rows = [
+        attempt_row(result, one.token) | {"webhook_id": one.webhook_id} for one in several for result in one.results
+    ]
+    given = {"rows": as_recordset(rows), "now": now, "webhook_ids": webhook_ids}
+    failed, ended = connection.execute(record_successes_statement(ATTEMPT_COLUMNS), given).one()
+    return RecordedSuccesses(frozenset(ended), frozenset(failed))
+
+
+def _record_healthy(
+    connection: Connection, several: Sequence[Successes], failing: frozenset[int], now: datetime
+) -> frozenset[int]:
+    by_token: dict[int, list[AttemptRecord]] = {}
+    for one in several:
+        if one.webhook_id not in failing:
+            by_token.setdefault(one.token, []).extend(one.results)
+    ended: set[int] = set()
+    for token, results in by_token.items():
+        insert_values(connection, attempts, [attempt_row(result, token) for result in results])
+        ended |= _end(connection, results, token, now)
+    return frozenset(ended)
 
 
 def release_claims(connection: Connection, due: Sequence[tuple[int, datetime]], *, token: int) -> None:
@@ -89,6 +118,21 @@ _RELEASE = (
     .where(pending_deliveries.c.seq == bindparam("of"), pending_deliveries.c.claim == bindparam("token"))
     .values(next_attempt_at=bindparam("at"), claim=None)
 )
+
+
+ATTEMPT_COLUMNS = (
+    "delivery_seq",
+    "number",
+    "claim",
+    "started_at",
+    "duration_ms",
+    "outcome",
+    "status_code",
+    "error",
+    "response_body",
+    "response_truncated",
+)
+"""The columns of `attempt_row`."""
 
 
 def attempt_row(result: AttemptRecord, token: int) -> dict[str, Any]:

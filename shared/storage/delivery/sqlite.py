@@ -105,9 +105,14 @@ _FINISH = """
     """
 
 
-def has_failures(connection: Connection, webhook_id: int) -> bool:
-    """Whether a webhook has failures that a success resets."""
-    return connection.exec_driver_sql(_HAS_FAILURES, (webhook_id,)).first() is not None
+def failing_webhooks(connection: Connection, webhook_ids: Collection[int]) -> list[int]:
+    """Those of these webhooks that have failures, which a success resets."""
+    found: str = connection.exec_driver_sql(_FAILING, {"ids": to_json(list(webhook_ids))}).scalar_one()
+    failing: list[int] = orjson.loads(found)
+    return failing
 
 
-_HAS_FAILURES = f"SELECT 1 FROM webhooks WHERE id = ? AND {HAS_FAILURES_SQL}"  # noqa: S608
+_FAILING = f"""
+    SELECT json_group_array(id) FROM webhooks
+    WHERE id IN (SELECT value FROM json_each(:ids)) AND {HAS_FAILURES_SQL}
+    """  # noqa: S608

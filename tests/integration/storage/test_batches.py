@@ -10,7 +10,7 @@ import pytest
 
 from shared.storage.database.transactions import write_transaction
 from shared.storage.delivery.claims import ClaimedDelivery, claim
-from shared.storage.delivery.recording import AttemptRecord, record, record_successes
+from shared.storage.delivery.recording import AttemptRecord, RecordedSuccesses, Successes, record, record_successes
 from shared.storage.evaluation.new_deliveries import NewClaims, NewDelivery, insert_deliveries
 from tests.integration.scene import Scene, delivery_row
 
@@ -136,7 +136,8 @@ def test_a_batch_that_all_went_well_is_recorded_whole(scene: Scene) -> None:
     others = [one.seq for one in _claim(scene, hook, token=5)]
     results = [_delivered(seq) for seq in mine + others]
     with write_transaction(scene.process.engine) as connection:
-        assert record_successes(connection, hook, results, token=TOKEN, now=LEASE) == set(mine)
+        recorded = record_successes(connection, [Successes(hook, TOKEN, results)], now=LEASE)
+    assert recorded == RecordedSuccesses(frozenset(set(mine)), frozenset())
     assert [row.seq for row in scene.pending()] == others
     ends = [(row.seq, row.status, row.attempts, row.finished_at) for row in scene.rows()]
     assert ends == [(seq, "delivered", 1, LEASE) for seq in mine] + [(seq, "pending", 0, None) for seq in others]
@@ -151,9 +152,27 @@ def test_where_there_are_failures_to_forget_nothing_is_recorded_so(scene: Scene)
     [one] = _claim(scene, hook)
     with write_transaction(scene.process.engine) as connection:
         connection.exec_driver_sql(f"UPDATE webhooks SET failures = 1 WHERE id = {hook}")
-        assert record_successes(connection, hook, [_delivered(one.seq)], token=TOKEN, now=NOW) is None
+        recorded = record_successes(connection, [Successes(hook, TOKEN, [_delivered(one.seq)])], now=NOW)
+    assert recorded == RecordedSuccesses(frozenset(), frozenset({hook}))
     assert scene.attempts() == []
     assert [row.claim for row in scene.pending()] == [TOKEN]
+
+
+def test_webhooks_are_recorded_together_each_under_its_own_claim_but_for_those_that_failed(scene: Scene) -> None:
+    hooks = [scene.webhook(name=f"hook-{number}") for number in range(3)]
+    _insert(scene, [_row(scene, number, hooks[number % 3]) for number in range(30)])
+    claimed = [[one.seq for one in _claim(scene, hook, token=TOKEN + hook)] for hook in hooks]
+    others = [claimed[0].pop(), claimed[1].pop()]  # of each other's claims, as after a lease that ran out
+    several = [
+        Successes(hooks[number], TOKEN + hooks[number], list(map(_delivered, claimed[number]))) for number in (0, 1, 2)
+    ]
+    several[0] = Successes(hooks[0], TOKEN + hooks[0], [*several[0].results, _delivered(others[1])])
+    with write_transaction(scene.process.engine) as connection:
+        connection.exec_driver_sql(f"UPDATE webhooks SET failures = 1 WHERE id = {hooks[2]}")
+        recorded = record_successes(connection, several, now=LEASE)
+    assert recorded == RecordedSuccesses(frozenset({*claimed[0], *claimed[1]}), frozenset({hooks[2]}))
+    assert {row.seq for row in scene.pending()} == {*others, *claimed[2]}
+    assert {row.delivery_seq for row in scene.attempts()} == {*claimed[0], *claimed[1], others[1]}
 
 
 def test_each_end_of_a_mixed_batch_is_its_own(scene: Scene) -> None:

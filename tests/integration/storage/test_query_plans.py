@@ -19,7 +19,7 @@ from shared.storage.delivery import backlog, claims, replay
 from shared.storage.delivery import history as history
 from shared.storage.delivery.abandon import abandon_deliveries
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus
-from shared.storage.delivery.recording import AttemptRecord, record
+from shared.storage.delivery.recording import AttemptRecord, Successes, record, record_successes
 from shared.storage.evaluation import new_deliveries, windows
 from shared.storage.maintenance import retention
 from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
@@ -123,7 +123,10 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
     "bury orphans": lambda c: dead_letter_orphans(c, reason="gone", now=NOW),
     "abandon": lambda c: abandon_deliveries(c, 20, reason="gone", now=NOW),
     "record": lambda c: record(c, [_ended(seq) for seq in range(10, 1_000, 10)], token=7, now=NOW),
-    "has due": lambda c: claims.has_due(c, 3, NOW),
+    "record successes": lambda c: record_successes(
+        c, [Successes(seq % 20, 7, [_ended(seq)]) for seq in range(11, 1_000, 20)], now=NOW
+    ),
+    "webhooks with due": lambda c: claims.webhooks_with_due(c, [3, 4, 5], NOW),
     "known deliveries": lambda c: new_deliveries.find_existing(c, [f"dlv_{n}" for n in range(40)]),
     "load windows": lambda c: windows.load_windows(c, [(n, f"run-{n}") for n in range(40)], NOW),
     "list": lambda c: history.list_deliveries(c, 3, DeliveryFilter(), before=None, limit=50),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.delivery.in_flight import PREFETCH_FACTOR, WAITER_TTL_SECONDS, InFlightLimiter
+from worker.delivery.in_flight import PREFETCH_FACTOR, WAITER_TTL_SECONDS, InFlightLimiter, SlotRequest
 
 
 class Admitted(dict[int, bool]):
@@ -16,6 +16,10 @@ class Admitted(dict[int, bool]):
         told = dict(self)
         self.clear()
         return told
+
+
+def _takes_all(limiter: InFlightLimiter, webhook_id: int, wanted: int, *, slow: bool, prefetch: bool = False) -> bool:
+    return bool(limiter.acquire_whole([SlotRequest(webhook_id, wanted, slow, prefetch)]))
 
 
 def test_a_webhook_gets_its_share_and_no_more() -> None:
@@ -103,24 +107,24 @@ def test_ahead_there_is_more_but_not_for_slow_ones() -> None:
 
 def test_all_or_none() -> None:
     limiter = InFlightLimiter(total=100, per_webhook=30)
-    assert not limiter.try_acquire_all(1, 31, slow=False)
+    assert not _takes_all(limiter, 1, 31, slow=False)
     assert limiter.in_flight() == 0
-    assert limiter.try_acquire_all(1, 31, slow=False, prefetch=True)
-    assert not limiter.try_acquire_all(1, 1, slow=False)
+    assert _takes_all(limiter, 1, 31, slow=False, prefetch=True)
+    assert not _takes_all(limiter, 1, 1, slow=False)
     assert limiter.by_webhook() == {1: 31}
 
 
 def test_all_or_none_of_a_slow_ones_share() -> None:
     admitted = Admitted()
     limiter = InFlightLimiter(total=100, per_webhook=64, on_admitted=admitted.update)
-    assert limiter.try_acquire_all(1, 45, slow=True)
-    assert not limiter.try_acquire_all(2, 6, slow=True)  # the two have 50 places together
+    assert _takes_all(limiter, 1, 45, slow=True)
+    assert not _takes_all(limiter, 2, 6, slow=True)  # the two have 50 places together
     assert limiter.wait_for_capacity(2, slow=True)
     limiter.release(1, 20)
     assert admitted.told() == {2: True}
-    assert not limiter.try_acquire_all(2, 26, slow=True)  # 25 is a share now
+    assert not _takes_all(limiter, 2, 26, slow=True)  # 25 is a share now
     assert limiter.has_capacity(2, slow=True)
-    assert limiter.try_acquire_all(2, 25, slow=True)
+    assert _takes_all(limiter, 2, 25, slow=True)
 
 
 def test_a_slow_one_is_let_in_when_a_part_of_its_share_is_free() -> None:
@@ -130,11 +134,11 @@ def test_a_slow_one_is_let_in_when_a_part_of_its_share_is_free() -> None:
     assert limiter.wait_for_capacity(1, slow=True)
     limiter.release(1, 9)
     assert admitted.told() == {}
-    assert not limiter.try_acquire_all(1, 1, slow=True)  # those that wait go first
+    assert not _takes_all(limiter, 1, 1, slow=True)  # those that wait go first
     limiter.release(1, 1)
     assert admitted.told() == {1: True}
     assert limiter.has_capacity(1, slow=True)
-    assert limiter.try_acquire_all(1, 10, slow=True)
+    assert _takes_all(limiter, 1, 10, slow=True)
 
 
 def test_one_that_is_not_slow_is_let_in_at_the_first_place() -> None:

@@ -35,6 +35,7 @@ from worker.delivery.due_check import DueCheck
 from worker.delivery.endpoint_cache import EndpointCache
 from worker.delivery.fast_path import FastPath
 from worker.delivery.in_flight import InFlightLimiter
+from worker.delivery.joint_drain import JointDrainer
 from worker.delivery.joint_recorder import JointRecorder
 from worker.delivery.recorder import RecorderFactory, RecordingPolicy
 from worker.delivery.request_scheduler import RequestScheduler
@@ -60,6 +61,7 @@ class WorkerProcess:
 
     partitions: PartitionDrainer
     webhooks: WebhookDrainer
+    joint: JointDrainer
     schema: SchemaGate
     settings: Settings
     engine: Engine
@@ -165,6 +167,16 @@ def build_process(
                 lease_margin=settings.lease_margin,
             ),
         )
+        joint_drainer = JointDrainer(
+            redis=redis,
+            engine=engine,
+            clock=database_clock,
+            endpoints=endpoints,
+            limiter=limiter,
+            sessions=sessions,
+            wakeups=wakeups,
+            lease_margin=settings.lease_margin,
+        )
         fast_path = FastPath(
             limiter=limiter,
             endpoints=endpoints,
@@ -209,6 +221,7 @@ def build_process(
         return WorkerProcess(
             partitions=partitions,
             webhooks=webhooks,
+            joint=joint_drainer,
             schema=SchemaGate(engine),
             settings=settings,
             engine=engine,

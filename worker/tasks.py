@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from celery import Celery
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery, Task
 from celery.worker.request import Request
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.domain.errors import HooklineError
 from shared.messaging.broker_transport import Channel
 from shared.messaging.celery_app import PARTITION_TASK, WEBHOOK_TASK
+from shared.messaging.drain_messages import ALSO_HEADER
 from shared.observability.logs import get_logger
 from shared.storage.database.transient_errors import is_transient
 from shared.storage.schema.gate import SchemaTooOld
@@ -45,13 +49,13 @@ def register(app: Celery, lazy: LazyProcess) -> None:
     def _drain_partition(partition: int) -> int:
         return run_drain(lazy, PARTITION_TASK, partition)
 
-    @app.task(name=WEBHOOK_TASK, Request=DrainRequest, throws=(DrainInterrupted,), shared=False)
-    def _drain_webhook(webhook_id: int) -> int:
-        return run_drain(lazy, WEBHOOK_TASK, webhook_id)
+    @app.task(name=WEBHOOK_TASK, Request=DrainRequest, throws=(DrainInterrupted,), shared=False, bind=True)
+    def _drain_webhook(self: Task[Any, Any], webhook_id: int) -> int:
+        return run_drain(lazy, WEBHOOK_TASK, webhook_id, also=self.request.get(ALSO_HEADER) or ())
 
 
-def run_drain(lazy: LazyProcess, task: str, key: int) -> int:
-    """Run a drain: how many entries it evaluated, or how many attempts it saw the end of.
+def run_drain(lazy: LazyProcess, task: str, key: int, *, also: Sequence[int] = ()) -> int:
+    """Run a drain: how many entries it evaluated, or how many attempts it saw the end of, or claimed.
 
     Nobody stores the answer; it is what `celery events` and Flower show.
 
@@ -59,13 +63,14 @@ def run_drain(lazy: LazyProcess, task: str, key: int) -> int:
         lazy: the process's parts.
         task: the name of one of the two tasks.
         key: the partition, or the webhook's number.
+        also: the numbers of other webhooks, to be drained together with it.
 
     Raises:
         DrainInterrupted: where a database or Redis is away, or the schema is older than the code; the pump wakes the
             drain again when they are as they should be.
     """
     try:
-        return _run_checked(lazy.get(), task, key)
+        return _run_checked(lazy.get(), task, key, also)
     except SchemaTooOld as exc:
         raise DrainInterrupted(str(exc)) from None
     except (SQLAlchemyError, RedisError, OSError) as exc:
@@ -76,11 +81,11 @@ def run_drain(lazy: LazyProcess, task: str, key: int) -> int:
         raise DrainInterrupted(error) from None
 
 
-def _run_checked(process: WorkerProcess, task: str, key: int) -> int:
+def _run_checked(process: WorkerProcess, task: str, key: int, also: Sequence[int]) -> int:
     process.schema.check()
     drain = process.partitions.drain if task == PARTITION_TASK else process.webhooks.drain
     try:
-        return drain(key)
+        return process.joint.drain([key, *also]) if also else drain(key)
     except SQLAlchemyError:
         process.schema.doubt()
         raise

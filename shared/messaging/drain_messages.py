@@ -1,8 +1,8 @@
 """Celery messages that start drains, sent many at a time.
 
 To make and send a message takes Celery about twenty times as long as what is done here, and a sweep may send thousands.
-The messages of one kind of drain differ in their id and key only. So on our own transport (`broker_transport`) Celery
-and kombu make one message of each kind, with placeholders for id, key and body. It is kept as the text that a queue
+The messages of one kind of drain differ in their id and keys only. So on our own transport (`broker_transport`) Celery
+and kombu make one message of each kind, with placeholders for id, keys and body. It is kept as the text that a queue
 holds, and each message that is sent is this text with the placeholders replaced. Nothing of Celery's or kombu's format
 is written down here: a new release brings its own format, and a test compares the messages of both ways. On any other
 broker Celery sends each message itself.
@@ -27,6 +27,13 @@ _ID = "<id>"
 _KEY = 8_191_919_191_919_191
 _KEY_TEXT = str(_KEY)
 _BODY = "<body>"
+_ALSO = "<also>"
+
+ALSO_HEADER = "also"
+"""The header with the other keys of a message, beside the key that is the task's argument. A worker of a release that
+does not know it drains the first key; the others are found by the dispatcher's sweep."""
+Keys = Sequence[int]
+"""The keys of one message: at least one."""
 
 
 class MessageTemplate:
@@ -39,7 +46,7 @@ class MessageTemplate:
             _BODY,
             content_type=content_type,
             content_encoding=content_encoding,
-            headers=made.headers | {"ignore_result": None},  # the task's own setting counts
+            headers=made.headers | {"ignore_result": None, ALSO_HEADER: _ALSO},  # the task's own setting counts
             properties=made.properties
             | {
                 "delivery_mode": app.conf.task_default_delivery_mode,
@@ -50,11 +57,12 @@ class MessageTemplate:
         )
         self._text = orjson.dumps(message).decode()
 
-    def fill(self, key: int) -> bytes:
-        """The message for a key, with an id of its own, as a queue holds it."""
-        body = base64.b64encode(self._body.replace(_KEY_TEXT, str(key)).encode()).decode()
-        text = self._text.replace(_ID, str(uuid4())).replace(_KEY_TEXT, str(key)).replace(_BODY, body)
-        return text.encode()
+    def fill(self, keys: Keys) -> bytes:
+        """The message for these keys, with an id of its own, as a queue holds it."""
+        key, also = str(keys[0]), orjson.dumps(keys[1:]).decode()
+        body = base64.b64encode(self._body.replace(_KEY_TEXT, key).encode()).decode()
+        text = self._text.replace(_ID, str(uuid4())).replace(_KEY_TEXT, key).replace(_BODY, body)
+        return text.replace(f'"{_ALSO}"', also).encode()
 
 
 class DrainMessages:
@@ -65,8 +73,8 @@ class DrainMessages:
         self._templates: dict[tuple[str, str], MessageTemplate] = {}
         """By task and queue. Any thread may add one without a lock: two that do at the same time make equal ones."""
 
-    def send(self, task: str, queue: str, keys: Sequence[int]) -> None:
-        """Send a message for each key.
+    def send(self, task: str, queue: str, messages: Sequence[Keys]) -> None:
+        """Send messages, each with its keys.
 
         Raises:
             kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError: when the broker can't be reached; some of
@@ -76,11 +84,17 @@ class DrainMessages:
             channel = producer.channel
             if isinstance(channel, broker_transport.Channel):
                 template = self._template(channel, task, queue)
-                channel.push_many(queue, [template.fill(key) for key in keys])
+                channel.push_many(queue, [template.fill(keys) for keys in messages])
             else:
-                for key in keys:
-                    argsrepr = _args_repr(task, key)
-                    self._app.send_task(task, args=(key,), argsrepr=argsrepr, queue=queue, producer=producer)
+                for key, *also in messages:
+                    self._app.send_task(
+                        task,
+                        args=(key,),
+                        argsrepr=_args_repr(task, key),
+                        queue=queue,
+                        producer=producer,
+                        headers={ALSO_HEADER: also},
+                    )
 
     def _template(self, channel: broker_transport.Channel, task: str, queue: str) -> MessageTemplate:
         template = self._templates.get((task, queue))

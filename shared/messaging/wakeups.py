@@ -1,4 +1,4 @@
-"""Waking drains: a Celery message that carries a key, at most one waiting for each key.
+"""Waking drains: a Celery message that carries one or more keys, at most one waiting for each key.
 
 A message may be lost, repeated or late without harm, since the truth is in the streams and the database. The token that
 prevents a second message expires, so a lost message delays work by `TOKEN_SECONDS` at most.
@@ -28,6 +28,14 @@ message.
 """
 
 
+SINGLE_DRAINS = 4
+"""Where no more webhooks than this are woken at a time, each gets a message and a drain of its own: one that has much
+due is worked off faster by it. Above, they share messages."""
+KEYS_IN_A_MESSAGE = 200
+"""How many webhooks a drain takes together at most. Twice as many give it as much as a process sends at a time; half as
+many make more messages and statements."""
+
+
 class BrokerUnavailable(HooklineError, ConnectionError):
     """Celery's broker can't be reached: nobody was woken, and the pump's next sweep tries again."""
 
@@ -46,10 +54,17 @@ class Waker:
         """Wake the drains of these partitions. Raises BrokerUnavailable."""
         self._wake(PARTITION_TASK, EVALUATE_QUEUE, partitions)
 
-    def wake_webhooks(self, webhook_ids: Iterable[int], *, slow: Collection[int] = ()) -> None:
-        """Wake the drains of these webhooks, those that are `slow` in a lane of their own. Raises BrokerUnavailable."""
+    def wake_webhooks(self, webhook_ids: Iterable[int], *, slow: Collection[int] = (), together: bool = True) -> None:
+        """Wake drains of these webhooks, those that are `slow` in a lane of their own, each by its own drain.
+
+        The others share drains where there are many of them, unless they are not to be drained `together`.
+
+        Raises:
+            BrokerUnavailable: when some were not woken.
+        """
         ids = list(webhook_ids)
-        self._wake(WEBHOOK_TASK, DELIVER_QUEUE, (one for one in ids if one not in slow))
+        at_a_time = KEYS_IN_A_MESSAGE if together else 1
+        self._wake(WEBHOOK_TASK, DELIVER_QUEUE, (one for one in ids if one not in slow), at_a_time)
         self._wake(WEBHOOK_TASK, SLOW_QUEUE, (one for one in ids if one in slow))
 
     def read_newest_and_wake(self, partitions: Sequence[int]) -> list[str | None]:
@@ -77,21 +92,24 @@ class Waker:
         """Let the next news of a key send a message of its own, since the drain that runs reads no further."""
         self._redis.delete(token_key(task, key))
 
-    def _wake(self, task: str, queue: str, keys: Iterable[int]) -> None:
+    def _wake(self, task: str, queue: str, keys: Iterable[int], at_a_time: int = 1) -> None:
         keys = list(dict.fromkeys(keys))
         if not keys:
             return
         pipeline = self._redis.pipeline(transaction=False)
         _take_tokens(pipeline, task, keys)
-        self._send_where_taken(task, queue, keys, pipeline.execute())
+        self._send_where_taken(task, queue, keys, pipeline.execute(), at_a_time)
 
-    def _send_where_taken(self, task: str, queue: str, keys: Sequence[int], taken: Sequence[Any]) -> None:
+    def _send_where_taken(
+        self, task: str, queue: str, keys: Sequence[int], taken: Sequence[Any], at_a_time: int = 1
+    ) -> None:
         """Send messages for the keys whose tokens were free; the others have a message waiting or a drain at work."""
         wanted = [key for key, was_free in zip(keys, taken, strict=True) if was_free]
         if not wanted:
             return
+        size = at_a_time if len(wanted) > SINGLE_DRAINS else 1
         try:
-            self._messages.send(task, queue, wanted)
+            self._messages.send(task, queue, [wanted[start : start + size] for start in range(0, len(wanted), size)])
         except (KombuError, OSError, RedisError) as exc:
             # Without their tokens these drains can be woken as soon as the broker is back.
             self._redis.delete(*(token_key(task, key) for key in wanted))

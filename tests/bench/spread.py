@@ -96,7 +96,7 @@ def run(bench: Bench, crowds: Sequence[Crowd], *, rounds: int, count: int, warm_
     for number in range(-warm_rounds, rounds):
         for crowd in crowds if number % 2 == 0 else crowds[::-1]:
             label = f"round{number}" if number >= 0 else f"warm{-number}"
-            one = bench.round(crowd, label, count if number >= 0 else max(count // 2, min(crowd.size, count)))
+            one = bench.round(crowd, label, count)
             cpu = ", ".join(f"{role} {us[0]:,.0f}" for role, us in one.cpu_us.items())
             total = one.totals_us[0]
             print(

@@ -29,8 +29,16 @@ class DrainWakeups:
 
     def request_all(self, lanes: Mapping[int, bool]) -> None:
         """Request drains of these webhooks, each given with whether it is slow."""
+        self._request(lanes, together=True)
+
+    def request_each(self, lanes: Mapping[int, bool]) -> None:
+        """Request a drain of its own for each of these webhooks, given with whether it is slow."""
+        self._request(lanes, together=False)
+
+    def _request(self, lanes: Mapping[int, bool], *, together: bool) -> None:
         try:
-            self._waker.wake_webhooks(lanes, slow={one for one, slow in lanes.items() if slow})
+            slow = {one for one, is_slow in lanes.items() if is_slow}
+            self._waker.wake_webhooks(lanes, slow=slow, together=together)
         except (RedisError, BrokerUnavailable, OSError) as exc:
             log.warning("wake.failed", error=type(exc).__name__)
 

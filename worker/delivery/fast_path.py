@@ -121,11 +121,10 @@ class FastPath:
         missing = {one: reservation.counts[one] - len(several) for one, several in claimed.items()}
         if any(missing.values()):
             self._limiter.release_all({one: count for one, count in missing.items() if count})
-        self._sessions.send(
-            [(reservation.sessions[one], several) for one, several in claimed.items() if several],
-            claimed_at=reservation.claimed_at,
-            lease_until=reservation.claims.lease_until,
-        )
+        several = [(reservation.sessions[one], some) for one, some in claimed.items() if some]
+        for session, _ in several:
+            session.leased_until = reservation.claims.lease_until
+        self._sessions.send(several, claimed_at=reservation.claimed_at)
 
     def warm_up(self, snapshots: Iterable[WebhookSnapshot]) -> None:
         """Open the endpoints of webhooks whose deliveries had to wait because they were not, for the next time."""

@@ -55,6 +55,8 @@ class WebhookSession:
         self.healthy = False
         """Whether all went well when it was last heard of: then more may be claimed than is sent at a time. Written by
         `note`."""
+        self.left_some_due = False
+        """Whether a drain claimed all that it could, so that more may be due. Written before anything is sent."""
 
     def refresh(self, snapshot: WebhookSnapshot) -> None:
         """Go by the webhook's row as it was just read."""
@@ -65,9 +67,12 @@ class WebhookSession:
         """Go by what the webhook was found to be like as results were recorded."""
         self.healthy = recorded.healthy
 
-    def may_have_more(self, _recorded: RecordedBatch, results: Sequence[AttemptResult]) -> bool:
-        """Whether something is due that was not sent after all."""
-        return any(isinstance(one, ReleasedClaim) for one in results)
+    def may_have_more(self, recorded: RecordedBatch, results: Sequence[AttemptResult]) -> bool:
+        """Whether something is due that was not sent after all, or that a drain left."""
+        left_some_due, self.left_some_due = self.left_some_due, False  # asked once: it is looked for after this
+        if recorded.disabled is not None or recorded.circuit.opened_at is not None:
+            return False
+        return left_some_due or any(isinstance(one, ReleasedClaim) for one in results)
 
 
 class WebhookSessions:
@@ -86,7 +91,7 @@ class WebhookSessions:
         self._recorders = recorders
         self._background = background
         self.token = secrets.randbits(62)
-        """The claim token of all that is sent here."""
+        """The claim token of the sessions that are kept."""
         self._sessions: dict[int, WebhookSession] = {}
         """By webhook. A session that is replaced, because its endpoint was opened anew, lives on until its requests
         have ended."""
@@ -105,23 +110,29 @@ class WebhookSessions:
                     found[snapshot.id] = self._session(snapshot, endpoint)
         return found
 
+    def make(self, snapshot: WebhookSnapshot, endpoint: Endpoint, *, token: int) -> WebhookSession:
+        """A session for what is claimed of a webhook under another token than `token`; it is not kept."""
+        return WebhookSession(
+            webhook_id=snapshot.id,
+            endpoint=endpoint,
+            slow=snapshot.slow,
+            recorder=self._recorders.open(snapshot, endpoint, token=token),
+        )
+
     def send(
-        self,
-        several: Sequence[tuple[WebhookSession, Sequence[ClaimedDelivery]]],
-        *,
-        claimed_at: datetime,
-        lease_until: datetime,
+        self, several: Sequence[tuple[WebhookSession, Sequence[ClaimedDelivery]]], *, claimed_at: datetime
     ) -> None:
-        """Send what was claimed under `token`; what comes of it is recorded, and its slots are given back then."""
-        for session, _ in several:
-            session.leased_until = lease_until
+        """Send what was claimed under each session's token.
+
+        What comes of it is recorded, and its slots, which the caller has acquired, are given back then.
+        """
         self._background.register_all({session: len(claimed) for session, claimed in several})
         self._executor.submit_all(
             Submission(
                 ClaimedBatch(claimed_at, claimed),
                 session.webhook_id,
                 session.endpoint,
-                self.token,
+                session.recorder.token,
                 partial(self._background.put, session),
             )
             for session, claimed in several
@@ -133,11 +144,6 @@ class WebhookSessions:
         if session is None or session.endpoint is not endpoint:
             if len(self._sessions) >= KEPT_ENDPOINTS:
                 self._sessions = {}
-            session = self._sessions[snapshot.id] = WebhookSession(
-                webhook_id=snapshot.id,
-                endpoint=endpoint,
-                slow=snapshot.slow,
-                recorder=self._recorders.open(snapshot, endpoint, token=self.token),
-            )
+            session = self._sessions[snapshot.id] = self.make(snapshot, endpoint, token=self.token)
         session.refresh(snapshot)
         return session

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, exists, select
 
-from shared.storage.database.bulk import among_given, is_postgresql, json_list
-from shared.storage.delivery.postgresql import CLAIM_SQL
-from shared.storage.delivery.sqlite import claim_due
+from shared.storage.database.bulk import among_given, as_recordset, is_postgresql, json_list
+from shared.storage.delivery.postgresql import CLAIM_MANY_SQL, CLAIM_SQL
+from shared.storage.delivery.sqlite import claim_due, closed_circuits
 from shared.storage.schema.tables import pending_deliveries, webhooks
 
 
@@ -58,6 +59,47 @@ def claim(
         return [ClaimedDelivery(*row) for row in connection.execute(CLAIM_SQL, given)]
     rows = claim_due(connection, webhook_id, limit=limit, now=now, lease_until=lease_until, token=token)
     return [ClaimedDelivery(*row) for row in rows]
+
+
+class WantedClaim(NamedTuple):
+    """How much is to be claimed of one webhook."""
+
+    webhook_id: int
+    limit: int
+    lease_until: datetime
+
+
+def claim_many(
+    connection: Connection, wanted: Sequence[WantedClaim], *, now: datetime, token: int
+) -> dict[int, list[ClaimedDelivery]]:
+    """Claim due deliveries of many webhooks, of each as `claim` does.
+
+    Those whose circuit is open or half open yield none, since a claim for them has to be admitted.
+
+    Args:
+        connection: on PostgreSQL for one statement, on SQLite for a transaction that writes.
+        wanted: one for each webhook.
+        now: the database's time; what is due by it is claimed.
+        token: a random number that tells this claim from others.
+
+    Returns:
+        The claimed deliveries of each webhook of which there are any, in the order of their `seq`.
+    """
+    claimed: dict[int, list[ClaimedDelivery]] = {}
+    if not is_postgresql(connection):
+        closed = set(closed_circuits(connection, [one.webhook_id for one in wanted]))
+        for one in wanted:
+            if one.webhook_id in closed:
+                found = claim(
+                    connection, one.webhook_id, limit=one.limit, now=now, lease_until=one.lease_until, token=token
+                )
+                claimed |= {one.webhook_id: found} if found else {}
+        return claimed
+    rows = [{"id": one.webhook_id, "wanted": one.limit, "lease_until": one.lease_until} for one in wanted]
+    given = {"webhooks": as_recordset(rows), "now": now, "token": token}
+    for webhook_id, *members in connection.execute(CLAIM_MANY_SQL, given):
+        claimed.setdefault(webhook_id, []).append(ClaimedDelivery(*members))
+    return claimed
 
 
 def webhooks_with_due(connection: Connection, webhook_ids: Collection[int], now: datetime) -> list[int]:

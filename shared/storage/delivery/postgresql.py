@@ -56,6 +56,39 @@ CLAIM_SQL = text(
 )
 
 
+# The same for many webhooks at a time, each with how much of it is wanted and until when its lease is to last. Those
+# whose circuit is not closed are left out: a claim for them has to be admitted.
+CLAIM_MANY_SQL = text(
+    f"""
+    WITH due AS (
+        SELECT one.seq, one.next_attempt_at, given.lease_until
+        FROM json_to_recordset(CAST(:webhooks AS json)) AS given (id bigint, wanted integer, lease_until timestamptz)
+        CROSS JOIN LATERAL (
+            SELECT id FROM webhooks WHERE webhooks.id = given.id AND enabled AND NOT paused AND deleted_at IS NULL
+                AND circuit_opened_at IS NULL OFFSET 0
+        ) AS webhook CROSS JOIN LATERAL (
+            SELECT seq, next_attempt_at FROM pending_deliveries
+            WHERE webhook_id = webhook.id AND next_attempt_at <= :now
+            ORDER BY next_attempt_at, seq LIMIT given.wanted FOR UPDATE SKIP LOCKED
+        ) AS one WHERE {ASYNC_COMMIT_SQL}
+    ), taken AS (
+        UPDATE pending_deliveries SET next_attempt_at = due.lease_until, claim = :token FROM due
+        WHERE pending_deliveries.seq = due.seq AND pending_deliveries.seq = ANY(ARRAY(SELECT seq FROM due))
+        RETURNING pending_deliveries.seq, webhook_id, attempts, due.next_attempt_at AS due_at
+    )
+    SELECT webhook_id, taken.seq, delivery.id, coalesce(delivery.payload, '{{}}'), taken.attempts,
+        delivery.event_received_at, taken.due_at, delivery.automation_id,
+        (SELECT name FROM entities WHERE entities.id = delivery.entity_id),
+        delivery.event_id, delivery.event_source, delivery.event_type, delivery.traceparent
+    FROM taken CROSS JOIN LATERAL (
+        SELECT id, payload, event_received_at, automation_id, entity_id, event_id, event_source, event_type, traceparent
+        FROM deliveries WHERE deliveries.seq = taken.seq OFFSET 0
+    ) AS delivery
+    ORDER BY taken.seq
+    """  # noqa: S608
+)
+
+
 # Locks (docs/decisions/0012, "record outcomes"): pending_deliveries with the own claim → deliveries. The caller locks
 # the webhook's row after it, in the same transaction.
 END_SQL = text(

@@ -70,6 +70,19 @@ _TAKE = """
 _PAYLOADS = "SELECT seq, payload FROM deliveries WHERE seq IN (SELECT value FROM json_each(:seqs))"
 
 
+def closed_circuits(connection: Connection, webhook_ids: Collection[int]) -> list[int]:
+    """Those of these webhooks whose circuit is closed."""
+    found: str = connection.exec_driver_sql(_CLOSED, {"ids": to_json(list(webhook_ids))}).scalar_one()
+    closed: list[int] = orjson.loads(found)
+    return closed
+
+
+_CLOSED = """
+    SELECT json_group_array(id) FROM webhooks
+    WHERE id IN (SELECT value FROM json_each(:ids)) AND circuit_opened_at IS NULL
+    """
+
+
 def end_pending(connection: Connection, seqs: Collection[int], *, token: int) -> set[int]:
     """Remove from the queue those of these deliveries that are still claimed with `token`; returns their `seq`."""
     given = {"seqs": to_json(list(seqs)), "token": token}

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from shared.domain.delivery.circuits import Circuit
 from shared.storage.database.bulk import among_given, is_postgresql, json_list
@@ -27,6 +27,8 @@ class WebhookSnapshot:
 
     id: int
     revision: int
+    edition: int
+    """The revision of the last edit of this webhook, or of a secret that it uses."""
     kind: str
     url: str
     url_secret_id: int | None
@@ -75,6 +77,7 @@ def _endpoint_row(row: Any) -> WebhookSnapshot:
     return WebhookSnapshot(
         id=row.id,
         revision=row.newest_revision,
+        edition=max(row.revision, row.own_secrets_revision, row.granted_secrets_revision),
         kind=row.kind,
         url=row.url,
         url_secret_id=row.url_secret_id,
@@ -89,9 +92,25 @@ def _endpoint_row(row: Any) -> WebhookSnapshot:
     )
 
 
-# The newest revision is read in the same statement: an endpoint that a process opened at this revision is up to date.
+_OWN_SECRETS = (
+    webhooks.c.url_secret_id,
+    webhooks.c.access_token_secret_id,
+    webhooks.c.signing_secret_id,
+    webhooks.c.client_certificate_secret_id,
+)
+_NEWEST_OF_SECRETS = select(func.coalesce(func.max(secrets.c.revision), 0))
+_GRANTED = webhook_secrets.join(secrets, secrets.c.id == webhook_secrets.c.secret_id)
+
+
+# Revisions are read in the same statement: an endpoint that a process opened of this edition is up to date.
 _ENDPOINTS = select(
-    webhooks, select(revisions.c.value).where(revisions.c.id == 1).scalar_subquery().label("newest_revision")
+    webhooks,
+    select(revisions.c.value).where(revisions.c.id == 1).scalar_subquery().label("newest_revision"),
+    _NEWEST_OF_SECRETS.where(secrets.c.id.in_(_OWN_SECRETS)).scalar_subquery().label("own_secrets_revision"),
+    _NEWEST_OF_SECRETS.select_from(_GRANTED)
+    .where(webhook_secrets.c.webhook_id == webhooks.c.id)
+    .scalar_subquery()
+    .label("granted_secrets_revision"),
 ).where(webhooks.c.deleted_at.is_(None))
 
 
@@ -105,21 +124,54 @@ def _enabled(*, as_array: bool) -> Select[Any]:
 
 def load_secrets(connection: Connection, row: WebhookSnapshot) -> SealedSecrets:
     """The encrypted secrets of a webhook. Call it in the transaction that read `row`, so that the two agree."""
-    granted = connection.execute(
-        select(secrets.c.name, secrets.c.ciphertext)
-        .join(webhook_secrets, webhook_secrets.c.secret_id == secrets.c.id)
-        .where(webhook_secrets.c.webhook_id == row.id)
-    ).all()
-    return SealedSecrets(
-        url=_ciphertext(connection, row.url_secret_id),
-        access_token=_ciphertext(connection, row.access_token_secret_id),
-        signing_secret=_ciphertext(connection, row.signing_secret_id),
-        client_certificate=_ciphertext(connection, row.client_certificate_secret_id),
-        granted={secret.name: secret.ciphertext for secret in granted},
+    return load_secrets_of(connection, [row])[row.id]
+
+
+def load_secrets_of(connection: Connection, rows: Collection[WebhookSnapshot]) -> dict[int, SealedSecrets]:
+    """The encrypted secrets of webhooks, by webhook. Call it in the transaction that read `rows`.
+
+    Two statements, however many webhooks there are.
+    """
+    as_array = is_postgresql(connection)
+    granted: dict[int, dict[str, bytes]] = {row.id: {} for row in rows}
+    for one in connection.execute(_granted(as_array=as_array), {"ids": json_list(granted)}):
+        granted[one.webhook_id][one.name] = one.ciphertext
+    own = {secret for row in rows for secret in _own_secrets(row) if secret is not None}
+    found = dict[int | None, bytes]()
+    if own:
+        found.update(
+            (one.id, one.ciphertext) for one in connection.execute(_own(as_array=as_array), {"ids": json_list(own)})
+        )
+    return {
+        row.id: SealedSecrets(
+            url=found.get(row.url_secret_id),
+            access_token=found.get(row.access_token_secret_id),
+            signing_secret=found.get(row.signing_secret_id),
+            client_certificate=found.get(row.client_certificate_secret_id),
+            granted=granted[row.id],
+        )
+        for row in rows
+    }
+
+
+def _own_secrets(row: WebhookSnapshot) -> tuple[int | None, ...]:
+    return (
+        row.url_secret_id,
+        row.access_token_secret_id,
+        row.signing_secret_id,
+        row.client_certificate_secret_id,
     )
 
 
-def _ciphertext(connection: Connection, secret_id: int | None) -> bytes | None:
-    if secret_id is None:
-        return None
-    return connection.scalar(select(secrets.c.ciphertext).where(secrets.c.id == secret_id))
+@lru_cache(maxsize=2)
+def _granted(*, as_array: bool) -> Select[Any]:
+    return (
+        select(webhook_secrets.c.webhook_id, secrets.c.name, secrets.c.ciphertext)
+        .select_from(_GRANTED)
+        .where(among_given(webhook_secrets.c.webhook_id, "ids", as_array=as_array))
+    )
+
+
+@lru_cache(maxsize=2)
+def _own(*, as_array: bool) -> Select[Any]:
+    return select(secrets.c.id, secrets.c.ciphertext).where(among_given(secrets.c.id, "ids", as_array=as_array))

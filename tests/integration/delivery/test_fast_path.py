@@ -100,7 +100,12 @@ def test_the_first_ever_waits_for_a_drain(scene: Scene) -> None:
     assert [row.status for row in scene.rows()] == ["delivered"]
 
 
-def _edit_something(scene: Scene, _hook: int) -> None:
+def _edit(scene: Scene, hook: int) -> None:
+    with write_transaction(scene.process.engine) as connection:
+        connection.execute(update(webhooks).where(webhooks.c.id == hook).values(revision=next_revision(connection)))
+
+
+def _edit_something_else(scene: Scene, _hook: int) -> None:
     with write_transaction(scene.process.engine) as connection:
         next_revision(connection)
 
@@ -125,7 +130,7 @@ def _keep_out_of_the_slow_lane(scene: Scene, hook: int) -> None:
         pytest.param(
             webhook_with(circuit_opened_at=datetime.now(UTC), circuit_probe_at=datetime.now(UTC)), id="half open"
         ),
-        pytest.param(_edit_something, id="an edit anywhere"),
+        pytest.param(_edit, id="an edit of it"),
         pytest.param(_take_all_places, id="no room"),
         pytest.param(_keep_out_of_delivering, id="a worker that only evaluates"),
         pytest.param(_keep_out_of_the_slow_lane, id="a worker that leaves slow webhooks to others"),
@@ -174,9 +179,16 @@ def test_a_slow_webhook_without_a_place_is_woken_when_it_has_one(scene: Scene) -
 
 def test_after_an_edit_a_process_needs_no_drain_of_its_own_to_know_a_webhook_again(scene: Scene) -> None:
     hook = known_webhook(scene)
-    _edit_something(scene, hook)
+    _edit(scene, hook)
     fire(scene)
     assert scene.receiver.requests == []  # a drain may send it from another process
+    fire(scene)
+    assert len(scene.receiver.requests) == 1
+
+
+def test_an_edit_of_something_else_closes_no_endpoint(scene: Scene) -> None:
+    hook = known_webhook(scene)
+    _edit_something_else(scene, hook)
     fire(scene)
     assert len(scene.receiver.requests) == 1
 

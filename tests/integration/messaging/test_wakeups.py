@@ -15,7 +15,14 @@ from celery import Celery
 from redis import Redis
 from redis.lock import Lock
 
-from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, PARTITION_TASK, WEBHOOK_TASK, celery_app
+from shared.messaging.celery_app import (
+    DELIVER_QUEUE,
+    EVALUATE_QUEUE,
+    PARTITION_TASK,
+    SLOW_QUEUE,
+    WEBHOOK_TASK,
+    celery_app,
+)
 from shared.messaging.redis_clients import SOCKET_TIMEOUT_SECONDS
 from shared.messaging.wakeups import TOKEN_SECONDS, BrokerUnavailable, Waker
 from shared.settings import load_settings
@@ -86,14 +93,28 @@ def test_wakes_at_the_same_time_are_one_message(waker: Waker, broker: Redis) -> 
 
     def wake() -> None:
         barrier.wait()
-        waker.wake_webhooks(range(5))
+        waker.wake_webhooks(range(4))
 
     threads = [threading.Thread(target=wake) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(keys(broker, DELIVER_QUEUE)) == [0, 1, 2, 3, 4]
+    assert sorted(keys(broker, DELIVER_QUEUE)) == [0, 1, 2, 3]
+
+
+def test_many_webhooks_share_messages_and_slow_ones_do_not(waker: Waker, broker: Redis) -> None:
+    waker.wake_webhooks(range(450), slow=range(440, 450))
+    sets = [[body(one)[0][0], *one["headers"]["also"]] for one in messages(broker, DELIVER_QUEUE)]
+    assert sets == [[*range(200)], [*range(200, 400)], [*range(400, 440)]]
+    assert keys(broker, SLOW_QUEUE) == [*range(440, 450)]
+    assert {tuple(one["headers"]["also"]) for one in messages(broker, SLOW_QUEUE)} == {()}
+
+
+def test_who_is_not_to_be_drained_together_gets_a_message_each(waker: Waker, broker: Redis) -> None:
+    waker.wake_webhooks(range(20), together=False)
+    assert keys(broker, DELIVER_QUEUE) == [*range(20)]
+    assert {tuple(one["headers"]["also"]) for one in messages(broker, DELIVER_QUEUE)} == {()}
 
 
 def test_news_after_a_drain_has_begun_need_a_message_of_their_own(waker: Waker, broker: Redis) -> None:
@@ -140,9 +161,13 @@ def test_a_token_expires_so_that_a_lost_message_delays_and_does_not_silence(
     assert prolonged > TOKEN_SECONDS * 1000
 
 
-def test_a_wake_is_the_message_that_celery_would_send(app: Celery, waker: Waker, broker: Redis) -> None:
-    waker.wake_webhooks([1234])
-    app.send_task(WEBHOOK_TASK, args=(1234,), argsrepr="(webhook_id=1234)", queue=DELIVER_QUEUE)
+@pytest.mark.parametrize("also", [[], [5, 6, 7, 8]])
+def test_a_wake_is_the_message_that_celery_would_send(
+    app: Celery, waker: Waker, broker: Redis, also: list[int]
+) -> None:
+    waker.wake_webhooks([1234, *also])
+    headers = {"also": also}
+    app.send_task(WEBHOOK_TASK, args=(1234,), argsrepr="(webhook_id=1234)", queue=DELIVER_QUEUE, headers=headers)
     ours, celerys = messages(broker, DELIVER_QUEUE)
     for message in (ours, celerys):
         headers, properties = message["headers"], message["properties"]
@@ -160,17 +185,22 @@ def test_a_wake_is_the_message_that_celery_would_send(app: Celery, waker: Waker,
 def test_a_broker_of_another_kind_gets_the_message_from_celery(valkey_url: str, redis: Redis) -> None:
     app = celery_app(load_settings(redis_url=valkey_url, broker_url="memory://"))
     Waker(app, redis).wake_webhooks([7, 8])
+    Waker(app, redis).wake_webhooks(range(20, 25))
     with app.connection_for_read() as connection, connection.SimpleQueue(DELIVER_QUEUE) as queue:
         for key in (7, 8):
             message = queue.get(timeout=30)
             assert message.payload[0] == [key]
             assert message.headers["argsrepr"] == f"(webhook_id={key})"
             message.ack()
+        message = queue.get(timeout=30)
+        assert message.payload[0] == [20]
+        assert message.headers["also"] == [21, 22, 23, 24]
+        message.ack()
 
 
 def test_each_message_has_an_id_of_its_own(waker: Waker, broker: Redis) -> None:
     waker.wake_partitions(range(20))
-    waker.wake_webhooks(range(20))
+    waker.wake_webhooks(range(20), together=False)
     ids = {one["headers"]["id"] for queue in (EVALUATE_QUEUE, DELIVER_QUEUE) for one in messages(broker, queue)}
     assert len(ids) == 40
 
@@ -197,7 +227,7 @@ def test_a_message_holds_the_key_and_nothing_else(waker: Waker, broker: Redis) -
     assert set(headers) <= {
         *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
         *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting"),
-        *("stamped_headers", "stamps", "delivery_info"),
+        *("stamped_headers", "stamps", "delivery_info", "also"),
     }
 
 

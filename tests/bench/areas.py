@@ -38,6 +38,8 @@ AREAS = (
     Area("slow-receiver", "tests.bench.delivering", "the same, receiver takes 50 ms", "measure_slow_receiver"),
     Area("sqlite", "tests.bench.delivering", "the same on SQLite, the embedded default", "measure_sqlite"),
     Area("latency", "tests.bench.delivering", "POST to arrival at 20 events/s", "measure_latency"),
+    Area("spread", "tests.bench.spread", "1 to 10,000 webhooks: rate and CPU of a delivery"),
+    Area("spread-sqlite", "tests.bench.spread", "1 and 1,000 webhooks on SQLite", "measure_sqlite"),
     Area("isolation", "tests.bench.isolation", "p99 beside 20 hostile endpoints over p99 without them"),
     Area("evaluation", "tests.bench.evaluation", "events evaluated a core: no match, run metrics, matches"),
     Area("growth", "tests.bench.growth", "100,000 automations over 100: rate, reload, memory"),

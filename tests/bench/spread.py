@@ -18,6 +18,7 @@ from redis import Redis
 
 from tests.bench.cpu_accounts import CpuAccounts
 from tests.bench.crowds import Crowd
+from tests.bench.figures import Figure
 from tests.bench.processes import ProcessFailed
 from tests.bench.receiver import receiver
 from tests.bench.system import running_hookline
@@ -30,9 +31,62 @@ if TYPE_CHECKING:
     from tests.bench.receiver import Receiver
     from tests.bench.system import Hookline
 
+AREA = "spread"
+SIZES = (1, 100, 1_000, 10_000)
+EVENTS = 10_000
+RATE_AT_LEAST, RATE_OF_TEN_THOUSAND, RATE_ON_SQLITE = 0.7, 0.5, 0.6
+"""Of the rate with one webhook: over 1,000, over 10,000, and over 1,000 on SQLite."""
+CPU_AT_MOST = 1.4
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 240.0
 STRAGGLER_SECONDS = 0.3
+
+
+def measure(rounds: int, quick: bool) -> list[Figure]:
+    """Deliveries a second and CPU a delivery over 1 to 10,000 webhooks, against one webhook in the same rounds."""
+    crowds = [Crowd(f"of-{size}", size) for size in (SIZES[:-1] if quick else SIZES)]
+    with running_bench("postgresql") as bench:
+        found = run(bench, crowds, rounds=rounds, count=EVENTS // 10 if quick else EVENTS)
+    return _figures(AREA, crowds, found, {1_000: RATE_AT_LEAST, 10_000: RATE_OF_TEN_THOUSAND})
+
+
+def measure_sqlite(rounds: int, quick: bool) -> list[Figure]:
+    """The same on SQLite, with 1 and 1,000 webhooks."""
+    crowds = [Crowd(f"of-{size}", size) for size in (1, 1_000)]
+    with running_bench("sqlite") as bench:
+        found = run(bench, crowds, rounds=rounds, count=EVENTS // 10 if quick else EVENTS)
+    return _figures(f"{AREA}-sqlite", crowds, found, {1_000: RATE_ON_SQLITE})
+
+
+def _figures(area: str, crowds: Sequence[Crowd], found: dict[str, Rounds], demands: dict[int, float]) -> list[Figure]:
+    one = found[crowds[0].name]
+    figures = []
+    for crowd in crowds:
+        these, alone = found[crowd.name], crowd is crowds[0]
+        webhooks = f"{crowd.size:,} webhook{'' if alone else 's'}"
+        figures += [
+            Figure(
+                area,
+                f"stream to recorded, {webhooks}",
+                "deliveries/s",
+                tuple(these.rates),
+                against="" if alone else "1 webhook",
+                reference=() if alone else tuple(one.rates),
+                ratio_at_least=demands.get(crowd.size),
+            ),
+            Figure(
+                area,
+                f"CPU, servers included, {webhooks}",
+                "µs a delivery",
+                these.totals_us,
+                against="" if alone else "1 webhook",
+                reference=() if alone else one.totals_us,
+                ratio_at_most=CPU_AT_MOST if crowd.size == 1_000 else None,
+            ),
+        ]
+    faults = float(sum(these.faults for these in found.values()))
+    figures.append(Figure(area, "lost, doubled or invented", "deliveries", (faults,), at_most=0, promise=True))
+    return figures
 
 
 @dataclass

@@ -201,7 +201,7 @@ def test_more_than_is_claimed_at_a_time_is_found_when_that_is_recorded(scene: Sc
     fire(scene, hooks, each=INITIAL_CLAIM_SIZE + 1)
     scene.process.joint.drain(hooks)
     scene.settle()
-    assert [one.webhook_id for one in scene.pending()] == hooks
+    assert sorted(one.webhook_id for one in scene.pending()) == hooks
     wait_until(lambda: scene.redis.exists(*(token_key(WEBHOOK_TASK, hook) for hook in hooks)) == len(hooks), "wakes")
     scene.process.joint.drain(hooks)
     scene.settle()

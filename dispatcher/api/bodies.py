@@ -14,7 +14,7 @@ from dispatcher.api.authentication import CallerDep
 from dispatcher.api.problems import Problem, too_large
 from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, PageRequest, page_request
 from shared.domain.errors import FieldError
-from shared.domain.events.decoding import MAX_BATCH_BYTES
+from shared.domain.events.limits import MAX_BATCH_BYTES
 from shared.domain.json_text import read_json
 
 HEAD_ONLY = "head_only"

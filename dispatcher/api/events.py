@@ -19,14 +19,9 @@ from dispatcher.api.problems import Problem, too_large
 from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control.errors import Forbidden, NotFound
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events.decoding import (
-    MAX_BATCH_BYTES,
-    MAX_BATCH_EVENTS,
-    MAX_EVENT_BYTES,
-    check_published,
-    json_schema,
-)
+from shared.domain.events.decoding import check_published, json_schema
 from shared.domain.events.fast_decoding import AnyEvent, quick_event, quick_events
+from shared.domain.events.limits import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_EVENT_BYTES
 from shared.domain.events.models import Event
 from shared.domain.events.types import EventType
 from shared.domain.json_text import write_json

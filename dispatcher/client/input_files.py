@@ -14,13 +14,13 @@ import yaml
 
 from dispatcher.client.yaml_documents import read_values
 from shared.domain.errors import HooklineError
-from shared.domain.events import decoding
+from shared.domain.events import limits
 from shared.domain.json_text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAX_BATCH_BYTES = decoding.MAX_BATCH_BYTES - decoding.MAX_BATCH_EVENTS - 2  # less the commas and brackets
+MAX_BATCH_BYTES = limits.MAX_BATCH_BYTES - limits.MAX_BATCH_EVENTS - 2  # less the commas and brackets
 MAX_DOCUMENT_BYTES = 8 << 20
 """The largest manifest that the API accepts."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from shared.domain.events.decoding import MAX_EVENT_BYTES
 from shared.domain.events.fast_decoding import AnyEvent
+from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.observability.trace_context import TRACEPARENT, TraceContext, child_context, producer_context
 from shared.observability.tracing import Tracing
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.domain.events.decoding import MAX_EVENT_BYTES
+from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.domain.events.partitioning import Offset
 from shared.messaging.edits import REVISION_KEY
 

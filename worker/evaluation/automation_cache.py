@@ -30,12 +30,13 @@ from worker.evaluation.compression import compress, decompress
 log = get_logger("hookline.evaluate")
 
 
-MAX_SHARE = 0.2
-"""How much of the time edits may take that are told: whoever edits all the time must not stop evaluation."""
+MAX_RELOAD_SHARE = 0.2
+"""The largest share of the time that reloads because of announced edits may take, so that edits without end do not stop
+evaluation."""
 
 
 class AutomationCache:
-    """The index of automations. Whoever asks for it sees every edit that is older than the reload interval, or told.
+    """The index of automations. It has every edit that is older than the reload interval, and every announced one.
 
     Threads of evaluations share it. `_lock` guards all attributes below it, also while edits are read: the others wait
     for it, since they would read the same. An index that was handed out takes no edits: they go into a
@@ -50,76 +51,77 @@ class AutomationCache:
         on_unreadable: Callable[[LazyAutomation, InvalidDefinition], None],
         reloads: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Read nothing yet: the first look does.
+        """Read nothing yet: the first refresh does.
 
         Args:
             engine: the database's.
             reload_interval_seconds: how long an edit may stay unseen.
-            on_unreadable: told of each automation that this version cannot read, when events come to its scope.
+            on_unreadable: called with each automation that this version cannot read, when events come to its scope.
             reloads: a number that changes when somebody asks for all automations to be read anew.
         """
         self._engine = engine
         self._interval_seconds = reload_interval_seconds
         self._on_unreadable = on_unreadable
         self._reloads = reloads
-        self._reloaded = reloads()
+        self._reloads_done = reloads()
         self._lock = threading.Lock()
         self._index = AutomationIndex(on_unreadable)
         self._revision = -1
-        """The newest revision that the index holds; below zero before the first look."""
-        self._checked = float("-inf")
-        """When edits were looked for last, by the monotonic clock."""
-        self._told: bytes | None = None
-        """Of which edit was told when they were looked for last."""
-        self._rests_until = float("-inf")
-        """Until when nobody looks for an edit only because it was told."""
+        """The newest revision that the index holds; below zero before the first refresh."""
+        self._refreshed_at = float("-inf")
+        """When edits were read last, by the monotonic clock."""
+        self._announced_revision: bytes | None = None
+        """The announced edit that the last refresh took in."""
+        self._earliest_announced_refresh = float("-inf")
+        """When edits may be read again only because one was announced, by the monotonic clock."""
 
-    def current(self, told: bytes | None = None) -> AutomationIndex:
-        """The index, refreshed if the last look was longer ago than the reload interval, or an edit is told.
+    def current(self, announced_revision: bytes | None = None) -> AutomationIndex:
+        """The index, refreshed if the last refresh is older than the reload interval, or an edit was announced since.
 
         Args:
-            told: the revision of an edit that is committed, which the index then has.
+            announced_revision: the revision of a committed edit, which the index then has.
 
         Raises:
-            SQLAlchemyError: when it is time to look and the database is away.
+            SQLAlchemyError: when it is time to refresh and the database is away.
         """
         with self._lock:
-            if self._reloaded != (asked := self._reloads()):
-                self._reloaded = asked
+            if self._reloads_done != (asked := self._reloads()):
+                self._reloads_done = asked
                 self._reset()
             # Another one and not only a higher one: a database that was restored counts from lower again.
-            if told is not None and told != self._told:
-                time.sleep(max(0.0, self._rests_until - time.monotonic()))
-                self._look(told)
-            elif time.monotonic() - self._checked >= self._interval_seconds:
-                self._look(self._told)
+            if announced_revision is not None and announced_revision != self._announced_revision:
+                time.sleep(max(0.0, self._earliest_announced_refresh - time.monotonic()))
+                self._refresh_to(announced_revision)
+            elif time.monotonic() - self._refreshed_at >= self._interval_seconds:
+                self._refresh_to(self._announced_revision)
             return self._index
 
-    def _look(self, told: bytes | None) -> None:
+    def _refresh_to(self, announced_revision: bytes | None) -> None:
         began = time.monotonic()
         self._refresh()
-        self._checked, self._told = time.monotonic(), told
-        self._rests_until = self._checked + (self._checked - began) * (1 / MAX_SHARE - 1)
+        self._refreshed_at, self._announced_revision = time.monotonic(), announced_revision
+        seconds = self._refreshed_at - began
+        self._earliest_announced_refresh = self._refreshed_at + seconds * (1 / MAX_RELOAD_SHARE - 1)
 
     def invalidate(self) -> None:
-        """Look for edits when next asked, whatever the interval."""
+        """Read edits when the index is next asked for, whatever the interval."""
         with self._lock:
-            self._checked = float("-inf")
+            self._refreshed_at = float("-inf")
 
     def _reset(self) -> None:
-        """Have the next look read and compile all of them anew, whatever their revisions."""
-        self._index, self._revision, self._checked = AutomationIndex(self._on_unreadable), -1, float("-inf")
+        """Have the next refresh read and compile all automations, whatever their revisions."""
+        self._index, self._revision, self._refreshed_at = AutomationIndex(self._on_unreadable), -1, float("-inf")
 
     def _refresh(self) -> None:
         with read_transaction(self._engine) as connection:
-            # The counter is read first: an edit that commits in between is read now and once more at the next look.
+            # The counter is read first: an edit that commits in between is read now and once more at the next refresh.
             newest = current_revision_value(connection)
             if newest == self._revision:
                 return
             with metrics.RELOAD_SECONDS.time():
                 rows = automations_since(connection, self._revision)
                 parents = {link.name: link.parent for link in organization_links(connection)}
-                self._take(rows, parents)
+                self._apply(rows, parents)
         if self._revision < 0:
             # What was loaded stays: the collector need not look through all of it again and again.
             gc.collect()
@@ -127,7 +129,7 @@ class AutomationCache:
         self._revision = newest
         metrics.AUTOMATIONS_LOADED.set(len(self._index))
 
-    def _take(self, rows: Iterable[AutomationRow], parents: dict[str, str]) -> None:
+    def _apply(self, rows: Iterable[AutomationRow], parents: dict[str, str]) -> None:
         # Other threads iterate the index they hold: edits go into a copy that then takes its place.
         index = self._index.copy()
         index.set_organizations(organizations_above(parents))

@@ -11,6 +11,7 @@ from pydantic import (
 )
 
 from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.events.limits import MAX_BATCH_EVENTS, MAX_EVENT_BYTES
 from shared.domain.events.models import (
     AliasEvent,
     ArtifactEvent,
@@ -29,11 +30,6 @@ from shared.domain.events.types import NOTICE_TYPES, PUBLISHED_TYPES, EventType
 from shared.domain.events.values import Name as Name
 from shared.domain.json_text import write_json
 
-MAX_EVENT_BYTES = 1 << 20
-"""Of one event's JSON. Evaluation reads some MiB of events at a time, and may exceed that by one event."""
-MAX_BATCH_EVENTS = 1000
-MAX_BATCH_BYTES = 8 << 20
-"""Of one request. The API holds a batch in memory as it came, checked, and as it is stored."""
 MAX_NAMED_FAULTS = 100
 """The faults that one answer names: a producer with a mistake has it in each event of a batch."""
 

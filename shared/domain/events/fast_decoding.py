@@ -13,7 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from shared.domain.events.decoding import MAX_EVENT_BYTES, decode_event
+from shared.domain.events.decoding import decode_event
+from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.domain.events.models import Event
 from shared.domain.events.types import EventType, RunPhase
 from shared.domain.events.values import MAX_METRICS, MAX_NAME_LENGTH

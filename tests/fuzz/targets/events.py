@@ -13,7 +13,8 @@ import orjson
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.decoding import MAX_EVENT_BYTES, MAX_NAMED_FAULTS, check_event, decode_event, json_schema
+from shared.domain.events.decoding import MAX_NAMED_FAULTS, check_event, decode_event, json_schema
+from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.domain.events.models import Event
 from shared.domain.events.partitioning import partition_of, subject_key
 from shared.domain.events.types import EventType

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from shared.domain.events.decoding import MAX_EVENT_BYTES, check_event
+from shared.domain.events.decoding import check_event
+from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.domain.events.partitioning import partition_of
 from shared.domain.matching import firing_rules
 from shared.messaging.streams import FIELD, stream_key

@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from dispatcher import cli
+from dispatcher.client import commands
 from dispatcher.client.api_client import Client
 from dispatcher.up import composition
 from shared.storage.maintenance import first_start
@@ -45,7 +46,7 @@ class Api:
 def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     api = Api()
     monkeypatch.setenv("HOOKLINE_API_KEY", "the-key")
-    monkeypatch.setattr(cli, "Client", functools.partial(Client, transport=httpx.MockTransport(api)))
+    monkeypatch.setattr(commands, "Client", functools.partial(Client, transport=httpx.MockTransport(api)))
     return api
 
 

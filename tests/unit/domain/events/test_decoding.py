@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events.decoding import MAX_EVENT_BYTES, check_event, check_events, check_published, decode_event
+from shared.domain.events.decoding import check_event, check_events, check_published, decode_event
+from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.domain.events.models import Event, RunMetricData
 from shared.domain.events.partitioning import partition_of, subject_key
 from shared.domain.events.types import (

@@ -6,8 +6,6 @@ parts are made at the first drain of a process, so that a prefork child never sh
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from shared.messaging.edits import announce_edits
 from shared.messaging.redis_clients import open_redis
 from shared.messaging.wakeups import Waker
 from shared.observability.tracing import Tracing, open_tracing
-from shared.settings import Settings, load_settings
+from shared.settings import Settings
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.engine import open_engine
 from shared.storage.schema.gate import SchemaGate
@@ -243,31 +241,3 @@ def build_process(
 async def _open_client(settings: Settings) -> WebhookClient:
     """Runs on the event loop, to which the client's connections then belong."""
     return WebhookClient(settings)
-
-
-class LazyProcess:
-    """The parts of the current process, made when first asked for: once for each process id."""
-
-    def __init__(self, app: Celery, scoreboard: Scoreboard | None = None) -> None:
-        self._app = app
-        self._scoreboard = scoreboard
-        self._lock = threading.Lock()
-        """Guards the two below it. Threads of drains ask at the same time; all but the first wait for it."""
-        self._process: WorkerProcess | None = None
-        self._pid = 0
-        """The process that made `_process`: after a fork it is another one's, and must not be touched."""
-
-    def get(self) -> WorkerProcess:
-        """This process's parts; after a fork the child gets some of its own."""
-        with self._lock:
-            if self._process is None or self._pid != os.getpid():
-                self._process = build_process(load_settings(), self._app, self._scoreboard)
-                self._pid = os.getpid()
-            return self._process
-
-    def close(self) -> None:
-        """Close this process's parts, if it has any."""
-        with self._lock:
-            if self._process is not None and self._pid == os.getpid():
-                self._process.close()
-            self._process = None

@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from celery import signals
@@ -27,19 +27,19 @@ from shared.domain.errors import HooklineError
 from shared.observability.heartbeat import beat
 from shared.observability.logs import configure_logging
 from shared.settings import load_settings
-from shared.storage.database.engine import open_engine
-from shared.storage.maintenance import installation
-from shared.vault import Vault
 from shared.version import __version__
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from worker.process.scoreboard import Scoreboard
 from worker.remote_control import register_control
 from worker.process.tuning import tune_interpreter
 from worker.process.pools import check_pool
-from worker.bootstrap import LazyProcess
+from worker.process.lazy_process import LazyProcess
 from worker.tasks import register
 
 from shared.observability import exposition
+
+if TYPE_CHECKING:
+    from worker.bootstrap import WorkerProcess
 
 # Celery warns root because of pickled messages; these are JSON numbers, and nothing else is accepted.
 warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -61,7 +61,16 @@ app.conf.update(
     hookline_version=__version__,  # `celery report` and `celery inspect report` show every setting
 )
 scoreboard = Scoreboard()  # before the pool forks, so that all processes have it
-lazy = LazyProcess(app, scoreboard)
+
+
+def _build_process() -> WorkerProcess:
+    # Imported by workers only: this module is also that of every `celery` command, which would wait for it.
+    from worker.bootstrap import build_process
+
+    return build_process(load_settings(), app, scoreboard)
+
+
+lazy = LazyProcess(_build_process)
 register(app, lazy)
 register_control(settings, scoreboard)
 
@@ -85,6 +94,7 @@ def _start(options: dict[str, Any] | None = None, **_kwargs: Any) -> None:
     except HooklineError as exc:
         sys.exit(f"hookline: {exc}")
     raise_descriptor_limit()
+    import worker.bootstrap  # noqa: F401 - before the pool forks, and not while the first drains wait for it
 
 
 @signals.celeryd_after_setup.connect
@@ -93,6 +103,10 @@ def _require_keys(instance: Any, **_kwargs: Any) -> None:
 
     The queues of `-Q` and `-X` are known from this signal on.
     """
+    from shared.storage.database.engine import open_engine
+    from shared.storage.maintenance import installation
+    from shared.vault import Vault
+
     if not {DELIVER_QUEUE, SLOW_QUEUE} & set(instance.app.amqp.queues.consume_from):
         return
     try:

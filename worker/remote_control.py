@@ -3,6 +3,8 @@
 A command reaches every worker, and each carries it out; what it changes is in the database, where the first finds
 something to change and the others find it done. So it holds for workers that were not there, and after restarts. Runs
 in a worker's main process, beside the pool.
+
+Every `celery` command imports this module, so what the commands work with is imported when one runs.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from shared.settings import Settings
 from shared.storage.database.engine import open_engine
 from shared.storage.database.transactions import read_transaction
 from worker.operations.audit import REMOTE, Row
-from worker.operations.webhooks import names_of, pause, resume
 from worker.process.scoreboard import InFlightEntry, Scoreboard
 
 Answer = dict[str, Any]
@@ -32,11 +33,15 @@ def register_control(settings: Settings, scoreboard: Scoreboard) -> None:
     @control_command(args=[("webhook", str)], signature="<id or name>")
     def pause_webhook(_state: Any, webhook: str = "") -> Answer:
         """Let a webhook's deliveries wait, on all workers and after restarts."""
+        from worker.operations.webhooks import pause
+
         return _answered(settings, lambda engine: _said(pause(engine, _meant(webhook), None, by=REMOTE), "paused"))
 
     @control_command(args=[("webhook", str)], signature="<id or name>")
     def resume_webhook(_state: Any, webhook: str = "") -> Answer:
         """Send to a webhook again that was paused or disabled, or whose circuit is open."""
+        from worker.operations.webhooks import resume
+
         return _answered(settings, lambda engine: _said(resume(engine, _meant(webhook), None, by=REMOTE), "active"))
 
     @control_command()
@@ -94,6 +99,8 @@ def _said(row: Row, word: str) -> str:
 def _names(settings: Settings, shown: list[InFlightEntry]) -> dict[int, Row]:
     if not shown:
         return {}
+    from worker.operations.webhooks import names_of
+
     engine = open_engine(settings)
     try:
         with read_transaction(engine) as connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task
 from celery.worker.request import Request
@@ -16,8 +16,11 @@ from shared.messaging.celery_app import PARTITION_TASK, WEBHOOK_TASK
 from shared.messaging.drain_messages import ALSO_HEADER
 from shared.observability.logs import get_logger
 from shared.storage.database.transient_errors import is_transient
-from shared.storage.schema.gate import SchemaTooOld
-from worker.bootstrap import LazyProcess, WorkerProcess
+from shared.storage.schema.errors import SchemaTooOld
+from worker.process.lazy_process import LazyProcess
+
+if TYPE_CHECKING:
+    from worker.bootstrap import WorkerProcess
 
 log = get_logger("hookline.tasks")
 
@@ -41,7 +44,7 @@ class DrainRequest(Request):
         self.acknowledged = True
 
 
-def register(app: Celery, lazy: LazyProcess) -> None:
+def register(app: Celery, lazy: LazyProcess[WorkerProcess]) -> None:
     """Give the drains to a Celery application, under names that do not change when code moves."""
 
     # Not shared: Celery would give them to every other application of the process too.
@@ -54,7 +57,7 @@ def register(app: Celery, lazy: LazyProcess) -> None:
         return run_drain(lazy, WEBHOOK_TASK, webhook_id, also=self.request.get(ALSO_HEADER) or ())
 
 
-def run_drain(lazy: LazyProcess, task: str, key: int, *, also: Sequence[int] = ()) -> int:
+def run_drain(lazy: LazyProcess[WorkerProcess], task: str, key: int, *, also: Sequence[int] = ()) -> int:
     """Run a drain: how many entries it evaluated, or how many attempts it saw the end of, or claimed.
 
     Nobody stores the answer; it is what `celery events` and Flower show.

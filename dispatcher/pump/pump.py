@@ -35,7 +35,8 @@ from shared.storage.database.engine import checkpoint, open_engine
 from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.backlog import DueWebhook, due_webhooks, queue_state
 from shared.storage.evaluation.offsets import read_all_offsets
-from shared.storage.schema.gate import SchemaGate, SchemaTooOld
+from shared.storage.schema.errors import SchemaTooOld
+from shared.storage.schema.gate import SchemaGate
 
 log = get_logger("hookline.dispatcher")
 

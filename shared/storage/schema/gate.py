@@ -10,18 +10,14 @@ import time
 
 from sqlalchemy import Engine
 
-from shared.domain.errors import HooklineError
 from shared.observability.logs import get_logger
 from shared.storage.database.transactions import read_transaction
+from shared.storage.schema.errors import SchemaTooOld
 from shared.storage.schema.migrate import current_revision, newest_revision, schema_fault
 
 LOG_SECONDS = 60.0
 """How often a process that waits says so in its log."""
 log = get_logger("hookline.schema")
-
-
-class SchemaTooOld(HooklineError):
-    """The database lacks migrations that this version's code needs; run `hookline init` with this version."""
 
 
 class SchemaGate:

@@ -12,9 +12,10 @@ from shared.http.client import WebhookClient
 from shared.messaging.celery_app import celery_app
 from shared.settings import Settings
 from worker import bootstrap
-from worker.bootstrap import LazyProcess, build_process
+from worker.bootstrap import build_process
 from worker.delivery.background_recorder import BackgroundRecorder
 from worker.process.event_loop import EventLoopThread
+from worker.process.lazy_process import LazyProcess
 
 CLOSED_IN_ORDER = ["recorder", "client", "loop", "tracing", "redis", "engine"]
 
@@ -105,11 +106,8 @@ def test_where_one_part_cannot_be_made_those_before_it_are_closed(
     assert closed == ["redis", "engine"]
 
 
-def test_a_process_is_made_once_and_after_a_fork_anew(
-    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bootstrap, "load_settings", lambda: settings)
-    lazy = LazyProcess(celery_app(settings))
+def test_a_process_is_made_once_and_after_a_fork_anew(settings: Settings, redis: Redis) -> None:
+    lazy = LazyProcess(lambda: build_process(settings, celery_app(settings)))
     first = lazy.get()
     assert lazy.get() is first
     lazy._pid += 1  # as a child finds it

@@ -17,11 +17,13 @@ from dispatcher.pump.pump import Pump
 from shared.messaging.celery_app import EVALUATE_QUEUE, PARTITION_TASK, celery_app
 from shared.storage.database.engine import open_engine
 from shared.storage.database.transactions import write_transaction
-from shared.storage.schema.gate import SchemaGate, SchemaTooOld
+from shared.storage.schema.errors import SchemaTooOld
+from shared.storage.schema.gate import SchemaGate
 from shared.storage.schema.migrate import MIGRATIONS, migrate, newest_revision
 from tests.integration.processes import wait_until
 from tests.integration.scene import Scene, alias_event
-from worker.bootstrap import LazyProcess
+from worker.bootstrap import build_process
+from worker.process.lazy_process import LazyProcess
 from worker.tasks import DrainInterrupted, run_drain
 
 BEFORE = "0002"
@@ -61,7 +63,7 @@ def test_a_pump_waits_with_one_line_and_goes_on_once_the_database_is_migrated(sc
 
 
 def test_a_worker_does_nothing_until_the_database_is_migrated(scene: Scene) -> None:
-    lazy = LazyProcess(celery_app(scene.settings))
+    lazy = LazyProcess(lambda: build_process(scene.settings, celery_app(scene.settings)))
     lazy._process, lazy._pid = scene.process, os.getpid()
 
     def drain(partition: int) -> int:

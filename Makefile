@@ -85,6 +85,7 @@ smoke: $(READY) ## build the wheel and run the demo with it, from a venv that ha
 	$(SMOKE)/python -m pip install --quiet --disable-pip-version-check --no-deps dist/hookline-*.whl
 	$(SMOKE)/python -m pip check
 	cd build && smoke/bin/hookline --version && smoke/bin/celery -A worker report >/dev/null
+	cd build && smoke/bin/python -c "from dispatcher.console.rendering import static; print(static('console.css'), static('vendor/htmx.min.js'))"
 	$(SMOKE)/python -m examples.demo && echo "smoke: ok"
 
 # Binaries that wheels carry: helm in a wheel for another tool, the Compose plugin in one of its own, Kubernetes' schemas.

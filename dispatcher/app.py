@@ -32,6 +32,7 @@ from dispatcher.api.openapi import HooklineApi
 from dispatcher.api.operation_index import OperationIndex
 from dispatcher.api.path_names import EncodedSlashes
 from dispatcher.api.resources import open_resources
+from dispatcher.console.app import mount_console
 from dispatcher.graphql import endpoint as graphql
 from shared.observability import exposition
 from shared.settings import Settings, load_settings
@@ -80,6 +81,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     pages.mount_assets(app)
+    if app.state.settings.console:
+        mount_console(app)
     app.state.operation_index = OperationIndex(app)
     # The last is the outermost.
     for layer in (Idempotency, ConditionalReads, Bounds, Methods, Browsers, EncodedSlashes, RequestIds):

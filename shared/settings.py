@@ -91,6 +91,19 @@ class Settings(BaseSettings):
         "request, or refuses the new one with 503. The limit of open files must be higher by 240.",
     )
     url: HttpUrl = Field("http://127.0.0.1:8080", description="Where the `hookline` commands find the API.")
+    console: bool = Field(
+        True, description="Whether the API serves the console under `/console` ([console.md](console.md))."
+    )
+    public_url: HttpUrl | None = Field(
+        None,
+        description="Where browsers find the API, such as `https://hooks.example.com`; needed where a proxy in front "
+        "adds TLS or another name. Unset: the address that a request names.",
+    )
+    console_insecure: bool = Field(
+        False,
+        description="Whether people may sign in to the console over plain http from other machines. Everybody on the "
+        "way could read their sessions: only for networks that are private as a whole.",
+    )
     api_key: SecretStr | None = Field(None, description="The API key that the `hookline` commands use.")
     partitions: int = Field(
         16,

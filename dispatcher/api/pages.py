@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import fastapi_offline
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
@@ -27,9 +27,9 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def start() -> RedirectResponse:
-    """Lead from the bare address to the pages."""
-    return RedirectResponse("/docs")
+async def start(request: Request) -> RedirectResponse:
+    """Lead from the bare address to the console or, where it is off, to the pages."""
+    return RedirectResponse("/console/" if request.app.state.settings.console else "/docs")
 
 
 @router.get("/docs")

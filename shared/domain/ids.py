@@ -28,6 +28,7 @@ class IdKind(StrEnum):
     AUTOMATION = "aut"
     KEY = "key"
     USER = "usr"
+    SESSION = "ses"
 
 
 def encode_id(kind: IdKind, number: int) -> str:

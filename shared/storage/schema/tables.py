@@ -108,6 +108,21 @@ api_keys = Table(
     Column("revoked_at", UtcDateTime, nullable=True),
 )
 
+# Who is signed in to the console. What a session may do is what its key may do at that moment.
+sessions = Table(
+    "sessions",
+    metadata,
+    _id(),
+    # SHA-256 of the cookie's 256 random bits, as for keys.
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("key_id", ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=False, index=True),
+    # What the browser said it is, to tell one's own sessions apart.
+    Column("browser", String(255), nullable=False, server_default=""),
+    _created(),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False, index=True),
+)
+
 projects = Table(
     "projects",
     metadata,

@@ -105,9 +105,9 @@ def test_pages_load_nothing_from_elsewhere(api: Api, page: str) -> None:
     assert "http" not in re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
 
 
-def test_the_address_alone_leads_to_the_pages(api: Api) -> None:
+def test_the_address_alone_leads_to_the_console(api: Api) -> None:
     answer = api.client.request("GET", "/")
-    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/console/")
 
 
 def test_the_description_names_every_body_and_problem(api: Api) -> None:

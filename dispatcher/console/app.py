@@ -1,0 +1,42 @@
+"""The console's application, mounted apart from REST, so that neither answers in the form of the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi.staticfiles import StaticFiles
+
+from dispatcher.console import failures
+from dispatcher.console.guard import Guard
+from dispatcher.console.origins import ROOT
+from dispatcher.console.pages import automations, deliveries, members, overview, secrets, start, webhook_forms, webhooks
+
+ROUTERS = (
+    start.router,
+    overview.router,
+    automations.router,
+    deliveries.router,
+    webhook_forms.router,  # before webhooks, some of whose paths would fit its
+    webhooks.router,
+    secrets.router,
+    members.router,
+)
+STATIC = Path(__file__).with_name("static")
+
+
+def mount_console(app: FastAPI) -> None:
+    """Serve the console under `/console`, from the resources of the application that it is mounted in."""
+    console = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    failures.install(console)
+    for router in ROUTERS:
+        console.include_router(router)
+    console.mount("/static", StaticFiles(directory=STATIC))
+    app.add_api_route(ROOT, _to_the_start, methods=["GET"], include_in_schema=False)
+    app.mount(ROOT, Guard(console))
+
+
+async def _to_the_start() -> RedirectResponse:
+    """Lead from the address without its last slash to the console."""
+    return RedirectResponse(f"{ROOT}/")

@@ -1,0 +1,77 @@
+"""What every page of an entity has around it: the entity, one's role there, and the other entities to go to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from dispatcher.console.visitors import ResourcesDep, Visitor, VisitorDep
+from dispatcher.control.access import Action, may, require
+from dispatcher.control.catalog import list_entities
+from dispatcher.control.errors import Forbidden
+from dispatcher.control.paging import PageRequest
+from shared.storage.accounts.users import Principal
+from shared.storage.database.transactions import read_transaction
+
+MAX_SWITCHED = 100
+"""Entities that the switcher lists; all of them are on the first page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The entity whose page is shown."""
+
+    entity: str
+    role: str
+    """The visitor's role there; blank for an instance administrator without one."""
+    administers: bool
+    others: list[str]
+    """The entities that the visitor may go to."""
+
+    @property
+    def path(self) -> str:
+        """Where the entity's pages begin."""
+        return f"/console/e/{self.entity}"
+
+
+@dataclass(frozen=True, slots=True)
+class EntityVisit:
+    """A visitor at an entity whose pages they may read."""
+
+    visitor: Visitor
+    frame: Frame
+
+    @property
+    def principal(self) -> Principal:
+        """The user, with the roles of this moment."""
+        return self.visitor.principal
+
+    @property
+    def entity(self) -> str:
+        """The entity's name."""
+        return self.frame.entity
+
+    def require(self, action: Action) -> None:
+        """Refuse the page to those who may not do what it is for. Raises Forbidden."""
+        if action is Action.ADMINISTER and not self.frame.administers:
+            raise Forbidden(f"this needs the role admin in {self.entity!r}; yours is {self.frame.role}")
+
+
+def _visit(entity: str, request: Request, visitor: VisitorDep, resources: ResourcesDep) -> EntityVisit:
+    principal = visitor.principal
+    with read_transaction(resources.engine) as connection:
+        stored = require(connection, principal, entity, Action.READ)
+        others = list_entities(connection, principal, PageRequest(MAX_SWITCHED)).items
+    frame = Frame(
+        entity=stored.name,
+        role=str(principal.roles.get(stored.id, "")),
+        administers=may(principal, stored, Action.ADMINISTER),
+        others=[one.name for one in others],
+    )
+    request.state.frame = frame
+    return EntityVisit(visitor, frame)
+
+
+EntityDep = Annotated[EntityVisit, Depends(_visit)]

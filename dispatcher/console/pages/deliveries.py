@@ -1,0 +1,62 @@
+"""Deliveries: the list with its filters, one with its attempts, and replaying."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from dispatcher.console.entities import EntityDep
+from dispatcher.console.listing import list_url
+from dispatcher.console.rendering import render
+from dispatcher.console.visitors import ResourcesDep
+from dispatcher.console.words import STATUSES, event_words
+from dispatcher.control import deliveries
+from dispatcher.control.paging import page_request
+from shared.domain.errors import InvalidDefinition
+from shared.storage.database.transactions import read_transaction, write_transaction
+
+router = APIRouter(prefix="/e/{entity}/deliveries")
+FILTERS = ("status", "automation", "webhook", "event", "project", "collection", "run", "reason", "since", "until")
+
+
+@router.get("")
+def deliveries_page(request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """The deliveries that match, newest first."""
+    url = list_url(request, FILTERS)
+    wanted = {name: value for name, value in url.filters.items() if value}
+    page, fault = None, ""
+    try:
+        with read_transaction(resources.engine) as connection:
+            asked = page_request(None, url.cursor or None, two_way=True)
+            page = deliveries.list_deliveries(connection, visit.principal, visit.entity, wanted, asked)
+    except InvalidDefinition as exc:
+        fault = str(exc)
+    return render(
+        request,
+        "deliveries.html",
+        status=422 if fault else 200,
+        page=page,
+        url=url,
+        fault=fault,
+        statuses=STATUSES,
+        event_words=event_words,
+    )
+
+
+@router.get("/{delivery_id}")
+def delivery_page(
+    delivery_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, done: str = ""
+) -> Response:
+    """One delivery: what was sent, what came back, and what comes next."""
+    with read_transaction(resources.engine) as connection:
+        delivery = deliveries.get(connection, visit.principal, visit.entity, delivery_id)
+    return render(request, "delivery.html", delivery=delivery, statuses=STATUSES, event_words=event_words, done=done)
+
+
+@router.post("/{delivery_id}/replay")
+def replay(delivery_id: str, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """Deliver once more, as a new delivery."""
+    with write_transaction(resources.engine) as connection:
+        replayed = deliveries.replay_one(connection, visit.principal, visit.entity, delivery_id)
+    resources.wake(replayed.webhook_ids)
+    return RedirectResponse(f"{visit.frame.path}/deliveries/{replayed.ids[0]}?done=replayed", 303)

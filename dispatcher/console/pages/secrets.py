@@ -1,0 +1,118 @@
+"""Secrets: their names and uses, and forms into which values go and never come back."""
+
+from __future__ import annotations
+
+import base64
+import secrets as random
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from dispatcher.console.entities import EntityDep, EntityVisit
+from dispatcher.console.forms import Faults, FormDep
+from dispatcher.console.listing import list_url
+from dispatcher.console.refusals import attempt
+from dispatcher.console.rendering import render
+from dispatcher.console.visitors import ResourcesDep
+from dispatcher.control import secrets
+from dispatcher.control.access import Action
+from dispatcher.control.paging import page_request
+from dispatcher.control.secrets import SecretView
+from shared.storage.database.transactions import read_transaction, write_transaction
+
+router = APIRouter(prefix="/e/{entity}/settings/secrets")
+LISTED = 100
+GENERATED_BYTES = 32
+
+
+@router.get("")
+def secrets_page(request: Request, visit: EntityDep, resources: ResourcesDep, done: str = "") -> Response:
+    """The entity's secrets without their values."""
+    url = list_url(request, ())
+    with read_transaction(resources.engine) as connection:
+        page = secrets.list_secrets(connection, visit.principal, visit.entity, page_request(LISTED, url.cursor or None))
+    return render(request, "secrets.html", page=page, url=url, done=done)
+
+
+@router.get("/new")
+def new_page(request: Request, visit: EntityDep, name: str = "") -> Response:
+    """The form of a new secret, or of a new value for one."""
+    visit.require(Action.ADMINISTER)
+    return _form_page(request, name, Faults())
+
+
+def _form_page(request: Request, name: str, faults: Faults) -> Response:
+    return render(request, "secret_form.html", status=422 if faults.all else 200, name=name, faults=faults)
+
+
+@router.post("")
+def put(request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
+    """Store a value, or one that is made here and shown this once."""
+    name, value = form.text("name").strip(), form.text("value")
+    generated = (
+        "whsec_" + base64.b64encode(random.token_bytes(GENERATED_BYTES)).decode() if form.has("generate") else ""
+    )
+
+    def store() -> tuple[SecretView, bool]:
+        with write_transaction(resources.engine) as connection:
+            return secrets.put(
+                connection,
+                visit.principal,
+                visit.entity,
+                name,
+                {"value": generated or value},
+                vault=resources.vault,
+                settings=resources.settings,
+            )
+
+    stored = attempt(store, ("name", "value"))
+    if isinstance(stored, Faults):
+        return _form_page(request, name, stored)
+    if generated:
+        return render(request, "secret_made.html", name=name, value=generated)
+    view, is_new = stored
+    done = "short" if view.warning else "created" if is_new else "replaced"
+    return RedirectResponse(f"{_path(visit)}?done={done}", 303)
+
+
+@router.get("/{name}/delete")
+def delete_page(name: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """Whether to delete a secret."""
+    visit.require(Action.ADMINISTER)
+    with read_transaction(resources.engine) as connection:
+        one = secrets.get(connection, visit.principal, visit.entity, name)
+    return _confirm(request, visit, one, Faults())
+
+
+def _confirm(request: Request, visit: EntityVisit, one: SecretView, faults: Faults) -> Response:
+    values: dict[str, Any] = {
+        "what": "secret",
+        "name": one.name,
+        "section_of": "secrets",
+        "words": "Its value can't be read or brought back.",
+        "users": [f"the webhook {user}" for user in one.used_by],
+        "back": _path(visit),
+        "trail": [("Secrets", _path(visit))],
+        "faults": faults,
+    }
+    return render(request, "delete.html", status=409 if faults.all else 200, **values)
+
+
+@router.post("/{name}/delete")
+def delete(name: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """Delete a secret that nothing uses."""
+
+    def act() -> None:
+        with write_transaction(resources.engine) as connection:
+            secrets.delete(connection, visit.principal, visit.entity, name)
+
+    if isinstance(faults := attempt(act, ()), Faults):
+        with read_transaction(resources.engine) as connection:
+            one = secrets.get(connection, visit.principal, visit.entity, name)
+        return _confirm(request, visit, one, faults)
+    return RedirectResponse(f"{_path(visit)}?done=deleted", 303)
+
+
+def _path(visit: EntityVisit) -> str:
+    return f"{visit.frame.path}/settings/secrets"

@@ -1,0 +1,134 @@
+"""Signing in and out, the entities to choose from, and what is one's own: sessions and the pages' looks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from dispatcher.console import preferences
+from dispatcher.console.forms import SIGN_IN_BYTES, Form, FormDep, read_form
+from dispatcher.console.origins import local_path
+from dispatcher.console.rendering import render
+from dispatcher.console.visitors import (
+    ResourcesDep,
+    VisitorDep,
+    forget,
+    is_secure,
+    may_sign_in,
+    presented_token,
+    remember,
+)
+from dispatcher.control import sessions
+from dispatcher.control.catalog import list_entities
+from dispatcher.control.errors import Forbidden
+from dispatcher.control.paging import MAX_LIMIT, page_request
+from shared.storage.database.transactions import read_transaction, write_transaction
+
+router = APIRouter()
+_YEAR_SECONDS = 365 * 86_400
+
+
+async def _sign_in_form(request: Request) -> Form:
+    return await read_form(request, SIGN_IN_BYTES)
+
+
+@router.get("/sign-in")
+def sign_in_page(
+    request: Request,
+    resources: ResourcesDep,
+    onward: Annotated[str, Query(alias="next")] = "",
+    lost: str = "",
+    out: str = "",
+) -> Response:
+    """The form for an API key."""
+    open_to_all = may_sign_in(request, resources.settings)
+    return render(
+        request, "sign_in.html", onward=local_path(onward), lost=lost == "1", out=out == "1", fault="", open=open_to_all
+    )
+
+
+@router.post("/sign-in")
+def sign_in(request: Request, resources: ResourcesDep, form: Annotated[Form, Depends(_sign_in_form)]) -> Response:
+    """Make a session of a key."""
+    settings, onward = resources.settings, local_path(form.text("next"))
+    if not may_sign_in(request, settings):
+        return render(request, "sign_in.html", status=403, onward=onward, lost=False, out=False, fault="", open=False)
+    try:
+        with write_transaction(resources.engine) as connection:
+            made = sessions.sign_in(
+                connection,
+                form.text("key").strip(),
+                browser=request.headers.get("user-agent", ""),
+                presented=presented_token(request, settings),
+            )
+        fault = "This key is unknown or revoked."
+    except Forbidden as exc:
+        made, fault = None, f"{exc}."[0].upper() + f"{exc}."[1:]
+    if made is None:
+        return render(request, "sign_in.html", status=403, onward=onward, lost=False, out=False, fault=fault, open=True)
+    answer = RedirectResponse(onward, 303)
+    remember(answer, request, settings, made)
+    return answer
+
+
+@router.post("/sign-out")
+def sign_out(request: Request, resources: ResourcesDep, visitor: VisitorDep) -> Response:
+    """End the session."""
+    with write_transaction(resources.engine) as connection:
+        sessions.sign_out(connection, visitor.opened)
+    answer = RedirectResponse("/console/sign-in?out=1", 303)
+    forget(answer, request, resources.settings)
+    return answer
+
+
+@router.get("/")
+def entities_page(
+    request: Request,
+    resources: ResourcesDep,
+    visitor: VisitorDep,
+    cursor: str | None = None,
+    everything: Annotated[str, Query(alias="all")] = "",
+) -> Response:
+    """The entities in which one has a role; on to the only one."""
+    with read_transaction(resources.engine) as connection:
+        page = list_entities(connection, visitor.principal, page_request(MAX_LIMIT, cursor))
+    if cursor is None and not everything and len(page.items) == 1:
+        return RedirectResponse(f"/console/e/{page.items[0].name}", 303)
+    return render(request, "entities.html", page=page)
+
+
+@router.get("/me")
+def me(request: Request, resources: ResourcesDep, visitor: VisitorDep, done: str = "") -> Response:
+    """Who one is, and where one is signed in."""
+    with read_transaction(resources.engine) as connection:
+        mine = sessions.list_sessions(connection, visitor.principal)
+    return render(request, "me.html", sessions=mine, own=visitor.opened.session.id, done=done)
+
+
+@router.post("/me/sessions/{session_id}/end")
+def end_session(session_id: str, resources: ResourcesDep, visitor: VisitorDep) -> Response:
+    """End one of one's own sessions."""
+    with write_transaction(resources.engine) as connection:
+        sessions.end_session(connection, visitor.principal, session_id)
+    return RedirectResponse("/console/me?done=session-ended", 303)
+
+
+@router.post("/preferences")
+def prefer(request: Request, resources: ResourcesDep, form: FormDep) -> Response:
+    """Keep how the pages should look."""
+    theme = form.text("theme")
+    answer = RedirectResponse(local_path(form.text("back")), 303)
+    if theme in preferences.THEMES:
+        secure = is_secure(request, resources.settings)
+        answer.set_cookie(
+            preferences.COOKIE,
+            theme,
+            max_age=_YEAR_SECONDS,
+            path="/console",
+            secure=secure,
+            httponly=True,
+            samesite="lax",
+        )
+    return answer

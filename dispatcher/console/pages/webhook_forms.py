@@ -1,0 +1,294 @@
+"""Creating, changing, testing and deleting webhooks. A test can be sent from the form, before anything is saved."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+
+from dispatcher.api.resources import ApiResources
+from dispatcher.console.entities import EntityDep, EntityVisit
+from dispatcher.console.forms import Faults, Form, FormDep, faults_at
+from dispatcher.console.refusals import attempt
+from dispatcher.console.rendering import pretty, render
+from dispatcher.console.visitors import ResourcesDep
+from dispatcher.control import secrets, webhook_trials, webhooks
+from dispatcher.control.access import Action
+from dispatcher.control.errors import Conflict
+from dispatcher.control.paging import MAX_LIMIT, PageRequest
+from dispatcher.control.webhook_trials import TrialView
+from dispatcher.control.webhooks import WebhookView
+from shared.delivery.webhook_trial import WebhookTrial
+from shared.domain.delivery.retries import DeliveryPolicy
+from shared.domain.errors import EndpointUnusable, FieldError, InvalidDefinition
+from shared.domain.ids import IdKind, decode_id
+from shared.storage.database.transactions import read_transaction, write_transaction
+
+router = APIRouter(prefix="/e/{entity}/settings/webhooks")
+FIELDS = ("name", "url", "access_token", "signing_secret", "client_certificate", "secrets", "policy", "payload")
+DRAFT_NAME = "unsaved"
+"""The name of a webhook that is tested before it has one."""
+
+
+class _Undone(Exception):
+    """Rolls a transaction back whose only purpose was to look at its outcome."""
+
+
+@router.get("/new")
+def new_page(request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """The form of a new webhook."""
+    visit.require(Action.ADMINISTER)
+    return _form_page(request, visit, resources, None, _blank(), Faults(), None)
+
+
+@router.get("/{webhook_id}/edit")
+def edit_page(webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """The form of a webhook that is there."""
+    visit.require(Action.ADMINISTER)
+    one = _webhook(resources, visit, webhook_id)
+    fields = {
+        "name": [one.name],
+        "url": [one.url],
+        "access_token": [one.access_token or ""],
+        "signing_secret": [one.signing_secret or ""],
+        "client_certificate": [one.client_certificate or ""],
+        "secrets": one.secrets,
+        "policy": [pretty(one.policy.model_dump(mode="json"))],
+        "revision": [str(one.revision)],
+    }
+    return _form_page(request, visit, resources, one, Form(fields), Faults(), None)
+
+
+def _blank() -> Form:
+    return Form({"policy": [pretty(DeliveryPolicy().model_dump(mode="json"))]})
+
+
+@router.post("/new")
+async def create(request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
+    """Save a new webhook, or send it a test request and save nothing."""
+    return await _submit(request, visit, resources, form, None)
+
+
+@router.post("/{webhook_id}/edit")
+async def change(
+    webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep
+) -> Response:
+    """Save a changed webhook, or send a test request to what it would be."""
+    return await _submit(request, visit, resources, form, webhook_id)
+
+
+async def _submit(
+    request: Request, visit: EntityVisit, resources: ApiResources, form: Form, webhook_id: str | None
+) -> Response:
+    visit.require(Action.ADMINISTER)
+    one = None if webhook_id is None else await run_in_threadpool(_webhook, resources, visit, webhook_id)
+
+    async def again(faults: Faults, trial: TrialView | None = None) -> Response:
+        return await run_in_threadpool(_form_page, request, visit, resources, one, form, faults, trial)
+
+    try:
+        body = _body(form)
+        if form.has("test"):
+            trial = await run_in_threadpool(_draft_trial, resources, visit, one, body, form.text("payload"))
+            return await again(Faults(), webhook_trials.trial_view(trial, await resources.sender.send(trial.request)))
+        saved = await run_in_threadpool(_save, resources, visit, one, body, form.text("revision"))
+    except (InvalidDefinition, Conflict) as exc:
+        return await again(faults_at(exc.errors, FIELDS, str(exc)))
+    except EndpointUnusable as exc:
+        return await again(Faults({"": [f"No request can be made to this webhook: {exc}"]}))
+    if saved.enabled and not saved.paused and (number := decode_id(IdKind.WEBHOOK, saved.id)):
+        resources.wake([number])
+    done = "created" if one is None else "saved"
+    return RedirectResponse(f"{_path(visit)}/{saved.id}?done={done}", 303)
+
+
+def _body(form: Form) -> dict[str, Any]:
+    """The webhook's definition in the form. Raises InvalidDefinition for a policy that is no JSON."""
+    members: dict[str, Any] = {"name": form.text("name").strip(), "url": form.text("url").strip()}
+    for name in ("access_token", "signing_secret", "client_certificate"):
+        members[name] = form.text(name) or None
+    members["secrets"] = form.texts("secrets")
+    members["policy"] = json_object("policy", form.text("policy"))
+    return members
+
+
+def json_object(field: str, text: str) -> Any:
+    """The JSON in a field; an empty object for a blank one. Raises InvalidDefinition."""
+    if not text.strip():
+        return {}
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as exc:
+        where = f", see line {exc.lineno}, column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
+        raise InvalidDefinition(FieldError((field,), f"must be a JSON object{where}")) from None
+
+
+def _save(
+    resources: ApiResources, visit: EntityVisit, one: WebhookView | None, body: dict[str, Any], revision: str
+) -> WebhookView:
+    with write_transaction(resources.engine) as connection:
+        if one is None:
+            return webhooks.create(connection, visit.principal, visit.entity, body, checks=resources.checks)
+        now = webhooks.get(connection, visit.principal, visit.entity, one.id)
+        if revision and revision != str(now.revision):
+            raise Conflict("somebody else changed this webhook meanwhile: look at it again before you save")
+        # A patch would keep members of the policy that were taken out.
+        cleared = {"policy": dict.fromkeys(now.policy.model_dump())}
+        webhooks.change(connection, visit.principal, visit.entity, one.id, cleared, checks=resources.checks)
+        return webhooks.change(connection, visit.principal, visit.entity, one.id, body, checks=resources.checks)
+
+
+def _draft_trial(
+    resources: ApiResources, visit: EntityVisit, one: WebhookView | None, body: dict[str, Any], payload: str
+) -> WebhookTrial:
+    """The test request to a webhook as it would be: it is stored, read and taken back, in one transaction."""
+    raw = {"payload": json_object("payload", payload)} if payload.strip() else {}
+    body = {**body, "name": body["name"] or DRAFT_NAME}
+    trial = None
+    try:
+        with write_transaction(resources.engine) as connection:
+            if one is None:
+                draft = webhooks.create(connection, visit.principal, visit.entity, body, checks=resources.checks)
+            else:
+                draft = webhooks.change(
+                    connection, visit.principal, visit.entity, one.id, body, checks=resources.checks
+                )
+            trial = webhook_trials.prepare(
+                connection,
+                visit.principal,
+                visit.entity,
+                draft.id,
+                raw,
+                vault=resources.vault,
+                contexts=resources.sender.contexts,
+                now=datetime.now(UTC),
+            )
+            raise _Undone
+    except _Undone:
+        assert trial is not None  # noqa: S101 - made just before
+        return trial
+
+
+def _webhook(resources: ApiResources, visit: EntityVisit, webhook_id: str) -> WebhookView:
+    with read_transaction(resources.engine) as connection:
+        return webhooks.get(connection, visit.principal, visit.entity, webhook_id)
+
+
+def _form_page(
+    request: Request,
+    visit: EntityVisit,
+    resources: ApiResources,
+    webhook: WebhookView | None,
+    form: Form,
+    faults: Faults,
+    trial: TrialView | None,
+) -> Response:
+    with read_transaction(resources.engine) as connection:
+        kept = secrets.list_secrets(connection, visit.principal, visit.entity, PageRequest(MAX_LIMIT))
+    return render(
+        request,
+        "webhook_form.html",
+        status=422 if faults.all else 200,
+        webhook=webhook,
+        form=form,
+        faults=faults,
+        trial=trial,
+        body="" if trial is None else pretty(trial.request.body),
+        secret_names=[one.name for one in kept.items],
+    )
+
+
+@router.get("/{webhook_id}/test")
+def test_page(webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """The form of a test request."""
+    visit.require(Action.ADMINISTER)
+    return _test_page(request, _webhook(resources, visit, webhook_id), "", Faults(), None)
+
+
+@router.post("/{webhook_id}/test")
+async def test(webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
+    """Send one test request now; its payload is not kept."""
+    visit.require(Action.ADMINISTER)
+    text = form.text("payload")
+    one = await run_in_threadpool(_webhook, resources, visit, webhook_id)
+    try:
+        trial = await run_in_threadpool(_prepared, resources, visit, webhook_id, text)
+    except InvalidDefinition as exc:
+        return _test_page(request, one, text, faults_at(exc.errors, ("payload",), str(exc)), None)
+    except EndpointUnusable as exc:
+        return _test_page(request, one, text, Faults({"": [f"No request can be made to this webhook: {exc}"]}), None)
+    view = webhook_trials.trial_view(trial, await resources.sender.send(trial.request))
+    return _test_page(request, one, text, Faults(), view)
+
+
+def _prepared(resources: ApiResources, visit: EntityVisit, webhook_id: str, payload: str) -> WebhookTrial:
+    raw = {"payload": json_object("payload", payload)} if payload.strip() else {}
+    with read_transaction(resources.engine) as connection:
+        return webhook_trials.prepare(
+            connection,
+            visit.principal,
+            visit.entity,
+            webhook_id,
+            raw,
+            vault=resources.vault,
+            contexts=resources.sender.contexts,
+            now=datetime.now(UTC),
+        )
+
+
+def _test_page(request: Request, webhook: WebhookView, text: str, faults: Faults, trial: TrialView | None) -> Response:
+    return render(
+        request,
+        "webhook_test.html",
+        status=422 if faults.all else 200,
+        webhook=webhook,
+        payload=text,
+        faults=faults,
+        trial=trial,
+        body="" if trial is None else pretty(trial.request.body),
+    )
+
+
+@router.get("/{webhook_id}/delete")
+def delete_page(webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """Whether to delete a webhook."""
+    visit.require(Action.ADMINISTER)
+    return _confirm(request, visit, _webhook(resources, visit, webhook_id), Faults())
+
+
+def _confirm(request: Request, visit: EntityVisit, one: WebhookView, faults: Faults) -> Response:
+    path = f"{_path(visit)}/{one.id}"
+    return render(
+        request,
+        "delete.html",
+        status=409 if faults.all else 200,
+        what="webhook",
+        name=one.name,
+        section_of="webhooks",
+        words="What waits to be delivered to it becomes dead letters. Its deliveries stay in the history.",
+        users=[],
+        back=path,
+        trail=[("Webhooks", _path(visit)), (one.name, path)],
+        faults=faults,
+    )
+
+
+@router.post("/{webhook_id}/delete")
+def delete(webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """Delete a webhook that no automation uses."""
+
+    def act() -> None:
+        with write_transaction(resources.engine) as connection:
+            webhooks.delete(connection, visit.principal, visit.entity, webhook_id)
+
+    if isinstance(faults := attempt(act, ()), Faults):
+        return _confirm(request, visit, _webhook(resources, visit, webhook_id), faults)
+    return RedirectResponse(f"{_path(visit)}?done=deleted", 303)
+
+
+def _path(visit: EntityVisit) -> str:
+    return f"{visit.frame.path}/settings/webhooks"

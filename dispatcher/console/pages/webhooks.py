@@ -1,0 +1,82 @@
+"""Webhooks: the list, and one with its state and uses."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from dispatcher.console.entities import EntityDep
+from dispatcher.console.listing import list_url
+from dispatcher.console.rendering import render
+from dispatcher.console.visitors import ResourcesDep
+from dispatcher.console.words import STATUSES, event_words
+from dispatcher.control import deliveries, webhooks
+from dispatcher.control.definition_lists import list_webhooks
+from dispatcher.control.paging import PageRequest
+from shared.domain.errors import InvalidDefinition
+from shared.domain.ids import IdKind, decode_id
+from shared.storage.database.transactions import read_transaction, write_transaction
+
+router = APIRouter(prefix="/e/{entity}/settings/webhooks")
+LISTED = 50
+FILTERS = ("text", "state", "sort")
+SHOWN_DELIVERIES = 10
+
+
+@router.get("")
+def webhooks_page(request: Request, visit: EntityDep, resources: ResourcesDep, done: str = "") -> Response:
+    """The webhooks that match, with the state of each and how deliveries went."""
+    url = list_url(request, FILTERS)
+    wanted = {name: value for name, value in url.filters.items() if value}
+    page, fault = None, ""
+    try:
+        with read_transaction(resources.engine) as connection:
+            query = {**wanted, "cursor": url.cursor or None, "limit": LISTED, "stats": True}
+            page = list_webhooks(connection, visit.principal, visit.entity, query)
+    except InvalidDefinition as exc:
+        fault = str(exc)
+    return render(request, "webhooks.html", status=422 if fault else 200, page=page, url=url, fault=fault, done=done)
+
+
+@router.get("/{webhook_id}")
+def webhook_page(
+    webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, done: str = ""
+) -> Response:
+    """One webhook: endpoint, state, what payloads may use, and its newest deliveries."""
+    with read_transaction(resources.engine) as connection:
+        one = webhooks.get(connection, visit.principal, visit.entity, webhook_id)
+        newest = deliveries.list_deliveries(
+            connection, visit.principal, visit.entity, {"webhook": webhook_id}, PageRequest(SHOWN_DELIVERIES)
+        )
+    return render(
+        request,
+        "webhook.html",
+        webhook=one,
+        deliveries=newest,
+        statuses=STATUSES,
+        event_words=event_words,
+        done=done,
+    )
+
+
+Change = Literal["pause", "resume", "enable", "disable"]
+_CHANGES: dict[str, dict[str, bool]] = {
+    "pause": {"paused": True},
+    "resume": {"paused": False},
+    "enable": {"enabled": True},
+    "disable": {"enabled": False},
+}
+
+
+@router.post("/{webhook_id}/{change}")
+def change(webhook_id: str, change: Change, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """Pause, resume, enable or disable a webhook."""
+    with write_transaction(resources.engine) as connection:
+        changed = webhooks.change(
+            connection, visit.principal, visit.entity, webhook_id, _CHANGES[change], checks=resources.checks
+        )
+    if changed.enabled and not changed.paused and (number := decode_id(IdKind.WEBHOOK, changed.id)):
+        resources.wake([number])
+    return RedirectResponse(f"{visit.frame.path}/settings/webhooks/{webhook_id}?done={change}", 303)

@@ -1,0 +1,131 @@
+"""Templates: everything in them is escaped, and characters that would hide or turn text are shown by their codes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from dispatcher.console.preferences import preferences_of
+from shared.version import __version__
+
+_HERE = Path(__file__).parent
+_ICONS: Mapping[str, str] = json.loads((_HERE / "icons.json").read_text())
+# Control characters but tab and line ends, marks that turn the direction of text, what has no width, and surrogates.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+_UNITS = (("day", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def render(
+    request: Request, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+) -> HTMLResponse:
+    """The page that a template makes of these values."""
+    frame = {
+        "nonce": request.state.nonce,
+        "preferences": preferences_of(request),
+        "version": __version__,
+        "visitor": getattr(request.state, "visitor", None),
+        "frame": getattr(request.state, "frame", None),
+        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "now": datetime.now(UTC),
+        "status": status,
+    }
+    return HTMLResponse(_environment().get_template(template).render(**{**frame, **values}), status, headers)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        finalize=_finalize,
+    )
+    environment.globals |= {"icon": icon, "static": static}
+    environment.filters |= {
+        "as_typed": as_typed,
+        "pretty": pretty,
+        "ago": ago,
+        "utc": utc,
+        "query": query,
+        "span": span,
+    }
+    return environment
+
+
+def _finalize(value: object) -> object:
+    return visible(value) if type(value) is str else "" if value is None else value
+
+
+def visible(text: str) -> str:
+    """The text with each character that is not seen, or that changes how others are, as its code."""
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def as_typed(text: str) -> Markup:
+    """The text unchanged, for fields that are sent back."""
+    return escape(text.encode("utf-8", "replace").decode())
+
+
+def icon(name: str) -> Markup:
+    """One of the icons, for eyes only: words stand beside it."""
+    return Markup(  # noqa: S704 - from a file of the project
+        f'<svg class="icon" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" '
+        f'stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false">{_ICONS[name]}</svg>'
+    )
+
+
+@cache
+def static(name: str) -> str:
+    """The address of a static file, which changes with the file."""
+    digest = hashlib.sha256((_HERE / "static" / name).read_bytes()).hexdigest()[:16]
+    return f"/console/static/{name}?v={digest}"
+
+
+def pretty(value: Any) -> str:
+    """A value as JSON to read."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def utc(moment: datetime) -> str:
+    """A moment in UTC, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def span(duration: timedelta) -> str:
+    """A duration in its largest unit."""
+    seconds = abs(duration.total_seconds())
+    for name, size in _UNITS:
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {name}{'s' if name == 'day' and count > 1 else ''}"
+    return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """How far away a moment is."""
+    if abs(now - moment) < timedelta(seconds=1):
+        return "now"
+    return f"{span(now - moment)} ago" if moment < now else f"in {span(moment - now)}"
+
+
+def query(values: Mapping[str, Any]) -> str:
+    """Values as the query of a URL, without those that are empty."""
+    pairs = {name: value for name, value in values.items() if value not in (None, "", [], ())}
+    return f"?{urlencode(pairs, doseq=True)}" if pairs else ""

@@ -1,0 +1,59 @@
+// What pages gain from a script; each works without it.
+
+// Times in the reader's own zone, on hover and focus.
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+function localTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const moment = new Date(time.dateTime);
+    if (!Number.isNaN(moment.valueOf())) time.title = full.format(moment);
+    if ("absolute" in time.dataset && !Number.isNaN(moment.valueOf())) time.textContent = full.format(moment);
+  }
+}
+
+// Buttons that copy a text of the page.
+function copyButtons(root) {
+  for (const button of root.querySelectorAll("button[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const source = document.getElementById(button.dataset.copy);
+      await navigator.clipboard.writeText(source.textContent);
+      const before = button.lastChild.textContent;
+      button.lastChild.textContent = "Copied";
+      setTimeout(() => { button.lastChild.textContent = before; }, 2000);
+    });
+  }
+}
+
+// Variables go to where the cursor is in the payload.
+function variableButtons(root) {
+  for (const button of root.querySelectorAll("button[data-insert]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const field = document.getElementById(button.dataset.into);
+      field.setRangeText(button.dataset.insert, field.selectionStart, field.selectionEnd, "end");
+      field.focus();
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+    });
+  }
+}
+
+// A form with input that is not saved asks before it is left.
+function guardInput() {
+  for (const form of document.querySelectorAll("form[data-guarded]")) {
+    let changed = false;
+    form.addEventListener("input", () => { changed = true; });
+    form.addEventListener("submit", () => { changed = false; });
+    addEventListener("beforeunload", (event) => { if (changed) event.preventDefault(); });
+  }
+}
+
+function enhance(root) {
+  localTimes(root);
+  copyButtons(root);
+  variableButtons(root);
+}
+
+enhance(document);
+guardInput();
+document.addEventListener("htmx:after:swap", () => enhance(document.getElementById("preview") ?? document));
+document.getElementById("faults")?.focus();

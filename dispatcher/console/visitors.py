@@ -1,0 +1,103 @@
+"""Who looks at a page: the session in the cookie, looked up for each request, so that a lost role is seen at once."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request, Response
+
+from dispatcher.api.resources import ApiResources
+from dispatcher.console.failures import SignInNeeded
+from dispatcher.console.origins import origin_of
+from dispatcher.control import sessions
+from dispatcher.control.sessions import NewSession
+from shared.settings import Settings
+from shared.storage.accounts.sessions import OpenSession
+from shared.storage.accounts.users import Principal
+from shared.storage.database.transactions import read_transaction, write_transaction
+
+SECURE_COOKIE = "__Host-hookline"
+"""A browser takes it over https only, from the very host, for all paths: no other host or page can plant one."""
+LOCAL_COOKIE = "hookline"
+"""Over plain http, where browsers refuse the other name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who is signed in."""
+
+    opened: OpenSession
+
+    @property
+    def principal(self) -> Principal:
+        """The user, with the roles of this moment."""
+        return self.opened.principal
+
+
+async def _resources(request: Request) -> ApiResources:
+    resources: ApiResources = request.state.resources
+    return resources
+
+
+ResourcesDep = Annotated[ApiResources, Depends(_resources)]
+
+
+def _visitor(request: Request, resources: ResourcesDep) -> Visitor:
+    token = presented_token(request, resources.settings)
+    opened = None
+    if token:
+        with read_transaction(resources.engine) as connection:
+            opened = sessions.find_session(connection, token)
+    if opened is None:
+        raise SignInNeeded("sign in first")
+    if sessions.is_due(opened.session):
+        with write_transaction(resources.engine) as connection:
+            sessions.touch(connection, opened.session)
+    visitor = Visitor(opened)
+    request.state.visitor = visitor
+    return visitor
+
+
+VisitorDep = Annotated[Visitor, Depends(_visitor)]
+
+
+def is_secure(request: Request, settings: Settings) -> bool:
+    """Whether the browser came by https."""
+    return origin_of(request, settings).startswith("https://")
+
+
+def may_sign_in(request: Request, settings: Settings) -> bool:
+    """Whether nobody on the way can read the session: https, this machine, or a setting that says so."""
+    return is_secure(request, settings) or settings.console_insecure or _is_loopback(origin_of(request, settings))
+
+
+def _is_loopback(origin: str) -> bool:
+    host = urlsplit(origin).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def presented_token(request: Request, settings: Settings) -> str | None:
+    """The session's token that the browser brings."""
+    return request.cookies.get(SECURE_COOKIE if is_secure(request, settings) else LOCAL_COOKIE)
+
+
+def remember(response: Response, request: Request, settings: Settings, made: NewSession) -> None:
+    """Give the browser its session. The cookie ends with the browser, or when the server says so."""
+    secure = is_secure(request, settings)
+    response.set_cookie(
+        SECURE_COOKIE if secure else LOCAL_COOKIE, made.token, path="/", secure=secure, httponly=True, samesite="lax"
+    )
+
+
+def forget(response: Response, request: Request, settings: Settings) -> None:
+    """Take the session from the browser."""
+    secure = is_secure(request, settings)
+    response.delete_cookie(
+        SECURE_COOKIE if secure else LOCAL_COOKIE, path="/", secure=secure, httponly=True, samesite="lax"
+    )

@@ -1,0 +1,144 @@
+"""A real browser for the console's pages: Debian's Chromium, driven by Playwright.
+
+Every page that a test opens is watched: a request to anywhere else, a violation of the page's policy, an error in the
+console, or an uncaught one fails the test. `BROWSER_TESTS=required` makes a missing Chromium a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, sync_playwright
+
+from tests.integration.api.console.world import World
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+DEADLINE_MS = 30_000
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+WATCH = """
+addEventListener("securitypolicyviolation", e => console.error(`policy: ${e.violatedDirective} ${e.blockedURI}`))
+"""
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """A Chromium for all tests here. It is closed with the last of them, since its loop would disturb others."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        reason = "there is no Chromium: `apt-get install chromium`"
+        assert os.environ.get("BROWSER_TESTS") != "required", reason
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=DEADLINE_MS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Window:
+    """A window of the browser, and what went wrong in it."""
+
+    page: Page
+    world: World
+    faults: list[str] = field(default_factory=list)
+    expected: tuple[str, ...] = ()
+    """How messages begin that the test brings about."""
+
+    def open(self, path: str) -> None:
+        """Go to a page of the console, and wait until its scripts ran."""
+        self.page.goto(f"/console{path}", wait_until="load")
+
+    def come_back(self, key: str = "admin") -> None:
+        """Bring a session that was made before, with the key of this name."""
+        with self.world.visitor(key) as visitor:
+            cookies = [{"name": name, "value": value, "url": self.world.url} for name, value in visitor.cookies.items()]
+        self.page.context.add_cookies(cookies)  # type: ignore[arg-type]
+
+    def sign_in(self, key: str = "admin") -> None:
+        """Sign in as somebody does, with the key of this name."""
+        self.open("/sign-in")
+        self.page.get_by_label("API key").fill(self.world.keys[key])
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url("**/console/e/**")
+
+    def check_accessibility(self, *, only: str | None = None) -> None:
+        """Look at the page as it is by axe: no rule may be broken, or not the one."""
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE)
+        wanted = {"runOnly": RULES if only is None else {"type": "rule", "values": [only]}}
+        found = self.page.evaluate("wanted => axe.run(document, wanted)", wanted)
+        broken = [
+            f"{one['id']}: {node['target']} {node.get('failureSummary', '')}"
+            for one in found["violations"]
+            for node in one["nodes"]
+        ]
+        assert not broken, "\n".join(broken)
+
+    def check_width(self) -> None:
+        """The page itself must not scroll sideways."""
+        wide, room = self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= room, self.page.url
+
+
+@pytest.fixture
+def window(browser: Browser, world: World) -> Iterator[Window]:
+    """A window that nobody is signed in to yet."""
+    yield from _watched(browser, world)
+
+
+@pytest.fixture
+def plain_window(browser: Browser, world: World) -> Iterator[Window]:
+    """A window without JavaScript."""
+    yield from _watched(browser, world, java_script_enabled=False)
+
+
+def _watched(browser: Browser, world: World, **options: Any) -> Iterator[Window]:
+    context = browser.new_context(
+        base_url=world.url, viewport={"width": 1280, "height": 900}, reduced_motion="reduce", **options
+    )
+    context.set_default_timeout(DEADLINE_MS)
+    context.add_init_script(WATCH)
+    window = Window(context.new_page(), world)
+    _watch(context, window)
+    yield window
+    context.close()
+    assert [fault for fault in window.faults if not fault.startswith(window.expected or ("\0",))] == []
+
+
+def _watch(context: BrowserContext, window: Window) -> None:
+    def routed(route: Route) -> None:
+        if route.request.url.startswith(f"{window.world.url}/"):
+            route.continue_()
+        else:
+            window.faults.append(f"request to {route.request.url}")
+            route.abort()
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            window.faults.append(message.text)
+
+    def failed(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # one that the next page took over
+            window.faults.append(f"{request.url} failed: {request.failure}")
+
+    context.route("**/*", routed)
+    context.on("console", said)
+    context.on("weberror", lambda error: window.faults.append(f"uncaught: {error.error}"))
+    context.on("requestfailed", failed)

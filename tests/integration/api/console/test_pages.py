@@ -1,0 +1,354 @@
+"""Each page and action: who may, what it does without a script, and what it never shows."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.api.console.world import CANARY, HOSTILE, SECRETS, World
+
+ENTITY = "/console/e/acme"
+READ, ADMIN = {"member", "admin", "root"}, {"admin", "root"}
+PAGES: dict[str, set[str]] = {
+    "": READ,
+    "/automations": READ,
+    "/automations/{record}": READ,
+    "/automations/{hostile}": READ,
+    "/automations/{record}/delete": READ,
+    "/deliveries": READ,
+    "/deliveries?status=skipped": READ,
+    "/deliveries/{dead}": READ,
+    "/deliveries/{refused}": READ,
+    "/settings/webhooks": READ,
+    "/settings/webhooks/{gone-hook}": READ,
+    "/settings/webhooks/new": ADMIN,
+    "/settings/webhooks/{gone-hook}/edit": ADMIN,
+    "/settings/webhooks/{gone-hook}/test": ADMIN,
+    "/settings/webhooks/{gone-hook}/delete": ADMIN,
+    "/settings/secrets": READ,
+    "/settings/secrets/new": ADMIN,
+    "/settings/secrets/SIGNING/delete": ADMIN,
+    "/settings/members": ADMIN,
+    "/settings/keys": ADMIN,
+}
+"""Every page of an entity, and which keys of the world may see it."""
+ACTIONS: dict[str, set[str]] = {
+    "/automations/{record}/enable": READ,
+    "/automations/aut_999/delete": READ,
+    "/deliveries/{dead}/replay": ADMIN,
+    "/settings/webhooks/{paused-hook}/pause": ADMIN,
+    "/settings/webhooks/new": ADMIN,
+    "/settings/webhooks/{paused-hook}/edit": ADMIN,
+    "/settings/webhooks/{paused-hook}/test": ADMIN,
+    "/settings/webhooks/{gone-hook}/delete": ADMIN,
+    "/settings/secrets": ADMIN,
+    "/settings/secrets/SIGNING/delete": ADMIN,
+    "/settings/members": ADMIN,
+    "/settings/members/usr_999/remove": ADMIN,
+    "/settings/keys": ADMIN,
+    "/settings/keys/key_999/revoke": ADMIN,
+}
+"""Every action, sent so that it changes nothing: what it names is not there, or is so already, or is in use."""
+KEYS = ("nobody", "publisher", "member", "admin", "outsider", "root")
+
+
+def filled(world: World, path: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        return world.delivery(status=name) if name in ("dead", "refused", "skipped") else world.ids[name]
+
+    return ENTITY + re.sub(r"{([\w-]+)}", value, path)
+
+
+@pytest.fixture(scope="session")
+def visitors(world: World) -> Iterator[dict[str, httpx.Client]]:
+    """A browser for each key that may sign in, and one for nobody."""
+    with (
+        world.visitor(None) as nobody,
+        world.visitor("member") as member,
+        world.visitor("admin") as admin,
+        world.visitor("outsider") as outsider,
+        world.visitor("root") as root,
+    ):
+        yield {"nobody": nobody, "member": member, "admin": admin, "outsider": outsider, "root": root}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_who_may_see_a_page(world: World, visitors: dict[str, httpx.Client], path: str) -> None:
+    address, may = filled(world, path), PAGES[path]
+    for key, visitor in visitors.items():
+        answer = visitor.get(address)
+        expected = 200 if key in may else {"nobody": 303, "outsider": 404}.get(key, 403)
+        assert answer.status_code == expected, (key, path)
+        if key == "nobody":
+            assert answer.headers["location"].startswith("/console/sign-in?next=")
+        if key == "outsider":
+            assert answer.text.count("acme") == answer.text.count(address) + answer.text.count("There is no entity")
+
+
+@pytest.mark.parametrize("path", ACTIONS)
+def test_who_may_act(world: World, visitors: dict[str, httpx.Client], path: str) -> None:
+    address, may = filled(world, path), ACTIONS[path]
+    for key, visitor in visitors.items():
+        if key in may and path.endswith("/replay"):
+            continue  # tried where it is expected
+        answer = visitor.post(address, data={"name": "not a name!", "role": "none", "payload": "{"})
+        if key in may:
+            assert answer.status_code in (303, 404, 409, 422), (key, path)
+            assert "/sign-in" not in answer.headers.get("location", "")
+        else:
+            expected = {"nobody": 303, "outsider": 404}.get(key, 403)
+            assert answer.status_code == expected, (key, path)
+            if key == "nobody":
+                assert answer.headers["location"] == "/console/sign-in?lost=1"
+
+
+def test_what_is_another_entity_s_is_not_there(world: World, visitors: dict[str, httpx.Client]) -> None:
+    outsider = visitors["outsider"]
+    for path in ("/automations/{record}", "/deliveries/{dead}", "/settings/webhooks/{gone-hook}"):
+        there = outsider.get(filled(world, path).replace("/acme", "/other"))
+        never = outsider.get(re.sub(r"\w+_\w+$", "aut_9999", filled(world, path)).replace("/acme", "/other"))
+        assert (there.status_code, never.status_code) == (404, 404)
+
+
+class _Elements(HTMLParser):
+    """The elements of a page as a browser finds them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_what_others_wrote_is_text(world: World, visitors: dict[str, httpx.Client], path: str) -> None:
+    text = visitors["admin"].get(filled(world, path)).text
+    for tag, attributes in _Elements(text).elements:
+        assert tag not in ("iframe", "base", "img", "object", "embed", "style"), tag
+        assert "data-canary" not in attributes and "style" not in attributes
+        assert not [name for name in attributes if name.startswith("on")], attributes
+        assert tag != "script" or (attributes.get("nonce") and (attributes["src"] or "").startswith("/console/static/"))
+        for name in ("href", "src", "action"):
+            assert (attributes.get(name) or "/").startswith(("/", "#")), attributes
+    assert "\u202e" not in text
+    assert f'"{CANARY}' not in text
+
+
+def test_probes_are_shown(world: World, visitors: dict[str, httpx.Client]) -> None:
+    text = visitors["admin"].get(filled(world, "/automations/{hostile}")).text
+    assert html.escape(HOSTILE[:60], quote=False).replace('"', "&#34;") in text
+    assert "\\u202e" in text and "{{7*7}}" in text and "49" not in re.sub(r"[\w-]*49[\w-]*", "", text[:0])
+    answer = visitors["admin"].get(filled(world, "/deliveries/{refused}")).text
+    assert "&lt;h1&gt;&lt;script&gt;" in answer
+
+
+@pytest.mark.parametrize("path", ["/deliveries?", "/find?id=", "/automations?done=", "/nothing?x="])
+def test_what_is_echoed_of_a_url_is_text(visitors: dict[str, httpx.Client], path: str) -> None:
+    names = ("status", "automation", "webhook", "event", "since", "until", "cursor")
+    query: dict[str, Any] = dict.fromkeys(names, HOSTILE) if path == "/deliveries?" else {}
+    answer = visitors["admin"].get(f"{ENTITY}{path}" + ("" if query else "%3Cscript%3Ex%22"), params=query or None)
+    assert "<script>window" not in answer.text and "<script>x" not in answer.text
+
+
+def test_secrets_and_keys_are_on_no_page(world: World, visitors: dict[str, httpx.Client]) -> None:
+    admin = visitors["admin"]
+    kept = [*SECRETS.values(), *world.keys.values(), *admin.cookies.values()]
+    texts = [admin.get(filled(world, path)).text for path in PAGES] + [admin.get("/console/me").text]
+    shown = [admin.post(filled(world, f"/settings/webhooks/{{{name}}}/test")) for name in ("deploy-hook", "gone-hook")]
+    shown.append(admin.post(f"{ENTITY}/settings/secrets", data={"name": "1bad", "value": SECRETS["SIGNING"]}))
+    shown.append(admin.post("/console/sign-in", data={"key": world.keys["publisher"]}))
+    for text in [*texts, *(one.text for one in shown)]:
+        assert not [one for one in kept if one in text]
+    assert [one.status_code for one in shown] == [415, 415, 422, 403]
+
+
+def test_a_webhook_s_test_shows_what_was_sent_with_secrets_masked(
+    world: World, visitors: dict[str, httpx.Client]
+) -> None:
+    address = filled(world, "/settings/webhooks/{deploy-hook}/test")
+    answer = visitors["admin"].post(address, data={"payload": '{"token": "${DEPLOY_TOKEN}"}'})
+    text = html.unescape(answer.text)
+    assert "The endpoint answered 204" in text
+    assert "Authorization: Bearer ***ACCESS_TOKEN***" in text and '"token": "***DEPLOY_TOKEN***"' in text
+    assert not [value for value in SECRETS.values() if value in text]
+    refused = visitors["admin"].post(address, data={"payload": '{"x": "${NOTHING}"}'})
+    assert refused.status_code == 422
+    assert "not available" in refused.text and "${NOTHING}" in html.unescape(refused.text)
+
+
+def test_a_test_in_the_form_saves_nothing(world: World, visitors: dict[str, httpx.Client]) -> None:
+    admin, before = visitors["admin"], world.call("GET", "/entities/acme/webhooks")
+    count = len(world.scene.receiver.requests)
+    fields = {"url": f"{world.scene.receiver.url}/draft", "access_token": "DEPLOY_TOKEN", "test": "1", "name": ""}
+    answer = admin.post(f"{ENTITY}/settings/webhooks/new", data=fields)
+    assert "The endpoint answered 204" in answer.text and 'value="DEPLOY_TOKEN" selected' in answer.text
+    (sent,) = world.scene.receiver.requests[count:]
+    assert sent.path == "/draft"
+    edited = admin.post(filled(world, "/settings/webhooks/{gone-hook}/edit"), data={**fields, "name": "gone-hook"})
+    assert "The endpoint answered 204" in edited.text
+    assert world.call("GET", "/entities/acme/webhooks") == before
+
+
+def test_a_webhook_is_made_changed_and_deleted(world: World, visitors: dict[str, httpx.Client]) -> None:
+    admin = visitors["admin"]
+    fields = {"name": "made here", "url": f"{world.scene.receiver.url}/made", "signing_secret": "SIGNING"}
+    refused = admin.post(f"{ENTITY}/settings/webhooks/new", data={**fields, "url": "ftp://x"})
+    assert refused.status_code == 422
+    assert 'id="e-url"' in refused.text and 'value="made here"' in refused.text
+    made = admin.post(f"{ENTITY}/settings/webhooks/new", data=fields)
+    assert made.status_code == 303, made.text
+    path = made.headers["location"].partition("?")[0]
+    number = path.rpartition("/")[2]
+    form = admin.get(f"{path}/edit").text
+    (revision,) = re.findall(r'name="revision" value="(\d+)"', form)
+    policy = '{"timeout_seconds": 3}'
+    changed = admin.post(
+        f"{path}/edit", data={**fields, "name": "renamed", "secrets": "SIGNING", "policy": policy, "revision": revision}
+    )
+    assert changed.status_code == 303, changed.text
+    stored = world.call("GET", f"/entities/acme/webhooks/{number}")
+    assert (stored["name"], stored["secrets"], stored["policy"]["timeout_seconds"]) == ("renamed", ["SIGNING"], 3)
+    late = admin.post(f"{path}/edit", data={**fields, "revision": revision})
+    assert late.status_code == 422 and "somebody else changed" in late.text and 'value="made here"' in late.text
+    assert "Delete the webhook" in admin.get(f"{path}/delete").text
+    assert admin.post(f"{path}/delete").headers["location"].endswith("?done=deleted")
+    assert admin.get(path).status_code == 404
+
+
+def test_a_webhook_in_use_stays(world: World, visitors: dict[str, httpx.Client]) -> None:
+    answer = visitors["admin"].post(filled(world, "/settings/webhooks/{deploy-hook}/delete"))
+    assert answer.status_code == 409
+    assert "in use by the automations" in answer.text
+
+
+def test_webhooks_are_paused_and_resumed(world: World, visitors: dict[str, httpx.Client]) -> None:
+    address = filled(world, "/settings/webhooks/{retried-hook}")
+    for change, words in (("pause", "Paused"), ("resume", "Failing"), ("disable", "Disabled"), ("enable", "enabled")):
+        done = visitors["admin"].post(f"{address}/{change}", follow_redirects=True)
+        assert words in done.text, change
+
+
+def test_a_secret_is_stored_and_deleted(world: World, visitors: dict[str, httpx.Client]) -> None:
+    admin, value = visitors["admin"], "value-" + "s" * 20
+    for done in ("created", "replaced"):
+        answer = admin.post(f"{ENTITY}/settings/secrets", data={"name": "MADE_HERE", "value": value})
+        assert answer.headers["location"].endswith(f"?done={done}")
+    assert value not in admin.get(f"{ENTITY}/settings/secrets").text
+    generated = admin.post(f"{ENTITY}/settings/secrets", data={"name": "MADE_HERE", "generate": "1"})
+    (shown,) = re.findall(r"whsec_[\w+/=]{44}", html.unescape(generated.text))
+    assert shown not in admin.get(f"{ENTITY}/settings/secrets").text
+    assert generated.headers["cache-control"] == "no-store"
+    assert admin.post(f"{ENTITY}/settings/secrets/MADE_HERE/delete").status_code == 303
+    assert admin.post(f"{ENTITY}/settings/secrets/SIGNING/delete").status_code == 409
+
+
+def test_a_key_is_shown_once_and_revoked(world: World, visitors: dict[str, httpx.Client]) -> None:
+    admin = visitors["admin"]
+    made = admin.post(f"{ENTITY}/settings/keys", data={"name": "made-here", "role": "publisher"})
+    (key,) = re.findall(r"hlk-[\w-]{43}", made.text)
+    page = admin.get(f"{ENTITY}/settings/keys").text
+    assert key not in page and "acme/made-here" in page
+    (address,) = re.findall(r'action="([^"]+/revoke)"><button class="small danger">Revoke<[^>]*> made-here<', page)
+    assert admin.post(address).headers["location"].endswith("?done=revoked")
+    assert "acme/made-here" not in admin.get(f"{ENTITY}/settings/keys").text
+    refused = admin.post(f"{ENTITY}/settings/keys", data={"name": "made-here", "role": "publisher"})
+    assert refused.status_code == 422 and "no other key of the entity had" in refused.text
+
+
+def test_members_are_invited_changed_and_removed(world: World, visitors: dict[str, httpx.Client]) -> None:
+    admin, address = visitors["admin"], f"{ENTITY}/settings/members"
+    assert admin.post(address, data={"user": "carol", "role": "member"}).headers["location"].endswith("?done=invited")
+    assert "carol" in admin.get(address).text
+    world.call("POST", "/keys", {"name": "temp", "entity": "acme", "role": "member"})
+    assert admin.post(address, data={"user": "acme/temp", "role": "publisher"}).status_code == 303
+    page = admin.get(address).text
+    (remove,) = re.findall(r'action="([^"]+/remove)"><button class="small danger">Remove<[^>]*> acme/temp<', page)
+    assert admin.post(remove).headers["location"].endswith("?done=removed")
+    assert "acme/temp" not in admin.get(address).text
+    assert admin.post(address, data={"user": "acme/temp", "role": "king"}).status_code == 422
+
+
+def test_a_delivery_is_replayed(world: World, visitors: dict[str, httpx.Client]) -> None:
+    old = world.delivery(status="dead")
+    answer = visitors["admin"].post(f"{ENTITY}/deliveries/{old}/replay")
+    assert answer.status_code == 303
+    page = visitors["admin"].get(answer.headers["location"]).text
+    assert "This is the new delivery" in page and old in page
+    world.scene.deliver()
+
+
+def test_an_automation_is_turned_off_and_on_and_deleted(world: World, visitors: dict[str, httpx.Client]) -> None:
+    made = world.call(
+        "POST",
+        "/entities/acme/automations",
+        {"name": "to go", "event": "LINK_ARTIFACT", "action": {"no_op": True}},
+    )
+    address, member = f"{ENTITY}/automations/{made['id']}", visitors["member"]
+    assert "The automation is off" in member.post(f"{address}/disable", follow_redirects=True).text
+    assert "The automation is on" in member.post(f"{address}/enable", follow_redirects=True).text
+    assert "Delete the automation" in member.get(f"{address}/delete").text
+    assert member.post(f"{address}/delete").headers["location"].endswith("?done=deleted")
+    assert member.get(address).status_code == 404
+
+
+def test_things_are_found_by_their_ids(world: World, visitors: dict[str, httpx.Client]) -> None:
+    dead = world.delivery(status="dead")
+    for text, target in {
+        world.ids["record"]: f"/automations/{world.ids['record']}",
+        world.ids["gone-hook"]: f"/settings/webhooks/{world.ids['gone-hook']}",
+        f" {dead} ": f"/deliveries/{dead}",
+        "promote-0": "/deliveries?event=promote-0",
+        "dlv_../../x": "/deliveries?event=dlv_..%2F..%2Fx",
+        "//evil.example": "/deliveries?event=%2F%2Fevil.example",
+    }.items():
+        answer = visitors["member"].get(f"{ENTITY}/find", params={"id": text})
+        assert answer.headers["location"] == ENTITY + target
+
+
+def test_filters_stand_in_the_url(world: World, visitors: dict[str, httpx.Client]) -> None:
+    text = visitors["member"].get(f"{ENTITY}/deliveries?automation=gone&status=refused").text
+    assert 'value="gone"' in text and "Clear" in text
+    assert 'href="/console/e/acme/deliveries?status=skipped&amp;automation=gone"' in text
+    none = visitors["member"].get(f"{ENTITY}/deliveries?event=nothing").text
+    assert "No delivery matches these filters" in none
+    wrong = visitors["member"].get(f"{ENTITY}/deliveries?since=yesterday")
+    assert wrong.status_code == 422 and "RFC 3339" in wrong.text
+
+
+def test_an_empty_entity_says_what_to_do_first(world: World, visitors: dict[str, httpx.Client]) -> None:
+    text = visitors["outsider"].get("/console/e/other").text
+    assert "First steps" in text and "Add a webhook" in text
+    for path, words in {"automations": "No automation yet", "deliveries": "Nothing has fired yet"}.items():
+        assert words in visitors["outsider"].get(f"/console/e/other/{path}").text
+
+
+def test_a_page_s_queries_do_not_grow_with_its_rows(world: World, visitors: dict[str, httpx.Client]) -> None:
+    from sqlalchemy import event
+
+    counted: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        if not statement.startswith(("BEGIN", "PRAGMA", "SAVEPOINT")):
+            counted.append(statement)
+
+    from sqlalchemy import Engine
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        for path in ("/automations", "/deliveries", "/settings/webhooks", "/settings/secrets", "/deliveries/{dead}"):
+            counted.clear()
+            address = filled(world, path)
+            counted.clear()
+            assert visitors["member"].get(address).status_code == 200
+            assert 0 < len(counted) <= 12, (path, counted)
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)

@@ -1,0 +1,192 @@
+"""A world for the console's pages, and its server: a key for each role, deliveries of each status, hostile names."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from redis import Redis
+
+from dispatcher.app import create_app
+from shared.settings import Settings, load_settings
+from shared.storage.maintenance import first_start
+from tests.integration.conftest import ADMIN_KEY, SECRET_KEY
+from tests.integration.processes import wait_until
+from tests.integration.receiver import Answer, Received, Receiver, receiving
+from tests.integration.scene import Scene, alias_event, metric_event, opened_scene
+from tests.servers import free_port, valkey_server
+
+CANARY = "http://canary.invalid"
+HOSTILE = (
+    "<script>window.pwned=1</script><img src=x onerror=\"window.pwned=1\"><svg onload='window.pwned=1'>"
+    f"\"'><a hx-get=/x hx-trigger=load href=javascript:window.pwned=1>x</a>{{{{7*7}}}}${{7*7}}</textarea></title>"
+    f"<base href={CANARY}><meta http-equiv=refresh content='0;url={CANARY}'>"
+    f"<form id=htmx action={CANARY}><b data-canary=1>"
+    "\u202egnp\u2066"
+)
+"""Every kind of markup that a page must show as text."""
+PROBE = HOSTILE.replace("$", "$$")
+"""As a payload must have it: with a dollar that is none of a variable."""
+SECRETS = {"DEPLOY_TOKEN": "tok-canary-5e6f2b91", "SIGNING": "whsec_Y2FuYXJ5LXNpZ25pbmcta2V5LTEyMw=="}
+
+
+@dataclass
+class World:
+    """A running service, and what is in it."""
+
+    url: str
+    settings: Settings
+    scene: Scene
+    keys: dict[str, str] = field(default_factory=lambda: {"root": ADMIN_KEY})
+    ids: dict[str, str] = field(default_factory=dict)
+    """The ids of automations and webhooks, by name."""
+
+    def call(self, method: str, path: str, body: object = None, *, key: str = "admin") -> Any:
+        """The answer to a request to REST that must go through."""
+        headers = {"Authorization": f"Bearer {self.keys[key]}"}
+        answer = httpx.request(method, f"{self.url}/v1{path}", json=body, headers=headers)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    def publish(self, *events: Any) -> None:
+        """Publish events, evaluate them, and deliver what is due."""
+        self.call("POST", "/events", list(events), key="publisher")
+        self.scene.evaluate()
+        self.scene.deliver()
+
+    @contextmanager
+    def visitor(self, key: str | None) -> Iterator[httpx.Client]:
+        """A browser without scripts, signed in with the key of this name."""
+        with httpx.Client(base_url=self.url, headers={"Sec-Fetch-Site": "same-origin"}) as client:
+            if key is not None:
+                answer = client.post("/console/sign-in", data={"key": self.keys[key]})
+                assert answer.status_code == 303, answer.text
+            yield client
+
+    def delivery(self, **criteria: str) -> str:
+        """The newest delivery that matches."""
+        found = self.call("GET", "/entities/acme/deliveries?" + "&".join(f"{k}={v}" for k, v in criteria.items()))
+        newest: str = found["items"][0]["id"]
+        return newest
+
+
+@contextmanager
+def opened_world(folder: Path, template: Path) -> Iterator[World]:
+    """A world on a copy of an SQLite template, with a Valkey and a receiver of its own."""
+    with ExitStack() as stack:
+        streams = stack.enter_context(valkey_server())
+        receiver = stack.enter_context(receiving())
+        path = folder / "hookline.db"
+        path.write_bytes(template.read_bytes())
+        settings = load_settings(
+            data_dir=folder / "data",
+            database_url=f"sqlite:///{path}",
+            redis_url=streams,
+            broker_url=streams.removesuffix("/0") + "/1",
+            secret_keys=SECRET_KEY,
+            admin_api_key=ADMIN_KEY,
+            allowed_networks="127.0.0.0/8",
+            partitions=4,
+            reload_interval="0s",
+        )
+        first_start.prepare(settings)
+        url = stack.enter_context(served(settings))
+        redis = stack.enter_context(Redis.from_url(streams))
+        httpx.put(f"{url}/v1/entities/acme", json={}, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+        scene = stack.enter_context(opened_scene(settings, redis, receiver, new=False))
+        world = World(url, settings, scene)
+        _populate(world, receiver)
+        yield world
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[str]:
+    """The application behind a real server, in a thread; yields its address."""
+    port = free_port()
+    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=port, log_config=None, lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="console-server")
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), "the server's start")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _answer(request: Received) -> Answer:
+    if request.path.startswith("/broken"):
+        return Answer(500, body=b"out of disk")
+    if request.path.startswith("/gone"):
+        return Answer(404, body=f"<h1>{HOSTILE}</h1>".encode())
+    return Answer(204, body=b"")
+
+
+def _populate(world: World, receiver: Receiver) -> None:
+    receiver.answer = _answer
+    world.call("PUT", "/entities/other", {}, key="root")
+    for name, entity in (("admin", "acme"), ("member", "acme"), ("publisher", "acme"), ("outsider", "other")):
+        role = "admin" if name == "outsider" else name
+        made = world.call("POST", "/keys", {"name": name, "entity": entity, "role": role}, key="root")
+        world.keys[name] = made["key"]
+    for name, value in SECRETS.items():
+        world.call("PUT", f"/entities/acme/secrets/{name}", {"value": value})
+    policy: dict[str, Any] = {"schedule_seconds": []}
+    hooks: dict[str, dict[str, Any]] = {
+        "deploy-hook": {"access_token": "DEPLOY_TOKEN", "signing_secret": "SIGNING", "secrets": ["DEPLOY_TOKEN"]},
+        "broken-hook": {"policy": policy},
+        "gone-hook": {"policy": policy},
+        "retried-hook": {"policy": {"schedule_seconds": [3600]}},
+        "paused-hook": {"paused": True},
+    }
+    for name, more in hooks.items():
+        url = f"{receiver.url}/{'broken' if name == 'retried-hook' else name.removesuffix('-hook')}"
+        made = world.call("POST", "/entities/acme/webhooks", {"name": name, "url": url, **more})
+        world.ids[name] = made["id"]
+    payload = {"model": "${artifact_version_string}", "token": "${DEPLOY_TOKEN}", "by": "${event_author}"}
+    rules: dict[str, dict[str, Any]] = {
+        "deploy-on-production": {
+            "description": "Deploys what is promoted.",
+            "scope": {"project": "wandb-registry-model", "collection": "llm"},
+            "filter": {"alias": {"$regex": "^prod"}},
+            "action": {"webhook": "deploy-hook", "payload": payload},
+        },
+        "broken": {"filter": {"alias": "broken"}, "action": {"webhook": "broken-hook", "payload": {"a": 1}}},
+        "gone": {"filter": {"alias": "gone"}, "action": {"webhook": "gone-hook", "payload": {PROBE[:200]: PROBE}}},
+        "retried": {"filter": {"alias": "retried"}, "action": {"webhook": "retried-hook", "payload": {"a": 1}}},
+        "once a day": {
+            "filter": {"alias": "often"},
+            "cooldown": {"per": "collection", "period": "1d"},
+            "action": {"webhook": "deploy-hook", "payload": {"a": 1}},
+        },
+        "record": {"action": {"no_op": True}, "filter": {"alias": "recorded"}},
+        "accuracy": {
+            "event": "RUN_METRIC",
+            "conditions": [{"metric": "accuracy", "aggregate": "AVERAGE", "window": 3, "op": "$gt", "threshold": 0.9}],
+            "action": {"no_op": True},
+        },
+        HOSTILE[:120]: {
+            "description": HOSTILE,
+            "filter": {"alias": HOSTILE},
+            "action": {"webhook": "gone-hook", "payload": {"x": PROBE}},
+            "enabled": False,
+        },
+    }
+    for name, definition in rules.items():
+        made = world.call(
+            "POST", "/entities/acme/automations", {"name": name, "event": "ADD_ARTIFACT_ALIAS", **definition}
+        )
+        world.ids["hostile" if name.startswith("<") else name] = made["id"]
+    aliases = ("production", "staging", "broken", "gone", "retried", "often", "often", "recorded")
+    world.publish(
+        *(alias_event(alias, event_id=f"promote-{number}") for number, alias in enumerate(aliases)),
+        alias_event("gone", event_id=HOSTILE[:200], collection=HOSTILE[:300]),
+        *(metric_event(step, accuracy=0.8 + step / 20, event_id=f"step-{step}") for step in range(5)),
+    )

@@ -13,6 +13,7 @@ from dispatcher.api import (
     catalog,
     deliveries,
     dry_runs,
+    event_log,
     events,
     identity,
     invitations,
@@ -40,6 +41,7 @@ from shared.version import __version__
 
 _ROUTERS = (
     events.router,
+    event_log.router,
     automations.router,
     dry_runs.router,
     webhooks.router,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Select, Text, bindparam, cast, insert, select, update
 
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.database.bulk import among
 from shared.storage.definitions.kept_revisions import Edited, RevisionChange, RevisionKind, keep_revisions
-from shared.storage.schema.tables import automations, entities, webhooks
+from shared.storage.schema.tables import automations, entities, kept_revisions, webhooks
 
 _ROWS_READ = 8
 """Read at a time where they may be large: a definition may have a MiB."""
@@ -96,6 +96,35 @@ def find_deleted(connection: Connection, entity_id: int, automation_id: int) -> 
     query = _automations(deleted=True).where(automations.c.entity_id == entity_id, automations.c.id == automation_id)
     row = connection.execute(query).first()
     return None if row is None else StoredAutomation(*row)
+
+
+def concerned_by(
+    connection: Connection, entity_id: int, event_type: str, *, after: int, limit: int
+) -> list[tuple[StoredAutomation, bool]]:
+    """The entity's automations that are about an event type, or were about another before an edit, by their ids.
+
+    Each comes with whether it is deleted.
+    """
+    mine = (automations.c.entity_id == entity_id) & (automations.c.id > after)
+    edited = select(kept_revisions.c.target_id).where(
+        kept_revisions.c.kind == RevisionKind.AUTOMATION,
+        kept_revisions.c.entity_id == entity_id,
+        cast(kept_revisions.c.changed, Text).like('%"event"%'),
+    )
+    numbers = select(automations.c.id, automations.c.deleted_at.is_not(None)).where(
+        mine, (automations.c.event_type == event_type) | automations.c.id.in_(edited)
+    )
+    found = {row[0]: bool(row[1]) for row in connection.execute(numbers.order_by(automations.c.id).limit(limit))}
+    rows = [
+        (StoredAutomation(*row), deleted)
+        for deleted in (False, True)
+        for row in connection.execute(
+            _automations(deleted=deleted).where(
+                among(connection, automations.c.id, [one for one, gone in found.items() if gone is deleted])
+            )
+        )
+    ]
+    return sorted(rows, key=lambda one: one[0].id)
 
 
 def automations_of_all(

@@ -121,3 +121,8 @@ def entity_ids(connection: Connection, names: Collection[str]) -> dict[str, int]
     """The ids of the entities of these names; a name that no entity has is left out."""
     query = select(entities.c.name, entities.c.id).where(entities.c.name.in_(names))
     return {row.name: row.id for row in connection.execute(query)}
+
+
+def entity_names(connection: Connection) -> frozenset[str]:
+    """The names of all entities."""
+    return frozenset(connection.scalars(select(entities.c.name)))

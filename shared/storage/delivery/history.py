@@ -220,6 +220,14 @@ def find_delivery(connection: Connection, entity_id: int | None, id_: str) -> St
     return None if row is None else StoredDelivery(**row._mapping)
 
 
+def event_received_at(connection: Connection, entity_id: int, event_id: str) -> datetime | None:
+    """When the newest event of this id came that made a delivery of the entity; None when none is kept."""
+    query = select(deliveries.c.event_received_at).where(
+        deliveries.c.event_id == event_id, deliveries.c.entity_id == entity_id
+    )
+    return connection.scalar(query.order_by(deliveries.c.seq.desc()).limit(1))
+
+
 def sealed_payload(connection: Connection, seq: int) -> str | None:
     """The sealed payload of a delivery, in which secrets are placeholders; None when it has none."""
     payload: str | None = connection.execute(select(deliveries.c.payload).where(deliveries.c.seq == seq)).scalar_one()

@@ -28,7 +28,16 @@ from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.entities import find_entity
 from shared.storage.maintenance import first_start
 from tests.authority import Authority
-from tests.integration.api.conftest import ACME, Api, automation, create_automation, create_webhook, running, webhook
+from tests.integration.api.conftest import (
+    ACME,
+    Api,
+    automation,
+    create_automation,
+    create_webhook,
+    event,
+    running,
+    webhook,
+)
 from tests.integration.api.test_deliveries import History
 from tests.integration.conftest import ADMIN_KEY, SECRET_KEY
 from tests.servers import free_port
@@ -36,6 +45,8 @@ from tests.servers import free_port
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 """How many requests are made of each operation in a long run; 0 for a short one that is always the same."""
 UNUSED_WEBHOOK = "wh_3"
+EVENT = "an-event"
+"""The id of an event that the streams have."""
 WEBHOOK, AUTOMATION, SLACK, KEY, USER = "wh_1", "aut_1", "slk_2", "key_2", "usr_2"
 SECRETS = ("DEPLOY_TOKEN", "SIGNING_SECRET", "UNUSED")
 
@@ -130,4 +141,5 @@ def _fill(api: Api) -> tuple[Any, Any]:
     create_webhook(api, webhook("spare", url=hook["url"]))
     api.ok("PUT", f"{ACME}/projects/plain", {}, status=200)
     api.ok("PUT", f"{ACME}/projects/plain/collections/models", {"type": "model"}, status=200)
+    api.ok("POST", "/v1/events", [event(EVENT)], status=202)
     return create_automation(api, automation()), hook

@@ -35,7 +35,15 @@ OWN = {
     "accept_invitation",
     "decline_invitation",
 }
-INSTANCE = {"create_user", "change_user", "delete_user", "put_entity", "delete_entity", "list_all_changes"}
+INSTANCE = {
+    "create_user",
+    "change_user",
+    "delete_user",
+    "put_entity",
+    "delete_entity",
+    "list_all_changes",
+    "list_entries",
+}
 ADMINISTRATORS = {"list_members", "get_member", "list_changes", "list_invitations"}
 MEMBERS = {
     "create_automation",

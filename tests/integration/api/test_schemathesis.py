@@ -28,6 +28,7 @@ from schemathesis.pytest._test_builder import build_operation_test
 from shared.settings import load_settings
 from tests.integration.api.surface import (
     AUTOMATION,
+    EVENT,
     EXAMPLES,
     KEY,
     SLACK,
@@ -148,6 +149,11 @@ def _try(case: Case[Any], seeded: Surface, statuses: Counter[int]) -> None:
         for header in ("if-match", "if-none-match"):
             case.headers.pop(header, None)
         case.query.pop("cursor", None)
+        if operation in ("list_events", "list_entries"):  # times are right in form only by chance
+            case.query.pop("since", None)
+            case.query.pop("until", None)
+        if operation == "get_event":
+            case.query = {"id": EVENT}
 
     response = seeded.send(case)
 

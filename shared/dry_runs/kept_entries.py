@@ -1,0 +1,128 @@
+"""The entries that the streams of all partitions keep, merged in one order, from a position on in either direction.
+
+Reads only, a few entries of each stream at a time. Must not decode an entry.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from redis import Redis
+
+from shared.messaging.streams import FIELD, stream_key
+
+FEW_ENTRIES = 8
+"""The first read of each stream: entries may be large, and mostly few are wanted."""
+MOST_ENTRIES = 128
+SMALL_CHUNK_BYTES = 512 << 10
+"""A read that brings less than this is followed by one of twice as many entries."""
+
+
+class Position(NamedTuple):
+    """The place of an entry among those of all partitions: when its stream received it comes first."""
+
+    received_ms: int
+    number: int
+    partition: int
+
+    @property
+    def entry_id(self) -> str:
+        """Its id in its stream."""
+        return f"{self.received_ms}-{self.number}"
+
+
+class KeptEntry(NamedTuple):
+    """An entry, and the event's JSON; None when it has no such field."""
+
+    position: Position
+    body: bytes | None
+
+
+class KeptEntries:
+    """The entries of all partitions. It belongs to one thread. Its methods raise `redis.exceptions.RedisError`."""
+
+    def __init__(self, redis: Redis, partitions: int) -> None:
+        self._redis = redis
+        self._partitions = partitions
+
+    def backwards(self, before: Position | None, since_ms: int) -> Iterator[KeptEntry]:
+        """Newest first: the entries before a position, or all, that came at a time or later."""
+        streams = (self._stream_backwards(one, before, since_ms) for one in range(self._partitions))
+        return heapq.merge(*streams, key=_position, reverse=True)
+
+    def forwards(self, after: Position | None, until_ms: int | None = None) -> Iterator[KeptEntry]:
+        """Oldest first: the entries after a position, or all, that came before a time."""
+        streams = (self._stream_forwards(one, after, until_ms) for one in range(self._partitions))
+        return heapq.merge(*streams, key=_position)
+
+    def at(self, received_ms: int) -> Iterator[KeptEntry]:
+        """The entries of one millisecond."""
+        return self.forwards(Position(received_ms, -1, -1), received_ms + 1)
+
+    def find(self, position: Position) -> KeptEntry | None:
+        """The entry at a position; None when it is not kept any more."""
+        if not 0 <= position.partition < self._partitions:
+            return None
+        raw: Any = self._redis.xrange(stream_key(position.partition), position.entry_id, position.entry_id)
+        return KeptEntry(position, raw[0][1].get(FIELD)) if raw else None
+
+    def before_in_stream(self, position: Position) -> Iterator[KeptEntry]:
+        """Newest first: the entries of the same partition before a position."""
+        return self._stream_backwards(position.partition, position, 0)
+
+    def first_ms(self) -> int | None:
+        """When the oldest entry that is kept came; None when there is none."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition in range(self._partitions):
+            pipeline.xrange(stream_key(partition), count=1)
+        firsts = [_place(found[0][0], 0).received_ms for found in pipeline.execute() if found]
+        return min(firsts, default=None)
+
+    def _stream_backwards(self, partition: int, before: Position | None, since_ms: int) -> Iterator[KeptEntry]:
+        key, last = stream_key(partition), "+" if before is None else _bound(before, partition, newer=False)
+        yield from _chunked(
+            lambda end, count: self._redis.xrevrange(key, max=end, min=f"{since_ms}-0", count=count), last, partition
+        )
+
+    def _stream_forwards(self, partition: int, after: Position | None, until_ms: int | None) -> Iterator[KeptEntry]:
+        key, first = stream_key(partition), "-" if after is None else _bound(after, partition, newer=True)
+        end = "+" if until_ms is None else f"({until_ms}-0"
+        yield from _chunked(
+            lambda begin, count: self._redis.xrange(key, min=begin, max=end, count=count), first, partition
+        )
+
+
+def _bound(position: Position, partition: int, *, newer: bool) -> str:
+    """Where the entries of a partition begin, or end, that are newer, or older, than a position."""
+    if position.number < 0:
+        return f"{position.received_ms}-0"
+    # Among entries with the same id the partition decides.
+    taken = partition > position.partition if newer else partition < position.partition
+    return position.entry_id if taken else f"({position.entry_id}"
+
+
+def _chunked(read: Callable[[str, int], Any], bound: str, partition: int) -> Iterator[KeptEntry]:
+    count = FEW_ENTRIES
+    while True:
+        raw = read(bound, count)
+        size_bytes = 0
+        for entry_id, fields in raw:
+            body = fields.get(FIELD)
+            size_bytes += len(body or b"")
+            yield KeptEntry(_place(entry_id, partition), body)
+        if len(raw) < count:
+            return
+        bound = f"({raw[-1][0].decode()}"
+        if size_bytes <= SMALL_CHUNK_BYTES:
+            count = min(2 * count, MOST_ENTRIES)
+
+
+def _place(entry_id: bytes, partition: int) -> Position:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return Position(int(milliseconds), int(number), partition)
+
+
+def _position(entry: KeptEntry) -> Position:
+    return entry.position

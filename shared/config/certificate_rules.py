@@ -16,5 +16,9 @@ EXCLUDED = ssl.VERIFY_X509_STRICT
 
 
 def apply_rules(context: ssl.SSLContext) -> None:
-    """Let a context check certificates in the same way on each Python."""
+    """Let a context check certificates in the same way on each Python, and a name against alternative names alone.
+
+    A common name is for people, and may say anything (RFC 9525, section 6.3).
+    """
+    context.hostname_checks_common_name = False
     context.verify_flags = (context.verify_flags | INCLUDED) & ~EXCLUDED

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from shared.domain.delivery.outcomes import OutcomeKind
 from tests.integration.http.hostile import ANSWER, Visit, answering, behaving
 from tests.integration.http.sending import SOON_SECONDS, Run, gone, opened, request, send
+from tests.integration.http.test_egress import resolving
 
 Trust = Callable[[Path], None]
 UNTRUSTED = "the endpoint's certificate is not trusted: "
@@ -27,13 +28,14 @@ NOW = datetime.now(UTC)
 def certificate(
     folder: Path,
     *,
-    address: str = "127.0.0.1",
+    address: str | None = "127.0.0.1",
+    common_name: str = "hook",
     until: datetime = NOW + timedelta(days=1),
     extension: x509.UnrecognizedExtension | None = None,
 ) -> Path:
     """A file with a key and a certificate for an address that it signs itself."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hook")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -42,9 +44,11 @@ def certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(until - timedelta(days=2))
         .not_valid_after(until)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(address))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     )
+    if address is not None:
+        alternative = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(address))])
+        builder = builder.add_extension(alternative, critical=False)
     if extension is not None:
         builder = builder.add_extension(extension, critical=False)
     made = builder.sign(key, hashes.SHA256())
@@ -102,6 +106,23 @@ def test_a_certificate_for_another_address_is_not_trusted(run: Run, tmp_path: Pa
         async with behaving(answering(ANSWER), tls=serving(path)) as endpoint, opened() as sender:
             outcome = await send(sender, f"https://127.0.0.1:{endpoint.port}")
             mismatch = "IP address mismatch, certificate is not valid for '127.0.0.1'."
+            assert (outcome.kind, outcome.error) == (OutcomeKind.NETWORK, UNTRUSTED + mismatch)
+            assert endpoint.requests == []
+
+    run(scenario())
+
+
+def test_a_common_name_is_no_name_of_the_endpoint(
+    run: Run, tmp_path: Path, trust: Trust, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = certificate(tmp_path, address=None, common_name="hook.example")
+    trust(path)
+    resolving(monkeypatch, "127.0.0.1")
+
+    async def scenario() -> None:
+        async with behaving(answering(ANSWER), tls=serving(path)) as endpoint, opened() as sender:
+            outcome = await send(sender, f"https://hook.example:{endpoint.port}")
+            mismatch = "Hostname mismatch, certificate is not valid for 'hook.example'."
             assert (outcome.kind, outcome.error) == (OutcomeKind.NETWORK, UNTRUSTED + mismatch)
             assert endpoint.requests == []
 

@@ -8,15 +8,20 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, delete, or_, select, update
 
 from shared.storage.database.bulk import among
-from shared.storage.schema.tables import deliveries, pending_deliveries
+from shared.storage.schema.tables import deliveries, pending_deliveries, webhooks
 
 
 def abandon_deliveries(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> int:
     """Make dead letters of the pending deliveries of a webhook that is being deleted, except attempts underway.
 
+    Locks: the webhook's row before all others. A worker that records late takes that one first too, and then rows of
+    deliveries whose lease is over, which this transaction may take as well.
+
     Returns:
         The number of dead letters.
     """
+    # FOR NO KEY UPDATE: inserts of rows that refer to the webhook are not held up.
+    connection.execute(select(webhooks.c.id).where(webhooks.c.id == webhook_id).with_for_update(key_share=True))
     return make_dead_letters(connection, pending_deliveries.c.webhook_id == webhook_id, reason, now)
 
 

@@ -32,7 +32,7 @@ from shared.storage.delivery.abandon import abandon_deliveries
 from shared.storage.delivery.circuits import CircuitTransition, update_circuit
 from shared.storage.delivery.claims import ClaimedDelivery, claim
 from shared.storage.delivery.recording import AttemptRecord, record
-from shared.storage.delivery.webhook_health import disable_webhook
+from shared.storage.delivery.webhook_health import disable_webhook, update_health
 from shared.storage.delivery.webhook_snapshots import load_endpoint, load_secrets
 from shared.storage.maintenance.orphaned_deliveries import dead_letter_orphans
 from shared.storage.schema.tables import automations, secrets, webhooks
@@ -109,6 +109,32 @@ def test_deleting_a_webhook_waits_for_no_worker_that_records(scene: Scene) -> No
         # Were it to wait for the first while it holds the second, neither could go on.
         assert pool.submit(_delete, scene, hook).result(timeout=60) == 1
         assert record(connection, [_attempted(second, now, final_status="delivered")], token=1, now=now)
+
+
+def test_a_late_recorder_and_the_deletion_of_its_webhook_do_not_wait_for_one_another(scene: Scene) -> None:
+    if scene.settings.sqlalchemy_url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer at a time")
+    hook = scene.webhook()
+    _fire(scene, hook, 2)
+    now = datetime.now(UTC)
+    with write_transaction(scene.process.engine) as connection:
+        over = now - timedelta(seconds=1)
+        first, _ = claim(connection, hook, limit=2, now=now, lease_until=over, token=1)
+    with ThreadPoolExecutor() as pool:
+        with write_transaction(scene.process.engine) as connection:
+            # As where failures are recorded in one statement: the webhook's row, and then those of the deliveries.
+            update_health(connection, hook, succeeded=False, failed=True, disable_before=over, now=now)
+            deletion = pool.submit(_delete, scene, hook)
+            wait_until(lambda: _waits_for_lock(scene) or deletion.done(), "the deletion to wait")
+            assert record(connection, [_attempted(first, now, final_status="delivered")], token=1, now=now)
+        assert deletion.result(timeout=60) == 1
+    assert [row.status for row in scene.rows()] == ["delivered", "dead"]
+
+
+def _waits_for_lock(scene: Scene) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with read_transaction(scene.process.engine) as connection:
+        return bool(connection.scalar(text(query)))
 
 
 def test_an_edit_does_not_undo_that_a_worker_disabled_the_webhook(scene: Scene) -> None:

@@ -90,6 +90,14 @@ class Vault:
         except InvalidToken as exc:
             raise SecretUnreadable(SecretUnreadable.__doc__) from exc
 
+    def can_decrypt(self, stored: bytes) -> bool:
+        """Whether some key fits a stored secret."""
+        try:
+            self._fernet.decrypt(stored)
+        except (InvalidSetting, InvalidToken):
+            return False
+        return True
+
     def is_newest(self, stored: bytes) -> bool:
         """Whether the newest key alone can read it, so that the others are not needed for it."""
         try:

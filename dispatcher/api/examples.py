@@ -104,6 +104,7 @@ ANSWERS: dict[str, Any] = {
         "disabled_reason": None,
         "failing_since": None,
         "circuit": {"state": "closed", "opened_at": None, "next_probe_at": None},
+        "unreadable_secrets": [],
         "revision": 41,
         "created_at": _NOON,
         "updated_at": _NOON,

@@ -28,6 +28,7 @@ from shared.delivery.webhook_trial import WebhookTrial
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.vault import Vault
 
 router = APIRouter(prefix="/v1/entities/{entity}/webhooks", tags=["webhooks"])
 
@@ -38,7 +39,7 @@ def list_webhooks(
 ) -> Page[ListedWebhookView]:
     """The entity's webhooks that match; all of them without a filter."""
     with read_transaction(resources.engine) as connection:
-        return definition_lists.list_webhooks(connection, principal, entity, wanted)
+        return definition_lists.list_webhooks(connection, principal, entity, wanted, vault=resources.vault)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(WebhookBody))
@@ -57,7 +58,7 @@ def get_webhook(
 ) -> WebhookView:
     """One webhook."""
     with read_transaction(resources.engine) as connection:
-        return with_etag(response, webhooks.get(connection, principal, entity, webhook_id))
+        return with_etag(response, webhooks.get(connection, principal, entity, webhook_id, vault=resources.vault))
 
 
 @router.patch("/{webhook_id}", openapi_extra=accepts(WebhookBody, partly=True))
@@ -72,7 +73,7 @@ def change_webhook(
 ) -> WebhookView:
     """Change a webhook by a JSON merge patch; null resets a member to its default."""
     with write_transaction(resources.engine) as connection:
-        conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
+        conditions.check(connection, partial(_current, connection, principal, entity, webhook_id, resources.vault))
         changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=resources.checks)
     wake_if_open(resources, changed)
     return with_etag(response, changed)
@@ -84,7 +85,7 @@ def delete_webhook(
 ) -> None:
     """Delete a webhook that no automation uses; its pending deliveries become dead letters."""
     with write_transaction(resources.engine) as connection:
-        conditions.check(connection, partial(_current, connection, principal, entity, webhook_id))
+        conditions.check(connection, partial(_current, connection, principal, entity, webhook_id, resources.vault))
         webhooks.delete(connection, principal, entity, webhook_id)
 
 
@@ -153,15 +154,16 @@ def with_etag(response: Response, view: WebhookView) -> WebhookView:
     return view
 
 
-def _current(connection: Connection, principal: Principal, entity: str, webhook_id: str) -> Version:
-    require(connection, principal, entity, Action.ADMINISTER)
-    return _version(webhooks.get(connection, principal, entity, webhook_id))
+def _current(connection: Connection, principal: Principal, entity: str, webhook_id: str, vault: Vault) -> Version:
+    owner = require(connection, principal, entity, Action.ADMINISTER)
+    stored = webhooks.load_webhook(connection, owner, webhook_id)
+    return _version(webhooks.webhook_view(connection, owner, stored, vault=vault))
 
 
 def _version(view: WebhookView) -> Version:
     """Workers change an endpoint's state without a new revision, so it is a part of the version."""
     circuit = view.circuit.opened_at and (view.circuit.opened_at, view.circuit.state)
-    return Version(view.revision, (view.disabled_reason, view.failing_since, circuit))
+    return Version(view.revision, (view.disabled_reason, view.failing_since, circuit, *view.unreadable_secrets))
 
 
 def _prepare_trial(

@@ -15,7 +15,7 @@ from dispatcher.control.bodies import Body, View, one_or_many_of, parse_body
 from dispatcher.control.deliveries import webhook_number
 from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, SortedPageRequest, sorted_page_request
 from dispatcher.control.slack import SlackView, slack_view
-from dispatcher.control.webhooks import WebhookView, webhook_view
+from dispatcher.control.webhooks import WebhookView, unreadable_secrets, view_of
 from shared.domain.events.types import EventType
 from shared.storage.accounts.users import Principal
 from shared.storage.database.clock import database_time
@@ -31,6 +31,7 @@ from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.webhooks import StoredWebhook, WebhookKind
 from shared.storage.delivery.delivery_stats import MAX_COUNTED, DeliveryStats, automation_stats, webhook_stats
 from shared.storage.delivery.history import DeliveryStatus
+from shared.vault import Vault
 
 Text = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -118,14 +119,17 @@ def list_automations(
 
 
 def list_webhooks(
-    connection: Connection, principal: Principal, entity_name: str, raw: object
+    connection: Connection, principal: Principal, entity_name: str, raw: object, *, vault: Vault
 ) -> Page[ListedWebhookView]:
     """The entity's webhooks that match. Raises as `list_automations`."""
     entity, query, page, rows = _webhooks(connection, principal, entity_name, raw, WebhookKind.WEBHOOK)
     stats = _stats(connection, query, (row for _, row in rows[: page.limit]))
+    unreadable = unreadable_secrets(connection, entity, [row for _, row in rows], vault)
     return page.read_page(
         rows,
-        lambda row: ListedWebhookView(**_members(webhook_view(connection, entity, row)), stats=stats.get(row.id)),
+        lambda row: ListedWebhookView(
+            **_members(view_of(connection, entity, row, unreadable)), stats=stats.get(row.id)
+        ),
     )[1]
 
 

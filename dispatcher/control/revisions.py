@@ -146,7 +146,7 @@ def restore_webhook(
     """Make a webhook what it was after a kept revision. Raises as `restore_automation`."""
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     stored = _restore_webhook(connection, principal, entity, IdKind.WEBHOOK, webhook_id, number, checks)
-    return webhooks.webhook_view(connection, entity, stored)
+    return webhooks.webhook_view(connection, entity, stored, vault=checks.vault)
 
 
 def restore_slack(

@@ -17,14 +17,14 @@ from dispatcher.control.webhook_checks import grants_of
 from dispatcher.control.webhooks import load_webhook
 from shared.delivery.webhook_trial import WebhookTrial, load_for_trial, prepare_trial
 from shared.domain.delivery.outcomes import Outcome
-from shared.domain.errors import InvalidDefinition
+from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.domain.json_text import read_json
 from shared.domain.payloads.sealed import ACCESS_TOKEN, SecretsTooLarge
 from shared.domain.payloads.templates import Template, parse_payload
 from shared.http.tls import TlsContexts
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions.webhooks import WebhookFields
-from shared.vault import Vault
+from shared.vault import SecretUnreadable, Vault
 
 
 class TrialBody(Body):
@@ -76,7 +76,7 @@ def prepare(
 
     Raises:
         InvalidDefinition: for a payload that the webhook's automations could not have.
-        SecretUnreadable, EndpointUnusable: when nothing can be sent to it.
+        EndpointUnusable: when nothing can be sent to it, because a secret can't be read for example.
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     webhook = load_webhook(connection, entity, webhook_id)
@@ -86,6 +86,8 @@ def prepare(
         return prepare_trial(stored, entity=entity.name, template=template, vault=vault, contexts=contexts, now=now)
     except SecretsTooLarge as exc:
         raise InvalidDefinition.at(("payload",), str(exc)) from None
+    except SecretUnreadable as exc:
+        raise EndpointUnusable(str(exc)) from None
 
 
 def trial_view(trial: WebhookTrial, outcome: Outcome) -> TrialView:

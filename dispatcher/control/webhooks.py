@@ -29,10 +29,11 @@ from shared.storage.definitions import webhooks as store
 from shared.storage.definitions.automations import StoredAutomation, automations_of_webhook
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.revisions import lock_edits, next_revision, next_revisions
-from shared.storage.definitions.secrets import secret_ids
+from shared.storage.definitions.secrets import ciphertexts, secret_ids
 from shared.storage.definitions.webhooks import StoredWebhook, WebhookEdit, WebhookFields, WebhookKind, public_id
 from shared.storage.delivery.abandon import abandon_deliveries
 from shared.storage.delivery.history import DELETED_REASON
+from shared.vault import Vault
 
 _WORDS = {WebhookKind.WEBHOOK: "webhook", WebhookKind.SLACK: "Slack integration"}
 
@@ -55,6 +56,8 @@ class WebhookView(View):
     failing_since: datetime | None
     """Since when nothing but failures came back; null after a success."""
     circuit: CircuitView
+    unreadable_secrets: list[str]
+    """The secrets of it that can't be decrypted with this API's keys: nothing can be sent until they are readable."""
     revision: int
     created_at: datetime
     updated_at: datetime
@@ -75,13 +78,16 @@ def create(
         connection, entity, None, check_webhook(connection, entity, raw, checks=checks), by=principal.user_name
     )
     record_webhook_change(connection, principal, entity, "create", stored)
-    return webhook_view(connection, entity, stored)
+    return webhook_view(connection, entity, stored, vault=checks.vault)
 
 
-def get(connection: Connection, principal: Principal, entity_name: str, webhook_id: str) -> WebhookView:
+def get(
+    connection: Connection, principal: Principal, entity_name: str, webhook_id: str, *, vault: Vault
+) -> WebhookView:
     """One webhook. Raises NotFound."""
     entity = require(connection, principal, entity_name, Action.READ)
-    return webhook_view(connection, entity, load_webhook(connection, entity, webhook_id))
+    stored = load_webhook(connection, entity, webhook_id)
+    return webhook_view(connection, entity, stored, vault=vault)
 
 
 def change(
@@ -102,7 +108,7 @@ def change(
     check_automations(connection, stored)
     if changed := changed_members(before, webhook_body(stored)):
         record_webhook_change(connection, principal, entity, "update", stored, changed=changed)
-    return webhook_view(connection, entity, stored)
+    return webhook_view(connection, entity, stored, vault=checks.vault)
 
 
 def delete(connection: Connection, principal: Principal, entity_name: str, webhook_id: str) -> None:
@@ -287,8 +293,24 @@ def body_of_fields(fields: WebhookFields) -> dict[str, Any]:
     }
 
 
-def webhook_view(connection: Connection, entity: StoredEntity, stored: StoredWebhook) -> WebhookView:
+def webhook_view(connection: Connection, entity: StoredEntity, stored: StoredWebhook, *, vault: Vault) -> WebhookView:
     """The webhook as it is answered."""
+    return view_of(connection, entity, stored, unreadable_secrets(connection, entity, [stored], vault))
+
+
+def unreadable_secrets(
+    connection: Connection, entity: StoredEntity, webhooks: Sequence[StoredWebhook], vault: Vault
+) -> frozenset[str]:
+    """The secrets that some webhooks use and that no key fits."""
+    names = frozenset[str]().union(*(one.fields.used_secrets for one in webhooks))
+    stored = ciphertexts(connection, entity.id, names) if names else {}
+    return frozenset(name for name, ciphertext in stored.items() if not vault.can_decrypt(ciphertext))
+
+
+def view_of(
+    connection: Connection, entity: StoredEntity, stored: StoredWebhook, unreadable: frozenset[str]
+) -> WebhookView:
+    """The webhook as it is answered, where its secrets that no key fits are known."""
     return WebhookView(
         **webhook_body(stored),
         id=encode_id(IdKind.WEBHOOK, stored.id),
@@ -296,6 +318,7 @@ def webhook_view(connection: Connection, entity: StoredEntity, stored: StoredWeb
         disabled_reason=stored.disabled_reason,
         failing_since=stored.failing_since,
         circuit=circuit_view(connection, stored.circuit),
+        unreadable_secrets=sorted(stored.fields.used_secrets & unreadable),
         revision=stored.revision,
         created_at=stored.created_at,
         updated_at=stored.updated_at,

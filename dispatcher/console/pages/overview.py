@@ -24,7 +24,7 @@ def overview(request: Request, visit: EntityDep, resources: ResourcesDep) -> Res
     """The entity at a glance."""
     principal, entity, few = visit.principal, visit.entity, PageRequest(NEWEST)
     with read_transaction(resources.engine) as connection:
-        hooks = list_webhooks(connection, principal, entity, {"limit": MAX_LIMIT})
+        hooks = list_webhooks(connection, principal, entity, {"limit": MAX_LIMIT}, vault=resources.vault)
         rules = list_automations(connection, principal, entity, {"limit": MAX_LIMIT})
         kept = secrets.list_secrets(connection, principal, entity, PageRequest(1))
         newest = deliveries.list_deliveries(connection, principal, entity, {}, few)

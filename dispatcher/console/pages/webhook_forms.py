@@ -133,7 +133,7 @@ def _save(
     with write_transaction(resources.engine) as connection:
         if one is None:
             return webhooks.create(connection, visit.principal, visit.entity, body, checks=resources.checks)
-        now = webhooks.get(connection, visit.principal, visit.entity, one.id)
+        now = webhooks.get(connection, visit.principal, visit.entity, one.id, vault=resources.vault)
         if revision and revision != str(now.revision):
             raise Conflict("somebody else changed this webhook meanwhile: look at it again before you save")
         # A patch would keep members of the policy that were taken out.
@@ -175,7 +175,7 @@ def _draft_trial(
 
 def _webhook(resources: ApiResources, visit: EntityVisit, webhook_id: str) -> WebhookView:
     with read_transaction(resources.engine) as connection:
-        return webhooks.get(connection, visit.principal, visit.entity, webhook_id)
+        return webhooks.get(connection, visit.principal, visit.entity, webhook_id, vault=resources.vault)
 
 
 def _form_page(

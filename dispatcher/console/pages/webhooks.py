@@ -34,7 +34,7 @@ def webhooks_page(request: Request, visit: EntityDep, resources: ResourcesDep, d
     try:
         with read_transaction(resources.engine) as connection:
             query = {**wanted, "cursor": url.cursor or None, "limit": LISTED, "stats": True}
-            page = list_webhooks(connection, visit.principal, visit.entity, query)
+            page = list_webhooks(connection, visit.principal, visit.entity, query, vault=resources.vault)
     except InvalidDefinition as exc:
         fault = str(exc)
     return render(request, "webhooks.html", status=422 if fault else 200, page=page, url=url, fault=fault, done=done)
@@ -46,7 +46,7 @@ def webhook_page(
 ) -> Response:
     """One webhook: endpoint, state, what payloads may use, and its newest deliveries."""
     with read_transaction(resources.engine) as connection:
-        one = webhooks.get(connection, visit.principal, visit.entity, webhook_id)
+        one = webhooks.get(connection, visit.principal, visit.entity, webhook_id, vault=resources.vault)
         newest = deliveries.list_deliveries(
             connection, visit.principal, visit.entity, {"webhook": webhook_id}, PageRequest(SHOWN_DELIVERIES)
         )

@@ -58,6 +58,12 @@ class WebhookFields:
     slack_team: str | None = None
     slack_channel: str | None = None
 
+    @property
+    def used_secrets(self) -> frozenset[str]:
+        """The names of all secrets that it uses."""
+        named = (self.access_token, self.signing_secret, self.url_secret, self.client_certificate)
+        return frozenset(self.secrets).union(name for name in named if name is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredWebhook:

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from pydantic import SecretStr
 
 from shared.settings import Settings
 from tests.integration.api.conftest import ACME, Api, create_webhook, full_webhook, put_secrets, running, webhook
@@ -182,3 +184,22 @@ def test_bad_certificates_are_told_apart(
     with receiving() as receiver:
         plain = receiver.url.replace("http:", "https:")
         assert "does not speak TLS" in trial(api, webhook(url=plain))["diagnosis"]
+
+
+def test_a_secret_whose_key_is_lost_is_named(api: Api, settings: Settings) -> None:
+    put_secrets(api)
+    hook = create_webhook(api, full_webhook())
+    path = f"{ACME}/webhooks/{hook['id']}"
+    assert api.ok("GET", path, key="member")["unreadable_secrets"] == []
+    other = settings.model_copy(update={"secret_keys": SecretStr(Fernet.generate_key().decode())})
+    with running(other) as client:
+        api = Api(client, api.keys)
+        assert api.ok("GET", path, key="member")["unreadable_secrets"] == ["DEPLOY", "SIGNING", "TOKEN"]
+        listed = api.ok("GET", f"{ACME}/webhooks")["items"]
+        assert listed == [hook | {"unreadable_secrets": ["DEPLOY", "SIGNING", "TOKEN"]}]
+        problem = api.refused("POST", f"{path}/test", {}, status=409)
+        assert "HOOKLINE_SECRET_KEYS lacks the key" in problem.detail
+        api.ok("PUT", f"{ACME}/secrets/TOKEN", {"value": "another-token"})
+        assert api.ok("GET", path)["unreadable_secrets"] == ["DEPLOY", "SIGNING"]
+        api.ok("PATCH", path, {"signing_secret": None, "secrets": []})
+        assert api.ok("GET", path)["unreadable_secrets"] == []

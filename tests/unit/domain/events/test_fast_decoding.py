@@ -153,3 +153,19 @@ def test_a_batch_is_taken_apart_into_the_texts_of_its_events() -> None:
 def test_a_batch_with_any_doubt_is_left_to_the_models(body: bytes) -> None:
     assert quick_events(body) is None
     assert quick_events(b"[" + orjson.dumps(event()) + b"," + orjson.dumps(event(author="a\x7f")) + b"]") is None
+
+
+@pytest.mark.parametrize("levels", range(140, 320, 3))
+def test_what_nests_too_deeply_in_members_that_are_not_read_is_accepted_by_neither(levels: int) -> None:
+    deep = b"[" * levels + b"]" * levels
+    least = b'{"specversion":"1.0","id":"e","source":"s","type":"RUN_STATE","data":{"entity":"a","project":"p",'
+    for body in (
+        least + b'"run":{"id":"r"},"state":"failed"},"x":' + deep + b"}",
+        least + b'"run":{"id":"r"},"state":"failed","x":' + deep + b"}}",
+        least + b'"run":{"id":"r","x":' + deep + b'},"state":"failed"}}',
+    ):
+        try:
+            decode_event(body)
+        except InvalidDefinition:
+            assert quick_event(body) is None
+            assert quick_events(b"[" + body + b"]") is None

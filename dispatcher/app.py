@@ -27,6 +27,7 @@ from dispatcher.api import (
     slack,
     webhooks,
 )
+from dispatcher.api.fair_use import FairUse
 from dispatcher.api.idempotency import Idempotency
 from dispatcher.api.middleware import Bounds, Browsers, ConditionalReads, Methods, RequestIds
 from dispatcher.api.openapi import HooklineApi
@@ -87,7 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         mount_console(app)
     app.state.operation_index = OperationIndex(app)
     # The last is the outermost.
-    for layer in (Idempotency, ConditionalReads, Bounds, Methods, Browsers, EncodedSlashes, RequestIds):
+    for layer in (Idempotency, FairUse, ConditionalReads, Bounds, Methods, Browsers, EncodedSlashes, RequestIds):
         app.add_middleware(layer)
     return app
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 
 from dispatcher.api.caller_cache import Caller
 from dispatcher.api.operation_index import operation_index
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ApiResources, ResourcesDep
+from dispatcher.api.threads import run_in
 from shared.storage.accounts.api_keys import hash_key
 from shared.storage.accounts.users import Principal
 
@@ -55,7 +56,9 @@ async def _known_caller(
     if not key:
         raise _unauthenticated("an API key is required: Authorization: Bearer <key>")
     digest = hash_key(key)
-    caller = resources.callers.known(digest) or await run_in_threadpool(resources.callers.look_up, digest)
+    caller = resources.callers.known(digest) or await run_in(
+        resources.threads.callers, partial(resources.callers.look_up, digest)
+    )
     if caller is None:
         raise _unauthenticated("this API key is unknown or revoked")
     return caller

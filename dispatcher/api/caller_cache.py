@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from dispatcher.control.access import publishable
+from shared.observability.logs import get_logger
 from shared.storage.accounts.api_keys import touch_key
 from shared.storage.accounts.users import Principal, find_principal
 from shared.storage.database.transactions import read_transaction, write_transaction
@@ -21,6 +24,8 @@ TOUCH_SECONDS = 600.0
 """How often the time of a key's last use is stored: it is for people, and a write for each request would be dear."""
 MAX_REMEMBERED = 10_000
 """The number of keys at which all are dropped: callers are then looked up again, once each."""
+
+log = get_logger("hookline.api")
 
 
 @dataclass(slots=True)
@@ -42,6 +47,7 @@ class CallerCache:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._touching = ThreadPoolExecutor(1, thread_name_prefix="touch-keys")
         self._known: dict[bytes, Caller] = {}
 
     def known(self, digest: bytes) -> Caller | None:
@@ -59,9 +65,8 @@ class CallerCache:
         now, before = monotonic(), self._known.get(digest)
         caller = Caller(principal, now + REMEMBERED_SECONDS, before.touched if before else float("-inf"))
         if now - caller.touched >= TOUCH_SECONDS:
-            with write_transaction(self._engine) as connection:
-                touch_key(connection, digest, datetime.now(UTC))
             caller.touched = now
+            self._touching.submit(self._touch, digest)
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         self._known[digest] = caller
@@ -76,6 +81,18 @@ class CallerCache:
             allowed = publishable(connection, caller.principal, unknown)
         caller.publishes |= allowed
         return frozenset(unknown) - allowed
+
+    def _touch(self, digest: bytes) -> None:
+        """Store that a key is in use now. No request waits for that: a long edit may hold SQLite's only write lock."""
+        try:
+            with write_transaction(self._engine) as connection:
+                touch_key(connection, digest, datetime.now(UTC))
+        except SQLAlchemyError as exc:
+            log.warning("key.not_touched", error=type(exc).__name__)
+
+    def close(self) -> None:
+        """Store no more."""
+        self._touching.shutdown(cancel_futures=True)
 
     def clear(self) -> None:
         """Drop all callers, since keys or roles have changed."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -21,6 +23,7 @@ from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
 from dispatcher.control.paging import TwoWayPage
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
+from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.history import DeliveryStatus
 
@@ -106,7 +109,7 @@ def list_deliveries(
 
 
 @router.get("/export", response_class=Response, responses={200: EXPORTED})
-def export_deliveries(
+async def export_deliveries(
     request: Request,
     entity: str,
     principal: PrincipalDep,
@@ -116,14 +119,15 @@ def export_deliveries(
 ) -> Response:
     """Export all deliveries that match, newest first, without payloads. An answer that breaks off is incomplete."""
     chosen = _form(form)
-    with read_transaction(resources.engine) as connection:
-        selection = deliveries.select_deliveries(connection, principal, entity, wanted)
-        first = deliveries.read_next(connection, selection, before=None, limit=EXPORT_PAGE)
+    threads, user_id = resources.threads.exports, principal.user_id
+    export = await threads.run(user_id, _begin_export, resources.engine, principal, entity, wanted, chosen)
     headers = {"Content-Disposition": f'attachment; filename="deliveries.{chosen}"'}
     if getattr(request.state, HEAD_ONLY, False):
         return StreamingResponse(iter(()), headers=headers, media_type=MEDIA_TYPES[chosen])
     return StreamingResponse(
-        _stream_export(resources.engine, selection, chosen, first), headers=headers, media_type=MEDIA_TYPES[chosen]
+        _stream_export(export, partial(threads.run, user_id, _go_on, export)),
+        headers=headers,
+        media_type=MEDIA_TYPES[chosen],
     )
 
 
@@ -134,17 +138,40 @@ def _form(text: str) -> ExportFormat:
         raise InvalidDefinition.at(("format",), f"must be {' or '.join(ExportFormat)}") from None
 
 
-def _stream_export(
-    engine: Engine, selection: Selection, form: ExportFormat, page: tuple[list[DeliveryView], int | None]
-) -> Iterator[str]:
-    """The export page by page, each from its own transaction, so that a slow reader keeps none open."""
-    yield exports.format_header(form)
-    views, before = page
-    yield exports.format_page(views, form)
-    while before is not None:
-        with read_transaction(engine) as connection:
-            views, before = deliveries.read_next(connection, selection, before=before, limit=EXPORT_PAGE)
-        yield exports.format_page(views, form)
+@dataclass(slots=True)
+class _Export:
+    """An export that was begun: its next piece, and where the one after it goes on."""
+
+    engine: Engine
+    selection: Selection
+    form: ExportFormat
+    piece: str
+    before: int | None
+
+
+def _begin_export(
+    engine: Engine, principal: Principal, entity: str, wanted: dict[str, str | None], form: ExportFormat
+) -> _Export:
+    with read_transaction(engine) as connection:
+        selection = deliveries.select_deliveries(connection, principal, entity, wanted)
+        views, before = deliveries.read_next(connection, selection, before=None, limit=EXPORT_PAGE)
+    return _Export(engine, selection, form, exports.format_header(form) + exports.format_page(views, form), before)
+
+
+def _go_on(export: _Export) -> None:
+    """Read the next page, in a transaction of its own, so that a slow reader keeps none open."""
+    with read_transaction(export.engine) as connection:
+        views, export.before = deliveries.read_next(
+            connection, export.selection, before=export.before, limit=EXPORT_PAGE
+        )
+    export.piece = exports.format_page(views, export.form)
+
+
+async def _stream_export(export: _Export, go_on: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
+    yield export.piece
+    while export.before is not None:
+        await go_on()
+        yield export.piece
 
 
 @router.post("/replay", status_code=202, openapi_extra=accepts(ReplayQuery))

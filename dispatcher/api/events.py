@@ -6,10 +6,10 @@ An event is answered with 202 once the stream has it, and not before.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from dispatcher.api.authentication import CallerDep
@@ -17,6 +17,7 @@ from dispatcher.api.bodies import decode_json, media_type, read_body
 from dispatcher.api.caller_cache import Caller
 from dispatcher.api.problems import Problem, too_large
 from dispatcher.api.resources import ApiResources, ResourcesDep
+from dispatcher.api.threads import run_in
 from dispatcher.control.errors import Forbidden, NotFound
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import check_published, json_schema
@@ -71,7 +72,7 @@ async def publish_events(request: Request, caller: CallerDep, resources: Resourc
     if len(body) <= _CHECKED_INLINE_BYTES:
         events, texts = _check_body(body, kind)
     else:
-        events, texts = await run_in_threadpool(_check_body, body, kind)
+        events, texts = await run_in(resources.threads.publishing, partial(_check_body, body, kind))
     await _authorize(resources, caller, events)
     return Accepted(accepted=await resources.publisher.append(events, texts))
 
@@ -109,7 +110,7 @@ async def _authorize(resources: ApiResources, caller: Caller, events: Sequence[A
     names = {event.data.entity for event in events}
     if names <= caller.publishes:
         return
-    refused = await run_in_threadpool(resources.callers.refused_entities, caller, names)
+    refused = await run_in(resources.threads.publishing, partial(resources.callers.refused_entities, caller, names))
     if refused:
         faults = (
             FieldError((index, "data", "entity"), "must be an entity that this key may publish to")

@@ -1,9 +1,10 @@
-"""Threads for calls that may take long, shared fairly: few calls run at the same time, and fewer of one user."""
+"""Places and threads that users share fairly: a user's requests wait behind each other, not those of others."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
@@ -18,44 +19,84 @@ _R = TypeVar("_R")
 
 
 @dataclass(slots=True)
-class _UserQueue:
-    """One user's calls that run or wait."""
+class Places:
+    """How many requests of a kind may be answered or wait at the same time, and how many of them may be one user's.
 
-    running: anyio.Semaphore
-    length: int = 0
+    A request takes its place before its body is read: what waits takes memory. Only the event loop's thread uses it.
+    """
+
+    what: str
+    """What the requests are, in the plural: refusals name it."""
+    most: int
+    most_of_a_user: int
+    _held: Counter[int] = field(default_factory=Counter)
+
+    @contextmanager
+    def hold(self, user_id: int) -> Iterator[None]:
+        """Hold one of the places. Raises Problem (429) when there is none, or none for this user."""
+        if self._held[user_id] >= self.most_of_a_user:
+            raise self._refusal(f"{self.most_of_a_user} {self.what} of yours")
+        if self._held.total() >= self.most:
+            raise self._refusal(f"{self.most} {self.what}")
+        self._held[user_id] += 1
+        try:
+            yield
+        finally:
+            self._held[user_id] -= 1
+            if not self._held[user_id]:
+                del self._held[user_id]
+
+    def _refusal(self, too_many: str) -> Problem:
+        detail = f"{too_many} are being answered or wait: try again when they are done"
+        return Problem(429, "too-many-requests", detail, headers={"Retry-After": RETRY_AFTER_SECONDS})
+
+
+@dataclass(slots=True)
+class _OwnTurns:
+    """One user's turns, and how many of its requests have one or wait for one."""
+
+    free: anyio.Semaphore
+    wanted: int = 0
+
+
+@dataclass(slots=True)
+class Turns:
+    """How much of one user is done at the same time; the rest waits, in order. Only the event loop's thread uses it."""
+
+    most_of_a_user: int
+    _users: dict[int, _OwnTurns] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def hold(self, user_id: int) -> AsyncIterator[None]:
+        """Wait for one of the user's turns, and hold it."""
+        own = self._users.setdefault(user_id, _OwnTurns(anyio.Semaphore(self.most_of_a_user)))
+        own.wanted += 1
+        try:
+            async with own.free:
+                yield
+        finally:
+            own.wanted -= 1
+            if not own.wanted:
+                del self._users[user_id]
 
 
 @dataclass(slots=True)
 class FairThreads:
-    """Runs calls that block in threads that nothing else uses, so that `/readyz` and publishing never wait for them.
+    """Runs calls that block in threads that nothing else uses, so that `/readyz` and publishing never wait for them."""
 
-    Only the event loop's thread uses it.
-    """
-
+    places: Places
     threads: int
     """How many calls run at the same time."""
     threads_of_a_user: int
-    """How many calls of one user run at the same time."""
-    longest_queue: int
-    """How many calls of one user may run or wait; the next is refused."""
+    """How many of them may be one user's."""
     _threads: CapacityLimiter = field(init=False)
-    _queues: dict[int, _UserQueue] = field(init=False)
+    _turns: Turns = field(init=False)
 
     def __post_init__(self) -> None:
         self._threads = CapacityLimiter(self.threads)
-        self._queues = defaultdict(lambda: _UserQueue(anyio.Semaphore(self.threads_of_a_user)))
+        self._turns = Turns(self.threads_of_a_user)
 
     async def run(self, user_id: int, call: Callable[_P, _R], *arguments: _P.args, **named: _P.kwargs) -> _R:
-        """The call's result, once a thread is free. Raises Problem (429) when too many of the user's calls wait."""
-        queue = self._queues[user_id]
-        if queue.length >= self.longest_queue:
-            detail = f"{self.longest_queue} requests of yours are being answered or wait: try again when they are done"
-            raise Problem(429, "too-many-requests", detail, headers={"Retry-After": RETRY_AFTER_SECONDS})
-        queue.length += 1
-        try:
-            async with queue.running:
-                return await anyio.to_thread.run_sync(lambda: call(*arguments, **named), limiter=self._threads)
-        finally:
-            queue.length -= 1
-            if not queue.length:
-                del self._queues[user_id]
+        """The call's result, once a thread is free for this user, whose request holds a place."""
+        async with self._turns.hold(user_id):
+            return await anyio.to_thread.run_sync(lambda: call(*arguments, **named), limiter=self._threads)

@@ -34,7 +34,7 @@ class Manifest(BaseModel):
 
 
 @router.post("/apply", openapi_extra=accepts(ManifestBody))
-def apply(
+async def apply(
     entity: str,
     body: ManifestJson,
     principal: PrincipalDep,
@@ -43,13 +43,21 @@ def apply(
     dry_run: Annotated[bool, Query(description="Only report what would change.")] = False,
 ) -> Changes:
     """Apply a manifest of webhooks and automations: all of it, or nothing."""
-    with write_transaction(resources.engine) if dry_run else once.writing() as connection:
-        changes = manifests.apply(connection, principal, entity, body, checks=resources.checks, dry_run=dry_run)
-    return Changes(changes=changes)
+
+    def write() -> Changes:
+        with write_transaction(resources.engine) if dry_run else once.writing() as connection:
+            changes = manifests.apply(connection, principal, entity, body, checks=resources.checks, dry_run=dry_run)
+        return Changes(changes=changes)
+
+    return await resources.threads.manifests.run(principal.user_id, write)
 
 
 @router.get("/export", response_model_exclude_unset=True)
-def export(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> Manifest:
+async def export(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> Manifest:
     """Export webhooks and automations in the form that `apply` takes."""
-    with read_transaction(resources.engine) as connection:
-        return Manifest(**manifest_export.export(connection, principal, entity))
+
+    def read() -> Manifest:
+        with read_transaction(resources.engine) as connection:
+            return Manifest(**manifest_export.export(connection, principal, entity))
+
+    return await resources.threads.manifests.run(principal.user_id, read)

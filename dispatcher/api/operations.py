@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ApiResources, ResourcesDep
+from dispatcher.api.threads import run_in
 from shared.domain.errors import FieldError
 from shared.observability.exposition import exposition
 from shared.storage.database.transactions import read_transaction
@@ -50,7 +51,12 @@ async def readyz(resources: ResourcesDep) -> Health:
     The database has this version's schema or a later one, this process has its keys, and Redis answers.
     """
     faults = [
-        fault for fault in (await run_in_threadpool(_database_fault, resources), await _redis_fault(resources)) if fault
+        fault
+        for fault in (
+            await run_in(resources.threads.ready, partial(_database_fault, resources)),
+            await _redis_fault(resources),
+        )
+        if fault
     ]
     if faults:
         raise Problem(503, "unavailable", "; ".join(map(str, faults)), faults, headers={"Retry-After": "1"})
@@ -62,9 +68,9 @@ async def readyz(resources: ResourcesDep) -> Health:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+async def metrics(resources: ResourcesDep, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
     """Get Prometheus metrics, as text or, on request, as OpenMetrics."""
-    body, content_type = exposition(accept)
+    body, content_type = await run_in(resources.threads.ready, partial(exposition, accept))
     return Response(body, headers={"Content-Type": content_type})
 
 

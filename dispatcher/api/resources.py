@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
 from dispatcher.api.caller_cache import CallerCache
-from dispatcher.api.fair_threads import FairThreads
+from dispatcher.api.threads import Threads
 from dispatcher.control.webhook_checks import Checks
 from dispatcher.publishing.publisher import Publisher
 from shared.http.client import WebhookClient
@@ -27,13 +27,6 @@ from shared.observability.tracing import open_tracing
 from shared.settings import Settings
 from shared.storage.database.engine import open_engine
 from shared.vault import Vault
-
-GRAPHQL_THREADS = 4
-GRAPHQL_THREADS_OF_A_USER = 1
-GRAPHQL_QUEUE_OF_A_USER = 32
-"""How many documents are answered at the same time, how many of one user, and how many of one user may run or wait.
-The last is more than the client ever sends concurrently. A document may read 20 MiB, and as many as there are threads
-must fit into memory."""
 
 log = get_logger("hookline.api")
 
@@ -50,7 +43,7 @@ class ApiResources:
     sender: WebhookClient
     waker: Waker
     callers: CallerCache
-    graphql_threads: FairThreads
+    threads: Threads
 
     @property
     def checks(self) -> Checks:
@@ -72,9 +65,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
     Raises:
         InvalidSetting: when there is no usable key for secrets, or tracing is on and not installed.
     """
+    threads = Threads()
+    threads.bound_ordinary()
     async with AsyncExitStack() as stack:
         engine = open_engine(settings)
         stack.callback(engine.dispose)
+        callers = CallerCache(engine)
+        stack.callback(callers.close)
         redis = open_async_redis(settings)
         stack.push_async_callback(redis.aclose)
         waking = open_redis(settings)
@@ -97,12 +94,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
             ),
             sender=sender,
             waker=Waker(broker, waking),
-            callers=CallerCache(engine),
-            graphql_threads=FairThreads(
-                threads=GRAPHQL_THREADS,
-                threads_of_a_user=GRAPHQL_THREADS_OF_A_USER,
-                longest_queue=GRAPHQL_QUEUE_OF_A_USER,
-            ),
+            callers=callers,
+            threads=threads,
         )
 
 

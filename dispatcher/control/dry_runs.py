@@ -5,8 +5,10 @@ Must not write anything, and reads no secret: payloads have `***NAME***` in thei
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -158,16 +160,23 @@ def prepare(
     )
 
 
-def run(prepared: PreparedDryRun, redis: Redis, partitions: int, engine: Engine) -> DryRunView:
-    """Run it; only a time range needs the streams. Raises `redis.exceptions.RedisError`."""
+def run(
+    prepared: PreparedDryRun, redis: Redis, partitions: int, engine: Engine, *, until: float
+) -> DryRunView:
+    """Run it; only a time range needs the streams. `until` is of the monotonic clock: a time range is truncated then.
+
+    Raises:
+        InvalidDefinition: when given events took longer.
+        redis.exceptions.RedisError: when the streams can't be read.
+    """
     source = prepared.source
     if isinstance(source, PastRun):
-        answer = dry_run_past(source, redis, partitions, engine, prepared.page)
+        answer = dry_run_past(source, redis, partitions, engine, prepared.page, until=until)
     elif isinstance(source, Arrivals):
-        answer = dry_run_events(source.simulator, source.events, prepared.page)
+        answer = dry_run_events(source.simulator, _in_time(source.events, until), prepared.page)
     else:
         assert prepared.subject is not None  # noqa: S101 - only the past has none
-        answer = dry_run_range(prepared.subject, redis, partitions, source, prepared.page)
+        answer = dry_run_range(prepared.subject, redis, partitions, source, prepared.page, until=until)
     return DryRunView(
         automation=prepared.automation,
         summary=answer.summary,
@@ -179,6 +188,14 @@ def run(prepared: PreparedDryRun, redis: Redis, partitions: int, engine: Engine)
         read_until=answer.read_until,
         judged_by=answer.judged_by,
     )
+
+
+def _in_time(events: Iterable[Arrival], until: float) -> Iterator[Arrival]:
+    for number, event in enumerate(events):
+        if monotonic() > until:
+            detail = f"these events take too long: {number} of them were tried in time; send fewer at once"
+            raise InvalidDefinition.at(("events",), detail)
+        yield event
 
 
 def _refuse_combinations(body: DryRunBody) -> None:

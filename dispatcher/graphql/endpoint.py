@@ -45,10 +45,11 @@ async def graphql(request: Request, principal: PrincipalDep, resources: Resource
     """One GraphQL document."""
     if media_type(request) != "application/json":
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
-    body = decode_json(await read_body(request, MAX_BODY_BYTES))
-    client = client_version(request.headers.get("user-agent", ""))
-    answer = await resources.graphql_threads.run(principal.user_id, answer_to, resources, principal, body, client)
-    return _response(answer)
+    threads, user_id = resources.threads.graphql, principal.user_id
+    with threads.places.hold(user_id):
+        body = decode_json(await read_body(request, MAX_BODY_BYTES))
+        client = client_version(request.headers.get("user-agent", ""))
+        return _response(await threads.run(user_id, answer_to, resources, principal, body, client))
 
 
 def _response(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator
-from typing import Any
+from itertools import takewhile
+from time import monotonic
 
 from redis import Redis
 
@@ -15,14 +16,18 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import decode_event
 from shared.domain.explain.simulator import Arrival
 from shared.dry_runs.time_range import TimeRange
-from shared.messaging.streams import FIELD, Entry, stream_key
+from shared.messaging.streams import Entry, read_within
 
 MAX_ENTRIES = 100_000
 """The most entries that a pass reads, since a request must end; the answer says where to go on."""
 MAX_BYTES = 256 << 20
 """The most bytes of bodies that a pass reads, for the same reason; they are not kept."""
 CHUNK_ENTRIES = 100
-"""Entries read from a stream by one command. All partitions' chunks are in memory at the same time."""
+CHUNK_BYTES = 64 << 10
+"""What is read from a stream by one command: so many entries, or until their bodies reach so much. All partitions'
+chunks are in memory at the same time."""
+_LAST_NUMBER = (1 << 64) - 1
+"""Of the entries of a millisecond, by their ids."""
 
 
 class EventHistoryReader:
@@ -36,14 +41,20 @@ class EventHistoryReader:
         entities: Collection[str],
         *,
         max_entries: int = MAX_ENTRIES,
+        until: float | None = None,
     ) -> None:
+        """Begin a pass, which ends at `until`, of the monotonic clock, at the latest."""
         self._redis = redis
         self._partitions = partitions
         self._range = time_range
         self._entities = frozenset(entities)
         self._max_entries = max_entries
+        self._until = until
         self.truncated = False
-        """Whether the pass stopped before the end of the range: after `max_entries` entries or `MAX_BYTES`."""
+        """Whether the pass stopped before the end of the range: after `max_entries` entries, `MAX_BYTES`, or
+        at `until`."""
+        self.read_bytes = 0
+        """How many bytes of bodies were read."""
         self.read_until_ms: int | None = None
         """When the stream received the last entry that was read, in Unix milliseconds; None before the first."""
 
@@ -58,27 +69,26 @@ class EventHistoryReader:
                 yield Arrival(event, entry.received_ms, partition, entry.id)
 
     def _bounded(self) -> Iterator[tuple[int, Entry]]:
-        size_bytes = 0
         merged = heapq.merge(*(self._of_partition(partition) for partition in range(self._partitions)), key=_order)
         for number, (partition, entry) in enumerate(merged):
-            if number >= self._max_entries or size_bytes >= MAX_BYTES:
+            too_late = self._until is not None and number > 0 and monotonic() > self._until
+            if number >= self._max_entries or self.read_bytes >= MAX_BYTES or too_late:
                 self.truncated = True
                 return
-            size_bytes += len(entry.body or b"")
+            self.read_bytes += len(entry.body or b"")
             self.read_until_ms = entry.received_ms
             yield partition, entry
 
     def _of_partition(self, partition: int) -> Iterator[tuple[int, Entry]]:
-        first = str(self._range.since_ms)
+        since_ms, until_ms = self._range.since_ms, self._range.until_ms
+        after = f"{since_ms - 1}-{_LAST_NUMBER}" if since_ms else "0-0"
         while True:
-            raw: Any = self._redis.xrange(
-                stream_key(partition), min=first, max=f"({self._range.until_ms}-0", count=CHUNK_ENTRIES
-            )
-            for entry_id, fields in raw:
-                yield partition, Entry(entry_id.decode(), fields.get(FIELD))
-            if len(raw) < CHUNK_ENTRIES:
+            found = read_within(self._redis, partition, after, CHUNK_ENTRIES, CHUNK_BYTES).entries
+            for entry in takewhile(lambda entry: entry.received_ms < until_ms, found):
+                yield partition, entry
+            if not found or found[-1].received_ms >= until_ms:
                 return
-            first = f"({raw[-1][0].decode()}"
+            after = found[-1].id
 
 
 def _order(placed: tuple[int, Entry]) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import islice
 from typing import Final, Literal
 
 from redis import Redis
@@ -38,7 +37,8 @@ from shared.storage.evaluation.offsets import read_offsets
 from shared.storage.evaluation.window_snapshots import read_states
 
 _LOOKED_UP: Final = 500
-"""Events whose deliveries are looked up at a time."""
+_LOOKED_UP_BYTES: Final = 1 << 20
+"""Events whose deliveries are looked up at a time: so many, or until their partitions' bodies reach so much."""
 _DRAFT_ID: Final = 0
 """The id of a draft while it is tried: no row has it."""
 
@@ -126,16 +126,23 @@ def dry_run_events(simulator: Simulator, arrivals: Iterable[Arrival], page: Page
 
 
 def dry_run_range(
-    subject: Subject, redis: Redis, partitions: int, time_range: TimeRange, page: PageWanted
+    subject: Subject,
+    redis: Redis,
+    partitions: int,
+    time_range: TimeRange,
+    page: PageWanted,
+    *,
+    until: float | None = None,
 ) -> DryRunAnswer:
     """The answer for a time range of the streams: the events of the automation's entity and of the teams inside it.
 
-    It starts without state, so metric windows fill and cooldowns begin within the range.
+    It starts without state, so metric windows fill and cooldowns begin within the range. Reading stops at `until`, of
+    the monotonic clock, as it does after so many entries.
 
     Raises:
         redis.exceptions.RedisError: when the streams can't be read.
     """
-    reading = EventHistoryReader(redis, partitions, time_range, _inside(subject))
+    reading = EventHistoryReader(redis, partitions, time_range, _inside(subject), until=until)
     run = dry_run(Simulator(subject), reading.arrivals(), page)
     return DryRunAnswer(
         run.summary,
@@ -194,13 +201,16 @@ def complete_since(settings: Settings, now: datetime) -> int:
     return unix_ms(now - max(min(kept), settings.event_retention)) if kept else 0
 
 
-def dry_run_past(run: PastRun, redis: Redis, partitions: int, engine: Engine, page: PageWanted) -> DryRunAnswer:
+def dry_run_past(
+    run: PastRun, redis: Redis, partitions: int, engine: Engine, page: PageWanted, *, until: float | None = None
+) -> DryRunAnswer:
     """What an automation made of a time range: by what it was then, and by the deliveries that are recorded.
 
-    Windows begin empty at the start of the range. Raises `redis.exceptions.RedisError`.
+    Windows begin empty at the start of the range. Reading ends at `until` as in `dry_run_range`. Raises
+    `redis.exceptions.RedisError`.
     """
-    reading = EventHistoryReader(redis, partitions, run.range, _inside_of(run.entity, run.organizations))
-    done = past_run(_past_results(run, reading.arrivals(), engine), page, run.name)
+    reading = EventHistoryReader(redis, partitions, run.range, _inside_of(run.entity, run.organizations), until=until)
+    done = past_run(_past_results(run, reading, engine), page, run.name)
     return DryRunAnswer(
         done.summary,
         done.results,
@@ -213,9 +223,9 @@ def dry_run_past(run: PastRun, redis: Redis, partitions: int, engine: Engine, pa
     )
 
 
-def _past_results(run: PastRun, arrivals: Iterable[Arrival], engine: Engine) -> Iterator[PastResult]:
+def _past_results(run: PastRun, reading: EventHistoryReader, engine: Engine) -> Iterator[PastResult]:
     simulator = PastSimulator(run.timeline)
-    for some in _chunks(arrivals):
+    for some in _chunks(reading):
         ids = {one for arrival in some if (one := simulator.delivery_id_of(arrival.event)) is not None}
         with read_statement(engine) as connection:
             recorded = read_recorded(connection, sorted(ids))
@@ -246,9 +256,15 @@ def _recorded(one: FiringRecord) -> Recorded:
     return Recorded(one.id, one.status, one.reason, skipped, unix_ms(one.event_received_at), unix_ms(one.created_at))
 
 
-def _chunks(arrivals: Iterable[Arrival]) -> Iterator[list[Arrival]]:
-    left = iter(arrivals)
-    while some := list(islice(left, _LOOKED_UP)):
+def _chunks(reading: EventHistoryReader) -> Iterator[list[Arrival]]:
+    some: list[Arrival] = []
+    begun_at = 0
+    for arrival in reading.arrivals():
+        some.append(arrival)
+        if len(some) >= _LOOKED_UP or reading.read_bytes - begun_at >= _LOOKED_UP_BYTES:
+            yield some
+            some, begun_at = [], reading.read_bytes
+    if some:
         yield some
 
 

@@ -1,0 +1,101 @@
+"""The ASGI layer in which a request takes its place among those of its kind and user, before its body is read."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AsyncExitStack
+
+from fastapi import Request
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dispatcher.api import problems
+from dispatcher.api.authentication import caller_of
+from dispatcher.api.fair_threads import Places, Turns
+from dispatcher.api.problems import Problem
+from dispatcher.api.resources import ApiResources
+from dispatcher.api.threads import Threads
+
+EVENTS = "/v1/events"
+LARGE_BATCH_BYTES = 256 << 10
+"""Batches up to this size need no place: publishing is the most frequent request."""
+_DRY_RUN = re.compile(r"/v1/entities/[^/]+/automations/dry-run")
+_MANIFEST = re.compile(r"/v1/entities/[^/]+/(?:apply|export)")
+_EXPORT = re.compile(r"/v1/entities/[^/]+/deliveries/export")
+_TRIAL = re.compile(r"/v1/entities/[^/]+/webhooks/[^/]+/test")
+
+
+class FairUse:
+    """Refuses what is too much at once, of all users or of one (429), and has each user's requests wait for their turn.
+
+    GraphQL's take their places where they can be refused in its form.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/") or _is_small_batch(scope):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        resources: ApiResources = request.app.state.resources
+        async with AsyncExitStack() as held:
+            try:
+                user_id = (await caller_of(request, resources)).principal.user_id
+            except (Problem, HTTPException):  # the application says why, and reads no body
+                user_id = None
+            except SQLAlchemyError as exc:
+                await problems.answer(problems.problem_of(exc))(scope, receive, send)
+                return
+            if user_id is not None and scope["path"] == EVENTS:
+                receive = _placed_when_large(receive, resources.threads, user_id, held)
+            elif user_id is not None:
+                places, turns = _of_kind(scope["path"], resources.threads)
+                try:
+                    held.enter_context(places.hold(user_id))
+                except Problem as refusal:
+                    await problems.answer(refusal)(scope, receive, send)
+                    return
+                if turns is not None:
+                    await held.enter_async_context(turns.hold(user_id))
+            await self._app(scope, receive, send)
+
+
+def _is_small_batch(scope: Scope) -> bool:
+    if scope["path"] != EVENTS:
+        return False
+    declared = Headers(scope=scope).get("content-length", "")
+    return declared.isdecimal() and int(declared[:20]) <= LARGE_BATCH_BYTES
+
+
+def _placed_when_large(receive: Receive, threads: Threads, user_id: int, held: AsyncExitStack) -> Receive:
+    """A `receive` that takes a place and waits for its turn once a batch proves to be large. It raises Problem."""
+    seen_bytes = 0
+
+    async def counted() -> Message:
+        nonlocal seen_bytes
+        message = await receive()
+        before, seen_bytes = seen_bytes, seen_bytes + len(message.get("body", b""))
+        if before <= LARGE_BATCH_BYTES < seen_bytes:
+            held.enter_context(threads.large_batches.hold(user_id))
+            await held.enter_async_context(threads.large_batch_turns.hold(user_id))
+        return message
+
+    return counted
+
+
+def _of_kind(path: str, threads: Threads) -> tuple[Places, Turns | None]:
+    """The places of requests to a path, and the turns that they wait for; with threads of their own they need none."""
+    if _DRY_RUN.fullmatch(path):
+        return threads.dry_runs.places, None
+    if _MANIFEST.fullmatch(path):
+        return threads.manifests.places, None
+    if _EXPORT.fullmatch(path):
+        return threads.exports.places, None
+    if _TRIAL.fullmatch(path):
+        return threads.trials, None
+    return threads.ordinary, threads.ordinary_turns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -22,6 +22,7 @@ REMEMBERED_SECONDS = 5.0
 look-ups of a busy publisher, which are rare already."""
 TOUCH_SECONDS = 600.0
 """How often the time of a key's last use is stored: it is for people, and a write for each request would be dear."""
+TOUCH_WAIT_SECONDS = 1.0
 MAX_REMEMBERED = 10_000
 """The number of keys at which all are dropped: callers are then looked up again, once each."""
 
@@ -47,7 +48,8 @@ class CallerCache:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._touching = ThreadPoolExecutor(1, thread_name_prefix="touch-keys")
+        self._touching = futures.ThreadPoolExecutor(1, thread_name_prefix="touch-keys")
+        self._last_touch: futures.Future[None] | None = None
         self._known: dict[bytes, Caller] = {}
 
     def known(self, digest: bytes) -> Caller | None:
@@ -66,7 +68,7 @@ class CallerCache:
         caller = Caller(principal, now + REMEMBERED_SECONDS, before.touched if before else float("-inf"))
         if now - caller.touched >= TOUCH_SECONDS:
             caller.touched = now
-            self._touching.submit(self._touch, digest)
+            self._touch_soon(digest)
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         self._known[digest] = caller
@@ -82,8 +84,14 @@ class CallerCache:
         caller.publishes |= allowed
         return frozenset(unknown) - allowed
 
+    def _touch_soon(self, digest: bytes) -> None:
+        """Store that a key is in use. No request waits long for that: an edit may hold SQLite's only write lock."""
+        waits = self._last_touch is not None and not self._last_touch.done()
+        self._last_touch = touch = self._touching.submit(self._touch, digest)
+        if not waits:
+            futures.wait([touch], timeout=TOUCH_WAIT_SECONDS)
+
     def _touch(self, digest: bytes) -> None:
-        """Store that a key is in use now. No request waits for that: a long edit may hold SQLite's only write lock."""
         try:
             with write_transaction(self._engine) as connection:
                 touch_key(connection, digest, datetime.now(UTC))

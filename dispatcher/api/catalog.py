@@ -13,6 +13,7 @@ from dispatcher.control.catalog import (
     CollectionBody,
     CollectionView,
     EntityBody,
+    EntityDetail,
     EntityPatchBody,
     EntityView,
     ProjectBody,
@@ -32,17 +33,17 @@ def list_entities(principal: PrincipalDep, resources: ResourcesDep, page: Paging
 
 
 @router.get("/{entity}")
-def get_entity(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> EntityView:
-    """One entity."""
+def get_entity(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> EntityDetail:
+    """One entity, with its quotas: how much it may have, and how much it has."""
     with read_transaction(resources.engine) as connection:
         return catalog.get_entity(connection, principal, entity)
 
 
-@router.put("/{entity}", openapi_extra=accepts(EntityBody), responses={201: {"model": EntityView}})
+@router.put("/{entity}", openapi_extra=accepts(EntityBody), responses={201: {"model": EntityDetail}})
 def put_entity(
     entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, response: Response
-) -> EntityView:
-    """Create an entity (201) or change it (200). For instance administrators."""
+) -> EntityDetail:
+    """Create an entity (201) or change it (200); its quotas stay. For instance administrators."""
     with write_transaction(resources.engine) as connection:
         view, created = catalog.put_entity(connection, principal, entity, body)
     response.status_code = 201 if created else 200
@@ -50,8 +51,8 @@ def put_entity(
 
 
 @router.patch("/{entity}", openapi_extra=accepts(EntityPatchBody, partly=True))
-def change_entity(entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep) -> EntityView:
-    """Change settings of an entity. For its administrators."""
+def change_entity(entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep) -> EntityDetail:
+    """Change settings of an entity, for its administrators, or its quotas, for instance administrators."""
     with write_transaction(resources.engine) as connection:
         return catalog.change_entity(connection, principal, entity, body)
 

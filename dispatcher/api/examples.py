@@ -166,6 +166,19 @@ ANSWERS: dict[str, Any] = {
     "ReplayCount": {"replayed": 3, "last_due_at": _NOON},
     "Changes": {"changes": [{"kind": "webhook", "name": "deploy-hook", "change": "updated", "detail": ["url"]}]},
     "EntityView": {"name": "acme", "kind": "team", "parent": None, "answers_hidden": False, "created_at": _NOON},
+    "EntityDetail": {
+        "name": "acme",
+        "kind": "team",
+        "parent": None,
+        "answers_hidden": False,
+        "created_at": _NOON,
+        "quotas": {
+            "automations": {"limit": 1000, "used": 12},
+            "webhooks": {"limit": 200, "used": 2},
+            "secrets": {"limit": 500, "used": 3},
+            "definition_bytes": {"limit": 16_777_216, "used": 9144},
+        },
+    },
     "ProjectView": {"name": "wandb-registry-model", "description": "Released models", "created_at": _NOON},
     "CollectionView": {
         "project": "wandb-registry-model",
@@ -222,6 +235,7 @@ REQUESTS: dict[str, Any] = {
     "replay_deliveries": {"status": "dead", "webhook": "deploy-hook", "since": _NOON},
     "apply": {"webhooks": [_WEBHOOK], "automations": [_AUTOMATION], "prune": False},
     "put_entity": {"kind": "team"},
+    "change_entity": {"quotas": {"automations": 5000, "webhooks": None}},
     "put_project": {"description": "Released models"},
     "put_collection": {"type": "model"},
     "create_key": {"name": "deployer", "entity": "acme", "role": "publisher"},

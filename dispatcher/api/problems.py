@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from dispatcher.api.operation_index import operation_index
-from dispatcher.control.errors import Conflict, Forbidden, NotFound
+from dispatcher.control.errors import Conflict, Forbidden, NotFound, QuotaExceeded
 from dispatcher.publishing.publisher import StreamFull, StreamUnavailable
 from shared.domain.errors import EndpointUnusable, FieldError, HooklineError, InvalidDefinition
 from shared.observability.logs import get_logger
@@ -154,6 +154,8 @@ def problem_of(exc: Exception) -> Problem:
             return Problem(404, "not-found", str(exc))
         case Forbidden():
             return Problem(403, "forbidden", str(exc), exc.errors)
+        case QuotaExceeded():
+            return Problem(409, "quota-exceeded", f"{exc}: {_summary(exc.errors)}", exc.errors)
         case Conflict():
             return Problem(409, "conflict", str(exc), exc.errors)
         case RequestValidationError():

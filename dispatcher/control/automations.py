@@ -16,6 +16,7 @@ from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, new_change
 from dispatcher.control.bodies import members_to_change
 from dispatcher.control.errors import Conflict, NotFound
+from dispatcher.control.quotas import within_quotas
 from dispatcher.control.webhook_resolver import ResolvedAutomation, WebhookResolver
 from shared.domain.automations.model import NoOpAction, Scope
 from shared.domain.errors import FieldError, InvalidDefinition
@@ -135,6 +136,7 @@ def save_automation(
 
     Raises:
         Conflict: when another automation has the name.
+        QuotaExceeded: when the entity has as much as it may have.
     """
     name = definition.automation.name
     if stored is None or revives or stored.definition != stored_definition(definition):
@@ -142,7 +144,8 @@ def save_automation(
         if namesake is not None and (stored is None or namesake.id != stored.id):
             message = f"{entity.name!r} has an automation {name!r} already"
             raise Conflict(message, FieldError(("name",), "must be a name that no other automation of the entity has"))
-    return save_automations(connection, entity, [AutomationEdit(stored, definition, revives)], by=by)[0]
+    with within_quotas(connection, entity):
+        return save_automations(connection, entity, [AutomationEdit(stored, definition, revives)], by=by)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def save_automations(
 ) -> list[StoredAutomation]:
     """Store checked definitions whose names are free, in few statements; returns them in the same order.
 
-    Each gets a revision of its own, unless nothing changes. The caller holds `lock_edits`.
+    Each gets a revision of its own, unless nothing changes. The caller holds `lock_edits`, and is `within_quotas`.
     """
     definitions = [stored_definition(edit.definition) for edit in edits]
     changed = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from sqlalchemy import Connection
@@ -14,6 +14,7 @@ from dispatcher.control.audit import changed_members, record_change
 from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
+from dispatcher.control.quotas import QuotasBody, QuotaView, quota_views
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.values import NAME_FORM, is_name
 from shared.domain.visible_text import NO_UNSEEN, has_unseen
@@ -22,6 +23,7 @@ from shared.storage.definitions import catalog as store
 from shared.storage.definitions import entities as entity_store
 from shared.storage.definitions.catalog import StoredCollection, StoredProject
 from shared.storage.definitions.entities import StoredEntity, find_entity
+from shared.storage.definitions.quotas import read_own_limits, write_own_limits
 from shared.storage.definitions.revisions import lock_edits, next_revision
 
 _ENTITY_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
@@ -45,12 +47,22 @@ class EntityView(View):
     created_at: datetime
 
 
+class EntityDetail(EntityView):
+    """An entity, and how much it has of what it may have."""
+
+    quotas: dict[str, QuotaView]
+
+
 class EntityPatchBody(Body):
     """What may be changed of an entity by itself; the rest is replaced by PUT."""
 
     answers_hidden: Annotated[
         bool, Field(description="Show what endpoints answered to administrators only, and not to members.")
     ] = False
+    quotas: Annotated[
+        QuotasBody | None,
+        Field(description="The limits to change, by instance administrators; null sets the defaults for all of them."),
+    ] = None
 
 
 class ProjectBody(Body):
@@ -82,8 +94,10 @@ class CollectionView(View):
     created_at: datetime
 
 
-def put_entity(connection: Connection, principal: Principal, name: str, raw: object) -> tuple[EntityView, bool]:
+def put_entity(connection: Connection, principal: Principal, name: str, raw: object) -> tuple[EntityDetail, bool]:
     """Create or change an entity; returns it, and whether it is new. For instance administrators.
+
+    Its quotas stay.
 
     Raises:
         InvalidDefinition: for a name that can't be used, or an unknown parent.
@@ -108,20 +122,32 @@ def put_entity(connection: Connection, principal: Principal, name: str, raw: obj
         next_revision(connection)
         did = "entity.create" if before is None else "entity.update"
         record_change(connection, principal, did, entity=stored, target_id=name, name=name, changed=changed)
-    return _entity_view(stored), before is None
+    return _entity_detail(connection, stored), before is None
 
 
-def change_entity(connection: Connection, principal: Principal, name: str, raw: object) -> EntityView:
-    """Change settings of an entity. For its administrators.
+def change_entity(connection: Connection, principal: Principal, name: str, raw: object) -> EntityDetail:
+    """Change settings of an entity, for its administrators, or its quotas, for instance administrators.
 
     Raises:
         InvalidDefinition: naming each fault.
+        Forbidden: for quotas.
     """
     entity = require(connection, principal, name, Action.ADMINISTER)
     body = parse_body(EntityPatchBody, raw)
     lock_edits(connection)
+    changed: dict[str, Any] = {}
+    if "quotas" in body.model_fields_set:
+        require_instance_admin(principal)
+        before = read_own_limits(connection, entity.id)
+        limits = {} if body.quotas is None else before | body.quotas.model_dump(exclude_unset=True)
+        limits = {quota: limit for quota, limit in limits.items() if limit is not None}
+        if limits != before:
+            write_own_limits(connection, entity.id, limits)
+            changed["quotas"] = limits
     if "answers_hidden" in body.model_fields_set and body.answers_hidden is not entity.answers_hidden:
         entity_store.hide_answers(connection, entity.id, hidden=body.answers_hidden)
+        changed["answers_hidden"] = body.answers_hidden
+    if changed:
         record_change(
             connection,
             principal,
@@ -129,10 +155,10 @@ def change_entity(connection: Connection, principal: Principal, name: str, raw: 
             entity=entity,
             target_id=name,
             name=name,
-            changed=["answers_hidden"],
-            answers_hidden=body.answers_hidden,
+            changed=list(changed),
+            **changed,
         )
-    return _entity_view(_entity(connection, name))
+    return _entity_detail(connection, _entity(connection, name))
 
 
 def _links(stored: StoredEntity) -> dict[str, str | None]:
@@ -148,9 +174,9 @@ def _parent_id(connection: Connection, name: str, parent: str | None) -> int | N
     return organization.id
 
 
-def get_entity(connection: Connection, principal: Principal, name: str) -> EntityView:
-    """An entity in which the principal has any role. Raises NotFound."""
-    return _entity_view(require_any_role(connection, principal, name))
+def get_entity(connection: Connection, principal: Principal, name: str) -> EntityDetail:
+    """An entity in which the principal has any role, with its quotas. Raises NotFound."""
+    return _entity_detail(connection, require_any_role(connection, principal, name))
 
 
 def list_entities(connection: Connection, principal: Principal, page: PageRequest) -> Page[EntityView]:
@@ -241,6 +267,10 @@ def _entity_view(stored: StoredEntity) -> EntityView:
         answers_hidden=stored.answers_hidden,
         created_at=stored.created_at,
     )
+
+
+def _entity_detail(connection: Connection, stored: StoredEntity) -> EntityDetail:
+    return EntityDetail(**_entity_view(stored).model_dump(), quotas=quota_views(connection, stored))
 
 
 def _project_view(stored: StoredProject) -> ProjectView:

@@ -160,9 +160,7 @@ def prepare(
     )
 
 
-def run(
-    prepared: PreparedDryRun, redis: Redis, partitions: int, engine: Engine, *, until: float
-) -> DryRunView:
+def run(prepared: PreparedDryRun, redis: Redis, partitions: int, engine: Engine, *, until: float) -> DryRunView:
     """Run it; only a time range needs the streams. `until` is of the monotonic clock: a time range is truncated then.
 
     Raises:

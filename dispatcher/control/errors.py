@@ -23,3 +23,7 @@ class Conflict(HooklineError):
     def __init__(self, message: str, *errors: FieldError) -> None:
         super().__init__(message)
         self.errors = errors
+
+
+class QuotaExceeded(Conflict):
+    """The change would add more to an entity than it may have; `errors` name the quotas, with limits and uses."""

@@ -21,6 +21,7 @@ from dispatcher.control.automations import AutomationEdit
 from dispatcher.control.bodies import Body, View, parse_form
 from dispatcher.control.faults import FaultCollector
 from dispatcher.control.manifest_export import all_automations, all_webhooks
+from dispatcher.control.quotas import within_quotas
 from dispatcher.control.webhook_checks import Checks, KnownSecrets, check_webhook
 from dispatcher.control.webhook_resolver import ResolvedAutomation, WebhookResolver
 from shared.domain.automations.model import Grants, NoOpAction
@@ -76,6 +77,7 @@ def apply(
     Raises:
         InvalidDefinition: naming all faults, e.g. at `("automations", 3, "filter", "alias")`.
         Conflict: when a webhook or Slack integration to be deleted is in use.
+        QuotaExceeded: when the entity would have more than it may have.
     """
     body = parse_form(ManifestBody, raw)
     action = Action.ADMINISTER if {"webhooks", "slack"} & body.model_fields_set else Action.AUTOMATE
@@ -84,7 +86,8 @@ def apply(
         raise InvalidDefinition.at(("entity",), f"must be {entity.name!r}, the entity that the manifest is applied to")
     lock_edits(connection)
     savepoint = connection.begin_nested()
-    changes = _apply(_Target(connection, principal, entity), body, checks)
+    with within_quotas(connection, entity):
+        changes = _apply(_Target(connection, principal, entity), body, checks)
     if dry_run:
         savepoint.rollback()
     else:

@@ -16,6 +16,7 @@ from dispatcher.control.audit import record_change
 from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
+from dispatcher.control.quotas import within_quotas
 from shared.delivery.answers import MIN_SECRET_CHARS
 from shared.domain.delivery.signing import check_signing_secret
 from shared.domain.errors import FieldError, InvalidDefinition
@@ -77,6 +78,7 @@ def put(
 
     Raises:
         InvalidDefinition: for a name or value that can't be used.
+        QuotaExceeded: when the entity has as many as it may have.
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     _check_name(name)
@@ -88,7 +90,8 @@ def put(
         check_value(value, store.uses_of_secret(connection, stored.id), settings=settings, loc=("value",))
     ciphertext, revision = vault.encrypt(value), next_revision(connection)
     if stored is None:
-        store.insert_secret(connection, entity.id, name=name, ciphertext=ciphertext, revision=revision, now=now)
+        with within_quotas(connection, entity):
+            store.insert_secret(connection, entity.id, name=name, ciphertext=ciphertext, revision=revision, now=now)
     else:
         store.replace_secret(connection, stored.id, ciphertext=ciphertext, revision=revision, now=now)
     did = "secret.create" if stored is None else "secret.update"

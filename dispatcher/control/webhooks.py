@@ -17,6 +17,7 @@ from dispatcher.control.audit import changed_members, new_change
 from dispatcher.control.bodies import View, apply_patch
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import Conflict, NotFound
+from dispatcher.control.quotas import within_quotas
 from dispatcher.control.webhook_checks import Checks, check_webhook, grants_of
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import FieldError, InvalidDefinition
@@ -158,13 +159,15 @@ def save_webhook(
 
     Raises:
         Conflict: when another webhook has the name.
+        QuotaExceeded: when the entity has as many as it may have.
     """
     if stored is not None and stored.fields == fields:
         return stored
     namesake = store.find_webhook(connection, entity.id, name=fields.name, kind=None)
     if namesake is not None and (stored is None or namesake.id != stored.id):
         raise name_conflict(entity, namesake.fields.kind, fields.name)
-    return save_webhooks(connection, entity, [(stored, fields)], by=by)[0]
+    with within_quotas(connection, entity):
+        return save_webhooks(connection, entity, [(stored, fields)], by=by)[0]
 
 
 def name_conflict(entity: StoredEntity, kind: WebhookKind, name: str) -> Conflict:

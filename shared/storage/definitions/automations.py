@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Text, bindparam, cast, insert, select, update
 
 from shared.domain.ids import IdKind, decode_id
+from shared.domain.quotas import weight_bytes
 from shared.storage.database.bulk import among
 from shared.storage.definitions.kept_revisions import Edited, RevisionChange, RevisionKind, keep_revisions
 from shared.storage.schema.tables import automations, entities, kept_revisions, webhooks
@@ -307,6 +308,7 @@ def _columns(fields: AutomationFields) -> dict[str, Any]:
         "epoch": fields.epoch,
         "unmatched_at": None,
         "unmatched_reason": None,
+        "weight_bytes": weight_bytes(fields.definition),
     }
 
 

@@ -28,10 +28,10 @@ from shared.observability.heartbeat import beat
 from shared.observability.logs import configure_logging
 from shared.settings import load_settings
 from shared.version import __version__
+from shared.interpreter import tune_interpreter
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
 from worker.process.scoreboard import Scoreboard
 from worker.remote_control import register_control
-from worker.process.tuning import tune_interpreter
 from worker.process.pools import check_pool
 from worker.process.lazy_process import LazyProcess
 from worker.tasks import register

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
 
+from dispatcher.api.answers import json_answer
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, accepts
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
@@ -88,13 +89,14 @@ AUTOMATION_VIEW_SCHEMA: dict[str, Any] = {
 }
 
 
-@router.get("")
+@router.get("", response_model=Page[AutomationView])
 def list_automations(
     entity: str, principal: PrincipalDep, resources: ResourcesDep, wanted: AutomationCriteria
-) -> Page[AutomationView]:
+) -> Response:
     """The entity's automations that match; all of them without a filter."""
     with read_transaction(resources.engine) as connection:
-        return definition_lists.list_automations(connection, principal, entity, wanted)
+        found = definition_lists.list_automations(connection, principal, entity, wanted)
+    return json_answer(found)
 
 
 @router.post("", status_code=201, openapi_extra=accepts(AUTOMATION_SCHEMA))

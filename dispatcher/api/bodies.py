@@ -21,6 +21,10 @@ HEAD_ONLY = "head_only"
 """In the state of a HEAD request, which handlers get as a GET: no body is sent, so none need be read for it."""
 MAX_BODY_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 8 << 20
+MAX_OBJECTS = 200_000
+MAX_MEMBERS = 500_000
+"""They bound a decoded body to some 50 MiB, and the time in which nothing else runs to some 50 ms. Ten thousand
+definitions, or a thousand events, have a fraction of them."""
 _LARGE = re.compile(r"/v1/events|/graphql|/v1/entities/[^/]+/(?:apply|automations/dry-run)")
 
 
@@ -54,7 +58,11 @@ def media_type(request: Request) -> str:
 
 
 def decode_json(body: bytes) -> Any:
-    """The body's JSON. Raises Problem (400)."""
+    """The body's JSON. Raises Problem: 400, or 413 for one that would take many times its length in memory."""
+    if len(body) > MAX_OBJECTS and body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
+        raise Problem(413, "too-large", f"the body must have at most {MAX_OBJECTS} objects and arrays")
+    if len(body) > MAX_MEMBERS and body.count(b",") > MAX_MEMBERS:
+        raise Problem(413, "too-large", f"the body must have at most {MAX_MEMBERS} commas")
     try:
         return read_json(body)
     except orjson.JSONDecodeError as exc:

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, WithJsonSchema
 from sqlalchemy import Engine
 
+from dispatcher.api.answers import json_answer
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import HEAD_ONLY, JsonBody, TwoWayPaging, accepts
 from dispatcher.api.idempotency import OnceDep
@@ -96,16 +97,17 @@ async def _criteria(
 Criteria = Annotated[dict[str, Any], Depends(_criteria)]
 
 
-@router.get("")
+@router.get("", response_model=TwoWayPage[DeliveryView])
 def list_deliveries(
     entity: str, principal: PrincipalDep, resources: ResourcesDep, page: TwoWayPaging, wanted: Criteria
-) -> TwoWayPage[DeliveryView]:
+) -> Response:
     """List the deliveries that match, newest first.
 
     A page may have fewer deliveries than `limit`, or none, while there are more: only `next` says so.
     """
     with read_transaction(resources.engine) as connection:
-        return deliveries.list_deliveries(connection, principal, entity, wanted, page)
+        found = deliveries.list_deliveries(connection, principal, entity, wanted, page)
+    return json_answer(found)
 
 
 @router.get("/export", response_class=Response, responses={200: EXPORTED})

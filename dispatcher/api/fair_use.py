@@ -19,8 +19,8 @@ from dispatcher.api.resources import ApiResources
 from dispatcher.api.threads import Threads
 
 EVENTS = "/v1/events"
-LARGE_BATCH_BYTES = 256 << 10
-"""Batches up to this size need no place: publishing is the most frequent request."""
+LARGE_BYTES = 256 << 10
+"""Batches of events up to this size need no place: publishing is the most frequent request."""
 _DRY_RUN = re.compile(r"/v1/entities/[^/]+/automations/dry-run")
 _MANIFEST = re.compile(r"/v1/entities/[^/]+/(?:apply|export)")
 _EXPORT = re.compile(r"/v1/entities/[^/]+/deliveries/export")
@@ -51,10 +51,11 @@ class FairUse:
             except SQLAlchemyError as exc:
                 await problems.answer(problems.problem_of(exc))(scope, receive, send)
                 return
+            threads = resources.threads
             if user_id is not None and scope["path"] == EVENTS:
-                receive = _placed_when_large(receive, resources.threads, user_id, held)
+                receive = _waiting_when_large(receive, threads.large_batches, threads.large_batch_turns, user_id, held)
             elif user_id is not None:
-                places, turns = _of_kind(scope["path"], resources.threads)
+                places, turns = _of_kind(scope["path"], threads)
                 try:
                     held.enter_context(places.hold(user_id))
                 except Problem as refusal:
@@ -62,6 +63,7 @@ class FairUse:
                     return
                 if turns is not None:
                     await held.enter_async_context(turns.hold(user_id))
+                receive = _waiting_when_large(receive, None, threads.large_body_turns, user_id, held)
             await self._app(scope, receive, send)
 
 
@@ -69,20 +71,23 @@ def _is_small_batch(scope: Scope) -> bool:
     if scope["path"] != EVENTS:
         return False
     declared = Headers(scope=scope).get("content-length", "")
-    return declared.isdecimal() and int(declared[:20]) <= LARGE_BATCH_BYTES
+    return declared.isdecimal() and int(declared[:20]) <= LARGE_BYTES
 
 
-def _placed_when_large(receive: Receive, threads: Threads, user_id: int, held: AsyncExitStack) -> Receive:
-    """A `receive` that takes a place and waits for its turn once a batch proves to be large. It raises Problem."""
+def _waiting_when_large(
+    receive: Receive, places: Places | None, turns: Turns, user_id: int, held: AsyncExitStack
+) -> Receive:
+    """A `receive` that takes a place, or raises Problem, and waits for its turn once a body proves to be large."""
     seen_bytes = 0
 
     async def counted() -> Message:
         nonlocal seen_bytes
         message = await receive()
         before, seen_bytes = seen_bytes, seen_bytes + len(message.get("body", b""))
-        if before <= LARGE_BATCH_BYTES < seen_bytes:
-            held.enter_context(threads.large_batches.hold(user_id))
-            await held.enter_async_context(threads.large_batch_turns.hold(user_id))
+        if before <= LARGE_BYTES < seen_bytes:
+            if places is not None:
+                held.enter_context(places.hold(user_id))
+            await held.enter_async_context(turns.hold(user_id))
         return message
 
     return counted

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
+from dispatcher.api.answers import json_answer
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import ManifestJson, accepts
 from dispatcher.api.idempotency import OnceDep
@@ -52,12 +53,13 @@ async def apply(
     return await resources.threads.manifests.run(principal.user_id, write)
 
 
-@router.get("/export", response_model_exclude_unset=True)
-async def export(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> Manifest:
+@router.get("/export", response_model=Manifest, response_model_exclude_unset=True)
+async def export(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> Response:
     """Export webhooks and automations in the form that `apply` takes."""
 
-    def read() -> Manifest:
+    def read() -> Response:
         with read_transaction(resources.engine) as connection:
-            return Manifest(**manifest_export.export(connection, principal, entity))
+            manifest = Manifest(**manifest_export.export(connection, principal, entity))
+        return json_answer(manifest, exclude_unset=True)
 
     return await resources.threads.manifests.run(principal.user_id, read)

@@ -55,6 +55,8 @@ class Threads:
     exports: FairThreads = field(
         default_factory=lambda: FairThreads(Places("exports of deliveries", 16, 2), threads=2, threads_of_a_user=1)
     )
+    large_body_turns: Turns = field(default_factory=lambda: Turns(1))
+    """Bodies over 256 KiB that are no events: a user's are read and handled one after another."""
     trials: Places = field(default_factory=lambda: Places("tests of webhooks", 16, 2))
     """They wait for endpoints, without a thread."""
     ordinary: Places = field(default_factory=lambda: Places("requests", 2000, 200))

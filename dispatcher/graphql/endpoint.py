@@ -14,11 +14,12 @@ from fastapi.routing import APIRoute
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import MAX_BODY_BYTES, decode_json, media_type, read_body
 from dispatcher.api.problems import Problem
-from dispatcher.api.resources import ResourcesDep
-from dispatcher.graphql.client_versions import client_version
+from dispatcher.api.resources import ApiResources, ResourcesDep
+from dispatcher.graphql.client_versions import ClientVersion, client_version
 from dispatcher.graphql.execution import Answer, answer_to, refused
 from dispatcher.graphql.refusals import refusal_of
 from shared.domain.json_text import write_json
+from shared.storage.accounts.users import Principal
 
 
 class _Route(APIRoute):
@@ -47,9 +48,14 @@ async def graphql(request: Request, principal: PrincipalDep, resources: Resource
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
     threads, user_id = resources.threads.graphql, principal.user_id
     with threads.places.hold(user_id):
-        body = decode_json(await read_body(request, MAX_BODY_BYTES))
+        body = await read_body(request, MAX_BODY_BYTES)
         client = client_version(request.headers.get("user-agent", ""))
-        return _response(await threads.run(user_id, answer_to, resources, principal, body, client))
+        return await threads.run(user_id, _answered, resources, principal, body, client)
+
+
+def _answered(resources: ApiResources, principal: Principal, body: bytes, client: ClientVersion) -> Response:
+    # Decoded here and not before: what waits takes no more memory than it came with.
+    return _response(answer_to(resources, principal, decode_json(body), client))
 
 
 def _response(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:

@@ -12,6 +12,7 @@ import uvicorn
 
 from dispatcher.server.connection import Bounds, Connection
 from shared.config.descriptors import raise_descriptor_limit
+from shared.interpreter import tune_interpreter
 from shared.observability import metrics
 from shared.observability.logs import get_logger
 
@@ -91,6 +92,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve the API on a listening socket until a signal."""
     bounds = Bounds(connections=possible_connections(settings, raise_descriptor_limit()))
+    tune_interpreter()
     Server("dispatcher.app:create_app", bounds).run(sockets=[listener])
 
 

@@ -41,6 +41,7 @@ AREAS = (
     Area("spread", "tests.bench.spread", "1 to 10,000 webhooks: rate and CPU of a delivery"),
     Area("spread-sqlite", "tests.bench.spread", "1 and 1,000 webhooks on SQLite", "measure_sqlite"),
     Area("isolation", "tests.bench.isolation", "p99 beside 20 hostile endpoints over p99 without them"),
+    Area("strangers", "tests.bench.strangers", "p99 and memory beside a member who does their worst, over quiet"),
     Area("evaluation", "tests.bench.evaluation", "events evaluated a core: no match, run metrics, matches"),
     Area("growth", "tests.bench.growth", "100,000 automations over 100: rate, reload, memory"),
     Area("publishing", "tests.bench.publishing", "POST /v1/events on one API process"),

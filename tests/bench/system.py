@@ -48,7 +48,8 @@ class Hookline:
 
     name = "hookline"
 
-    def __init__(self, *, tree: Tree, api: httpx.Client, streams: redis.Redis, engine: sa.Engine) -> None:
+    def __init__(self, *, url: str, tree: Tree, api: httpx.Client, streams: redis.Redis, engine: sa.Engine) -> None:
+        self.url = url
         self._tree = tree
         self._api = api
         self._streams = streams
@@ -183,7 +184,7 @@ def running_hookline(
         streams = stack.enter_context(redis.Redis.from_url(redis_url))
         engine = sa.create_engine(database_url)
         stack.callback(engine.dispose)
-        hookline = Hookline(tree=tree, api=api, streams=streams, engine=engine)
+        hookline = Hookline(url=ready[1], tree=tree, api=api, streams=streams, engine=engine)
         hookline.define(endpoint)
         hookline.warm_up()
         yield hookline

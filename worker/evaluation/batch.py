@@ -19,6 +19,7 @@ from shared.messaging.streams import Entry
 from shared.storage.definitions.catalog import CatalogNames
 from shared.storage.evaluation.poison import PoisonEntry
 from worker.evaluation.catalog_discovery import catalog_entry_of
+from worker.evaluation.work_shares import WorkShares
 
 MAX_MATCHES = 5_000
 """A batch ends soon after its matches pass this: each becomes a row."""
@@ -31,12 +32,15 @@ EFFECT_BYTES = 2 << 20
 that would pass it, and an event that alone may pass it is evaluated alone."""
 
 
-def match_entries(entries: Sequence[Entry], index: AutomationIndex, *, alone: bool = False) -> Batch:
+def match_entries(
+    entries: Sequence[Entry], index: AutomationIndex, shares: WorkShares, *, alone: bool = False
+) -> Batch:
     """Decode entries and find the automations whose scope and filter hold. What is no event becomes poison.
 
     Args:
         entries: what comes next; not all of it may fit into one batch.
         index: the automations.
+        shares: what the filters of each entity may still cost.
         alone: whether the first entry is taken whatever it makes, and no other. Otherwise a first entry that may make
             more than fits is left out too, and the batch is empty.
     """
@@ -48,6 +52,7 @@ def match_entries(entries: Sequence[Entry], index: AutomationIndex, *, alone: bo
     deadline = clock() + MATCH_SECONDS
     most_effect_bytes = math.inf if alone else EFFECT_BYTES
     effect_bytes = count = 0
+    spenders = shares.spenders
     with budget.applied():
         for number, entry in enumerate(entries[:1] if alone else entries, 1):
             body = entry.body if entry.body is not None else b""
@@ -57,6 +62,8 @@ def match_entries(entries: Sequence[Entry], index: AutomationIndex, *, alone: bo
                 batch.poison.append(PoisonEntry(entry.id, str(exc), body))
                 count = number
                 continue
+            if spenders:
+                budget.units = shares.units(event.data.entity)
             for automation in matching(event, budget, refused):
                 matches.append((entry, event, automation))
                 effect_bytes += automation.effect_bytes
@@ -65,6 +72,9 @@ def match_entries(entries: Sequence[Entry], index: AutomationIndex, *, alone: bo
                 if effect_bytes > most_effect_bytes:
                     break
             else:
+                if budget.spent:
+                    shares.spend(event.data.entity, budget.spent)
+                    budget.spent = 0
                 types.append(str.__str__(event.type))
                 received.append(entry.received_ms)
                 if learned := catalog_entry_of(event):

@@ -27,6 +27,7 @@ from worker.evaluation.memory_gate import MemoryGate
 from worker.evaluation.report import BatchReporter
 from worker.evaluation.stored_state import StaleAutomation
 from worker.evaluation.unmatched import UnmatchedReporter
+from worker.evaluation.work_shares import WorkShares
 
 log = get_logger("hookline.evaluate")
 
@@ -89,6 +90,7 @@ class BatchEvaluator:
         self._unmatched = unmatched
         self._endpoints = endpoints
         self._batch_entries = batch_entries
+        self._shares = WorkShares()
         # A thread that holds a share of the second gate waits for nothing of the first, so none waits in a circle.
         self._entries_gate = MemoryGate(ENTRIES_BYTES)
         self._effects_gate = MemoryGate(EFFECTS_BYTES)
@@ -172,7 +174,7 @@ class BatchEvaluator:
             committed = None
             with self._entries_gate.share(ENTRIES_BYTES if alone else entries_bytes):
                 begin()
-                batch = match_entries(entries, index, alone=alone)
+                batch = match_entries(entries, index, self._shares, alone=alone)
                 if batch.count:
                     with self._effects_gate.share(batch.effect_bytes):
                         committed = self._committer.commit(partition, offset, batch)

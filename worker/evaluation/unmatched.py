@@ -26,7 +26,7 @@ MAX_REASON_CHARS = 1_000
 
 TOO_COSTLY = (
     f"its filter, or the windows of its conditions, would take more than is left of an event's {EVENT_UNITS:,} units of"
-    " work: use fewer or smaller patterns, shorter texts, smaller windows"
+    " work, or of the workers' time for its entity: use fewer or smaller patterns, shorter texts, smaller windows"
 )
 
 log = get_logger("hookline.evaluate")

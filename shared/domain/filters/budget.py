@@ -31,11 +31,13 @@ class FilterTooCostly(HooklineError):
 class FilterBudget:
     """The units that are left for the current event. It belongs to one thread."""
 
-    __slots__ = ("left", "units")
+    __slots__ = ("left", "spent", "units")
 
     def __init__(self, units: int = EVENT_UNITS) -> None:
         self.units = units
         self.left = units
+        self.spent = 0
+        """What was taken in all, for whoever sets it back."""
 
     def begin(self) -> None:
         """Start over, for another event or another entity's automations."""
@@ -46,6 +48,7 @@ class FilterBudget:
         if units > self.left:
             raise FilterTooCostly
         self.left -= units
+        self.spent += units
 
     @contextmanager
     def applied(self) -> Iterator[FilterBudget]:

@@ -14,7 +14,7 @@ import pytest
 
 from dispatcher.api import dry_runs as dry_run_routes
 from dispatcher.api import fair_use, idempotency
-from dispatcher.control import automations, deliveries, dry_runs, manifest_export
+from dispatcher.control import definition_lists, deliveries, dry_runs, manifest_export
 from tests.integration.api.conftest import ACME, Api, automation, create_webhook, event, problem_of, webhook
 from tests.integration.receiver import Answer, receiving
 
@@ -127,7 +127,7 @@ def test_tests_of_webhooks_have_two_places_of_a_user(api: Api) -> None:
 
 def test_lists_of_one_user_leave_threads_to_others(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate()
-    monkeypatch.setattr(automations, "list_automations", gate.before(automations.list_automations))
+    monkeypatch.setattr(definition_lists, "list_automations", gate.before(definition_lists.list_automations))
     monkeypatch.setattr(api.client.app.state.resources.threads.ordinary, "most_of_a_user", 50)
     with many(api, gate, 60, "GET", f"{ACME}/automations") as sent:
         gate.wait_for(6)
@@ -149,7 +149,7 @@ def test_a_place_is_taken_before_the_body_is_read(api: Api, monkeypatch: pytest.
 
 def test_large_batches_have_few_places_of_a_user(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.client.app.state.resources.threads.large_batches, "most_of_a_user", 0)
-    monkeypatch.setattr(fair_use, "LARGE_BATCH_BYTES", 1000)
+    monkeypatch.setattr(fair_use, "LARGE_BYTES", 1000)
     large = [event(author="x" * 100) for _ in range(10)]
     api.ok("POST", "/v1/events", [event()], key="publisher", status=202)
     assert problem_of(api.send("POST", "/v1/events", large, key="publisher"), 429).headers["Retry-After"] == "1"

@@ -27,6 +27,7 @@ from worker.bootstrap import WorkerProcess, build_process
 from worker.evaluation.batch import match_entries
 from worker.evaluation.commit import NotCommitted
 from worker.evaluation.stored_state import StaleAutomation
+from worker.evaluation.work_shares import WorkShares
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _overtaken(scene: Scene, partition: int, *, dies: bool) -> None:
     entries = read_after(scene.redis, partition, offset.entry_id, 5)
     if not entries:
         return
-    batch = match_entries(entries, scene.process.automations.current())
+    batch = match_entries(entries, scene.process.automations.current(), WorkShares())
     if dies:
         return
     assert scene.process.evaluator.evaluate_after(partition, offset).count > 0

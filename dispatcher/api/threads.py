@@ -17,7 +17,7 @@ from anyio import CapacityLimiter
 from dispatcher.api.fair_threads import FairThreads, Places, Turns
 
 ORDINARY_THREADS = 20
-ORDINARY_TURNS_OF_A_USER = 6
+ORDINARY_TURNS_OF_A_USER = 3
 """Several users may be one attacker's, and one user several programs."""
 
 _R = TypeVar("_R")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from contextlib import AsyncExitStack
 
 from fastapi import Request
@@ -19,6 +20,7 @@ from dispatcher.api.resources import ApiResources
 from dispatcher.api.threads import Threads
 
 EVENTS = "/v1/events"
+CONSOLE = "/console/"
 LARGE_BYTES = 256 << 10
 """Batches of events up to this size need no place: publishing is the most frequent request."""
 _DRY_RUN = re.compile(r"/v1/entities/[^/]+/automations/dry-run")
@@ -38,6 +40,9 @@ class FairUse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
+        if scope["type"] == "http" and scope["path"].startswith(CONSOLE):
+            await self._serve_page(scope, receive, send)
+            return
         if scope["type"] != "http" or not scope["path"].startswith("/v1/") or _is_small_batch(scope):
             await self._app(scope, receive, send)
             return
@@ -64,6 +69,21 @@ class FairUse:
                 if turns is not None:
                     await held.enter_async_context(turns.hold(user_id))
                 receive = _waiting_when_large(receive, None, threads.large_body_turns, user_id, held)
+            await self._app(scope, receive, send)
+
+    async def _serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a page: each visitor's take turns, and all pages together leave threads to REST."""
+        request = Request(scope)
+        threads: Threads = request.app.state.resources.threads
+        visitor = zlib.crc32(request.headers.get("cookie", "").encode("latin-1"))
+        async with AsyncExitStack() as held:
+            try:
+                held.enter_context(threads.console.hold(visitor))
+            except Problem as refusal:
+                await problems.answer(refusal)(scope, receive, send)
+                return
+            await held.enter_async_context(threads.console_turns_of_a_visitor.hold(visitor))
+            await held.enter_async_context(threads.console_turns.hold(0))
             await self._app(scope, receive, send)
 
 

@@ -59,6 +59,10 @@ class Threads:
     """Bodies over 256 KiB that are no events: a user's are read and handled one after another."""
     trials: Places = field(default_factory=lambda: Places("tests of webhooks", 16, 2))
     """They wait for endpoints, without a thread."""
+    console: Places = field(default_factory=lambda: Places("pages", 200, 50))
+    console_turns: Turns = field(default_factory=lambda: Turns(8))
+    console_turns_of_a_visitor: Turns = field(default_factory=lambda: Turns(2))
+    """Visitors are told apart by their cookies, not looked up yet, so all of them together are bounded too."""
     ordinary: Places = field(default_factory=lambda: Places("requests", 2000, 200))
     ordinary_turns: Turns = field(default_factory=lambda: Turns(ORDINARY_TURNS_OF_A_USER))
     """All other requests; their threads are those that FastAPI takes by itself."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 from fastapi.concurrency import run_in_threadpool
@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from dispatcher.api.answers import json_answer
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, accepts
+from dispatcher.api.described_forms import AUTOMATION_SCHEMA
 from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.list_queries import AutomationCriteria
@@ -21,72 +22,10 @@ from dispatcher.control import automations, definition_lists
 from dispatcher.control.access import Action, require
 from dispatcher.control.automations import AutomationView
 from dispatcher.control.paging import Page
-from shared.domain.events.types import EventType, RunPhase
-from shared.domain.payloads.slack_messages import Severity
 from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/v1/entities/{entity}/automations", tags=["automations"])
-
-_TEXT_OR_NULL = {"type": ["string", "null"]}
-AUTOMATION_SCHEMA: dict[str, Any] = {
-    "title": "AutomationBody",
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["name", "event", "action"],
-    "properties": {
-        "name": {"type": "string", "description": "Unique in the entity."},
-        "description": _TEXT_OR_NULL,
-        "enabled": {"type": "boolean", "default": True},
-        "scope": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {"project": _TEXT_OR_NULL, "collection": _TEXT_OR_NULL},
-            "description": "Where it watches; empty: the whole entity.",
-        },
-        "event": {"enum": [str(event_type) for event_type in EventType]},
-        "filter": {"type": "object", "description": "A filter expression over the event's fields."},
-        "conditions": {"type": "array", "items": {"type": "object"}, "description": "For RUN_METRIC."},
-        "states": {"type": "array", "items": {"enum": [str(phase) for phase in RunPhase]}},
-        "action": {
-            "type": "object",
-            "description": "`{webhook, payload}`, `{slack, title, message, severity}` or `{no_op: true}`.",
-            "properties": {
-                "webhook": {"type": "string", "description": "The webhook's name or id."},
-                "payload": {"type": "object"},
-                "slack": {"type": "string", "description": "The Slack integration's name or id."},
-                "title": _TEXT_OR_NULL,
-                "message": _TEXT_OR_NULL,
-                "severity": {"enum": [str(severity) for severity in Severity], "default": str(Severity.INFO)},
-                "no_op": {"const": True},
-            },
-        },
-        "cooldown": {
-            "type": ["object", "null"],
-            "properties": {"per": {"enum": ["run", "collection", "automation"]}, "period": {"type": "string"}},
-        },
-        "rate_limit": {"type": ["string", "null"], "examples": ["60/min"]},
-    },
-}
-_KEPT: dict[str, Any] = {
-    "id": {"type": "string"},
-    "entity": {"type": "string"},
-    "revision": {"type": "integer"},
-    "created_at": {"type": "string", "format": "date-time"},
-    "updated_at": {"type": "string", "format": "date-time"},
-    "unmatched": {
-        "type": ["object", "null"],
-        "properties": {"at": {"type": "string", "format": "date-time"}, "reason": {"type": "string"}},
-        "description": "When it could not be matched with an event, and why; null if that has not happened since the "
-        "last change. Written at most once an hour.",
-    },
-}
-AUTOMATION_VIEW_SCHEMA: dict[str, Any] = {
-    "title": "AutomationView",
-    "type": "object",
-    "required": [*_KEPT, "name", "enabled", "scope", "event", "action"],
-    "properties": {**AUTOMATION_SCHEMA["properties"], **_KEPT},
-}
 
 
 @router.get("", response_model=Page[AutomationView])

@@ -8,20 +8,20 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from dispatcher.api.automations import AUTOMATION_VIEW_SCHEMA
+from dispatcher.api.described_forms import REFERENCE, components, reference, simplified
 from dispatcher.api.examples import ANSWERS, REQUESTS
 from dispatcher.api.idempotency import PARAMETER, takes_key
+from dispatcher.api.problems import PROBLEM_SCHEMA
 
 _PAGE = re.compile(r"#/components/schemas/(TwoWay)?Page_(?:Listed)?(\w+?)_")
 _COMPONENT = re.compile(r"#/components/schemas/(\w+)")
-_VIEW = "#/components/schemas/AutomationView"
+_VIEW = REFERENCE.format(model="AutomationView")
 _WITH_AUTOMATIONS = {
     "list_automations": "#/components/schemas/Page_AutomationView_",
     "create_automation": _VIEW,
     "get_automation": _VIEW,
     "change_automation": _VIEW,
 }
-_BATCH_TYPE = "application/cloudevents-batch+json"
 
 
 class HooklineApi(FastAPI):
@@ -32,12 +32,20 @@ class HooklineApi(FastAPI):
         fresh = self.openapi_schema is None
         document = super().openapi()
         if fresh:
-            _add_automation_view(document["components"]["schemas"])
+            schemas = document["components"]["schemas"]
+            _add_automation_view(schemas)
+            own = components()
+            if twice := {name for name in own.keys() & schemas.keys() if not _same_form(own[name], schemas[name])}:
+                raise RuntimeError(f"two components have these names: {', '.join(sorted(twice))}")
+            schemas |= own
             for path, method, operation in _operations(document):
                 if takes_key(method.upper(), path):
                     operation.setdefault("parameters", []).append(PARAMETER)
                 _name_automation_view(operation)
                 _add_examples(operation)
+                _name_body(operation, schemas)
+            schemas[PROBLEM_SCHEMA["title"]] = PROBLEM_SCHEMA
+            document["paths"] = _with_problems_named(document["paths"])
         return document
 
 
@@ -45,7 +53,6 @@ def _add_automation_view(schemas: dict[str, Any]) -> None:
     """The form of an automation, which `shared.domain.automations.parsing` checks by hand and no model tells."""
     page = schemas.pop("Page_dict_str__Any__")
     items = {**page["properties"]["items"], "items": {"$ref": _VIEW}}
-    schemas["AutomationView"] = AUTOMATION_VIEW_SCHEMA
     schemas["Page_AutomationView_"] = {
         **page,
         "title": "Page[AutomationView]",
@@ -60,6 +67,35 @@ def _name_automation_view(operation: dict[str, Any]) -> None:
                 answer["content"]["application/json"]["schema"] = {"$ref": _WITH_AUTOMATIONS[operation["operationId"]]}
 
 
+def _same_form(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether both are the same enumeration, which models that have it bring along."""
+    return one.get("enum") is not None and one["enum"] == other.get("enum")
+
+
+def _name_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Make a component of a body that has a title; a patch, which requires nothing, is another one."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        schema = content["schema"] = simplified(content["schema"])
+        name = schema.get("title")
+        if name is None:
+            continue
+        if "required" not in schema and "required" in schemas.get(name, {}):
+            name = f"{name.removesuffix('Body')}Patch"
+        if schemas.setdefault(name, schema | {"title": name}) == schema | {"title": name}:
+            content["schema"] = reference(name)
+
+
+def _with_problems_named(node: Any) -> Any:
+    """The problem document once, by reference: most generators make a class of each place where it is written out."""
+    if isinstance(node, list):
+        return [_with_problems_named(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if node == PROBLEM_SCHEMA:
+        return reference(PROBLEM_SCHEMA["title"])
+    return {key: _with_problems_named(value) for key, value in node.items()}
+
+
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
@@ -68,8 +104,8 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, 
 
 def _add_examples(operation: dict[str, Any]) -> None:
     if (sent := REQUESTS.get(operation["operationId"])) is not None:
-        for media_type, content in operation["requestBody"]["content"].items():
-            content["example"] = [sent] if media_type == _BATCH_TYPE else sent
+        for content in operation["requestBody"]["content"].values():
+            content["example"] = sent
     for status, answer in operation["responses"].items():
         content = answer.get("content", {}).get("application/json")
         if status.startswith("2") and content is not None and (example := _example(operation, content)) is not None:

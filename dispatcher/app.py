@@ -24,6 +24,7 @@ from dispatcher.api import (
     problems,
     revisions,
     secrets,
+    series,
     slack,
     webhooks,
 )
@@ -45,6 +46,7 @@ _ROUTERS = (
     event_log.router,
     automations.router,
     dry_runs.router,
+    series.router,
     webhooks.router,
     slack.router,
     revisions.router,

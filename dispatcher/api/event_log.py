@@ -17,10 +17,11 @@ from dispatcher.api.problems import RETRY_AFTER_SECONDS, Problem
 from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control import event_log
 from dispatcher.control.event_log import EntryPage, EventDetail, EventPage, EventQuery
-from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT
+from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, PageRequest
 from shared.domain.events.types import EventType
 from shared.dry_runs.event_search import EntryKind
 from shared.messaging.redis_clients import open_redis
+from shared.storage.accounts.users import Principal
 
 router = APIRouter(prefix="/v1", tags=["events"])
 
@@ -45,19 +46,23 @@ Wanted = Annotated[EventQuery, Depends(_query)]
 
 
 @router.get("/entities/{entity}/events")
-def list_events(entity: str, principal: PrincipalDep, resources: ResourcesDep, wanted: Wanted) -> EventPage:
+async def list_events(entity: str, principal: PrincipalDep, resources: ResourcesDep, wanted: Wanted) -> EventPage:
     """List the kept events of the entity and of its teams, newest first. `previous` leads to those that come later.
 
     A page looks at 20,000 entries at most; if it ends there, `complete` is false and `next` goes on.
     """
-    with _streams(resources) as redis:
+    return await resources.threads.dry_runs.run(principal.user_id, _list_events, entity, principal, resources, wanted)
+
+
+def _list_events(entity: str, principal: Principal, resources: ApiResources, wanted: EventQuery) -> EventPage:
+    with streams(resources) as redis:
         return event_log.list_events(
             resources.engine, principal, entity, wanted, redis, resources.settings, datetime.now(UTC)
         )
 
 
 @router.get("/entities/{entity}/events/one")
-def get_event(
+async def get_event(
     entity: str,
     principal: PrincipalDep,
     resources: ResourcesDep,
@@ -69,13 +74,27 @@ def get_event(
     """Get one event, and what each automation of the entity made of it: what fired, what was skipped, which term said
     no, and which automations were disabled or not there. `limit` and `cursor` page through the automations.
     """
-    with _streams(resources) as redis:
+    return await resources.threads.dry_runs.run(
+        principal.user_id, _get_event, entity, principal, resources, page, entry, id, source
+    )
+
+
+def _get_event(
+    entity: str,
+    principal: Principal,
+    resources: ApiResources,
+    page: PageRequest,
+    entry: str | None,
+    event_id: str | None,
+    source: str | None,
+) -> EventDetail:
+    with streams(resources) as redis:
         return event_log.get_event(
             resources.engine,
             principal,
             entity,
             entry=entry,
-            event_id=id,
+            event_id=event_id,
             source=source,
             page=page,
             redis=redis,
@@ -85,7 +104,7 @@ def get_event(
 
 
 @router.get("/events")
-def list_entries(
+async def list_entries(
     principal: PrincipalDep,
     resources: ResourcesDep,
     wanted: Wanted,
@@ -94,14 +113,21 @@ def list_entries(
     """List the entries of the streams of all entities, newest first: events, events of entities that do not exist, and
     poison entries, which are no events. For instance administrators.
     """
-    with _streams(resources) as redis:
+    return await resources.threads.dry_runs.run(principal.user_id, _list_entries, principal, resources, wanted, kind)
+
+
+def _list_entries(
+    principal: Principal, resources: ApiResources, wanted: EventQuery, kind: EntryKind | None
+) -> EntryPage:
+    with streams(resources) as redis:
         return event_log.list_entries(
             resources.engine, principal, wanted, kind, redis, resources.settings, datetime.now(UTC)
         )
 
 
 @contextmanager
-def _streams(resources: ApiResources) -> Iterator[Redis]:
+def streams(resources: ApiResources) -> Iterator[Redis]:
+    """A client of the server with the streams. Raises Problem (503) when it is away."""
     with closing(open_redis(resources.settings)) as redis:
         try:
             yield redis

@@ -68,6 +68,11 @@ class KeptEntries:
         raw: Any = self._redis.xrange(stream_key(position.partition), position.entry_id, position.entry_id)
         return KeptEntry(position, raw[0][1].get(FIELD)) if raw else None
 
+    def of_partition(self, partition: int, span: tuple[int, int]) -> Iterator[KeptEntry]:
+        """Oldest first: the entries of a partition that came at a time or later and before another, in Unix ms."""
+        begin_ms, end_ms = span
+        return self._stream_forwards(partition, Position(begin_ms, -1, -1), end_ms)
+
     def before_in_stream(self, position: Position) -> Iterator[KeptEntry]:
         """Newest first: the entries of the same partition before a position."""
         return self._stream_backwards(position.partition, position, 0)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from redis import Redis
 from sqlalchemy import Connection, Engine
@@ -164,7 +164,8 @@ class PastRun:
     timeline: Timeline
     organizations: Mapping[str, tuple[str, ...]]
     range: TimeRange
-    offsets: Mapping[int, tuple[int, int]]
+    offsets: Mapping[int, tuple[int, int]] | None
+    """How far evaluation is; None where all counts as evaluated."""
     complete_since_ms: int
 
 
@@ -210,7 +211,7 @@ def dry_run_past(
     `redis.exceptions.RedisError`.
     """
     reading = EventHistoryReader(redis, partitions, run.range, _inside_of(run.entity, run.organizations), until=until)
-    done = past_run(_past_results(run, reading, engine), page, run.name)
+    done = past_run(past_results(run, reading, engine), page, run.name)
     return DryRunAnswer(
         done.summary,
         done.results,
@@ -223,20 +224,34 @@ def dry_run_past(
     )
 
 
-def _past_results(run: PastRun, reading: EventHistoryReader, engine: Engine) -> Iterator[PastResult]:
+class Reading(Protocol):
+    """One pass over kept events."""
+
+    @property
+    def read_bytes(self) -> int:
+        """How many bytes of bodies were read."""
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """The events, as they came."""
+
+
+def past_results(run: PastRun, reading: Reading, engine: Engine, *, recorded: bool = True) -> Iterator[PastResult]:
+    """What came of each event, in order; without `recorded` by the events alone."""
     simulator = PastSimulator(run.timeline)
     for some in _chunks(reading):
-        ids = {one for arrival in some if (one := simulator.delivery_id_of(arrival.event)) is not None}
-        with read_statement(engine) as connection:
-            recorded = read_recorded(connection, sorted(ids))
-        witness = Witness(recorded, run.complete_since_ms, partial(was_evaluated, run.offsets))
+        found: Mapping[str, Recorded] = {}
+        if recorded:
+            ids = {one for arrival in some if (one := simulator.delivery_id_of(arrival.event)) is not None}
+            with read_statement(engine) as connection:
+                found = read_recorded(connection, sorted(ids))
+        witness = Witness(found, run.complete_since_ms, partial(was_evaluated, run.offsets))
         for arrival in some:
             yield simulator.consider(arrival, witness)
 
 
-def was_evaluated(offsets: Mapping[int, tuple[int, int]], arrival: Arrival) -> bool:
-    """Whether evaluation has passed an event that was read from a stream."""
-    if arrival.partition is None or arrival.entry_id is None:
+def was_evaluated(offsets: Mapping[int, tuple[int, int]] | None, arrival: Arrival) -> bool:
+    """Whether evaluation has passed an event that was read from a stream; without offsets it counts as passed."""
+    if offsets is None or arrival.partition is None or arrival.entry_id is None:
         return True
     reached = offsets.get(arrival.partition)
     return reached is not None and entry_order(arrival.entry_id) <= reached
@@ -256,7 +271,7 @@ def _recorded(one: FiringRecord) -> Recorded:
     return Recorded(one.id, one.status, one.reason, skipped, unix_ms(one.event_received_at), unix_ms(one.created_at))
 
 
-def _chunks(reading: EventHistoryReader) -> Iterator[list[Arrival]]:
+def _chunks(reading: Reading) -> Iterator[list[Arrival]]:
     some: list[Arrival] = []
     begun_at = 0
     for arrival in reading.arrivals():

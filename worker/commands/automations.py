@@ -120,6 +120,10 @@ def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool
 @click.option("--run", help="Show only events about the run with this id.")
 @click.option("--collection", help="Show only events about this collection.")
 @click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Show at most this many.")
+@click.option(
+    "--plot", is_flag=True, help="With --run: plot what the conditions compared, by step; of all that is kept."
+)
+@click.option("--project", help="With --plot: the run's project, if AUTOMATION watches more than one.")
 @as_json
 def explain(
     *,
@@ -136,6 +140,8 @@ def explain(
     run: str | None,
     collection: str | None,
     limit: int,
+    plot: bool,
+    project: str | None,
     as_json: bool,
 ) -> None:
     """Show for each event whether AUTOMATION of ENTITY would fire, and why. Nothing is stored or sent.
@@ -143,6 +149,13 @@ def explain(
     With --since it shows what came of the events, newest first, by what AUTOMATION was at the time of each and by what
     was recorded. Exits with 0 if something would fire, with 1 if nothing would, with 2 on bad input.
     """
+    if plot:
+        if run is None or event is not None:
+            raise click.UsageError("--plot needs --run, and takes no --event")
+        _plot(automation, entity, run, project, since, until, today=today, as_json=as_json)
+        return
+    if project is not None:
+        raise click.UsageError("--project belongs to --plot")
     if (event is None) == (since is None):
         raise click.UsageError("give either --event or --since")
     if until is not None and since is None:
@@ -164,3 +177,25 @@ def explain(
     else:
         print_answer(automation, answer)
     click.get_current_context().exit(0 if answer.summary.fired else 1)
+
+
+def _plot(
+    automation: str,
+    entity: str,
+    run: str,
+    project: str | None,
+    since: str | None,
+    until: str | None,
+    *,
+    today: bool,
+    as_json: bool,
+) -> None:
+    from worker.commands.series_plot import print_series
+    from worker.operations.automations import read_run_series
+
+    with opened() as (settings, engine):
+        found = read_run_series(settings, engine, automation, entity, run, project, since, until, today=today)
+    if as_json:
+        print_json(found)
+    else:
+        print_series(run, found)

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Engine
 
+from shared.domain.errors import InvalidDefinition
 from shared.domain.events.models import Event
 from shared.domain.explain.dry_run import PageWanted
 from shared.domain.explain.simulator import Simulator
 from shared.domain.ids import IdKind, encode_id
 from shared.dry_runs import service
+from shared.dry_runs.run_series import RunSeries, SeriesWanted, prepare_series, read_series
 from shared.dry_runs.service import DryRunAnswer
-from shared.dry_runs.time_range import TimeRange
+from shared.dry_runs.time_range import TimeRange, parse_time_range
 from shared.messaging.redis_clients import open_redis
 from shared.settings import Settings
 from shared.storage.database.transactions import read_transaction, write_transaction
@@ -27,6 +29,9 @@ from shared.storage.definitions.kept_revisions import RevisionKind
 from shared.storage.definitions.revisions import lock_edits, next_revision
 from worker.operations.audit import OPERATOR, Row, record_change
 from worker.operations.lookup import resolve_automation, resolve_entity
+
+PLOT_POINTS = 500
+"""About as many as a terminal has columns, several times over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,39 @@ def _explain_past(
         past = service.prepare_past(connection, stored, source, settings, datetime.now(UTC))
     with open_redis(settings) as redis:
         return service.dry_run_past(past, redis, settings.partitions, engine, page)
+
+
+def read_run_series(
+    settings: Settings,
+    engine: Engine,
+    automation: str,
+    entity: str,
+    run: str,
+    project: str | None,
+    since: str | None,
+    until: str | None,
+    *,
+    today: bool,
+) -> RunSeries:
+    """Read what the conditions of an automation saw of a run, from all that is kept or since a time.
+
+    Raises:
+        InvalidDefinition: when there is no such automation, it has no conditions, or the run's project is not known.
+        redis.exceptions.RedisError: when the streams can't be read.
+    """
+    now = datetime.now(UTC)
+    time_range = parse_time_range(since or "1970-01-01T00:00:00Z", until, now)
+    with read_transaction(engine) as connection:
+        stored = resolve_automation(connection, automation, entity)
+        of_scope = stored.definition["scope"].get("project")
+        if project is None and of_scope is None:
+            raise InvalidDefinition.at(("project",), "is required, since the automation watches more than one project")
+        if not stored.definition.get("conditions"):
+            raise InvalidDefinition.at(("automation",), "must be an automation with metric conditions")
+        wanted = SeriesWanted(project or of_scope, run, PLOT_POINTS, today)
+        prepared = prepare_series(connection, stored, wanted, time_range, settings, now)
+    with open_redis(settings) as redis:
+        return read_series(prepared, wanted, redis, settings.partitions, engine)
 
 
 def _switch(connection: Connection, stored: StoredAutomation, *, enabled: bool, now: datetime) -> None:

@@ -38,7 +38,7 @@ def subject_key(event: _Happening) -> str:
     data = event.data
     run = getattr(data, "run", None)
     if run is not None:
-        return f"{data.entity}/{data.project}/run:{run.id}"
+        return run_key(data.entity, data.project, run.id)
     collection = getattr(data, "collection", None)
     if collection is not None:
         return f"{data.entity}/{data.project}/collection:{collection.name}"
@@ -46,6 +46,11 @@ def subject_key(event: _Happening) -> str:
     if automation is not None:
         return f"{data.entity}/automation:{automation.id}"
     return f"{data.entity}/webhook:{data.webhook.id}"
+
+
+def run_key(entity: str, project: str, run_id: str) -> str:
+    """The subject key of the events of a run."""
+    return f"{entity}/{project}/run:{run_id}"
 
 
 def subject_names(event: _Happening) -> tuple[str | None, str | None, str | None]:
@@ -61,4 +66,9 @@ def subject_names(event: _Happening) -> tuple[str | None, str | None, str | None
 
 def partition_of(event: _Happening, partitions: int) -> int:
     """The partition of an event: CRC-32 of the UTF-8 bytes of its subject key, modulo the number of partitions."""
-    return zlib.crc32(subject_key(event).encode()) % partitions
+    return partition_of_key(subject_key(event), partitions)
+
+
+def partition_of_key(key: str, partitions: int) -> int:
+    """The partition of the events with a subject key."""
+    return zlib.crc32(key.encode()) % partitions

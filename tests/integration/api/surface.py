@@ -45,6 +45,7 @@ from tests.servers import free_port
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 """How many requests are made of each operation in a long run; 0 for a short one that is always the same."""
 UNUSED_WEBHOOK = "wh_3"
+WATCHING = "aut_2"
 EVENT = "an-event"
 """The id of an event that the streams have."""
 WEBHOOK, AUTOMATION, SLACK, KEY, USER = "wh_1", "aut_1", "slk_2", "key_2", "usr_2"
@@ -142,4 +143,8 @@ def _fill(api: Api) -> tuple[Any, Any]:
     api.ok("PUT", f"{ACME}/projects/plain", {}, status=200)
     api.ok("PUT", f"{ACME}/projects/plain/collections/models", {"type": "model"}, status=200)
     api.ok("POST", "/v1/events", [event(EVENT)], status=202)
-    return create_automation(api, automation()), hook
+    made = create_automation(api, automation())
+    condition = {"metric": "acc", "op": "$gt", "threshold": 0.5}
+    watching = {"name": "watching", "event": "RUN_METRIC", "conditions": [condition], "action": {"no_op": True}}
+    create_automation(api, watching)
+    return made, hook

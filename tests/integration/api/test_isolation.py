@@ -50,6 +50,8 @@ MEMBERS = {
     "change_automation",
     "delete_automation",
     "restore_automation_revision",
+    "change_automation_by_name",
+    "delete_automation_by_name",
     "dry_run",
     "put_project",
     "put_collection",

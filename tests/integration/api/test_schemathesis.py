@@ -34,6 +34,7 @@ from tests.integration.api.surface import (
     SLACK,
     UNUSED_WEBHOOK,
     USER,
+    WATCHING,
     WEBHOOK,
     Surface,
     surface,
@@ -65,6 +66,7 @@ KNOWN = {
 UNUSED: dict[str, dict[str, Any]] = {
     "delete_entity": {"entity": "empty"},
     "delete_webhook": {"webhook_id": UNUSED_WEBHOOK},
+    "get_series": {"automation_id": WATCHING},
     # Revisions have numbers in the order of edits: two webhooks, then the automation.
     **{f"{does}_webhook_revision": {"number": 1} for does in ("get", "restore")},
     **{f"{does}_slack_revision": {"number": 2} for does in ("get", "restore")},
@@ -152,6 +154,8 @@ def _try(case: Case[Any], seeded: Surface, statuses: Counter[int]) -> None:
         if operation in ("list_events", "list_entries"):  # times are right in form only by chance
             case.query.pop("since", None)
             case.query.pop("until", None)
+        if operation == "get_series":
+            case.query = {"run": "r1", "project": "digits"}
         if operation == "get_event":
             case.query = {"id": EVENT}
 

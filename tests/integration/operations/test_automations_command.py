@@ -261,3 +261,21 @@ def test_the_groups_import_nothing_that_a_worker_must_not_import_early(group: st
     assert "worker.commands.output" in loaded.stdout.split()
     assert not {"prometheus_client", "sqlalchemy", "redis", "shared"} & set(loaded.stdout.split())
     assert worker.commands.output.UNUSABLE == 2
+
+
+def test_a_run_is_plotted(operator: Operator) -> None:
+    condition = {"metric": "acc", "op": "$gt", "threshold": 0.5}
+    number = operator.scene.automation(None, event="RUN_METRIC", conditions=[condition])
+    operator.scene.publish(*(metric_event(step, acc=step / 4) for step in range(5)))
+    operator.scene.evaluate()
+    name = f"aut_{number}"
+    plotted = operator.run("explain", "acme", name, "--plot", "--run", "r1", "--project", "digits")
+    assert "▲ fired (1)" in plotted.stdout
+    assert "acc $gt 0.5" in plotted.stdout
+    found = operator.json("explain", "acme", name, "--plot", "--run", "r1", "--project", "digits")
+    outcomes = [point["outcome"] for point in found["series"][0]["points"]]
+    assert outcomes == ["no_match", "no_match", "no_match", "fired", "no_match"]
+    operator.run("explain", "acme", name, "--plot", code=2)
+    operator.run("explain", "acme", name, "--plot", "--run", "r1", code=2)
+    nothing = operator.run("explain", "acme", name, "--plot", "--run", "r9", "--project", "digits")
+    assert "no sample of run r9" in nothing.stdout

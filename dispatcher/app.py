@@ -26,6 +26,7 @@ from dispatcher.api import (
     secrets,
     series,
     slack,
+    webhook_trials,
     webhooks,
 )
 from dispatcher.api.fair_use import FairUse
@@ -47,6 +48,7 @@ _ROUTERS = (
     automations.router,
     dry_runs.router,
     series.router,
+    webhook_trials.router,
     webhooks.router,
     slack.router,
     revisions.router,

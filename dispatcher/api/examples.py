@@ -143,6 +143,7 @@ ANSWERS: dict[str, Any] = {
         "outcome": "2xx",
         "error": None,
         "diagnosis": "It works: the endpoint accepted the request (204).",
+        "code": "accepted",
         "duration_ms": 87,
     },
     "DeliveryView": _DELIVERY,

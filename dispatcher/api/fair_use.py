@@ -26,7 +26,7 @@ LARGE_BYTES = 256 << 10
 _DRY_RUN = re.compile(r"/v1/entities/[^/]+/automations/dry-run")
 _MANIFEST = re.compile(r"/v1/entities/[^/]+/(?:apply|export)")
 _EXPORT = re.compile(r"/v1/entities/[^/]+/deliveries/export")
-_TRIAL = re.compile(r"/v1/entities/[^/]+/webhooks/[^/]+/test")
+_TRIAL = re.compile(r"/v1/entities/[^/]+/(?:webhooks/test|(?:webhooks|slack|automations)/[^/]+/test)")
 
 
 class FairUse:

@@ -5,6 +5,8 @@ Nothing is stored, and nothing is retried. Must not be answered to a principal w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,18 +14,38 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
-from dispatcher.control.bodies import Body, View, parse_body
-from dispatcher.control.webhook_checks import grants_of
+from dispatcher.control.automations import load_automation
+from dispatcher.control.bodies import Body, View, parse_body, parse_form
+from dispatcher.control.errors import Conflict
+from dispatcher.control.slack import load_slack
+from dispatcher.control.webhook_checks import Checks, check_webhook, grants_of
+from dispatcher.control.webhook_resolver import WebhookResolver
 from dispatcher.control.webhooks import load_webhook
-from shared.delivery.webhook_trial import WebhookTrial, load_for_trial, prepare_trial
+from shared.delivery.webhook_trial import (
+    StoredEndpoint,
+    WebhookTrial,
+    load_for_trial,
+    prepare_trial,
+    slack_test_message,
+)
+from shared.domain.automations.model import Automation
+from shared.domain.delivery.circuits import Circuit
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
+from shared.domain.events.decoding import check_event
+from shared.domain.events.models import RunMetricEvent
 from shared.domain.json_text import read_json
+from shared.domain.payloads.samples import sample_values, values_of_type
 from shared.domain.payloads.sealed import ACCESS_TOKEN, SecretsTooLarge
-from shared.domain.payloads.templates import Template, parse_payload
+from shared.domain.payloads.slack_messages import SlackMessage
+from shared.domain.payloads.templates import PayloadTooLarge, Template, parse_payload
+from shared.domain.payloads.variables import MetricFacts, payload_values
 from shared.http.tls import TlsContexts
 from shared.storage.accounts.users import Principal
+from shared.storage.definitions.entities import related_entities
+from shared.storage.definitions.secrets import ciphertexts, secret_ids
 from shared.storage.definitions.webhooks import WebhookFields
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_secrets
 from shared.vault import SecretUnreadable, Vault
 
 
@@ -31,6 +53,19 @@ class TrialBody(Body):
     """What to send; without a payload, every variable that has a sample value."""
 
     payload: dict[str, Any] | None = Field(default=None, description="A payload as in an automation's action.")
+
+
+class DraftTrialBody(Body):
+    """A webhook that is not saved, and what to send to it."""
+
+    webhook: dict[str, Any] = Field(description="The definition, as for creating a webhook.")
+    payload: dict[str, Any] | None = Field(default=None, description="A payload as in an automation's action.")
+
+
+class AutomationTrialBody(Body):
+    """The event whose values the payload has; sample values without one."""
+
+    event: dict[str, Any] | None = Field(default=None, description="A CloudEvents event, as for publishing.")
 
 
 class TrialRequest(View):
@@ -58,6 +93,8 @@ class TrialView(View):
     error: str | None
     diagnosis: str
     """What the outcome means, and what to do about it."""
+    code: str
+    """The diagnosis as a code, such as `accepted`, `token_missing` or `certificate_expired`."""
     duration_ms: int
 
 
@@ -82,9 +119,142 @@ def prepare(
     webhook = load_webhook(connection, entity, webhook_id)
     template = _template(parse_body(TrialBody, raw), webhook.fields)
     stored = load_for_trial(connection, webhook.id)
+    return _prepare(stored, entity.name, template, vault, contexts, now)
+
+
+def prepare_draft(
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    raw: object,
+    *,
+    checks: Checks,
+    contexts: TlsContexts,
+    now: datetime,
+) -> WebhookTrial:
+    """Make the test request to a webhook that is not stored. It raises as `prepare` and as creating a webhook does."""
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    body = parse_form(DraftTrialBody, raw)
     try:
-        return prepare_trial(stored, entity=entity.name, template=template, vault=vault, contexts=contexts, now=now)
-    except SecretsTooLarge as exc:
+        fields = check_webhook(connection, entity, body.webhook, checks=checks)
+    except InvalidDefinition as exc:
+        raise exc.under("webhook") from None
+    template = _template(parse_body(TrialBody, {"payload": body.payload}), fields)
+    ids = secret_ids(connection, entity.id)
+    snapshot = WebhookSnapshot(
+        id=0,
+        revision=0,
+        edition=0,
+        kind=fields.kind,
+        url=fields.url,
+        url_secret_id=None,
+        policy=fields.policy,
+        access_token_secret_id=_id_of(ids, fields.access_token),
+        signing_secret_id=_id_of(ids, fields.signing_secret),
+        client_certificate_secret_id=_id_of(ids, fields.client_certificate),
+        circuit=Circuit(),
+        paused=False,
+        slow=False,
+        resumed_at=None,
+    )
+    granted = ciphertexts(connection, entity.id, fields.secrets)
+    stored = StoredEndpoint(snapshot, replace(load_secrets(connection, snapshot), granted=granted))
+    return _prepare(stored, entity.name, template, checks.vault, contexts, now)
+
+
+def _id_of(ids: Mapping[str, int], name: str | None) -> int | None:
+    return None if name is None else ids[name]
+
+
+def prepare_slack(
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    slack_id: str,
+    *,
+    vault: Vault,
+    contexts: TlsContexts,
+    now: datetime,
+) -> WebhookTrial:
+    """Make the test message to a Slack integration, which may be disabled or paused. Raises as `prepare`."""
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    stored = load_for_trial(connection, load_slack(connection, entity, slack_id).id)
+    return _prepare(stored, entity.name, slack_test_message(), vault, contexts, now)
+
+
+def prepare_automation(
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    automation_id: str,
+    raw: object,
+    *,
+    vault: Vault,
+    contexts: TlsContexts,
+    now: datetime,
+) -> WebhookTrial:
+    """Make the request that an automation would make, with sample values or with those of a given event.
+
+    Whether the automation would fire for that event is not asked: a dry run answers it. It needs the administrator's
+    role in the entity whose webhook it is.
+
+    Raises:
+        Conflict: for an automation without a webhook.
+        InvalidDefinition: for an event that is not one of the automation's type and entity.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    saved = load_automation(connection, entity, automation_id)
+    resolved = WebhookResolver(connection, entity, principal, kept=saved).parse(saved.definition)
+    webhook = resolved.webhook
+    if webhook is None:
+        raise Conflict(f"automation {saved.name!r} calls no webhook: there is nothing to test")
+    if webhook.entity_id != entity.id:
+        owner = related_entities(connection, entity.id)[webhook.entity_id]
+        require(connection, principal, owner, Action.ADMINISTER)
+    template = resolved.automation.template
+    event = parse_form(AutomationTrialBody, raw).event
+    if event is None:
+        samples = sample_values(entity.name, template, delivery_id="", now=now)
+        values = values_of_type(samples, resolved.automation.event)
+    else:
+        values = _event_values(event, resolved.automation, entity.name)
+    stored = load_for_trial(connection, webhook.id)
+    return _prepare(stored, entity.name, template, vault, contexts, now, values)
+
+
+def _event_values(raw: object, automation: Automation, entity: str) -> dict[str, str]:
+    try:
+        event = check_event(raw)
+    except InvalidDefinition as exc:
+        raise exc.under("event") from None
+    if event.type is not automation.event:
+        raise InvalidDefinition.at(("event", "type"), f"must be {automation.event}, as in the automation")
+    if event.data.entity != entity:
+        raise InvalidDefinition.at(("event", "data", "entity"), f"must be {entity!r}, as in the path")
+    metric = None
+    if isinstance(event, RunMetricEvent) and automation.conditions:
+        condition = automation.conditions[0]
+        value = event.data.metrics.get(condition.metric)
+        if value is None:
+            raise InvalidDefinition.at(("event", "data", "metrics"), f"must have {condition.metric!r}")
+        metric = MetricFacts(condition.metric, float(value), condition.reported_threshold)
+    return payload_values(event, delivery_id="", metric=metric)
+
+
+def _prepare(
+    stored: StoredEndpoint,
+    entity: str,
+    template: Template | SlackMessage | None,
+    vault: Vault,
+    contexts: TlsContexts,
+    now: datetime,
+    values: Mapping[str, str] | None = None,
+) -> WebhookTrial:
+    try:
+        return prepare_trial(
+            stored, entity=entity, template=template, vault=vault, contexts=contexts, now=now, values=values
+        )
+    except (SecretsTooLarge, PayloadTooLarge) as exc:
         raise InvalidDefinition.at(("payload",), str(exc)) from None
     except SecretUnreadable as exc:
         raise EndpointUnusable(str(exc)) from None
@@ -96,11 +266,12 @@ def trial_view(trial: WebhookTrial, outcome: Outcome) -> TrialView:
     if "Authorization" in headers:
         headers = {**headers, "Authorization": f"Bearer ***{ACCESS_TOKEN}***"}
     return TrialView(
-        request=TrialRequest(url=trial.request.url, headers=headers, body=read_json(trial.masked_body)),
+        request=TrialRequest(url=trial.shown_url, headers=headers, body=read_json(trial.masked_body)),
         response=_response(shown),
         outcome=str(shown.kind),
         error=shown.error,
         diagnosis=trial.diagnose(shown),
+        code=trial.code(shown),
         duration_ms=round(shown.duration_seconds * 1000),
     )
 

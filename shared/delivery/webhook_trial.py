@@ -5,23 +5,26 @@ Nothing is stored and nothing is retried. Must not be shown to anyone who may no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from shared.delivery.endpoint import Endpoint, open_endpoint
-from shared.domain.delivery.diagnosis import Credentials, diagnose
+from shared.domain.delivery.diagnosis import Credentials, diagnose, diagnosis_code
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.payloads.samples import sample_values
 from shared.domain.payloads.sealed import mask_payload
-from shared.domain.payloads.slack_messages import SlackMessage
+from shared.domain.payloads.slack_messages import Severity, SlackMessage, parse_slack_message
 from shared.domain.payloads.templates import Template, default_payload
 from shared.http.request import Request
 from shared.http.tls import TlsContexts
 from shared.storage.delivery.history import new_delivery_id
 from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot, load_endpoint, load_secrets
 from shared.vault import Vault
+
+SLACK_URL = "SLACK_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class WebhookTrial:
     masked_body: str
     """The request's body as people may see it: JSON with `***NAME***` in place of each secret."""
     credentials: Credentials
+    shown_url: str
+    """The URL as people may see it: that of a Slack integration is a secret."""
 
     def mask(self, outcome: Outcome) -> Outcome:
         """The outcome without the secrets that the request carried."""
@@ -51,6 +56,10 @@ class WebhookTrial:
         """The meaning of the outcome, in plain words for the endpoint's owner."""
         return diagnose(outcome, self.credentials)
 
+    def code(self, outcome: Outcome) -> str:
+        """The diagnosis as a code, for programs."""
+        return str(diagnosis_code(outcome, self.credentials))
+
 
 @dataclass(frozen=True, slots=True)
 class _SampleDelivery:
@@ -59,6 +68,15 @@ class _SampleDelivery:
     id: str
     payload: str
     attempts: int = 0
+
+
+def slack_test_message() -> SlackMessage:
+    """The message that a test of a Slack integration sends."""
+    return parse_slack_message(name="hookline", title=_TITLE, message=_MESSAGE, severity=Severity.INFO)
+
+
+_TITLE = "A test of Hookline"
+_MESSAGE = "An administrator tested this integration. Nothing happened to a model."
 
 
 def load_for_trial(connection: Connection, webhook_id: int) -> StoredEndpoint:
@@ -81,6 +99,7 @@ def prepare_trial(
     vault: Vault,
     contexts: TlsContexts,
     now: datetime,
+    values: Mapping[str, str] | None = None,
 ) -> WebhookTrial:
     """Make a test request.
 
@@ -91,6 +110,7 @@ def prepare_trial(
         vault: decrypts the secrets.
         contexts: where the request will be sent from (`WebhookClient.contexts`).
         now: the time of the request and its signature.
+        values: the values of variables; None for sample values.
 
     Raises:
         SecretUnreadable, EndpointUnusable: as `open_endpoint`.
@@ -99,12 +119,16 @@ def prepare_trial(
     endpoint = open_endpoint(stored.webhook, stored.secrets, vault, contexts)
     delivery_id = new_delivery_id()
     samples = sample_values(entity, template, delivery_id=delivery_id, now=now)
+    if values is not None:
+        samples = {**values, "delivery_id": delivery_id}
     sealed = default_payload(samples) if template is None else template.render(samples)
+    request = endpoint.request(_SampleDelivery(delivery_id, sealed), now)
     return WebhookTrial(
         endpoint=endpoint,
-        request=endpoint.request(_SampleDelivery(delivery_id, sealed), now),
+        request=request,
         sealed_body=sealed,
         masked_body=mask_payload(sealed),
+        shown_url=f"***{SLACK_URL}***" if stored.webhook.url_secret_id is not None else request.url,
         credentials=Credentials(
             has_access_token=stored.secrets.access_token is not None, has_signing_secret=endpoint.signer is not None
         ),

@@ -6,9 +6,8 @@ import asyncio
 
 from sqlalchemy import Engine
 
-from shared.delivery.webhook_trial import load_for_trial, prepare_trial
+from shared.delivery.webhook_trial import load_for_trial, prepare_trial, slack_test_message
 from shared.domain.delivery.outcomes import Outcome
-from shared.domain.payloads.slack_messages import Severity, parse_slack_message
 from shared.http.client import WebhookClient
 from shared.http.request import Request
 from shared.http.tls import TlsContexts
@@ -34,7 +33,7 @@ def send_test(settings: Settings, engine: Engine, webhook: str, entity: str | No
         stored = load_for_trial(connection, state.id)
     message = None
     if state.kind == WebhookKind.SLACK:
-        message = parse_slack_message(name="hookline", title=_TITLE, message=_MESSAGE, severity=Severity.INFO)
+        message = slack_test_message()
     contexts = TlsContexts(settings)
     trial = prepare_trial(
         stored, entity=state.entity, template=message, vault=Vault.open(settings), contexts=contexts, now=now
@@ -52,11 +51,8 @@ def send_test(settings: Settings, engine: Engine, webhook: str, entity: str | No
         "duration_ms": round(outcome.duration_seconds * 1000),
         "response_body": outcome.response_body,
         "diagnosis": trial.diagnose(outcome),
+        "code": trial.code(outcome),
     }
-
-
-_TITLE = "A test of Hookline"
-_MESSAGE = "A Hookline operator tested this integration. Nothing happened to a model."
 
 
 async def _send(settings: Settings, request: Request) -> Outcome:

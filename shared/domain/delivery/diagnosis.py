@@ -7,6 +7,7 @@ sent.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from shared.domain.delivery.outcomes import FailureCause, Outcome, OutcomeKind
 
@@ -17,6 +18,69 @@ class Credentials:
 
     has_access_token: bool
     has_signing_secret: bool
+
+
+class DiagnosisCode(StrEnum):
+    """The diagnosis as a code, for programs. A request without an answer has a `FailureCause`, or one of the last."""
+
+    ACCEPTED = "accepted"
+    REDIRECTED = "redirected"
+    #: 401 or 403, to a request with the webhook's access token.
+    TOKEN_REFUSED = "token_refused"  # noqa: S105
+    #: 401 or 403, and the webhook has no access token.
+    TOKEN_MISSING = "token_missing"  # noqa: S105
+    MALFORMED = "malformed"
+    PATH_NOT_FOUND = "path_not_found"
+    POST_NOT_ALLOWED = "post_not_allowed"
+    GONE = "gone"
+    TOO_LARGE = "too_large"
+    MEDIA_TYPE_REFUSED = "media_type_refused"
+    CONTENT_REFUSED = "content_refused"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    #: Any other 4xx.
+    REFUSED = "refused"
+    OVERLOADED = "overloaded"
+    #: Any other 5xx.
+    ENDPOINT_FAILED = "endpoint_failed"
+    #: The guard let nothing out.
+    BLOCKED = "blocked"
+    #: Hookline itself failed.
+    INTERNAL = "internal"
+    #: No answer, for no known cause.
+    NO_ANSWER = "no_answer"
+
+
+_CODES = {
+    400: DiagnosisCode.MALFORMED,
+    404: DiagnosisCode.PATH_NOT_FOUND,
+    405: DiagnosisCode.POST_NOT_ALLOWED,
+    410: DiagnosisCode.GONE,
+    413: DiagnosisCode.TOO_LARGE,
+    415: DiagnosisCode.MEDIA_TYPE_REFUSED,
+    422: DiagnosisCode.CONTENT_REFUSED,
+    429: DiagnosisCode.TOO_MANY_REQUESTS,
+    503: DiagnosisCode.OVERLOADED,
+}
+
+
+def diagnosis_code(outcome: Outcome, credentials: Credentials) -> DiagnosisCode | FailureCause:
+    """The code of the diagnosis that `diagnose` gives in words."""
+    status = outcome.status
+    if status is None:
+        if outcome.kind is OutcomeKind.BLOCKED:
+            return DiagnosisCode.BLOCKED
+        if outcome.kind is OutcomeKind.INTERNAL:
+            return DiagnosisCode.INTERNAL
+        return outcome.cause or DiagnosisCode.NO_ANSWER
+    if status in (401, 403):
+        return DiagnosisCode.TOKEN_REFUSED if credentials.has_access_token else DiagnosisCode.TOKEN_MISSING
+    if status in _CODES:
+        return _CODES[status]
+    if status < 300:
+        return DiagnosisCode.ACCEPTED
+    if status < 400:
+        return DiagnosisCode.REDIRECTED
+    return DiagnosisCode.REFUSED if status < 500 else DiagnosisCode.ENDPOINT_FAILED
 
 
 _SIGNED = "The request was signed with the webhook's signing secret; the endpoint should verify the signature."

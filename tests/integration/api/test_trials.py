@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
@@ -22,7 +23,19 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from shared.settings import Settings
-from tests.integration.api.conftest import ACME, Api, create_webhook, full_webhook, put_secrets, running, webhook
+from tests.integration.api.conftest import (
+    ACME,
+    DEPLOY,
+    Api,
+    automation,
+    create_automation,
+    create_webhook,
+    event,
+    full_webhook,
+    put_secrets,
+    running,
+    webhook,
+)
 from tests.integration.receiver import Answer, receiving
 
 
@@ -34,6 +47,19 @@ def trial(api: Api, definition: dict[str, Any]) -> Any:
     return answer
 
 
+CODES = {
+    200: "accepted",
+    302: "redirected",
+    401: "token_refused",
+    403: "token_refused",
+    404: "path_not_found",
+    405: "post_not_allowed",
+    410: "gone",
+    413: "too_large",
+    415: "media_type_refused",
+    429: "too_many_requests",
+    500: "endpoint_failed",
+}
 STATUSES = {
     200: "It works",
     302: "use the URL that it redirects to",
@@ -58,6 +84,7 @@ def test_each_answer_is_explained(api: Api) -> None:
             answered = trial(api, full_webhook(url=receiver.url))
             assert words in answered["diagnosis"], status
             assert "was signed" in answered["diagnosis"]
+            assert answered["code"] == CODES[status]
             assert answered["response"]["status"] == status
         receiver.answer = lambda _request: Answer(401)
         unauthenticated = trial(api, webhook(url=receiver.url))["diagnosis"]
@@ -87,7 +114,9 @@ def test_who_does_not_answer_is_told_from_who_is_not_there(api: Api) -> None:
     brief = {"timeout_seconds": 0.5, "connect_timeout_seconds": 0.2}
     with receiving() as receiver:
         gone = receiver.url
-    assert "nothing listens" in trial(api, webhook(url=gone))["diagnosis"]
+    answered = trial(api, webhook(url=gone))
+    assert "nothing listens" in answered["diagnosis"]
+    assert answered["code"] == "connection_refused"
     assert "not found in DNS" in trial(api, webhook(url="https://no-such-host.invalid/"))["diagnosis"]
     with listening(accept=True) as port:
         slow = trial(api, webhook(url=f"http://127.0.0.1:{port}/", policy=brief))
@@ -203,3 +232,89 @@ def test_a_secret_whose_key_is_lost_is_named(api: Api, settings: Settings) -> No
         assert api.ok("GET", path)["unreadable_secrets"] == ["DEPLOY", "SIGNING"]
         api.ok("PATCH", path, {"signing_secret": None, "secrets": []})
         assert api.ok("GET", path)["unreadable_secrets"] == []
+
+
+def test_a_webhook_is_tested_before_it_is_saved(api: Api) -> None:
+    put_secrets(api)
+    with receiving() as receiver:
+        draft = full_webhook(url=receiver.url)
+        body = {"webhook": draft, "payload": {"token": "${DEPLOY}", "alias": "${alias}"}}
+        answered = api.ok("POST", f"{ACME}/webhooks/test", body)
+    sent = receiver.requests[0]
+    assert json.loads(sent.body) == {"token": DEPLOY, "alias": "production"}
+    assert "webhook-signature" in {name.lower() for name in sent.headers}
+    assert answered["request"]["body"] == {"token": "***DEPLOY***", "alias": "production"}
+    assert (answered["outcome"], answered["code"]) == ("2xx", "accepted")
+    assert api.ok("GET", f"{ACME}/webhooks")["items"] == []
+    bad = {"webhook": draft | {"access_token": "NOBODY", "url": "ftp://x"}}
+    assert api.refused("POST", f"{ACME}/webhooks/test", bad, status=422).locs == [
+        ["webhook", "url"],
+        ["webhook", "access_token"],
+    ]
+    api.refused("POST", f"{ACME}/webhooks/test", {"webhook": draft}, status=403, key="member")
+    assert api.refused("POST", f"{ACME}/webhooks/test", {}, status=422).locs == [["webhook"]]
+
+
+def test_a_slack_integration_is_tested(api: Api) -> None:
+    with receiving() as receiver:
+        receiver.answer = lambda _request: Answer(404)
+        api.ok("PUT", f"{ACME}/secrets/SLACK_URL", {"value": receiver.url}, status=201)
+        made = api.ok(
+            "POST",
+            f"{ACME}/slack",
+            {"name": "ops", "url_secret": "SLACK_URL", "team": "T", "channel": "#ops"},
+            status=201,
+        )
+        answered = api.ok("POST", f"{ACME}/slack/{made['id']}/test")
+    assert "A test of Hookline" in receiver.requests[0].body.decode()
+    assert (answered["response"]["status"], answered["code"]) == (404, "path_not_found")
+    assert receiver.url not in json.dumps(answered)
+    api.refused("POST", f"{ACME}/slack/{made['id']}/test", status=403, key="member")
+    api.refused("POST", f"{ACME}/slack/slk_99/test", status=404)
+
+
+METRIC_EVENT = {
+    "specversion": "1.0",
+    "id": "m1",
+    "source": "/test",
+    "type": "RUN_METRIC",
+    "data": {"entity": "acme", "project": "p", "run": {"id": "r"}, "step": 1, "metrics": {"loss": 0.25}},
+}
+
+
+def test_an_automation_is_tested_with_its_own_payload(api: Api) -> None:
+    put_secrets(api)
+    with receiving() as receiver:
+        create_webhook(api, full_webhook(url=receiver.url))
+        action = {"webhook": "deploy-hook", "payload": {"alias": "${alias}", "key": "${DEPLOY}", "run": "${run_id}"}}
+        made = create_automation(api, automation(action=action))
+        path = f"{ACME}/automations/{made['id']}/test"
+        sampled = api.ok("POST", path)
+        staging = event(alias="staging")
+        given = api.ok("POST", path, {"event": staging})
+        for body, loc in (
+            ({"event": staging | {"type": "CREATE_ARTIFACT"}}, ["event", "type"]),
+            ({"event": event(entity="other")}, ["event", "data", "entity"]),
+            ({"event": {}}, ["event", "type"]),
+        ):
+            assert api.refused("POST", path, body, status=422).locs == [loc]
+        metric = automation(
+            "metric",
+            event="RUN_METRIC",
+            filter={},
+            scope={},
+            conditions=[{"metric": "loss", "op": "$gt", "threshold": 0.5}],
+            action={"webhook": "deploy-hook", "payload": {"m": "${metric_name} ${metric_value} ${metric_threshold}"}},
+        )
+        path = f"{ACME}/automations/{create_automation(api, metric)['id']}/test"
+        api.ok("POST", path, {"event": METRIC_EVENT})
+    bodies = [json.loads(request.body) for request in receiver.requests]
+    assert [(body["alias"], body["run"]) for body in bodies[:2]] == [("production", ""), ("staging", "")]
+    assert bodies[0]["key"] == DEPLOY
+    assert bodies[2] == {"m": "loss 0.25 0.5"}
+    assert sampled["request"]["body"] == {"alias": "production", "key": "***DEPLOY***", "run": ""}
+    assert given["code"] == "accepted"
+    assert api.ok("GET", f"{ACME}/deliveries")["items"] == []
+    idle = create_automation(api, automation("idle", action={"no_op": True}))
+    api.refused("POST", f"{ACME}/automations/{idle['id']}/test", status=409)
+    api.refused("POST", path, status=403, key="member")

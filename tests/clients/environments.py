@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from subprocess import CalledProcessError
 
 FOLDER = Path(__file__).parents[2] / "build" / "clients"
 OWN = installed_version("wandb")
@@ -50,17 +51,24 @@ def available() -> list[str]:
     return [version for version in wanted if python_of(version) is not None]
 
 
-def make(version: str) -> None:
-    """Make the environment of a version, unless it is there. Raises CalledProcessError."""
+def make(version: str) -> str | None:
+    """Make the environment of a version, unless it is there; says why where it can't be made."""
     if python_of(version) is None:
-        _install(FOLDER / version, f"wandb=={version}")
+        try:
+            _install(FOLDER / version, f"wandb=={version}")
+        except CalledProcessError as exc:
+            return f"{version} is left out, it can't be installed here: {_why(exc)}"
         (FOLDER / version / ".ready").touch()
+    return None
 
 
-def make_newest() -> None:
-    """Make the environment of the newest version anew, or keep the one that is still that."""
+def make_newest() -> str:
+    """Make the environment of the newest version anew, or keep the one that is still that; says which it is."""
     folder = FOLDER / NEWEST
-    _install(folder, "wandb", "--upgrade")
+    try:
+        _install(folder, "wandb", "--upgrade")
+    except CalledProcessError as exc:
+        return f"the newest is left out, it can't be installed here: {_why(exc)}"
     asked = [str(folder / "bin" / "python"), "-c", "import importlib.metadata as m; print(m.version('wandb'))"]
     found = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
     ready = folder / ".ready"
@@ -68,7 +76,13 @@ def make_newest() -> None:
         ready.unlink(missing_ok=True)
     else:
         ready.touch()
-    print(f"newest: {found}")
+    return f"newest: {found}"
+
+
+def _why(exc: CalledProcessError) -> str:
+    """The last line of what pip said, or that it took too long."""
+    lines = [line for line in str(exc.stderr or exc.stdout or exc).splitlines() if line.strip()]
+    return lines[-1] if lines else str(exc)
 
 
 def _install(folder: Path, *wanted: str) -> None:
@@ -77,16 +91,18 @@ def _install(folder: Path, *wanted: str) -> None:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--quiet", "--disable-pip-version-check"]
     # Compiling everything takes longer than what the tests import of it.
-    subprocess.run([*pip, "install", "--only-binary", ":all:", "--no-compile", *wanted], check=True)
+    command = [*pip, "install", "--only-binary", ":all:", "--no-compile", *wanted]
+    subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 def main(versions: Iterable[str]) -> None:
-    """Make those that are asked for, or all of them."""
+    """Make those that are asked for, or all of them, and say which can't be made and why."""
     chosen = list(versions)
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(make, chosen or VERSIONS))
-    if not chosen:
-        make_newest()
+        said = [*pool.map(make, chosen or VERSIONS)]
+    for line in said if chosen else [*said, make_newest()]:
+        if line is not None:
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

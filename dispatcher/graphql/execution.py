@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,11 +34,10 @@ from graphql import (
     specified_rules,
     validate,
 )
-from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.graphql import catalog, catalog_pages, mutations, projects, triggers, viewer
-from dispatcher.graphql.budget import OverBudget
+from dispatcher.graphql.budget import Budget, OverBudget
 from dispatcher.graphql.client_versions import NEWEST, ClientVersion
 from dispatcher.graphql.refusals import Refusal, refusal_of, without_values
 from dispatcher.graphql.session import Session
@@ -114,9 +113,11 @@ def answer_to(resources: ApiResources, principal: Principal, body: object, clien
         return refused(400, [without_values(exc.message)])
     except RecursionError:
         return refused(400, ["the document nests too deeply"])
+    writes = _writes(document, request.operation_name)
+    transaction = write_transaction(resources.engine) if writes else read_transaction(resources.engine)
     try:
-        with _transaction(resources, document, request.operation_name) as connection:
-            return _executed(Session(connection, principal, resources.checks, client), request, document)
+        with closing(Budget(writes=writes)) as budget, transaction as connection:
+            return _executed(Session(connection, principal, resources.checks, client, budget), request, document)
     except _Refused as exc:
         return exc.answer
     except OverBudget as exc:
@@ -158,12 +159,9 @@ class _Request:
             raise GraphQLError("operationName must name one of the document's operations when it has several")
 
 
-def _transaction(
-    resources: ApiResources, document: DocumentNode, name: str | None
-) -> AbstractContextManager[Connection]:
+def _writes(document: DocumentNode, name: str | None) -> bool:
     operation = get_operation_ast(document, name)
-    is_mutation = operation is not None and operation.operation is OperationType.MUTATION
-    return write_transaction(resources.engine) if is_mutation else read_transaction(resources.engine)
+    return operation is not None and operation.operation is OperationType.MUTATION
 
 
 def _executed(session: Session, request: _Request, document: DocumentNode) -> Answer:

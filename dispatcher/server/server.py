@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import uvicorn
 
 from dispatcher.server.connection import Bounds, Connection
+from dispatcher.server.memory import return_large_blocks
 from shared.config.descriptors import raise_descriptor_limit
 from shared.interpreter import tune_interpreter
 from shared.observability import metrics
@@ -93,6 +94,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve the API on a listening socket until a signal."""
     bounds = Bounds(connections=possible_connections(settings, raise_descriptor_limit()))
     tune_interpreter()
+    return_large_blocks()
     Server("dispatcher.app:create_app", bounds).run(sockets=[listener])
 
 

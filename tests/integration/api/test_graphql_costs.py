@@ -73,3 +73,12 @@ def test_a_document_ends_in_time_and_changes_nothing_then(api: Api, monkeypatch:
         assert status == 400
         assert "ask for less" in body["errors"][0]["message"]
     assert api.ok("GET", f"{ACME}/projects")["items"] == []
+
+
+def test_a_heavy_document_that_fails_keeps_no_other_back(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_large(api, 3)
+    monkeypatch.setattr(budget, "HEAVY_BYTES", PAYLOAD)
+    monkeypatch.setattr(budget, "MAX_WAIT_SECONDS", 5.0)
+    for limit, status in ((2 * PAYLOAD, 400), (20 << 20, 200), (2 * PAYLOAD, 400), (20 << 20, 200)):
+        monkeypatch.setattr(budget, "MAX_READ_BYTES", limit)
+        assert query(api, aliases(1))[0] == status

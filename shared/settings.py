@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         timedelta(hours=24),
         description="How long evaluated events stay in the streams; less while their memory is nearly full.",
     )
+    event_log: Duration = Field(
+        timedelta(0),
+        description="How long evaluated events are kept in the database, compressed, for lists and explanations; 0: as "
+        "long as the streams hold them. Deliveries are kept at least as long.",
+    )
     delivery_retention: Duration = Field(
         timedelta(days=30),
         description="How long delivered and skipped deliveries are kept, at least `event_retention`; 0: permanently.",

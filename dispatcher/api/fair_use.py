@@ -23,7 +23,7 @@ EVENTS = "/v1/events"
 CONSOLE = "/console/"
 LARGE_BYTES = 256 << 10
 """Batches of events up to this size need no place: publishing is the most frequent request."""
-_DRY_RUN = re.compile(r"/v1/entities/[^/]+/automations/dry-run")
+_DRY_RUN = re.compile(r"/v1/entities/[^/]+/(?:automations/(?:dry-run|[^/]+/series)|events(?:/one)?)")
 _MANIFEST = re.compile(r"/v1/entities/[^/]+/(?:apply|export)")
 _EXPORT = re.compile(r"/v1/entities/[^/]+/deliveries/export")
 _TRIAL = re.compile(r"/v1/entities/[^/]+/(?:webhooks/test|(?:webhooks|slack|automations)/[^/]+/test)")

@@ -38,6 +38,7 @@ from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.entities import StoredEntity, entity_names
 from shared.storage.delivery.history import event_received_at
+from shared.storage.evaluation.event_log import EventLog
 
 _CURSOR = re.compile(r"(older|newer) (\d{1,19})-(\d{1,19})@(\d{1,4})", re.ASCII)
 _ENTRY = re.compile(r"(\d{1,4}):(\d{1,19})-(\d{1,19})", re.ASCII)
@@ -183,7 +184,7 @@ def list_events(
         wanted = _filter(query, entities=_inside(connection, entity))
         offsets = evaluated_to(connection)
     search = EventSearch(wanted)
-    found, following, previous = _page(search, KeptEntries(redis, settings.partitions), query, now)
+    found, following, previous = _page(search, KeptEntries(redis, settings.partitions, EventLog(engine)), query, now)
     return EventPage(
         items=[_facts(one, offsets) for one in found],
         next=following,
@@ -208,7 +209,7 @@ def list_entries(
         wanted = _filter(query, kind=kind, known=entity_names(connection))
         offsets = evaluated_to(connection)
     search = EventSearch(wanted)
-    found, following, previous = _page(search, KeptEntries(redis, settings.partitions), query, now)
+    found, following, previous = _page(search, KeptEntries(redis, settings.partitions, EventLog(engine)), query, now)
     return EntryPage(
         items=[_entry_view(one, offsets) for one in found],
         next=following,
@@ -241,7 +242,7 @@ def get_event(
         entity = require(connection, principal, entity_name, Action.READ)
         inside = _inside(connection, entity)
         came_at = None if event_id is None else event_received_at(connection, entity.id, event_id)
-    entries = KeptEntries(redis, settings.partitions)
+    entries = KeptEntries(redis, settings.partitions, EventLog(engine))
     wanted = EventFilter(entities=inside, id=event_id, source=source)
     if entry is not None:
         found = _at(entries, _parse_entry(entry), wanted)

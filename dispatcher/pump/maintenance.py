@@ -14,6 +14,7 @@ from threading import Event
 from redis import Redis
 from sqlalchemy import Engine
 
+from dispatcher.pump.event_logging import LOG_WAIT, log_events
 from shared.messaging.stream_memory import EARLY_TRIM_FILL, read_memory
 from shared.messaging.streams import trim
 from shared.observability import metrics
@@ -79,8 +80,13 @@ class Maintenance:
         kept = timedelta() if nearly_full else self._settings.event_retention
         offsets = read_offsets_on_disk(self._engine)
         keep_since_ms = int((now - kept).timestamp() * 1000)
-        for partition, offset in offsets.items():
-            dropped = trim(self._redis, partition, offset.entry_id, keep_since_ms)
+        ends = {partition: offset.entry_id for partition, offset in offsets.items()}
+        if self._settings.event_log:
+            at_once = nearly_full or kept < LOG_WAIT
+            logged = log_events(self._engine, self._redis, ends, now, at_once=at_once)
+            ends = ends if nearly_full else logged
+        for partition, end in ends.items():
+            dropped = trim(self._redis, partition, end, keep_since_ms)
             if dropped:
                 log.info("stream.trimmed", partition=partition, entries=dropped, early=nearly_full)
         return nearly_full
@@ -114,10 +120,10 @@ class Maintenance:
         settings = self._settings
         if settings.delivery_retention:
             # A repeated event is recognized by its deliveries, so they outlive the entries that the streams may hold.
-            kept = max(settings.delivery_retention, settings.event_retention)
+            kept = max(settings.delivery_retention, settings.event_retention, settings.event_log)
             yield from retention.purge_deliveries(self._engine, retention.FULFILLED, before=now - kept)
         if settings.dead_letter_retention:
-            kept = max(settings.dead_letter_retention, settings.event_retention)
+            kept = max(settings.dead_letter_retention, settings.event_retention, settings.event_log)
             yield from retention.purge_deliveries(self._engine, DEAD, before=now - kept)
             yield from retention.purge_poison(self._engine, before=now - settings.dead_letter_retention)
         if settings.window_retention:
@@ -126,3 +132,6 @@ class Maintenance:
             yield from retention.purge_changes(self._engine, before=now - settings.audit_retention)
         if settings.revision_retention:
             yield from retention.purge_revisions(self._engine, before=now - settings.revision_retention)
+        # Without a log what is left of one is dropped as the streams drop theirs.
+        log_kept = max(settings.event_log, settings.event_retention)
+        yield from retention.purge_events(self._engine, before=now - log_kept)

@@ -15,8 +15,10 @@ from redis import Redis
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import decode_event
 from shared.domain.explain.simulator import Arrival
+from shared.dry_runs.kept_entries import MAX_NUMBER
 from shared.dry_runs.time_range import TimeRange
 from shared.messaging.streams import Entry, read_within
+from shared.storage.evaluation.event_log import EventLog
 
 MAX_ENTRIES = 100_000
 """The most entries that a pass reads, since a request must end; the answer says where to go on."""
@@ -42,8 +44,10 @@ class EventHistoryReader:
         *,
         max_entries: int = MAX_ENTRIES,
         until: float | None = None,
+        log: EventLog | None = None,
     ) -> None:
-        """Begin a pass, which ends at `until`, of the monotonic clock, at the latest."""
+        """Begin a pass, which ends at `until`, of the monotonic clock, at the latest; `log` has what was trimmed."""
+        self._log = log
         self._redis = redis
         self._partitions = partitions
         self._range = time_range
@@ -82,6 +86,10 @@ class EventHistoryReader:
     def _of_partition(self, partition: int) -> Iterator[tuple[int, Entry]]:
         since_ms, until_ms = self._range.since_ms, self._range.until_ms
         after = f"{since_ms - 1}-{_LAST_NUMBER}" if since_ms else "0-0"
+        if self._log is not None:
+            for order, body in self._log.forwards(partition, (since_ms - 1, MAX_NUMBER), until_ms):
+                after = f"{order[0]}-{order[1]}"
+                yield partition, Entry(after, body)
         while True:
             found = read_within(self._redis, partition, after, CHUNK_ENTRIES, CHUNK_BYTES).entries
             for entry in takewhile(lambda entry: entry.received_ms < until_ms, found):

@@ -1,6 +1,6 @@
-"""The entries that the streams of all partitions keep, merged in one order, from a position on in either direction.
+"""The entries that streams and event log keep of all partitions, merged in one order, from a position either way.
 
-Reads only, a few entries of each stream at a time. Must not decode an entry.
+Reads only, a few entries of each partition at a time. Must not decode an entry.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from shared.messaging.streams import FIELD, stream_key
+from shared.storage.evaluation.event_log import EventLog
 
 FEW_ENTRIES = 8
 """The first read of each stream: entries may be large, and mostly few are wanted."""
 MOST_ENTRIES = 128
+MAX_NUMBER = 2**63 - 1
 SMALL_CHUNK_BYTES = 512 << 10
 """A read that brings less than this is followed by one of twice as many entries."""
 
@@ -43,18 +45,19 @@ class KeptEntry(NamedTuple):
 class KeptEntries:
     """The entries of all partitions. It belongs to one thread. Its methods raise `redis.exceptions.RedisError`."""
 
-    def __init__(self, redis: Redis, partitions: int) -> None:
+    def __init__(self, redis: Redis, partitions: int, log: EventLog | None) -> None:
         self._redis = redis
         self._partitions = partitions
+        self._log = log
 
     def backwards(self, before: Position | None, since_ms: int) -> Iterator[KeptEntry]:
         """Newest first: the entries before a position, or all, that came at a time or later."""
-        streams = (self._stream_backwards(one, before, since_ms) for one in range(self._partitions))
+        streams = (self._backwards(one, before, since_ms) for one in range(self._partitions))
         return heapq.merge(*streams, key=_position, reverse=True)
 
     def forwards(self, after: Position | None, until_ms: int | None = None) -> Iterator[KeptEntry]:
         """Oldest first: the entries after a position, or all, that came before a time."""
-        streams = (self._stream_forwards(one, after, until_ms) for one in range(self._partitions))
+        streams = (self._forwards(one, after, until_ms) for one in range(self._partitions))
         return heapq.merge(*streams, key=_position)
 
     def at(self, received_ms: int) -> Iterator[KeptEntry]:
@@ -66,24 +69,36 @@ class KeptEntries:
         if not 0 <= position.partition < self._partitions:
             return None
         raw: Any = self._redis.xrange(stream_key(position.partition), position.entry_id, position.entry_id)
-        return KeptEntry(position, raw[0][1].get(FIELD)) if raw else None
+        if raw:
+            return KeptEntry(position, raw[0][1].get(FIELD))
+        order = position.received_ms, position.number
+        logged = None if self._log is None else self._log.find(position.partition, order)
+        return None if logged is None else KeptEntry(position, logged.body)
 
     def of_partition(self, partition: int, span: tuple[int, int]) -> Iterator[KeptEntry]:
         """Oldest first: the entries of a partition that came at a time or later and before another, in Unix ms."""
         begin_ms, end_ms = span
-        return self._stream_forwards(partition, Position(begin_ms, -1, -1), end_ms)
+        return self._forwards(partition, Position(begin_ms, -1, -1), end_ms)
 
     def before_in_stream(self, position: Position) -> Iterator[KeptEntry]:
         """Newest first: the entries of the same partition before a position."""
-        return self._stream_backwards(position.partition, position, 0)
+        return self._backwards(position.partition, position, 0)
 
-    def first_ms(self) -> int | None:
-        """When the oldest entry that is kept came; None when there is none."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for partition in range(self._partitions):
-            pipeline.xrange(stream_key(partition), count=1)
-        firsts = [_place(found[0][0], 0).received_ms for found in pipeline.execute() if found]
-        return min(firsts, default=None)
+    def _backwards(self, partition: int, before: Position | None, since_ms: int) -> Iterator[KeptEntry]:
+        reached = _order(before, partition, newer=False)
+        for entry in self._stream_backwards(partition, before, since_ms):
+            reached = entry.position.received_ms, entry.position.number
+            yield entry
+        if self._log is not None:
+            for order, body in self._log.backwards(partition, reached, since_ms):
+                yield KeptEntry(Position(*order, partition), body)
+
+    def _forwards(self, partition: int, after: Position | None, until_ms: int | None) -> Iterator[KeptEntry]:
+        if self._log is not None:
+            for order, body in self._log.forwards(partition, _order(after, partition, newer=True) or (0, 0), until_ms):
+                after = Position(*order, partition)
+                yield KeptEntry(after, body)
+        yield from self._stream_forwards(partition, after, until_ms)
 
     def _stream_backwards(self, partition: int, before: Position | None, since_ms: int) -> Iterator[KeptEntry]:
         key, last = stream_key(partition), "+" if before is None else _bound(before, partition, newer=False)
@@ -99,10 +114,21 @@ class KeptEntries:
         )
 
 
+def _order(position: Position | None, partition: int, *, newer: bool) -> tuple[int, int] | None:
+    """The id after which, or before which, the entries of a partition are on the wanted side of a position."""
+    if position is None:
+        return None
+    if position.number < 0:
+        return (position.received_ms - 1, MAX_NUMBER) if newer else (position.received_ms, 0)
+    taken = partition > position.partition if newer else partition < position.partition
+    step = 0 if not taken else -1 if newer else 1
+    return position.received_ms, position.number + step
+
+
 def _bound(position: Position, partition: int, *, newer: bool) -> str:
     """Where the entries of a partition begin, or end, that are newer, or older, than a position."""
     if position.number < 0:
-        return f"{position.received_ms}-0"
+        return f"{position.received_ms}-0" if newer else f"({position.received_ms}-0"
     # Among entries with the same id the partition decides.
     taken = partition > position.partition if newer else partition < position.partition
     return position.entry_id if taken else f"({position.entry_id}"

@@ -21,6 +21,7 @@ from shared.dry_runs.service import PastRun, past_results, prepare_past, saved_s
 from shared.dry_runs.time_range import TimeRange, moment
 from shared.settings import Settings
 from shared.storage.definitions.automations import StoredAutomation
+from shared.storage.evaluation.event_log import EventLog
 
 MAX_READ = 200_000
 """The most entries of the partition that are read; those of other runs are not decoded."""
@@ -78,7 +79,7 @@ def prepare_series(
 
 def read_series(run: PastRun, wanted: SeriesWanted, redis: Redis, partitions: int, engine: Engine) -> RunSeries:
     """The series of a run of the automation's entity. Raises `redis.exceptions.RedisError`."""
-    reading = _RunReader(run, wanted, redis, partitions)
+    reading = _RunReader(run, wanted, redis, partitions, EventLog(engine))
     collector = SeriesCollector()
     for result in past_results(run, reading, engine, recorded=not wanted.today):
         collector.take(result)
@@ -94,12 +95,12 @@ def read_series(run: PastRun, wanted: SeriesWanted, redis: Redis, partitions: in
 class _RunReader:
     """One pass over the metric events of a run."""
 
-    def __init__(self, run: PastRun, wanted: SeriesWanted, redis: Redis, partitions: int) -> None:
+    def __init__(self, run: PastRun, wanted: SeriesWanted, redis: Redis, partitions: int, log: EventLog) -> None:
         self._key = run_key(run.entity, wanted.project, wanted.run)
         self._run_id = wanted.run.encode()
         partition = partition_of_key(self._key, partitions)
         span = run.range.since_ms, run.range.until_ms
-        self._entries = KeptEntries(redis, partitions).of_partition(partition, span)
+        self._entries = KeptEntries(redis, partitions, log).of_partition(partition, span)
         self.events = 0
         self.read_bytes = 0
         self.truncated = False

@@ -31,6 +31,7 @@ from shared.storage.database.transactions import read_statement
 from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity, organization_links
 from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks
+from shared.storage.evaluation.event_log import EventLog
 from shared.storage.evaluation.firing_records import FiringRecord, read_firings
 from shared.storage.evaluation.new_deliveries import find_existing
 from shared.storage.evaluation.offsets import read_offsets
@@ -199,7 +200,7 @@ def evaluated_to(connection: Connection) -> dict[int, tuple[int, int]]:
 def complete_since(settings: Settings, now: datetime) -> int:
     """Since when all deliveries are kept, in Unix milliseconds."""
     kept = [one for one in (settings.delivery_retention, settings.dead_letter_retention) if one]
-    return unix_ms(now - max(min(kept), settings.event_retention)) if kept else 0
+    return unix_ms(now - max(min(kept), settings.event_retention, settings.event_log)) if kept else 0
 
 
 def dry_run_past(
@@ -210,7 +211,9 @@ def dry_run_past(
     Windows begin empty at the start of the range. Reading ends at `until` as in `dry_run_range`. Raises
     `redis.exceptions.RedisError`.
     """
-    reading = EventHistoryReader(redis, partitions, run.range, _inside_of(run.entity, run.organizations), until=until)
+    reading = EventHistoryReader(
+        redis, partitions, run.range, _inside_of(run.entity, run.organizations), until=until, log=EventLog(engine)
+    )
     done = past_run(past_results(run, reading, engine), page, run.name)
     return DryRunAnswer(
         done.summary,

@@ -71,6 +71,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "dead_letter_retention": [("0s", timedelta()), ("1h", timedelta(hours=1))],
     "window_retention": [("0s", timedelta()), ("2d", timedelta(days=2))],
     "audit_retention": [("0s", timedelta()), ("365d", timedelta(days=365))],
+    "event_log": [("0s", timedelta()), ("7d", timedelta(days=7))],
     "revision_retention": [("0s", timedelta()), ("365d", timedelta(days=365))],
     "allowed_networks": [
         ("10.0.0.0/8", (ip_network("10.0.0.0/8"),)),

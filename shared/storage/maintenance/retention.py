@@ -16,11 +16,13 @@ from sqlalchemy import Connection, Engine, Table, delete, func, or_, select, tup
 from shared.domain.durations import parse_duration
 from shared.storage.database.bulk import among, is_postgresql
 from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.evaluation.event_log import delete_rows
 from shared.storage.schema.tables import (
     attempts,
     audit_log,
     automations,
     deliveries,
+    event_log,
     kept_revisions,
     metric_windows,
     poison_entries,
@@ -28,6 +30,8 @@ from shared.storage.schema.tables import (
 
 BATCH = 500
 """Rows deleted in one transaction, which takes some milliseconds; on SQLite all writers wait for it."""
+LOG_BATCH = 50
+"""Rows of the event log deleted in one transaction; they are large."""
 FULFILLED = ("delivered", "skipped")
 
 
@@ -179,6 +183,19 @@ def purge_revisions(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch
         if not gone:
             return
         yield PurgedBatch(kept_revisions.name, gone)
+
+
+def purge_events(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch]:
+    """Delete rows of the event log whose events all came before a time, one batch for each item.
+
+    Locks (docs/decisions/0012, "delete logged events"): event_log.
+    """
+    while True:
+        with write_transaction(engine) as connection:
+            gone = delete_rows(connection, before_ms=int(before.timestamp() * 1000), most=LOG_BATCH)
+        if not gone:
+            return
+        yield PurgedBatch(event_log.name, gone)
 
 
 def _purge_oldest(engine: Engine, table: Table, key: tuple[Any, ...], before: datetime) -> Iterator[PurgedBatch]:

@@ -440,6 +440,23 @@ kept_revisions = Table(
     Index("ix_kept_revisions_created_at", "created_at"),
 )
 
+# Evaluated events, many in a row, for as long as HOOKLINE_EVENT_LOG says. The streams hold the newest as well.
+event_log = Table(
+    "event_log",
+    metadata,
+    _id(),
+    Column("partition", Integer, nullable=False),
+    # The ids of the first and the last entry, as milliseconds and number.
+    Column("first_ms", BigInteger, nullable=False),
+    Column("first_number", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("last_number", BigInteger, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    UniqueConstraint("partition", "first_ms", "first_number"),
+    Index("ix_event_log_partition_last_ms", "partition", "last_ms"),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

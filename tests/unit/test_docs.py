@@ -205,3 +205,13 @@ def _check(words: list[str], *, whole: bool) -> None:
 
 def _is_given(value: object) -> bool:
     return isinstance(value, (str, tuple, list)) and bool(value)
+
+
+def test_the_tests_that_the_security_page_names_exist() -> None:
+    text = (DOCS / "security.md").read_text()
+    named_tests = re.findall(r"(tests/[\w/]+\.py)::(\w+)", text)
+    assert len(named_tests) > 10
+    for path, test in named_tests:
+        assert re.search(rf"^(?:async )?def {test}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{test}"
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "tests/" in line]
+    assert all(" tests/" in row.rsplit("|", 2)[1] for row in rows), "each row says what shows it"

@@ -35,6 +35,7 @@ from worker.delivery.fast_path import FastPath
 from worker.delivery.in_flight import InFlightLimiter
 from worker.delivery.joint_drain import JointDrainer
 from worker.delivery.joint_recorder import JointRecorder
+from worker.delivery.payload_budget import PayloadBudget
 from worker.delivery.recorder import RecorderFactory, RecordingPolicy
 from worker.delivery.request_scheduler import RequestScheduler
 from worker.delivery.sessions import WebhookSessions
@@ -71,6 +72,7 @@ class WorkerProcess:
     committer: BatchCommitter
     evaluator: BatchEvaluator
     limiter: InFlightLimiter
+    payloads: PayloadBudget
     endpoints: EndpointCache
     fast_path: FastPath
     background: BackgroundRecorder
@@ -126,6 +128,7 @@ def build_process(
             on_change=scoreboard.open_row().show,
             on_admitted=wakeups.request_all,
         )
+        payloads = PayloadBudget()
         endpoints = EndpointCache(engine=engine, clock=database_clock, vault=vault, contexts=client.contexts)
         executor = AttemptExecutor(
             loop=loop,
@@ -142,7 +145,7 @@ def build_process(
         recorders = RecorderFactory(engine=engine, policy=policy)
         joint = JointRecorder(engine=engine, clock=database_clock, tracing=tracing, policy=policy)
         due_check = DueCheck(engine=engine, clock=database_clock, limiter=limiter, wakeups=wakeups)
-        background = BackgroundRecorder(recorder=joint, slots=limiter, due_check=due_check)
+        background = BackgroundRecorder(recorder=joint, slots=limiter, payloads=payloads, due_check=due_check)
         closing.callback(background.close, settings.shutdown_grace.total_seconds())
         sessions = WebhookSessions(endpoints=endpoints, executor=executor, recorders=recorders, background=background)
         webhooks = WebhookDrainer(
@@ -151,6 +154,7 @@ def build_process(
             clock=database_clock,
             endpoints=endpoints,
             limiter=limiter,
+            payloads=payloads,
             executor=executor,
             recorders=recorders,
             joint=joint,
@@ -171,12 +175,14 @@ def build_process(
             clock=database_clock,
             endpoints=endpoints,
             limiter=limiter,
+            payloads=payloads,
             sessions=sessions,
             wakeups=wakeups,
             lease_margin=settings.lease_margin,
         )
         fast_path = FastPath(
             limiter=limiter,
+            payloads=payloads,
             endpoints=endpoints,
             sessions=sessions,
             now=database_clock.estimate,
@@ -231,6 +237,7 @@ def build_process(
             committer=committer,
             evaluator=evaluator,
             limiter=limiter,
+            payloads=payloads,
             endpoints=endpoints,
             fast_path=fast_path,
             background=background,

@@ -99,6 +99,13 @@ class Slots(Protocol):
         """Give back so many slots of each webhook."""
 
 
+class Payloads(Protocol):
+    """Where it is counted how much of payloads is held."""
+
+    def release(self, chars: int) -> None:
+        """Hold so much less."""
+
+
 class DueCheck(Protocol):
     """What wakes drains where something is due."""
 
@@ -123,9 +130,12 @@ class BackgroundRecorder:
     `_lock` guards `_outstanding`, `_together_works` and `_apart`. It is never held while something is recorded.
     """
 
-    def __init__(self, *, recorder: Recorder, slots: Slots, due_check: DueCheck, threads: int = THREADS) -> None:
+    def __init__(
+        self, *, recorder: Recorder, slots: Slots, payloads: Payloads, due_check: DueCheck, threads: int = THREADS
+    ) -> None:
         self._recorder = recorder
         self._slots = slots
+        self._payloads = payloads
         self._due_check = due_check
         self._lock = threading.Lock()
         self._outstanding: Counter[RecordingSession] = Counter()
@@ -242,18 +252,21 @@ class BackgroundRecorder:
         slots: Counter[int] = Counter()
         lanes: dict[int, bool] = {}
         ended: dict[RecordingSession, int] = {}
+        chars = 0
         for (session, results), outcome in zip(parts.items(), _outcomes(parts, record), strict=True):
             if isinstance(outcome, NotRecorded):
                 self._put_apart(session, results)
                 continue
             ended[session] = len(results)
             slots[session.webhook_id] += len(results)
+            chars += sum(len(one.delivery.payload) for one in results)
             if isinstance(outcome, RecordedBatch):
                 session.note(outcome)  # before others are given the slots
                 if session.may_have_more(outcome, results):
                     lanes[session.webhook_id] = outcome.slow
             else:
                 _report_lost(session, len(results), outcome)
+        self._payloads.release(chars)
         self._slots.release_all(slots)
         if lanes:
             try:

@@ -91,7 +91,7 @@ class WebhookClaimer:
         """Whether nothing can be claimed now because the circuit is open."""
         return circuit.state(self._clock.now()) is CircuitState.OPEN
 
-    def claim(self, limit: int, *, circuit: Circuit) -> ClaimedBatch:
+    def claim(self, limit: int, *, circuit: Circuit, max_bytes: int) -> ClaimedBatch:
         """Claim up to `limit` of what is due.
 
         Leases and rate-limit slots count from when the database let this drain in: it may have waited long for a
@@ -100,6 +100,7 @@ class WebhookClaimer:
         Args:
             limit: how many there are slots for.
             circuit: as last known; a closed one without limits needs no lock on the webhook's row.
+            max_bytes: the claim ends with the delivery whose payload reaches this.
 
         Raises:
             SQLAlchemyError: when the database is away or does not take it. Nothing is claimed then, or the claim is
@@ -110,13 +111,13 @@ class WebhookClaimer:
         if not self.is_limited(circuit):
             with write_statement(self._engine) as connection:
                 now = self._clock.estimate()
-                return ClaimedBatch(now, self._claim(connection, limit, now))
+                return ClaimedBatch(now, self._claim(connection, limit, now, max_bytes))
         with write_transaction(self._engine) as connection:
             admission = admit(connection, self.webhook_id, self._policy, wanted=limit, clock=self._clock.estimate)
             now, limited = admission.at, admission.limit < limit
             if not admission.limit:
                 return ClaimedBatch(now, limited=limited)
-            claimed = self._claim(connection, admission.limit, now)
+            claimed = self._claim(connection, admission.limit, now, max_bytes)
             record_admitted(
                 connection,
                 self.webhook_id,
@@ -127,6 +128,14 @@ class WebhookClaimer:
             )
             return ClaimedBatch(now, claimed, admission.slots, admission.probing, limited)
 
-    def _claim(self, connection: Connection, limit: int, now: datetime) -> Sequence[ClaimedDelivery]:
+    def _claim(self, connection: Connection, limit: int, now: datetime, max_bytes: int) -> Sequence[ClaimedDelivery]:
         self.leased_until = until = now + self._lease
-        return claim(connection, self.webhook_id, limit=limit, now=now, lease_until=until, token=self.token)
+        return claim(
+            connection,
+            self.webhook_id,
+            limit=limit,
+            now=now,
+            lease_until=until,
+            token=self.token,
+            max_bytes=max_bytes,
+        )

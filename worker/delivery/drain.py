@@ -34,6 +34,7 @@ from worker.delivery.due_check import DueCheck
 from worker.delivery.endpoint_cache import EndpointCache
 from worker.delivery.in_flight import InFlightLimiter
 from worker.delivery.joint_recorder import JointRecorder
+from worker.delivery.payload_budget import PayloadBudget
 from worker.delivery.recorded_batch import RecordedBatch
 from worker.delivery.recorder import OutcomeRecorder, RecorderFactory
 
@@ -78,6 +79,7 @@ class WebhookDrainer:
         clock: DatabaseClock,
         endpoints: EndpointCache,
         limiter: InFlightLimiter,
+        payloads: PayloadBudget,
         executor: AttemptExecutor,
         recorders: RecorderFactory,
         joint: JointRecorder,
@@ -91,6 +93,7 @@ class WebhookDrainer:
         self._clock = clock
         self._endpoints = endpoints
         self._limiter = limiter
+        self._payloads = payloads
         self._executor = executor
         self._recorders = recorders
         self._joint = joint
@@ -146,6 +149,7 @@ class WebhookDrainer:
             recorder=self._recorders.open(snapshot, endpoint, token=token),
             record=self._record,
             limiter=self._limiter,
+            payloads=self._payloads,
             wakeups=self._wakeups,
             keep_slot=slot.renew,
             budget=ClaimBudget(max_in_flight=self._limits.max_in_flight, full_claim_size=self._limits.claim_batch),
@@ -188,6 +192,7 @@ class WebhookDrain:
         recorder: OutcomeRecorder,
         record: Callable[[OutcomeRecorder, list[AttemptResult]], RecordedBatch],
         limiter: InFlightLimiter,
+        payloads: PayloadBudget,
         wakeups: Wakeups,
         keep_slot: Callable[[], bool],
         budget: ClaimBudget,
@@ -204,6 +209,7 @@ class WebhookDrain:
         self._send = send
         self._record_results = record
         self._limiter = limiter
+        self._payloads = payloads
         self._wakeups = wakeups
         self._keep_slot = keep_slot
         self._budget = budget
@@ -252,10 +258,12 @@ class WebhookDrain:
             slots = self._limiter.acquire(
                 self.claimer.webhook_id, wanted, slow=self._webhook.slow, prefetch=self._budget.prefetch
             )
-            if not slots:
+            max_chars = self._payloads.reserve() if slots else 0
+            if not max_chars:
+                self._limiter.release(self.claimer.webhook_id, slots)
                 self._budget = self._budget.after_refusal()
                 return
-            batch = self._claim(slots)
+            batch = self._claim(slots, max_chars)
             self._budget = self._budget.after_claim(
                 asked=slots,
                 claimed=len(batch.claimed),
@@ -266,13 +274,14 @@ class WebhookDrain:
             if len(batch.claimed) == slots and self._budget.is_saturated:
                 self._recruit()
 
-    def _claim(self, slots: int) -> ClaimedBatch:
-        """Claim as much as there are slots for, and release the slots of what there was not."""
-        claimed = 0
+    def _claim(self, slots: int, max_chars: int) -> ClaimedBatch:
+        """Claim as much as there are slots for and memory, and release the slots of what there was not."""
+        claimed = chars = 0
         try:
-            batch = self.claimer.claim(slots, circuit=self._webhook.circuit)
-            claimed = len(batch.claimed)
+            batch = self.claimer.claim(slots, circuit=self._webhook.circuit, max_bytes=max_chars)
+            claimed, chars = len(batch.claimed), sum(len(one.payload) for one in batch.claimed)
         finally:
+            self._payloads.settle(max_chars, chars)
             self._limiter.release(self.claimer.webhook_id, slots - claimed)
         return batch
 
@@ -287,6 +296,7 @@ class WebhookDrain:
             self._webhook = self._record_results(self.recorder, results)
         finally:
             self._budget = self._budget.after_results(len(results))
+            self._payloads.release(sum(len(one.delivery.payload) for one in results))
             self._limiter.release(self.claimer.webhook_id, len(results))
         circuit = self._webhook.circuit
         self._budget = self._budget.after_recording(

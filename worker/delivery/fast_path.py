@@ -21,6 +21,7 @@ from shared.storage.evaluation.new_deliveries import NewClaims, NewDelivery
 from worker.delivery.claims import MAX_SEND_DELAY_SECONDS, PREFETCH_MAX_PAYLOAD_CHARS
 from worker.delivery.endpoint_cache import EndpointCache
 from worker.delivery.in_flight import InFlightLimiter, SlotRequest
+from worker.delivery.payload_budget import PayloadBudget
 from worker.delivery.reservation import Reservation
 from worker.delivery.sessions import WebhookSessions
 
@@ -32,6 +33,7 @@ class FastPath:
         self,
         *,
         limiter: InFlightLimiter,
+        payloads: PayloadBudget,
         endpoints: EndpointCache,
         sessions: WebhookSessions,
         now: Callable[[], datetime],
@@ -45,6 +47,7 @@ class FastPath:
         lease_margin: how long past its time-out a claim lasts.
         """
         self._limiter = limiter
+        self._payloads = payloads
         self._endpoints = endpoints
         self._sessions = sessions
         self._now = now
@@ -81,7 +84,9 @@ class FastPath:
             )
             for webhook_id, session in open_ones.items()
         )
-        sessions = {one: open_ones[one] for one in acquired}
+        if too_large := {one: counts[one] for one in acquired if not self._payloads.take(chars[one])}:
+            self._limiter.release_all(too_large)  # their drains claim as much as there is memory for
+        sessions = {one: open_ones[one] for one in acquired if one not in too_large}
         waiting = {
             one
             for one, session in open_ones.items()
@@ -90,12 +95,14 @@ class FastPath:
         longest = max((one.endpoint.policy.timeout_seconds for one in sessions.values()), default=0.0)
         until = claimed_at + timedelta(seconds=longest + MAX_SEND_DELAY_SECONDS) + self._lease_margin
         claims = NewClaims(tuple(sessions), self._sessions.token, until)
-        return Reservation(sessions, {one: counts[one] for one in sessions}, claims, claimed_at, waiting)
+        held = sum(chars[one] for one in sessions)
+        return Reservation(sessions, {one: counts[one] for one in sessions}, held, claims, claimed_at, waiting)
 
     def cancel(self, reservation: Reservation) -> None:
         """Release the slots: nothing of the batch was stored."""
         if reservation.counts:
             self._limiter.release_all(reservation.counts)
+            self._payloads.release(reservation.chars)
 
     def submit(
         self,
@@ -121,6 +128,8 @@ class FastPath:
         missing = {one: reservation.counts[one] - len(several) for one, several in claimed.items()}
         if any(missing.values()):
             self._limiter.release_all({one: count for one, count in missing.items() if count})
+            kept = sum(len(one.payload) for several in claimed.values() for one in several)
+            self._payloads.release(reservation.chars - kept)
         several = [(reservation.sessions[one], some) for one, some in claimed.items() if some]
         for session, _ in several:
             session.leased_until = reservation.claims.lease_until

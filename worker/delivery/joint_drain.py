@@ -26,6 +26,7 @@ from worker.delivery.claim_budget import INITIAL_CLAIM_SIZE
 from worker.delivery.claims import lease_of
 from worker.delivery.endpoint_cache import EndpointCache, Opened
 from worker.delivery.in_flight import InFlightLimiter, SlotRequest
+from worker.delivery.payload_budget import PayloadBudget
 from worker.delivery.sessions import WebhookSession, WebhookSessions
 
 DRAINED_ALONE = 4
@@ -51,6 +52,7 @@ class JointDrainer:
         clock: DatabaseClock,
         endpoints: EndpointCache,
         limiter: InFlightLimiter,
+        payloads: PayloadBudget,
         sessions: WebhookSessions,
         wakeups: Wakeups,
         lease_margin: timedelta,
@@ -60,6 +62,7 @@ class JointDrainer:
         self._clock = clock
         self._endpoints = endpoints
         self._limiter = limiter
+        self._payloads = payloads
         self._sessions = sessions
         self._wakeups = wakeups
         self._lease_margin = lease_margin
@@ -81,16 +84,18 @@ class JointDrainer:
             self._wakeups.request_each(apart)
         usual = [one for one in opened if one not in apart]
         slots = self._limiter.acquire_some([SlotRequest(one, INITIAL_CLAIM_SIZE, slow=False) for one in usual])
-        if not slots:
+        max_chars = self._payloads.reserve() if slots else 0
+        if not max_chars:
+            self._limiter.release_all(slots)
             return 0
-        claimed = self._claim_and_send(opened, slots)
+        claimed = self._claim_and_send(opened, slots, max_chars)
         deep = [one for one, several in claimed.items() if len(several) == INITIAL_CLAIM_SIZE]
         if 0 < len(deep) <= DRAINED_ALONE:
             self._wakeups.request_each(dict.fromkeys(deep, False))
         return sum(map(len, claimed.values()))
 
     def _claim_and_send(
-        self, opened: Mapping[int, Opened], slots: Mapping[int, int]
+        self, opened: Mapping[int, Opened], slots: Mapping[int, int], max_chars: int
     ) -> Mapping[int, Sequence[ClaimedDelivery]]:
         token = secrets.randbits(62)
         claimed: Mapping[int, Sequence[ClaimedDelivery]] = {}
@@ -103,8 +108,10 @@ class JointDrainer:
                     WantedClaim(one, count, now + lease_of(opened[one][1].policy, self._lease_margin))
                     for one, count in slots.items()
                 ]
-                claimed = claim_many(connection, wanted, now=now, token=token)
+                claimed = claim_many(connection, wanted, now=now, token=token, max_bytes=max_chars)
         finally:
+            chars = sum(len(one.payload) for several in claimed.values() for one in several)
+            self._payloads.settle(max_chars, chars)
             left = {one: count - len(claimed.get(one, ())) for one, count in slots.items()}
             self._limiter.release_all({one: count for one, count in left.items() if count})
         leases = {one.webhook_id: one.lease_until for one in wanted}
@@ -112,7 +119,7 @@ class JointDrainer:
         for one, deliveries in claimed.items():
             session = self._sessions.make(*opened[one], token=token)
             session.leased_until = leases[one]
-            session.left_some_due = len(deliveries) == slots[one]
+            session.left_some_due = len(deliveries) == slots[one] or chars >= max_chars
             several.append((session, deliveries))
         self._sessions.send(several, claimed_at=now)
         return claimed

@@ -21,6 +21,8 @@ class Reservation:
     """By webhook. Their deliveries are stored as claimed."""
     counts: Mapping[int, int]
     """How many slots are held for each of them."""
+    chars: int
+    """How much of payloads is held for all of them."""
     claims: NewClaims
     """By what token and until when they are stored as claimed."""
     claimed_at: datetime

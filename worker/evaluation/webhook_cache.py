@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
 
-KNOWN_WEBHOOKS = 10_000
-"""About a kilobyte each. Beyond, all are forgotten, and batches take a transaction until the usual ones are known."""
+KNOWN_WEBHOOKS = 20_000
+"""About a kilobyte each. Beyond, the half that was stored first is forgotten, and batches with one of those take a
+transaction."""
 
 
 class WebhookCache:
@@ -30,6 +32,8 @@ class WebhookCache:
 
     def store(self, rows: Mapping[int, WebhookSnapshot]) -> None:
         """Keep these as they were just read, in a transaction that is committed."""
-        if len(self._rows) + len(rows) > KNOWN_WEBHOOKS:
-            self._rows = {}
-        self._rows.update(rows)
+        known = self._rows
+        if len(known) + len(rows) > KNOWN_WEBHOOKS:
+            known = dict(islice(known.copy().items(), len(known) // 2, None))
+        known.update(rows)
+        self._rows = known

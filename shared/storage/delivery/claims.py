@@ -15,6 +15,10 @@ from shared.storage.delivery.postgresql import CLAIM_MANY_SQL, CLAIM_SQL
 from shared.storage.delivery.sqlite import claim_due, closed_circuits
 from shared.storage.schema.tables import pending_deliveries, webhooks
 
+MAX_CLAIM_BYTES = 8 << 20
+"""How many bytes of payloads are claimed at a time, where the caller does not say less. A payload may have megabytes;
+hundreds of them would be more than a worker's memory; half of this would end claims of payloads of 16 kB early."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
@@ -36,7 +40,14 @@ class ClaimedDelivery:
 
 
 def claim(
-    connection: Connection, webhook_id: int, *, limit: int, now: datetime, lease_until: datetime, token: int
+    connection: Connection,
+    webhook_id: int,
+    *,
+    limit: int,
+    now: datetime,
+    lease_until: datetime,
+    token: int,
+    max_bytes: int = MAX_CLAIM_BYTES,
 ) -> list[ClaimedDelivery]:
     """Claim up to `limit` due deliveries of a webhook, longest due first, until a lease ends.
 
@@ -50,14 +61,17 @@ def claim(
         now: the database's time; what is due by it is claimed.
         lease_until: when the claim ends by itself.
         token: a random number that tells this claim from others; recording asks for it.
+        max_bytes: the claim ends with the delivery whose payload reaches this, so it has one at least.
 
     Returns:
         The claimed deliveries in the order of their `seq`.
     """
     if is_postgresql(connection):
         given = {"webhook_id": webhook_id, "limit": limit, "now": now, "lease_until": lease_until, "token": token}
-        return [ClaimedDelivery(*row) for row in connection.execute(CLAIM_SQL, given)]
-    rows = claim_due(connection, webhook_id, limit=limit, now=now, lease_until=lease_until, token=token)
+        return [ClaimedDelivery(*row) for row in connection.execute(CLAIM_SQL, given | {"max_bytes": max_bytes})]
+    rows = claim_due(
+        connection, webhook_id, limit=limit, now=now, lease_until=lease_until, token=token, max_bytes=max_bytes
+    )
     return [ClaimedDelivery(*row) for row in rows]
 
 
@@ -70,7 +84,12 @@ class WantedClaim(NamedTuple):
 
 
 def claim_many(
-    connection: Connection, wanted: Sequence[WantedClaim], *, now: datetime, token: int
+    connection: Connection,
+    wanted: Sequence[WantedClaim],
+    *,
+    now: datetime,
+    token: int,
+    max_bytes: int = MAX_CLAIM_BYTES,
 ) -> dict[int, list[ClaimedDelivery]]:
     """Claim due deliveries of many webhooks, of each as `claim` does.
 
@@ -81,6 +100,7 @@ def claim_many(
         wanted: one for each webhook.
         now: the database's time; what is due by it is claimed.
         token: a random number that tells this claim from others.
+        max_bytes: how many bytes of payloads all of it may have, as for `claim`.
 
     Returns:
         The claimed deliveries of each webhook of which there are any, in the order of their `seq`.
@@ -89,14 +109,23 @@ def claim_many(
     if not is_postgresql(connection):
         closed = set(closed_circuits(connection, [one.webhook_id for one in wanted]))
         for one in wanted:
-            if one.webhook_id in closed:
-                found = claim(
-                    connection, one.webhook_id, limit=one.limit, now=now, lease_until=one.lease_until, token=token
-                )
-                claimed |= {one.webhook_id: found} if found else {}
+            if one.webhook_id not in closed or max_bytes <= 0:
+                continue
+            found = claim(
+                connection,
+                one.webhook_id,
+                limit=one.limit,
+                now=now,
+                lease_until=one.lease_until,
+                token=token,
+                max_bytes=max_bytes,
+            )
+            if found:
+                claimed[one.webhook_id] = found
+                max_bytes -= sum(len(delivery.payload) for delivery in found)
         return claimed
     rows = [{"id": one.webhook_id, "wanted": one.limit, "lease_until": one.lease_until} for one in wanted]
-    given = {"webhooks": as_recordset(rows), "now": now, "token": token}
+    given = {"webhooks": as_recordset(rows), "now": now, "token": token, "max_bytes": max_bytes}
     for webhook_id, *members in connection.execute(CLAIM_MANY_SQL, given):
         claimed.setdefault(webhook_id, []).append(ClaimedDelivery(*members))
     return claimed

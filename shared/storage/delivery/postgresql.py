@@ -27,6 +27,17 @@ from shared.storage.schema.tables import (
     pending_deliveries,
 )
 
+# How many bytes of payloads come before each of the deliveries that are `due`. PostgreSQL has the length of a long text
+# beside its row, and does not read the text for it.
+_SIZED = """
+    sized AS (
+        SELECT due.seq, sum(payload.bytes) OVER (ORDER BY due.next_attempt_at, due.seq) - payload.bytes AS bytes_before
+        FROM due CROSS JOIN LATERAL (
+            SELECT coalesce(octet_length(payload), 0) AS bytes FROM deliveries WHERE deliveries.seq = due.seq OFFSET 0
+        ) AS payload
+    )"""
+
+
 # Locks (docs/decisions/0012, "claim"): pending_deliveries, SKIP LOCKED. It waits for nobody, so it may run while
 # `admit` holds the webhook's row.
 # The commit is asynchronous: a claim that a crash of the server takes back leaves deliveries due whose requests may be
@@ -38,9 +49,9 @@ CLAIM_SQL = text(
             AND (SELECT enabled AND NOT paused AND deleted_at IS NULL FROM webhooks WHERE id = :webhook_id)
             AND {ASYNC_COMMIT_SQL}
         ORDER BY next_attempt_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
-    ), taken AS (
+    ), {_SIZED}, taken AS (
         UPDATE pending_deliveries SET next_attempt_at = :lease_until, claim = :token
-        WHERE seq = ANY(ARRAY(SELECT seq FROM due))
+        WHERE seq = ANY(ARRAY(SELECT seq FROM sized WHERE bytes_before < :max_bytes))
         RETURNING seq, attempts
     )
     SELECT taken.seq, delivery.id, coalesce(delivery.payload, '{{}}'), taken.attempts, delivery.event_received_at,
@@ -71,9 +82,10 @@ CLAIM_MANY_SQL = text(
             WHERE webhook_id = webhook.id AND next_attempt_at <= :now
             ORDER BY next_attempt_at, seq LIMIT given.wanted FOR UPDATE SKIP LOCKED
         ) AS one WHERE {ASYNC_COMMIT_SQL}
-    ), taken AS (
+    ), {_SIZED}, taken AS (
         UPDATE pending_deliveries SET next_attempt_at = due.lease_until, claim = :token FROM due
-        WHERE pending_deliveries.seq = due.seq AND pending_deliveries.seq = ANY(ARRAY(SELECT seq FROM due))
+        WHERE pending_deliveries.seq = due.seq
+            AND pending_deliveries.seq = ANY(ARRAY(SELECT seq FROM sized WHERE bytes_before < :max_bytes))
         RETURNING pending_deliveries.seq, webhook_id, attempts, due.next_attempt_at AS due_at
     )
     SELECT webhook_id, taken.seq, delivery.id, coalesce(delivery.payload, '{{}}'), taken.attempts,

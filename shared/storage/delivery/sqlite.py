@@ -24,14 +24,27 @@ they would be in memory twice."""
 
 
 def claim_due(
-    connection: Connection, webhook_id: int, *, limit: int, now: datetime, lease_until: datetime, token: int
+    connection: Connection,
+    webhook_id: int,
+    *,
+    limit: int,
+    now: datetime,
+    lease_until: datetime,
+    token: int,
+    max_bytes: int,
 ) -> list[list[Any]]:
     """Claim due deliveries, longest due first, as `claims.claim` says.
 
     Returns:
         The members of `ClaimedDelivery` for each, ordered by `seq`.
     """
-    given: dict[str, Any] = {"webhook_id": webhook_id, "now": sqlite_time(now), "limit": limit, "light": _LIGHT_CHARS}
+    given: dict[str, Any] = {
+        "webhook_id": webhook_id,
+        "now": sqlite_time(now),
+        "limit": limit,
+        "light": _LIGHT_CHARS,
+        "max_bytes": max_bytes,
+    }
     rows: list[list[Any]] = orjson.loads(connection.exec_driver_sql(_DUE, given).scalar_one())
     if not rows:
         return []
@@ -56,12 +69,16 @@ _DUE = """
             CASE WHEN payload IS NULL THEN '{}' WHEN length(payload) <= :light THEN payload END AS payload,
             pending.attempts, event_received_at, next_attempt_at, automation_id,
             (SELECT name FROM entities WHERE entities.id = entity_id) AS entity,
-            event_id, event_source, event_type, traceparent
-        FROM pending_deliveries AS pending CROSS JOIN deliveries ON deliveries.seq = pending.seq
-        WHERE pending.webhook_id = :webhook_id AND next_attempt_at <= :now
-            AND (SELECT enabled AND NOT paused AND deleted_at IS NULL FROM webhooks WHERE id = :webhook_id)
-        ORDER BY next_attempt_at, pending.seq LIMIT :limit
-    )
+            event_id, event_source, event_type, traceparent,
+            sum(coalesce(length(payload), 0)) OVER earlier - coalesce(length(payload), 0) AS chars_before
+        FROM (
+            SELECT seq, attempts, next_attempt_at FROM pending_deliveries
+            WHERE webhook_id = :webhook_id AND next_attempt_at <= :now
+                AND (SELECT enabled AND NOT paused AND deleted_at IS NULL FROM webhooks WHERE id = :webhook_id)
+            ORDER BY next_attempt_at, seq LIMIT :limit
+        ) AS pending CROSS JOIN deliveries ON deliveries.seq = pending.seq
+        WINDOW earlier AS (ORDER BY next_attempt_at, pending.seq ROWS UNBOUNDED PRECEDING)
+    ) WHERE chars_before < :max_bytes
     """
 _TAKE = """
     UPDATE pending_deliveries SET next_attempt_at = :lease_until, claim = :token

@@ -22,16 +22,17 @@ DEFINED_AT_A_TIME = 250
 class Crowd:
     """`size` webhooks of a running Hookline; events go to them in turn."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, *, policy: dict[str, Any] | None = None) -> None:
         self.name = name
         self.size = size
+        self._policy = policy or {}
 
-    def define(self, hookline: Hookline, url_of: Callable[[int], str]) -> None:
-        """Create the webhooks, at the URLs that are given by their numbers, and their automations."""
+    def define(self, hookline: Hookline, url_of: Callable[[int], str], *, paused: bool = False) -> None:
+        """Create the webhooks, at the URLs that are given by their numbers, and their automations; or edit them."""
         for start in range(0, self.size, DEFINED_AT_A_TIME):
             numbers = range(start, min(start + DEFINED_AT_A_TIME, self.size))
             manifest = {
-                "webhooks": [self._webhook(number, url_of(number)) for number in numbers],
+                "webhooks": [self._webhook(number, url_of(number)) | {"paused": paused} for number in numbers],
                 "automations": [self._automation(number) for number in numbers],
             }
             hookline.call("POST", f"/v1/entities/{ENTITY}/apply", manifest)
@@ -47,8 +48,17 @@ class Crowd:
         """The project whose events fire the automation of the webhook with this number."""
         return f"{self.name}-{number}"
 
+    def payload(self, _number: int) -> dict[str, Any]:
+        """The payload of the automation with this number."""
+        return PAYLOAD
+
     def _webhook(self, number: int, url: str) -> dict[str, Any]:
-        return {"name": f"{self.name}-{number}", "url": url, "signing_secret": "SIGNING"}
+        return {
+            "name": f"{self.name}-{number}",
+            "url": url,
+            "signing_secret": "SIGNING",
+            "policy": self._policy,
+        }
 
     def _automation(self, number: int) -> dict[str, Any]:
         return {
@@ -56,5 +66,17 @@ class Crowd:
             "scope": {"project": self.project(number)},
             "event": EVENT_TYPE,
             "filter": {"alias": {"$regex": ALIAS_PATTERN}},
-            "action": {"webhook": f"{self.name}-{number}", "payload": PAYLOAD},
+            "action": {"webhook": f"{self.name}-{number}", "payload": self.payload(number)},
         }
+
+
+class FanOut(Crowd):
+    """Webhooks whose automations are in one project, so that each of its events fires all of them."""
+
+    def project(self, _number: int) -> str:
+        """The one project."""
+        return self.name
+
+    def payload(self, number: int) -> dict[str, Any]:
+        """Tells each delivery of an event from the others."""
+        return PAYLOAD | {"event_id": f"${{event_id}}/{number}"}

@@ -125,7 +125,8 @@ def deliver(event: dict[str, Any]) -> None:
     if not ALIAS.search(event["data"]["alias"]):
         return
     body = render(event)
-    response = client().post(os.environ[ENDPOINT_VARIABLE], content=body, headers=sign(event["id"], body))
+    url = f"{os.environ[ENDPOINT_VARIABLE]}/{event['data']['project']}"  # each project has an endpoint of its own
+    response = client().post(url, content=body, headers=sign(event["id"], body))
     response.raise_for_status()
     with engine().begin() as connection:
         connection.execute(

@@ -122,12 +122,24 @@ def measure_throughput(
     )
 
 
-def measure_latency(system: Contestant, receiver: Receiver, *, label: str, count: int, per_second: float) -> Latency:
-    """Publish `count` events one by one at an even rate and compare with their arrivals."""
-    events = make_events(f"{label}-{system.name}", count)
+def measure_latency(
+    system: Contestant,
+    receiver: Receiver,
+    *,
+    label: str,
+    count: int,
+    per_second: float,
+    events: Sequence[Event] | None = None,
+) -> Latency:
+    """Publish `count` events one by one at an even rate and compare with their arrivals.
+
+    Args:
+        events: the events, where they are not those that every contestant gets.
+    """
+    events = events or make_events(f"{label}-{system.name}", count)
     receiver.reset()
     before = system.recorded()
-    published = _publish_evenly(system, events, interval_seconds=1 / per_second)
+    published = publish_evenly(system, events, interval_seconds=1 / per_second)
     _await(system, receiver, count=count, target=before + count, deadline=time.monotonic() + 60)
     arrivals = receiver.arrivals()
     waits = sorted((arrivals[event] - at) / 1e6 for event, at in published.items() if event in arrivals)
@@ -143,7 +155,7 @@ def measure_latency(system: Contestant, receiver: Receiver, *, label: str, count
     )
 
 
-def _publish_evenly(system: Contestant, events: Sequence[Event], *, interval_seconds: float) -> dict[str, int]:
+def publish_evenly(system: Contestant, events: Sequence[Event], *, interval_seconds: float) -> dict[str, int]:
     """Publish on schedule; monotonic nanoseconds before each call, by event id."""
     published = {}
     due = time.monotonic()

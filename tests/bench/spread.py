@@ -6,6 +6,7 @@ not measured first, in which every process opens what it keeps open.
 
 from __future__ import annotations
 
+import statistics
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from tests.bench.crowds import Crowd
 from tests.bench.figures import Figure
 from tests.bench.processes import ProcessFailed
 from tests.bench.receiver import receiver
+from tests.bench.rival_system import PREFORK, SOLO, running_rival
 from tests.bench.system import running_hookline
 from tests.servers import fresh_database, postgres_server, valkey_server
 
@@ -37,17 +39,59 @@ EVENTS = 10_000
 RATE_AT_LEAST, RATE_OF_TEN_THOUSAND, RATE_ON_SQLITE = 0.7, 0.5, 0.6
 """Of the rate with one webhook: over 1,000, over 10,000, and over 1,000 on SQLite."""
 CPU_AT_MOST = 1.4
+RATE_OVER_RIVAL = 8
+RIVAL_EVENTS = 1_000
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 240.0
 STRAGGLER_SECONDS = 0.3
 
 
 def measure(rounds: int, quick: bool) -> list[Figure]:
-    """Deliveries a second and CPU a delivery over 1 to 10,000 webhooks, against one webhook in the same rounds."""
+    """Deliveries a second and CPU a delivery over 1 to 10,000 webhooks, against one webhook and the rival."""
     crowds = [Crowd(f"of-{size}", size) for size in (SIZES[:-1] if quick else SIZES)]
+    count, rival_count = (EVENTS // 10, RIVAL_EVENTS // 10) if quick else (EVENTS, RIVAL_EVENTS)
     with running_bench("postgresql") as bench:
-        found = run(bench, crowds, rounds=rounds, count=EVENTS // 10 if quick else EVENTS)
-    return _figures(AREA, crowds, found, {1_000: RATE_AT_LEAST, 10_000: RATE_OF_TEN_THOUSAND})
+        found = run(bench, crowds, rounds=rounds, count=count)
+        theirs = _rival_rates(bench, crowds[2], rounds=rounds, count=rival_count)
+    figures = _figures(AREA, crowds, found, {1_000: RATE_AT_LEAST, 10_000: RATE_OF_TEN_THOUSAND})
+    best = max(theirs, key=lambda pool: statistics.median(theirs[pool]))
+    against_rival = Figure(
+        AREA,
+        "the same against the rival's best pool, 1,000 endpoints",
+        "deliveries/s",
+        tuple(found[crowds[2].name].rates),
+        against=best,
+        reference=tuple(theirs[best]),
+        ratio_at_least=RATE_OVER_RIVAL,
+    )
+    return [*figures, against_rival]
+
+
+def _rival_rates(bench: Bench, crowd: Crowd, *, rounds: int, count: int) -> dict[str, list[float]]:
+    """The rates of the rival's pools, given the same endpoints, while Hookline has nothing to do."""
+    found: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        server = stack.enter_context(postgres_server(durable=True))
+        for pool in (PREFORK, SOLO):
+            contestant = stack.enter_context(
+                running_rival(
+                    pool,
+                    broker_url=stack.enter_context(valkey_server(append_only=True)),
+                    database_url=fresh_database(server),
+                    endpoint=bench.endpoint.url,
+                    folder=Path(stack.enter_context(TemporaryDirectory(prefix="hookline-rival-"))),
+                )
+            )
+            for number in range(rounds):
+                bench.endpoint.reset()
+                recorded = contestant.recorded()
+                began = contestant.release(crowd.events(f"rival{number}", count))
+                while contestant.recorded() < recorded + count:
+                    contestant.require_alive()
+                    time.sleep(POLL_SECONDS)
+                found.setdefault(pool.system, []).append(count / (time.monotonic() - began))
+                print(f"{pool.system}: {found[pool.system][-1]:,.0f} deliveries/s", flush=True)
+    return found
 
 
 def measure_sqlite(rounds: int, quick: bool) -> list[Figure]:
@@ -112,6 +156,10 @@ class Bench:
         self.hookline = hookline
         self.endpoint = endpoint
         self._cpu = CpuAccounts(hookline, engine, redis)
+
+    def cpu_seconds(self) -> float:
+        """CPU time so far of all of Hookline and its servers."""
+        return sum(self._cpu.read().values())
 
     def define(self, crowd: Crowd) -> None:
         """Create a crowd at URLs of this bench's receiver."""

@@ -31,6 +31,8 @@ class Drill:
     upgrades: bool = False
     """Whether an earlier release runs at first, where there is a checkout of one."""
     settings: dict[str, Any] = field(default_factory=dict)
+    webhooks: int = 1
+    """How many webhooks the deliveries are spread over, each with an automation in a project of its own."""
 
     @property
     def impossible(self) -> str | None:
@@ -109,6 +111,10 @@ DRILLS: dict[str, Drill] = {
     "grow the schema": Drill((lambda scene, _chance: schema.grow(scene),)),
     "upgrade from 0.1.0": Drill(
         (lambda scene, _chance: schema.deploy(scene), _roll_everything), before=schema.go_back, upgrades=True
+    ),
+    "kill -9 a worker, 1,000 webhooks": Drill((_kill_worker,), doubles=True, webhooks=1_000),
+    "restart PostgreSQL, 1,000 webhooks": Drill(
+        (lambda scene, _chance: scene.restart_postgres(kill=False),), doubles=True, webhooks=1_000
     ),
     "all of these at once": Drill((_anything,), doubles=True, pumps=2, after=_true_clocks),
     "kill -9 a worker and PostgreSQL in turn": Drill(

@@ -16,8 +16,8 @@ RETRY_SECONDS = 0.1
 PATIENCE_SECONDS = 180.0
 
 
-def drill_event(number: int) -> dict[str, Any]:
-    """The event of this number; its collection spreads them over all partitions."""
+def drill_event(number: int, projects: int = 1) -> dict[str, Any]:
+    """The event of this number; its collection spreads them over all partitions, and they go to projects in turn."""
     return {
         "specversion": "1.0",
         "id": f"event-{number}",
@@ -25,7 +25,7 @@ def drill_event(number: int) -> dict[str, Any]:
         "type": "ADD_ARTIFACT_ALIAS",
         "data": {
             "entity": "acme",
-            "project": "models",
+            "project": project_name(number % projects),
             "collection": {"name": f"c{number % 97}", "type": "model"},
             "artifact": {"id": f"a{number}", "version": "v1"},
             "alias": "prod",
@@ -33,15 +33,21 @@ def drill_event(number: int) -> dict[str, Any]:
     }
 
 
+def project_name(number: int) -> str:
+    """The name of the project with this number."""
+    return f"models-{number}" if number else "models"
+
+
 class Load:
     """Publishes `count` events in a thread of its own; `accepted` has when each was answered with 202."""
 
-    def __init__(self, url: str, key: str, count: int, *, rate: float) -> None:
+    def __init__(self, url: str, key: str, count: int, *, rate: float, projects: int = 1) -> None:
         self.accepted: dict[str, float] = {}
         self._url = url
         self._key = key
         self._count = count
         self._rate = rate
+        self._projects = projects
         self._failure: BaseException | None = None
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
@@ -80,7 +86,8 @@ class Load:
             for first in range(0, self._count, BATCH):
                 if self._enough.wait(max(0.0, begin + first / self._rate - time.monotonic())):
                     return
-                events = [drill_event(number) for number in range(first, min(first + BATCH, self._count))]
+                numbers = range(first, min(first + BATCH, self._count))
+                events = [drill_event(number, self._projects) for number in numbers]
                 _insist(lambda events=events: accepted(api, events))  # type: ignore[misc]
                 now = time.monotonic()
                 self.accepted |= {event["id"]: now for event in events}

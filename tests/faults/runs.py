@@ -87,11 +87,16 @@ def run(name: str, events: int, *, rate: float, seed: int, former: Path | None =
     with (
         tempfile.TemporaryDirectory(prefix="hookline-drill-") as folder,
         stage(
-            Path(folder), pumps=drill.pumps, on_small_disk=drill.on_small_disk, release=release, **drill.settings
+            Path(folder),
+            pumps=drill.pumps,
+            on_small_disk=drill.on_small_disk,
+            release=release,
+            webhooks=drill.webhooks,
+            **drill.settings,
         ) as scene,
     ):
         drill.before(scene)
-        load = Load(scene.settings.url, ADMIN_KEY, events, rate=rate)
+        load = Load(scene.settings.url, ADMIN_KEY, events, rate=rate, projects=drill.webhooks)
         load.start()
         faults: list[Fault] = []
         while load.running or len(faults) < LEAST_HURTS:

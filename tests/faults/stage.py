@@ -24,6 +24,7 @@ from shared.settings import Settings, load_settings
 from shared.storage.database.engine import open_engine
 from tests.authority import TRUSTS_NOBODY
 from tests.faults import disk
+from tests.faults.load import project_name
 from tests.faults.receiver import Receiver, receiving
 from tests.integration.processes import ROOT, dispatcher_command, environment, stop, wait_until, worker_command
 from tests.servers import free_port, kill_postgres, kill_valkey, postgres_server, valkey_server
@@ -32,6 +33,7 @@ ADMIN_KEY = "hlk-" + "d" * 33 + "0123456789"
 CLOCK = Path(__file__).parent / "clock"
 DISK_MIB = 400
 START_TRIES = 6
+DEFINED_AT_A_TIME = 250
 TIMEOUT_SECONDS = 3
 START_SECONDS = 180.0
 CAN_BE_STEPPED = ("worker", "pump")
@@ -250,12 +252,19 @@ def stage_settings(folder: Path, *, database_url: str, **more: Any) -> Settings:
 
 @contextmanager
 def stage(
-    folder: Path, *, pumps: int = 1, on_small_disk: bool = False, release: Release | None = None, **settings: Any
+    folder: Path,
+    *,
+    pumps: int = 1,
+    on_small_disk: bool = False,
+    release: Release | None = None,
+    webhooks: int = 1,
+    **settings: Any,
 ) -> Iterator[Stage]:
-    """Servers, API, pumps and two workers, with one webhook and one automation that every event fires.
+    """Servers, API, pumps and two workers, with webhooks and automations of which every event fires one.
 
     Args:
         release: what runs there; this tree when None.
+        webhooks: how many there are, each for a project of its own.
     """
     folder.chmod(0o755)
     (folder / "postgres").mkdir()
@@ -271,23 +280,30 @@ def stage(
         scene.serve_valkey()
         assert scene.init().wait(START_SECONDS) == 0
         stack.callback(scene.stop)
-        start_parts(scene, ("api", *(f"pump{number}" for number in range(pumps)), "worker0", "worker1"))
+        parts = ("api", *(f"pump{number}" for number in range(pumps)), "worker0", "worker1")
+        start_parts(scene, parts, webhooks=webhooks)
         yield scene
 
 
-def start_parts(scene: Stage, names: Iterable[str]) -> None:
-    """Start parts, the API among them, and define a webhook and an automation that every event fires."""
+def start_parts(scene: Stage, names: Iterable[str], *, webhooks: int = 1) -> None:
+    """Start parts, the API among them, and define webhooks and automations of which every event fires one."""
     for name in names:
         scene.start(name)
     wait_until(lambda: ready(scene.settings.url), "answer of the API", seconds=START_SECONDS)
-    webhook = {
-        "name": "hook",
-        "url": scene.receiver.url,
-        "policy": {"timeout_seconds": TIMEOUT_SECONDS, "schedule_seconds": [1, 1, 2, 5, 5]},
-    }
-    action = {"webhook": "hook", "payload": {"event": "$event_id"}}
-    with httpx.Client(base_url=scene.settings.url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as api:
+    policy = {"timeout_seconds": TIMEOUT_SECONDS, "schedule_seconds": [1, 1, 2, 5, 5]}
+    with httpx.Client(base_url=scene.settings.url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=60) as api:
         api.put("/v1/entities/acme", json={}).raise_for_status()
-        api.post("/v1/entities/acme/webhooks", json=webhook).raise_for_status()
-        automation = {"name": "every-alias", "event": "ADD_ARTIFACT_ALIAS", "action": action}
-        api.post("/v1/entities/acme/automations", json=automation).raise_for_status()
+        for start in range(0, webhooks, DEFINED_AT_A_TIME):
+            numbers = range(start, min(start + DEFINED_AT_A_TIME, webhooks))
+            hooks = [{"name": f"hook-{number}", "url": scene.receiver.url, "policy": policy} for number in numbers]
+            manifest = {"webhooks": hooks, "automations": [_automation(number) for number in numbers]}
+            api.post("/v1/entities/acme/apply", json=manifest).raise_for_status()
+
+
+def _automation(number: int) -> dict[str, Any]:
+    return {
+        "name": f"every-alias-{number}",
+        "event": "ADD_ARTIFACT_ALIAS",
+        "scope": {"project": project_name(number)},
+        "action": {"webhook": f"hook-{number}", "payload": {"event": "$event_id"}},
+    }

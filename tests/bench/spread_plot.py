@@ -1,6 +1,6 @@
-"""Draws what `spread` measured: deliveries a second and CPU of a delivery over the number of webhooks, beside the rival.
+"""Draws what `spread` measured: deliveries a second and CPU of a delivery over the number of webhooks.
 
-python -m tests.bench.spread_plot bench-results/RUN.json docs/images/spread.svg
+python -m tests.bench.spread_plot bench-results/RUN.json docs/pictures/spread.png
 """
 
 from __future__ import annotations

@@ -258,7 +258,7 @@ class WebhookDrain:
             slots = self._limiter.acquire(
                 self.claimer.webhook_id, wanted, slow=self._webhook.slow, prefetch=self._budget.prefetch
             )
-            max_chars = self._payloads.reserve() if slots else 0
+            max_chars = self._payloads.reserve(slots) if slots else 0
             if not max_chars:
                 self._limiter.release(self.claimer.webhook_id, slots)
                 self._budget = self._budget.after_refusal()

@@ -84,7 +84,7 @@ class JointDrainer:
             self._wakeups.request_each(apart)
         usual = [one for one in opened if one not in apart]
         slots = self._limiter.acquire_some([SlotRequest(one, INITIAL_CLAIM_SIZE, slow=False) for one in usual])
-        max_chars = self._payloads.reserve() if slots else 0
+        max_chars = self._payloads.reserve(sum(slots.values())) if slots else 0
         if not max_chars:
             self._limiter.release_all(slots)
             return 0

@@ -11,6 +11,12 @@ MAX_CHARS_IN_FLIGHT = 32 << 20
 secrets and as a request, so this is about 100 MiB. Twice as much would be most of a small worker's memory; half would
 leave room for 16 of the largest payloads."""
 
+USUAL_CHARS = 4 << 10
+"""What a claim sets aside for each delivery; most payloads have half a kilobyte. Were it the most that a claim may bring,
+a few drains that begin together would take the budget from all others while they ask the database."""
+MIN_CLAIM_CHARS = 1 << 20
+"""What a claim sets aside at least, so that a few deliveries with large payloads are claimed together."""
+
 
 class PayloadBudget:
     """Counts the characters of what is claimed. Threads share it: `_lock` guards `_held`.
@@ -32,10 +38,14 @@ class PayloadBudget:
             self._held += chars
             return True
 
-    def reserve(self) -> int:
-        """Hold as much as one claim may bring; 0 where nothing is left. `settle` it once the claim is made."""
+    def reserve(self, count: int) -> int:
+        """Hold as much as a claim of so many deliveries may bring; 0 where nothing is left.
+
+        The claim ends there, so a claim of large payloads brings fewer. `settle` it once the claim is made.
+        """
+        wanted = min(max(MIN_CLAIM_CHARS, count * USUAL_CHARS), MAX_CLAIM_BYTES)
         with self._lock:
-            reserved = max(0, min(MAX_CLAIM_BYTES, self._total - self._held))
+            reserved = max(0, min(wanted, self._total - self._held))
             self._held += reserved
             return reserved
 

@@ -22,6 +22,7 @@ LARGE = 100_000
 def _small_bounds(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim ends with half a megabyte, and a process holds one."""
     monkeypatch.setattr(payload_budget, "MAX_CLAIM_BYTES", 5 * LARGE)
+    monkeypatch.setattr(payload_budget, "MIN_CLAIM_CHARS", 5 * LARGE)
     monkeypatch.setattr(scene.process.payloads, "_total", 10 * LARGE)
 
 

@@ -12,7 +12,7 @@ secrets and as a request, so this is about 100 MiB. Twice as much would be most 
 leave room for 16 of the largest payloads."""
 
 USUAL_CHARS = 4 << 10
-"""What a claim sets aside for each delivery; most payloads have half a kilobyte. Were it the most that a claim may bring,
+"""What a claim sets aside for each delivery; most payloads have half a kilobyte. Were it all that a claim may bring,
 a few drains that begin together would take the budget from all others while they ask the database."""
 MIN_CLAIM_CHARS = 1 << 20
 """What a claim sets aside at least, so that a few deliveries with large payloads are claimed together."""

@@ -156,23 +156,30 @@ def _definitions(command: Callable[..., None]) -> Callable[..., None]:
     return option(command)
 
 
+_every = click.option("--all", "every", is_flag=True, help="Also show what does not change.")
+
+
 @main.command()
 @_definitions
 @click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
-def apply(file: str, dry_run: bool) -> None:
+@_every
+def apply(file: str, dry_run: bool, every: bool) -> None:
     """Apply the webhooks and automations in FILE: all of them, or nothing."""
     from dispatcher.client.commands import apply_file
 
-    apply_file(file, dry_run=dry_run)
+    apply_file(file, dry_run=dry_run, every=every)
 
 
 @main.command()
 @_definitions
-def diff(file: str) -> None:
+@_every
+@click.option("--exit-code", is_flag=True, help="End with 3 if anything would change.")
+def diff(file: str, every: bool, exit_code: bool) -> None:
     """Show what `apply` would change."""
     from dispatcher.client.commands import apply_file
 
-    apply_file(file, dry_run=True)
+    if apply_file(file, dry_run=True, every=every) and exit_code:
+        sys.exit(3)
 
 
 @main.command()

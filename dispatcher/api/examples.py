@@ -88,6 +88,7 @@ _DELIVERY = {
     "created_at": _NOON,
     "finished_at": _NOON,
     "replay_of": None,
+    "waiting": None,
 }
 _SLACK = {"name": "ml-alerts", "url_secret": "SLACK_URL", "team": "Acme", "channel": "#ml-alerts"}
 _VERSION = "acme/wandb-registry-model/llm-models:production"

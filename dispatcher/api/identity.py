@@ -12,9 +12,17 @@ from dispatcher.control import identity, users
 from dispatcher.control.identity import KeyBody, KeyView, NewKey, UserBody, UserView
 from dispatcher.control.paging import Page
 from dispatcher.control.users import UserPatch
+from shared.domain.ids import IdKind, encode_id
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/v1", tags=["identity"])
+
+
+@router.get("/me")
+def get_me(principal: PrincipalDep, resources: ResourcesDep) -> UserView:
+    """Get the user of this key, with its roles."""
+    with read_transaction(resources.engine) as connection:
+        return users.get(connection, principal, encode_id(IdKind.USER, principal.user_id))
 
 
 @router.get("/keys")

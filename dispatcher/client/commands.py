@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from typing import IO, Any
 
 import click
@@ -103,31 +106,67 @@ def _tell_retry(reason: str, seconds: float) -> None:
     click.echo(visible_line(f"hookline: {reason}; trying again in {seconds:.1f} s"), err=True)
 
 
-def apply_file(file: str, *, dry_run: bool) -> None:
+def apply_file(file: str, *, dry_run: bool, every: bool = False) -> bool:
     """Apply the documents of a file, or print what would change. Raises as `publish_file`.
 
     All documents are tried before the first is applied, so that a fault in the last changes nothing.
+
+    Args:
+        file: its path, or `-`.
+        dry_run: whether nothing is applied.
+        every: whether definitions that do not change are printed as well.
+
+    Returns:
+        Whether anything changes.
     """
     with click.open_file(file, "rb") as stream:
         documents = read_documents(file, stream)
+    differs = False
     with Client(load_settings()) as client:
         if dry_run or len(documents) > 1:
             plans = [client.apply(document.entity, document.json, dry_run=True) for document in documents]
         for number, document in enumerate(documents):
             changes = plans[number] if dry_run else client.apply(document.entity, document.json, dry_run=False)
-            _print_changes(document.entity, changes)
+            differs |= any(change["change"] != "unchanged" for change in changes)
+            _print_changes(document.entity, changes, every=every)
+    return differs
 
 
-def _print_changes(entity: str, changes: list[dict[str, Any]]) -> None:
+def _print_changes(entity: str, changes: list[dict[str, Any]], *, every: bool) -> None:
     table = Table("kind", "name", "change")
     for change in changes:
         verb = str(change["change"])
-        members = ", ".join(change.get("detail") or ())
-        what = f"{verb}: {members}" if members else verb
+        if verb == "unchanged" and not every:
+            continue
         kind, name = visible_line(change["kind"]), visible_line(change["name"])
-        table.add_row(Text(kind), Text(name), Text(visible_line(what), style=COLOURS.get(verb, "")))
+        what = "\n".join(visible_line(line) for line in _told(verb, change))
+        table.add_row(Text(kind), Text(name), Text(what, style=COLOURS.get(verb, "")))
     click.echo(visible_line(f"entity {entity}"))
-    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
+    if table.row_count:
+        Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
+    counts = Counter(str(change["change"]) for change in changes)
+    click.echo(", ".join(f"{counts[verb]} {verb}" for verb in ("created", "updated", "deleted", "unchanged")))
+
+
+def _told(verb: str, change: dict[str, Any]) -> Iterator[str]:
+    """The change, and for each member of an update its old and new value, as far as an older server tells them."""
+    members = change.get("detail") or ()
+    before, after = change.get("before"), change.get("after")
+    if not members or before is None or after is None:
+        yield f"{verb}: {', '.join(members)}" if members else verb
+        return
+    yield verb
+    for member in members:
+        yield f"{member}: {_short(before.get(member))} → {_short(after.get(member))}"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 1]}…"
+
+
+MAX_SHOWN_CHARS = 200
+"""Of one value; a payload may have a MiB."""
 
 
 def export_definitions(entity: str | None) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
@@ -127,6 +128,29 @@ class EventView(View):
     """The collection's name; null for events that are about none."""
 
 
+class WaitReason(StrEnum):
+    """Why a pending delivery was not sent yet."""
+
+    #: An attempt is underway.
+    ATTEMPT_UNDERWAY = "attempt_underway"
+    WEBHOOK_PAUSED = "webhook_paused"
+    #: The endpoint failed several times in a row.
+    CIRCUIT_OPEN = "circuit_open"
+    #: The last attempt failed, and the next one is not due yet; or it is spread by the rate of a replay.
+    NOT_DUE = "not_due"
+    RATE_LIMIT = "rate_limit"
+    #: Nothing keeps it: a worker takes it next.
+    QUEUED = "queued"
+
+
+class Waiting(View):
+    """What a pending delivery waits for."""
+
+    reason: WaitReason
+    until: datetime | None
+    """When it ends by itself; null if that is not known, as with a paused webhook."""
+
+
 class DeliveryView(View):
     """A delivery."""
 
@@ -142,6 +166,8 @@ class DeliveryView(View):
     created_at: datetime
     finished_at: datetime | None
     replay_of: str | None
+    waiting: Waiting | None
+    """Why a pending delivery was not sent yet; null for others."""
 
 
 class AttemptView(View):
@@ -256,7 +282,7 @@ def replay_one(connection: Connection, principal: Principal, entity_name: str, d
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     stored = _load_delivery(connection, entity, delivery_id)
-    if stored.status is DeliveryStatus.PENDING:
+    if stored.status == DeliveryStatus.PENDING:
         raise Conflict(f"delivery {delivery_id} is pending: it can be replayed once it is finished")
     if not replay.is_replayable(connection, stored.seq):
         raise Conflict(f"delivery {delivery_id} can't be replayed: it has no payload, or its webhook was deleted")
@@ -386,7 +412,25 @@ def _members(stored: StoredDelivery) -> dict[str, Any]:
         "created_at": stored.created_at,
         "finished_at": stored.finished_at,
         "replay_of": stored.replay_of,
+        "waiting": _waiting(stored, datetime.now(UTC)),
     }
+
+
+def _waiting(stored: StoredDelivery, now: datetime) -> Waiting | None:
+    """Of several reasons the one that lasts longest."""
+    if stored.status != DeliveryStatus.PENDING:
+        return None
+    if stored.claimed:
+        return Waiting(reason=WaitReason.ATTEMPT_UNDERWAY, until=None)
+    if stored.webhook_paused:
+        return Waiting(reason=WaitReason.WEBHOOK_PAUSED, until=None)
+    if stored.circuit_opened_at is not None:
+        return Waiting(reason=WaitReason.CIRCUIT_OPEN, until=stored.circuit_probe_at)
+    if stored.next_attempt_at is not None and stored.next_attempt_at > now:
+        return Waiting(reason=WaitReason.NOT_DUE, until=stored.next_attempt_at)
+    if stored.next_slot_at is not None and stored.next_slot_at > now:
+        return Waiting(reason=WaitReason.RATE_LIMIT, until=stored.next_slot_at)
+    return Waiting(reason=WaitReason.QUEUED, until=None)
 
 
 def _webhook_kind(stored: StoredDelivery) -> IdKind:

@@ -67,6 +67,8 @@ class Change(View):
     change: Done
     detail: list[str] = Field(default=[])
     """The members that an update changed."""
+    before: dict[str, Any] | None = Field(default=None, description="What these members were; null unless it updates.")
+    after: dict[str, Any] | None = Field(default=None, description="What they are now.")
 
 
 def apply(
@@ -156,7 +158,9 @@ class _ChangeLog:
         """A definition is stored now; `before` is None for a new one."""
         detail = [] if before is None else changed_members(before, after)
         done: Done = "created" if before is None else "updated" if detail else "unchanged"
-        self.changes.append(Change(kind=kind, name=stored.name, change=done, detail=detail))
+        self.changes.append(
+            Change(kind=kind, name=stored.name, change=done, detail=detail, **_values(before, after, detail))
+        )
         if done != "unchanged":
             self._record(done, stored, audit, detail)
 
@@ -168,6 +172,15 @@ class _ChangeLog:
     def _record(self, done: Done, stored: _S, audit: _AuditRow[_S], changed: Sequence[str]) -> None:
         did = done.removesuffix("d")
         self.audit_rows.append(audit(self._target.principal, self._target.entity, did, stored, changed))
+
+
+def _values(before: Members | None, after: Members, changed: Sequence[str]) -> dict[str, dict[str, Any]]:
+    if before is None or not changed:
+        return {}
+    return {
+        "before": {member: before.get(member) for member in changed},
+        "after": {member: after.get(member) for member in changed},
+    }
 
 
 class _Endpoints:

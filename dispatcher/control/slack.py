@@ -34,8 +34,12 @@ class SlackBody(Body):
 
     name: WebhookName
     url_secret: Annotated[str, Field(description="The secret whose value is the URL of Slack's incoming webhook.")]
-    team: Annotated[str, Field(min_length=1, max_length=255, description="The Slack workspace, for people to read.")]
-    channel: Annotated[str, Field(min_length=1, max_length=255, description="The channel, for people to read.")]
+    team: Annotated[
+        str | None, Field(min_length=1, max_length=255, description="The Slack workspace, for people to read.")
+    ] = None
+    channel: Annotated[
+        str | None, Field(min_length=1, max_length=255, description="The channel, for people to read.")
+    ] = None
     policy: DeliveryPolicy = DeliveryPolicy()
     enabled: Annotated[bool, Field(description="A disabled integration's firings are skipped.")] = True
     paused: Annotated[bool, Field(description="A paused integration's deliveries wait.")] = False
@@ -48,8 +52,8 @@ class SlackView(View):
     entity: str
     name: str
     url_secret: str
-    team: str
-    channel: str
+    team: str | None
+    channel: str | None
     policy: DeliveryPolicy
     enabled: bool
     paused: bool

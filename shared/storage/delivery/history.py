@@ -63,6 +63,13 @@ class StoredDelivery:
     created_at: datetime
     finished_at: datetime | None
     replay_of: str | None
+    claimed: bool
+    """Whether an attempt is underway, or its worker died and its lease runs out."""
+    webhook_paused: bool | None
+    circuit_opened_at: datetime | None
+    circuit_probe_at: datetime | None
+    next_slot_at: datetime | None
+    """When the webhook's rate limit lets the next request out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +288,11 @@ def _deliveries() -> Select[Any]:
             deliveries.c.created_at,
             deliveries.c.finished_at,
             deliveries.c.replay_of,
+            claimed.label("claimed"),
+            webhooks.c.paused.label("webhook_paused"),
+            webhooks.c.circuit_opened_at,
+            webhooks.c.circuit_probe_at,
+            webhooks.c.next_slot_at,
         )
         .outerjoin(entities, entities.c.id == deliveries.c.entity_id)
         .outerjoin(automations, automations.c.id == deliveries.c.automation_id)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert, select, update
 
 from dispatcher.control import deliveries as control
 from shared.domain.ids import IdKind, decode_id
@@ -19,7 +19,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.definitions.entities import find_entity
 from shared.storage.delivery import history as store
 from shared.storage.delivery.history import new_delivery_id
-from shared.storage.schema.tables import attempts, deliveries, pending_deliveries
+from shared.storage.schema.tables import attempts, deliveries, pending_deliveries, webhooks
 from tests.integration.api.conftest import (
     ACME,
     Api,
@@ -159,6 +159,28 @@ def test_deliveries_are_found_by_what_they_are_about(api: Api, history: History)
     like_an_id = create_automation(api, automation("aut_999999"))
     fired = history.add("dead", automation_id=decode_id(IdKind.AUTOMATION, like_an_id["id"]), webhook_id=None)
     assert ids(api, "?automation=aut_999999") == ids(api, f"?automation={like_an_id['id']}") == [fired]
+
+
+def test_a_pending_delivery_says_what_it_waits_for(api: Api, history: History, engine: Engine) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    due, underway = history.add("pending"), history.add("pending", claim=7)
+
+    def waiting(id_: str, **columns: Any) -> Any:
+        of = {"paused": False, "circuit_opened_at": None, "circuit_probe_at": None, "next_slot_at": None} | columns
+        with write_transaction(engine) as connection:
+            connection.execute(update(webhooks).values(of))
+        shown = api.ok("GET", f"{ACME}/deliveries/{id_}", key="member")["waiting"]
+        return shown["reason"], shown["until"] is not None
+
+    assert waiting(due) == ("queued", False)
+    assert waiting(due, paused=True) == ("webhook_paused", False)
+    assert waiting(due, circuit_opened_at=START, circuit_probe_at=soon) == ("circuit_open", True)
+    assert waiting(due, next_slot_at=soon) == ("rate_limit", True)
+    assert waiting(underway) == ("attempt_underway", False)
+    with write_transaction(engine) as connection:
+        connection.execute(update(pending_deliveries).values(next_attempt_at=soon))
+    assert waiting(due) == ("not_due", True)
+    assert api.ok("GET", f"{ACME}/deliveries/{history.add('dead')}")["waiting"] is None
 
 
 def test_several_values_of_one_criterion_mean_any_of_them(api: Api, history: History) -> None:

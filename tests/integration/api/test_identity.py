@@ -197,3 +197,11 @@ def test_projects_and_collections_are_registered_once(api: Api) -> None:
         api.refused("GET", f"{ACME}/collections", key=key, status=status)
         api.refused("PUT", f"{ACME}/projects/x", {}, key=key, status=status)
     assert api.ok("GET", "/v1/entities/other/projects", key="outsider")["items"] == []
+
+
+def test_a_key_can_ask_whose_it_is(api: Api) -> None:
+    for name in api.keys:
+        shown = api.ok("GET", "/v1/me", key=name)
+        assert shown == api.ok("GET", f"/v1/users/{shown['id']}", key=name)
+    assert api.ok("GET", "/v1/me")["is_admin"] is True
+    assert api.client.request("GET", "/v1/me").status_code == 401

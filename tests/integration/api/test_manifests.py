@@ -231,3 +231,16 @@ def test_roles(api: Api) -> None:
     api.refused("GET", f"{ACME}/export", key="outsider", status=404)
     create_webhook(api)
     assert apply(api, {"automations": [automation()]}, key="member") == [("automation", "on-production", "created")]
+
+
+def test_an_update_tells_old_and_new_values(api: Api) -> None:
+    put_secrets(api)
+    api.ok("POST", f"{ACME}/apply", manifest())
+    changed = manifest()
+    changed["automations"][0]["enabled"] = False
+    answered = api.ok("POST", f"{ACME}/apply?dry_run=true", changed)["changes"]
+    updated = [change for change in answered if change["change"] == "updated"]
+    assert [(one["detail"], one["before"], one["after"]) for one in updated] == [
+        (["enabled"], {"enabled": True}, {"enabled": False})
+    ]
+    assert all(one["before"] is one["after"] is None for one in answered if one not in updated)

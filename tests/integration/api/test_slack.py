@@ -66,9 +66,7 @@ def test_bad_integrations_are_refused_and_change_nothing(api: Api, slack: Any) -
     for members, loc in BAD:
         assert api.refused("POST", f"{ACME}/slack", integration("new") | members, status=422).locs == [loc], members
         assert api.refused("PATCH", f"{ACME}/slack/{slack['id']}", members, status=422).locs == [loc], members
-    assert api.refused("POST", f"{ACME}/slack", {}, status=422).locs == [
-        [m] for m in ("name", "url_secret", "team", "channel")
-    ]
+    assert api.refused("POST", f"{ACME}/slack", {}, status=422).locs == [[m] for m in ("name", "url_secret")]
     assert api.ok("GET", f"{ACME}/slack")["items"] == [slack]
 
 
@@ -186,3 +184,12 @@ def test_roles_and_no_answer_holds_the_url(api: Api, slack: Any) -> None:
     api.ok("GET", f"{ACME}/audit")
     api.ok("GET", f"{ACME}/export")
     assert not [answer for answer in api.answers if "s3cr3t" in answer or "hooks.slack.com" in answer]
+
+
+def test_workspace_and_channel_may_be_left_out(api: Api, slack: Any) -> None:
+    plain = integration("plain")
+    made = api.ok("POST", f"{ACME}/slack", {"name": "plain", "url_secret": plain["url_secret"]}, status=201)
+    assert (made["team"], made["channel"]) == (None, None)
+    path = f"{ACME}/slack/{made['id']}"
+    assert api.ok("PATCH", path, {"channel": "#ml"})["channel"] == "#ml"
+    assert api.ok("PATCH", path, {"channel": None})["channel"] is None

@@ -189,6 +189,24 @@ def test_apply_and_diff_print_the_changes(api: Api, tmp_path: Path, arguments: l
     assert json.loads(request.content) == {"webhooks": [{"name": "deploy-hook"}]}
 
 
+def test_changes_are_told_with_values_and_totals_and_as_an_exit_status(api: Api, tmp_path: Path) -> None:
+    updated = {"kind": "automation", "name": "a", "change": "updated", "detail": ["enabled"]}
+    changes = [
+        updated | {"before": {"enabled": True}, "after": {"enabled": False}},
+        {"kind": "webhook", "name": "same", "change": "unchanged", "detail": []},
+    ]
+    api.answer = lambda _request: httpx.Response(200, json={"changes": changes})
+    result = run("diff", "--exit-code", "-f", definitions(tmp_path))
+    assert result.exit_code == 3
+    assert "enabled: true → false" in result.stdout
+    assert "0 created, 1 updated, 0 deleted, 1 unchanged" in result.stdout
+    assert "same" not in result.stdout
+    assert run("diff", "-f", definitions(tmp_path)).exit_code == 0
+    assert "same" in run("apply", "--all", "-f", definitions(tmp_path)).stdout
+    changes[:] = changes[1:]
+    assert run("diff", "--exit-code", "-f", definitions(tmp_path)).exit_code == 0
+
+
 def test_a_fault_in_the_last_document_changes_nothing(api: Api, tmp_path: Path) -> None:
     errors = [{"loc": ["automations", 0, "event"], "msg": "is unknown"}, {"loc": ["x"], "msg": "is unknown"}]
 

@@ -32,7 +32,7 @@ AREA = "growth"
 SMALL, LARGE = 100, 100_000
 EVENTS = 10_000
 EDITS = 5
-_PASSED_ON = {"data_dir", "redis_url", "broker_url", "database_url", "partitions", "log_level"}
+PASSED_ON = {"data_dir", "redis_url", "broker_url", "database_url", "partitions", "log_level"}
 Measured = dict[str, list[float]]
 
 
@@ -66,7 +66,7 @@ def _sized(count: int, rounds: int, quick: bool) -> tuple[Measured, int]:
         entity_id = bench.entity(watched.ENTITY)
         hook = bench.webhook(entity_id)
         text_bytes = bench.define(entity_id, watched.automations(count), webhook_id=hook)
-        settings = bench.settings.model_dump(include=_PASSED_ON)
+        settings = bench.settings.model_dump(include=PASSED_ON)
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         child = context.Process(target=_child, args=(there, settings, count, rounds, quick))
@@ -80,7 +80,7 @@ def _sized(count: int, rounds: int, quick: bool) -> tuple[Measured, int]:
 
 
 def _child(pipe: Connection, values: Mapping[str, object], count: int, rounds: int, quick: bool) -> None:
-    bench = Workbench(_settings(values))
+    bench = Workbench(worker_settings(values))
     measured: Measured = {"rate": [], "memory": [], "reload": [], "load": []}
     before = _memory_bytes()
     began = time.perf_counter()
@@ -99,12 +99,13 @@ def _child(pipe: Connection, values: Mapping[str, object], count: int, rounds: i
         assert evaluated == events
         measured["rate"].append(evaluated / seconds)
     for _ in range(EDITS):
-        measured["reload"].append(_reload_seconds(bench) * 1000)
+        measured["reload"].append(reload_seconds(bench) * 1000)
     bench.process.close()
     pipe.send(measured)
 
 
-def _settings(values: Mapping[str, object]) -> Settings:
+def worker_settings(values: Mapping[str, object]) -> Settings:
+    """The settings of a worker, from those of `PASSED_ON`."""
     return load_settings(**values, secret_keys=Fernet.generate_key().decode())
 
 
@@ -113,13 +114,15 @@ def _memory_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _reload_seconds(bench: Workbench) -> float:
+def reload_seconds(bench: Workbench) -> float:
     """From an edit that is committed to an index that has it."""
     index = bench.process.automations.current()
     edited = bench.scalar(select(func.max(automations.c.id)))
     with write_transaction(bench.process.engine) as connection:
         edit = update(automations).where(automations.c.id == edited)
-        connection.execute(edit.values(revision=next_revision(connection)))
+        revision = next_revision(connection)
+        # Of another epoch it is another edition, and not one that is known.
+        connection.execute(edit.values(revision=revision, epoch=revision))
     bench.process.automations.invalidate()
     began = time.perf_counter()
     assert bench.process.automations.current() is not index

@@ -66,34 +66,47 @@ class Workbench:
             values |= {"enabled": True, "revision": next_revision(connection), "created_at": now, "updated_at": now}
             return int(connection.execute(insert(webhooks).values(values).returning(webhooks.c.id)).scalar_one())
 
+    def entities(self, names: Sequence[str]) -> list[int]:
+        """The ids of new entities of these names."""
+        made = [{"name": name, "kind": "team", "created_at": datetime.now(UTC)} for name in names]
+        with write_transaction(self.process.engine) as connection:
+            for start in range(0, len(made), ROWS):
+                connection.execute(insert(entities), made[start : start + ROWS])
+            ids = dict(connection.execute(select(entities.c.name, entities.c.id)).tuples().all())
+        return [ids[name] for name in names]
+
     def define(self, entity_id: int, definitions: Iterable[dict[str, Any]], *, webhook_id: int) -> int:
         """Store automations in bulk. Returns the bytes of their texts."""
+        return self.define_each(((entity_id, raw) for raw in definitions), webhook_id=webhook_id)
+
+    def define_each(self, definitions: Iterable[tuple[int, dict[str, Any]]], *, webhook_id: int) -> int:
+        """Store automations, each with the id of its entity, in bulk. Returns the bytes of their texts."""
         grants, now, text_bytes = Grants(), datetime.now(UTC), 0
+        rows: list[dict[str, Any]] = []
+        for entity_id, raw in definitions:
+            checked = parse_automation(raw, lambda _name: grants)
+            definition = checked.to_json()
+            text_bytes += len(orjson.dumps(definition))
+            rows.append(
+                {
+                    "entity_id": entity_id,
+                    "name": checked.name,
+                    "enabled": True,
+                    "event_type": str(checked.event),
+                    "scope_project": checked.scope.project,
+                    "scope_collection": checked.scope.collection,
+                    "webhook_id": webhook_id,
+                    "definition": definition,
+                    "created_at": now,
+                    "updated_at": now,
+                }
+            )
+        # Begun when all are checked, since PostgreSQL ends transactions that are idle for long.
         with write_transaction(self.process.engine) as connection:
             revision = next_revision(connection)
-            rows = []
-            for raw in definitions:
-                checked = parse_automation(raw, lambda _name: grants)
-                definition = checked.to_json()
-                text_bytes += len(orjson.dumps(definition))
-                rows.append(
-                    {
-                        "entity_id": entity_id,
-                        "name": checked.name,
-                        "enabled": True,
-                        "event_type": str(checked.event),
-                        "scope_project": checked.scope.project,
-                        "scope_collection": checked.scope.collection,
-                        "webhook_id": webhook_id,
-                        "definition": definition,
-                        "epoch": revision,
-                        "revision": revision,
-                        "created_at": now,
-                        "updated_at": now,
-                    }
-                )
             for start in range(0, len(rows), ROWS):
-                connection.execute(insert(automations), rows[start : start + ROWS])
+                stored = [{**row, "epoch": revision, "revision": revision} for row in rows[start : start + ROWS]]
+                connection.execute(insert(automations), stored)
         return text_bytes
 
     def publish(self, events: Sequence[dict[str, Any]]) -> None:

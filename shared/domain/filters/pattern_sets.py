@@ -1,11 +1,12 @@
 """Many patterns searched for in one text at once, by RE2's sets: about as long as searching for one of them.
 
 A set cannot be added to, so patterns are kept in several sets: new ones wait until there are some, and are compiled
-together with the sets that are no larger. Each pattern is compiled a few times, and a text is searched by few sets.
+together with the sets that are not much larger. Each pattern is compiled a few times, and a text is searched by few
+sets.
 
 A set never takes longer than its patterns by themselves. But what a filter's patterns do is counted as that filter's
-work, and what a set does is nobody's. So a long text is searched within an allowance, and beyond it all patterns are
-taken to occur, perhaps.
+work, and what a set does is nobody's. So a long text is searched within an allowance of its own, and beyond it all
+patterns are taken to occur, perhaps.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ MAX_MEMBER_SIZE: Final = 100
 """The most instructions of a pattern in a set. A larger one is rare, and would take the memory of many."""
 MAX_SET_SIZE: Final = 65_536
 """The most instructions of all patterns of a set together: compiling as many takes 10 ms."""
-MAX_WAITING: Final = 32
+MAX_WAITING: Final = 4
 """How many patterns may wait to be compiled; meanwhile each is taken to occur, perhaps."""
+MERGED_TIMES: Final = 4
+"""New patterns are compiled together with sets of up to as many times their size: the more, the fewer sets there are to
+search, and the more often each pattern is compiled."""
 MEMORY_BYTES_PER_INSTRUCTION: Final = 256
 LEAST_MEMORY_BYTES: Final = 256 << 10
 """The memory of a set in RE2, at most: its program, and the states that it discovers while searching."""
-SEARCH_UNITS: Final = EVENT_UNITS
-"""The work that one event may cost all sets beyond short texts, in the units of a filter's budget."""
+SPENT_PART: Final = 8
+"""One unit in so many is counted as spent. A set takes as long as is counted only with patterns that are made for it,
+and texts that are all new. Usually it takes a hundredth."""
 
 T = TypeVar("T")
 
@@ -37,10 +42,16 @@ T = TypeVar("T")
 class Allowance:
     """The units that are left for searching the long texts of one event. It belongs to one thread."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "units")
 
-    def __init__(self, units: int = SEARCH_UNITS) -> None:
+    def __init__(self, units: int = EVENT_UNITS) -> None:
+        self.units = units
         self.left = units
+
+    @property
+    def spent(self) -> int:
+        """What is counted as spent, in the units of a filter's budget."""
+        return (self.units - self.left) // SPENT_PART
 
     def covers(self, size: int, text: str) -> bool:
         """Take what searching a text costs; False, and nothing is taken, where more than is left."""
@@ -143,7 +154,11 @@ class PatternTable(Generic[T]):
             if len(waiting) <= MAX_WAITING:
                 return
             *others, newest = [*kept, *_compiled(waiting)]
-            while others and others[-1].size <= newest.size and others[-1].size + newest.size <= MAX_SET_SIZE:
+            while (
+                others
+                and others[-1].size <= MERGED_TIMES * newest.size
+                and others[-1].size + newest.size <= MAX_SET_SIZE
+            ):
                 joined = others.pop()
                 newest = _CompiledSet([*joined.patterns, *newest.patterns], joined.size + newest.size)
             others.append(newest)

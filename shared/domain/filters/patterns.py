@@ -39,7 +39,7 @@ INSTRUCTION_BYTES: Final = 256
 """The memory of a cached pattern with its remembered answers: that of a small one and that of each of its instructions,
 and the most of any (measured: `team-7$` with 13 instructions takes up to 7.4 kB, one with 1,203 up to 20)."""
 
-KEPT_PATTERNS_BYTES: Final = 64 << 20
+KEPT_PATTERNS_BYTES: Final = 32 << 20
 """The memory for all cached patterns; a pattern that is dropped is compiled again when it is used."""
 
 CALL_UNITS: Final = 600

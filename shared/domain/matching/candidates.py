@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import count
 from typing import Any, Protocol
 
-from shared.domain.filters.budget import FilterTooCostly
+from shared.domain.filters.budget import FilterBudget, FilterTooCostly
 from shared.domain.filters.clue_tables import ClueTable
 from shared.domain.filters.clues import Absent, Clue, Cover, Present
 from shared.domain.filters.pattern_sets import Allowance
@@ -111,15 +111,20 @@ class CandidateIndex:
         """An empty index for the same events."""
         return CandidateIndex(self._fields)
 
-    def matches(self, members: Mapping[int, Member], event: Any, refused: list[Any]) -> list[Placed]:
+    def matches(
+        self, members: Mapping[int, Member], event: Any, budget: FilterBudget, refused: list[Any]
+    ) -> list[Placed]:
         """The automations that match, in order.
 
         Args:
             members: those of the edition that looks, all of which were added or are tested elsewhere.
             event: the event.
+            budget: the work that is left for the event; it must be applied.
             refused: gets those whose filters ask for more work than the event's budget has left.
         """
-        found = self._find(event)
+        allowance = Allowance(budget.units)
+        found = self._find(event, allowance)
+        budget.spent += allowance.spent
         if not found:
             return found
         candidates: list[Placed] = sorted({place: one for place, one in found if members.get(one.id) is one}.items())
@@ -133,10 +138,9 @@ class CandidateIndex:
                 refused.append(one)
         return matching
 
-    def _find(self, event: Any) -> list[Placed]:
+    def _find(self, event: Any, allowance: Allowance) -> list[Placed]:
         """Candidates in any order, some of them several times, and some that are there no more."""
         found: list[Placed] = []
-        allowance = Allowance()
         for get, table in self._fixed:
             table.find(get(event), allowance, found)
         for get_object, by_member in self._objects.items():

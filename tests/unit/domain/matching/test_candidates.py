@@ -276,6 +276,23 @@ def test_filters_of_candidates_only_are_tested() -> None:
     assert len(tested) < number // 25
 
 
+def test_searching_long_texts_is_counted_as_work_of_the_entity_and_short_ones_are_free() -> None:
+    index = AutomationIndex()
+    for number in range(200):
+        index.put(compiled(number, TYPE, filter={"metadata.k": {"$regex": f"team-{number}-prod"}}))
+    spent = []
+    for text in ("team-7-prod", "team-7-prod" + "x" * 100, "x" * 200):
+        budget = FilterBudget()
+        happened = check_event(event(TYPE, artifact={"id": "a", "metadata": {"k": text}}))
+        with budget.applied():
+            matched = [one.id for one in index.matching(happened, budget, [])]
+        assert matched == ([7] if text.startswith("team") else [])
+        spent.append(budget.spent)
+        assert budget.left > budget.units - 10_000
+    assert spent[0] == 0
+    assert 0 < spent[1] < spent[2]
+
+
 def test_an_index_that_is_being_edited_serves_other_threads_exactly() -> None:
     index, known = AutomationIndex(), dict[int, CompiledAutomation]()
     kinds: list[Any] = [

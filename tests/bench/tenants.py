@@ -6,6 +6,7 @@ process of its own, in turn. Every project is met by events before memory is rea
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,7 @@ def _child(pipe: Connection, values: Mapping[str, object], entities: Sequence[st
     for turn in range(4):
         bench.publish(_events(f"meet-{turn}", projects, entities, projects, first=turn))
         bench.evaluate()
+    gc.collect()
     measured["memory"].append(psutil.Process().memory_info().rss / 2**20)
     for number in range(rounds):
         bench.publish(_events(f"round-{number}", EVENTS, entities, projects))

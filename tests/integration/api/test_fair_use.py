@@ -172,3 +172,10 @@ def test_a_time_range_ends_in_time_and_says_where_to_go_on(api: Api, monkeypatch
     cut = api.ok("POST", path, body)
     assert (cut["truncated"], cut["summary"]["events"]) == (True, 1)
     assert cut["read_until"] is not None
+
+
+def test_pages_of_a_visitor_take_turns_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert api.client.request("GET", "/console/sign-in", headers={"Cookie": "a=1"}).status_code != 429
+    monkeypatch.setattr(api.client.app.state.resources.threads.console, "most_of_a_user", 0)
+    answer = api.client.request("GET", "/console/sign-in", headers={"Cookie": "a=1"})
+    assert problem_of(answer, 429).headers["Retry-After"] == "1"

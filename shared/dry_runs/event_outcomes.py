@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -27,6 +27,8 @@ from shared.storage.definitions.automations import StoredAutomation, concerned_b
 MAX_BEFORE = 20_000
 """The most entries of the run's partition that are read back to fill windows."""
 MAX_BEFORE_BYTES = 64 << 20
+MAX_REPLAYED = 20_000
+"""How many events of the run all automations of an answer look at together, before the one that is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ def outcomes_of(
     evaluated = partial(was_evaluated, evaluated_to(connection))
     since_ms = complete_since(settings, now)
     organizations = organizations_of(connection)
-    samples = before.arrivals
+    most = MAX_REPLAYED // max(1, len(candidates))
+    samples = before.arrivals[-most:]
+    cut = (f"windows begin {len(samples)} events before",) if len(samples) < len(before.arrivals) else ()
     for stored, deleted in candidates:
         begin_ms = min(samples[0].received_ms if samples else position.received_ms, position.received_ms)
         span = TimeRange(begin_ms, position.received_ms + 1)
@@ -112,4 +116,5 @@ def outcomes_of(
         simulator = PastSimulator(timeline)
         for earlier in samples:
             simulator.consider(earlier, witness)
-        yield AutomationOutcome(stored, deleted, past_result_of(simulator.consider(arrival, witness), stored.name))
+        result = past_result_of(simulator.consider(arrival, witness), stored.name)
+        yield AutomationOutcome(stored, deleted, replace(result, notes=(*result.notes, *cut)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from time import monotonic
 
 from redis import Redis
 from sqlalchemy import Connection, Engine
@@ -26,6 +27,8 @@ from shared.storage.evaluation.event_log import EventLog
 MAX_READ = 200_000
 """The most entries of the partition that are read; those of other runs are not decoded."""
 MAX_READ_BYTES = 256 << 20
+MAX_SECONDS = 10.0
+"""As long as a dry run may take: large windows make a sample dear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class _RunReader:
         partition = partition_of_key(self._key, partitions)
         span = run.range.since_ms, run.range.until_ms
         self._entries = KeptEntries(redis, partitions, log).of_partition(partition, span)
+        self._until = monotonic() + MAX_SECONDS
         self.events = 0
         self.read_bytes = 0
         self.truncated = False
@@ -110,7 +114,8 @@ class _RunReader:
     def arrivals(self) -> Iterator[Arrival]:
         """The events, oldest first."""
         for number, entry in enumerate(self._entries):
-            if number >= MAX_READ or self.read_bytes >= MAX_READ_BYTES or self.events >= MAX_SAMPLES:
+            late = number > 0 and monotonic() > self._until
+            if late or number >= MAX_READ or self.read_bytes >= MAX_READ_BYTES or self.events >= MAX_SAMPLES:
                 self.truncated = True
                 return
             self.read_bytes += len(entry.body or b"")

@@ -232,6 +232,22 @@ def test_conditions_of_one_event_are_told_by_the_run_before_it(
     assert told["decisive"][0]["value"] == pytest.approx(0.25)
 
 
+def test_many_automations_share_what_is_read_of_the_run_before(
+    api: Api, redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.dry_runs.event_outcomes.MAX_REPLAYED", 4)
+    for name in ("one", "two"):
+        create_automation(api, {**ON_METRIC, "name": name})
+    begin_ms = now_ms() + 1
+    wait_until(lambda: now_ms() > begin_ms + 20, "the moment after the events")
+    for step in range(5):
+        add(redis, settings, metric(step, acc=0.1), begin_ms + step)
+    told = api.ok("GET", f"{EVENTS}/one?id=step-4")["automations"]
+    assert [one["notes"][-1] for one in told] == ["windows begin 2 events before"] * 2
+    [alone] = api.ok("GET", f"{EVENTS}/one?id=step-2&limit=1")["automations"]
+    assert not [note for note in alone["notes"] if "windows" in note]
+
+
 def _other_run(step: int) -> dict[str, Any]:
     return {"entity": "acme", "project": "digits", "run": {"id": "r2"}, "step": step, "metrics": {"acc": 0.9}}
 

@@ -86,6 +86,16 @@ def test_a_range_that_is_too_long_says_where_it_stopped(
     assert abs(datetime.fromisoformat(answer["read_until"]).timestamp() * 1000 - begin_ms - 2) < 2
 
 
+def test_a_range_that_takes_too_long_says_where_it_stopped(
+    api: Api, redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.dry_runs.run_series.MAX_SECONDS", -1.0)
+    made = create_automation(api, ON_METRIC)
+    logged(redis, settings, [0.1] * 5)
+    answer = series_of(api, made)
+    assert (answer["truncated"], answer["events"]) == (True, 1)
+
+
 def test_bad_queries_are_refused(api: Api) -> None:
     create_webhook(api)
     made = create_automation(api, ON_METRIC)["id"]

@@ -19,7 +19,7 @@ from dispatcher.api.bodies import HEAD_ONLY, JsonBody, TwoWayPaging, accepts
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import deliveries, exports
-from dispatcher.control.deliveries import DeliveryDetail, DeliveryView, ReplayQuery, Selection
+from dispatcher.control.deliveries import DeliveryDetail, DeliveryView, ReplayPreview, ReplayQuery, Selection
 from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
 from dispatcher.control.paging import TwoWayPage
 from shared.domain.errors import InvalidDefinition
@@ -188,6 +188,19 @@ def replay_deliveries(
         replayed = deliveries.replay_matching(connection, principal, entity, body)
     resources.wake(replayed.webhook_ids)
     return ReplayCount(replayed=len(replayed.ids), last_due_at=replayed.last_due_at)
+
+
+@router.get("/replayable")
+def preview_replay(
+    entity: str,
+    principal: PrincipalDep,
+    resources: ResourcesDep,
+    wanted: Criteria,
+    unreplayed: Annotated[bool, Query(description="Leave out deliveries that were replayed before.")] = False,
+) -> ReplayPreview:
+    """Count the deliveries that a replay with these filters would send. Nothing is changed."""
+    with read_transaction(resources.engine) as connection:
+        return deliveries.preview_replay(connection, principal, entity, wanted, unreplayed=unreplayed)
 
 
 @router.get("/{delivery_id}")

@@ -166,6 +166,7 @@ ANSWERS: dict[str, Any] = {
         ],
     },
     "ReplayCount": {"replayed": 3, "last_due_at": _NOON},
+    "ReplayPreview": {"count": 3, "oldest_created_at": _NOON, "newest_created_at": _NOON},
     "Changes": {"changes": [{"kind": "webhook", "name": "deploy-hook", "change": "updated", "detail": ["url"]}]},
     "EntityView": {"name": "acme", "kind": "team", "parent": None, "answers_hidden": False, "created_at": _NOON},
     "EntityDetail": {

@@ -319,6 +319,27 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
     return _replay(connection, seqs, query.rate)
 
 
+class ReplayPreview(View):
+    """What a replay of the deliveries that match would send."""
+
+    count: int
+    """At most 10001, which stands for that many or more: so many are not replayed at once."""
+    oldest_created_at: datetime | None
+    newest_created_at: datetime | None
+    """Null as `oldest_created_at` if there is none."""
+
+
+def preview_replay(
+    connection: Connection, principal: Principal, entity_name: str, raw: object, *, unreplayed: bool
+) -> ReplayPreview:
+    """How many deliveries `replay_matching` would replay, and of what time. Raises as it does for a bad query."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    wanted = _filter(connection, entity, parse_body(DeliveryQuery, raw))
+    seqs = replay.list_replayable(connection, entity.id, wanted, limit=MAX_REPLAYED + 1, unreplayed=unreplayed)
+    oldest, newest = store.creation_times(connection, seqs[:1] + seqs[-1:]) if seqs else (None, None)
+    return ReplayPreview(count=len(seqs), oldest_created_at=oldest, newest_created_at=newest)
+
+
 def _replay(connection: Connection, seqs: list[int], rate: Rate | None = None) -> ReplayedDeliveries:
     now = database_time(connection)  # that they are due by
     interval = timedelta() if rate is None else rate.period / rate.count

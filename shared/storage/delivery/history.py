@@ -7,6 +7,7 @@ write: claiming, recording and replaying have modules of their own.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -233,6 +234,13 @@ def event_received_at(connection: Connection, entity_id: int, event_id: str) -> 
         deliveries.c.event_id == event_id, deliveries.c.entity_id == entity_id
     )
     return connection.scalar(query.order_by(deliveries.c.seq.desc()).limit(1))
+
+
+def creation_times(connection: Connection, seqs: Collection[int]) -> tuple[datetime, datetime]:
+    """The earliest and the latest time at which these deliveries were created."""
+    query = select(deliveries.c.created_at).where(among(connection, deliveries.c.seq, seqs))
+    times = list(connection.scalars(query))
+    return min(times), max(times)
 
 
 def sealed_payload(connection: Connection, seq: int) -> str | None:

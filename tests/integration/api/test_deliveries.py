@@ -418,6 +418,29 @@ def test_a_replay_of_too_many_is_refused_whole(api: Api, history: History, monke
     assert api.ok("POST", f"{ACME}/deliveries/replay", body, status=202)["replayed"] == 2
 
 
+def test_a_replay_can_be_counted_before(api: Api, history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, _pending, new = history.add("dead"), history.add("pending"), history.add("refused")
+    path = f"{ACME}/deliveries/replayable"
+
+    shown = api.ok("GET", f"{path}?status=dead&status=refused", key="member")
+    assert shown == {
+        "count": 2,
+        "oldest_created_at": "2026-11-23T09:00:00Z",
+        "newest_created_at": "2026-11-23T09:02:00Z",
+    }
+    api.ok("POST", f"{ACME}/deliveries/{old}/replay", status=202)
+    assert api.ok("GET", f"{path}?status=dead&status=refused&unreplayed=true")["count"] == 1
+    assert api.ok("GET", f"{path}?event=nothing") == {
+        "count": 0,
+        "oldest_created_at": None,
+        "newest_created_at": None,
+    }
+    assert api.refused("GET", f"{path}?status=lost", status=422).locs == [["status"]]
+    monkeypatch.setattr(control, "MAX_REPLAYED", 1)
+    assert api.ok("GET", path)["count"] == 2
+    assert api.ok("GET", f"{ACME}/deliveries/{new}")["replays"] == []
+
+
 def test_a_replay_needs_a_criterion_that_is_known(api: Api, history: History) -> None:
     history.add("dead")
 

@@ -11,13 +11,26 @@ from fastapi.staticfiles import StaticFiles
 from dispatcher.console import failures
 from dispatcher.console.guard import Guard
 from dispatcher.console.origins import ROOT
-from dispatcher.console.pages import automations, deliveries, members, overview, secrets, start, webhook_forms, webhooks
+from dispatcher.console.pages import (
+    automation_editor,
+    automations,
+    deliveries,
+    members,
+    overview,
+    secrets,
+    start,
+    webhook_forms,
+    webhooks,
+    why,
+)
 
 ROUTERS = (
     start.router,
     overview.router,
+    automation_editor.router,  # before automations, some of whose paths would fit its
     automations.router,
     deliveries.router,
+    why.router,
     webhook_forms.router,  # before webhooks, some of whose paths would fit its
     webhooks.router,
     secrets.router,

@@ -156,3 +156,33 @@ def _action(action: Mapping[str, Any]) -> list[Part]:
     if slack := action.get("slack"):
         return [Part("post to Slack by "), Part(slack, code=True)]
     return [Part("record it")]
+
+
+OUTCOMES: Mapping[str, StatusWords] = {
+    "fired": StatusWords("good", "zap", "Fires"),
+    "skipped": StatusWords("calm", "circle-minus", "Held back"),
+    "no_match": StatusWords("bad", "x", "No match"),
+    "out_of_scope": StatusWords("calm", "minus", "Out of scope"),
+}
+REASONS: Mapping[str, str] = {
+    "event_type": "It is another type of event.",
+    "scope": "It happened in another place than the automation watches.",
+    "automation_disabled": "The automation was off.",
+    "state": "The run entered another state.",
+    "filter": "The filter says no.",
+    "filter_too_costly": "The filter takes too much work on this event.",
+    "repeated": "This event has made a delivery of this automation before.",
+    "no_new_sample": "No metric of its conditions has a new value.",
+    "conditions": "The conditions do not hold.",
+    "already_true": "The conditions held before this event, and fire only when they become true.",
+    "webhook_disabled": "The webhook is disabled.",
+    "cooldown": "It fired shortly before, and its cooldown holds it back.",
+    "rate_limit": "Its rate limit is used up.",
+    "payload_too_large": "The payload is too large.",
+    "webhook_paused": "It fires, and waits until the webhook is resumed.",
+    "not_created": "The automation was not there yet.",
+    "deleted": "The automation was deleted.",
+    "not_kept": "What the automation was at that time is not kept.",
+    "not_evaluated": "No worker has evaluated this event yet.",
+    "not_recorded": "No firing is recorded, and the events that were read do not show why.",
+}

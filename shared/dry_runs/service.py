@@ -143,7 +143,7 @@ def dry_run_range(
     Raises:
         redis.exceptions.RedisError: when the streams can't be read.
     """
-    reading = EventHistoryReader(redis, partitions, time_range, _inside(subject), until=until)
+    reading = EventHistoryReader(redis, partitions, time_range, entities_inside(subject), until=until)
     run = dry_run(Simulator(subject), reading.arrivals(), page)
     return DryRunAnswer(
         run.summary,
@@ -286,7 +286,8 @@ def _chunks(reading: Reading) -> Iterator[list[Arrival]]:
         yield some
 
 
-def _inside(subject: Subject) -> set[str]:
+def entities_inside(subject: Subject) -> set[str]:
+    """The entities whose events an automation may match: its own, and the teams inside an organization."""
     return _inside_of(subject.compiled.entity, subject.organizations)
 
 

@@ -47,6 +47,18 @@ function guardInput() {
   }
 }
 
+// Fields whose choice decides which others there are: the form comes again, at the same place.
+function followChoices() {
+  for (const button of document.querySelectorAll("button[data-follows]")) {
+    for (const id of button.dataset.follows.split(" ")) {
+      document.getElementById(id)?.addEventListener("change", () => {
+        button.form.action = `#${id}`;
+        button.form.requestSubmit(button);
+      });
+    }
+  }
+}
+
 function enhance(root) {
   localTimes(root);
   copyButtons(root);
@@ -55,5 +67,6 @@ function enhance(root) {
 
 enhance(document);
 guardInput();
+followChoices();
 document.addEventListener("htmx:after:swap", () => enhance(document.getElementById("preview") ?? document));
 document.getElementById("faults")?.focus();

@@ -21,6 +21,13 @@ PAGES: dict[str, set[str]] = {
     "/automations/{record}": READ,
     "/automations/{hostile}": READ,
     "/automations/{record}/delete": READ,
+    "/automations/new": READ,
+    "/automations/{deploy-on-production}/edit": READ,
+    "/automations/{hostile}/edit": READ,
+    "/automations/{accuracy}/edit": READ,
+    "/why": READ,
+    "/why?automation={gone}": READ,
+    "/why?automation={accuracy}&event=step-1": READ,
     "/deliveries": READ,
     "/deliveries?status=skipped": READ,
     "/deliveries/{dead}": READ,
@@ -41,6 +48,9 @@ PAGES: dict[str, set[str]] = {
 ACTIONS: dict[str, set[str]] = {
     "/automations/{record}/enable": READ,
     "/automations/aut_999/delete": READ,
+    "/automations/new": READ,
+    "/automations/{record}/edit": READ,
+    "/automations/preview": READ,
     "/deliveries/{dead}/replay": ADMIN,
     "/settings/webhooks/{paused-hook}/pause": ADMIN,
     "/settings/webhooks/new": ADMIN,
@@ -89,7 +99,8 @@ def test_who_may_see_a_page(world: World, visitors: dict[str, httpx.Client], pat
         if key == "nobody":
             assert answer.headers["location"].startswith("/console/sign-in?next=")
         if key == "outsider":
-            assert answer.text.count("acme") == answer.text.count(address) + answer.text.count("There is no entity")
+            told = answer.text.count(html.escape(address)) + answer.text.count("There is no entity")
+            assert answer.text.count("acme") == told
 
 
 @pytest.mark.parametrize("path", ACTIONS)
@@ -100,7 +111,7 @@ def test_who_may_act(world: World, visitors: dict[str, httpx.Client], path: str)
             continue  # tried where it is expected
         answer = visitor.post(address, data={"name": "not a name!", "role": "none", "payload": "{"})
         if key in may:
-            assert answer.status_code in (303, 404, 409, 422), (key, path)
+            assert answer.status_code in (200, 303, 404, 409, 422), (key, path)
             assert "/sign-in" not in answer.headers.get("location", "")
         else:
             expected = {"nobody": 303, "outsider": 404}.get(key, 403)
@@ -139,7 +150,7 @@ def test_what_others_wrote_is_text(world: World, visitors: dict[str, httpx.Clien
         assert tag != "script" or (attributes.get("nonce") and (attributes["src"] or "").startswith("/console/static/"))
         for name in ("href", "src", "action"):
             assert (attributes.get(name) or "/").startswith(("/", "#")), attributes
-    assert "\u202e" not in text
+    assert "\u202e" not in re.sub(r'value="[^"]*"', "", text)  # a field must give back what it was given
     assert f'"{CANARY}' not in text
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.integration.api.console.browser.conftest import Window
@@ -41,9 +43,9 @@ def test_members_are_told_what_they_may_not_do(window: Window) -> None:
     window.sign_in("member")
     window.open("/e/acme/settings/webhooks")
     assert window.page.get_by_role("button", name="New webhook").is_disabled()
-    assert window.page.get_by_text("needs the role admin").is_visible()
+    window.page.get_by_text("needs the role admin").wait_for()
     window.open("/e/acme/settings/keys")
-    assert window.page.get_by_role("heading", name="You may not do this").is_visible()
+    window.page.get_by_role("heading", name="You may not do this").wait_for()
     window.check_accessibility()
 
 
@@ -58,13 +60,13 @@ def test_menus_and_themes_work(window: Window) -> None:
     menu = page.get_by_role("navigation", name="acme")
     assert not menu.is_visible()
     page.get_by_role("button", name="Menu", exact=True).click()
-    assert menu.is_visible()
+    menu.wait_for()
     window.check_accessibility()
     menu.get_by_role("link", name="Deliveries").click()
     page.wait_for_url("**/deliveries")
     page.get_by_role("button", name="Account").click()
     page.get_by_role("button", name="Sign out").click()
-    assert page.get_by_text("You are signed out.").is_visible()
+    page.get_by_text("You are signed out.").wait_for()
     page.go_back()
     page.reload()
     assert "/sign-in" in page.url
@@ -88,18 +90,20 @@ def _make_and_test(window: Window, name: str) -> None:
     page, receiver = window.page, window.world.scene.receiver
     window.sign_in("admin")
     page.get_by_role("link", name="Webhooks").first.click()
+    page.wait_for_url("**/settings/webhooks")
     page.get_by_role("link", name="New webhook").first.click()
+    page.wait_for_url("**/webhooks/new")
     page.get_by_label("Name").fill(name)
     page.get_by_label("URL", exact=True).fill(f"{receiver.url}/made")
     page.get_by_label("Access token").select_option("DEPLOY_TOKEN")
     page.get_by_label("Payload for the test").fill('{"event_type": "deploy"}')
     page.get_by_role("button", name="Test").click()
-    assert page.get_by_role("heading", name="The endpoint answered 204").is_visible()
+    page.get_by_role("heading", name="The endpoint answered 204").wait_for()
     assert page.get_by_label("Name").input_value() == name
     page.get_by_role("button", name="Save").click()
     page.wait_for_url("**?done=created")
-    assert page.get_by_role("heading", name=name).is_visible()
-    assert page.get_by_text("${ACCESS_TOKEN}").is_visible()
+    page.get_by_role("heading", name=name).wait_for()
+    page.get_by_text("${ACCESS_TOKEN}").wait_for()
     page.get_by_role("link", name="Delete webhook").click()
     page.get_by_role("button", name="Delete").click()
     page.wait_for_url("**?done=deleted")
@@ -126,3 +130,76 @@ def test_a_form_of_another_site_changes_nothing(window: Window) -> None:
     window.page.get_by_role("button", name="go").click()
     window.page.wait_for_url(f"{target}**")
     assert "PLANTED" not in str(window.world.call("GET", "/entities/acme/secrets"))
+
+
+def test_an_automation_is_made_with_the_preview_beside(window: Window) -> None:
+    """The seed's way, by visible names; the preview follows what is typed."""
+    page = window.page
+    window.sign_in("member")
+    page.get_by_role("link", name="Automations").first.click()
+    page.wait_for_url("**/automations")
+    page.get_by_role("link", name="Create automation").first.click()
+    page.wait_for_url("**/automations/new")  # the list has a field of this name too
+    with page.expect_navigation():
+        page.get_by_label("Event", exact=True).select_option("A run's metric meets a condition")
+    page.get_by_label("Threshold").first.wait_for()
+    with page.expect_navigation():
+        page.get_by_label("Event", exact=True).select_option("An alias is added to a version")
+    page.get_by_label("Field").first.fill("alias")
+    page.get_by_label("Operator").first.select_option("matches")
+    with page.expect_response("**/preview"):
+        page.get_by_label("Value").first.fill("^stag")
+    preview = page.get_by_role("region", name="Preview")
+    preview.get_by_text("It would have fired 1 time").wait_for()
+    with page.expect_response("**/preview"):
+        page.get_by_label("Value").first.fill("^nothing")
+    preview.get_by_text("It would not have fired.").wait_for()
+    preview.get_by_text('alias $regex "^nothing"').first.wait_for()
+    window.check_accessibility()
+    with page.expect_navigation():
+        page.get_by_label("Webhook", exact=True).select_option("deploy-hook")
+    page.get_by_text("Variables", exact=True).click()
+    page.get_by_label("Payload").fill("")
+    page.get_by_role("button", name="Insert alias").click()
+    assert page.get_by_label("Payload").input_value() == "${alias}"
+    page.get_by_label("Payload").fill('{"alias": "${alias}"}')
+    page.get_by_label("Name", exact=True).fill("made in a window")
+    page.get_by_role("button", name="Create automation").click()
+    page.wait_for_url(re.compile("done=created"))  # the fragment of the page before stays
+    page.get_by_role("heading", name="made in a window").wait_for()
+    _delete(window)
+
+
+def test_an_automation_is_made_without_scripts(plain_window: Window) -> None:
+    page = plain_window.page
+    plain_window.sign_in("member")
+    plain_window.open("/e/acme/automations/new")
+    page.get_by_label("Field").first.fill("alias")
+    page.get_by_label("Value").first.fill("staging")
+    page.get_by_label("Webhook", exact=True).select_option("deploy-hook")
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_text("It would have fired 1 time").wait_for()
+    assert page.get_by_label("Value").first.input_value() == "staging"
+    page.get_by_label("Name", exact=True).fill("made without scripts")
+    page.get_by_role("button", name="Create automation").click()
+    page.wait_for_url("**?done=created")
+    _delete(plain_window)
+
+
+def _delete(window: Window) -> None:
+    window.page.get_by_role("link", name="Delete automation").click()
+    window.page.get_by_role("button", name="Delete").click()
+    window.page.wait_for_url("**?done=deleted")
+    window.page.get_by_text("The automation is deleted.").wait_for()
+
+
+def test_why_it_did_not_fire_is_four_clicks_from_the_overview(window: Window) -> None:
+    page = window.page
+    window.sign_in("member")
+    page.get_by_role("link", name="Why did it not fire?").click()
+    page.wait_for_url("**/why")
+    page.get_by_label("Automation", exact=True).select_option("deploy-on-production")
+    page.get_by_label("Event id").fill("promote-1")
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_role("heading", name="No. The filter says no.").wait_for()
+    page.get_by_text('← "staging"').first.wait_for()

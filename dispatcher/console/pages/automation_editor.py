@@ -1,0 +1,223 @@
+"""The editor of automations, with a preview of what the edited automation would have done to the last hours' events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from redis.exceptions import RedisError
+
+from dispatcher.api.resources import ApiResources
+from dispatcher.console.automation_forms import BLANK_ROWS, FIELDS, OPERATORS, definition_of, form_of
+from dispatcher.console.entities import EntityDep, EntityVisit
+from dispatcher.console.forms import Faults, Form, FormDep, faults_at
+from dispatcher.console.pages.automations import definition_of as saved_definition
+from dispatcher.console.payload_examples import EXAMPLES
+from dispatcher.console.rendering import pretty, render
+from dispatcher.console.visitors import ResourcesDep
+from dispatcher.console.words import EVENTS, OUTCOMES, REASONS, event_words
+from dispatcher.control import automations, catalog, previews
+from dispatcher.control.definition_lists import list_slack, list_webhooks
+from dispatcher.control.errors import Conflict
+from dispatcher.control.paging import MAX_LIMIT, PageRequest
+from shared.domain.errors import InvalidDefinition
+from shared.domain.events.types import RunPhase
+from shared.domain.payloads.templates import VARIABLES
+from shared.dry_runs.preview import Preview
+from shared.messaging.redis_clients import open_redis
+from shared.storage.database.transactions import read_transaction, write_transaction
+
+router = APIRouter(prefix="/e/{entity}/automations")
+SINCE = ("15m", "1h", "6h", "24h")
+DRAFT_NAME = "draft"
+"""The name under which an automation is previewed that has none yet."""
+COMMON_FIELDS = (
+    "alias",
+    "aliases",
+    "artifact_type",
+    "author",
+    "collection",
+    "display_name",
+    "project",
+    "tag",
+    "tags",
+    "version",
+)
+"""What the field of a filter's term proposes; any other may be typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewPanel:
+    """What the panel beside the editor shows."""
+
+    since: str
+    preview: Preview | None = None
+    faults: tuple[str, ...] = ()
+    note: str = ""
+    """What the preview leaves out."""
+
+
+@router.get("/new")
+def new_page(request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """The editor of a new automation; the query may say where it watches, for what, and what it calls."""
+    given = request.query_params
+    scope = {key: given[key] for key in ("project", "collection") if given.get(key)}
+    action = {"webhook": given.get("webhook", "")}
+    draft: dict[str, Any] = {"scope": scope, "action": action, "event": given.get("event") or "ADD_ARTIFACT_ALIAS"}
+    if (source := given.get("from")) is not None:
+        with read_transaction(resources.engine) as connection:
+            draft = {**automations.get(connection, visit.principal, visit.entity, source)}
+        draft["name"] = ""
+    return _editor_page(request, visit, resources, None, form_of(draft), Faults())
+
+
+@router.get("/{automation_id}/edit")
+def edit_page(automation_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """The editor of an automation that is there."""
+    one = _automation(resources, visit, automation_id)
+    return _editor_page(request, visit, resources, one, form_of(one, revision=one["revision"]), Faults())
+
+
+@router.post("/preview")
+def preview_part(request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
+    """The panel alone, for the editor that is being typed in."""
+    return render(request, "preview.html", panel=_panel(resources, visit, form), **_words())
+
+
+@router.post("/new")
+def create(request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
+    """Create the automation, or show the editor again with what was pressed."""
+    return _submit(request, visit, resources, form, None)
+
+
+@router.post("/{automation_id}/edit")
+def change(automation_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
+    """Save the automation, or show the editor again with what was pressed."""
+    return _submit(request, visit, resources, form, _automation(resources, visit, automation_id))
+
+
+def _submit(
+    request: Request, visit: EntityVisit, resources: ApiResources, form: Form, one: dict[str, Any] | None
+) -> Response:
+    if form.has("example"):
+        payload = pretty(EXAMPLES.get(form.text("example"), {}))
+        filled = Form({**form.fields, "action.payload": [payload]})
+        return _editor_page(request, visit, resources, one, filled, Faults())
+    if form.has("show"):
+        return _editor_page(request, visit, resources, one, form, Faults())
+    try:
+        definition = definition_of(form)
+        with write_transaction(resources.engine) as connection:
+            if one is None:
+                saved = automations.create(connection, visit.principal, visit.entity, definition)
+            else:
+                now = automations.get(connection, visit.principal, visit.entity, one["id"])
+                if form.text("revision") != str(now["revision"]):
+                    raise Conflict("somebody else changed this automation meanwhile: open it again in another window")
+                saved = automations.change(connection, visit.principal, visit.entity, one["id"], definition)
+    except (InvalidDefinition, Conflict) as exc:
+        return _editor_page(request, visit, resources, one, form, faults_at(exc.errors, FIELDS, str(exc)))
+    done = "created" if one is None else "saved"
+    return RedirectResponse(f"{visit.frame.path}/automations/{saved['id']}?done={done}", 303)
+
+
+def _automation(resources: ApiResources, visit: EntityVisit, automation_id: str) -> dict[str, Any]:
+    with read_transaction(resources.engine) as connection:
+        return automations.get(connection, visit.principal, visit.entity, automation_id)
+
+
+def _panel(resources: ApiResources, visit: EntityVisit, form: Form) -> PreviewPanel:
+    """The preview of what the form says. An action that is not complete yet is left out of it."""
+    since = form.text("since", "1h")
+    since = since if since in SINCE else "1h"
+    try:
+        definition = definition_of(form)
+    except InvalidDefinition as exc:
+        return PreviewPanel(since, faults=tuple(map(str, exc.errors)))
+    definition |= {"enabled": True, "name": definition["name"] or DRAFT_NAME}
+    note = ""
+    now, settings = datetime.now(UTC), resources.settings
+    for tried in (definition, {**definition, "name": DRAFT_NAME, "action": {"no_op": True}}):
+        try:
+            with read_transaction(resources.engine) as connection:
+                prepared = previews.prepare(
+                    connection, visit.principal, visit.entity, tried, since, now=now, settings=settings
+                )
+        except InvalidDefinition as exc:
+            others = [error for error in exc.errors if error.loc[:1] not in (("action",), ("name",))]
+            if others:
+                return PreviewPanel(since, faults=tuple(map(str, others)))
+            note = f"No payload is shown: {exc.errors[0]}."
+            continue
+        try:
+            with closing(open_redis(settings)) as redis:
+                return PreviewPanel(since, previews.run(prepared, redis, settings.partitions), note=note)
+        except (RedisError, OSError):
+            break
+    return PreviewPanel(since, faults=("The server with the event streams can't be reached.",))
+
+
+def _words() -> dict[str, Any]:
+    return {"since_choices": SINCE, "outcome_words": OUTCOMES, "reason_words": REASONS, "event_words": event_words}
+
+
+def _editor_page(
+    request: Request,
+    visit: EntityVisit,
+    resources: ApiResources,
+    one: Mapping[str, Any] | None,
+    form: Form,
+    faults: Faults,
+) -> Response:
+    with read_transaction(resources.engine) as connection:
+        hooks = list_webhooks(
+            connection, visit.principal, visit.entity, {"limit": MAX_LIMIT}, vault=resources.vault
+        ).items
+        slacks = list_slack(connection, visit.principal, visit.entity, {"limit": MAX_LIMIT}).items
+        projects = catalog.list_projects(connection, visit.principal, visit.entity, PageRequest(MAX_LIMIT)).items
+        collections = catalog.list_collections(
+            connection, visit.principal, visit.entity, None, PageRequest(MAX_LIMIT)
+        ).items
+    chosen = next((hook for hook in hooks if form.text("action.webhook") in (hook.name, hook.id)), None)
+    shown = Form(_with_blank_rows(form.fields))
+    return render(
+        request,
+        "automation_form.html",
+        status=422 if faults.all else 200,
+        automation=one,
+        saved=None if one is None else saved_definition(dict(one)),
+        form=shown,
+        faults=faults,
+        panel=_panel(resources, visit, form),
+        events=EVENTS,
+        operators=OPERATORS,
+        phases=list(RunPhase),
+        webhooks=hooks,
+        slacks=slacks,
+        chosen=chosen,
+        projects=[project.name for project in projects],
+        collections=sorted({collection.name for collection in collections}),
+        filter_fields=COMMON_FIELDS,
+        variables=VARIABLES,
+        examples=list(EXAMPLES),
+        **_words(),
+    )
+
+
+def _with_blank_rows(fields: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The fields with rows to fill in at the end of filter and conditions, and without those that were left blank."""
+    result = dict(fields)
+    for prefix, columns, blank in (
+        ("filter", ("field", "op", "value"), ("", "$eq", "")),
+        ("condition", ("metric", "aggregate", "window", "op", "threshold"), ("", "", "", "$gt", "")),
+    ):
+        rows = list(zip(*(fields.get(f"{prefix}.{column}", []) for column in columns), strict=False))
+        rows = [row for row in rows if row[0].strip()] + [blank] * BLANK_ROWS
+        for index, column in enumerate(columns):
+            result[f"{prefix}.{column}"] = [row[index] for row in rows]
+    return result

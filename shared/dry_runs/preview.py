@@ -1,0 +1,56 @@
+"""A preview of an automation while it is being edited: what it would have done to the events of the last hours.
+
+It reads less than a dry run does, and shows the newest results first: it is made anew at each edit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from redis import Redis
+
+from shared.domain.explain.dry_run import DryRunResult, PageWanted, Summary, dry_run
+from shared.domain.explain.simulator import DryRunOutcome, Simulator, Subject
+from shared.dry_runs.event_history import EventHistoryReader
+from shared.dry_runs.service import entities_inside
+from shared.dry_runs.time_range import TimeRange, moment
+
+MAX_ENTRIES = 10_000
+"""The most stream entries that a preview reads. Those of all entities count, as they share the streams."""
+MAX_EXPLAINED = 200
+"""The most results that are explained to find those that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The counts of all events that were read, and the newest results in scope, newest first."""
+
+    summary: Summary
+    results: tuple[DryRunResult, ...]
+    since: datetime
+    read_until: datetime | None
+    """When the stream received the last entry that was read, if reading stopped before the end; else None."""
+
+
+def preview(
+    subject: Subject, redis: Redis, partitions: int, time_range: TimeRange, *, shown: int, until: float
+) -> Preview:
+    """Let the events of a time range pass; reading stops at `until`, of the monotonic clock.
+
+    Raises:
+        redis.exceptions.RedisError: when the streams can't be read.
+    """
+    inside = entities_inside(subject)
+    reading = EventHistoryReader(redis, partitions, time_range, inside, max_entries=MAX_ENTRIES, until=until)
+    arrivals = list(reading.arrivals())
+    own = [arrival for arrival in arrivals if arrival.event.type == subject.compiled.automation.event]
+    run = dry_run(Simulator(subject), own, PageWanted(limit=MAX_EXPLAINED, newest_first=True))
+    in_scope = [result for result in run.results if result.outcome is not DryRunOutcome.OUT_OF_SCOPE]
+    stopped = reading.truncated and reading.read_until_ms is not None
+    return Preview(
+        replace(run.summary, events=len(arrivals)),
+        tuple(in_scope[:shown]),
+        moment(time_range.since_ms),
+        moment(reading.read_until_ms) if stopped and reading.read_until_ms is not None else None,
+    )

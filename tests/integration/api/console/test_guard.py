@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 import dispatcher.console
 from dispatcher.app import create_app
 from dispatcher.console.app import ROUTERS
-from tests.integration.api.console.world import World
+from tests.integration.api.console.world import PATIENCE_SECONDS, World
 
 CROSS_SITE: list[dict[str, str]] = [
     {"Sec-Fetch-Site": "cross-site"},
@@ -51,7 +51,9 @@ def filled(world: World, path: str) -> str:
 
 def dump(world: World) -> str:
     """Everything that a page could change, but for when keys and sessions were used."""
-    with httpx.Client(headers={"Authorization": f"Bearer {world.keys['root']}"}, base_url=world.url) as client:
+    with httpx.Client(
+        headers={"Authorization": f"Bearer {world.keys['root']}"}, base_url=world.url, timeout=PATIENCE_SECONDS
+    ) as client:
         paths = ["automations", "webhooks", "secrets", "members", "deliveries", "invitations"]
         texts = [client.get(f"/v1/entities/acme/{path}?limit=500").text for path in paths]
         keys = [(one["id"], one["name"]) for one in client.get("/v1/keys?limit=500").json()["items"]]
@@ -134,11 +136,15 @@ def test_nothing_changes_by_looking(world: World) -> None:
 
 
 def test_only_the_console_s_own_address_answers(world: World) -> None:
-    answer = httpx.get(f"{world.url}/", follow_redirects=False)
+    answer = httpx.get(f"{world.url}/", timeout=PATIENCE_SECONDS)
     assert answer.headers["location"] == "/console/"
-    assert httpx.get(f"{world.url}/console").headers["location"] == "/console/"
-    assert httpx.get(f"{world.url}/console/").headers["location"].startswith("/console/sign-in")
-    assert "/console" not in httpx.get(f"{world.url}/openapi.json").text.replace("console.md", "")
+    assert httpx.get(f"{world.url}/console", timeout=PATIENCE_SECONDS).headers["location"] == "/console/"
+    assert (
+        httpx.get(f"{world.url}/console/", timeout=PATIENCE_SECONDS).headers["location"].startswith("/console/sign-in")
+    )
+    assert "/console" not in httpx.get(f"{world.url}/openapi.json", timeout=PATIENCE_SECONDS).text.replace(
+        "console.md", ""
+    )
 
 
 def test_the_console_can_be_left_out(world: World) -> None:

@@ -22,6 +22,8 @@ from tests.integration.receiver import Answer, Received, Receiver, receiving
 from tests.integration.scene import Scene, alias_event, metric_event, opened_scene
 from tests.servers import free_port, valkey_server
 
+PATIENCE_SECONDS = 60
+"""How long a busy machine may take to answer; httpx waits 5 s by itself."""
 CANARY = "http://canary.invalid"
 HOSTILE = (
     "<script>window.pwned=1</script><img src=x onerror=\"window.pwned=1\"><svg onload='window.pwned=1'>"
@@ -50,7 +52,7 @@ class World:
     def call(self, method: str, path: str, body: object = None, *, key: str = "admin") -> Any:
         """The answer to a request to REST that must go through."""
         headers = {"Authorization": f"Bearer {self.keys[key]}"}
-        answer = httpx.request(method, f"{self.url}/v1{path}", json=body, headers=headers)
+        answer = httpx.request(method, f"{self.url}/v1{path}", json=body, headers=headers, timeout=PATIENCE_SECONDS)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
@@ -63,7 +65,8 @@ class World:
     @contextmanager
     def visitor(self, key: str | None) -> Iterator[httpx.Client]:
         """A browser without scripts, signed in with the key of this name."""
-        with httpx.Client(base_url=self.url, headers={"Sec-Fetch-Site": "same-origin"}) as client:
+        own = {"Sec-Fetch-Site": "same-origin"}
+        with httpx.Client(base_url=self.url, headers=own, timeout=PATIENCE_SECONDS) as client:
             if key is not None:
                 answer = client.post("/console/sign-in", data={"key": self.keys[key]})
                 assert answer.status_code == 303, answer.text
@@ -98,7 +101,12 @@ def opened_world(folder: Path, template: Path) -> Iterator[World]:
         first_start.prepare(settings)
         url = stack.enter_context(served(settings))
         redis = stack.enter_context(Redis.from_url(streams))
-        httpx.put(f"{url}/v1/entities/acme", json={}, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+        httpx.put(
+            f"{url}/v1/entities/acme",
+            json={},
+            headers={"Authorization": f"Bearer {ADMIN_KEY}"},
+            timeout=PATIENCE_SECONDS,
+        )
         scene = stack.enter_context(opened_scene(settings, redis, receiver, new=False))
         world = World(url, settings, scene)
         _populate(world, receiver)

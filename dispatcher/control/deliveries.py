@@ -305,7 +305,11 @@ def replay_matching(connection: Connection, principal: Principal, entity_name: s
     seqs = replay.list_replayable(connection, entity.id, wanted, limit=MAX_REPLAYED + 1, unreplayed=query.unreplayed)
     if len(seqs) > MAX_REPLAYED:
         raise InvalidDefinition.at((), f"matches more than {MAX_REPLAYED} deliveries: narrow it with since and until")
-    criteria = query.model_dump(mode="json", exclude_unset=True) | _times(wanted)
+    given = query.model_dump(mode="json", exclude_unset=True) | _times(wanted)
+    # One value of a member that may have several is written as it was sent.
+    criteria = {
+        member: value[0] if isinstance(value, list) and len(value) == 1 else value for member, value in given.items()
+    }
     record_change(
         connection,
         principal,

@@ -151,13 +151,13 @@ def test_a_parameter_that_takes_one_value_is_refused_twice_on_every_route(api: A
     assert tried > 30
 
 
-def test_secrets_that_no_key_opens_are_ours_to_mend(api: Api, settings: Settings) -> None:
+def test_secrets_that_no_key_opens_make_a_webhook_unusable(api: Api, settings: Settings) -> None:
     put_secrets(api)
     path = f"{ACME}/webhooks/{create_webhook(api, full_webhook())['id']}/test"
     others = settings.model_copy(update={"secret_keys": SecretStr(Fernet.generate_key().decode())})
 
     with running(others) as client:
-        problem = Api(client).refused("POST", path, status=500)
+        problem = Api(client).refused("POST", path, status=409)
 
     assert "HOOKLINE_SECRET_KEYS" in problem.detail
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.bench.events import Event
     from tests.bench.system import Hookline
 
+QUOTAS = {"webhooks": 100_000, "automations": 100_000, "definition_bytes": 1 << 30}
+"""What the entity may have: more than an entity has by default, since one has all the crowds."""
 DEFINED_AT_A_TIME = 250
 """A manifest holds its entity's edits up for as long as it takes, and has a bound in bytes."""
 
@@ -29,6 +31,7 @@ class Crowd:
 
     def define(self, hookline: Hookline, url_of: Callable[[int], str], *, paused: bool = False) -> None:
         """Create the webhooks, at the URLs that are given by their numbers, and their automations; or edit them."""
+        hookline.call("PATCH", f"/v1/entities/{ENTITY}", {"quotas": QUOTAS})
         for start in range(0, self.size, DEFINED_AT_A_TIME):
             numbers = range(start, min(start + DEFINED_AT_A_TIME, self.size))
             manifest = {

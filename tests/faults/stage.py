@@ -33,7 +33,7 @@ ADMIN_KEY = "hlk-" + "d" * 33 + "0123456789"
 CLOCK = Path(__file__).parent / "clock"
 DISK_MIB = 400
 START_TRIES = 6
-DEFINED_AT_A_TIME = 250
+DEFINED_AT_A_TIME = 200
 TIMEOUT_SECONDS = 3
 START_SECONDS = 180.0
 CAN_BE_STEPPED = ("worker", "pump")
@@ -293,6 +293,9 @@ def start_parts(scene: Stage, names: Iterable[str], *, webhooks: int = 1) -> Non
     policy = {"timeout_seconds": TIMEOUT_SECONDS, "schedule_seconds": [1, 1, 2, 5, 5]}
     with httpx.Client(base_url=scene.settings.url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=60) as api:
         api.put("/v1/entities/acme", json={}).raise_for_status()
+        if webhooks > DEFINED_AT_A_TIME:
+            quotas = {"webhooks": 2 * webhooks, "automations": 2 * webhooks}
+            api.patch("/v1/entities/acme", json={"quotas": quotas}).raise_for_status()
         for start in range(0, webhooks, DEFINED_AT_A_TIME):
             numbers = range(start, min(start + DEFINED_AT_A_TIME, webhooks))
             hooks = [{"name": f"hook-{number}", "url": scene.receiver.url, "policy": policy} for number in numbers]

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -53,7 +54,7 @@ edits = st.one_of(
     st.tuples(st.just("delete"), st.none()),
 )
 steps = st.tuples(st.integers(1, 4 * 3_600_000), st.one_of(metrics, metrics, metrics, aliases, states, edits))
-histories = st.lists(steps, min_size=8, max_size=50)
+histories = st.lists(steps, min_size=8, max_size=30)
 
 
 class Story:
@@ -207,12 +208,13 @@ SWITCHED = [(1, accurate(1)), (1, accurate(2)), (1, ("enable", False)), (1, accu
 COOLED = [(1, accurate(1)), (1, ("cooldown", None)), (1, accurate(2)), (1, ("webhook", "disable"))]
 
 
+@pytest.mark.timeout(600)
 @given(first=st.integers(0, len(DEFINITIONS) - 1), history=histories)
 @example(first=3, history=[*SWITCHED, (1, accurate(4))])
 @example(first=5, history=[*SWITCHED, *((1, accurate(step)) for step in range(4, 9))])
 @example(first=3, history=[*COOLED, (1, ("enable", False)), (1, ("enable", True)), (1, accurate(4))])
 @settings(
-    max_examples=25,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes on real servers

@@ -57,7 +57,7 @@ class FairUse:
                 await problems.answer(problems.problem_of(exc))(scope, receive, send)
                 return
             threads = resources.threads
-            if user_id is not None and scope["path"] == EVENTS:
+            if user_id is not None and _publishes(scope):
                 receive = _waiting_when_large(receive, threads.large_batches, threads.large_batch_turns, user_id, held)
             elif user_id is not None:
                 places, turns = _of_kind(scope["path"], threads)
@@ -87,8 +87,12 @@ class FairUse:
             await self._app(scope, receive, send)
 
 
+def _publishes(scope: Scope) -> bool:
+    return bool(scope["path"] == EVENTS and scope["method"] == "POST")
+
+
 def _is_small_batch(scope: Scope) -> bool:
-    if scope["path"] != EVENTS:
+    if not _publishes(scope):
         return False
     declared = Headers(scope=scope).get("content-length", "")
     return declared.isdecimal() and int(declared[:20]) <= LARGE_BYTES

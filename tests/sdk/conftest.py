@@ -86,7 +86,7 @@ class Hookline:
     def rest(self, method: str, path: str, body: object = None, *, key: str = "root", status: int = 200) -> Any:
         """The answer of a REST request that must go through with this status."""
         headers = {"Authorization": f"Bearer {self.keys[key]}"}
-        response = httpx.request(method, f"{self.url}{path}", json=body, headers=headers)
+        response = httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=60)
         assert response.status_code == status, response.text
         return response.json() if response.content else None
 
@@ -97,7 +97,7 @@ class Hookline:
     def graphql(self, query: str, variables: dict[str, Any] | None = None, *, key: str = "admin") -> httpx.Response:
         """A document sent as the client sends it."""
         body = {"query": query, "variables": variables or {}, "operationName": ""}
-        return httpx.post(f"{self.url}/graphql", json=body, auth=("api", self.keys[key]))
+        return httpx.post(f"{self.url}/graphql", json=body, auth=("api", self.keys[key]), timeout=60)
 
     def client(self, key: str = "admin", *, entity: str | None = None) -> Any:
         """The real client with somebody's key."""

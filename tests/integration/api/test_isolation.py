@@ -25,6 +25,7 @@ ENTITY = "/v1/entities/{entity}"
 OPEN = {"healthz", "readyz", "metrics", "list_schemas", "get_schema"}
 # Each answers everybody with what is the caller's own, and is tested for that where it belongs.
 OWN = {
+    "get_me",
     "list_keys",
     "create_key",
     "list_users",
@@ -134,7 +135,7 @@ def test_who_may_not_gets_nothing_and_changes_nothing(api: Api, engine: Engine, 
     before = dump(engine)
 
     for operation, (method, template) in OPERATIONS.items():
-        path = template.format(**paths) if operation not in OPEN | OWN else template
+        path = _filled(template, paths) if operation not in OPEN | OWN else template
         for key, status in refusals(operation).items():
             for body in _bodies(operation):
                 answer = _answer(api, method, path, body, key=key)
@@ -142,6 +143,13 @@ def test_who_may_not_gets_nothing_and_changes_nothing(api: Api, engine: Engine, 
                 assert answer.headers["content-type"] == "application/problem+json"
                 assert "hooks.example.com" not in answer.text, (operation, key)
         assert dump(engine) == before, operation
+
+
+def _filled(template: str, paths: dict[str, str]) -> str:
+    """The path of something that is there; names are unique among things of one kind."""
+    names = {"automations": "on-production", "webhooks": "deploy-hook", "slack": SLACK["name"]}
+    named = {"name": names[template.split("/")[4]]} if "/by-name/" in template else {}
+    return template.format(**paths | named)
 
 
 def _bodies(operation: str) -> list[object]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Response
 from sqlalchemy import Connection
 
 from dispatcher.api.answers import json_answer
@@ -17,7 +15,7 @@ from dispatcher.api.etags import NOT_MODIFIED, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.list_queries import AutomationCriteria
 from dispatcher.api.path_names import PathName
-from dispatcher.api.resources import ResourcesDep
+from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control import automations, definition_lists
 from dispatcher.control.access import Action, require
 from dispatcher.control.automations import AutomationView
@@ -83,30 +81,25 @@ def delete_automation(
         automations.delete(connection, principal, entity, automation_id)
 
 
-async def _automation_named(entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep) -> str:
-    def found() -> str:
-        with read_transaction(resources.engine) as connection:
-            return automations.automation_id_of(connection, principal, entity, name)
-
-    return await run_in_threadpool(found)
-
-
-Named = Annotated[str, Depends(_automation_named)]
-"""The id of the one that the path names."""
+def _id_of(resources: ApiResources, principal: Principal, entity: str, name: str, action: Action) -> str:
+    """The id of the one of this name, for who may do `action`: rights come before what there is."""
+    with read_transaction(resources.engine) as connection:
+        return automations.automation_id_of(connection, principal, entity, name, action)
 
 
 @router.get("/by-name/{name}", responses=NOT_MODIFIED)
 def get_automation_by_name(
-    entity: str, automation_id: Named, principal: PrincipalDep, resources: ResourcesDep, response: Response
+    entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep, response: Response
 ) -> AutomationView:
     """The one of this name, also where the name looks like an id."""
+    automation_id = _id_of(resources, principal, entity, name, Action.READ)
     return get_automation(entity, automation_id, principal, resources, response)
 
 
 @router.patch("/by-name/{name}", openapi_extra=accepts(AUTOMATION_SCHEMA, partly=True))
 def change_automation_by_name(
     entity: str,
-    automation_id: Named,
+    name: PathName,
     body: JsonBody,
     principal: PrincipalDep,
     resources: ResourcesDep,
@@ -114,14 +107,16 @@ def change_automation_by_name(
     response: Response,
 ) -> AutomationView:
     """Change the one of this name, as by its id."""
+    automation_id = _id_of(resources, principal, entity, name, Action.AUTOMATE)
     return change_automation(entity, automation_id, body, principal, resources, conditions, response)
 
 
 @router.delete("/by-name/{name}", status_code=204)
 def delete_automation_by_name(
-    entity: str, automation_id: Named, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
+    entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
 ) -> None:
     """Delete the one of this name, as by its id."""
+    automation_id = _id_of(resources, principal, entity, name, Action.AUTOMATE)
     delete_automation(entity, automation_id, principal, resources, conditions)
 
 

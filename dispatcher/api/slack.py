@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Response
 from sqlalchemy import Connection
 
 from dispatcher.api.authentication import PrincipalDep
@@ -91,30 +89,25 @@ def wake_if_open(resources: ApiResources, view: SlackView) -> None:
         resources.wake([number])
 
 
-async def _slack_named(entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep) -> str:
-    def found() -> str:
-        with read_transaction(resources.engine) as connection:
-            return webhooks.webhook_id_of(connection, principal, entity, name, WebhookKind.SLACK)
-
-    return await run_in_threadpool(found)
-
-
-Named = Annotated[str, Depends(_slack_named)]
-"""The id of the one that the path names."""
+def _id_of(resources: ApiResources, principal: Principal, entity: str, name: str, action: Action) -> str:
+    """The id of the one of this name, for who may do `action`: rights come before what there is."""
+    with read_transaction(resources.engine) as connection:
+        return webhooks.webhook_id_of(connection, principal, entity, name, action, kind=WebhookKind.SLACK)
 
 
 @router.get("/by-name/{name}", responses=NOT_MODIFIED)
 def get_slack_by_name(
-    entity: str, slack_id: Named, principal: PrincipalDep, resources: ResourcesDep, response: Response
+    entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep, response: Response
 ) -> SlackView:
     """The one of this name, also where the name looks like an id."""
+    slack_id = _id_of(resources, principal, entity, name, Action.READ)
     return get_slack(entity, slack_id, principal, resources, response)
 
 
 @router.patch("/by-name/{name}", openapi_extra=accepts(SlackBody, partly=True))
 def change_slack_by_name(
     entity: str,
-    slack_id: Named,
+    name: PathName,
     body: JsonBody,
     principal: PrincipalDep,
     resources: ResourcesDep,
@@ -122,14 +115,16 @@ def change_slack_by_name(
     response: Response,
 ) -> SlackView:
     """Change the one of this name, as by its id."""
+    slack_id = _id_of(resources, principal, entity, name, Action.ADMINISTER)
     return change_slack(entity, slack_id, body, principal, resources, conditions, response)
 
 
 @router.delete("/by-name/{name}", status_code=204)
 def delete_slack_by_name(
-    entity: str, slack_id: Named, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
+    entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
 ) -> None:
     """Delete the one of this name, as by its id."""
+    slack_id = _id_of(resources, principal, entity, name, Action.ADMINISTER)
     delete_slack(entity, slack_id, principal, resources, conditions)
 
 

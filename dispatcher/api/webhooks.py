@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
 
@@ -89,30 +89,25 @@ def delete_webhook(
         webhooks.delete(connection, principal, entity, webhook_id)
 
 
-async def _webhook_named(entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep) -> str:
-    def found() -> str:
-        with read_transaction(resources.engine) as connection:
-            return webhooks.webhook_id_of(connection, principal, entity, name)
-
-    return await run_in_threadpool(found)
-
-
-Named = Annotated[str, Depends(_webhook_named)]
-"""The id of the one that the path names."""
+def _id_of(resources: ApiResources, principal: Principal, entity: str, name: str, action: Action) -> str:
+    """The id of the one of this name, for who may do `action`: rights come before what there is."""
+    with read_transaction(resources.engine) as connection:
+        return webhooks.webhook_id_of(connection, principal, entity, name, action)
 
 
 @router.get("/by-name/{name}", responses=NOT_MODIFIED)
 def get_webhook_by_name(
-    entity: str, webhook_id: Named, principal: PrincipalDep, resources: ResourcesDep, response: Response
+    entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep, response: Response
 ) -> WebhookView:
     """The one of this name, also where the name looks like an id."""
+    webhook_id = _id_of(resources, principal, entity, name, Action.READ)
     return get_webhook(entity, webhook_id, principal, resources, response)
 
 
 @router.patch("/by-name/{name}", openapi_extra=accepts(WebhookBody, partly=True))
 def change_webhook_by_name(
     entity: str,
-    webhook_id: Named,
+    name: PathName,
     body: JsonBody,
     principal: PrincipalDep,
     resources: ResourcesDep,
@@ -120,14 +115,16 @@ def change_webhook_by_name(
     response: Response,
 ) -> WebhookView:
     """Change the one of this name, as by its id."""
+    webhook_id = _id_of(resources, principal, entity, name, Action.ADMINISTER)
     return change_webhook(entity, webhook_id, body, principal, resources, conditions, response)
 
 
 @router.delete("/by-name/{name}", status_code=204)
 def delete_webhook_by_name(
-    entity: str, webhook_id: Named, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
+    entity: str, name: PathName, principal: PrincipalDep, resources: ResourcesDep, conditions: IfMatch
 ) -> None:
     """Delete the one of this name, as by its id."""
+    webhook_id = _id_of(resources, principal, entity, name, Action.ADMINISTER)
     delete_webhook(entity, webhook_id, principal, resources, conditions)
 
 

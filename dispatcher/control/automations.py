@@ -109,9 +109,14 @@ def check_new_name(stored: StoredAutomation | None, definition: ResolvedAutomati
         raise InvalidDefinition.at(("name",), NO_UNSEEN)
 
 
-def automation_id_of(connection: Connection, principal: Principal, entity_name: str, name: str) -> str:
-    """The public id of the entity's automation of this name, whatever the name looks like. Raises NotFound."""
-    entity = require(connection, principal, entity_name, Action.READ)
+def automation_id_of(connection: Connection, principal: Principal, entity_name: str, name: str, action: Action) -> str:
+    """The public id of the entity's automation of this name, whatever the name looks like, for who may do `action`.
+
+    Raises:
+        NotFound: there is none, or no such entity to this principal.
+        Forbidden: the principal may not do `action`.
+    """
+    entity = require(connection, principal, entity_name, action)
     stored = store.find_automation(connection, entity.id, name=name)
     if stored is None:
         raise NotFound(f"{entity.name!r} has no automation that is named {name!r}")

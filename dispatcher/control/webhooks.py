@@ -139,10 +139,17 @@ def webhook_id_of(
     principal: Principal,
     entity_name: str,
     name: str,
+    action: Action,
+    *,
     kind: WebhookKind = WebhookKind.WEBHOOK,
 ) -> str:
-    """The public id of the entity's webhook of this name and kind, whatever the name looks like. Raises NotFound."""
-    entity = require(connection, principal, entity_name, Action.READ)
+    """The public id of the entity's webhook of this name and kind, whatever it looks like, for who may do `action`.
+
+    Raises:
+        NotFound: there is none, or no such entity to this principal.
+        Forbidden: the principal may not do `action`.
+    """
+    entity = require(connection, principal, entity_name, action)
     stored = store.find_webhook(connection, entity.id, name=name, kind=kind)
     if stored is None:
         raise NotFound(f"{entity.name!r} has no {_WORDS[kind]} that is named {name!r}")

@@ -41,7 +41,7 @@ AREAS = (
     Area("spread", "tests.bench.spread", "1 to 10,000 webhooks: rate and CPU of a delivery"),
     Area("spread-sqlite", "tests.bench.spread", "1 and 1,000 webhooks on SQLite", "measure_sqlite"),
     Area("spread-latency", "tests.bench.crowded", "POST to arrival over 1,000 webhooks", "measure_latency_of_many"),
-    Area("fan-out", "tests.bench.crowded", "one event fires 200 automations on 200 webhooks", "measure_fan_out"),
+    Area("spread-fan-out", "tests.bench.crowded", "one event fires 200 automations on 200 webhooks", "measure_fan_out"),
     Area("spread-hostile", "tests.bench.crowded", "p99 beside 50 hostile webhooks of 1,000", "measure_hostile"),
     Area("retries", "tests.bench.crowded", "100,000 deliveries due at once over 1,000 webhooks", "measure_retries"),
     Area("isolation", "tests.bench.isolation", "p99 beside 20 hostile endpoints over p99 without them"),

@@ -46,7 +46,7 @@ def measure_latency_of_many(rounds: int, quick: bool) -> list[Figure]:
 
 def measure_fan_out(rounds: int, quick: bool) -> list[Figure]:
     """One event that fires 200 automations on 200 webhooks: when the last of its deliveries arrives, and CPU."""
-    crowd, area = FanOut("fan", FAN_OUT), "fan-out"
+    crowd, area = FanOut("fan", FAN_OUT), "spread-fan-out"
     spread = Crowd("spread", WEBHOOKS)
     events = FAN_OUT_EVENTS // QUICK if quick else FAN_OUT_EVENTS
     figures = []

@@ -14,6 +14,9 @@ import orjson
 
 MAX_DIGITS: Final = 4000
 """How many digits a whole number may have, wherever one comes in."""
+MAX_LEVELS: Final = 1024
+"""How many levels of lists and objects a text may have: orjson's limit."""
+_TOO_DEEP = "nests too deeply"
 _LONG = re.compile(rb"[0-9]{19}")
 _TOO_LONG = re.compile(rb"(?<![0-9.eE+])[0-9]{%d}(?![0-9]*[.eE])" % (MAX_DIGITS + 1))
 _LEAST: Final[int] = -(10**MAX_DIGITS)
@@ -30,14 +33,30 @@ def read_json(text: bytes | str) -> Any:
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
     if _LONG.search(data):
         try:
-            return msgspec.json.decode(data)
+            value = msgspec.json.decode(data)
         except RecursionError:
-            raise orjson.JSONDecodeError("nests too deeply", "", 0) from None
+            raise orjson.JSONDecodeError(_TOO_DEEP, "", 0) from None
         except (ValueError, msgspec.MsgspecError):
             if found := _TOO_LONG.search(data):
                 message = f"a whole number has more than {MAX_DIGITS} digits"
                 raise orjson.JSONDecodeError(message, data.decode("latin-1"), found.start()) from None
+        else:
+            # msgspec ends where Python's recursion does, which since 3.12 is far beyond orjson's limit.
+            if data.count(b"[") + data.count(b"{") > MAX_LEVELS and _nests_deeper(value, MAX_LEVELS):
+                raise orjson.JSONDecodeError(_TOO_DEEP, "", 0)
+            return value
     return orjson.loads(data)
+
+
+def _nests_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects lie in one another more than `levels` deep."""
+    layer: list[Any] = [value]
+    for _ in range(levels + 1):
+        layer = [one for one in layer if isinstance(one, list | dict)]
+        if not layer:
+            return False
+        layer = [inner for one in layer for inner in (one.values() if isinstance(one, dict) else one)]
+    return True
 
 
 def write_json(value: object) -> bytes:

@@ -19,7 +19,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import check_event, decode_event
 from shared.domain.events.fast_decoding import quick_event
 from shared.domain.filters.filters import Predicate, parse_filter
-from shared.domain.json_text import MAX_DIGITS, read_json, write_indented_json, write_json
+from shared.domain.json_text import MAX_DIGITS, MAX_LEVELS, read_json, write_indented_json, write_json
 from shared.domain.json_values import refuse_unfit
 from shared.domain.payloads.variables import payload_values
 
@@ -83,6 +83,17 @@ def test_more_digits_than_python_handles_are_refused(text: str) -> None:
 def test_what_is_no_json_is_refused_with_and_without_long_numbers(text: bytes | str) -> None:
     with pytest.raises(orjson.JSONDecodeError):
         read_json(text)
+
+
+@pytest.mark.parametrize("number", ["1", "12345678901234567890"])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_the_depth_is_bounded_with_and_without_long_numbers(opening: str, closing: str, number: str) -> None:
+    times = MAX_LEVELS // len(closing)
+    few = times // 2  # before Python 3.12 what calls counts too
+    assert read_json(opening * few + number + closing * few)
+    with pytest.raises(orjson.JSONDecodeError):
+        read_json("[" + opening * times + number + closing * times + "]")
+    assert read_json(f'["{"[" * 2000}", {number}]')
 
 
 @pytest.mark.parametrize("value", [object(), ["\ud800", 2**70], [2**70, "\ud800"], {(): 1}, [10**5000]])

@@ -105,8 +105,9 @@ docs: $(READY) ## write the generated files again: docs/settings.md, docs/metric
 	$(BIN)/python -m dispatcher.reference
 	$(BIN)/python -m deploy.grafana.generate
 
-pictures: $(READY) ## draw the dashboards in docs/pictures/ again, from four minutes of traffic before a real Prometheus
+pictures: $(READY) ## draw docs/pictures/ again: dashboards from four minutes of traffic before a real Prometheus, pages in a real Chromium
 	$(BIN)/python -m tests.monitoring.pictures
+	$(BIN)/python -m tests.integration.api.console.browser.pictures
 
 constraints: ## resolve pyproject.toml into requirements/; UPGRADE=--upgrade takes the newest versions
 	test -x build/resolve/bin/uv || { $(PYTHON) -m venv build/resolve && \

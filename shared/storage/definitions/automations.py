@@ -13,7 +13,14 @@ from sqlalchemy import Connection, Select, Text, bindparam, cast, insert, select
 from shared.domain.ids import IdKind, decode_id
 from shared.domain.quotas import weight_bytes
 from shared.storage.database.bulk import among
-from shared.storage.definitions.kept_revisions import Edited, RevisionChange, RevisionKind, keep_revisions
+from shared.storage.definitions.kept_revisions import (
+    Edited,
+    RevisionChange,
+    RevisionKind,
+    created,
+    edited,
+    keep_revisions,
+)
 from shared.storage.schema.tables import automations, entities, kept_revisions, webhooks
 
 _ROWS_READ = 8
@@ -230,13 +237,7 @@ def insert_automations(
     made = insert(automations).returning(automations.c.id, sort_by_parameter_order=True)
     numbers = list(connection.scalars(made, rows))
     edits = [
-        Edited(
-            target_id=number,
-            entity_id=entity_id,
-            revision=revision,
-            change=RevisionChange.CREATE,
-            content=_content_of_fields(fields),
-        )
+        created(number, entity_id, revision, _content_of_fields(fields))
         for number, (fields, revision) in zip(numbers, new, strict=True)
     ]
     keep_revisions(connection, RevisionKind.AUTOMATION, edits, by=by, now=now)
@@ -284,16 +285,7 @@ def _content_of_fields(fields: AutomationFields) -> dict[str, Any]:
 
 
 def _edited(before: StoredAutomation, change: RevisionChange, content: dict[str, Any], revision: int) -> Edited:
-    return Edited(
-        target_id=before.id,
-        entity_id=before.entity_id,
-        revision=revision,
-        change=change,
-        content=content,
-        before=content_of(before),
-        before_revision=before.revision,
-        before_at=before.updated_at,
-    )
+    return edited(before, content_of(before), change, content, revision)
 
 
 def _columns(fields: AutomationFields) -> dict[str, Any]:

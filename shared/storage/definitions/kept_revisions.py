@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, delete, func, insert, select
 
@@ -65,6 +65,49 @@ class Edited:
     """Since when it was that."""
     reason: str | None = None
     """Why Hookline made the change itself."""
+
+
+class Stored(Protocol):
+    """An automation or webhook as it is stored."""
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+
+    @property
+    def entity_id(self) -> int:
+        """The entity that it belongs to."""
+
+    @property
+    def revision(self) -> int:
+        """The revision of its last edit."""
+
+    @property
+    def updated_at(self) -> datetime:
+        """When that was."""
+
+
+def created(target_id: int, entity_id: int, revision: int, content: Mapping[str, Any]) -> Edited:
+    """A new one."""
+    return Edited(
+        target_id=target_id, entity_id=entity_id, revision=revision, change=RevisionChange.CREATE, content=content
+    )
+
+
+def edited(
+    before: Stored, was: Mapping[str, Any], change: RevisionChange, content: Mapping[str, Any], revision: int
+) -> Edited:
+    """One that an edit made `content` under a new revision; `was` is the content of `before`."""
+    return Edited(
+        target_id=before.id,
+        entity_id=before.entity_id,
+        revision=revision,
+        change=change,
+        content=content,
+        before=was,
+        before_revision=before.revision,
+        before_at=before.updated_at,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,14 @@ from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, selec
 from shared.domain.delivery.circuits import Circuit
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.database.bulk import among
-from shared.storage.definitions.kept_revisions import Edited, RevisionChange, RevisionKind, keep_revisions
+from shared.storage.definitions.kept_revisions import (
+    Edited,
+    RevisionChange,
+    RevisionKind,
+    created,
+    edited,
+    keep_revisions,
+)
 from shared.storage.delivery.circuits import circuit_columns, circuit_of
 from shared.storage.schema.tables import secrets, webhook_secrets, webhooks
 
@@ -243,13 +250,7 @@ def insert_webhooks(
     numbers = list(connection.scalars(made, rows))
     _grant(connection, {number: fields.secrets for number, (fields, _) in zip(numbers, new, strict=True)}, secret_ids)
     edits = [
-        Edited(
-            target_id=number,
-            entity_id=entity_id,
-            revision=revision,
-            change=RevisionChange.CREATE,
-            content=content_of_fields(fields),
-        )
+        created(number, entity_id, revision, content_of_fields(fields))
         for number, (fields, revision) in zip(numbers, new, strict=True)
     ]
     keep_revisions(connection, RevisionKind.WEBHOOK, edits, by=by, now=now)
@@ -354,16 +355,7 @@ def fields_of_content(content: Mapping[str, Any]) -> WebhookFields:
 
 
 def _edited(before: StoredWebhook, change: RevisionChange, content: dict[str, Any], revision: int) -> Edited:
-    return Edited(
-        target_id=before.id,
-        entity_id=before.entity_id,
-        revision=revision,
-        change=change,
-        content=content,
-        before=content_of(before),
-        before_revision=before.revision,
-        before_at=before.updated_at,
-    )
+    return edited(before, content_of(before), change, content, revision)
 
 
 def revive_webhook(connection: Connection, webhook_id: int, name: str) -> None:

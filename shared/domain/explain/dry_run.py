@@ -187,11 +187,6 @@ def _collect(seen: Iterable[_Seen], page: PageWanted, name: str) -> DryRun:
     return DryRun(summary, tuple(results), following)
 
 
-def result_of(subject: Subject, considered: Considered) -> DryRunResult:
-    """The result for an event that was just considered."""
-    return _result(_Seen(considered, subject), subject.compiled.automation.name)
-
-
 def past_result_of(one: PastResult, name: str) -> DryRunResult:
     """The result for an event of the past that was just considered; `name` is the automation's now."""
     return _result(_Seen(one.considered, one.subject, one.in_force), name)

@@ -111,26 +111,30 @@ def answer(problem: Problem) -> Response:
     return Response(orjson.dumps(body), problem.status, problem.headers, MEDIA_TYPE)
 
 
+REFUSALS = (
+    Problem,
+    InvalidDefinition,
+    NotFound,
+    Forbidden,
+    Conflict,
+    StreamFull,
+    StreamUnavailable,
+    SecretUnreadable,
+    EndpointUnusable,
+    RequestValidationError,
+    HTTPException,
+    OperationalError,
+    IntegrityError,
+    InterfaceError,
+    PoolTimeoutError,
+    Exception,  # whatever else it is, the server logs it
+)
+"""What `problem_of` turns into problems: all that a handler may raise."""
+
+
 def install(app: FastAPI) -> None:
     """Answer every refusal of this application with a problem document."""
-    for kind in (
-        Problem,
-        InvalidDefinition,
-        NotFound,
-        Forbidden,
-        Conflict,
-        StreamFull,
-        StreamUnavailable,
-        SecretUnreadable,
-        EndpointUnusable,
-        RequestValidationError,
-        HTTPException,
-        OperationalError,
-        IntegrityError,
-        InterfaceError,
-        PoolTimeoutError,
-        Exception,  # whatever else it is, the server logs it
-    ):
+    for kind in REFUSALS:
         app.add_exception_handler(kind, _handle)
 
 

@@ -5,18 +5,11 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from starlette.exceptions import HTTPException
 
-from dispatcher.api.problems import Problem, problem_of
+from dispatcher.api.problems import REFUSALS, Problem, problem_of
 from dispatcher.console.rendering import render
-from dispatcher.control.errors import Conflict, Forbidden, NotFound
-from dispatcher.publishing.publisher import StreamFull, StreamUnavailable
-from shared.domain.errors import EndpointUnusable, HooklineError, InvalidDefinition
-from shared.vault import SecretUnreadable
+from shared.domain.errors import HooklineError
 
 _TITLES = {
     400: "This request can't be understood",
@@ -38,24 +31,7 @@ class SignInNeeded(HooklineError):
 def install(app: FastAPI) -> None:
     """Answer every refusal of the console with a page."""
     app.add_exception_handler(SignInNeeded, _to_sign_in)
-    for kind in (
-        Problem,
-        InvalidDefinition,
-        NotFound,
-        Forbidden,
-        Conflict,
-        StreamFull,
-        StreamUnavailable,
-        SecretUnreadable,
-        EndpointUnusable,
-        RequestValidationError,
-        HTTPException,
-        OperationalError,
-        IntegrityError,
-        InterfaceError,
-        PoolTimeoutError,
-        Exception,
-    ):
+    for kind in REFUSALS:
         app.add_exception_handler(kind, _handle)
 
 

@@ -15,8 +15,11 @@ from sqlalchemy import Engine
 
 from dispatcher.api.caller_cache import CallerCache
 from dispatcher.api.threads import Threads
+from dispatcher.control.slack import SlackView
 from dispatcher.control.webhook_checks import Checks
+from dispatcher.control.webhooks import WebhookView
 from dispatcher.publishing.publisher import Publisher
+from shared.domain.ids import IdKind, decode_id
 from shared.http.client import WebhookClient
 from shared.messaging.celery_app import celery_app
 from shared.messaging.edits import announce_edits
@@ -56,6 +59,11 @@ class ApiResources:
             self.waker.wake_webhooks(webhook_ids)
         except (RedisError, BrokerError, OSError) as exc:
             log.warning("wake.failed", error=type(exc).__name__)
+
+    def wake_if_open(self, kind: IdKind, view: WebhookView | SlackView) -> None:
+        """Wake the drain of a webhook or Slack integration that may send again after an edit."""
+        if view.enabled and not view.paused and (number := decode_id(kind, view.id)):
+            self.wake([number])
 
 
 @asynccontextmanager

@@ -91,7 +91,7 @@ def restore_webhook_revision(
     """Make a webhook what it was after an edit, as a new edit. A deleted one lives again."""
     with once.writing() as connection:
         restored = revisions.restore_webhook(connection, principal, entity, webhook_id, number, checks=resources.checks)
-    webhooks_api.wake_if_open(resources, restored)
+    resources.wake_if_open(IdKind.WEBHOOK, restored)
     return webhooks_api.with_etag(response, restored)
 
 
@@ -126,5 +126,5 @@ def restore_slack_revision(
     """Make a Slack integration what it was after an edit, as a new edit. A deleted one lives again."""
     with once.writing() as connection:
         restored = revisions.restore_slack(connection, principal, entity, slack_id, number, checks=resources.checks)
-    slack_api.wake_if_open(resources, restored)
+    resources.wake_if_open(IdKind.SLACK, restored)
     return slack_api.with_etag(response, restored)

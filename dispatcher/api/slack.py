@@ -19,7 +19,7 @@ from dispatcher.control.access import Action, require
 from dispatcher.control.definition_lists import ListedSlackView
 from dispatcher.control.paging import Page
 from dispatcher.control.slack import SlackBody, SlackView
-from shared.domain.ids import IdKind, decode_id
+from shared.domain.ids import IdKind
 from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.webhooks import WebhookKind
@@ -69,7 +69,7 @@ def change_slack(
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
         changed = slack.change(connection, principal, entity, slack_id, body, checks=resources.checks)
-    wake_if_open(resources, changed)
+    resources.wake_if_open(IdKind.SLACK, changed)
     return with_etag(response, changed)
 
 
@@ -81,12 +81,6 @@ def delete_slack(
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
         slack.delete(connection, principal, entity, slack_id)
-
-
-def wake_if_open(resources: ApiResources, view: SlackView) -> None:
-    """Wake the drain of one that may send again after an edit."""
-    if view.enabled and not view.paused and (number := decode_id(IdKind.SLACK, view.id)):
-        resources.wake([number])
 
 
 def _id_of(resources: ApiResources, principal: Principal, entity: str, name: str, action: Action) -> str:

@@ -15,7 +15,7 @@ from dispatcher.api.bodies import JsonBody, accepts
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control import webhook_trials
-from dispatcher.control.webhook_trials import AutomationTrialBody, DraftTrialBody, TrialView
+from dispatcher.control.webhook_trials import AutomationTrialBody, DraftTrialBody, TrialBody, TrialView
 from shared.delivery.webhook_trial import WebhookTrial
 from shared.storage.database.transactions import read_transaction
 
@@ -47,6 +47,20 @@ async def test_unsaved_webhook(
         once,
         lambda connection, more: webhook_trials.prepare_draft(
             connection, principal, entity, body, checks=resources.checks, **more
+        ),
+    )
+
+
+@router.post("/webhooks/{webhook_id}/test", tags=["webhooks"], openapi_extra=accepts(TrialBody))
+async def test_webhook(
+    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep
+) -> TrialView:
+    """Send one test request now, with sample values; the answer shows the request and the response."""
+    return await send(
+        resources,
+        once,
+        lambda connection, more: webhook_trials.prepare(
+            connection, principal, entity, webhook_id, body, vault=resources.vault, **more
         ),
     )
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
 
 from dispatcher.api.authentication import PrincipalDep
@@ -17,15 +14,13 @@ from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.list_queries import WebhookCriteria
 from dispatcher.api.path_names import PathName
 from dispatcher.api.resources import ApiResources, ResourcesDep
-from dispatcher.control import definition_lists, webhook_trials, webhooks
+from dispatcher.control import definition_lists, webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.definition_lists import ListedWebhookView
 from dispatcher.control.paging import Page
 from dispatcher.control.webhook_checks import WebhookBody
-from dispatcher.control.webhook_trials import TrialBody, TrialView
 from dispatcher.control.webhooks import WebhookView
-from shared.delivery.webhook_trial import WebhookTrial
-from shared.domain.ids import IdKind, decode_id
+from shared.domain.ids import IdKind
 from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.vault import Vault
@@ -75,7 +70,7 @@ def change_webhook(
     with write_transaction(resources.engine) as connection:
         conditions.check(connection, partial(_current, connection, principal, entity, webhook_id, resources.vault))
         changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=resources.checks)
-    wake_if_open(resources, changed)
+    resources.wake_if_open(IdKind.WEBHOOK, changed)
     return with_etag(response, changed)
 
 
@@ -128,23 +123,6 @@ def delete_webhook_by_name(
     delete_webhook(entity, webhook_id, principal, resources, conditions)
 
 
-@router.post("/{webhook_id}/test", openapi_extra=accepts(TrialBody))
-async def test_webhook(
-    entity: str, webhook_id: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep
-) -> TrialView:
-    """Send one test request now, with sample values; the answer shows the request and the response."""
-    trial = await run_in_threadpool(_prepare_trial, resources, principal, entity, webhook_id, body)
-    view = webhook_trials.trial_view(trial, await resources.sender.send(trial.request))
-    await run_in_threadpool(once.mark_effective)  # the endpoint was called: a repeat must not call it again
-    return view
-
-
-def wake_if_open(resources: ApiResources, view: WebhookView) -> None:
-    """Wake the drain of one that may send again after an edit."""
-    if view.enabled and not view.paused and (number := decode_id(IdKind.WEBHOOK, view.id)):
-        resources.wake([number])
-
-
 def with_etag(response: Response, view: WebhookView) -> WebhookView:
     """The answer, with its ETag among the headers."""
     _version(view).put_on(response)
@@ -161,19 +139,3 @@ def _version(view: WebhookView) -> Version:
     """Workers change an endpoint's state without a new revision, so it is a part of the version."""
     circuit = view.circuit.opened_at and (view.circuit.opened_at, view.circuit.state)
     return Version(view.revision, (view.disabled_reason, view.failing_since, circuit, *view.unreadable_secrets))
-
-
-def _prepare_trial(
-    resources: ApiResources, principal: Principal, entity: str, webhook_id: str, body: Any
-) -> WebhookTrial:
-    with read_transaction(resources.engine) as connection:
-        return webhook_trials.prepare(
-            connection,
-            principal,
-            entity,
-            webhook_id,
-            body,
-            vault=resources.vault,
-            contexts=resources.sender.contexts,
-            now=datetime.now(UTC),
-        )

@@ -13,6 +13,7 @@ EVENTS: Mapping[str, str] = {
     EventType.LINK_ARTIFACT: "A version is linked to a collection",
     EventType.UNLINK_ARTIFACT: "A version is unlinked from a collection",
     EventType.ADD_ARTIFACT_ALIAS: "An alias is added to a version",
+    EventType.REMOVE_ARTIFACT_ALIAS: "An alias is removed from a version",
     EventType.ADD_ARTIFACT_TAG: "A tag is added to a version",
     EventType.REMOVE_ARTIFACT_TAG: "A tag is removed from a version",
     EventType.ADD_COLLECTION_TAG: "A tag is added to a collection",

@@ -38,7 +38,7 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 _MODELS: Mapping[EventType, type[Envelope]] = {
     **dict.fromkeys((EventType.CREATE_ARTIFACT, EventType.LINK_ARTIFACT, EventType.UNLINK_ARTIFACT), ArtifactEvent),
-    EventType.ADD_ARTIFACT_ALIAS: AliasEvent,
+    **dict.fromkeys((EventType.ADD_ARTIFACT_ALIAS, EventType.REMOVE_ARTIFACT_ALIAS), AliasEvent),
     **dict.fromkeys((EventType.ADD_ARTIFACT_TAG, EventType.REMOVE_ARTIFACT_TAG), ArtifactTagEvent),
     **dict.fromkeys((EventType.ADD_COLLECTION_TAG, EventType.REMOVE_COLLECTION_TAG), CollectionTagEvent),
     EventType.RUN_METRIC: RunMetricEvent,

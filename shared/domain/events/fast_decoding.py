@@ -79,7 +79,7 @@ class QuickArtifactData(msgspec.Struct):
 
 
 class QuickAliasData(QuickArtifactData, kw_only=True):
-    """An alias was added."""
+    """An alias was added or removed."""
 
     alias: _Name
 
@@ -148,6 +148,11 @@ class QuickAlias(_Quick, tag="ADD_ARTIFACT_ALIAS", kw_only=True):
     data: QuickAliasData
 
 
+class QuickUnalias(_Quick, tag="REMOVE_ARTIFACT_ALIAS", kw_only=True):
+    type: ClassVar[EventType] = EventType.REMOVE_ARTIFACT_ALIAS
+    data: QuickAliasData
+
+
 class QuickArtifactTag(_Quick, tag="ADD_ARTIFACT_TAG", kw_only=True):
     type: ClassVar[EventType] = EventType.ADD_ARTIFACT_TAG
     data: QuickArtifactTagData
@@ -183,6 +188,7 @@ QuickEvent: TypeAlias = (
     | QuickLink
     | QuickUnlink
     | QuickAlias
+    | QuickUnalias
     | QuickArtifactTag
     | QuickArtifactUntag
     | QuickCollectionTag

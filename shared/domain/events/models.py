@@ -147,7 +147,7 @@ class ArtifactEvent(Envelope):
 
 
 class AliasEvent(Envelope):
-    type: Literal[EventType.ADD_ARTIFACT_ALIAS]
+    type: Literal[EventType.ADD_ARTIFACT_ALIAS, EventType.REMOVE_ARTIFACT_ALIAS]
     data: AliasData
 
 

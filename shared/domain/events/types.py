@@ -8,12 +8,13 @@ from shared.domain.events.values import Name as Name
 
 
 class EventType(StrEnum):
-    """The types of events, by W&B's names of automation events; the last five are notices of Hookline's own."""
+    """The types of events, by W&B's names where it has such events; the last five are notices of Hookline's own."""
 
     CREATE_ARTIFACT = "CREATE_ARTIFACT"
     LINK_ARTIFACT = "LINK_ARTIFACT"
     UNLINK_ARTIFACT = "UNLINK_ARTIFACT"
     ADD_ARTIFACT_ALIAS = "ADD_ARTIFACT_ALIAS"
+    REMOVE_ARTIFACT_ALIAS = "REMOVE_ARTIFACT_ALIAS"
     ADD_ARTIFACT_TAG = "ADD_ARTIFACT_TAG"
     REMOVE_ARTIFACT_TAG = "REMOVE_ARTIFACT_TAG"
     ADD_COLLECTION_TAG = "ADD_COLLECTION_TAG"
@@ -33,10 +34,14 @@ ARTIFACT_TYPES = frozenset(
         EventType.LINK_ARTIFACT,
         EventType.UNLINK_ARTIFACT,
         EventType.ADD_ARTIFACT_ALIAS,
+        EventType.REMOVE_ARTIFACT_ALIAS,
         EventType.ADD_ARTIFACT_TAG,
         EventType.REMOVE_ARTIFACT_TAG,
     }
 )
+
+
+ALIAS_TYPES = frozenset({EventType.ADD_ARTIFACT_ALIAS, EventType.REMOVE_ARTIFACT_ALIAS})
 
 
 COLLECTION_TAG_TYPES = frozenset({EventType.ADD_COLLECTION_TAG, EventType.REMOVE_COLLECTION_TAG})

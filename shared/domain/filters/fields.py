@@ -13,7 +13,14 @@ from typing import Any
 
 from shared.domain.events.fast_decoding import QuickRun
 from shared.domain.events.models import Run
-from shared.domain.events.types import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType
+from shared.domain.events.types import (
+    ALIAS_TYPES,
+    ARTIFACT_TYPES,
+    COLLECTION_TAG_TYPES,
+    NOTICE_TYPES,
+    RUN_TYPES,
+    EventType,
+)
 from shared.domain.filters.filters import MISSING
 
 Getter = Callable[[Any], object]
@@ -62,7 +69,7 @@ def _fields(event_type: EventType) -> dict[str, Getter]:
         fields |= _ON_COLLECTIONS | _ON_ARTIFACTS
     if event_type in COLLECTION_TAG_TYPES:
         fields |= _ON_COLLECTIONS
-    if event_type is EventType.ADD_ARTIFACT_ALIAS:
+    if event_type in ALIAS_TYPES:
         fields |= _OWN_ALIAS
     if event_type in _TAG_TYPES:
         fields |= _OWN_TAG

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.models import DeadLetterEvent, NoticeEvent, OwnData, UnmatchedEvent
+from shared.domain.events.types import EventType
 from shared.domain.json_text import write_json
 from shared.domain.payloads.templates import METADATA_PREFIX
 
@@ -106,8 +107,10 @@ def _add_artifact(
     alias = getattr(data, "alias", "")
     values["alias"] = alias
     values["artifact_version"] = f"wandb-artifact://_id/{artifact.id}"
+    # An alias that was removed leads to this version no more.
+    added = "" if values["event_type"] == EventType.REMOVE_ARTIFACT_ALIAS else alias
     values["artifact_version_string"] = (
-        f"{data.entity}/{data.project}/{data.collection.name}:{alias or artifact.version}"
+        f"{data.entity}/{data.project}/{data.collection.name}:{added or artifact.version}"
     )
     stored = artifact.metadata
     for key in stored if metadata is None else metadata:

@@ -11,6 +11,7 @@ Raw = dict[str, Any]
 
 OWN_MEMBERS: dict[EventType, Raw] = {
     EventType.ADD_ARTIFACT_ALIAS: {"alias": "production"},
+    EventType.REMOVE_ARTIFACT_ALIAS: {"alias": "production"},
     EventType.ADD_ARTIFACT_TAG: {"tag": "approved"},
     EventType.REMOVE_ARTIFACT_TAG: {"tag": "approved"},
     EventType.ADD_COLLECTION_TAG: {"tag": "approved"},

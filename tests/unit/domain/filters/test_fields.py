@@ -98,8 +98,9 @@ def test_alias_and_tag_stand_for_any_of_the_version_where_the_event_has_none(eve
 
 
 def test_the_alias_or_tag_of_an_event_is_the_one_it_is_about() -> None:
-    raw = event("ADD_ARTIFACT_ALIAS", alias="prod", artifact={"id": "a", "aliases": ["v3"], "tags": ["eval"]})
-    assert (read(raw, "alias"), read(raw, "aliases"), read(raw, "tag")) == ("prod", ("v3",), ("eval",))
+    for event_type in ("ADD_ARTIFACT_ALIAS", "REMOVE_ARTIFACT_ALIAS"):
+        raw = event(event_type, alias="prod", artifact={"id": "a", "aliases": ["v3"], "tags": ["eval"]})
+        assert (read(raw, "alias"), read(raw, "aliases"), read(raw, "tag")) == ("prod", ("v3",), ("eval",))
     for event_type in ("ADD_ARTIFACT_TAG", "REMOVE_ARTIFACT_TAG"):
         raw = event(event_type, tag="safe", artifact={"id": "a", "aliases": ["v3"], "tags": ["eval"]})
         assert (read(raw, "alias"), read(raw, "tags"), read(raw, "tag")) == (("v3",), ("eval",), "safe")

@@ -40,6 +40,7 @@ OWN: dict[EventType, dict[str, str]] = {
         "alias": "production",
         "artifact_version_string": "acme/wandb-registry-model/llm-models:production",
     },
+    EventType.REMOVE_ARTIFACT_ALIAS: {**OF_ARTIFACTS, "alias": "production"},
     **dict.fromkeys((EventType.ADD_ARTIFACT_TAG, EventType.REMOVE_ARTIFACT_TAG), TAGGED_ARTIFACT),
     **dict.fromkeys(COLLECTION_TAG_TYPES, TAGGED_COLLECTION),
     **dict.fromkeys(RUN_TYPES, OF_RUNS),
@@ -85,7 +86,7 @@ def test_no_variable_is_made_up() -> None:
         assert {name for name in names if not name.startswith("artifact_metadata.")} <= VARIABLES.keys()
 
 
-def test_the_version_string_ends_in_the_alias_where_there_is_one_and_else_in_the_version() -> None:
+def test_the_version_string_ends_in_the_alias_that_was_added_and_else_in_the_version() -> None:
     for event_type in ARTIFACT_TYPES:
         raw = event(event_type, artifact={"id": "a", "version": "v7", "aliases": ["best"]}, project="p")
         ending = "production" if event_type is EventType.ADD_ARTIFACT_ALIAS else "v7"

@@ -115,7 +115,7 @@ def variables(event: Event, automation: Automation) -> dict[str, str]:
     if "collection" in data:
         values["artifact_collection_name"] = data["collection"]["name"]
     if "artifact" in data:
-        values |= _artifact_variables(data)
+        values |= _artifact_variables(data, removed=event["type"] == "REMOVE_ARTIFACT_ALIAS")
     if "run" in data:
         values |= {"run_id": data["run"]["id"], "run_name": data["run"]["name"], "run_state": data.get("state", "")}
     if "metrics" in data:
@@ -123,9 +123,10 @@ def variables(event: Event, automation: Automation) -> dict[str, str]:
     return values
 
 
-def _artifact_variables(data: Mapping[str, Any]) -> dict[str, str]:
+def _artifact_variables(data: Mapping[str, Any], *, removed: bool) -> dict[str, str]:
     artifact = data["artifact"]
-    label = data.get("alias", artifact["version"])
+    # An alias that was removed leads to the version no more.
+    label = artifact["version"] if removed else data.get("alias", artifact["version"])
     values = {
         "artifact_version": f"wandb-artifact://_id/{artifact['id']}",
         "artifact_version_string": f"{data['entity']}/{data['project']}/{data['collection']['name']}:{label}",

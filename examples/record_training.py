@@ -212,6 +212,7 @@ def _promote(story: Story, good: list[Version], checkpoints: list[Version]) -> N
     story.events.append(promoted)
     story.version_event("ADD_ARTIFACT_ALIAS", checkpoints[best.number], author=TRAINER, alias="production")
     story.version_event("UNLINK_ARTIFACT", replace(good[0], aliases=("superseded",)), author=RELEASER)
+    story.version_event("REMOVE_ARTIFACT_ALIAS", second, author=RELEASER, alias="staging")
 
 
 def record(digits: Digits) -> list[Event]:

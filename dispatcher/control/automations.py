@@ -76,7 +76,7 @@ def change(
     patch = members_to_change(patch)
     resolver = WebhookResolver(connection, entity, principal, kept=None if "action" in patch else stored)
     before = stored.definition
-    definition = resolver.parse({**before, **patch})
+    definition = resolver.parse({**before, **patch}, was=before)
     check_new_name(stored, definition)
     stored = save_automation(connection, entity, stored, definition, by=principal.user_name)
     if changed := changed_members(before, stored.definition):

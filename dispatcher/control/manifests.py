@@ -278,8 +278,9 @@ def _write_automations(
 
 
 def _parse(resolver: WebhookResolver, stored: Mapping[str, StoredAutomation], raw: object) -> ResolvedAutomation:
-    definition = resolver.parse(raw)
-    automations.check_new_name(stored.get(definition.automation.name), definition)
+    before = stored.get(_name(raw) or "")
+    definition = resolver.parse(raw, was=None if before is None else before.definition)
+    automations.check_new_name(before, definition)
     return definition
 
 

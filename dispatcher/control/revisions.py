@@ -130,7 +130,8 @@ def restore_automation(
     if before is None:
         raise _unknown(IdKind.AUTOMATION, automation_id, number)
     kept = before if before.webhook_id == content["webhook_id"] else None
-    definition = WebhookResolver(connection, entity, principal, kept=kept).parse(_shown(IdKind.AUTOMATION, content))
+    raw = _shown(IdKind.AUTOMATION, content)
+    definition = WebhookResolver(connection, entity, principal, kept=kept).parse(raw, was=raw)
     stored = automations.save_automation(
         connection, entity, before, definition, by=principal.user_name, revives=live is None
     )

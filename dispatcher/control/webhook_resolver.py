@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -50,10 +51,25 @@ class WebhookResolver:
     kept: StoredAutomation | None = None
     known: dict[tuple[WebhookKind, str], StoredWebhook | None] = field(default_factory=dict)
 
-    def parse(self, raw: object) -> ResolvedAutomation:
-        """Check a definition. Raises InvalidDefinition, naming each fault."""
-        automation = parse_automation(raw, self.grants_of, self.has_slack)
+    def parse(self, raw: object, was: Mapping[str, Any] | None = None) -> ResolvedAutomation:
+        """Check a definition, which replaces one that was accepted before. Raises InvalidDefinition, naming each fault.
+
+        A filter that was accepted by an older version, and stays as it is, is accepted again.
+        """
+        automation = self._checked(raw, was)
         return ResolvedAutomation(automation, self._webhook_of(automation.action))
+
+    def _checked(self, raw: object, was: Mapping[str, Any] | None) -> Automation:
+        try:
+            return parse_automation(raw, self.grants_of, self.has_slack, is_new=True)
+        except InvalidDefinition as exc:
+            if was is None:
+                raise
+            refusal = exc
+        automation = parse_automation(raw, self.grants_of, self.has_slack)
+        if (str(automation.event), automation.filter.to_json()) != (was["event"], was["filter"]):
+            raise refusal
+        return automation
 
     def grants_of(self, name_or_id: str) -> Grants | None:
         """The grants of the webhook of this name or id; None when there is none.

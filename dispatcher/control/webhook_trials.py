@@ -204,7 +204,7 @@ def prepare_automation(
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     saved = load_automation(connection, entity, automation_id)
-    resolved = WebhookResolver(connection, entity, principal, kept=saved).parse(saved.definition)
+    resolved = WebhookResolver(connection, entity, principal, kept=saved).parse(saved.definition, was=saved.definition)
     webhook = resolved.webhook
     if webhook is None:
         raise Conflict(f"automation {saved.name!r} calls no webhook: there is nothing to test")

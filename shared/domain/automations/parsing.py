@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar
 
 from shared.domain.automations.model import (
@@ -29,6 +30,7 @@ from shared.domain.events.types import NOTICE_TYPES, RUN_TYPES, EventType, RunPh
 from shared.domain.events.values import NAME_FORM, is_name
 from shared.domain.filters.fields import field_refusal
 from shared.domain.filters.filters import Filter, parse_filter
+from shared.domain.filters.operands import operand_faults
 from shared.domain.json_values import refuse_unfit
 from shared.domain.payloads.slack_messages import Severity, SlackMessage, parse_slack_message
 from shared.domain.payloads.templates import Template, parse_payload
@@ -90,8 +92,12 @@ def no_slack(_name_or_id: str) -> bool:
     return False
 
 
-def parse_automation(raw: object, find_webhook: FindWebhook, find_slack: FindSlack = no_slack) -> Automation:
+def parse_automation(
+    raw: object, find_webhook: FindWebhook, find_slack: FindSlack = no_slack, *, is_new: bool = False
+) -> Automation:
     """A checked automation from decoded JSON or YAML.
+
+    With `is_new`, filters are refused too whose operands a field can never meet, which older versions have stored.
 
     Raises:
         InvalidDefinition: with one fault for each field that is wrong, and what is accepted there (about `MAX_FAULTS`
@@ -100,14 +106,17 @@ def parse_automation(raw: object, find_webhook: FindWebhook, find_slack: FindSla
     refuse_unfit(raw)
     if not isinstance(raw, Mapping):
         raise InvalidDefinition.at((), f"must be an object with the members {', '.join(MEMBERS)}")
-    return _Reading(raw, find_webhook, find_slack).automation()
+    return _Reading(raw, find_webhook, find_slack, is_new=is_new).automation()
 
 
 class _Reading:
     """One definition being read, with the faults found so far."""
 
-    def __init__(self, raw: Mapping[Any, Any], find_webhook: FindWebhook, find_slack: FindSlack) -> None:
+    def __init__(
+        self, raw: Mapping[Any, Any], find_webhook: FindWebhook, find_slack: FindSlack, *, is_new: bool
+    ) -> None:
         self.raw = raw
+        self.is_new = is_new
         self.find_webhook = find_webhook
         self.find_slack = find_slack
         self.faults: list[FieldError] = []
@@ -212,10 +221,8 @@ class _Reading:
     def _filter(self, event: EventType) -> Filter:
         everything = parse_filter({}, lambda _: None)
         raw = self.raw.get("filter")
-        return (
-            self._parsed(("filter",), raw, lambda value: parse_filter(value, lambda f: field_refusal(event, f)))
-            or everything
-        )
+        checks = partial(field_refusal, event), partial(operand_faults, event) if self.is_new else None
+        return self._parsed(("filter",), raw, lambda value: parse_filter(value, *checks)) or everything
 
     def _conditions(self, event: EventType) -> tuple[Condition, ...]:
         raw = self.raw.get("conditions")

@@ -19,6 +19,7 @@ from shared.domain.events.types import (
     COLLECTION_TAG_TYPES,
     NOTICE_TYPES,
     RUN_TYPES,
+    TAG_TYPES,
     EventType,
 )
 from shared.domain.filters.filters import MISSING
@@ -56,7 +57,6 @@ _ON_DEAD_LETTERS: dict[str, Getter] = {
     "status": lambda e: e.data.delivery.status,
     "event_type": lambda e: e.data.delivery.event_type,
 }
-_TAG_TYPES = COLLECTION_TAG_TYPES | {EventType.ADD_ARTIFACT_TAG, EventType.REMOVE_ARTIFACT_TAG}
 
 
 def _fields(event_type: EventType) -> dict[str, Getter]:
@@ -71,7 +71,7 @@ def _fields(event_type: EventType) -> dict[str, Getter]:
         fields |= _ON_COLLECTIONS
     if event_type in ALIAS_TYPES:
         fields |= _OWN_ALIAS
-    if event_type in _TAG_TYPES:
+    if event_type in TAG_TYPES:
         fields |= _OWN_TAG
     if event_type in RUN_TYPES:
         fields |= _ON_RUNS

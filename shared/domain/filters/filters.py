@@ -113,15 +113,22 @@ class Filter:
         return _to_json(self.root)
 
 
-def parse_filter(expression: object, known_field: Callable[[str], str | None]) -> Filter:
+OperandCheck: TypeAlias = Callable[[str, str, Any], Iterable[tuple[tuple[int, ...], str]]]
+"""Gives the faults of an operand, by field and operator: each with its place in the operand, and what is accepted."""
+
+
+def parse_filter(
+    expression: object, known_field: Callable[[str], str | None], operand_faults: OperandCheck | None = None
+) -> Filter:
     """A filter from a decoded JSON object.
 
-    `known_field` gives None for a field that may be used, otherwise a message with what is accepted.
+    `known_field` gives None for a field that may be used, otherwise a message with what is accepted. `operand_faults`
+    may refuse operands that are well formed.
 
     Raises:
         InvalidDefinition: with every fault, each at its place in the expression, e.g. `("$or", 0, "alias", "$regex")`.
     """
-    parser = _Parser(known_field)
+    parser = _Parser(known_field, operand_faults)
     root = parser.expression(expression, (), 1)
     if parser.faults:
         raise InvalidDefinition(*parser.faults)
@@ -232,13 +239,16 @@ def _operand_fault(op: str, operand: object) -> str | None:
 class _Parser:
     """Reads one expression and collects its faults; a faulty part is read as matching everything."""
 
-    def __init__(self, known_field: Callable[[str], str | None]) -> None:
+    def __init__(self, known_field: Callable[[str], str | None], operand_faults: OperandCheck | None) -> None:
         self.faults: list[FieldError] = []
         self._known_field = known_field
+        self._operand_faults = operand_faults
         self._terms = 0
         self._values = 0
         self._patterns = 0
         self._chars = 0
+        self._field_is_known = True
+        """Whether the field that is being read may be used."""
 
     def expression(self, value: object, loc: Loc, depth: int) -> Node:
         if not isinstance(value, dict):
@@ -265,8 +275,10 @@ class _Parser:
             return self._fault(loc, f"unknown operator; accepted here: {', '.join(_LISTS)}, $not, or a field's name")
         if len(key) > MAX_FIELD_CHARS:
             return self._fault(loc[:-1], f"must not name a field by more than {MAX_FIELD_CHARS} characters")
+        faults_before = len(self.faults)
         if refusal := self._known_field(key):
             self._fault(loc, refusal)
+        self._field_is_known = len(self.faults) == faults_before
         return self._on_field(key, operand, loc, depth)
 
     def _list(self, op: str, operand: object, loc: Loc, depth: int) -> Node:
@@ -303,6 +315,9 @@ class _Parser:
         self._count_pattern(op)
         if len(self.faults) == faults_before and (message := _operand_fault(op, operand)):
             self._fault(loc, message)
+        if len(self.faults) == faults_before and self._field_is_known and self._operand_faults is not None:
+            for place, message in self._operand_faults(field, op, operand):
+                self._fault((*loc, *place), message)
         if len(self.faults) > faults_before:
             return _EVERYTHING
         operand_json = json.dumps(operand, ensure_ascii=False, sort_keys=True)

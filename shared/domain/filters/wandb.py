@@ -147,8 +147,8 @@ def hookline_type(event_type: WandbEventType) -> EventType:
 def saved_event(definition: Mapping[str, Any]) -> SavedEvent | None:
     """A stored definition's event as the client reads it; None for one that its form can't express.
 
-    Inexpressible are: notices of Hookline's own, the removal of an alias, several conditions, thresholds compared by `$eq` or `$ne`, and states
-    other than running, finished, and failed together with crashed.
+    Inexpressible are: notices of Hookline's own, the removal of an alias, several conditions, thresholds compared by
+    `$eq` or `$ne`, and states other than running, finished, and failed together with crashed.
     """
     event = EventType(definition["event"])
     if event in NOTICE_TYPES or event is EventType.REMOVE_ARTIFACT_ALIAS:

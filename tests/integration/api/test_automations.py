@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
-from shared.storage.database.transactions import read_transaction
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.schema.tables import automations
 from tests.integration.api.conftest import (
     ACME,
@@ -66,6 +66,10 @@ BAD: list[tuple[dict[str, Any], list[list[Any]]]] = [
     ({"filter": {"aliass": "x"}}, [["filter", "aliass"]]),
     ({"filter": {"alias": {"$regex": "("}}}, [["filter", "alias", "$regex"]]),
     ({"filter": {"alias": "x\0"}}, [["filter", "alias"]]),
+    (
+        {"filter": {"alias": {"$in": ["on", False]}, "author": 1.1}},
+        [["filter", "alias", "$in", 1], ["filter", "author"]],
+    ),
     ({"scope": {"collection": "c"}}, [["scope", "project"]]),
     ({"scope": {"project": "p" * 513}}, [["scope", "project"]]),
     ({"scope": {"project": "p\n"}}, [["scope", "project"]]),
@@ -96,6 +100,28 @@ def test_bad_automations_are_refused_and_change_nothing(api: Api) -> None:
 
     assert api.ok("GET", f"{ACME}/automations")["items"] == [kept]
     assert [project["name"] for project in api.ok("GET", f"{ACME}/projects")["items"]] == ["wandb-registry-model"]
+
+
+def test_a_filter_that_an_older_version_took_stays_until_it_is_changed(api: Api, engine: Engine) -> None:
+    create_webhook(api)
+    made = create_automation(api)
+    path, never = f"{ACME}/automations/{made['id']}", {"alias": {"$eq": False}}
+    with write_transaction(engine) as connection:
+        stored = {**connection.execute(select(automations.c.definition)).scalar_one(), "filter": never}
+        connection.execute(update(automations).values(definition=stored))
+
+    assert api.ok("PATCH", path, {"description": "changed"})["filter"] == never
+    assert api.ok("PATCH", path, {"filter": {"alias": False}})["filter"] == never
+    applied = api.ok("POST", f"{ACME}/apply", {"automations": [automation(filter=never, description="applied")]})
+    assert applied["changes"][0]["change"] == "updated"
+    newest = api.ok("GET", f"{path}/revisions")["items"][0]["number"]
+    refusal = "must be text, in quotes: alias is never true or false"
+    for members in ({"filter": {"alias": {"$ne": False}}}, {"event": "CREATE_ARTIFACT"}):
+        assert refusal in api.refused("PATCH", path, members, status=422).detail
+    api.ok("PATCH", path, {"filter": {"alias": "no"}})
+    assert refusal in api.refused("PATCH", path, {"filter": never}, status=422).detail
+    restored = api.ok("POST", f"{path}/revisions/{newest}/restore")
+    assert restored["filter"] == never
 
 
 def test_what_a_payload_may_use_is_listed(api: Api) -> None:

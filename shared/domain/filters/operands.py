@@ -1,0 +1,78 @@
+"""Operands that a field can never meet: a number where the field is always text.
+
+Filters that are stored already may have some, and just never hold. So only who takes a new filter asks. Must not know
+how a field is read: that is `fields.py` beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from shared.domain.events.types import ALIAS_TYPES, ARTIFACT_TYPES, TAG_TYPES, EventType
+from shared.domain.filters.fields import member_field
+
+_EQUALITIES: Final = frozenset({"$eq", "$ne"})
+_MEMBERSHIPS: Final = frozenset({"$in", "$nin"})
+_ORDERS: Final = frozenset({"$gt", "$gte", "$lt", "$lte"})
+_NULLABLE: Final = frozenset({"run.name", "run.display_name", "run.config"})
+"""What an event may leave out."""
+_RUN_TEXTS: Final = frozenset({"run.id", "run.name", "run.display_name"})
+
+
+class OperandFault(NamedTuple):
+    """What is wrong with an operand, or with a member of it."""
+
+    loc: tuple[int, ...]
+    message: str
+
+
+def operand_faults(event_type: EventType, field: str, op: str, operand: object) -> Iterator[OperandFault]:
+    """The faults of an operand that this field of such events can never meet, whatever the event."""
+    if field == "run.config":
+        yield from _object_faults(op, operand)
+    elif field in _RUN_TEXTS or member_field(event_type, field) is None:
+        listed = field in _lists(event_type)
+        if op in _MEMBERSHIPS and isinstance(operand, list | tuple):
+            for index, one in enumerate(operand):
+                yield from (OperandFault((index, *loc), text) for loc, text in _text_faults(field, one, listed=listed))
+        elif op in _EQUALITIES or op in _ORDERS:
+            yield from _text_faults(field, operand, listed=listed and op in _EQUALITIES)
+
+
+def _lists(event_type: EventType) -> tuple[str, ...]:
+    if event_type not in ARTIFACT_TYPES:
+        return ()
+    own = (*(() if event_type in ALIAS_TYPES else ("alias",)), *(() if event_type in TAG_TYPES else ("tag",)))
+    return ("aliases", "tags", *own)
+
+
+def _text_faults(field: str, value: object, *, listed: bool) -> Iterator[OperandFault]:
+    if isinstance(value, str) or (value is None and field in _NULLABLE):
+        return
+    if listed and isinstance(value, list | tuple):
+        for index, one in enumerate(value):
+            yield from (OperandFault((index, *loc), text) for loc, text in _text_faults(field, one, listed=False))
+        return
+    yield OperandFault((), f"must be text, in quotes: {field} is never {_kind(value)}")
+
+
+def _object_faults(op: str, operand: object) -> Iterator[OperandFault]:
+    values = operand if op in _MEMBERSHIPS and isinstance(operand, list | tuple) else [operand]
+    for index, value in enumerate(values):
+        if op != "$exists" and not (value is None or isinstance(value, dict)):
+            loc = (index,) if op in _MEMBERSHIPS else ()
+            message = f"must be an object or null: run.config is never {_kind(value)}; name a key, as in config.lr"
+            yield OperandFault(loc, message)
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "an object" if isinstance(value, dict) else "a list; $in compares with each of several"

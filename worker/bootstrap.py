@@ -112,13 +112,13 @@ def build_process(
         tracing = open_tracing(settings, "worker")
         if tracing is not None:
             closing.callback(tracing.close)
+        database_clock = clock(engine)
         loop = EventLoopThread()
         closing.callback(loop.stop)
-        client = loop.run(_open_client(settings))
+        client = loop.run(_open_client(settings, database_clock))
         closing.callback(lambda: loop.run(client.aclose(), timeout_seconds=CLOSE_SECONDS))
         keeper = LeaseKeeper()
         closing.callback(keeper.close)
-        database_clock = clock(engine)
         vault = Vault.open_at_first_use(settings)
         waker = Waker(app, redis)
         wakeups = DrainWakeups(waker)
@@ -245,6 +245,6 @@ def build_process(
         )
 
 
-async def _open_client(settings: Settings) -> WebhookClient:
+async def _open_client(settings: Settings, clock: DatabaseClock) -> WebhookClient:
     """Runs on the event loop, to which the client's connections then belong."""
-    return WebhookClient(settings)
+    return WebhookClient(settings, now=clock.estimate)

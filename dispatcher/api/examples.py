@@ -33,6 +33,8 @@ _POLICY = {
     "schedule_seconds": [5.0, 30.0, 300.0],
     "jitter": 0.2,
     "retry_after_cap_seconds": 3600.0,
+    "retried_statuses": [404, 408, 425, 429, "5xx"],
+    "success": {"status": [200], "body": {"ok": True}},
     "rate_limit": "10/s",
     "concurrency": None,
     "circuit_failures": 20,

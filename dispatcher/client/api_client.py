@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 
 from shared.config.certificate_rules import apply_rules
 from shared.config.setting_types import InvalidSetting
-from shared.domain.delivery.outcomes import parse_retry_after
+from shared.domain.delivery.requested_waits import parse_retry_after
 from shared.domain.errors import FieldError, HooklineError
 from shared.domain.json_text import read_json
 from shared.version import __version__

@@ -18,7 +18,7 @@ from dispatcher.control.bodies import Body, View, apply_patch, parse_body
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import NotFound
 from dispatcher.control.webhook_checks import Checks, KnownSecrets, WebhookName
-from shared.domain.delivery.retries import DeliveryPolicy
+from shared.domain.delivery.retries import DeliveryPolicy, whole_policy
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.accounts.users import Principal
@@ -155,7 +155,7 @@ def check_slack(
         access_token=None,
         signing_secret=None,
         secrets=(),
-        policy=body.policy.model_dump(mode="json"),
+        policy=body.policy.stored_form(),
         enabled=body.enabled,
         paused=body.paused,
         kind=WebhookKind.SLACK,
@@ -177,7 +177,7 @@ def body_of_fields(fields: WebhookFields) -> dict[str, Any]:
         "url_secret": fields.url_secret,
         "team": fields.slack_team,
         "channel": fields.slack_channel,
-        "policy": fields.policy,
+        "policy": whole_policy(fields.policy),
         "enabled": fields.enabled,
         "paused": fields.paused,
     }

@@ -162,7 +162,7 @@ def check_webhook(
         signing_secret=body.signing_secret,
         client_certificate=body.client_certificate,
         secrets=tuple(sorted(set(body.secrets))),
-        policy=body.policy.model_dump(mode="json"),
+        policy=body.policy.stored_form(),
         enabled=body.enabled,
         paused=body.paused,
     )

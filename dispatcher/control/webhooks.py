@@ -19,7 +19,7 @@ from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.quotas import within_quotas
 from dispatcher.control.webhook_checks import Checks, check_webhook, grants_of
-from shared.domain.delivery.retries import DeliveryPolicy
+from shared.domain.delivery.retries import DeliveryPolicy, whole_policy
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.domain.payloads.templates import parse_payload
@@ -297,7 +297,7 @@ def body_of_fields(fields: WebhookFields) -> dict[str, Any]:
         "signing_secret": fields.signing_secret,
         "client_certificate": fields.client_certificate,
         "secrets": list(fields.secrets),
-        "policy": fields.policy,
+        "policy": whole_policy(fields.policy),
         "enabled": fields.enabled,
         "paused": fields.paused,
     }

@@ -83,6 +83,7 @@ class Endpoint:
             timeout_seconds=self.policy.timeout_seconds,
             connect_timeout_seconds=self.policy.connect_timeout_seconds,
             tls=self.tls,
+            success=self.policy.success,
         )
 
     def mask_outcome(self, outcome: Outcome, payload: str) -> Outcome:

@@ -54,7 +54,7 @@ class WebhookTrial:
 
     def diagnose(self, outcome: Outcome) -> str:
         """The meaning of the outcome, in plain words for the endpoint's owner."""
-        return diagnose(outcome, self.credentials)
+        return diagnose(outcome, self.credentials, self.endpoint.policy)
 
     def code(self, outcome: Outcome) -> str:
         """The diagnosis as a code, for programs."""

@@ -8,9 +8,12 @@ are when a webhook is saved. It follows no redirect, keeps no cookie, decompress
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-from shared.domain.delivery.outcomes import Outcome, OutcomeKind, classify_status, parse_retry_after
+from shared.domain.delivery.answer_rules import SuccessRule, includes
+from shared.domain.delivery.outcomes import Outcome, OutcomeKind, classify_status
+from shared.domain.delivery.requested_waits import requested_wait_seconds
 from shared.http.connection import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Response
 from shared.http.egress import EgressGuard
 from shared.http.failures import failure_of
@@ -25,6 +28,10 @@ __all__ = ["KEPT_RESPONSE_BYTES", "MAX_RESPONSE_BYTES", "USER_AGENT", "Request",
 log = get_logger("hookline.sender")
 
 
+def _host_time() -> datetime:
+    return datetime.now(UTC)
+
+
 class WebhookClient:
     """Sends requests over pooled connections.
 
@@ -32,7 +39,9 @@ class WebhookClient:
     may be used from other threads.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, now: Callable[[], datetime] = _host_time) -> None:
+        """`now` gives the time from which an answer's dates count that has no `Date`; it must not block."""
+        self._now = now
         guard, self.contexts = EgressGuard(settings), TlsContexts(settings)
         self._connections = ConnectionPool(tls_socket=guard.tls_socket, plain_socket=guard.plain_socket)
 
@@ -59,18 +68,35 @@ class WebhookClient:
             if kind is OutcomeKind.INTERNAL:
                 log.error("request.fault", error=error, at=traceback_places(exc))
             return Outcome(kind=kind, error=error, cause=cause, duration_seconds=time.perf_counter() - started)
-        return _outcome(answer, started)
+        return self._outcome(request, answer, started)
+
+    def _outcome(self, request: Request, answer: Response, started: float) -> Outcome:
+        # PostgreSQL takes no NUL in text.
+        body = answer.body.decode("utf-8", "replace").replace("\0", "\ufffd")
+        kind, error, truncated = classify_status(answer.status), None, answer.seen_bytes > len(answer.body)
+        if request.success is not None:
+            kind, error = _judged(request.success, kind, answer.status, body, cut=truncated)
+        wait = None
+        if kind is not OutcomeKind.SUCCESS and answer.waits:
+            wait = requested_wait_seconds(answer.status, answer.waits, self._now())
+        return Outcome(
+            kind=kind,
+            error=error,
+            status=answer.status,
+            retry_after_seconds=wait,
+            response_body=body,
+            response_truncated=truncated,
+            duration_seconds=time.perf_counter() - started,
+        )
 
 
-def _outcome(answer: Response, started: float) -> Outcome:
-    # PostgreSQL takes no NUL in text.
-    body = answer.body.decode("utf-8", "replace").replace("\0", "\ufffd")
-    retry_after = answer.retry_after
-    return Outcome(
-        kind=classify_status(answer.status),
-        status=answer.status,
-        retry_after_seconds=None if retry_after is None else parse_retry_after(retry_after, datetime.now(UTC)),
-        response_body=body,
-        response_truncated=answer.seen_bytes > len(answer.body),
-        duration_seconds=time.perf_counter() - started,
-    )
+def _judged(
+    rule: SuccessRule, kind: OutcomeKind, status: int, body: str, *, cut: bool
+) -> tuple[OutcomeKind, str | None]:
+    """The kind of an answer by a success rule, and what the rule says against it."""
+    failure = rule.failure(status, body, cut=cut)
+    if failure is None:
+        return OutcomeKind.SUCCESS, None
+    if kind is OutcomeKind.SUCCESS or includes(rule.status, status):
+        return OutcomeKind.UNSUCCESSFUL, failure
+    return kind, None

@@ -17,6 +17,7 @@ from typing import cast
 
 import httptools
 
+from shared.domain.delivery.requested_waits import WAIT_HEADERS
 from shared.domain.payloads.masking import CUT_BYTES, SHOWN_BYTES
 from shared.http.exceptions import IncompleteResponse, RemoteProtocolError, ServerDisconnected
 
@@ -42,7 +43,8 @@ class Response:
     """An endpoint's answer, as far as it was read."""
 
     status: int = 0
-    retry_after: str | None = None
+    waits: dict[bytes, bytes] = field(default_factory=dict)
+    """Its headers of `WAIT_HEADERS`, by their names in lower case."""
     body: bytearray = field(default_factory=bytearray)
     """The first `KEPT_RESPONSE_BYTES`."""
     seen_bytes: int = 0
@@ -207,8 +209,8 @@ class Http11Connection(asyncio.Protocol):
             self._count_piece()
             return
         lowered = name.lower()
-        if lowered == b"retry-after":
-            self._answer.retry_after = value.decode("latin-1")
+        if lowered in WAIT_HEADERS:
+            self._answer.waits[lowered] = value
         elif lowered == b"content-length" or (lowered == b"transfer-encoding" and _is_chunked(value)):
             self._ends_with_connection = False
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import httpx
 
+from shared.domain.delivery.answer_rules import SuccessRule
 from shared.domain.errors import InvalidDefinition
 from shared.version import __version__
 
@@ -33,6 +34,8 @@ class Request:
     """For TCP and TLS alone."""
     tls: ssl.SSLContext | None = None
     """The context with the webhook's client certificate; None for the one that all others share."""
+    success: SuccessRule | None = None
+    """Which answers are a success; None for any 2xx."""
 
 
 @dataclass(frozen=True, slots=True)

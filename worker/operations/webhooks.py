@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from shared.delivery.endpoint import open_endpoint
+from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import HooklineError
 from shared.http.tls import TlsContexts
 from shared.settings import Settings
@@ -65,7 +66,7 @@ def describe_webhook(settings: Settings, engine: Engine, webhook: str, entity: s
         "signing_secret": fields.signing_secret,
         "client_certificate": fields.client_certificate,
         "secrets": list(fields.secrets),
-        "policy": fields.policy,
+        "policy": DeliveryPolicy().model_dump(mode="json") | fields.policy,
         "automations": [one.name if one.entity == state.entity else f"{one.entity}/{one.name}" for one in users],
         "created_at": stored.created_at,
     }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.domain.delivery.outcomes import FailureCause, Outcome, OutcomeKind
+from shared.domain.delivery.retries import GONE, DeliveryPolicy, is_retried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class DiagnosisCode(StrEnum):
     """The diagnosis as a code, for programs. A request without an answer has a `FailureCause`, or one of the last."""
 
     ACCEPTED = "accepted"
+    #: The webhook's success rule does not take the answer.
+    UNSUCCESSFUL = "unsuccessful"
     REDIRECTED = "redirected"
     #: 401 or 403, to a request with the webhook's access token.
     TOKEN_REFUSED = "token_refused"  # noqa: S105
@@ -36,6 +39,7 @@ class DiagnosisCode(StrEnum):
     TOO_LARGE = "too_large"
     MEDIA_TYPE_REFUSED = "media_type_refused"
     CONTENT_REFUSED = "content_refused"
+    #: 429, or a 403 that says when to come back.
     TOO_MANY_REQUESTS = "too_many_requests"
     #: Any other 4xx.
     REFUSED = "refused"
@@ -72,15 +76,19 @@ def diagnosis_code(outcome: Outcome, credentials: Credentials) -> DiagnosisCode 
         if outcome.kind is OutcomeKind.INTERNAL:
             return DiagnosisCode.INTERNAL
         return outcome.cause or DiagnosisCode.NO_ANSWER
+    if outcome.kind is OutcomeKind.UNSUCCESSFUL:
+        return DiagnosisCode.UNSUCCESSFUL
+    if outcome.kind is OutcomeKind.SUCCESS:
+        return DiagnosisCode.ACCEPTED
+    if status == 403 and outcome.retry_after_seconds is not None:
+        return DiagnosisCode.TOO_MANY_REQUESTS
     if status in (401, 403):
         return DiagnosisCode.TOKEN_REFUSED if credentials.has_access_token else DiagnosisCode.TOKEN_MISSING
     if status in _CODES:
         return _CODES[status]
-    if status < 300:
-        return DiagnosisCode.ACCEPTED
-    if status < 400:
+    if 300 <= status < 400:
         return DiagnosisCode.REDIRECTED
-    return DiagnosisCode.REFUSED if status < 500 else DiagnosisCode.ENDPOINT_FAILED
+    return DiagnosisCode.REFUSED if 400 <= status < 500 else DiagnosisCode.ENDPOINT_FAILED
 
 
 _SIGNED = "The request was signed with the webhook's signing secret; the endpoint should verify the signature."
@@ -130,25 +138,39 @@ _STATUSES = {
     "without access.",
     405: "The endpoint accepts no POST at this path (405): check the path of the URL.",
     406: "The endpoint cannot answer in a requested format (406).",
-    408: "The endpoint timed out before it had the request (408). A delivery is retried.",
-    410: "The endpoint says that it is permanently gone (410). A delivery's 410 disables the webhook.",
+    408: "The endpoint timed out before it had the request (408).",
+    410: "The endpoint says that it is permanently gone (410).",
     411: "The endpoint does not accept the request's framing (411).",
     413: "The payload is too large for the endpoint (413): send less.",
     415: "The endpoint does not accept application/json (415): check that the URL is that of a JSON webhook.",
     422: "The endpoint read the payload and refuses its content (422): compare it with what it expects.",
-    425: "The endpoint is not ready for the request yet (425). A delivery is retried.",
-    429: "The endpoint gets too many requests (429). A delivery is retried, at the time in its Retry-After.",
-    503: "The endpoint is overloaded or under maintenance (503). A delivery is retried, at the time in its "
-    "Retry-After.",
+    425: "The endpoint is not ready for the request yet (425).",
+    429: "The endpoint gets too many requests (429).",
+    503: "The endpoint is overloaded or under maintenance (503).",
 }
 
 
-def diagnose(outcome: Outcome, credentials: Credentials) -> str:
-    """One to three sentences: what the outcome means, what to do about it, and how the request was authenticated."""
+def diagnose(outcome: Outcome, credentials: Credentials, policy: DeliveryPolicy | None = None) -> str:
+    """Sentences: what the outcome means, what to do about it, what a delivery would do, how the request was signed.
+
+    `policy` is the webhook's; None stands for the default one.
+    """
     signed = _SIGNED if credentials.has_signing_secret else _UNSIGNED
     if outcome.status is None:
         return _without_answer(outcome)
-    return f"{_answered(outcome.status, credentials)} {signed}"
+    parts = [_answered(outcome, outcome.status, credentials), _consequence(outcome, policy or DeliveryPolicy()), signed]
+    return " ".join(part for part in parts if part)
+
+
+def _consequence(outcome: Outcome, policy: DeliveryPolicy) -> str:
+    """What follows for a delivery, where that does not go without saying."""
+    if outcome.kind is OutcomeKind.SUCCESS:
+        return ""
+    if not is_retried(policy, outcome):
+        return "A delivery's 410 disables the webhook." if outcome.status == GONE else ""
+    if outcome.retry_after_seconds is None:
+        return "A delivery is retried."
+    return f"A delivery is retried, not before the {outcome.retry_after_seconds:.0f} s that the endpoint asks for."
 
 
 def _without_answer(outcome: Outcome) -> str:
@@ -163,20 +185,24 @@ def _without_answer(outcome: Outcome) -> str:
     return f"No answer came: {error}." if outcome.cause is None else _ADVICE[outcome.cause]
 
 
-def _answered(status: int, credentials: Credentials) -> str:
-    if 200 <= status < 300:
+def _answered(outcome: Outcome, status: int, credentials: Credentials) -> str:
+    if outcome.kind is OutcomeKind.SUCCESS:
         return f"It works: the endpoint accepted the request ({status})."
+    if outcome.kind is OutcomeKind.UNSUCCESSFUL:
+        return f"The endpoint answered {status}, and this is no success: {outcome.error}."
     if 300 <= status < 400:
         return (
             f"The endpoint redirects ({status}), and Hookline follows no redirects: use the URL that it redirects to."
         )
+    if status == 403 and outcome.retry_after_seconds is not None:
+        return "The endpoint gets too many requests, and says when to come back (403)."
     if status in (401, 403):
         return _unauthorized(status, credentials)
     if status in _STATUSES:
         return _STATUSES[status]
     if 400 <= status < 500:
         return f"The endpoint refuses the request ({status}): its answer may say why."
-    return f"The endpoint failed ({status}): check its log. A delivery is retried."
+    return f"The endpoint failed ({status}): check its log."
 
 
 def _unauthorized(status: int, credentials: Credentials) -> str:

@@ -6,12 +6,7 @@ Reads answers; must not decide what to do about them, which is `shared.domain.de
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
-
-LONGEST_RETRY_AFTER_SECONDS = 366 * 86400.0
-"""Keeps a time that is made of it within what a datetime can hold. The policy's cap is usually far lower."""
 
 
 class OutcomeKind(StrEnum):
@@ -25,6 +20,8 @@ class OutcomeKind(StrEnum):
     CLIENT_ERROR = "4xx"
     #: It failed, or its answer was no valid HTTP answer.
     SERVER_ERROR = "5xx"
+    #: It answered, and the webhook's success rule takes that for a failure, whatever the status.
+    UNSUCCESSFUL = "unsuccessful"
     #: No whole answer came in time.
     TIMEOUT = "timeout"
     #: No connection, broken TLS, or the connection broke off.
@@ -81,6 +78,7 @@ class Outcome:
     cause: FailureCause | None = None
     """None with an answer, for what has no code, and for an outcome that was read back from an attempt's row."""
     retry_after_seconds: float | None = None
+    """How long the endpoint asks to be left alone, see `requested_waits`; None where it does not ask for it."""
     response_body: str = ""
     """The beginning of the answer's body, as `KEPT_RESPONSE_BYTES` of `shared.http.connection` bounds it."""
     response_truncated: bool = False
@@ -100,20 +98,3 @@ def classify_status(status: int) -> OutcomeKind:
     15 asks of clients.
     """
     return _KINDS.get(status // 100, OutcomeKind.SERVER_ERROR)
-
-
-def parse_retry_after(value: str, now: datetime) -> float | None:
-    """Seconds to wait by a `Retry-After` header (RFC 9110 section 10.2.3: whole seconds, or an HTTP date in any form).
-
-    Never negative, at most a year; None when the text is neither form. `now` is aware.
-    """
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text), LONGEST_RETRY_AFTER_SECONDS)
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    # asctime, the oldest form, names no zone; all HTTP dates are in GMT.
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return min(max((date - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER_SECONDS)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
+from shared.domain.delivery.answer_rules import MAX_STATUSES, RefusedStatus, SuccessRule, includes
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
 from shared.domain.durations import Rate, parse_rate
 from shared.domain.errors import InvalidDefinition
@@ -50,7 +51,15 @@ class DeliveryPolicy(BaseModel):
     jitter: float = Field(default=0.2, ge=0, le=1)
     """The part of a delay by which it is shortened or lengthened at most."""
     retry_after_cap_seconds: DelaySeconds = 3600.0
-    """The longest `Retry-After` that is honoured."""
+    """The longest wait that an endpoint may ask for, by `Retry-After` or a rate limit's reset."""
+    retried_statuses: tuple[RefusedStatus, ...] = Field(
+        default=(408, 425, 429, "5xx"),
+        max_length=MAX_STATUSES,
+        strict=False,
+    )
+    """The statuses, and classes of them, that are retried. Any other is too where the answer says when."""
+    success: SuccessRule | None = None
+    """Which answers count as a success; any 2xx when unset. What the rule does not take is retried."""
     rate_limit: RequestRate | None = None
     """The most requests in a period, evenly spaced; no limit when unset."""
     concurrency: int | None = Field(default=None, ge=1, le=1000)
@@ -61,6 +70,26 @@ class DeliveryPolicy(BaseModel):
     """How long nothing is sent when the circuit opens; twice as long each time that it opens again."""
     circuit_cool_off_cap_seconds: float = Field(default=300.0, ge=0.1, le=86400)
     """The longest that nothing is sent."""
+
+    def stored_form(self) -> dict[str, Any]:
+        """The policy as JSON, without members of later releases that have their defaults.
+
+        So a row stays what it was until one of them is used, and a worker of the release before can read it.
+        """
+        members = self.model_dump(mode="json")
+        return {name: value for name, value in members.items() if name not in _LATER or value != _LATER[name]}
+
+
+_LATER = {
+    name: value
+    for name, value in DeliveryPolicy().model_dump(mode="json").items()
+    if name in ("retried_statuses", "success")
+}
+
+
+def whole_policy(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored policy with every member that it has by now, as JSON. Raises ValidationError for one that is none."""
+    return DeliveryPolicy.model_validate(stored).model_dump(mode="json")
 
 
 class Verdict(StrEnum):
@@ -86,19 +115,19 @@ class Decision:
     disable_webhook: bool = False
 
 
-_RETRIED_KINDS = frozenset({OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.NETWORK, OutcomeKind.INTERNAL})
-_UNANSWERED_KINDS = frozenset({OutcomeKind.TIMEOUT, OutcomeKind.NETWORK, OutcomeKind.BLOCKED, OutcomeKind.INTERNAL})
-_RETRIED_STATUSES = frozenset({408, 425, 429})
-_RETRY_AFTER_STATUSES = frozenset({429, 503})
-_GONE = 410
+_RETRIED_UNANSWERED = frozenset({OutcomeKind.TIMEOUT, OutcomeKind.NETWORK, OutcomeKind.INTERNAL})
+_UNANSWERED_KINDS = _RETRIED_UNANSWERED | {OutcomeKind.BLOCKED}
+GONE = 410
+"""The status that disables a webhook."""
 
 
 def decide(policy: DeliveryPolicy, outcome: Outcome, *, attempt: int, jitter: float) -> Decision:
     """Decide what follows attempt number `attempt` (the first is 1).
 
     A retry waits as the schedule says, shortened or lengthened by up to `policy.jitter` of it (`jitter`, a random
-    number in [0, 1), says where between), and on 429 and 503 at least the endpoint's `Retry-After`, up to its cap.
-    410 also disables the webhook, as Standard Webhooks advises.
+    number in [0, 1), says where between), and at least as long as the endpoint asks for, up to a cap. An answer that
+    says when to come back is retried whatever its status: it says that it passes. Otherwise 410 also disables the
+    webhook, as Standard Webhooks advises.
 
     Raises:
         ValueError: for an attempt below 1 or a jitter outside [0, 1).
@@ -108,8 +137,8 @@ def decide(policy: DeliveryPolicy, outcome: Outcome, *, attempt: int, jitter: fl
     reason = _reason(outcome)
     if outcome.kind is OutcomeKind.SUCCESS:
         return Decision(verdict=Verdict.DELIVERED, reason=reason)
-    if not _is_retryable(outcome):
-        return Decision(verdict=Verdict.REFUSED, reason=reason, disable_webhook=outcome.status == _GONE)
+    if not is_retried(policy, outcome):
+        return Decision(verdict=Verdict.REFUSED, reason=reason, disable_webhook=outcome.status == GONE)
     delay = _scheduled_delay(policy, attempt=attempt)
     if delay is None:
         return Decision(verdict=Verdict.DEAD, reason=f"out of retries after {attempt} attempts: {reason}")
@@ -117,11 +146,13 @@ def decide(policy: DeliveryPolicy, outcome: Outcome, *, attempt: int, jitter: fl
     return Decision(verdict=Verdict.RETRY, reason=reason, delay_seconds=max(delay, _requested_delay(policy, outcome)))
 
 
-def _is_retryable(outcome: Outcome) -> bool:
-    """Whether the same request may fare better later."""
-    if outcome.kind is OutcomeKind.CLIENT_ERROR:
-        return outcome.status in _RETRIED_STATUSES
-    return outcome.kind in _RETRIED_KINDS
+def is_retried(policy: DeliveryPolicy, outcome: Outcome) -> bool:
+    """Whether a delivery is tried again after this outcome, while its schedule lasts: it may fare better later."""
+    if outcome.kind in _UNANSWERED_KINDS or outcome.status is None:
+        return outcome.kind in _RETRIED_UNANSWERED
+    if outcome.kind is OutcomeKind.UNSUCCESSFUL or outcome.retry_after_seconds is not None:
+        return True
+    return includes(policy.retried_statuses, outcome.status)
 
 
 def _scheduled_delay(policy: DeliveryPolicy, *, attempt: int) -> float | None:
@@ -131,12 +162,11 @@ def _scheduled_delay(policy: DeliveryPolicy, *, attempt: int) -> float | None:
 
 
 def _requested_delay(policy: DeliveryPolicy, outcome: Outcome) -> float:
-    if outcome.status not in _RETRY_AFTER_STATUSES or outcome.retry_after_seconds is None:
-        return 0.0
-    return min(outcome.retry_after_seconds, policy.retry_after_cap_seconds)
+    return min(outcome.retry_after_seconds or 0.0, policy.retry_after_cap_seconds)
 
 
 def _reason(outcome: Outcome) -> str:
     if outcome.kind in _UNANSWERED_KINDS:
         return f"{outcome.kind}: {outcome.error}" if outcome.error else str(outcome.kind)
-    return f"the endpoint answered {outcome.status}"
+    answered = f"the endpoint answered {outcome.status}"
+    return f"{answered}, but {outcome.error}" if outcome.kind is OutcomeKind.UNSUCCESSFUL else answered

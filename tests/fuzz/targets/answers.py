@@ -16,7 +16,8 @@ from typing import Any, cast
 import uvloop
 from hypothesis import strategies as st
 
-from shared.domain.delivery.outcomes import LONGEST_RETRY_AFTER_SECONDS, Outcome, OutcomeKind, classify_status
+from shared.domain.delivery.outcomes import Outcome, OutcomeKind, classify_status
+from shared.domain.delivery.requested_waits import LONGEST_WAIT_SECONDS
 from shared.http.client import KEPT_RESPONSE_BYTES, WebhookClient
 from shared.http.request import Request
 from shared.settings import load_settings
@@ -91,7 +92,7 @@ def _check_outcome(outcome: Outcome) -> None:
     assert "\0" not in outcome.response_body
     outcome.response_body.encode()
     waits = outcome.retry_after_seconds
-    assert waits is None or 0 <= waits <= LONGEST_RETRY_AFTER_SECONDS
+    assert waits is None or 0 <= waits <= LONGEST_WAIT_SECONDS
     if outcome.status is not None:
         assert outcome.kind is classify_status(outcome.status)
         assert 0 <= outcome.status <= 999

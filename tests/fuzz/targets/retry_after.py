@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 from hypothesis import strategies as st
 
-from shared.domain.delivery.outcomes import LONGEST_RETRY_AFTER_SECONDS, parse_retry_after
+from shared.domain.delivery.requested_waits import LONGEST_WAIT_SECONDS, parse_retry_after
 from tests.fuzz.oracles import in_time
 from tests.fuzz.target import Target
 
@@ -29,12 +29,12 @@ def check(data: bytes) -> None:
     text = data.decode("latin-1")
     with in_time(data):
         seconds = parse_retry_after(text, NOW)
-    assert seconds is None or 0 <= seconds <= LONGEST_RETRY_AFTER_SECONDS
+    assert seconds is None or 0 <= seconds <= LONGEST_WAIT_SECONDS
     if re.fullmatch("[0-9]+", text):
         digits = text.lstrip("0") or "0"
-        assert seconds == min(int(digits[:12]), LONGEST_RETRY_AFTER_SECONDS)
+        assert seconds == min(int(digits[:12]), LONGEST_WAIT_SECONDS)
     elif (date := _date(text)) is not None:
-        assert seconds == min(max((date - NOW).total_seconds(), 0), LONGEST_RETRY_AFTER_SECONDS)
+        assert seconds == min(max((date - NOW).total_seconds(), 0), LONGEST_WAIT_SECONDS)
 
 
 def _date(text: str) -> datetime | None:

@@ -100,6 +100,7 @@ def test_a_limit_of_0_never_opens() -> None:
         (OutcomeKind.REDIRECTION, 302, True),
         (OutcomeKind.CLIENT_ERROR, 400, True),
         (OutcomeKind.CLIENT_ERROR, 429, False),
+        (OutcomeKind.UNSUCCESSFUL, 200, True),
         (OutcomeKind.SERVER_ERROR, 503, False),
         (OutcomeKind.TIMEOUT, None, False),
         (OutcomeKind.NETWORK, None, False),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from shared.domain.delivery.diagnosis import Credentials, diagnose
+from shared.domain.delivery.diagnosis import Credentials, diagnose, diagnosis_code
 from shared.domain.delivery.outcomes import FailureCause, Outcome, OutcomeKind, classify_status
+from shared.domain.delivery.retries import DeliveryPolicy
 
 BARE = Credentials(has_access_token=False, has_signing_secret=False)
 
@@ -114,3 +115,40 @@ def test_what_is_configured_is_said(status: int) -> None:
 
     assert "does not accept the webhook's access token" in text
     assert "was signed with the webhook's signing secret" in text
+
+
+def test_a_403_that_says_when_to_come_back_does_not_blame_the_token() -> None:
+    outcome = Outcome(kind=OutcomeKind.CLIENT_ERROR, duration_seconds=0.1, status=403, retry_after_seconds=20)
+    credentials = Credentials(has_access_token=True, has_signing_secret=False)
+    text = diagnose(outcome, credentials)
+    assert "too many requests" in text
+    assert "retried, not before the 20 s that the endpoint asks for" in text
+    assert "token" not in text
+    assert diagnosis_code(outcome, credentials) == "too_many_requests"
+
+
+def test_an_answer_against_the_success_rule_is_no_success() -> None:
+    outcome = Outcome(kind=OutcomeKind.UNSUCCESSFUL, duration_seconds=0.1, status=200, error="its body is wrong")
+    text = diagnose(outcome, BARE)
+    assert "answered 200, and this is no success: its body is wrong." in text
+    assert "A delivery is retried." in text
+    assert "It works" not in text
+    assert diagnosis_code(outcome, BARE) == "unsuccessful"
+
+
+@pytest.mark.parametrize(
+    ("status", "retried", "is_told"), [(404, (404,), True), (404, (), False), (500, (), False), (410, (410,), True)]
+)
+def test_whether_a_delivery_is_retried_goes_by_the_policy(
+    status: int, retried: tuple[int | str, ...], is_told: bool
+) -> None:
+    outcome = Outcome(kind=classify_status(status), duration_seconds=0.1, status=status)
+    text = diagnose(outcome, BARE, DeliveryPolicy(retried_statuses=retried))
+    assert ("A delivery is retried" in text) is is_told
+    assert "disables" not in text
+
+
+def test_a_status_that_the_rule_takes_works() -> None:
+    outcome = Outcome(kind=OutcomeKind.SUCCESS, duration_seconds=0.1, status=409)
+    assert diagnose(outcome, BARE).startswith("It works: the endpoint accepted the request (409).")
+    assert diagnosis_code(outcome, BARE) == "accepted"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -10,16 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.domain.delivery.outcomes import (
-    LONGEST_RETRY_AFTER_SECONDS,
-    Outcome,
-    OutcomeKind,
-    classify_status,
-    parse_retry_after,
-)
-from shared.domain.delivery.retries import WEEK_SECONDS, Decision, DeliveryPolicy, Verdict, decide
+from shared.domain.delivery.answer_rules import SuccessRule
+from shared.domain.delivery.outcomes import Outcome, OutcomeKind, classify_status
+from shared.domain.delivery.retries import GONE, WEEK_SECONDS, Decision, DeliveryPolicy, Verdict, decide
 
-NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 DEFAULT = DeliveryPolicy()
 MIDDLE = 0.5
 """The jitter that changes no delay."""
@@ -155,19 +148,106 @@ def test_jitter_goes_both_ways() -> None:
         (503, 0, 5),
         (503, 3600, 3600),
         (429, 1e9, 3600),
-        (500, 60, 5),
-        (408, 60, 5),
+        (500, 60, 60),
+        (408, 60, 60),
+        (403, 60, 60),
+        (404, 60, 60),
+        (302, 60, 60),
+        (410, 60, 60),
     ],
 )
-def test_retry_after_is_honoured_to_a_cap(status: int, retry_after_seconds: float, delay_seconds: float) -> None:
-    assert first(answered(status, retry_after_seconds)).delay_seconds == delay_seconds
+def test_retry_after_is_honoured_to_a_cap_with_any_status(
+    status: int, retry_after_seconds: float, delay_seconds: float
+) -> None:
+    decision = first(answered(status, retry_after_seconds))
+    assert (decision.verdict, decision.delay_seconds) == (Verdict.RETRY, delay_seconds)
+    assert not decision.disable_webhook
 
 
 def test_retry_after_never_shortens_and_never_revives() -> None:
     policy = DeliveryPolicy(schedule_seconds=(7200,), retry_after_cap_seconds=10)
     assert first(answered(503, 3600), policy).delay_seconds == 7200
     assert decide(policy, answered(503, 10), attempt=2, jitter=0).verdict is Verdict.DEAD
-    assert first(answered(404, 10)).verdict is Verdict.REFUSED
+    assert first(answered(403, 10), DeliveryPolicy(schedule_seconds=())).verdict is Verdict.DEAD
+
+
+@pytest.mark.parametrize(
+    ("retried", "status", "verdict"),
+    [
+        ((404,), 404, Verdict.RETRY),
+        ((404,), 500, Verdict.REFUSED),
+        (("4xx",), 404, Verdict.RETRY),
+        (("4xx",), 410, Verdict.RETRY),
+        (("5xx",), 429, Verdict.REFUSED),
+        (("5xx",), 999, Verdict.RETRY),
+        (("5xx",), 101, Verdict.RETRY),
+        (("3xx",), 307, Verdict.RETRY),
+        ((), 503, Verdict.REFUSED),
+        ((404,), 200, Verdict.DELIVERED),
+    ],
+)
+def test_the_policy_says_which_statuses_are_retried(
+    retried: tuple[int | str, ...], status: int, verdict: Verdict
+) -> None:
+    decision = first(answered(status), DeliveryPolicy(retried_statuses=retried))
+    assert (decision.verdict, decision.disable_webhook) == (verdict, False)
+
+
+@pytest.mark.parametrize("retried", [[200], ["2xx"], [299], [600], [0], ["6xx"], ["404"], [404.0], [True], [None]])
+def test_other_statuses_can_not_be_retried(retried: list[object]) -> None:
+    with pytest.raises(ValidationError, match=r"must (be a status|not be 2xx)"):
+        DeliveryPolicy.model_validate({"retried_statuses": retried})
+
+
+def test_an_answer_against_the_success_rule_is_retried_and_ends_as_a_dead_letter() -> None:
+    outcome = Outcome(kind=OutcomeKind.UNSUCCESSFUL, duration_seconds=0.1, status=200, error="its body is wrong")
+    decision = first(outcome, DeliveryPolicy(retried_statuses=()))
+    assert (decision.verdict, decision.reason) == (Verdict.RETRY, "the endpoint answered 200, but its body is wrong")
+
+    last = decide(DeliveryPolicy(schedule_seconds=()), outcome, attempt=1, jitter=0)
+    assert last.verdict is Verdict.DEAD
+    assert last.reason == "out of retries after 1 attempts: the endpoint answered 200, but its body is wrong"
+
+
+@settings(max_examples=200)
+@given(
+    status=st.integers(-1, 1000),
+    wait=st.none() | st.floats(0, 1e9),
+    retried=st.lists(st.integers(300, 599) | st.sampled_from(["3xx", "4xx", "5xx"]), max_size=5).map(tuple),
+    kind=st.sampled_from([None, *OutcomeKind]),
+)
+def test_what_follows_an_outcome_obeys_the_rules(
+    status: int, wait: float | None, retried: tuple[int | str, ...], kind: OutcomeKind | None
+) -> None:
+    """The rules of docs/automations.md, said anew."""
+    policy = DeliveryPolicy(retried_statuses=retried)
+    kind = classify_status(status) if kind is None else kind
+    decision = first(Outcome(kind=kind, duration_seconds=0, status=status, retry_after_seconds=wait), policy)
+    hundreds = f"{status // 100}xx" if 200 <= status < 500 else "5xx"
+    if kind is OutcomeKind.SUCCESS:
+        expected = Verdict.DELIVERED
+    elif kind in (OutcomeKind.TIMEOUT, OutcomeKind.NETWORK, OutcomeKind.INTERNAL, OutcomeKind.UNSUCCESSFUL):
+        expected = Verdict.RETRY
+    elif kind is OutcomeKind.BLOCKED:
+        expected = Verdict.REFUSED
+    else:
+        passes = wait is not None or status in retried or hundreds in retried
+        expected = Verdict.RETRY if passes else Verdict.REFUSED
+    assert decision.verdict is expected
+    assert decision.disable_webhook is (expected is Verdict.REFUSED and status == GONE)
+    if expected is Verdict.RETRY:
+        assert decision.delay_seconds == max(5.0, min(wait or 0, 3600))
+
+
+def test_members_of_later_releases_are_stored_where_they_are_used_only() -> None:
+    stored = DEFAULT.stored_form()
+    assert not {"retried_statuses", "success"} & stored.keys()
+    assert DeliveryPolicy.model_validate(stored) == DEFAULT
+
+    used = DeliveryPolicy(retried_statuses=(404,), success=SuccessRule(body={"ok": True}))
+    assert used.stored_form()["retried_statuses"] == [404]
+    assert used.stored_form()["success"] == {"status": ["2xx"], "body": {"ok": True}}
+    assert DeliveryPolicy.model_validate(used.stored_form()) == used
 
 
 @pytest.mark.parametrize(("attempt", "jitter"), [(0, 0.5), (-1, 0.5), (1, -0.1), (1, 1.0)])
@@ -183,6 +263,8 @@ def test_the_default_policy() -> None:
         "schedule_seconds": (5, 30, 300, 1800, 7200, 18000, 36000, 36000),
         "jitter": 0.2,
         "retry_after_cap_seconds": 3600,
+        "retried_statuses": (408, 425, 429, "5xx"),
+        "success": None,
         "rate_limit": None,
         "concurrency": None,
         "circuit_failures": 20,
@@ -208,6 +290,10 @@ def test_the_default_policy() -> None:
         ("jitter", 1.1),
         ("jitter", float("nan")),
         ("retry_after_cap_seconds", -1),
+        ("retried_statuses", [404] * 101),
+        ("success", {}),
+        ("success", {"status": []}),
+        ("success", {"body": {"$regx": "a"}}),
         ("max_attempts", 3),
     ],
 )
@@ -215,57 +301,3 @@ def test_a_policy_out_of_range_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValidationError) as refusal:
         DeliveryPolicy.model_validate({field: value})
     assert refusal.value.errors()[0]["loc"][0] == field
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("120", 120),
-        ("0", 0),
-        (" 7 ", 7),
-        ("9" * 400, LONGEST_RETRY_AFTER_SECONDS),
-        ("Mon, 23 Nov 2026 09:02:00 GMT", 120),
-        ("Monday, 23-Nov-26 09:02:00 GMT", 120),
-        ("Mon Nov 23 09:02:00 2026", 120),
-        ("Mon, 23 Nov 2026 11:02:00 +0200", 120),
-        ("Mon, 23 Nov 2026 08:00:00 GMT", 0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_RETRY_AFTER_SECONDS),
-    ],
-)
-def test_retry_after_has_two_forms(value: str, seconds: float) -> None:
-    assert parse_retry_after(value, NOW) == seconds
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        "soon",
-        "-5",
-        "+5",
-        "1.5",
-        "1e3",
-        "0x10",
-        "12 parsecs",
-        "²",
-        "\uff11\uff12",
-        "1_0",
-        "Mon, 99 Nov 2026 09:00:00 GMT",
-    ],
-)
-def test_other_retry_after_is_ignored(value: str) -> None:
-    assert parse_retry_after(value, NOW) is None
-
-
-@settings(max_examples=150)
-@given(value=st.one_of(st.text(), st.text("0123456789 :,-+GMTonNv", max_size=40)))
-def test_any_retry_after_is_bounded_or_ignored(value: str) -> None:
-    seconds = parse_retry_after(value, NOW)
-    assert seconds is None or 0 <= seconds <= LONGEST_RETRY_AFTER_SECONDS
-
-
-@settings(max_examples=50)
-@given(seconds=st.integers(0, 86400 * 30))
-def test_a_date_counts_from_now(seconds: int) -> None:
-    date = (NOW + timedelta(seconds=seconds)).strftime("%a, %d %b %Y %H:%M:%S GMT")
-    assert parse_retry_after(date, NOW) == seconds

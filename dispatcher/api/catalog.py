@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
 
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import JsonBody, Paging, accepts
@@ -23,6 +25,8 @@ from dispatcher.control.paging import Page
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/v1/entities", tags=["catalog"])
+
+NamePart = Annotated[str | None, Query(min_length=1, max_length=512, description="A part of the name, in any case.")]
 
 
 @router.get("")
@@ -66,10 +70,20 @@ def delete_entity(entity: str, principal: PrincipalDep, resources: ResourcesDep)
 
 
 @router.get("/{entity}/projects")
-def list_projects(entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging) -> Page[ProjectView]:
+def list_projects(
+    entity: str,
+    principal: PrincipalDep,
+    resources: ResourcesDep,
+    page: Paging,
+    text: NamePart = None,
+    kind: Annotated[
+        Literal["project", "registry"] | None, Query(description="Only registries, or only other projects.")
+    ] = None,
+) -> Page[ProjectView]:
     """The entity's projects and registries."""
+    registries = None if kind is None else kind == "registry"
     with read_transaction(resources.engine) as connection:
-        return catalog.list_projects(connection, principal, entity, page)
+        return catalog.list_projects(connection, principal, entity, page, text=text, registries=registries)
 
 
 @router.put("/{entity}/projects/{project}", openapi_extra=accepts(ProjectBody))
@@ -106,8 +120,8 @@ def put_collection(
 
 @router.get("/{entity}/collections")
 def list_collections(
-    entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging
+    entity: str, principal: PrincipalDep, resources: ResourcesDep, page: Paging, text: NamePart = None
 ) -> Page[CollectionView]:
     """All collections of the entity."""
     with read_transaction(resources.engine) as connection:
-        return catalog.list_collections(connection, principal, entity, None, page)
+        return catalog.list_collections(connection, principal, entity, None, page, text=text)

@@ -15,9 +15,13 @@ from dispatcher.console.pages import (
     automation_editor,
     automations,
     deliveries,
+    events,
     members,
     overview,
+    projects,
+    revisions,
     secrets,
+    series,
     start,
     webhook_forms,
     webhooks,
@@ -27,13 +31,17 @@ from dispatcher.console.pages import (
 ROUTERS = (
     start.router,
     overview.router,
+    revisions.router,  # before those whose paths would fit its
     automation_editor.router,  # before automations, some of whose paths would fit its
     automations.router,
     deliveries.router,
+    events.router,
+    projects.router,
     why.router,
     webhook_forms.router,  # before webhooks, some of whose paths would fit its
     webhooks.router,
     secrets.router,
+    series.router,
     members.router,
 )
 STATIC = Path(__file__).with_name("static")

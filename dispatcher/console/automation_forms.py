@@ -231,7 +231,7 @@ def _condition_fields(conditions: list[dict[str, Any]]) -> dict[str, list[str]]:
         "condition.aggregate": [one.get("aggregate") or "" for one in conditions],
         "condition.window": [str(one.get("window", "")) for one in conditions],
         "condition.op": [one["op"] for one in conditions],
-        "condition.threshold": [json.dumps(one["threshold"]) for one in conditions],
+        "condition.threshold": ["" if one["threshold"] == "" else json.dumps(one["threshold"]) for one in conditions],
     }
 
 

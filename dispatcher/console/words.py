@@ -72,6 +72,11 @@ def event_words(event_type: str) -> str:
     return EVENTS.get(event_type, event_type)
 
 
+def happened_words(event_type: str) -> str:
+    """What happened in an event of a type, where that is more than automations wait for."""
+    return "A run logged metrics" if event_type == EventType.RUN_METRIC else event_words(event_type)
+
+
 def sentence(definition: Mapping[str, Any]) -> list[Part]:
     """What an automation does: `When an alias is added …, where alias matches ^prod, POST to deploy-hook.`"""
     words = event_words(definition["event"])

@@ -198,12 +198,36 @@ def put_project(connection: Connection, principal: Principal, entity_name: str, 
 
 
 def list_projects(
-    connection: Connection, principal: Principal, entity_name: str, page: PageRequest
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    page: PageRequest,
+    *,
+    text: str | None = None,
+    registries: bool | None = None,
 ) -> Page[ProjectView]:
-    """The entity's projects."""
+    """The entity's projects: all, those with a text in their names, or registries or others only."""
     entity = require(connection, principal, entity_name, Action.READ)
-    rows = store.list_projects(connection, entity.id, after=page.after, limit=page.with_one_more)
+    rows = store.list_projects(
+        connection, entity.id, after=page.after, limit=page.with_one_more, text=text, registries=registries
+    )
     return page.page(rows, _project_view, lambda row: row.id)
+
+
+def get_project(connection: Connection, principal: Principal, entity_name: str, name: str) -> ProjectView:
+    """A project or registry. Raises NotFound."""
+    return _project_view(_project(connection, require(connection, principal, entity_name, Action.READ), name))
+
+
+def get_collection(
+    connection: Connection, principal: Principal, entity_name: str, project: str, name: str
+) -> CollectionView:
+    """A collection of a project or registry. Raises NotFound."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    stored = store.find_collection(connection, _project(connection, entity, project).id, name)
+    if stored is None:
+        raise NotFound(f"{project!r} has no collection {name!r}")
+    return _collection_view(stored)
 
 
 def put_collection(
@@ -222,9 +246,15 @@ def put_collection(
 
 
 def list_collections(
-    connection: Connection, principal: Principal, entity_name: str, project: str | None, page: PageRequest
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    project: str | None,
+    page: PageRequest,
+    *,
+    text: str | None = None,
 ) -> Page[CollectionView]:
-    """The entity's collections, all or those of one project.
+    """The entity's collections, all or those of one project, or those with a text in their names.
 
     Raises:
         NotFound: when there is no such project.
@@ -232,7 +262,7 @@ def list_collections(
     entity = require(connection, principal, entity_name, Action.READ)
     project_id = None if project is None else _project(connection, entity, project).id
     rows = store.list_collections(
-        connection, entity.id, project_id=project_id, after=page.after, limit=page.with_one_more
+        connection, entity.id, project_id=project_id, after=page.after, limit=page.with_one_more, text=text
     )
     return page.page(rows, _collection_view, lambda row: row.id)
 

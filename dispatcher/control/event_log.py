@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,6 +37,7 @@ from shared.settings import Settings
 from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.entities import StoredEntity, entity_names
+from shared.storage.delivery.history import deliveries_made as count_made
 from shared.storage.delivery.history import event_received_at
 from shared.storage.evaluation.event_log import EventLog
 
@@ -192,6 +193,16 @@ def list_events(
         scanned=search.scanned,
         complete=not search.bounded,
     )
+
+
+def deliveries_made(
+    engine: Engine, principal: Principal, entity_name: str, events: Collection[EventFactsView]
+) -> dict[str, int]:
+    """How many deliveries of the entity each event made, replays included, by the events' entries."""
+    with read_transaction(engine) as connection:
+        entity = require(connection, principal, entity_name, Action.READ)
+        made = count_made(connection, entity.id, {event.id for event in events})
+    return {event.entry: made.get((event.source, event.id), 0) for event in events}
 
 
 def list_entries(

@@ -10,10 +10,10 @@ from dispatcher.graphql import rows
 from dispatcher.graphql.rows import StoredType
 from dispatcher.graphql.session import Session
 from shared.storage.definitions import catalog as store
+from shared.storage.definitions.catalog import REGISTRY_PREFIX as REGISTRY_PREFIX
 from shared.storage.definitions.catalog import StoredCollection, StoredProject
 from shared.storage.definitions.entities import StoredEntity
 
-REGISTRY_PREFIX = "wandb-registry-"
 ORGANIZATION = "organization"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -65,15 +66,36 @@ class PreviewPanel:
 @router.get("/new")
 def new_page(request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """The editor of a new automation; the query may say where it watches, for what, and what it calls."""
-    given = request.query_params
-    scope = {key: given[key] for key in ("project", "collection") if given.get(key)}
-    action = {"webhook": given.get("webhook", "")}
-    draft: dict[str, Any] = {"scope": scope, "action": action, "event": given.get("event") or "ADD_ARTIFACT_ALIAS"}
-    if (source := given.get("from")) is not None:
+    draft = _draft_of(request.query_params)
+    if (source := request.query_params.get("from")) is not None:
         with read_transaction(resources.engine) as connection:
             draft = {**automations.get(connection, visit.principal, visit.entity, source)}
         draft["name"] = ""
     return _editor_page(request, visit, resources, None, form_of(draft), Faults())
+
+
+def _draft_of(given: Mapping[str, str]) -> dict[str, Any]:
+    """The draft that a link describes: from a project, a webhook, an event, or the plot of a metric."""
+    draft: dict[str, Any] = {
+        "scope": {key: given[key] for key in ("project", "collection") if given.get(key)},
+        "action": {"webhook": given.get("webhook", "")},
+        "event": given.get("event") or "ADD_ARTIFACT_ALIAS",
+        "filter": {key: given[key] for key in ("alias", "tag") if given.get(key)},
+        "states": [given["state"]] if given.get("state") else [],
+    }
+    if given.get("metric"):
+        op = "$lt" if given.get("op") == "$lt" else "$gt"
+        draft["conditions"] = [{"metric": given["metric"], "op": op, "threshold": _number_of(given.get("threshold"))}]
+    return draft
+
+
+def _number_of(text: str | None) -> float | str:
+    """A number of a link; blank for what is none."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return ""
+    return number if math.isfinite(number) else ""
 
 
 @router.get("/{automation_id}/edit")

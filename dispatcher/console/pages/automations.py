@@ -10,13 +10,16 @@ from fastapi.responses import RedirectResponse
 from dispatcher.console.entities import EntityDep
 from dispatcher.console.forms import Faults
 from dispatcher.console.listing import ListUrl, list_url
+from dispatcher.console.pages.revisions import gone_page
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import EVENTS, STATUSES, event_words, sentence
 from dispatcher.control import automations, deliveries
 from dispatcher.control.definition_lists import list_automations
+from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import PageRequest
 from shared.domain.errors import InvalidDefinition
+from shared.domain.ids import IdKind
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/e/{entity}/automations")
@@ -64,11 +67,14 @@ def automation_page(
     automation_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, done: str = ""
 ) -> Response:
     """One automation: what it does, in words and as it is stored, and its newest deliveries."""
-    with read_transaction(resources.engine) as connection:
-        one = automations.get(connection, visit.principal, visit.entity, automation_id)
-        newest = deliveries.list_deliveries(
-            connection, visit.principal, visit.entity, {"automation": automation_id}, PageRequest(SHOWN_DELIVERIES)
-        )
+    try:
+        with read_transaction(resources.engine) as connection:
+            one = automations.get(connection, visit.principal, visit.entity, automation_id)
+            newest = deliveries.list_deliveries(
+                connection, visit.principal, visit.entity, {"automation": automation_id}, PageRequest(SHOWN_DELIVERIES)
+            )
+    except NotFound:
+        return gone_page(request, visit, resources, IdKind.AUTOMATION, automation_id)
     return render(
         request,
         "automation.html",

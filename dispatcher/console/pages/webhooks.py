@@ -9,11 +9,13 @@ from fastapi.responses import RedirectResponse
 
 from dispatcher.console.entities import EntityDep
 from dispatcher.console.listing import list_url
+from dispatcher.console.pages.revisions import gone_page
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import STATUSES, event_words
 from dispatcher.control import deliveries, webhooks
 from dispatcher.control.definition_lists import list_webhooks
+from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import PageRequest
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, decode_id
@@ -45,11 +47,14 @@ def webhook_page(
     webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, done: str = ""
 ) -> Response:
     """One webhook: endpoint, state, what payloads may use, and its newest deliveries."""
-    with read_transaction(resources.engine) as connection:
-        one = webhooks.get(connection, visit.principal, visit.entity, webhook_id, vault=resources.vault)
-        newest = deliveries.list_deliveries(
-            connection, visit.principal, visit.entity, {"webhook": webhook_id}, PageRequest(SHOWN_DELIVERIES)
-        )
+    try:
+        with read_transaction(resources.engine) as connection:
+            one = webhooks.get(connection, visit.principal, visit.entity, webhook_id, vault=resources.vault)
+            newest = deliveries.list_deliveries(
+                connection, visit.principal, visit.entity, {"webhook": webhook_id}, PageRequest(SHOWN_DELIVERIES)
+            )
+    except NotFound:
+        return gone_page(request, visit, resources, IdKind.WEBHOOK, webhook_id)
     return render(
         request,
         "webhook.html",

@@ -22,7 +22,7 @@ from shared.domain.conditions.conditions import (
 from shared.domain.conditions.windows import explain
 from shared.domain.events.models import RunMetricEvent
 from shared.domain.explain.past import PastResult
-from shared.domain.explain.simulator import DryRunOutcome, Reason
+from shared.domain.explain.simulator import Considered, DryRunOutcome, Reason, Subject
 
 MAX_SAMPLES = 20_000
 """The most events of a run that a series is made of."""
@@ -82,8 +82,11 @@ class SeriesCollector:
         self._of: dict[str, _Filling] = {}
 
     def take(self, result: PastResult) -> None:
-        """Note what the conditions saw of an event, if they looked at it."""
-        considered, subject = result.considered, result.subject
+        """Note what the conditions saw of an event of the past, if they looked at it."""
+        self.observe(result.subject, result.considered)
+
+    def observe(self, subject: Subject | None, considered: Considered) -> None:
+        """Note what the conditions saw of an event that was just considered, if they looked at it."""
         event, samples = considered.arrival.event, considered.samples
         if subject is None or samples is None or not isinstance(event, RunMetricEvent):
             return

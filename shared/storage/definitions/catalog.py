@@ -13,6 +13,8 @@ from shared.storage.database.upserts import insert_ignore, insert_into
 from shared.storage.definitions.entities import entity_ids
 from shared.storage.schema.tables import collections, projects
 
+REGISTRY_PREFIX = "wandb-registry-"
+"""How the name of a project begins that is a registry (W&B's Registry documentation)."""
 CatalogNames = tuple[str, str, str | None, str]
 """The names in one event: entity, project, its collection or None, and the collection's type, blank if unknown."""
 
@@ -123,9 +125,22 @@ def find_project(connection: Connection, entity_id: int, name: str) -> StoredPro
     return None if row is None else StoredProject(*row)
 
 
-def list_projects(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredProject]:
-    """The entity's projects in the order of their ids."""
+def list_projects(
+    connection: Connection,
+    entity_id: int,
+    *,
+    after: int,
+    limit: int,
+    text: str | None = None,
+    registries: bool | None = None,
+) -> list[StoredProject]:
+    """The entity's projects in the order of their ids: all, those with a text in their names, registries or others."""
     query = _projects(entity_id).where(projects.c.id > after).order_by(projects.c.id).limit(limit)
+    if text is not None:
+        query = query.where(projects.c.name.icontains(text, autoescape=True))
+    if registries is not None:
+        is_registry = projects.c.name.startswith(REGISTRY_PREFIX, autoescape=True)
+        query = query.where(is_registry if registries else ~is_registry)
     return [StoredProject(*row) for row in connection.execute(query)]
 
 
@@ -140,10 +155,23 @@ def get_collection(connection: Connection, collection_id: int) -> StoredCollecti
     return StoredCollection(*connection.execute(_collections().where(collections.c.id == collection_id)).one())
 
 
+def find_collection(connection: Connection, project_id: int, name: str) -> StoredCollection | None:
+    """The project's collection of this name."""
+    query = _collections().where(collections.c.project_id == project_id, collections.c.name == name)
+    row = connection.execute(query).first()
+    return None if row is None else StoredCollection(*row)
+
+
 def list_collections(
-    connection: Connection, entity_id: int, *, project_id: int | None = None, after: int, limit: int
+    connection: Connection,
+    entity_id: int,
+    *,
+    project_id: int | None = None,
+    after: int,
+    limit: int,
+    text: str | None = None,
 ) -> list[StoredCollection]:
-    """The entity's collections in the order of their ids, all or those of one project."""
+    """The entity's collections by their ids: all or those of one project, or with a text in their names."""
     query = (
         _collections()
         .where(projects.c.entity_id == entity_id, collections.c.id > after)
@@ -152,6 +180,8 @@ def list_collections(
     )
     if project_id is not None:
         query = query.where(collections.c.project_id == project_id)
+    if text is not None:
+        query = query.where(collections.c.name.icontains(text, autoescape=True))
     return [StoredCollection(*row) for row in connection.execute(query)]
 
 

@@ -236,6 +236,16 @@ def event_received_at(connection: Connection, entity_id: int, event_id: str) -> 
     return connection.scalar(query.order_by(deliveries.c.seq.desc()).limit(1))
 
 
+def deliveries_made(connection: Connection, entity_id: int, event_ids: Collection[str]) -> dict[tuple[str, str], int]:
+    """How many deliveries of the entity each of these events made, replays included, by the event's source and id."""
+    query = (
+        select(deliveries.c.event_source, deliveries.c.event_id, func.count())
+        .where(among(connection, deliveries.c.event_id, event_ids), deliveries.c.entity_id == entity_id)
+        .group_by(deliveries.c.event_source, deliveries.c.event_id)
+    )
+    return {(source, event_id): made for source, event_id, made in connection.execute(query)}
+
+
 def creation_times(connection: Connection, seqs: Collection[int]) -> tuple[datetime, datetime]:
     """The earliest and the latest time at which these deliveries were created."""
     query = select(deliveries.c.created_at).where(among(connection, deliveries.c.seq, seqs))

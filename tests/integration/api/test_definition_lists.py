@@ -224,3 +224,14 @@ def test_a_name_leads_where_it_says_whatever_it_looks_like(api: Api, odd_names: 
     api.refused("DELETE", f"{ACME}/{what}/by-name/x_1", status=412, headers={"If-Match": '"1"'})
     assert api.send("DELETE", f"{ACME}/{what}/by-name/x_1", headers={"If-Match": tag}).status_code == 204
     api.refused("GET", f"{ACME}/{what}/{ids['x_1']}", status=404)
+
+
+def test_projects_and_collections_are_found_by_a_part_of_the_name(api: Api) -> None:
+    for project, collection in (("wandb-registry-model", "LLM_big"), ("digits", "llm"), ("50%", "x")):
+        api.ok("PUT", f"{ACME}/projects/{quote(project)}/collections/{collection}", {}, key="member")
+    assert names(api, "?text=DIG", "projects") == ["digits"]
+    assert names(api, "?text=%25", "projects") == ["50%"]
+    assert names(api, "?kind=registry", "projects") == ["wandb-registry-model"]
+    assert names(api, "?kind=project&text=i", "projects") == ["digits"]
+    assert names(api, "?text=_", "collections") == ["LLM_big"]
+    api.refused("GET", f"{ACME}/projects?kind=registries", status=422, key="member")

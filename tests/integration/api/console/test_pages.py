@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -21,7 +22,12 @@ PAGES: dict[str, set[str]] = {
     "/automations/{record}": READ,
     "/automations/{hostile}": READ,
     "/automations/{record}/delete": READ,
+    "/automations/{record}/revisions": READ,
+    "/automations/{hostile}/revisions/{first:hostile}": READ,
+    "/automations/{accuracy}/series": READ,
+    "/automations/{accuracy}/series?project=digits&run=r1": READ,
     "/automations/new": READ,
+    "/automations/new?event=RUN_METRIC&project=digits&metric=accuracy&threshold=0.9": READ,
     "/automations/{deploy-on-production}/edit": READ,
     "/automations/{hostile}/edit": READ,
     "/automations/{accuracy}/edit": READ,
@@ -32,6 +38,21 @@ PAGES: dict[str, set[str]] = {
     "/deliveries?status=skipped": READ,
     "/deliveries/{dead}": READ,
     "/deliveries/{refused}": READ,
+    "/events": READ,
+    "/events?type=ADD_ARTIFACT_ALIAS&project=wandb-registry-model": READ,
+    "/events?author=nobody": READ,
+    "/events/one?id=promote-1": READ,
+    "/events/one?id={hostile-event}": READ,
+    "/projects": READ,
+    "/projects?kind=registry&text=MODEL": READ,
+    "/project?name=wandb-registry-model": READ,
+    "/project?name=wandb-registry-model&tab=collections": READ,
+    "/collection?project=wandb-registry-model&name=llm": READ,
+    "/collection?project=wandb-registry-model&name={hostile-collection}": READ,
+    "/metrics?project=digits": READ,
+    "/metrics?project=digits&metric=accuracy": READ,
+    "/settings/webhooks/{gone-hook}/revisions": READ,
+    "/settings/webhooks/{gone-hook}/revisions/{first:gone-hook}": READ,
     "/settings/webhooks": READ,
     "/settings/webhooks/{gone-hook}": READ,
     "/settings/webhooks/new": ADMIN,
@@ -48,11 +69,13 @@ PAGES: dict[str, set[str]] = {
 ACTIONS: dict[str, set[str]] = {
     "/automations/{record}/enable": READ,
     "/automations/aut_999/delete": READ,
+    "/automations/{record}/revisions/999/restore": READ,
     "/automations/new": READ,
     "/automations/{record}/edit": READ,
     "/automations/preview": READ,
     "/deliveries/{dead}/replay": ADMIN,
     "/settings/webhooks/{paused-hook}/pause": ADMIN,
+    "/settings/webhooks/{paused-hook}/revisions/999/restore": ADMIN,
     "/settings/webhooks/new": ADMIN,
     "/settings/webhooks/{paused-hook}/edit": ADMIN,
     "/settings/webhooks/{paused-hook}/test": ADMIN,
@@ -65,15 +88,21 @@ ACTIONS: dict[str, set[str]] = {
     "/settings/keys/key_999/revoke": ADMIN,
 }
 """Every action, sent so that it changes nothing: what it names is not there, or is so already, or is in use."""
+WORDS = {"hostile-event": HOSTILE[:200], "hostile-collection": HOSTILE[:300]}
+"""What stands in paths for names that events gave."""
 KEYS = ("nobody", "publisher", "member", "admin", "outsider", "root")
 
 
 def filled(world: World, path: str) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1]
+        if name in WORDS:
+            return quote(WORDS[name], safe="")
+        if name.startswith("first:"):
+            return str(world.first_revision(name.removeprefix("first:")))
         return world.delivery(status=name) if name in ("dead", "refused", "skipped") else world.ids[name]
 
-    return ENTITY + re.sub(r"{([\w-]+)}", value, path)
+    return ENTITY + re.sub(r"{([\w:-]+)}", value, path)
 
 
 @pytest.fixture(scope="session")

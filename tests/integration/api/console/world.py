@@ -78,6 +78,13 @@ class World:
         newest: str = found["items"][0]["id"]
         return newest
 
+    def first_revision(self, name: str) -> int:
+        """The number of the first kept revision of the automation or webhook of this name."""
+        number = self.ids[name]
+        kind = "automations" if number.startswith("aut_") else "webhooks"
+        found = self.call("GET", f"/entities/acme/{kind}/{number}/revisions?limit=500")
+        return int(found["items"][-1]["number"])
+
 
 @contextmanager
 def opened_world(folder: Path, template: Path) -> Iterator[World]:

@@ -92,6 +92,9 @@ _DELIVERY = {
     "replay_of": None,
     "waiting": None,
 }
+_ANSWER_HEADERS = [{"name": "X-Request-Id", "value": "7f2c"}, {"name": "Server", "value": "nginx"}]
+_CONNECTION = {"remote_address": "203.0.113.7:443", "tls_version": "TLSv1.3", "reused": False}
+_TIMINGS = {"lookup_ms": 1.4, "connect_ms": 11.2, "handshake_ms": 24.9, "first_byte_ms": 48.5}
 _SLACK = {"name": "ml-alerts", "url_secret": "SLACK_URL", "team": "Acme", "channel": "#ml-alerts"}
 _VERSION = "acme/wandb-registry-model/llm-models:production"
 
@@ -141,8 +144,18 @@ ANSWERS: dict[str, Any] = {
             "url": _WEBHOOK["url"],
             "headers": {"Content-Type": "application/json", "Authorization": "Bearer ***ACCESS_TOKEN***"},
             "body": {"event_type": "DEPLOY_MODEL"},
+            "bytes": 412,
         },
-        "response": {"status": 204, "body": "", "truncated": False},
+        "response": {
+            "status": 204,
+            "body": "",
+            "truncated": False,
+            "headers": _ANSWER_HEADERS,
+            "headers_truncated": False,
+            "bytes": 97,
+        },
+        "connection": _CONNECTION,
+        "timings": _TIMINGS,
         "outcome": "2xx",
         "error": None,
         "diagnosis": "It works: the endpoint accepted the request (204).",
@@ -164,6 +177,16 @@ ANSWERS: dict[str, Any] = {
                 "error": None,
                 "response_body": "",
                 "response_truncated": False,
+                "request": {
+                    "url": _WEBHOOK["url"],
+                    "headers": {"Content-Type": "application/json", "Authorization": "Bearer ***ACCESS_TOKEN***"},
+                    "bytes": 412,
+                },
+                "response_headers": _ANSWER_HEADERS,
+                "response_headers_truncated": False,
+                "response_bytes": 97,
+                "connection": _CONNECTION,
+                "timings": _TIMINGS,
             }
         ],
     },

@@ -16,7 +16,9 @@ from dispatcher.control.access import Action, may, require
 from dispatcher.control.audit import record_change
 from dispatcher.control.bodies import Body, Timestamp, View, one_or_many, one_or_many_of, parse_body
 from dispatcher.control.errors import Conflict, NotFound
+from dispatcher.control.exchange_views import ConnectionView, HeaderView, TimingsView
 from dispatcher.control.paging import PageRequest, TwoWayPage, cursor_after, cursor_before
+from shared.domain.delivery.exchange import shown_exchange
 from shared.domain.delivery.retries import RequestRate
 from shared.domain.durations import Rate, parse_duration
 from shared.domain.errors import InvalidDefinition
@@ -170,6 +172,18 @@ class DeliveryView(View):
     """Why a pending delivery was not sent yet; null for others."""
 
 
+class AttemptRequest(View):
+    """A request as it was sent, without its body."""
+
+    url: str
+    """A URL that is a secret is shown as `***NAME***`."""
+    headers: dict[str, str] | None
+    """With `***NAME***` in place of secrets, and without signatures. Null for a first attempt that succeeded over a
+    connection that had served a request before: of these no headers are kept."""
+    bytes: int
+    """Head and body as they were sent; 0 if there was no connection to send them over."""
+
+
 class AttemptView(View):
     """One request of a delivery."""
 
@@ -182,6 +196,16 @@ class AttemptView(View):
     response_body: str | None
     """What the endpoint answered; null, as `error` is, for members of an entity whose `answers_hidden` is true."""
     response_truncated: bool
+    request: AttemptRequest | None
+    """Null, as `connection` and `timings` are, where no request could be made, and for attempts of older versions."""
+    response_headers: list[HeaderView] | None
+    """The first 2 KiB of them, in the order in which they came, without cookies. Null where they are not kept or, as
+    `error`, hidden."""
+    response_headers_truncated: bool
+    response_bytes: int | None
+    """What was read of the answer, head and body."""
+    connection: ConnectionView | None
+    timings: TimingsView | None
 
 
 class DeliveryDetail(DeliveryView):
@@ -476,4 +500,5 @@ def _attempt_view(stored: StoredAttempt, *, hidden: bool) -> AttemptView:
         error=None if hidden else stored.error,
         response_body=None if hidden else stored.response_body,
         response_truncated=stored.response_truncated,
+        **shown_exchange(stored.request_url, stored.exchange, hidden=hidden),
     )

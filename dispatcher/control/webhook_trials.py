@@ -17,6 +17,7 @@ from dispatcher.control.access import Action, require
 from dispatcher.control.automations import load_automation
 from dispatcher.control.bodies import Body, View, parse_body, parse_form
 from dispatcher.control.errors import Conflict
+from dispatcher.control.exchange_views import ConnectionView, HeaderView, TimingsView
 from dispatcher.control.slack import load_slack
 from dispatcher.control.webhook_checks import Checks, check_webhook, grants_of
 from dispatcher.control.webhook_resolver import WebhookResolver
@@ -36,7 +37,7 @@ from shared.domain.events.decoding import check_event
 from shared.domain.events.models import RunMetricEvent
 from shared.domain.json_text import read_json
 from shared.domain.payloads.samples import sample_values, values_of_type
-from shared.domain.payloads.sealed import ACCESS_TOKEN, SecretsTooLarge
+from shared.domain.payloads.sealed import SecretsTooLarge
 from shared.domain.payloads.slack_messages import SlackMessage
 from shared.domain.payloads.templates import PayloadTooLarge, Template, parse_payload
 from shared.domain.payloads.variables import MetricFacts, payload_values
@@ -74,6 +75,8 @@ class TrialRequest(View):
     url: str
     headers: dict[str, str]
     body: Any
+    bytes: int
+    """Head and body as they were sent; 0 if there was no connection to send them over."""
 
 
 class TrialResponse(View):
@@ -82,6 +85,11 @@ class TrialResponse(View):
     status: int
     body: str
     truncated: bool
+    headers: list[HeaderView]
+    """The first 2 KiB of them, in the order in which they came, without cookies."""
+    headers_truncated: bool
+    bytes: int
+    """What was read of the answer, head and body."""
 
 
 class TrialView(View):
@@ -89,6 +97,8 @@ class TrialView(View):
 
     request: TrialRequest
     response: TrialResponse | None
+    connection: ConnectionView
+    timings: TimingsView
     outcome: str
     error: str | None
     diagnosis: str
@@ -262,12 +272,13 @@ def _prepare(
 
 def trial_view(trial: WebhookTrial, outcome: Outcome) -> TrialView:
     """The test request and its outcome, without any secret's value."""
-    headers, shown = trial.request.headers, trial.mask(outcome)
-    if "Authorization" in headers:
-        headers = {**headers, "Authorization": f"Bearer ***{ACCESS_TOKEN}***"}
+    shown = trial.mask(outcome)
+    exchange = trial.exchange(shown)
     return TrialView(
-        request=TrialRequest(url=trial.shown_url, headers=headers, body=read_json(trial.masked_body)),
-        response=_response(shown),
+        request=TrialRequest(**exchange["request"], body=read_json(trial.masked_body)),
+        response=_response(shown, exchange),
+        connection=exchange["connection"],
+        timings=exchange["timings"],
         outcome=str(shown.kind),
         error=shown.error,
         diagnosis=trial.diagnose(shown),
@@ -276,10 +287,17 @@ def trial_view(trial: WebhookTrial, outcome: Outcome) -> TrialView:
     )
 
 
-def _response(outcome: Outcome) -> TrialResponse | None:
+def _response(outcome: Outcome, exchange: dict[str, Any]) -> TrialResponse | None:
     if outcome.status is None:
         return None
-    return TrialResponse(status=outcome.status, body=outcome.response_body, truncated=outcome.response_truncated)
+    return TrialResponse(
+        status=outcome.status,
+        body=outcome.response_body,
+        truncated=outcome.response_truncated,
+        headers=exchange["response_headers"],
+        headers_truncated=exchange["response_headers_truncated"],
+        bytes=exchange["response_bytes"],
+    )
 
 
 def _template(body: TrialBody, fields: WebhookFields) -> Template | None:

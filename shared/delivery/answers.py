@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from shared.domain.delivery.exchange import SHOWN_HEADER_BYTES, Exchange
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.payloads.masking import LONGEST_CUT_SECRET_BYTES, Mask, shown
 from shared.domain.payloads.sealed import sealed_secrets
@@ -24,28 +25,45 @@ def mask_outcome(outcome: Outcome, sent: Mapping[str, str]) -> Outcome:
 
     `sent` holds the secrets that the request carried, and no others.
     """
-    if not outcome.response_body and not outcome.error:
+    if (
+        not outcome.response_body
+        and not outcome.error
+        and (outcome.exchange is None or not outcome.exchange.answer_headers)
+    ):
         return outcome
     values = {name: value for name, value in sent.items() if value}
     mask = Mask(values)
-    masked = _masked_answer(outcome, values, mask)
+    masked = _masked(outcome.response_body, values, mask, cut=outcome.response_truncated)
     body = shown(masked)
     error = outcome.error and mask(outcome.error)
-    if body == outcome.response_body and error == outcome.error:
+    exchange = outcome.exchange and _masked_exchange(outcome.exchange, values, mask)
+    if body == outcome.response_body and error == outcome.error and exchange is outcome.exchange:
         return outcome  # most answers: whoever gets the same object copies nothing either
     truncated = outcome.response_truncated or len(body) < len(masked)
-    return replace(outcome, response_body=body, response_truncated=truncated, error=error)
+    return replace(outcome, response_body=body, response_truncated=truncated, error=error, exchange=exchange)
 
 
-def _masked_answer(outcome: Outcome, values: Mapping[str, str], mask: Mask) -> str:
+def _masked_exchange(exchange: Exchange, values: Mapping[str, str], mask: Mask) -> Exchange:
+    if not exchange.answer_headers:
+        return exchange
+    masked = _masked(exchange.answer_headers, values, mask, cut=exchange.headers_truncated)
+    headers = shown(masked, SHOWN_HEADER_BYTES)
+    if headers == exchange.answer_headers:
+        return exchange
+    truncated = exchange.headers_truncated or len(headers) < len(masked)
+    return exchange._replace(answer_headers=headers, headers_truncated=truncated)
+
+
+def _masked(text: str, values: Mapping[str, str], mask: Mask, *, cut: bool) -> str:
+    if not text:
+        return text
     short = sorted(name for name, value in values.items() if len(value) < MIN_SECRET_CHARS)
     if short:
         return f"(not shown: {short[0]} has fewer than {MIN_SECRET_CHARS} characters and could be guessed)"
-    cut = outcome.response_truncated
     if cut and any(len(value.encode("utf-8", "surrogatepass")) > LONGEST_CUT_SECRET_BYTES for value in values.values()):
         return "(not shown: the answer was not read whole, and could end within a long secret)"
     try:
-        return mask(outcome.response_body, cut=cut)
+        return mask(text, cut=cut)
     except TooManyEscapes:
         return "(not shown: it has too many escapes in one another to be searched for secrets)"
 

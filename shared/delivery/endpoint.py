@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from shared.delivery.answers import mask_outcome, sent_secrets
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.delivery.retries import DeliveryPolicy
-from shared.domain.delivery.signing import Signer, check_signing_secret, unsigned_headers
+from shared.domain.delivery.signing import SIGNATURE_HEADERS, Signer, check_signing_secret, unsigned_headers
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.domain.payloads.sealed import ACCESS_TOKEN, open_payload
 from shared.http.request import USER_AGENT, Request, check_header, check_target
@@ -27,6 +27,7 @@ from shared.storage.definitions.webhooks import public_id
 from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot
 from shared.vault import Vault
 
+SLACK_URL = "SLACK_URL"
 SHORTEST_PART = 8
 """The shortest part of a secret URL that is masked by itself: a shorter one would be found in innocent text."""
 
@@ -63,10 +64,12 @@ class Endpoint:
     signer: Signer | None = field(repr=False)
     always_sent: dict[str, str] = field(repr=False)
     """The secrets that each request carries, whatever its payload: the access token, a secret URL and its parts."""
+    shown_url: str
+    """The URL as people may see it."""
     tls: ssl.SSLContext | None = None
 
-    def request(self, delivery: Deliverable, now: datetime) -> Request:
-        """The request of a delivery's next attempt, signed at `now`.
+    def request(self, delivery: Deliverable, now: datetime, *, all_headers: bool = False) -> Request:
+        """The request of a delivery's next attempt, signed at `now`; `all_headers` as in `Request`.
 
         Raises:
             SecretUnavailable, SecretsTooLarge: as `open_payload`.
@@ -82,9 +85,18 @@ class Endpoint:
             headers={**self.headers, **identified, "hookline-attempt": str(delivery.attempts + 1)},
             timeout_seconds=self.policy.timeout_seconds,
             connect_timeout_seconds=self.policy.connect_timeout_seconds,
+            all_headers=all_headers or delivery.attempts > 0,
             tls=self.tls,
             success=self.policy.success,
         )
+
+    def mask_headers(self, headers: Mapping[str, str], *, signatures: bool = True) -> dict[str, str]:
+        """The headers of a request as people may see them, without secrets.
+
+        With `signatures` these are left out too: whoever has them and the body can try signing secrets.
+        """
+        hidden = _HIDDEN if signatures else _HIDDEN_TOKEN
+        return {name: hidden.get(name, value) for name, value in headers.items()}
 
     def mask_outcome(self, outcome: Outcome, payload: str) -> Outcome:
         """The outcome of a request with this sealed payload, without the secrets that the request carried.
@@ -93,6 +105,9 @@ class Endpoint:
         """
         return mask_outcome(outcome, self.always_sent | sent_secrets(payload, self.secrets))
 
+
+_HIDDEN_TOKEN = {"Authorization": f"Bearer ***{ACCESS_TOKEN}***"}
+_HIDDEN = _HIDDEN_TOKEN | dict.fromkeys(SIGNATURE_HEADERS, "***SIGNATURE***")
 
 _SCHEME = re.compile(r"bearer +(?=[^ ])", re.IGNORECASE)
 
@@ -140,6 +155,7 @@ def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, con
         secrets=secrets,
         signer=signer,
         always_sent=always_sent,
+        shown_url=url if stored.url is None else f"***{SLACK_URL}***",
         tls=None if certificate is None else contexts.with_certificate(row.id, vault.decrypt(certificate)),
     )
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from shared.delivery.endpoint import Endpoint, open_endpoint
 from shared.domain.delivery.diagnosis import Credentials, diagnose, diagnosis_code
+from shared.domain.delivery.exchange import Exchange, read_exchange, shown_exchange, stored_exchange
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.payloads.samples import sample_values
 from shared.domain.payloads.sealed import mask_payload
@@ -23,8 +25,6 @@ from shared.http.tls import TlsContexts
 from shared.storage.delivery.history import new_delivery_id
 from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot, load_endpoint, load_secrets
 from shared.vault import Vault
-
-SLACK_URL = "SLACK_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,17 @@ class WebhookTrial:
     masked_body: str
     """The request's body as people may see it: JSON with `***NAME***` in place of each secret."""
     credentials: Credentials
-    shown_url: str
-    """The URL as people may see it: that of a Slack integration is a secret."""
+
+    @property
+    def shown_url(self) -> str:
+        """The URL as people may see it: that of a Slack integration is a secret."""
+        return self.endpoint.shown_url
+
+    def exchange(self, masked: Outcome) -> dict[str, Any]:
+        """The members of `shown_exchange`, of a masked outcome. Signatures are shown, secrets are not."""
+        headers = self.endpoint.mask_headers(self.request.headers, signatures=False)
+        kept = stored_exchange(masked.exchange or Exchange(), headers)
+        return shown_exchange(self.shown_url, read_exchange(kept))
 
     def mask(self, outcome: Outcome) -> Outcome:
         """The outcome without the secrets that the request carried."""
@@ -122,13 +131,12 @@ def prepare_trial(
     if values is not None:
         samples = {**values, "delivery_id": delivery_id}
     sealed = default_payload(samples) if template is None else template.render(samples)
-    request = endpoint.request(_SampleDelivery(delivery_id, sealed), now)
+    request = endpoint.request(_SampleDelivery(delivery_id, sealed), now, all_headers=True)
     return WebhookTrial(
         endpoint=endpoint,
         request=request,
         sealed_body=sealed,
         masked_body=mask_payload(sealed),
-        shown_url=f"***{SLACK_URL}***" if stored.webhook.url_secret_id is not None else request.url,
         credentials=Credentials(
             has_access_token=stored.secrets.access_token is not None, has_signing_secret=endpoint.signer is not None
         ),

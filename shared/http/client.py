@@ -12,9 +12,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from shared.domain.delivery.answer_rules import SuccessRule, includes
+from shared.domain.delivery.exchange import Exchange
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind, classify_status
 from shared.domain.delivery.requested_waits import requested_wait_seconds
-from shared.http.connection import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Response
+from shared.http.connection import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Response, Trace
 from shared.http.egress import EgressGuard
 from shared.http.failures import failure_of
 from shared.http.pool import ConnectionPool, Origin
@@ -51,7 +52,7 @@ class WebhookClient:
 
     async def send(self, request: Request) -> Outcome:
         """Make one request. Any failure becomes an Outcome; no exception leaves but the cancellation of the task."""
-        started = time.perf_counter()
+        started, trace = time.perf_counter(), Trace()
         try:
             to = target(request.url)
             answer = await self._connections.request(
@@ -60,6 +61,7 @@ class WebhookClient:
                 write_head(to, request),
                 timeout_seconds=request.timeout_seconds,
                 connect_timeout_seconds=request.connect_timeout_seconds,
+                trace=trace,
             )
         except Exception as exc:
             kind, error, cause = failure_of(
@@ -67,10 +69,16 @@ class WebhookClient:
             )
             if kind is OutcomeKind.INTERNAL:
                 log.error("request.fault", error=error, at=traceback_places(exc))
-            return Outcome(kind=kind, error=error, cause=cause, duration_seconds=time.perf_counter() - started)
-        return self._outcome(request, answer, started)
+            return Outcome(
+                kind=kind,
+                error=error,
+                cause=cause,
+                duration_seconds=time.perf_counter() - started,
+                exchange=_exchange(trace, None),
+            )
+        return self._outcome(request, answer, started, trace)
 
-    def _outcome(self, request: Request, answer: Response, started: float) -> Outcome:
+    def _outcome(self, request: Request, answer: Response, started: float, trace: Trace) -> Outcome:
         # PostgreSQL takes no NUL in text.
         body = answer.body.decode("utf-8", "replace").replace("\0", "\ufffd")
         kind, error, truncated = classify_status(answer.status), None, answer.seen_bytes > len(answer.body)
@@ -79,6 +87,7 @@ class WebhookClient:
         wait = None
         if kind is not OutcomeKind.SUCCESS and answer.waits:
             wait = requested_wait_seconds(answer.status, answer.waits, self._now())
+        headers = request.all_headers or not trace.reused or kind is not OutcomeKind.SUCCESS
         return Outcome(
             kind=kind,
             error=error,
@@ -87,6 +96,7 @@ class WebhookClient:
             response_body=body,
             response_truncated=truncated,
             duration_seconds=time.perf_counter() - started,
+            exchange=_exchange(trace, answer, headers=headers),
         )
 
 
@@ -100,3 +110,24 @@ def _judged(
     if kind is OutcomeKind.SUCCESS or includes(rule.status, status):
         return OutcomeKind.UNSUCCESSFUL, failure
     return kind, None
+
+
+def _exchange(trace: Trace, answer: Response | None, *, headers: bool = True) -> Exchange:
+    return Exchange(
+        trace.sent_bytes,
+        0 if answer is None else answer.received_bytes,
+        None if not headers else "" if answer is None else _lines(answer.headers),
+        headers and answer is not None and answer.headers_cut,
+        trace.remote_address,
+        trace.tls_version,
+        trace.reused,
+        trace.lookup_seconds,
+        trace.connect_seconds,
+        trace.handshake_seconds,
+        trace.first_byte_seconds,
+    )
+
+
+def _lines(headers: list[tuple[bytes, bytes]]) -> str:
+    lines = [b"%b: %b" % pair for pair in headers if pair[0].lower() != b"set-cookie"]
+    return b"\n".join(lines).decode("latin-1")

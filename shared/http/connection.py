@@ -17,6 +17,7 @@ from typing import cast
 
 import httptools
 
+from shared.domain.delivery.exchange import SHOWN_HEADER_BYTES
 from shared.domain.delivery.requested_waits import WAIT_HEADERS
 from shared.domain.payloads.masking import CUT_BYTES, SHOWN_BYTES
 from shared.http.exceptions import IncompleteResponse, RemoteProtocolError, ServerDisconnected
@@ -27,6 +28,8 @@ MAX_RESPONSE_BYTES = 64 << 10
 """How much of a body is read; the connection is closed at it. A process reads from `max_connections` at a time."""
 KEPT_RESPONSE_BYTES = SHOWN_BYTES + CUT_BYTES
 """How much of a body is kept until secrets are taken out of it: more than is shown, so that no value is cut in two."""
+KEPT_HEADER_BYTES = SHOWN_HEADER_BYTES + CUT_BYTES
+"""The same for its headers, the separators not counted."""
 _MAX_FRAMING_BYTES = 1 << 20
 """The most bytes after the head, chunk sizes, extensions and trailers included: they may be far more than the body."""
 _MAX_PIECES = 4096
@@ -39,12 +42,32 @@ _FIRST_FINAL = 200
 
 
 @dataclass(slots=True)
+class Trace:
+    """What becomes known of a request on its way, also where it fails. Whoever makes the request passes a new one."""
+
+    sent_bytes: int = 0
+    """The request, head and body, once it is written."""
+    remote_address: str | None = None
+    tls_version: str | None = None
+    reused: bool = False
+    lookup_seconds: float | None = None
+    connect_seconds: float | None = None
+    handshake_seconds: float | None = None
+    first_byte_seconds: float | None = None
+
+
+@dataclass(slots=True)
 class Response:
     """An endpoint's answer, as far as it was read."""
 
     status: int = 0
     waits: dict[bytes, bytes] = field(default_factory=dict)
     """Its headers of `WAIT_HEADERS`, by their names in lower case."""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """As they came, until they are more than `KEPT_HEADER_BYTES`. Trailers are none of them."""
+    headers_cut: bool = False
+    received_bytes: int = 0
+    """What was read of it, head and body, with interim answers."""
     body: bytearray = field(default_factory=bytearray)
     """The first `KEPT_RESPONSE_BYTES`."""
     seen_bytes: int = 0
@@ -73,16 +96,21 @@ class Http11Connection(asyncio.Protocol):
         "_framing_bytes",
         "_head_bytes",
         "_head_done",
+        "_header_bytes",
         "_keep",
         "_message_done",
         "_parser",
         "_pieces",
         "_spoke_unasked",
         "_timer",
+        "_trace",
         "_transport",
         "_waiter",
+        "_written_at",
         "idle_since",
         "is_open",
+        "remote_address",
+        "tls_version",
     )
 
     def __init__(self) -> None:
@@ -90,11 +118,17 @@ class Http11Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[Response] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._spoke_unasked = False
+        self._written_at = 0.0
+        """The loop's time, until the first byte of the answer is there; then 0."""
         self.is_open = False
         self.idle_since = 0.0
+        self.remote_address: str | None = None
+        self.tls_version: str | None = None
 
-    async def request(self, request: bytes, timeout_seconds: float) -> Response:
+    async def request(self, request: bytes, timeout_seconds: float, trace: Trace) -> Response:
         """Send a request, head and body, and read its answer; afterwards `is_open` tells whether another may follow.
+
+        `trace` learns what was sent, and when the answer began.
 
         Raises:
             TimeoutError: when the whole answer is not there within `timeout_seconds`.
@@ -107,12 +141,15 @@ class Http11Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._answer = Response()
         self._parser = httptools.HttpResponseParser(self)
-        self._head_bytes = self._framing_bytes = self._pieces = 0
+        self._head_bytes = self._framing_bytes = self._pieces = self._header_bytes = 0
         self._head_done = self._message_done = self._keep = False
         self._ends_with_connection = True
         self._waiter = waiter = loop.create_future()
         self._timer = loop.call_later(timeout_seconds, self._time_out)
+        self._trace = trace
+        self._written_at = loop.time()
         self._transport.write(request)
+        trace.sent_bytes = len(request)
         try:
             answer: Response = await waiter
         except asyncio.CancelledError:
@@ -154,6 +191,8 @@ class Http11Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is established, TLS included."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses of it
+        if (tls := transport.get_extra_info("ssl_object")) is not None:
+            self.tls_version = tls.version()
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
@@ -162,6 +201,9 @@ class Http11Connection(asyncio.Protocol):
             self._spoke_unasked = True
             self.abort()
             return
+        if self._written_at:
+            self._trace.first_byte_seconds = asyncio.get_running_loop().time() - self._written_at
+            self._written_at = 0.0
         if not self._head_done and len(data) > (room := MAX_HEAD_BYTES - self._head_bytes):
             # First as much as the head may have left: if it does not end in that, it is too large.
             self._read(data[:room])
@@ -213,6 +255,11 @@ class Http11Connection(asyncio.Protocol):
             self._answer.waits[lowered] = value
         elif lowered == b"content-length" or (lowered == b"transfer-encoding" and _is_chunked(value)):
             self._ends_with_connection = False
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes <= KEPT_HEADER_BYTES:
+            self._answer.headers.append((name, value))
+        else:
+            self._answer.headers_cut = True
 
     def on_headers_complete(self) -> None:
         """The head is complete: a final answer's, or an interim one's."""
@@ -241,6 +288,7 @@ class Http11Connection(asyncio.Protocol):
         """Note that the answer is complete; after an interim one (RFC 9110, section 15.2) comes another."""
         if self._is_interim():
             self._answer = Response()
+            self._header_bytes = 0
             self._ends_with_connection = True
         elif not self._message_done:
             self._message_done = True
@@ -266,6 +314,7 @@ class Http11Connection(asyncio.Protocol):
         # Where the endpoint answered before it read all of the request, the rest would begin the next one.
         if not keep or self._transport.get_write_buffer_size():
             self.abort()
+        self._answer.received_bytes = self._head_bytes + self._framing_bytes
         if waiter is not None and not waiter.done():
             waiter.set_result(self._answer)
 

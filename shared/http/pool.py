@@ -9,11 +9,12 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import aiohappyeyeballs
 
-from shared.http.connection import Http11Connection, Response
+from shared.http.connection import Http11Connection, Response, Trace
 from shared.http.dns import AddressInfo, DnsCache, literal_address
 from shared.http.exceptions import CertificateUnreadable, ConnectTimeout, EgressBlocked, PoolClosed
 
@@ -55,7 +56,7 @@ class ConnectionPool:
         self._sweep: asyncio.TimerHandle | None = None
 
     async def request(
-        self, origin: Origin, request: bytes, *, timeout_seconds: float, connect_timeout_seconds: float
+        self, origin: Origin, request: bytes, *, timeout_seconds: float, connect_timeout_seconds: float, trace: Trace
     ) -> Response:
         """Send a request over a free connection, or a new one, and read its answer.
 
@@ -64,6 +65,7 @@ class ConnectionPool:
             request: the whole request, head and body.
             timeout_seconds: for everything, from the look-up of the name to the end of the answer.
             connect_timeout_seconds: for TCP and TLS alone.
+            trace: learns what becomes known on the way.
 
         Raises:
             PoolClosed: when the pool is closed, also when that happened while connecting.
@@ -76,14 +78,17 @@ class ConnectionPool:
         if connection is None:
             began = self._loop.time()
             async with asyncio.timeout(timeout_seconds):
-                connection = await self._connect(origin, connect_timeout_seconds)
+                connection = await self._connect(origin, connect_timeout_seconds, trace)
             timeout_seconds -= self._loop.time() - began
             if self._closed:
                 connection.abort()  # `close` did not know it yet
                 raise PoolClosed("closed")
+        else:
+            trace.reused = True
+        trace.remote_address, trace.tls_version = connection.remote_address, connection.tls_version
         self._busy.add(connection)
         try:
-            answer = await connection.request(request, timeout_seconds)
+            answer = await connection.request(request, timeout_seconds, trace)
         finally:
             self._busy.discard(connection)
         if connection.is_open:
@@ -139,20 +144,29 @@ class ConnectionPool:
         if self._free:
             self._sweep = self._loop.call_later(KEEPALIVE_SECONDS / 4, self._drop_old)
 
-    async def _connect(self, origin: Origin, timeout_seconds: float) -> Http11Connection:
-        addresses = literal_address(origin.host, origin.port) or await self._names.resolve(origin.host, origin.port)
+    async def _connect(self, origin: Origin, timeout_seconds: float, trace: Trace) -> Http11Connection:
+        if not (addresses := literal_address(origin.host, origin.port)):
+            began = self._loop.time()
+            addresses = await self._names.resolve(origin.host, origin.port)
+            trace.lookup_seconds = self._loop.time() - began
         timeout = asyncio.timeout(timeout_seconds)
         try:
             async with timeout:
-                return await self._connect_to(origin, addresses)
+                return await self._connect_to(origin, addresses, trace)
         except TimeoutError as exc:
             if timeout.expired():
                 raise ConnectTimeout from exc
             raise
 
-    async def _connect_to(self, origin: Origin, addresses: list[AddressInfo]) -> Http11Connection:
-        opened = await self._open_socket(addresses, self._plain_socket if origin.context is None else self._tls_socket)
+    async def _connect_to(self, origin: Origin, addresses: list[AddressInfo], trace: Trace) -> Http11Connection:
+        began = self._loop.time()
+        make = self._plain_socket if origin.context is None else self._tls_socket
+        opened = await self._open_socket(addresses, make, trace)
+        at = self._loop.time()
+        trace.connect_seconds = at - began
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError):  # an endpoint that has left already
+            trace.remote_address = _spelled(opened.getpeername())
         connected = False
         try:
             _transport, connection = await self._loop.create_connection(
@@ -167,18 +181,23 @@ class ConnectionPool:
         finally:
             if not connected:
                 opened.close()
+        if origin.context is not None:
+            trace.handshake_seconds = self._loop.time() - at
+        connection.remote_address = trace.remote_address
         return connection
 
-    async def _open_socket(self, addresses: list[AddressInfo], make: SocketFactory) -> socket.socket:
+    async def _open_socket(self, addresses: list[AddressInfo], make: SocketFactory, trace: Trace) -> socket.socket:
         """A connected socket, to whichever address answers first."""
         refusals: list[EgressBlocked] = []
 
         def make_guarded(address: AddressInfo) -> socket.socket:
             try:
-                return make(address)
+                made = make(address)
             except EgressBlocked as exc:
                 refusals.append(exc)
                 raise
+            trace.remote_address = _spelled(address[4])  # the last one that was tried, should none answer
+            return made
 
         try:
             return await aiohappyeyeballs.start_connection(
@@ -193,3 +212,9 @@ class ConnectionPool:
             if len(refusals) == len(addresses):
                 raise refusals[0] from None
             raise
+
+
+def _spelled(address: tuple[Any, ...]) -> str:
+    """A socket's address as in a URL: `192.0.2.1:443`, `[2001:db8::1]:443`."""
+    host, port, *_ = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

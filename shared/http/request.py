@@ -32,6 +32,9 @@ class Request:
     """For everything, from the look-up of the name to the end of the answer."""
     connect_timeout_seconds: float = 5.0
     """For TCP and TLS alone."""
+    all_headers: bool = True
+    """False: those of a success over a connection that had served a request before are not kept. Searching them for
+    secrets would take as long as sending the request."""
     tls: ssl.SSLContext | None = None
     """The context with the webhook's client certificate; None for the one that all others share."""
     success: SuccessRule | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from worker.commands.exchanges import exchange_members
 from worker.commands.output import (
     NOTHING,
     as_json,
@@ -78,7 +79,7 @@ def list_(*, limit: int, as_json: bool, **filters: Any) -> None:
 @click.argument("delivery")
 @as_json
 def show(delivery: str, as_json: bool) -> None:
-    """Show DELIVERY, an id: its event, its payload with secrets masked, and each attempt."""
+    """Show DELIVERY, an id: its event, its payload with secrets masked, and each attempt: what was sent, what came."""
     from worker.operations.deliveries import describe_delivery
 
     with opened() as (_settings, engine):
@@ -92,6 +93,9 @@ def show(delivery: str, as_json: bool) -> None:
     print_members({member: value for member, value in row.items() if member != "attempt_log"})
     if row["attempt_log"]:
         print_table(ATTEMPTS, row["attempt_log"])
+    for attempt in row["attempt_log"]:
+        if members := exchange_members(attempt):
+            print_members({"attempt": attempt["number"], **members})
 
 
 @deliveries.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from worker.commands.completion import webhook_names
+from worker.commands.exchanges import MEMBERS, exchange_members
 from worker.commands.output import NOTHING, as_json, opened, operators_group, print_json, print_members, print_rows, say
 
 LISTED = ("entity", "name", "id", "state", "lane", "pending", "due", "in_flight", "failing_since", "disabled_reason")
@@ -101,5 +102,6 @@ def test(webhook: str, entity: str | None, as_json: bool) -> None:
     if as_json:
         print_json(row)
     else:
-        print_members(row)
+        known = {member: value for member, value in row.items() if member not in MEMBERS}
+        print_members(known | exchange_members(row))
     click.get_current_context().exit(0 if row["outcome"] == "2xx" else NOTHING)

@@ -162,7 +162,8 @@ class AttemptExecutor:
             outcome = await self._send(attempt.request)
         except Exception as exc:
             outcome = _fault(attempt.delivery, exc)
-        complete(CompletedAttempt(attempt.delivery, started_at, outcome, attempt.probe))
+        headers = attempt.request.headers
+        complete(CompletedAttempt(attempt.delivery, started_at, outcome, attempt.probe, headers))
 
 
 def _fault(delivery: ClaimedDelivery, exc: Exception) -> Outcome:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
@@ -20,6 +21,8 @@ class CompletedAttempt:
     outcome: Outcome
     probe: bool = False
     """Whether it was let through a half-open circuit."""
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    """Those of the request, which hold secrets until they are masked; None where no request could be made."""
 
 
 @dataclass(frozen=True, slots=True)

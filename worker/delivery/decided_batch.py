@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.domain.delivery.circuits import CircuitSignal, is_responsive, is_slow
+from shared.domain.delivery.exchange import stored_exchange
 from shared.domain.delivery.outcomes import OutcomeKind
 from shared.domain.delivery.retries import Decision, DeliveryPolicy, Verdict, decide
 from shared.storage.delivery.recording import AttemptRecord
@@ -86,6 +87,7 @@ def decide_batch(
     policy: DeliveryPolicy,
     completed: Sequence[CompletedAttempt],
     *,
+    url: str,
     at: datetime,
     was_slow: bool,
     jitter: Callable[[], float],
@@ -94,24 +96,27 @@ def decide_batch(
 
     Args:
         policy: the webhook's.
-        completed: the attempts, with outcomes that may be stored: without secrets.
+        completed: the attempts, with outcomes and headers that may be stored: without secrets.
+        url: the webhook's, without secrets.
         at: the time.
         was_slow: whether the webhook is in the slow lane so far.
         jitter: gives a number from 0 to 1 for each attempt, which spreads its retry.
     """
     attempts = [(one, decide(policy, one.outcome, attempt=_number(one), jitter=jitter())) for one in completed]
     slow = is_slow([one.outcome for one in completed], before=was_slow)
-    return DecidedBatch(attempts, at, was_slow, slow, [_row(*pair, at) for pair in attempts])
+    return DecidedBatch(attempts, at, was_slow, slow, [_row(*pair, url, at) for pair in attempts])
 
 
 def _number(attempt: CompletedAttempt) -> int:
     return attempt.delivery.attempts + 1
 
 
-def _row(attempt: CompletedAttempt, decision: Decision, at: datetime) -> AttemptRecord:
+def _row(attempt: CompletedAttempt, decision: Decision, url: str, at: datetime) -> AttemptRecord:
     again = decision.verdict is Verdict.RETRY
     delivered = decision.verdict is Verdict.DELIVERED
-    outcome = attempt.outcome
+    outcome, exchange = attempt.outcome, None
+    if outcome.exchange is not None and attempt.headers is not None:
+        exchange = stored_exchange(outcome.exchange, attempt.headers)
     return AttemptRecord(
         seq=attempt.delivery.seq,
         number=_number(attempt),
@@ -122,6 +127,8 @@ def _row(attempt: CompletedAttempt, decision: Decision, at: datetime) -> Attempt
         error=outcome.error,
         response_body=outcome.response_body,
         response_truncated=outcome.response_truncated,
+        request_url=None if exchange is None else url,
+        exchange=exchange,
         next_attempt_at=at + timedelta(seconds=decision.delay_seconds or 0) if again else None,
         final_status=None if again else str(decision.verdict),
         reason=None if delivered else decision.reason,

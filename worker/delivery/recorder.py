@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
@@ -90,7 +90,8 @@ class OutcomeRecorder:
         # Before anything is made of it: an endpoint may send back the secrets it got, and reasons quote errors.
         masked = [self._masked(one) for one in completed]
         policy, was_slow = self.endpoint.policy, self.last.slow
-        return decide_batch(policy, masked, at=now, was_slow=was_slow, jitter=_jitter.random)
+        url = self.endpoint.shown_url
+        return decide_batch(policy, masked, url=url, at=now, was_slow=was_slow, jitter=_jitter.random)
 
     def commit(self, batch: DecidedBatch) -> RecordedBatch:
         """Record a batch of this webhook alone: in one statement where it is of a usual kind, else in a transaction.
@@ -205,7 +206,11 @@ class OutcomeRecorder:
 
     def _masked(self, attempt: CompletedAttempt) -> CompletedAttempt:
         outcome = self.endpoint.mask_outcome(attempt.outcome, attempt.delivery.payload)
-        return attempt if outcome is attempt.outcome else replace(attempt, outcome=outcome)
+        headers = attempt.headers
+        if headers is not None:
+            kept = outcome.exchange is not None and outcome.exchange.answer_headers is not None
+            headers = self.endpoint.mask_headers(headers) if kept else {}
+        return CompletedAttempt(attempt.delivery, attempt.started_at, outcome, attempt.probe, headers)
 
     def delays_seconds(self, batch: DecidedBatch) -> list[float]:
         """How late requests were sent that nothing but Hookline held up."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from shared.domain.delivery.exchange import shown_exchange
 from shared.domain.durations import format_duration, parse_rate
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
@@ -25,7 +26,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.definitions.webhooks import ID_KINDS, public_id
 from shared.storage.delivery import history as store
 from shared.storage.delivery import replay
-from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, StoredDelivery
+from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery
 from worker.operations.audit import Row, record_change
 from worker.operations.lookup import resolve_automation, resolve_entity, resolve_webhook
 
@@ -91,8 +92,14 @@ def describe_delivery(engine: Engine, delivery: str) -> Row | None:
             **_row(stored),
             "replays": replay.list_replays(connection, stored.entity_id, stored.id),
             "payload": None if sealed is None else json.loads(mask_payload(sealed)),
-            "attempt_log": [asdict(attempt) for attempt in store.list_attempts(connection, stored.seq)],
+            "attempt_log": [_attempt_row(attempt) for attempt in store.list_attempts(connection, stored.seq)],
         }
+
+
+def _attempt_row(attempt: StoredAttempt) -> Row:
+    row = asdict(attempt)
+    del row["request_url"], row["exchange"]
+    return {**row, **shown_exchange(attempt.request_url, attempt.exchange)}
 
 
 def find_replayable(engine: Engine, delivery: str) -> Plan:

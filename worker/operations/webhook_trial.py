@@ -50,6 +50,7 @@ def send_test(settings: Settings, engine: Engine, webhook: str, entity: str | No
         "error": outcome.error,
         "duration_ms": round(outcome.duration_seconds * 1000),
         "response_body": outcome.response_body,
+        **trial.exchange(outcome),
         "diagnosis": trial.diagnose(outcome),
         "code": trial.code(outcome),
     }

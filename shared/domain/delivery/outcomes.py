@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shared.domain.delivery.exchange import Exchange
+
 
 class OutcomeKind(StrEnum):
     """How an attempt ended; the label of `hookline_attempts_total`."""
@@ -82,6 +84,8 @@ class Outcome:
     response_body: str = ""
     """The beginning of the answer's body, as `KEPT_RESPONSE_BYTES` of `shared.http.connection` bounds it."""
     response_truncated: bool = False
+    exchange: Exchange | None = None
+    """None where no request was made, and for an outcome that was read back from an attempt's row."""
 
 
 _KINDS = {

@@ -48,6 +48,10 @@ class Signer:
         return headers
 
 
+SIGNATURE_HEADERS = ("webhook-signature", "X-Wandb-Signature")
+"""The headers that `Signer.headers` adds where there is a signing secret."""
+
+
 def _digest(key: bytes, message: bytes) -> str:
     """Base64 of a message's HMAC. In one call: copying an object with the key prepared costs more than preparing it."""
     return binascii.b2a_base64(hmac.digest(key, message, "sha256"), newline=False).decode()

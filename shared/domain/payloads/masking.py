@@ -86,11 +86,11 @@ class Mask:
                     at = reading.text.find(spelling, at + 1)
 
 
-def shown(text: str) -> str:
-    """As much of a masked text as is shown and stored: `SHOWN_BYTES` at the most, in whole characters."""
-    if len(text) * 4 <= SHOWN_BYTES:
+def shown(text: str, max_bytes: int = SHOWN_BYTES) -> str:
+    """As much of a masked text as is shown and stored: `max_bytes` at the most, in whole characters."""
+    if len(text) * 4 <= max_bytes:
         return text
-    return text.encode("utf-8", "surrogatepass")[:SHOWN_BYTES].decode("utf-8", "ignore")
+    return text.encode("utf-8", "surrogatepass")[:max_bytes].decode("utf-8", "ignore")
 
 
 def _merged(found: Iterable[tuple[int, int, str]]) -> Iterable[tuple[int, int, str]]:

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import ScalarSelect
 
+from shared.domain.delivery.exchange import StoredExchange, read_exchange
 from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
 from shared.storage.database.bulk import among
 from shared.storage.delivery.delivery_filter import DeliveryFilter as DeliveryFilter
@@ -85,6 +86,9 @@ class StoredAttempt:
     error: str | None
     response_body: str | None
     response_truncated: bool
+    request_url: str | None
+    exchange: StoredExchange | None
+    """Null as the URL where no request could be made, and for attempts from before it was kept."""
 
 
 def new_delivery_id() -> str:
@@ -271,11 +275,16 @@ def list_attempts(connection: Connection, seq: int) -> list[StoredAttempt]:
             attempts.c.error,
             attempts.c.response_body,
             attempts.c.response_truncated,
+            attempts.c.request_url,
+            attempts.c.exchange,
         )
         .where(attempts.c.delivery_seq == seq)
         .order_by(attempts.c.number, attempts.c.started_at)
     )
-    return [StoredAttempt(*row) for row in connection.execute(query)]
+    return [
+        StoredAttempt(**{**row._mapping, "exchange": row.exchange and read_exchange(row.exchange)})
+        for row in connection.execute(query)
+    ]
 
 
 def _deliveries() -> Select[Any]:

@@ -29,6 +29,10 @@ class AttemptRecord:
     error: str | None
     response_body: str
     response_truncated: bool
+    request_url: str | None = None
+    """Without secrets; None where no request could be made."""
+    exchange: str | None = None
+    """What `domain.delivery.exchange` keeps of it; None where no request could be made."""
     next_attempt_at: datetime | None
     """When the retry is due; None when there is none."""
     final_status: str | None
@@ -131,6 +135,8 @@ ATTEMPT_COLUMNS = (
     "error",
     "response_body",
     "response_truncated",
+    "request_url",
+    "exchange",
 )
 """The columns of `attempt_row`."""
 
@@ -148,6 +154,8 @@ def attempt_row(result: AttemptRecord, token: int) -> dict[str, Any]:
         "error": result.error,
         "response_body": result.response_body,
         "response_truncated": result.response_truncated,
+        "request_url": result.request_url,
+        "exchange": result.exchange,
     }
 
 

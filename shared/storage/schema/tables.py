@@ -389,7 +389,10 @@ attempts = Table(
     Column("error", Text, nullable=True),
     Column("response_body", Text, nullable=True),
     Column("response_truncated", Boolean, nullable=False, server_default=text("false")),
+    # These two are null where no request could be made, and in rows from before they were kept.
     Column("request_url", Text, nullable=True),
+    # JSON of headers, sizes, addresses and timings (domain.delivery.exchange).
+    Column("exchange", Text, nullable=True),
     PrimaryKeyConstraint("delivery_seq", "number", "claim"),
 )
 

@@ -13,6 +13,7 @@ from redis import Redis
 from sqlalchemy import Engine, insert, select, update
 
 from dispatcher.control import deliveries as control
+from shared.domain.delivery.exchange import shown_exchange
 from shared.domain.ids import IdKind, decode_id
 from shared.settings import Settings
 from shared.storage.database.transactions import read_transaction, write_transaction
@@ -132,6 +133,7 @@ def test_a_pending_delivery_shows_where_its_retries_stand(api: Api, history: His
             "error": None,
             "response_body": "broken",
             "response_truncated": False,
+            **shown_exchange(None, None),
         }
         for number in (1, 2)
     ]

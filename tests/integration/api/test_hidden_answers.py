@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, update
 
+from shared.domain.delivery.exchange import Exchange, stored_exchange
 from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.tables import attempts
 from tests.integration.api.conftest import ACME, Api
@@ -16,6 +17,8 @@ from tests.integration.api.test_deliveries import History, history
 __all__ = ["history"]
 
 ANSWER, ERROR = "canary-of-an-answer", "canary-of-an-error"
+ADDRESS = "192.0.2.77:443"
+EXCHANGE = stored_exchange(Exchange(answer_headers=f"X-Echo: {ANSWER}", remote_address=ADDRESS), {})
 KNOWN = {"entity": "acme", "webhook": "wh_1", "automation": "aut_1", "kind": "webhooks"}
 
 
@@ -24,7 +27,9 @@ def delivery(api: Api, history: History, engine: Engine) -> str:
     """A delivery whose answers hold the canaries."""
     made = history.add("dead", attempted=2)
     with write_transaction(engine) as connection:
-        connection.execute(update(attempts).values(response_body=ANSWER, error=ERROR))
+        connection.execute(
+            update(attempts).values(response_body=ANSWER, error=ERROR, request_url="", exchange=EXCHANGE)
+        )
     return made
 
 
@@ -62,7 +67,10 @@ def test_members_see_what_was_answered_unless_it_is_hidden(api: Api, delivery: s
         assert api.ok("GET", ACME, key=key)["answers_hidden"] is True
     hidden = api.ok("GET", path, key="member")
     for one in seen["attempt_log"]:
-        one |= {"response_body": None, "error": None}
+        assert one["response_headers"] == [{"name": "X-Echo", "value": ANSWER}]
+        assert one["connection"]["remote_address"] == ADDRESS
+        one |= {"response_body": None, "error": None, "response_headers": None}
+        one["connection"]["remote_address"] = None
     assert hidden == seen, "everything else is shown as before"
     for key in ("admin", "root"):
         shown = api.ok("GET", path, key=key)
@@ -77,6 +85,7 @@ def test_no_way_to_read_shows_it_to_members(api: Api, delivery: str) -> None:
     for text in texts(api, delivery, "member"):
         assert ANSWER not in text
         assert ERROR not in text
+        assert ADDRESS not in text
     api.refused("POST", f"{ACME}/webhooks/wh_1/test", {}, key="member", status=403)
     assert any(ANSWER in text for text in texts(api, delivery, "admin"))
 

@@ -88,9 +88,17 @@ def test_each_answer_is_explained(api: Api) -> None:
             assert answered["response"]["status"] == status
         receiver.answer = lambda _request: Answer(401)
         unauthenticated = trial(api, webhook(url=receiver.url))["diagnosis"]
+        receiver.answer = lambda request: Answer(204, {"X-Echo": request.headers["authorization"]}, b"")
+        shown = trial(api, full_webhook(url=receiver.url))
+    assert {"name": "X-Echo", "value": "Bearer ***ACCESS_TOKEN***"} in shown["response"]["headers"]
+    assert shown["request"]["headers"]["Authorization"] == "Bearer ***ACCESS_TOKEN***"
+    assert shown["request"]["bytes"] > len(receiver.requests[-1].body) > 0
+    assert shown["response"]["bytes"] > 0
+    assert receiver.url.endswith(shown["connection"]["remote_address"])
+    assert shown["timings"]["first_byte_ms"] > 0
     assert "has no access token" in unauthenticated
     assert "No signing secret" in unauthenticated
-    assert len(receiver.requests) == len(STATUSES) + 1
+    assert len(receiver.requests) == len(STATUSES) + 2
 
 
 @contextmanager
@@ -117,6 +125,8 @@ def test_who_does_not_answer_is_told_from_who_is_not_there(api: Api) -> None:
     answered = trial(api, webhook(url=gone))
     assert "nothing listens" in answered["diagnosis"]
     assert answered["code"] == "connection_refused"
+    assert (answered["response"], answered["request"]["bytes"]) == (None, 0)
+    assert gone.endswith(answered["connection"]["remote_address"])
     assert "not found in DNS" in trial(api, webhook(url="https://no-such-host.invalid/"))["diagnosis"]
     with listening(accept=True) as port:
         slow = trial(api, webhook(url=f"http://127.0.0.1:{port}/", policy=brief))

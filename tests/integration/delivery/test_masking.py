@@ -25,7 +25,8 @@ SECRETS = {
 def echo(request: Received) -> Answer:
     """All of the request, as JSON inside JSON, once plain and once in the way of a debug page."""
     said = {"path": request.path, "headers": request.headers, "body": request.body.decode()}
-    return Answer(500, body=(json.dumps(said) + "\n" + repr(said)).encode())
+    headers = {"X-Token": request.headers.get("authorization", ""), "X-Path": request.path}
+    return Answer(500, headers, body=(json.dumps(said) + "\n" + repr(said)).encode())
 
 
 @pytest.fixture
@@ -61,6 +62,8 @@ def test_an_echo_leaves_no_secret_anywhere(echoing: Scene) -> None:
     for attempt in echoing.attempts():
         assert not traces(attempt.response_body), attempt.response_body
         assert "***" in attempt.response_body
+        assert not traces(attempt.request_url + attempt.exchange), attempt.exchange
+        assert "X-Path" in attempt.exchange
     assert not traces(str(echoing.rows()))
 
     first_start.prepare(echoing.settings)

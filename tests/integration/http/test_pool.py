@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from shared.http.connection import Trace
 from shared.http.dns import AddressInfo
 from shared.http.exceptions import ServerDisconnected
 from shared.http.pool import ConnectionPool, Origin
@@ -26,6 +27,7 @@ async def _post(connections: ConnectionPool, port: int) -> int:
         REQUEST,
         timeout_seconds=ENOUGH_SECONDS,
         connect_timeout_seconds=ENOUGH_SECONDS,
+        trace=Trace(),
     )
     return answer.status
 

@@ -55,7 +55,7 @@ def answer(group: click.Group, *arguments: str, code: int = 0) -> Any:
 def test_dead_letters_are_found_shown_and_replayed_once(operated: Scene) -> None:
     hook = operated.webhook()
     operated.automation(hook)
-    operated.receiver.answer = lambda _request: Answer(404)
+    operated.receiver.answer = lambda _request: Answer(404, {"X-Request-Id": "7f2c"})
     operated.publish(alias_event(event_id="e1"), alias_event(event_id="e2"))
     assert answer(streams, "lag")["total"]["entries"] == 2
     assert "2 entries wait" in run(streams, "lag")
@@ -81,7 +81,13 @@ def test_dead_letters_are_found_shown_and_replayed_once(operated: Scene) -> None
 
     assert {row["event_id"] for row in rows} == {"e1", "e2"}
     assert {row["entity"] for row in rows} == {"acme"}
-    assert [one["status_code"] for one in shown["attempt_log"]] == [404]
+    [attempt] = shown["attempt_log"]
+    assert (attempt["status_code"], attempt["request"]["url"]) == (404, f"{operated.receiver.url}/hook")
+    assert attempt["request"]["headers"]["hookline-attempt"] == "1"
+    assert {"name": "X-Request-Id", "value": "7f2c"} in attempt["response_headers"]
+    printed = run(deliveries, "show", rows[0]["id"])
+    for told in (f"POST {operated.receiver.url}", "webhook-id: dlv_", "X-Request-Id: 7f2c", "first byte"):
+        assert told in printed
     assert len(made["replays"]) == len(operated.pending()) == 2
     assert {row["replay_of"] for row in answer(deliveries, "list", "--status", "pending")} == {r["id"] for r in rows}
     assert "refused" in run(deliveries, "list", "--status", "refused")
@@ -154,6 +160,8 @@ def test_a_webhook_is_paused_resumed_and_tried(operated: Scene) -> None:
     assert run(webhooks, "pause", "hook") == f"acme/hook (wh_{hook}) is now paused\n"
     assert [row["state"] for row in answer(webhooks, "list", "--state", "paused")] == ["paused"]
     tried = answer(webhooks, "test", f"wh_{hook}")
+    assert tried["request"]["bytes"] > 0
+    assert f"POST {operated.receiver.url}" in run(webhooks, "test", f"wh_{hook}")
     assert answer(webhooks, "resume", "hook")["changed"] is True
     shown = answer(webhooks, "show", "hook")
     assert shown["state"] == "active"
@@ -165,4 +173,4 @@ def test_a_webhook_is_paused_resumed_and_tried(operated: Scene) -> None:
     failed = answer(webhooks, "test", "hook", code=1)
 
     assert (tried["outcome"], tried["state"], failed["status"]) == ("2xx", "paused", 500)
-    assert len(operated.receiver.requests) == 2
+    assert len(operated.receiver.requests) == 3

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from shared.delivery.answers import MIN_SECRET_CHARS, mask_outcome, sent_secrets
+from shared.domain.delivery.exchange import SHOWN_HEADER_BYTES, Exchange
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
 from shared.domain.payloads.masking import CUT_BYTES, LONGEST_CUT_SECRET_BYTES, SHOWN_BYTES
 from shared.domain.payloads.sealed import open_payload
@@ -111,3 +112,34 @@ def test_what_is_not_shown_is_told() -> None:
     for size, truncated in ((SHOWN_BYTES, False), (SHOWN_BYTES + 1, True), (KEPT_BYTES + 1, True)):
         outcome = shown("{}", {}, padded(size))
         assert (len(outcome.response_body), outcome.response_truncated) == (SHOWN_BYTES, truncated)
+
+
+def with_headers(lines: str, sent: dict[str, str], *, cut: bool = False) -> tuple[str, bool]:
+    """What is stored of the headers of an answer without a body."""
+    given = Exchange(answer_headers=lines, headers_truncated=cut)
+    outcome = Outcome(kind=OutcomeKind.SUCCESS, status=204, duration_seconds=0.0, exchange=given)
+    exchange = mask_outcome(outcome, sent).exchange
+    assert exchange is not None and exchange.answer_headers is not None
+    return exchange.answer_headers, exchange.headers_truncated
+
+
+def test_headers_repeat_no_secret() -> None:
+    lines = "X-Echo: tok-5e6f2b7c\nX-Coded: dG9rLTVlNmYyYjdj\nServer: nginx"
+    masked = "X-Echo: ***TOKEN***\nX-Coded: ***TOKEN***\nServer: nginx"
+    assert with_headers(lines, {"TOKEN": "tok-5e6f2b7c"}) == (masked, False)
+    assert with_headers(lines, {}) == (lines, False)
+
+
+def test_headers_confirm_no_guess_of_a_short_secret() -> None:
+    assert "abc" not in with_headers("X-Echo: abc", {"SHORT": "abc"})[0]
+
+
+def test_headers_are_bounded_and_hold_no_part_of_a_secret() -> None:
+    secret = "s3cr3t-" * 4
+    lines = "\n".join(f"X-{number}: {secret}" for number in range(600))
+    masked, truncated = with_headers(lines[:KEPT_BYTES], {"TOKEN": secret}, cut=True)
+    assert len(masked.encode()) <= SHOWN_HEADER_BYTES
+    assert truncated
+    assert secret[:7] not in masked
+    whole, truncated = with_headers("A: " + "x" * 3000, {})
+    assert (len(whole), truncated) == (SHOWN_HEADER_BYTES, True)

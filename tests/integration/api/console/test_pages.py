@@ -317,6 +317,14 @@ def test_members_are_invited_changed_and_removed(world: World, visitors: dict[st
     assert admin.post(address, data={"user": "acme/temp", "role": "king"}).status_code == 422
 
 
+def test_a_delivery_shows_what_was_sent_and_what_came_back(world: World, visitors: dict[str, httpx.Client]) -> None:
+    made = world.delivery(status="dead")
+    shown = world.call("GET", f"/entities/acme/deliveries/{made}")["attempt_log"][0]
+    page = visitors["admin"].get(f"{ENTITY}/deliveries/{made}").text
+    for told in (f"POST {shown['request']['url']}", "webhook-id: dlv_", f"{shown['request']['bytes']} bytes sent"):
+        assert told in page
+
+
 def test_a_delivery_is_replayed(world: World, visitors: dict[str, httpx.Client]) -> None:
     old = world.delivery(status="dead")
     answer = visitors["admin"].post(f"{ENTITY}/deliveries/{old}/replay")

@@ -16,11 +16,11 @@ from dispatcher.api import problems
 from dispatcher.api.authentication import caller_of
 from dispatcher.api.fair_threads import Places, Turns
 from dispatcher.api.problems import Problem
+from dispatcher.api.refusals import CONSOLE, refuse
 from dispatcher.api.resources import ApiResources
 from dispatcher.api.threads import Threads
 
 EVENTS = "/v1/events"
-CONSOLE = "/console/"
 LARGE_BYTES = 256 << 10
 """Batches of events up to this size need no place: publishing is the most frequent request."""
 _DRY_RUN = re.compile(r"/v1/entities/[^/]+/(?:automations/(?:dry-run|[^/]+/series)|events(?:/one)?)")
@@ -80,7 +80,7 @@ class FairUse:
             try:
                 held.enter_context(threads.console.hold(visitor))
             except Problem as refusal:
-                await problems.answer(refusal)(scope, receive, send)
+                await refuse(self._app, refusal, scope, receive, send)
                 return
             await held.enter_async_context(threads.console_turns_of_a_visitor.hold(visitor))
             await held.enter_async_context(threads.console_turns.hold(0))

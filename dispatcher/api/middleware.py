@@ -21,6 +21,7 @@ from dispatcher.api.etags import names_tag
 from dispatcher.api.operation_index import operation_index
 from dispatcher.api.pages import ASSETS
 from dispatcher.api.problems import Problem, too_large
+from dispatcher.api.refusals import CONSOLE, refuse
 
 REQUEST_ID = "X-Request-ID"
 _FIT_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -52,8 +53,6 @@ class RequestIds:
         await self._app(scope, receive, identified)
 
 
-CONSOLE = "/console/"
-"""Where the console's pages are, which have a stricter guard of their own."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _OWN_PAGES = frozenset({"", "same-origin", "none"})
 """The values of Sec-Fetch-Site of requests from our own pages and of typed addresses. Only browsers send the header."""
@@ -89,7 +88,7 @@ class Browsers:
                 message["headers"] = _guarded(message["headers"], is_asset=is_asset)
             await send(message)
 
-        is_guarded = scope["path"].startswith(CONSOLE)
+        is_guarded = scope["path"].startswith(CONSOLE)  # more strictly, by the console itself
         if scope["method"] not in _SAFE_METHODS and not is_guarded and _is_of_another_site(Headers(scope=scope)):
             detail = "a browser sent this for a page of another site; programs must not send Origin or Sec-Fetch-Site"
             await problems.answer(Problem(403, "cross-site", detail))(scope, receive, guarded)
@@ -156,7 +155,7 @@ class Bounds:
         limit_bytes = limit_bytes_of(scope["path"])
         refusal = _refusal(scope, limit_bytes)
         if refusal is not None:
-            await problems.answer(refusal)(scope, receive, send)
+            await refuse(self._app, refusal, scope, receive, send)
             return
         await self._app(scope, _within_limit(receive, limit_bytes), send)
 

@@ -18,6 +18,7 @@ _TITLES = {
     405: "There is nothing here",
     409: "This contradicts what is stored",
     413: "This is too large",
+    429: "This is too much at once",
     422: "Something in this request is not right",
     500: "Hookline failed",
     503: "Hookline can't reach a part of itself",

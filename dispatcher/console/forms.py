@@ -39,6 +39,8 @@ class Form:
 
 async def read_form(request: Request, limit_bytes: int) -> Form:
     """The form in a request's body. Raises Problem."""
+    if not media_type(request) and request.headers.get("content-length", "0") == "0":
+        return Form()
     if media_type(request) != "application/x-www-form-urlencoded":
         raise Problem(415, "unsupported-media-type", "the body must be a form")
     body = await read_body(request, limit_bytes, what="the form")

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dispatcher.api.problems import Problem
+from dispatcher.api.refusals import REFUSAL
 from dispatcher.console.failures import failure_page
 from dispatcher.console.origins import ROOT, is_own
 from shared.settings import Settings
@@ -59,7 +60,9 @@ class Guard:
 
         request = Request(scope)
         settings: Settings = state["resources"].settings
-        if scope["method"] not in _SAFE_METHODS and not is_own(request, settings):
+        if (refusal := state.get(REFUSAL)) is not None:
+            await failure_page(request, refusal)(scope, receive, guarded)
+        elif scope["method"] not in _SAFE_METHODS and not is_own(request, settings):
             detail = "this request was sent by another site's page, or does not say which page sent it"
             answer = failure_page(request, Problem(403, "cross-site", detail))
             await answer(scope, receive, guarded)

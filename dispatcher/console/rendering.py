@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -20,6 +21,8 @@ from markupsafe import Markup, escape
 from dispatcher.console.preferences import preferences_of
 from shared.version import __version__
 
+ONCE = "once"
+ONCE_BYTES = 16
 _HERE = Path(__file__).parent
 _ICONS: Mapping[str, str] = json.loads((_HERE / "icons.json").read_text())
 # Control characters but tab and line ends, marks that turn the direction of text, what has no width, and surrogates.
@@ -57,7 +60,7 @@ def _environment() -> Environment:
         auto_reload=False,
         finalize=_finalize,
     )
-    environment.globals |= {"icon": icon, "static": static}
+    environment.globals |= {"icon": icon, "static": static, "once": once_field}
     environment.filters |= {
         "as_typed": as_typed,
         "pretty": pretty,
@@ -96,6 +99,11 @@ def static(name: str) -> str:
     """The address of a static file, which changes with the file."""
     digest = hashlib.sha256((_HERE / "static" / name).read_bytes()).hexdigest()[:16]
     return f"/console/static/{name}?v={digest}"
+
+
+def once_field() -> Markup:
+    """The field in which a form brings its token: what it is for is done once, however often it is sent."""
+    return Markup('<input type="hidden" name="{}" value="{}">').format(ONCE, secrets.token_urlsafe(ONCE_BYTES))
 
 
 def pretty(value: Any) -> str:

@@ -12,11 +12,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.automation_forms import BLANK_ROWS, FIELDS, OPERATORS, definition_of, form_of
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
+from dispatcher.console.once import act_once
 from dispatcher.console.pages.automations import definition_of as saved_definition
 from dispatcher.console.payload_examples import EXAMPLES
 from dispatcher.console.rendering import pretty, render
@@ -31,7 +33,7 @@ from shared.domain.events.types import RunPhase
 from shared.domain.payloads.templates import VARIABLES
 from shared.dry_runs.preview import Preview
 from shared.messaging.redis_clients import open_redis
-from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.database.transactions import read_transaction
 
 router = APIRouter(prefix="/e/{entity}/automations")
 SINCE = ("15m", "1h", "6h", "24h")
@@ -134,18 +136,21 @@ def _submit(
         return _editor_page(request, visit, resources, one, form, Faults())
     try:
         definition = definition_of(form)
-        with write_transaction(resources.engine) as connection:
+
+        def act(connection: Connection) -> str:
+            path = f"{visit.frame.path}/automations"
             if one is None:
                 saved = automations.create(connection, visit.principal, visit.entity, definition)
-            else:
-                now = automations.get(connection, visit.principal, visit.entity, one["id"])
-                if form.text("revision") != str(now["revision"]):
-                    raise Conflict("somebody else changed this automation meanwhile: open it again in another window")
-                saved = automations.change(connection, visit.principal, visit.entity, one["id"], definition)
+                return f"{path}/{saved['id']}?done=created"
+            now = automations.get(connection, visit.principal, visit.entity, one["id"])
+            if form.text("revision") != str(now["revision"]):
+                raise Conflict("somebody else changed this automation meanwhile: open it again in another window")
+            automations.change(connection, visit.principal, visit.entity, one["id"], definition)
+            return f"{path}/{one['id']}?done=saved"
+
+        return RedirectResponse(act_once(resources, visit.principal, form, act), 303)
     except (InvalidDefinition, Conflict) as exc:
         return _editor_page(request, visit, resources, one, form, faults_at(exc.errors, FIELDS, str(exc)))
-    done = "created" if one is None else "saved"
-    return RedirectResponse(f"{visit.frame.path}/automations/{saved['id']}?done={done}", 303)
 
 
 def _automation(resources: ApiResources, visit: EntityVisit, automation_id: str) -> dict[str, Any]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
 
 from dispatcher.console.entities import EntityDep
+from dispatcher.console.forms import FormDep
 from dispatcher.console.listing import list_url
+from dispatcher.console.once import act_once
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import STATUSES, event_words
 from dispatcher.control import deliveries
 from dispatcher.control.paging import page_request
 from shared.domain.errors import InvalidDefinition
-from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.database.transactions import read_transaction
 
 router = APIRouter(prefix="/e/{entity}/deliveries")
 FILTERS = ("status", "automation", "webhook", "event", "project", "collection", "run", "reason", "since", "until")
@@ -54,9 +57,15 @@ def delivery_page(
 
 
 @router.post("/{delivery_id}/replay")
-def replay(delivery_id: str, visit: EntityDep, resources: ResourcesDep) -> Response:
+def replay(delivery_id: str, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
     """Deliver once more, as a new delivery."""
-    with write_transaction(resources.engine) as connection:
+    woken: list[int] = []
+
+    def act(connection: Connection) -> str:
         replayed = deliveries.replay_one(connection, visit.principal, visit.entity, delivery_id)
-    resources.wake(replayed.webhook_ids)
-    return RedirectResponse(f"{visit.frame.path}/deliveries/{replayed.ids[0]}?done=replayed", 303)
+        woken.extend(replayed.webhook_ids)
+        return f"{visit.frame.path}/deliveries/{replayed.ids[0]}?done=replayed"
+
+    led_to = act_once(resources, visit.principal, form, act)
+    resources.wake(woken)
+    return RedirectResponse(led_to, 303)

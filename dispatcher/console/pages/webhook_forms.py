@@ -9,10 +9,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
+from dispatcher.console.once import act_once
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import pretty, render
 from dispatcher.console.visitors import ResourcesDep
@@ -25,7 +27,7 @@ from dispatcher.control.webhooks import WebhookView
 from shared.delivery.webhook_trial import WebhookTrial
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import EndpointUnusable, FieldError, InvalidDefinition
-from shared.domain.ids import IdKind, decode_id
+from shared.domain.ids import IdKind
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/e/{entity}/settings/webhooks")
@@ -95,15 +97,12 @@ async def _submit(
         if form.has("test"):
             trial = await run_in_threadpool(_draft_trial, resources, visit, one, body, form.text("payload"))
             return await again(Faults(), webhook_trials.trial_view(trial, await resources.sender.send(trial.request)))
-        saved = await run_in_threadpool(_save, resources, visit, one, body, form.text("revision"))
+        led_to = await run_in_threadpool(_save, resources, visit, one, body, form)
     except (InvalidDefinition, Conflict) as exc:
         return await again(faults_at(exc.errors, FIELDS, str(exc)))
     except EndpointUnusable as exc:
         return await again(Faults({"": [f"No request can be made to this webhook: {exc}"]}))
-    if saved.enabled and not saved.paused and (number := decode_id(IdKind.WEBHOOK, saved.id)):
-        resources.wake([number])
-    done = "created" if one is None else "saved"
-    return RedirectResponse(f"{_path(visit)}/{saved.id}?done={done}", 303)
+    return RedirectResponse(led_to, 303)
 
 
 def _body(form: Form) -> dict[str, Any]:
@@ -128,18 +127,38 @@ def json_object(field: str, text: str) -> Any:
 
 
 def _save(
-    resources: ApiResources, visit: EntityVisit, one: WebhookView | None, body: dict[str, Any], revision: str
+    resources: ApiResources, visit: EntityVisit, one: WebhookView | None, body: dict[str, Any], form: Form
+) -> str:
+    """Save the webhook, once, and return the path of its page."""
+    saved: list[WebhookView] = []
+
+    def act(connection: Connection) -> str:
+        saved.append(_saved(connection, resources, visit, one, body, form.text("revision")))
+        return f"{_path(visit)}/{saved[0].id}?done={'created' if one is None else 'saved'}"
+
+    led_to = act_once(resources, visit.principal, form, act)
+    for view in saved:
+        resources.wake_if_open(IdKind.WEBHOOK, view)
+    return led_to
+
+
+def _saved(
+    connection: Connection,
+    resources: ApiResources,
+    visit: EntityVisit,
+    one: WebhookView | None,
+    body: dict[str, Any],
+    revision: str,
 ) -> WebhookView:
-    with write_transaction(resources.engine) as connection:
-        if one is None:
-            return webhooks.create(connection, visit.principal, visit.entity, body, checks=resources.checks)
-        now = webhooks.get(connection, visit.principal, visit.entity, one.id, vault=resources.vault)
-        if revision and revision != str(now.revision):
-            raise Conflict("somebody else changed this webhook meanwhile: look at it again before you save")
-        # A patch would keep members of the policy that were taken out.
-        cleared = {"policy": dict.fromkeys(now.policy.model_dump())}
-        webhooks.change(connection, visit.principal, visit.entity, one.id, cleared, checks=resources.checks)
-        return webhooks.change(connection, visit.principal, visit.entity, one.id, body, checks=resources.checks)
+    if one is None:
+        return webhooks.create(connection, visit.principal, visit.entity, body, checks=resources.checks)
+    now = webhooks.get(connection, visit.principal, visit.entity, one.id, vault=resources.vault)
+    if revision and revision != str(now.revision):
+        raise Conflict("somebody else changed this webhook meanwhile: look at it again before you save")
+    # A patch would keep members of the policy that were taken out.
+    cleared = {"policy": dict.fromkeys(now.policy.model_dump())}
+    webhooks.change(connection, visit.principal, visit.entity, one.id, cleared, checks=resources.checks)
+    return webhooks.change(connection, visit.principal, visit.entity, one.id, body, checks=resources.checks)
 
 
 def _draft_trial(

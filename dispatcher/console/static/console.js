@@ -47,6 +47,17 @@ function guardInput() {
   }
 }
 
+// A second click while a form is on its way sends nothing.
+function sendOnce() {
+  addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post" || event.submitter?.name === "show") return;
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+  });
+  addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
+}
+
 // Fields whose choice decides which others there are: the form comes again, at the same place.
 function followChoices() {
   for (const button of document.querySelectorAll("button[data-follows]")) {
@@ -67,6 +78,7 @@ function enhance(root) {
 
 enhance(document);
 guardInput();
+sendOnce();
 followChoices();
 document.addEventListener("htmx:after:swap", () => enhance(document.getElementById("preview") ?? document));
 document.getElementById("faults")?.focus();

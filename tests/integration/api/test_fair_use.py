@@ -178,4 +178,5 @@ def test_pages_of_a_visitor_take_turns_too(api: Api, monkeypatch: pytest.MonkeyP
     assert api.client.request("GET", "/console/sign-in", headers={"Cookie": "a=1"}).status_code != 429
     monkeypatch.setattr(api.client.app.state.resources.threads.console, "most_of_a_user", 0)
     answer = api.client.request("GET", "/console/sign-in", headers={"Cookie": "a=1"})
-    assert problem_of(answer, 429).headers["Retry-After"] == "1"
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+    assert "This is too much at once" in answer.text and "nonce-" in answer.headers["Content-Security-Policy"]

@@ -45,6 +45,8 @@ def filled(world: World, path: str) -> str:
         "user_id": "acme/member",
         "key_id": "key_2",
         "change": "resume",
+        "target_id": world.ids["record"],
+        "number": str(world.first_revision("record")),
     }
     return re.sub(r"{(\w+)}", lambda match: values[match[1]], path)
 

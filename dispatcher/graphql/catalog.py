@@ -71,8 +71,11 @@ def resolve_org_entity(node: OrganizationNode, info: Info) -> EntityNode | None:
 
 @organization.field("featureFlags")
 def resolve_feature_flags(_node: OrganizationNode, _info: Info, *, ramp_id_type: str) -> list[Any]:
-    """None: what is served here is served to all organizations."""
-    return []
+    """What W&B switches on for one organization at a time, and is served to all here.
+
+    Without its flag the client takes an automation of a whole entity for one that this organization can't have.
+    """
+    return [{"ramp_key": "automation_entity_scope", "is_enabled": True}]
 
 
 @organization.field("advancedRegistryFeatures")

@@ -19,7 +19,16 @@ from dispatcher.graphql.catalog_pages import projects_page
 from dispatcher.graphql.client_versions import reads
 from dispatcher.graphql.listing_filters import Fields, exact_value, row_filter
 from dispatcher.graphql.nodes import CollectionNode, EntityNode, OrganizationNode, ProjectNode, collection_typename
-from dispatcher.graphql.pages import Connection, Position, page_of, page_size, position_after, scanned, whole
+from dispatcher.graphql.pages import (
+    DEFAULT_FIRST,
+    Connection,
+    Position,
+    page_of,
+    page_size,
+    position_after,
+    scanned,
+    whole,
+)
 from dispatcher.graphql.rows import StoredIntegration
 from dispatcher.graphql.session import Info, Session
 from shared.domain.errors import InvalidDefinition
@@ -157,13 +166,16 @@ def resolve_all_projects(
 
 
 def _watched(info: Info, entities: Iterable[StoredEntity], after: str | None, first: int | None) -> Connection:
-    """The automations, gathered by the project that they watch, on one page.
+    """The automations, gathered by the project that they watch: on one page, unless smaller ones are asked for.
 
     The client looks for a name on each page itself, and from 0.29 on takes a page that has it not for the last one.
+    There it asks for pages of its default size; who asks for smaller ones means to read them all.
     """
-    page_size(first)
     found = _positioned(info, entities, position_after(after))
-    page = whole(found, lambda node: node.size_bytes, must_end=info.context.budget.is_low)
+    if page_size(first) < DEFAULT_FIRST:
+        page = page_of(found, first)
+    else:
+        page = whole(found, lambda node: node.size_bytes, must_end=info.context.budget.is_low)
     nodes = [edge["node"] for edge in page["edges"]]
     gathered = [
         ProjectNode(of, name, triggers=tuple(group))

@@ -311,6 +311,11 @@ def test_more_than_a_page(hookline: Hookline, api: Any) -> None:
     head = [next(listing).id for _ in range(20)]
     rest = [a.id for a in api.automations(entity="acme", per_page=20, start=listing.cursor)]
     assert head + rest == expected
+    walk = api.automations(per_page=20)
+    assert {next(walk).id for _ in range(20)} == set(expected[:20])
+    assert walk.cursor is not None
+    assert {a.id for a in api.automations(per_page=20, start=walk.cursor)} == set(expected[20:])
+    assert [a.name for a in api.automations(name="a61")] == ["a61"]
     assert [a.name for a in api.automations(entity="acme", name="a61")] == ["a61"]
     assert list(api.automations(entity="acme", name="a99")) == []
 
@@ -392,3 +397,9 @@ def test_an_edit_by_the_client_turns_no_filter_around(hookline: Hookline, api: A
     assert {one["name"]: one["filter"] for one in hookline.rest("GET", AUTOMATIONS)["items"]} == stored
     assert fired() == before
     assert fired_by("once") == set(), "a run fires once a day, whatever was edited"
+
+
+def test_automations_of_whole_entities_are_switched_on(hookline: Hookline, api: Any) -> None:
+    """The client asks the organization's flags first, and takes one that is not told for one that is off."""
+    flags = api._service_api.org_feature_flags("corp", "automation_entity_scope")
+    assert flags == {"automation_entity_scope": True}

@@ -22,7 +22,6 @@ from celery.exceptions import SecurityWarning
 from click.core import ParameterSource
 
 from shared.config.descriptors import raise_descriptor_limit
-from shared.observability import metrics
 from shared.domain.errors import HooklineError
 from shared.observability.heartbeat import beat
 from shared.observability.logs import configure_logging
@@ -30,6 +29,7 @@ from shared.settings import load_settings
 from shared.version import __version__
 from shared.interpreter import tune_interpreter
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEUE, celery_app
+from worker.process.presence import WorkerPresence
 from worker.process.scoreboard import Scoreboard
 from worker.remote_control import register_control
 from worker.process.pools import check_pool
@@ -71,6 +71,7 @@ def _build_process() -> WorkerProcess:
 
 
 lazy = LazyProcess(_build_process)
+presence = WorkerPresence(settings)
 register(app, lazy)
 register_control(settings, scoreboard)
 
@@ -128,15 +129,23 @@ def _begin(**_kwargs: Any) -> None:
 
 @signals.heartbeat_sent.connect
 def _beat(**_kwargs: Any) -> None:
-    beat(settings)  # from the loop that also takes messages: it stops when that hangs or has lost the broker
+    # From the loop that also takes messages: it stops when that hangs or has lost the broker.
+    beat(settings)
+    presence.loop_turned()
 
 
 @signals.worker_ready.connect
 def _consuming(sender: Any, **_kwargs: Any) -> None:
-    metrics.mark_consuming(sender.app.amqp.queues.consume_from)
+    presence.begin(sender)
+
+
+@signals.worker_shutting_down.connect
+def _ending(**_kwargs: Any) -> None:
+    presence.end(wait=False)
 
 
 @signals.worker_shutdown.connect
 @signals.worker_process_shutdown.connect
 def _close(**_kwargs: Any) -> None:
+    presence.end()
     lazy.close()

@@ -32,6 +32,20 @@ class Health(BaseModel):
     status: str
 
 
+class EnvironmentWarning(BaseModel):
+    """A fault of what the process runs on. It serves nevertheless."""
+
+    fault: str
+    """What is wrong, for programs: `descriptors`, `redis_evicts`, `redis_not_durable` or `clock`."""
+    detail: str
+
+
+class Readiness(Health):
+    """The state of the process, and what is wrong around it."""
+
+    warnings: list[EnvironmentWarning]
+
+
 class VersionedHealth(Health):
     """The state of the process, and its version."""
 
@@ -45,10 +59,11 @@ async def healthz() -> VersionedHealth:
 
 
 @router.get("/readyz")
-async def readyz(resources: ResourcesDep) -> Health:
+async def readyz(resources: ResourcesDep) -> Readiness:
     """Check that requests can be served.
 
-    The database has this version's schema or a later one, this process has its keys, and Redis answers.
+    The database has this version's schema or a later one, this process has its keys, and Redis answers. `warnings` says
+    what is wrong although requests are served.
     """
     faults = [
         fault
@@ -60,7 +75,8 @@ async def readyz(resources: ResourcesDep) -> Health:
     ]
     if faults:
         raise Problem(503, "unavailable", "; ".join(map(str, faults)), faults, headers={"Retry-After": "1"})
-    return Health(status="ready")
+    warnings = [EnvironmentWarning(fault=one.fault, detail=one.text) for one in resources.presence.faults]
+    return Readiness(status="ready", warnings=warnings)
 
 
 @router.get(

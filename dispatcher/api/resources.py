@@ -5,21 +5,34 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
 from kombu.exceptions import OperationalError as BrokerError
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
 from dispatcher.api.caller_cache import CallerCache
+from dispatcher.api.health_cache import HealthCache
 from dispatcher.api.threads import Threads
 from dispatcher.control.slack import SlackView
 from dispatcher.control.webhook_checks import Checks
 from dispatcher.control.webhooks import WebhookView
 from dispatcher.publishing.publisher import Publisher
+from shared.config.descriptors import descriptor_limit
 from shared.domain.ids import IdKind, decode_id
+from shared.health.environment import (
+    EnvironmentFault,
+    clock_faults,
+    descriptor_faults,
+    descriptors_needed,
+    redis_faults,
+)
+from shared.health.presence import Presence
+from shared.health.snapshot import take_snapshot
 from shared.http.client import WebhookClient
 from shared.messaging.celery_app import celery_app
 from shared.messaging.edits import announce_edits
@@ -47,6 +60,8 @@ class ApiResources:
     waker: Waker
     callers: CallerCache
     threads: Threads
+    presence: Presence
+    health: HealthCache
 
     @property
     def checks(self) -> Checks:
@@ -84,6 +99,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
         stack.push_async_callback(redis.aclose)
         waking = open_redis(settings)
         stack.callback(waking.close)
+        presence = Presence(settings, "api", partial(_environment_faults, settings, engine, waking))
+        presence.start()
+        stack.callback(presence.stop)
+        vault = Vault.open(settings)
         stack.callback(announce_edits(engine, settings).close)
         broker = celery_app(settings)
         stack.callback(broker.close)
@@ -96,7 +115,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
             settings=settings,
             engine=engine,
             redis=redis,
-            vault=Vault.open(settings),
+            vault=vault,
             publisher=Publisher(
                 redis, settings.partitions, max_stream_bytes=settings.max_stream_bytes, tracing=tracing
             ),
@@ -104,7 +123,14 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
             waker=Waker(broker, waking),
             callers=callers,
             threads=threads,
+            presence=presence,
+            health=HealthCache(partial(take_snapshot, settings, engine, vault)),
         )
+
+
+def _environment_faults(settings: Settings, engine: Engine, redis: SyncRedis) -> list[EnvironmentFault]:
+    needed = descriptors_needed(settings.api_connections, settings.database_connections)
+    return [*descriptor_faults(descriptor_limit(), needed), *redis_faults(redis), *clock_faults(engine)]
 
 
 # `async` although it waits for nothing: FastAPI runs other dependencies in a thread, which takes longer.

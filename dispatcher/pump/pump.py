@@ -11,6 +11,7 @@ import math
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -20,7 +21,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from dispatcher.pump.maintenance import Maintenance
 from dispatcher.pump.notices import append_notices
 from dispatcher.pump.stream_watch import StreamWatch
-from shared.config.descriptors import raise_descriptor_limit
+from shared.config.descriptors import descriptor_limit, raise_descriptor_limit
+from shared.health.environment import (
+    EnvironmentFault,
+    FaultKind,
+    clock_faults,
+    descriptor_faults,
+    descriptors_needed,
+    redis_faults,
+)
+from shared.health.presence import Doing, Presence, read_processes
 from shared.messaging.celery_app import celery_app
 from shared.messaging.redis_clients import open_redis
 from shared.messaging.stream_memory import read_memory
@@ -54,7 +64,8 @@ retries of a second woken together keep workers from what is sent meanwhile; in 
 twice the round trips."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOP_SECONDS = 30.0
-"""How long the pump may take to stop: its five threads get five seconds each, and the connections the rest."""
+"""How long the pump may take to stop: its six threads get five seconds each at most, and all but one
+end at once."""
 CHECKPOINT_SECONDS = 1.0
 """How often SQLite's log is brought to the disk: a power failure loses about so much."""
 
@@ -76,6 +87,9 @@ class Pump:
         self._streams = StreamWatch(self._redis, self._waker, settings.partitions)
         self._gauged = float("-inf")
         """When the gauges were counted last, by the monotonic clock; the sweep's thread reads and writes it."""
+        self._swept: float | None = None
+        """When the last sweep was, by the monotonic clock; the sweep's thread writes it, that of `_presence` reads."""
+        self._presence = Presence(settings, "dispatcher", self._environment_faults, doing=self._doing)
         self._schema = SchemaGate(self._engine)
         maintenance = Maintenance(settings, self._engine, self._redis, self._stop)
         self._threads = [
@@ -91,6 +105,7 @@ class Pump:
 
     def start(self) -> None:
         """Start the threads."""
+        self._presence.start()
         for thread in self._threads:
             thread.start()
 
@@ -99,6 +114,7 @@ class Pump:
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=5)
+        self._presence.stop()
         self._redis.close()
         self._engine.dispose()
 
@@ -145,6 +161,7 @@ class Pump:
         lags = read_lags(self._redis, offsets, now.timestamp())
         self._waker.wake_partitions(partition for partition, lag in lags.items() if lag.entries)
         metrics.PUMP_LAST_SWEEP.set(time.time())
+        self._swept = time.monotonic()
         self._wake_in_parts(due, until=began + self._settings.sweep_interval.total_seconds() / 2)
         if began - self._gauged >= GAUGE_SECONDS:
             self._set_gauges(lags, now)
@@ -171,6 +188,28 @@ class Pump:
         checkpoint(self._engine)
         self._stop.wait(CHECKPOINT_SECONDS)
 
+    def _doing(self) -> Doing:
+        swept = self._swept
+        return Doing(swept_seconds_ago=None if swept is None else time.monotonic() - swept)
+
+    def _environment_faults(self) -> list[EnvironmentFault]:
+        needed = descriptors_needed(0, self._settings.database_connections)
+        return [
+            *descriptor_faults(descriptor_limit(), needed),
+            *redis_faults(self._redis),
+            *clock_faults(self._engine),
+        ]
+
+    def _set_environment_gauges(self) -> None:
+        """The faults of all processes. Those of Redis are every dispatcher's, and counted once."""
+        found: Counter[str] = Counter()
+        for process in read_processes(self._redis):
+            if process.role == "dispatcher":
+                found |= Counter(one.fault for one in process.faults)
+            else:
+                found += Counter(one.fault for one in process.faults)
+        metrics.set_environment_faults(map(str, FaultKind), found)
+
     def _set_gauges(self, lags: dict[int, Lag], now: datetime) -> None:
         for partition, lag in lags.items():
             metrics.EVALUATION_LAG_ENTRIES.labels(partition=str(partition)).set(lag.entries)
@@ -178,6 +217,7 @@ class Pump:
         memory = read_memory(self._redis, self._settings)
         metrics.STREAM_MEMORY.set(memory.used_bytes)
         metrics.STREAM_MEMORY_BOUND.set(memory.bound_bytes)
+        self._set_environment_gauges()
         with read_transaction(self._engine) as connection:
             state = queue_state(connection, now)
         metrics.DELIVERIES_PENDING.set(state.pending)

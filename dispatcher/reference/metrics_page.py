@@ -36,8 +36,8 @@ No label holds a URL, an id or a name that a user chose, except `webhook` behind
   directory are removed when the next one starts there.
 - **Gauges of the dispatcher** describe the one database and the streams, so every dispatcher exposes the same values:
   take `max`, never `sum`. `hookline_pump_last_sweep_timestamp_seconds` says how old they are.
-- **`hookline_workers`** is 1 for each running worker and queue: `sum` it. The value of a killed worker disappears at
-  the next scrape.
+- **`hookline_workers`** is 1 for each running worker and queue that it consumes, and 0 once it does so no more: `sum`
+  it. The value of a killed worker disappears at the next scrape.
 - **`hookline_automations_loaded`** is the value of the process that reloaded last. Workers agree within
   `HOOKLINE_RELOAD_INTERVAL`.
 - A gauge that a process does not know is not exposed, rather than 0. Counters with few known labels begin at 0.

@@ -19,3 +19,9 @@ def raise_descriptor_limit() -> int:
         return ENOUGH_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return wanted
+
+
+def descriptor_limit() -> int:
+    """The limit in force; 65,536 stands for more."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return ENOUGH_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, ENOUGH_DESCRIPTORS)

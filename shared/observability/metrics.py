@@ -158,6 +158,13 @@ PUMP_LAST_SWEEP = OptionalGauge(
 WORKERS = OptionalGauge(
     "hookline_workers", "Workers that run and consume this queue.", ["queue"], multiprocess_mode="livesum"
 )
+ENVIRONMENT_FAULTS = OptionalGauge(
+    "hookline_environment_faults",
+    "Faults of what the processes run on, over all of them: too few descriptors, a Redis that evicts or keeps no "
+    "append-only file, a clock that is off by more than a second.",
+    ["fault"],
+    multiprocess_mode="mostrecent",
+)
 FORGOTTEN = Counter("hookline_forgotten_rows", "Rows deleted because they were older than their retention.", ["table"])
 AUTOMATIONS_LOADED = OptionalGauge(
     "hookline_automations_loaded", "Automations that a worker process matches against.", multiprocess_mode="mostrecent"
@@ -210,6 +217,7 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         WEBHOOKS_DISABLED,
         WEBHOOK_CIRCUIT_OPEN,
         PUMP_LAST_SWEEP,
+        ENVIRONMENT_FAULTS,
         FORGOTTEN,
         BUILD_INFO,
     ),
@@ -241,9 +249,21 @@ def count_evaluated(counts: Mapping[str, int], delays_seconds: Sequence[float]) 
 
 
 def mark_consuming(queues: Iterable[str]) -> None:
-    """This process is a worker that has begun to consume these queues."""
-    for queue in queues:
-        WORKERS.labels(queue=queue).set(1)
+    """This process is a worker that consumes these queues now, and no others."""
+    consumed = set(queues)
+    for queue in consumed | _consumed_before:
+        WORKERS.labels(queue=queue).set(int(queue in consumed))
+    _consumed_before.update(consumed)
+
+
+_consumed_before: set[str] = set()
+"""A queue that is not consumed any more is shown as 0; written by the thread that shows signs of life."""
+
+
+def set_environment_faults(kinds: Iterable[str], found: Mapping[str, int]) -> None:
+    """How many faults of each kind there are; those that are not found are shown as 0."""
+    for kind in {*kinds, *found}:
+        ENVIRONMENT_FAULTS.labels(fault=kind).set(found.get(kind, 0))
 
 
 def count_firings(counts: Mapping[tuple[str, str], int]) -> None:

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
+from shared.domain.health_checks import CHECKS, RATES_ONLY, HealthCheck
+from shared.health.snapshot import _VALUES
 from shared.observability import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +71,30 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
         assert "```" in PAGES[name], f"{name} says no commands"
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[name]):
             assert (ROOT / "docs" / "runbooks" / link).exists(), link
+
+
+def test_every_alert_has_a_health_check_or_is_about_rates_alone() -> None:
+    checked = {check.runbook for check in CHECKS}
+    assert checked | RATES_ONLY == ALERTS.keys()
+    assert not checked & RATES_ONLY
+    assert {check.name for check in CHECKS} == _VALUES.keys()
+    assert len({check.name for check in CHECKS}) == len(CHECKS)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_alerts_and_health_have_the_same_thresholds(check: HealthCheck) -> None:
+    alert = ALERTS[check.runbook]
+    assert check.severity == alert["labels"]["severity"]
+    assert (ROOT / check.page).exists()
+    if check.rule is not None:
+        assert check.rule in alert["expr"]
+        comparison = f"{'<' if check.below else '>'} {check.threshold:g}"
+        assert check.rule.endswith(comparison), "the rule compares with another threshold"
+        assert _seconds(alert["for"]) == check.lasting_seconds
+
+
+def _seconds(duration: str) -> int:
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
 
 
 @pytest.mark.parametrize("alert", ALERTS)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NOTHING = 1
 UNUSABLE = 2
-WHOLE = ("id", "created_at", "started_at", "partition", "state", "status", "lane")
+WHOLE = ("id", "check", "created_at", "started_at", "partition", "state", "status", "lane")
 COLOURS = {
     "active": "green",
     "delivered": "green",
@@ -34,6 +34,9 @@ COLOURS = {
     "slow": "yellow",
     "skipped": "dim",
     "disabled": "red",
+    "ok": "green",
+    "failing": "red",
+    "unknown": "yellow",
     "dead": "red",
     "refused": "red",
 }

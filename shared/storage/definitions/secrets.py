@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, or_, select, union, update
 
-from shared.storage.schema.tables import secrets, webhook_secrets, webhooks
+from shared.storage.schema.tables import entities, secrets, webhook_secrets, webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,26 @@ def ciphertexts(connection: Connection, entity_id: int, names: Collection[str]) 
         secrets.c.entity_id == entity_id, secrets.c.name.in_(names)
     )
     return {row.name: row.ciphertext for row in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedSecret:
+    """A secret of any entity, as it is stored."""
+
+    entity: str
+    name: str
+    ciphertext: bytes
+
+
+def newest_secrets(connection: Connection, *, limit: int) -> list[EncryptedSecret]:
+    """The secrets of all entities that were written last."""
+    query = (
+        select(entities.c.name, secrets.c.name, secrets.c.ciphertext)
+        .join(entities, entities.c.id == secrets.c.entity_id)
+        .order_by(secrets.c.revision.desc())
+        .limit(limit)
+    )
+    return [EncryptedSecret(*row) for row in connection.execute(query)]
 
 
 def insert_secret(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
@@ -81,3 +81,31 @@ def queue_state(connection: Connection, now: datetime) -> QueueState:
         webhooks_disabled=disabled,
         circuits_open=circuits_open,
     )
+
+
+COUNTED_DEAD = 10_000
+"""How many of the newest dead letters are looked at for those of the last minutes."""
+
+
+def count_overdue(connection: Connection, now: datetime, *, for_seconds: float) -> int:
+    """Deliveries that have been due for so long although their webhooks take requests."""
+    overdue = pending_deliveries.c.next_attempt_at <= now - timedelta(seconds=for_seconds)
+    query = (
+        select(func.count())
+        .select_from(pending_deliveries.join(webhooks, webhooks.c.id == pending_deliveries.c.webhook_id))
+        .where(overdue, _open_to_requests(now))
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def count_recent_dead(connection: Connection, since: datetime) -> int:
+    """Deliveries that became dead letters since then, among the `COUNTED_DEAD` that were created last."""
+    newest = (
+        select(deliveries.c.finished_at)
+        .where(deliveries.c.unfulfilled.in_(DEAD))
+        .order_by(deliveries.c.seq.desc())
+        .limit(COUNTED_DEAD)
+        .subquery()
+    )
+    query = select(func.count()).select_from(newest).where(newest.c.finished_at >= since)
+    return int(connection.execute(query).scalar_one())

@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import (
-    Connection,
-)
+from sqlalchemy import Connection, func, select
 
 from shared.storage.database.upserts import insert_ignore
-from shared.storage.schema.tables import (
-    poison_entries,
-)
+from shared.storage.schema.tables import poison_entries
 
 KEPT_POISON_BYTES = 64 << 10
 """How much of an entry's body is kept, for people to find out where it came from."""
@@ -46,3 +42,13 @@ def quarantine(connection: Connection, partition: int, entries: Sequence[PoisonE
                 for entry in entries
             ],
         )
+
+
+COUNTED_POISON = 10_000
+"""Where counting ends."""
+
+
+def count_poison(connection: Connection, since: datetime) -> int:
+    """The poison entries since then, up to `COUNTED_POISON`."""
+    recent = select(poison_entries.c.partition).where(poison_entries.c.created_at >= since).limit(COUNTED_POISON)
+    return int(connection.execute(select(func.count()).select_from(recent.subquery())).scalar_one())

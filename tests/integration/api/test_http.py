@@ -68,7 +68,7 @@ def test_a_database_that_is_away_is_ours_to_mend(api: Api, monkeypatch: pytest.M
 
 def test_health_and_metrics_need_no_key(api: Api) -> None:
     assert api.client.request("GET", "/healthz").json() == {"status": "ok", "version": __version__}
-    assert api.client.request("GET", "/readyz").json() == {"status": "ready"}
+    assert api.client.request("GET", "/readyz").json()["status"] == "ready"
     metrics = api.client.request("GET", "/metrics")
     assert "hookline_build_info" in metrics.text
     assert metrics.headers["content-type"].startswith("text/plain")
@@ -87,7 +87,7 @@ def test_a_later_schema_is_served_while_the_next_version_rolls_out(api: Api, eng
     with write_transaction(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    assert api.client.request("GET", "/readyz").json() == {"status": "ready"}
+    assert api.client.request("GET", "/readyz").json()["status"] == "ready"
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])

@@ -25,6 +25,7 @@ ENTITY = "/v1/entities/{entity}"
 OPEN = {"healthz", "readyz", "metrics", "list_schemas", "get_schema"}
 # Each answers everybody with what is the caller's own, and is tested for that where it belongs.
 OWN = {
+    "get_health",
     "get_me",
     "list_keys",
     "create_key",

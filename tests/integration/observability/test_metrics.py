@@ -57,6 +57,7 @@ ADDED = {
     "hookline_webhooks_unusable_total": set[str](),
     "hookline_pump_last_sweep_timestamp_seconds": set[str](),
     "hookline_workers": {"queue"},
+    "hookline_environment_faults": {"fault"},
     "hookline_api_connections": set[str](),
     "hookline_connections_cut_total": {"reason"},
 }
@@ -74,6 +75,7 @@ EVERY_FACT = """
     t.SECRETS_UNREADABLE.inc()
     t.WEBHOOKS_UNUSABLE.inc()
     t.PUMP_LAST_SWEEP.set(1e9)
+    t.set_environment_faults(["clock"], {"redis_evicts": 1})
     t.count_firings({("RUN_STATE", "webhook"): 1, ("RUN_STATE", "no_op"): 4})
     t.observe_attempts([("2xx", 0.2), ("2xx", 0.4), ("timeout", 15.0)])
     t.observe_attempts([("5xx", 0.1)], delays_seconds=[0.3, 11], webhook="wh_7")

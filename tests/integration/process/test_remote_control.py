@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from shared.health.presence import read_processes
 from shared.messaging.celery_app import celery_app
 from shared.settings import Settings
 from shared.storage.database.transactions import read_transaction, write_transaction
@@ -131,6 +132,26 @@ def test_pausing_and_resuming_hold_on_all_workers(workers: Scene) -> None:
     assert [(one.user_name, one.action, one.target, one.detail["changed"]) for one in changes] == [
         ("operator (remote control)", "webhook.update", f"wh_{hook}", ["paused"])
     ] * 2
+
+
+@pytest.mark.slow
+def test_a_cancelled_consumer_counts_as_not_consuming(workers: Scene) -> None:
+    scene, app = workers, celery_app(workers.settings)
+
+    def consumed() -> dict[str, set[str]]:
+        alive = read_processes(scene.redis)
+        return {one.name.partition("@")[0]: set(one.queues) for one in alive if one.role == "worker"}
+
+    everything = {"evaluate", "deliver", "deliver_slow"}
+    wait_until(lambda: consumed() == {"one": everything, "two": everything}, "signs of life of both")
+    wait_until(lambda: any(one.swept_seconds_ago is not None for one in read_processes(scene.redis)), "a sweep")
+    app.control.cancel_consumer("deliver", destination=BOTH)
+    wait_until(lambda: consumed() == dict.fromkeys(("one", "two"), everything - {"deliver"}), "end of consumption")
+    app.control.add_consumer("deliver", destination=BOTH[:1])
+    wait_until(lambda: "deliver" in consumed()["one"], "consumption again")
+    app.control.shutdown(destination=BOTH[:1])
+    wait_until(lambda: set(consumed()) == {"two"}, "farewell of one")
+    app.close()
 
 
 @pytest.mark.parametrize("switch", ["pause", "disable"])

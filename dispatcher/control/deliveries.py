@@ -9,18 +9,19 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import Field
 from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, may, require
 from dispatcher.control.audit import record_change
-from dispatcher.control.bodies import Body, Timestamp, View, one_or_many, one_or_many_of, parse_body
+from dispatcher.control.bodies import Body, View, one_or_many, one_or_many_of, parse_body
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.exchange_views import ConnectionView, HeaderView, TimingsView
+from dispatcher.control.moments import Moment, time_of
 from dispatcher.control.paging import PageRequest, TwoWayPage, cursor_after, cursor_before
 from shared.domain.delivery.exchange import shown_exchange
 from shared.domain.delivery.retries import RequestRate
-from shared.domain.durations import Rate, parse_duration
+from shared.domain.durations import Rate
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
 from shared.domain.ids import IdKind, decode_id, encode_id
@@ -50,30 +51,6 @@ MAX_REPLAYED = 10_000
 Code = Annotated[int, Field(ge=100, le=599)]
 
 
-def _moment(text: object) -> object:
-    """A text that `parse_moment` reads; the database's clock, which it needs, is asked later."""
-    if isinstance(text, str) and _is_duration(text):
-        return text
-    try:
-        return _TIME.validate_python(text)
-    except ValidationError:
-        form = (
-            "must be a time as in RFC 3339, with its offset: 2026-11-23T09:00:00Z; or how long ago: 30s, 15m, 24h, 5d"
-        )
-        raise ValueError(form) from None
-
-
-def _is_duration(text: str) -> bool:
-    try:
-        parse_duration(text)
-    except InvalidDefinition:
-        return False
-    return True
-
-
-_TIME: TypeAdapter[datetime] = TypeAdapter(Timestamp)
-Moment = Annotated[datetime | str, PlainValidator(_moment, json_schema_input_type=str)]
-"""A time, or text that says how long ago."""
 Text = Annotated[str, Field(min_length=1, max_length=512)]
 
 
@@ -381,8 +358,8 @@ def _filter(connection: Connection, entity: StoredEntity, query: DeliveryQuery) 
         automation_id=_automation_id(connection, entity, query.automation),
         webhook_id=webhook_number(connection, entity, query.webhook),
         event_id=query.event,
-        since=_time(connection, query.since),
-        until=_time(connection, query.until),
+        since=time_of(connection, query.since),
+        until=time_of(connection, query.until),
         event_types=_distinct(str(one) for one in query.event_type),
         project=query.project,
         run=query.run,
@@ -396,10 +373,6 @@ def _filter(connection: Connection, entity: StoredEntity, query: DeliveryQuery) 
 
 def _distinct(values: Iterable[_T]) -> tuple[_T, ...]:
     return tuple(dict.fromkeys(values))
-
-
-def _time(connection: Connection, given: datetime | str | None) -> datetime | None:
-    return database_time(connection) - parse_duration(given) if isinstance(given, str) else given
 
 
 def _times(wanted: DeliveryFilter) -> dict[str, str]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import ColumnElement, Connection, and_
 
 from dispatcher.control.access import Action, entities_with, require, require_instance_admin
 from dispatcher.control.audit import record_change
@@ -174,9 +174,23 @@ def _service_user(connection: Connection, name: str, now: datetime) -> tuple[int
     return user_id, name
 
 
-def list_keys(connection: Connection, principal: Principal, page: PageRequest) -> Page[KeyView]:
-    """The keys that the principal may revoke."""
-    rows = api_keys.list_keys(connection, of=_managed(principal), after=page.after, limit=page.with_one_more)
+def list_keys(
+    connection: Connection,
+    principal: Principal,
+    page: PageRequest,
+    *,
+    own: bool = False,
+    entity_name: str | None = None,
+) -> Page[KeyView]:
+    """The keys that the principal may revoke: all, one's own, or those of an entity's service users."""
+    among = [] if (managed := _managed(principal)) is None else [managed]
+    if own:
+        among.append(store.is_user(principal.user_id))
+    if entity_name is not None:
+        entity = require(connection, principal, entity_name, Action.ADMINISTER)
+        among.append(store.serves([entity.id]))
+    of = and_(*among) if among else None
+    rows = api_keys.list_keys(connection, of=of, after=page.after, limit=page.with_one_more)
     return page.page(rows, _key_view, lambda row: row.id)
 
 

@@ -62,6 +62,21 @@ class PageRequest:
         more = len(rows) > self.limit
         return Page(items=[view(row) for row in shown], next=cursor_after(position(shown[-1])) if more else None)
 
+    def two_way(
+        self, rows: Sequence[_Row], view: Callable[[_Row], _Item], position: Callable[[_Row], int]
+    ) -> TwoWayPage[_Item]:
+        """The page from up to `with_one_more` rows, newest first, of a list that was searched to its end."""
+        more = len(rows) > self.limit
+        shown = rows[-self.limit :] if self.newer else rows[: self.limit]
+        first, last = (position(shown[0]), position(shown[-1])) if shown else (self.position or 0, self.position or 0)
+        has_newer = more if self.newer else self.position is not None
+        has_older = self.newer or more
+        return TwoWayPage(
+            items=[view(row) for row in shown],
+            next=cursor_after(last) if has_older else None,
+            previous=cursor_before(first) if has_newer else None,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SortedPageRequest:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
@@ -15,7 +13,7 @@ from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.control import identity, invitations, members
 from dispatcher.control.access import Action
-from dispatcher.control.identity import KeyView, NewKey
+from dispatcher.control.identity import NewKey
 from dispatcher.control.invitations import InvitationView
 from dispatcher.control.members import MemberView
 from dispatcher.control.paging import PageRequest, page_request
@@ -85,6 +83,14 @@ def remove_member(user_id: str, request: Request, visit: EntityDep, resources: R
     return RedirectResponse(f"{visit.frame.path}/settings/members?done=removed", 303)
 
 
+@router.post("/members/invitations/{user}/withdraw")
+def take_invitation_back(user: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """Take an invitation back that nobody has accepted yet."""
+    with write_transaction(resources.engine) as connection:
+        invitations.take_back(connection, visit.principal, visit.entity, user)
+    return RedirectResponse(f"{visit.frame.path}/settings/members?done=withdrawn", 303)
+
+
 @router.get("/keys")
 def keys_page(request: Request, visit: EntityDep, resources: ResourcesDep, done: str = "") -> Response:
     """The keys that one may revoke."""
@@ -97,12 +103,12 @@ def _keys_page(
     visit.require(Action.ADMINISTER)
     url = list_url(request, ())
     with read_transaction(resources.engine) as connection:
-        page = identity.list_keys(connection, visit.principal, page_request(LISTED, url.cursor or None))
+        asked = page_request(LISTED, url.cursor or None)
+        page = identity.list_keys(connection, visit.principal, asked, entity_name=visit.entity)
     return render(
         request,
         "keys.html",
         status=422 if faults.all else 200,
-        keys=_of_entity(page.items, visit.entity),
         page=page,
         url=url,
         roles=list(Role),
@@ -110,11 +116,6 @@ def _keys_page(
         form=form,
         done=done,
     )
-
-
-def _of_entity(keys: Sequence[KeyView], entity: str) -> list[KeyView]:
-    """The keys of the entity's service users."""
-    return [one for one in keys if one.user.startswith(f"{entity}/")]
 
 
 @router.post("/keys")

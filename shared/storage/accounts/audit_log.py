@@ -5,12 +5,12 @@ Must not be given a secret's value: what is written here is shown to administrat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, or_, select
 
 from shared.storage.schema.tables import audit_log, entities
 
@@ -63,26 +63,61 @@ def insert_changes(connection: Connection, changes: Sequence[NewChange]) -> None
     connection.execute(insert(audit_log), rows)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeFilter:
+    """Which changes are meant; None stands for any."""
+
+    user_name: str | None = None
+    action: str | None = None
+    """An action, or the kind of thing that it is about."""
+    target: str | None = None
+    """An id, or a name that the thing had then."""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 def list_changes(
-    connection: Connection, *, entity_id: int | None, before: int | None, limit: int
+    connection: Connection,
+    entity_id: int | None,
+    wanted: ChangeFilter,
+    *,
+    position: int | None,
+    newer: bool = False,
+    limit: int,
 ) -> list[StoredChange]:
-    """Changes, newest first: of one entity, or of the whole instance; `before` is the id a previous page ended with."""
-    query = (
-        select(
-            audit_log.c.id,
-            audit_log.c.created_at,
-            audit_log.c.user_name,
-            entities.c.name.label("entity"),
-            audit_log.c.action,
-            audit_log.c.target,
-            audit_log.c.detail,
-        )
-        .outerjoin(entities, entities.c.id == audit_log.c.entity_id)
-        .order_by(audit_log.c.id.desc())
-        .limit(limit)
-    )
+    """Changes that match, newest first: of one entity, or of the whole instance.
+
+    They are those right before `position`, an id of an earlier page, or with `newer` those right after it.
+    """
+    query = select(
+        audit_log.c.id,
+        audit_log.c.created_at,
+        audit_log.c.user_name,
+        entities.c.name.label("entity"),
+        audit_log.c.action,
+        audit_log.c.target,
+        audit_log.c.detail,
+    ).outerjoin(entities, entities.c.id == audit_log.c.entity_id)
+    query = query.where(*_conditions(wanted))
     if entity_id is not None:
         query = query.where(audit_log.c.entity_id == entity_id)
-    if before is not None:
-        query = query.where(audit_log.c.id < before)
-    return [StoredChange(**row._mapping) for row in connection.execute(query)]
+    if position is not None:
+        query = query.where(audit_log.c.id > position if newer else audit_log.c.id < position)
+    query = query.order_by(audit_log.c.id if newer else audit_log.c.id.desc()).limit(limit)
+    found = [StoredChange(**row._mapping) for row in connection.execute(query)]
+    return found[::-1] if newer else found
+
+
+def _conditions(wanted: ChangeFilter) -> Iterator[ColumnElement[bool]]:
+    if wanted.user_name is not None:
+        yield audit_log.c.user_name == wanted.user_name
+    if wanted.action is not None:
+        kind = audit_log.c.action.startswith(f"{wanted.action}.", autoescape=True)
+        yield or_(audit_log.c.action == wanted.action, kind)
+    if wanted.target is not None:
+        name = audit_log.c.detail["name"].as_string()
+        yield or_(audit_log.c.target == wanted.target, name == wanted.target)
+    if wanted.since is not None:
+        yield audit_log.c.created_at >= wanted.since
+    if wanted.until is not None:
+        yield audit_log.c.created_at < wanted.until

@@ -135,20 +135,26 @@ def set_default_entity(
 
 def managed_users(user_id: int, entity_ids: Collection[int]) -> ColumnElement[bool]:
     """A condition on users: the user itself, or a service user of these entities that is no instance admin."""
-    return or_(users.c.id == user_id, and_(users.c.is_admin.is_(False), _serves(entity_ids)))
+    return or_(users.c.id == user_id, and_(users.c.is_admin.is_(False), serves(entity_ids)))
 
 
 def is_service_user(connection: Connection, user_id: int, entity_ids: Collection[int]) -> bool:
     """Whether a user is a service user of one of these entities and has roles in no others."""
     elsewhere = exists().where(memberships.c.user_id == users.c.id, memberships.c.entity_id.not_in(entity_ids))
-    query = select(users.c.id).where(
-        users.c.id == user_id, users.c.is_admin.is_(False), _serves(entity_ids), ~elsewhere
-    )
+    query = select(users.c.id).where(users.c.id == user_id, users.c.is_admin.is_(False), serves(entity_ids), ~elsewhere)
     return connection.execute(query).first() is not None
 
 
-def _serves(entity_ids: Collection[int]) -> ColumnElement[bool]:
-    """By the prefix of the name, which no person's name may have; roles in other entities do not change it."""
+def is_user(user_id: int) -> ColumnElement[bool]:
+    """A condition on users: this one."""
+    return users.c.id == user_id
+
+
+def serves(entity_ids: Collection[int]) -> ColumnElement[bool]:
+    """A condition on users: a service user of one of these entities.
+
+    It goes by the prefix of the name, which no person's name may have; roles in other entities do not change it.
+    """
     prefix = entities.c.name + "/"
     named = func.substr(users.c.name, 1, func.length(prefix)) == prefix
     return exists().where(entities.c.id.in_(entity_ids), named)

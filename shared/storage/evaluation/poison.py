@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, tuple_
 
 from shared.storage.database.upserts import insert_ignore
 from shared.storage.schema.tables import poison_entries
@@ -52,3 +52,48 @@ def count_poison(connection: Connection, since: datetime) -> int:
     """The poison entries since then, up to `COUNTED_POISON`."""
     recent = select(poison_entries.c.partition).where(poison_entries.c.created_at >= since).limit(COUNTED_POISON)
     return int(connection.execute(select(func.count()).select_from(recent.subquery())).scalar_one())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPoison:
+    """A poison entry as it is kept."""
+
+    partition: int
+    entry_id: str
+    reason: str
+    size_bytes: int
+    """Of what is kept of its body."""
+    created_at: datetime
+
+
+_COLUMNS = (
+    poison_entries.c.partition,
+    poison_entries.c.entry_id,
+    poison_entries.c.reason,
+    func.length(poison_entries.c.body).label("size_bytes"),
+    poison_entries.c.created_at,
+)
+Place = tuple[datetime, int, str]
+"""Where a page ended: the time, partition and id of its last entry."""
+
+
+def list_poison(connection: Connection, *, before: Place | None, limit: int) -> list[StoredPoison]:
+    """Poison entries, the newest first, without their bodies."""
+    key = (poison_entries.c.created_at, poison_entries.c.partition, poison_entries.c.entry_id)
+    query = select(*_COLUMNS).order_by(*(column.desc() for column in key)).limit(limit)
+    if before is not None:
+        query = query.where(tuple_(*key) < tuple_(*before))
+    return [StoredPoison(**row._mapping) for row in connection.execute(query)]
+
+
+def find_poison(connection: Connection, partition: int, entry_id: str) -> tuple[StoredPoison, bytes] | None:
+    """One poison entry, and what is kept of its body."""
+    query = select(*_COLUMNS, poison_entries.c.body).where(
+        poison_entries.c.partition == partition, poison_entries.c.entry_id == entry_id
+    )
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    members = dict(row._mapping)
+    body: bytes = members.pop("body")
+    return StoredPoison(**members), body

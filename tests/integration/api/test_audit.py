@@ -161,3 +161,27 @@ def test_it_is_paged_newest_first_for_administrators_only(api: Api) -> None:
     api.refused("GET", f"{ACME}/audit", key="publisher", status=403)
     api.refused("GET", f"{ACME}/audit", key="outsider", status=404)
     api.refused("GET", "/v1/audit", key="admin", status=403)
+
+
+def test_it_is_found_by_who_what_and_when_and_turned_both_ways(api: Api) -> None:
+    put_secrets(api)
+    hooks = [create_webhook(api, webhook(f"hook-{number}")) for number in range(5)]
+    api.ok("PATCH", f"{ACME}/webhooks/{hooks[0]['id']}", {"paused": True}, key="admin")
+
+    def found(query: str) -> list[str]:
+        return [f"{one['action']} {one['target']['name']}" for one in api.ok("GET", f"{ACME}/audit?{query}")["items"]]
+
+    assert found("action=webhook&by=acme/admin") == ["webhook.update hook-0"]
+    assert found("action=webhook.create&limit=1") == ["webhook.create hook-4"]
+    assert found(f"target={hooks[1]['id']}") == found("target=hook-1") == ["webhook.create hook-1"]
+    assert found("action=web") == [] == found("by=acm") == found("until=24h") == found("action=webhook%25")
+    assert len(found("since=24h&limit=500")) == len(log(api))
+    first = api.ok("GET", f"{ACME}/audit?action=webhook.create&limit=2")
+    second = api.ok("GET", f"{ACME}/audit?action=webhook.create&limit=2&cursor={first['next']}")
+    third = api.ok("GET", f"{ACME}/audit?action=webhook.create&limit=2&cursor={second['next']}")
+    back = api.ok("GET", f"{ACME}/audit?action=webhook.create&limit=2&cursor={third['previous']}")
+    again = api.ok("GET", f"{ACME}/audit?action=webhook.create&limit=2&cursor={back['previous']}")
+    assert (first["previous"], third["next"], again["previous"]) == (None, None, None)
+    assert (back["items"], again["items"]) == (second["items"], first["items"])
+    assert [one["target"]["name"] for one in third["items"]] == ["hook-0"]
+    assert api.refused("GET", f"{ACME}/audit?since=soon", status=422).errors[0]["loc"] == ["since"]

@@ -45,6 +45,9 @@ INSTANCE = {
     "delete_entity",
     "list_all_changes",
     "list_entries",
+    "list_poison",
+    "get_poison",
+    "count_dead_letters",
 }
 ADMINISTRATORS = {"list_members", "get_member", "list_changes", "list_invitations"}
 MEMBERS = {
@@ -122,6 +125,8 @@ def paths(api: Api, history: History) -> dict[str, str]:
         "collection": "c",
         "user": member["id"],
         "number": "1",
+        "partition": "0",
+        "entry_id": "1-0",
     }
 
 

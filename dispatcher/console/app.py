@@ -12,16 +12,20 @@ from dispatcher.console import failures
 from dispatcher.console.guard import Guard
 from dispatcher.console.origins import ROOT
 from dispatcher.console.pages import (
+    audit,
     automation_editor,
     automations,
     deliveries,
     events,
+    manifest,
+    me,
     members,
     overview,
     projects,
     revisions,
     secrets,
     series,
+    slack,
     start,
     webhook_forms,
     webhooks,
@@ -30,6 +34,7 @@ from dispatcher.console.pages import (
 
 ROUTERS = (
     start.router,
+    me.router,
     overview.router,
     revisions.router,  # before those whose paths would fit its
     automation_editor.router,  # before automations, some of whose paths would fit its
@@ -40,9 +45,12 @@ ROUTERS = (
     why.router,
     webhook_forms.router,  # before webhooks, some of whose paths would fit its
     webhooks.router,
+    slack.router,
     secrets.router,
     series.router,
     members.router,
+    audit.router,
+    manifest.router,
 )
 STATIC = Path(__file__).with_name("static")
 

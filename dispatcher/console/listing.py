@@ -32,6 +32,11 @@ class ListUrl:
         return f"{self.path}{query({**self.filters, **changed})}"
 
     @property
+    def given(self) -> dict[str, str]:
+        """The filters that are set."""
+        return {name: value for name, value in self.filters.items() if value}
+
+    @property
     def is_filtered(self) -> bool:
         """Whether any filter is set."""
         return any(self.filters.values())

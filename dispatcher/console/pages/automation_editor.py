@@ -80,7 +80,7 @@ def _draft_of(given: Mapping[str, str]) -> dict[str, Any]:
     """The draft that a link describes: from a project, a webhook, an event, or the plot of a metric."""
     draft: dict[str, Any] = {
         "scope": {key: given[key] for key in ("project", "collection") if given.get(key)},
-        "action": {"webhook": given.get("webhook", "")},
+        "action": {"slack": given["slack"]} if given.get("slack") else {"webhook": given.get("webhook", "")},
         "event": given.get("event") or "ADD_ARTIFACT_ALIAS",
         "filter": {key: given[key] for key in ("alias", "tag") if given.get(key)},
         "states": [given["state"]] if given.get("state") else [],

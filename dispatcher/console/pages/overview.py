@@ -53,6 +53,8 @@ def find(visit: EntityDep, id: str = "") -> Response:
         target = f"/automations/{text}"
     elif decode_id(IdKind.WEBHOOK, text) is not None:
         target = f"/settings/webhooks/{text}"
+    elif decode_id(IdKind.SLACK, text) is not None:
+        target = f"/settings/slack/{text}"
     elif text.startswith("dlv_") and text.isascii() and text.isalnum() is False and "/" not in text:
         target = f"/deliveries/{text}" if text.removeprefix("dlv_").isalnum() else "/deliveries"
     else:

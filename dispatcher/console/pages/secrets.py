@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import secrets as random
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, FormDep
 from dispatcher.console.listing import list_url
+from dispatcher.console.new_secrets import generated_secret
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
@@ -23,7 +22,6 @@ from shared.storage.database.transactions import read_transaction, write_transac
 
 router = APIRouter(prefix="/e/{entity}/settings/secrets")
 LISTED = 100
-GENERATED_BYTES = 32
 
 
 @router.get("")
@@ -50,9 +48,7 @@ def _form_page(request: Request, name: str, faults: Faults) -> Response:
 def put(request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
     """Store a value, or one that is made here and shown this once."""
     name, value = form.text("name").strip(), form.text("value")
-    generated = (
-        "whsec_" + base64.b64encode(random.token_bytes(GENERATED_BYTES)).decode() if form.has("generate") else ""
-    )
+    generated = generated_secret() if form.has("generate") else ""
 
     def store() -> tuple[SecretView, bool]:
         with write_transaction(resources.engine) as connection:

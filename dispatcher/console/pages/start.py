@@ -1,4 +1,4 @@
-"""Signing in and out, the entities to choose from, and what is one's own: sessions and the pages' looks."""
+"""Signing in and out, the entities to choose from, and how the pages look."""
 
 from __future__ import annotations
 
@@ -97,22 +97,6 @@ def entities_page(
     if cursor is None and not everything and len(page.items) == 1:
         return RedirectResponse(f"/console/e/{page.items[0].name}", 303)
     return render(request, "entities.html", page=page)
-
-
-@router.get("/me")
-def me(request: Request, resources: ResourcesDep, visitor: VisitorDep, done: str = "") -> Response:
-    """Who one is, and where one is signed in."""
-    with read_transaction(resources.engine) as connection:
-        mine = sessions.list_sessions(connection, visitor.principal)
-    return render(request, "me.html", sessions=mine, own=visitor.opened.session.id, done=done)
-
-
-@router.post("/me/sessions/{session_id}/end")
-def end_session(session_id: str, resources: ResourcesDep, visitor: VisitorDep) -> Response:
-    """End one of one's own sessions."""
-    with write_transaction(resources.engine) as connection:
-        sessions.end_session(connection, visitor.principal, session_id)
-    return RedirectResponse("/console/me?done=session-ended", 303)
 
 
 @router.post("/preferences")

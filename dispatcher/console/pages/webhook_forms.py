@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
+from dispatcher.console.new_secrets import StoredNow, store_secret
 from dispatcher.console.once import act_once
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import pretty, render
@@ -32,6 +33,13 @@ from shared.storage.database.transactions import read_transaction, write_transac
 
 router = APIRouter(prefix="/e/{entity}/settings/webhooks")
 FIELDS = ("name", "url", "access_token", "signing_secret", "client_certificate", "secrets", "policy", "payload")
+SECRET_USES = {
+    "access_token": "as the access token",
+    "signing_secret": "as the signing secret",
+    "secrets": "in payloads",
+    "client_certificate": "as the client certificate",
+}
+"""What a secret that is made in the form can be for."""
 DRAFT_NAME = "unsaved"
 """The name of a webhook that is tested before it has one."""
 
@@ -92,6 +100,11 @@ async def _submit(
     async def again(faults: Faults, trial: TrialView | None = None) -> Response:
         return await run_in_threadpool(_form_page, request, visit, resources, one, form, faults, trial)
 
+    if form.has("store_secret"):
+        stored = await run_in_threadpool(store_secret, resources, visit, form, SECRET_USES)
+        return await run_in_threadpool(
+            _form_page, request, visit, resources, one, stored.form, stored.faults, None, stored
+        )
     try:
         body = _body(form)
         if form.has("test"):
@@ -205,6 +218,7 @@ def _form_page(
     form: Form,
     faults: Faults,
     trial: TrialView | None,
+    stored: StoredNow | None = None,
 ) -> Response:
     with read_transaction(resources.engine) as connection:
         kept = secrets.list_secrets(connection, visit.principal, visit.entity, PageRequest(MAX_LIMIT))
@@ -218,6 +232,8 @@ def _form_page(
         trial=trial,
         body="" if trial is None else pretty(trial.request.body),
         secret_names=[one.name for one in kept.items],
+        stored=stored,
+        secret_uses=SECRET_USES,
     )
 
 

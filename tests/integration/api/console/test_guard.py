@@ -41,6 +41,10 @@ def filled(world: World, path: str) -> str:
         "webhook_id": world.ids["paused-hook"],
         "delivery_id": world.delivery(status="dead"),
         "session_id": "ses_1",
+        "slack_id": world.ids["alerts"],
+        "user": "nobody",
+        "target_id": world.ids["record"],
+        "number": "1",
         "name": "DEPLOY_TOKEN",
         "user_id": "acme/member",
         "key_id": "key_2",
@@ -127,7 +131,8 @@ def test_nothing_changes_by_looking(world: World) -> None:
         while waiting:
             path = waiting.pop()
             answer = visitor.get(path)
-            gone = answer.status_code == 404 and "has no" in answer.text and re.search(r"aut_\d+|wh_\d+", path)
+            known = re.search(r"has no|was deleted", answer.text) and re.search(r"(aut|wh|slk)_\d+", path)
+            gone = answer.status_code == 404 and known
             assert answer.status_code in (200, 303) or gone, (path, answer.status_code)
             links = re.findall(r'(?:href|src)="(/console/[^"#]*)', answer.text)
             for link in {one.replace("&amp;", "&") for one in links} - seen:

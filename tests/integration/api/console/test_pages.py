@@ -11,11 +11,15 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
+from dispatcher.console.app import ROUTERS
 from tests.integration.api.console.world import CANARY, HOSTILE, SECRETS, World
 
 ENTITY = "/console/e/acme"
-READ, ADMIN = {"member", "admin", "root"}, {"admin", "root"}
+READ, ADMIN, ROOT = {"member", "admin", "root"}, {"admin", "root"}, {"root"}
+ANYBODY = {*READ, "pub", "outsider"}
+"""Whoever is signed in."""
 PAGES: dict[str, set[str]] = {
     "": READ,
     "/automations": READ,
@@ -62,10 +66,25 @@ PAGES: dict[str, set[str]] = {
     "/settings/secrets": READ,
     "/settings/secrets/new": ADMIN,
     "/settings/secrets/SIGNING/delete": ADMIN,
+    "/settings/slack": READ,
+    "/settings/slack/{alerts}": READ,
+    "/settings/slack/{alerts}/revisions": READ,
+    "/settings/slack/{alerts}/revisions/{first:alerts}": READ,
+    "/settings/slack/new": ADMIN,
+    "/settings/slack/{alerts}/edit": ADMIN,
+    "/settings/slack/{alerts}/delete": ADMIN,
     "/settings/members": ADMIN,
     "/settings/keys": ADMIN,
+    "/settings/audit": ADMIN,
+    "/settings/audit?action=webhook&since=24h": ADMIN,
+    "/settings/manifest": READ,
+    "/settings/manifest/export": READ,
+    "/console/me": ANYBODY,
+    "/console/me/entities/acme/leave": ANYBODY,
 }
-"""Every page of an entity, and which keys of the world may see it."""
+"""Every page, and which keys of the world may see it. Those that are no entity's have their whole address."""
+DOWNLOADS = {"/settings/manifest/export"}
+"""Those that a browser saves instead of showing them."""
 ACTIONS: dict[str, set[str]] = {
     "/automations/{record}/enable": READ,
     "/automations/aut_999/delete": READ,
@@ -82,15 +101,54 @@ ACTIONS: dict[str, set[str]] = {
     "/settings/webhooks/{gone-hook}/delete": ADMIN,
     "/settings/secrets": ADMIN,
     "/settings/secrets/SIGNING/delete": ADMIN,
+    "/settings/slack/new": ADMIN,
+    "/settings/slack/{alerts}/edit": ADMIN,
+    "/settings/slack/{alerts}/test": ADMIN,
+    "/settings/slack/{alerts}/resume": ADMIN,
+    "/settings/slack/{alerts}/revisions/999/restore": ADMIN,
+    "/settings/slack/slk_999/delete": ADMIN,
+    "/settings/manifest": READ,
     "/settings/members": ADMIN,
     "/settings/members/usr_999/remove": ADMIN,
+    "/settings/members/invitations/nobody/withdraw": ADMIN,
     "/settings/keys": ADMIN,
     "/settings/keys/key_999/revoke": ADMIN,
+    "/console/me/keys": ANYBODY,
+    "/console/me/keys/key_999/revoke": ANYBODY,
+    "/console/me/default-entity": ANYBODY,
+    "/console/me/entities/none/leave": ANYBODY,
+    "/console/me/invitations/none/accept": ANYBODY,
+    "/console/me/invitations/none/decline": ANYBODY,
+    "/console/me/sessions/ses_999/end": ANYBODY,
 }
 """Every action, sent so that it changes nothing: what it names is not there, or is so already, or is in use."""
 WORDS = {"hostile-event": HOSTILE[:200], "hostile-collection": HOSTILE[:300]}
 """What stands in paths for names that events gave."""
-KEYS = ("nobody", "publisher", "member", "admin", "outsider", "root")
+
+
+OPEN = {"/", "/sign-in", "/sign-out", "/preferences", "/e/{entity}/find"}
+"""Routes that are no pages of their own, or for nobody yet: they are tried where they are expected."""
+
+
+def test_every_route_says_who_may_use_it() -> None:
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    named = {route.path for route in routes}
+    assert named >= OPEN
+    used: set[tuple[str, str]] = set()
+    for table, method in ((PAGES, "GET"), (ACTIONS, "POST")):
+        for key in table:
+            path = (key if key.startswith("/console") else f"{ENTITY}{key}").removeprefix("/console").partition("?")[0]
+            first = next(route for route in routes if method in route.methods and route.path_regex.match(path))
+            used.add((method, first.path))
+    known = {(method, route.path) for route in routes for method in route.methods if route.path not in OPEN}
+    assert known == used
+
+
+def expected_refusal(key: str, path: str) -> int:
+    """With what somebody is refused who may not."""
+    if key == "nobody":
+        return 303
+    return 404 if key == "outsider" and not path.startswith("/console") else 403
 
 
 def filled(world: World, path: str) -> str:
@@ -102,7 +160,7 @@ def filled(world: World, path: str) -> str:
             return str(world.first_revision(name.removeprefix("first:")))
         return world.delivery(status=name) if name in ("dead", "refused", "skipped") else world.ids[name]
 
-    return ENTITY + re.sub(r"{([\w:-]+)}", value, path)
+    return ("" if path.startswith("/console") else ENTITY) + re.sub(r"{([\w:-]+)}", value, path)
 
 
 @pytest.fixture(scope="session")
@@ -114,8 +172,9 @@ def visitors(world: World) -> Iterator[dict[str, httpx.Client]]:
         world.visitor("admin") as admin,
         world.visitor("outsider") as outsider,
         world.visitor("root") as root,
+        world.visitor("pub") as pub,
     ):
-        yield {"nobody": nobody, "member": member, "admin": admin, "outsider": outsider, "root": root}
+        yield {"nobody": nobody, "pub": pub, "member": member, "admin": admin, "outsider": outsider, "root": root}
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -123,11 +182,10 @@ def test_who_may_see_a_page(world: World, visitors: dict[str, httpx.Client], pat
     address, may = filled(world, path), PAGES[path]
     for key, visitor in visitors.items():
         answer = visitor.get(address)
-        expected = 200 if key in may else {"nobody": 303, "outsider": 404}.get(key, 403)
-        assert answer.status_code == expected, (key, path)
+        assert answer.status_code == (200 if key in may else expected_refusal(key, path)), (key, path)
         if key == "nobody":
             assert answer.headers["location"].startswith("/console/sign-in?next=")
-        if key == "outsider":
+        if answer.status_code == 404:
             told = answer.text.count(html.escape(address)) + answer.text.count("There is no entity")
             assert answer.text.count("acme") == told
 
@@ -143,8 +201,7 @@ def test_who_may_act(world: World, visitors: dict[str, httpx.Client], path: str)
             assert answer.status_code in (200, 303, 404, 409, 422), (key, path)
             assert "/sign-in" not in answer.headers.get("location", "")
         else:
-            expected = {"nobody": 303, "outsider": 404}.get(key, 403)
-            assert answer.status_code == expected, (key, path)
+            assert answer.status_code == expected_refusal(key, path), (key, path)
             if key == "nobody":
                 assert answer.headers["location"] == "/console/sign-in?lost=1"
 
@@ -171,7 +228,11 @@ class _Elements(HTMLParser):
 
 @pytest.mark.parametrize("path", PAGES)
 def test_what_others_wrote_is_text(world: World, visitors: dict[str, httpx.Client], path: str) -> None:
-    text = visitors["admin"].get(filled(world, path)).text
+    answer = visitors["admin"].get(filled(world, path))
+    text = answer.text
+    if path in DOWNLOADS:
+        assert answer.headers["content-disposition"].startswith("attachment")
+        return
     for tag, attributes in _Elements(text).elements:
         assert tag not in ("iframe", "base", "img", "object", "embed", "style"), tag
         assert "data-canary" not in attributes and "style" not in attributes

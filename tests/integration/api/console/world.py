@@ -79,9 +79,9 @@ class World:
         return newest
 
     def first_revision(self, name: str) -> int:
-        """The number of the first kept revision of the automation or webhook of this name."""
+        """The number of the first kept revision of the automation, webhook or Slack integration of this name."""
         number = self.ids[name]
-        kind = "automations" if number.startswith("aut_") else "webhooks"
+        kind = {"aut": "automations", "wh": "webhooks", "slk": "slack"}[number.partition("_")[0]]
         found = self.call("GET", f"/entities/acme/{kind}/{number}/revisions?limit=500")
         return int(found["items"][-1]["number"])
 
@@ -151,8 +151,15 @@ def _populate(world: World, receiver: Receiver) -> None:
         role = "admin" if name == "outsider" else name
         made = world.call("POST", "/keys", {"name": name, "entity": entity, "role": role}, key="root")
         world.keys[name] = made["key"]
+    # Somebody who publishes here and reads elsewhere: signed in, and without the right to see a page of the entity.
+    roles = [{"entity": "acme", "role": "publisher"}, {"entity": "other", "role": "member"}]
+    world.call("POST", "/users", {"name": "pub", "roles": roles}, key="root")
+    world.keys["pub"] = world.call("POST", "/keys", {"name": "pub", "user": "pub"}, key="root")["key"]
     for name, value in SECRETS.items():
         world.call("PUT", f"/entities/acme/secrets/{name}", {"value": value})
+    world.call("PUT", "/entities/acme/secrets/SLACK_URL", {"value": f"{receiver.url}/slack"})
+    posts = {"name": "alerts", "url_secret": "SLACK_URL", "channel": "#models", "team": HOSTILE[:200]}
+    world.ids["alerts"] = world.call("POST", "/entities/acme/slack", posts)["id"]
     policy: dict[str, Any] = {"schedule_seconds": []}
     hooks: dict[str, dict[str, Any]] = {
         "deploy-hook": {"access_token": "DEPLOY_TOKEN", "signing_secret": "SIGNING", "secrets": ["DEPLOY_TOKEN"]},

@@ -1,0 +1,71 @@
+"""Rows of the audit log in words, with the way to what was changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from dispatcher.control.audit import ChangeView
+from shared.domain.ids import IdKind, decode_id
+
+FILTERS = ("by", "action", "target", "since", "until")
+_THINGS = {
+    "automation": "automation",
+    "delivery": "delivery",
+    "entity": "entity",
+    "key": "key",
+    "manifest": "manifest",
+    "member": "member",
+    "secret": "secret",
+    "session": "session",
+    "slack": "Slack integration",
+    "user": "user",
+    "webhook": "webhook",
+}
+_PLACES = (
+    (IdKind.AUTOMATION, "automations"),
+    (IdKind.WEBHOOK, "settings/webhooks"),
+    (IdKind.SLACK, "settings/slack"),
+)
+MAX_DETAIL_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ShownChange:
+    """One row."""
+
+    change: ChangeView
+    words: str
+    href: str
+    """Where the thing is, if it can be looked at and is still there."""
+    details: list[tuple[str, str]]
+
+
+def shown_change(one: ChangeView) -> ShownChange:
+    """A row of the log as it is shown."""
+    kind, _, verb = one.action.partition(".")
+    words = f"{_THINGS.get(kind, kind)}: {verb.replace('_', ' ')}"
+    details = [(name.replace("_", " "), _short(value)) for name, value in one.detail.items()]
+    return ShownChange(one, words, _href(one), details)
+
+
+def _href(one: ChangeView) -> str:
+    if one.entity is None or one.action.endswith(".delete"):
+        return ""
+    path = f"/console/e/{one.entity}"
+    for kind, section in _PLACES:
+        if decode_id(kind, one.target.id) is not None:
+            return f"{path}/{section}/{one.target.id}"
+    if one.action == "delivery.replay":
+        return f"{path}/deliveries/{quote(one.target.id, safe='')}"
+    return ""
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        text = ", ".join(value)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_DETAIL_CHARS else f"{text[: MAX_DETAIL_CHARS - 1]}…"

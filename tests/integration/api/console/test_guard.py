@@ -43,8 +43,6 @@ def filled(world: World, path: str) -> str:
         "session_id": "ses_1",
         "slack_id": world.ids["alerts"],
         "user": "nobody",
-        "target_id": world.ids["record"],
-        "number": "1",
         "name": "DEPLOY_TOKEN",
         "user_id": "acme/member",
         "key_id": "key_2",

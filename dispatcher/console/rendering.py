@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dispatcher.console.preferences import preferences_of
+from dispatcher.console.words import WAITS
 from shared.version import __version__
 
 ONCE = "once"
@@ -60,7 +61,7 @@ def _environment() -> Environment:
         auto_reload=False,
         finalize=_finalize,
     )
-    environment.globals |= {"icon": icon, "static": static, "once": once_field}
+    environment.globals |= {"icon": icon, "static": static, "once": once_field, "waits": WAITS}
     environment.filters |= {
         "as_typed": as_typed,
         "pretty": pretty,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shared.domain.delivery.waiting import WAIT_WORDS
 from shared.domain.events.types import EventType
 
 EVENTS: Mapping[str, str] = {
@@ -49,6 +50,8 @@ class StatusWords:
     icon: str
     words: str
 
+
+WAITS: Mapping[str, str] = {reason: f"Waits for: {words}" for reason, words in WAIT_WORDS.items()}
 
 STATUSES: Mapping[str, StatusWords] = {
     "pending": StatusWords("info", "clock", "Waiting"),

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
@@ -21,6 +20,7 @@ from dispatcher.control.moments import Moment, time_of
 from dispatcher.control.paging import PageRequest, TwoWayPage, cursor_after, cursor_before
 from shared.domain.delivery.exchange import shown_exchange
 from shared.domain.delivery.retries import RequestRate
+from shared.domain.delivery.waiting import WaitReason
 from shared.domain.durations import Rate
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
@@ -105,21 +105,6 @@ class EventView(View):
     """The run's id; null for events that are about none."""
     collection: str | None
     """The collection's name; null for events that are about none."""
-
-
-class WaitReason(StrEnum):
-    """Why a pending delivery was not sent yet."""
-
-    #: An attempt is underway.
-    ATTEMPT_UNDERWAY = "attempt_underway"
-    WEBHOOK_PAUSED = "webhook_paused"
-    #: The endpoint failed several times in a row.
-    CIRCUIT_OPEN = "circuit_open"
-    #: The last attempt failed, and the next one is not due yet; or it is spread by the rate of a replay.
-    NOT_DUE = "not_due"
-    RATE_LIMIT = "rate_limit"
-    #: Nothing keeps it: a worker takes it next.
-    QUEUED = "queued"
 
 
 class Waiting(View):
@@ -439,20 +424,8 @@ def _members(stored: StoredDelivery) -> dict[str, Any]:
 
 
 def _waiting(stored: StoredDelivery, now: datetime) -> Waiting | None:
-    """Of several reasons the one that lasts longest."""
-    if stored.status != DeliveryStatus.PENDING:
-        return None
-    if stored.claimed:
-        return Waiting(reason=WaitReason.ATTEMPT_UNDERWAY, until=None)
-    if stored.webhook_paused:
-        return Waiting(reason=WaitReason.WEBHOOK_PAUSED, until=None)
-    if stored.circuit_opened_at is not None:
-        return Waiting(reason=WaitReason.CIRCUIT_OPEN, until=stored.circuit_probe_at)
-    if stored.next_attempt_at is not None and stored.next_attempt_at > now:
-        return Waiting(reason=WaitReason.NOT_DUE, until=stored.next_attempt_at)
-    if stored.next_slot_at is not None and stored.next_slot_at > now:
-        return Waiting(reason=WaitReason.RATE_LIMIT, until=stored.next_slot_at)
-    return Waiting(reason=WaitReason.QUEUED, until=None)
+    wait = store.wait_for(stored, now)
+    return None if wait is None else Waiting(reason=wait.reason, until=wait.until)
 
 
 def _webhook_kind(stored: StoredDelivery) -> IdKind:

@@ -5,7 +5,7 @@ Declares the commands and their options; each imports what it works with when it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -72,7 +72,7 @@ def list_(*, limit: int, as_json: bool, **filters: Any) -> None:
 
     with opened() as (_settings, engine):
         rows = list_deliveries(engine, filters, limit)
-    print_rows(LISTED, rows, as_json=as_json)
+    print_rows(LISTED, rows if as_json else [_with_wait(row) for row in rows], as_json=as_json)
 
 
 @deliveries.command()
@@ -90,12 +90,24 @@ def show(delivery: str, as_json: bool) -> None:
     if as_json:
         print_json(row)
         return
-    print_members({member: value for member, value in row.items() if member != "attempt_log"})
+    print_members({member: value for member, value in _with_wait(row).items() if member != "attempt_log"})
     if row["attempt_log"]:
         print_table(ATTEMPTS, row["attempt_log"])
     for attempt in row["attempt_log"]:
         if members := exchange_members(attempt):
             print_members({"attempt": attempt["number"], **members})
+
+
+def _with_wait(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for people: what a pending delivery waits for stands where the reason of others does."""
+    from shared.domain.delivery.waiting import WAIT_WORDS
+
+    waiting = row["waiting"]
+    shown = {member: value for member, value in row.items() if member != "waiting"}
+    if waiting is None:
+        return shown
+    until = "" if waiting["until"] is None else f", until {waiting['until']:%Y-%m-%d %H:%M:%S}Z"
+    return {**shown, "reason": f"waits for: {WAIT_WORDS[waiting['reason']]}{until}"}
 
 
 @deliveries.command()

@@ -78,7 +78,8 @@ def list_deliveries(engine: Engine, filters: Filters, limit: int) -> list[Row]:
     """List the deliveries that match, newest first. Raises InvalidDefinition for filters that name nothing."""
     with read_transaction(engine) as connection:
         owner, wanted = _wanted(connection, filters)
-        return [_row(one) for one in store.list_deliveries(connection, owner, wanted, before=None, limit=limit)]
+        now = database_time(connection)
+        return [_row(one, now) for one in store.list_deliveries(connection, owner, wanted, before=None, limit=limit)]
 
 
 def describe_delivery(engine: Engine, delivery: str) -> Row | None:
@@ -89,7 +90,7 @@ def describe_delivery(engine: Engine, delivery: str) -> Row | None:
             return None
         sealed = store.sealed_payload(connection, stored.seq)
         return {
-            **_row(stored),
+            **_row(stored, database_time(connection)),
             "replays": replay.list_replays(connection, stored.entity_id, stored.id),
             "payload": None if sealed is None else json.loads(mask_payload(sealed)),
             "attempt_log": [_attempt_row(attempt) for attempt in store.list_attempts(connection, stored.seq)],
@@ -206,8 +207,9 @@ def _webhook_id(connection: Connection, text: str | None, entity: str | None, no
     return resolve_webhook(connection, text, entity, now).id if number is None else number
 
 
-def _row(stored: StoredDelivery) -> Row:
+def _row(stored: StoredDelivery, now: datetime) -> Row:
     automation_id, webhook_id = stored.automation_id, stored.webhook_id
+    wait = store.wait_for(stored, now)
     return {
         "id": stored.id,
         "entity": stored.entity,
@@ -229,4 +231,5 @@ def _row(stored: StoredDelivery) -> Row:
         "created_at": stored.created_at,
         "finished_at": stored.finished_at,
         "replay_of": stored.replay_of,
+        "waiting": None if wait is None else {"reason": str(wait.reason), "until": wait.until},
     }

@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.selectable import ScalarSelect
 
 from shared.domain.delivery.exchange import StoredExchange, read_exchange
+from shared.domain.delivery.waiting import Wait, wait_of
 from shared.domain.ids import DELIVERY_ID_BYTES, delivery_id
 from shared.storage.database.bulk import among
 from shared.storage.delivery.delivery_filter import DeliveryFilter as DeliveryFilter
@@ -89,6 +90,21 @@ class StoredAttempt:
     request_url: str | None
     exchange: StoredExchange | None
     """Null as the URL where no request could be made, and for attempts from before it was kept."""
+
+
+def wait_for(delivery: StoredDelivery, now: datetime) -> Wait | None:
+    """What a pending delivery waits for; None for one that is finished."""
+    if delivery.status != DeliveryStatus.PENDING:
+        return None
+    return wait_of(
+        claimed=delivery.claimed,
+        paused=bool(delivery.webhook_paused),
+        circuit_opened_at=delivery.circuit_opened_at,
+        circuit_probe_at=delivery.circuit_probe_at,
+        next_attempt_at=delivery.next_attempt_at,
+        next_slot_at=delivery.next_slot_at,
+        now=now,
+    )
 
 
 def new_delivery_id() -> str:

@@ -94,6 +94,24 @@ def test_dead_letters_are_found_shown_and_replayed_once(operated: Scene) -> None
     run(deliveries, "list", "--status", "dead", code=1)
 
 
+def test_what_a_pending_delivery_waits_for_is_told(operated: Scene) -> None:
+    operated.automation(operated.webhook(policy={"schedule_seconds": (600,)}))
+    operated.publish(alias_event())
+    operated.evaluate()
+    [queued] = answer(deliveries, "list", "--status", "pending")
+    assert queued["waiting"] == {"reason": "queued", "until": None}
+    run(webhooks, "pause", "hook")
+    assert answer(deliveries, "show", queued["id"])["waiting"]["reason"] == "webhook_paused"
+    for words in (run(deliveries, "show", queued["id"]), run(deliveries, "list")):
+        assert "waits for: its webhook is paused" in words
+    run(webhooks, "resume", "hook")
+    operated.receiver.answer = lambda _request: Answer(500)
+    operated.deliver()
+    [retried] = answer(deliveries, "list")
+    assert retried["waiting"]["reason"] == "not_due"
+    assert "the next attempt is not due yet, until 2" in run(deliveries, "list")
+
+
 def test_why_nothing_can_be_sent_to_a_webhook_is_shown(operated: Scene) -> None:
     operated.secret("CERTIFICATE", Authority().issue_weak("weak").pem)
     operated.webhook("mutual", url="https://127.0.0.1/", client_certificate="CERTIFICATE")

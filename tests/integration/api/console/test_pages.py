@@ -387,6 +387,12 @@ def test_a_delivery_shows_what_was_sent_and_what_came_back(world: World, visitor
         assert told in page
 
 
+def test_a_delivery_that_waits_says_for_what(world: World, visitors: dict[str, httpx.Client]) -> None:
+    waiting = world.delivery(status="pending")
+    for path in (f"{ENTITY}/deliveries?status=pending", f"{ENTITY}/deliveries/{waiting}"):
+        assert "Waits for: the next attempt is not due yet, until" in visitors["member"].get(path).text
+
+
 def test_a_delivery_is_replayed(world: World, visitors: dict[str, httpx.Client]) -> None:
     old = world.delivery(status="dead")
     answer = visitors["admin"].post(f"{ENTITY}/deliveries/{old}/replay")

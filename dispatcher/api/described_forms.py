@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from shared.domain.automations.model import CooldownUnit
-from shared.domain.conditions.conditions import ChangeCondition, ThresholdCondition, ZScoreCondition
+from shared.domain.conditions.conditions import ChangeCondition, FiniteCondition, ThresholdCondition, ZScoreCondition
 from shared.domain.events.limits import MAX_BATCH_EVENTS
 from shared.domain.events.models import (
     AliasEvent,
@@ -27,7 +27,7 @@ from shared.domain.payloads.slack_messages import Severity
 
 REFERENCE = "#/components/schemas/{model}"
 _PUBLISHED = (ArtifactEvent, AliasEvent, ArtifactTagEvent, CollectionTagEvent, RunMetricEvent, RunStateEvent)
-_CONDITIONS = (ThresholdCondition, ChangeCondition, ZScoreCondition)
+_CONDITIONS = (ThresholdCondition, ChangeCondition, ZScoreCondition, FiniteCondition)
 _TEXT_OR_NULL = {"type": ["string", "null"]}
 _OPEN = {"type": "object", "additionalProperties": True}
 

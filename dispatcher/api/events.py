@@ -26,7 +26,7 @@ from shared.domain.events.fast_decoding import AnyEvent, quick_event, quick_even
 from shared.domain.events.limits import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_EVENT_BYTES
 from shared.domain.events.models import Event
 from shared.domain.events.types import EventType
-from shared.domain.json_text import write_json
+from shared.domain.json_text import quote_bare_numbers, write_json
 
 router = APIRouter(prefix="/v1", tags=["events"])
 
@@ -83,7 +83,7 @@ def _check_body(body: bytes, kind: str) -> tuple[Sequence[AnyEvent], Sequence[by
 
 def _check_with_models(body: bytes, kind: str) -> tuple[Sequence[object], list[Event]]:
     """The events of a body, as they came and checked; faults of a single event carry no index."""
-    value = decode_json(body)
+    value = decode_json(quote_bare_numbers(body))
     if isinstance(value, list) and kind != ONE_TYPE:
         if len(value) > MAX_BATCH_EVENTS:
             raise Problem(413, "too-large", f"a batch must have at most {MAX_BATCH_EVENTS} events")

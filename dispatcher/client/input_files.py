@@ -15,7 +15,7 @@ import yaml
 from dispatcher.client.yaml_documents import read_values
 from shared.domain.errors import HooklineError
 from shared.domain.events import limits
-from shared.domain.json_text import read_json
+from shared.domain.json_text import read_event_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,7 +64,7 @@ def read_batches(name: str, lines: Iterable[bytes], *, max_events: int) -> Itera
             yield batch
             batch = Batch()
         try:
-            read_json(event)
+            read_event_json(event)
         except orjson.JSONDecodeError as exc:
             raise UnreadableInput(f"{name}:{number}: is not JSON: {exc.msg}") from exc
         batch.add(number, event)

@@ -154,6 +154,8 @@ def _condition(condition: Mapping[str, Any]) -> list[Part]:
     window, kind = condition.get("window", 1), condition.get("kind", "threshold")
     of = f"the {str(condition.get('aggregate', 'average')).lower()} of {window} values of " if window > 1 else ""
     operator = _OPERATORS.get(str(condition.get("op", "")), str(condition.get("op", "")))
+    if isinstance(condition.get("finite"), bool):
+        return [metric, Part(f" is {'a' if condition['finite'] else 'no'} finite number")]
     if kind == "threshold" and "threshold" in condition:
         return [Part(of), metric, Part(f" {operator} {condition['threshold']}")]
     return [Part(of), metric, Part(" meets its condition")]

@@ -26,7 +26,7 @@ from shared.domain.explain.past import InForce
 from shared.domain.explain.simulator import DryRunOutcome, Reason
 from shared.domain.explain.text import Explanation
 from shared.domain.ids import MAX_ROW_NUMBER, IdKind, encode_id
-from shared.domain.json_text import read_json
+from shared.domain.json_text import read_event_json
 from shared.dry_runs.event_history import entry_order
 from shared.dry_runs.event_outcomes import outcomes_of, run_history
 from shared.dry_runs.event_search import EntryKind, EventFilter, EventSearch, FoundEntry, find_event
@@ -284,7 +284,7 @@ def get_event(
     notes = [] if before.is_whole else ["the run has more events than were read: windows begin later than it does"]
     return EventDetail(
         **facts.model_dump(),
-        event=read_json(found.body),
+        event=read_event_json(found.body),
         automations=[_outcome(one.stored.id, one.stored.name, one.deleted, one.result) for one in shown],
         next=cursor_after(shown[-1].stored.id) if len(outcomes) > page.limit else None,
         notes=notes,

@@ -9,6 +9,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from shared.domain.conditions.run_starts import is_start
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import decode_event
 from shared.domain.events.models import Event, RunMetricEvent
@@ -82,8 +83,8 @@ def _of_run(entry: KeptEntry, key: str, run_id: bytes) -> Arrival | None:
         event = decode_event(body)
     except InvalidDefinition:
         return None
-    is_sample = isinstance(event, RunMetricEvent) and subject_key(event) == key
-    return arrival_of(event, entry.position) if is_sample else None
+    is_wanted = (isinstance(event, RunMetricEvent) or is_start(event)) and subject_key(event) == key
+    return arrival_of(event, entry.position) if is_wanted else None
 
 
 def outcomes_of(

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from redis import Redis
 
+from shared.domain.conditions.run_starts import is_start
 from shared.domain.explain.dry_run import DryRunResult, PageWanted, Summary, dry_run
 from shared.domain.explain.simulator import DryRunOutcome, Simulator, Subject
 from shared.dry_runs.event_history import EventHistoryReader
@@ -44,7 +45,8 @@ def preview(
     inside = entities_inside(subject)
     reading = EventHistoryReader(redis, partitions, time_range, inside, max_entries=MAX_ENTRIES, until=until)
     arrivals = list(reading.arrivals())
-    own = [arrival for arrival in arrivals if arrival.event.type == subject.compiled.automation.event]
+    event_type = subject.compiled.automation.event
+    own = [one for one in arrivals if one.event.type == event_type or is_start(one.event)]
     run = dry_run(Simulator(subject), own, PageWanted(limit=MAX_EXPLAINED, newest_first=True))
     in_scope = [result for result in run.results if result.outcome is not DryRunOutcome.OUT_OF_SCOPE]
     stopped = reading.truncated and reading.read_until_ms is not None

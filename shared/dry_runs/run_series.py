@@ -10,6 +10,7 @@ from time import monotonic
 from redis import Redis
 from sqlalchemy import Connection, Engine
 
+from shared.domain.conditions.run_starts import is_start
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import decode_event
 from shared.domain.events.models import RunMetricEvent
@@ -96,7 +97,7 @@ def read_series(run: PastRun, wanted: SeriesWanted, redis: Redis, partitions: in
 
 
 class _RunReader:
-    """One pass over the metric events of a run."""
+    """One pass over the metric events of a run, and those that say that it starts."""
 
     def __init__(self, run: PastRun, wanted: SeriesWanted, redis: Redis, partitions: int, log: EventLog) -> None:
         self._key = run_key(run.entity, wanted.project, wanted.run)
@@ -121,10 +122,12 @@ class _RunReader:
             self.read_bytes += len(entry.body or b"")
             self.last_ms = entry.position.received_ms
             arrival = self._sample(entry)
-            if arrival is not None:
+            if arrival is None:
+                continue
+            if isinstance(arrival.event, RunMetricEvent):
                 self.events += 1
                 self.first_ms = arrival.received_ms if self.first_ms is None else self.first_ms
-                yield arrival
+            yield arrival
 
     def _sample(self, entry: KeptEntry) -> Arrival | None:
         body = entry.body or b""
@@ -134,6 +137,6 @@ class _RunReader:
             event = decode_event(body)
         except InvalidDefinition:
             return None
-        if not isinstance(event, RunMetricEvent) or subject_key(event) != self._key:
+        if not (isinstance(event, RunMetricEvent) or is_start(event)) or subject_key(event) != self._key:
             return None
         return Arrival(event, entry.position.received_ms, entry.position.partition, entry.position.entry_id)

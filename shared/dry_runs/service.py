@@ -16,7 +16,10 @@ from sqlalchemy import Connection, Engine
 
 from shared.domain.automations.model import Automation, Grants
 from shared.domain.automations.parsing import parse_automation
+from shared.domain.conditions.run_starts import KnownStarts
 from shared.domain.events.models import Event
+from shared.domain.events.partitioning import subject_key
+from shared.domain.events.types import RUN_TYPES
 from shared.domain.explain.dry_run import DryRunResult, PageWanted, Summary, dry_run, past_run
 from shared.domain.explain.past import PastResult, PastSimulator, Timeline, Witness
 from shared.domain.explain.simulator import Arrival, Reason, Recorded, Simulator, Subject, WebhookState
@@ -35,7 +38,7 @@ from shared.storage.evaluation.event_log import EventLog
 from shared.storage.evaluation.firing_records import FiringRecord, read_firings
 from shared.storage.evaluation.new_deliveries import find_existing
 from shared.storage.evaluation.offsets import read_offsets
-from shared.storage.evaluation.window_snapshots import read_states
+from shared.storage.evaluation.window_snapshots import read_starts, read_states
 
 _LOOKED_UP: Final = 500
 _LOOKED_UP_BYTES: Final = 1 << 20
@@ -109,6 +112,7 @@ def stored_simulator(connection: Connection, subject: Subject, events: Sequence[
         subject,
         kept=read_states(connection, compiled.id, compiled.epoch, keys),
         delivered=find_existing(connection, [firing_id(compiled.id, event) for event in events]),
+        starts=KnownStarts(read_starts(connection, {subject_key(one) for one in events if one.type in RUN_TYPES})),
     )
 
 

@@ -59,7 +59,9 @@ def alias_event(alias: str = "prod", *, collection: str = "llm", event_id: str |
     }
 
 
-def metric_event(step: int, *, run: str = "r1", event_id: str | None = None, **metrics: float | str) -> Any:
+def metric_event(
+    step: int | None, *, run: str = "r1", event_id: str | None = None, **metrics: float | str | None
+) -> Any:
     """A RUN_METRIC event of the entity `acme`."""
     return {
         "specversion": "1.0",
@@ -75,6 +77,14 @@ def metric_event(step: int, *, run: str = "r1", event_id: str | None = None, **m
             "metrics": metrics,
         },
     }
+
+
+def state_event(state: str, *, run: str = "r1", event_id: str | None = None, **data: Any) -> Any:
+    """A RUN_STATE event of the entity `acme`."""
+    about = {"entity": "acme", "project": "digits", "author": "alice", "run": {"id": run, "name": f"run {run}"}}
+    number = event_id or f"event-{next(_numbers)}"
+    event = {"specversion": "1.0", "id": number, "source": "/test", "type": "RUN_STATE"}
+    return {**event, "data": about | {"state": state} | data}
 
 
 class AdvancingClock(DatabaseClock):

@@ -10,7 +10,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import check_event, check_events
 from shared.domain.events.models import Event
 from shared.domain.explain.dry_run import MAX_EVENTS
-from shared.domain.json_text import read_json
+from shared.domain.json_text import read_event_json
 
 
 def read_events(content: bytes) -> list[Event]:
@@ -20,7 +20,7 @@ def read_events(content: bytes) -> list[Event]:
         InvalidDefinition: under `event` for one object, under `events` and its index for several.
     """
     try:
-        value = read_json(content)
+        value = read_event_json(content)
     except orjson.JSONDecodeError as exc:
         return _checked(_of_lines(content, exc))
     if isinstance(value, list):
@@ -45,7 +45,7 @@ def _of_lines(content: bytes, whole: orjson.JSONDecodeError) -> list[object]:
     values = []
     for index, line in enumerate(lines[: MAX_EVENTS + 1]):  # one more than is accepted, so that it is refused
         try:
-            values.append(read_json(line))
+            values.append(read_event_json(line))
         except orjson.JSONDecodeError as exc:
             raise InvalidDefinition.at(("events", index), f"is not JSON: {exc.msg} at column {exc.colno}") from None
     return values

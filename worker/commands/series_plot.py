@@ -36,31 +36,38 @@ def plot_lines(series: Series, width: int = WIDTH, height: int = HEIGHT) -> list
         lines += _grid(series, known, width, height)
     filling = len(series.points) - len(known)
     fired = sum(point.outcome is DryRunOutcome.FIRED for point in series.points)
-    full = "never full" if series.full_since_step is None else f"full since step {series.full_since_step}"
+    full = "full since the first sample" if known else "never full"
+    if series.full_since_step is not None:
+        full = f"full since step {series.full_since_step}"
+    bound = "" if series.bound is None else f"  {BOUND} bound {series.bound:g}"
     lines.append(
         f"{len(series.points)} of {series.samples} samples shown, {filling} without a number, windows {full}; "
-        f"{FIRED} fired ({fired})  {HELD} held  {SEEN} did not hold  {BOUND} bound {series.bound:g}"
+        f"{FIRED} fired ({fired})  {HELD} held  {SEEN} did not hold{bound}"
     )
     return lines
 
 
 def _grid(series: Series, known: Sequence[Point], width: int, height: int) -> list[str]:
     numbers = [point.compared for point in known if point.compared is not None]
-    bounds = [series.bound] if series.side != "outside" else [series.bound, -series.bound]
-    bounds = [-series.bound] if series.side == "below" and series.compares in ("change", "zscore") else bounds
+    bound = series.bound or 0.0
+    bounds = [bound] if series.side != "outside" else [bound, -bound]
+    bounds = [-bound] if series.side == "below" and series.compares in ("change", "zscore") else bounds
     low, high = min(*numbers, *bounds), max(*numbers, *bounds)
-    first, last = known[0].step, max(point.step for point in known)
+    # Where samples have no steps, they stand in the order in which they came.
+    stepped = all(point.step is not None for point in known)
+    places = [place if point.step is None or not stepped else point.step for place, point in enumerate(known)]
+    first, last = min(places), max(places)
     grid = [[" "] * width for _ in range(height)]
     for bound in bounds:
         grid[_row(bound, low, high, height)] = [BOUND] * width
-    for point in known:
+    for step, point in zip(places, known, strict=True):
         row = grid[_row(point.compared or 0.0, low, high, height)]
-        column = 0 if last == first else (point.step - first) * (width - 1) // (last - first)
+        column = 0 if last == first else (step - first) * (width - 1) // (last - first)
         mark = FIRED if point.outcome is DryRunOutcome.FIRED else HELD if point.held else SEEN
         if row[column] not in _RANK or _RANK.index(mark) < _RANK.index(row[column]):
             row[column] = mark
     lines = [f"{_label(place, low, high, height):>12} ┤{''.join(row)}" for place, row in enumerate(grid)]
-    return [*lines, f"{'step':>12} └{first:<{width // 2}}{last:>{width - width // 2}}"]
+    return [*lines, f"{'step' if stepped else 'sample':>12} └{first:<{width // 2}}{last:>{width - width // 2}}"]
 
 
 def _row(number: float, low: float, high: float, height: int) -> int:

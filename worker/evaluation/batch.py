@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.domain.conditions.run_starts import is_start
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.fast_decoding import AnyEvent, read_event
+from shared.domain.events.types import EventType
 from shared.domain.filters.budget import FilterBudget
 from shared.domain.matching.compiled import CompiledAutomation
 from shared.domain.matching.index import AutomationIndex
@@ -21,6 +23,7 @@ from shared.storage.evaluation.poison import PoisonEntry
 from worker.evaluation.catalog_discovery import catalog_entry_of
 from worker.evaluation.work_shares import WorkShares
 
+_RUN_STATE = str(EventType.RUN_STATE)
 MAX_MATCHES = 5_000
 """A batch ends soon after its matches pass this: each becomes a row."""
 MATCH_SECONDS = 1.0
@@ -75,7 +78,10 @@ def match_entries(
                 if budget.spent:
                     shares.spend(event.data.entity, budget.spent)
                     budget.spent = 0
-                types.append(str.__str__(event.type))
+                event_type = str.__str__(event.type)
+                types.append(event_type)
+                if event_type == _RUN_STATE:
+                    batch.note_state(event, index)
                 received.append(entry.received_ms)
                 if learned := catalog_entry_of(event):
                     names.add(learned)
@@ -115,3 +121,10 @@ class Batch:
     """Automations whose filters would have taken more work on an event than one may cost; they did not match it."""
     names: set[CatalogNames] = field(default_factory=set)
     """The projects and collections that the events name."""
+    starts: list[tuple[int, AnyEvent]] = field(default_factory=list)
+    """The events that say that a run starts whose metrics automations watch, each with how many matches came before."""
+
+    def note_state(self, event: Any, index: AutomationIndex) -> None:
+        """Keep what a state of a run means for what comes after it."""
+        if is_start(event) and index.watches(EventType.RUN_METRIC, event.data.entity, event.data.project):
+            self.starts.append((len(self.matches), event))

@@ -128,7 +128,7 @@ class BatchCommitter:
             SQLAlchemyError: when the database is away or does not take it. Nothing is sent then; whether it was
                 committed, the offset tells.
         """
-        work = _Work(partition, since, batch, MatchSet(batch.matches), self._clock.now())
+        work = _Work(partition, since, batch, MatchSet(batch.matches, batch.starts), self._clock.now())
         result = self._commit_optimistically(work)
         if result is NotCommitted.NEEDS_TRANSACTION:
             result = self._commit_in_transaction(work)
@@ -170,7 +170,7 @@ class BatchCommitter:
         """The webhooks of a batch that depends on nothing else that is stored; None where it does or may."""
         if work.since.entry_id == START or work.batch.poison:
             return None
-        if work.matches.keys or not self._catalog.knows(work.batch.names):
+        if work.matches.keys or work.matches.starts or not self._catalog.knows(work.batch.names):
             return None
         return self._webhooks.get(work.matches.webhooks)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from shared.domain.conditions.run_starts import KnownStarts, event_token
 from shared.domain.events.fast_decoding import AnyEvent, QuickMetricData
 from shared.domain.events.models import RunMetricData
 from shared.domain.events.partitioning import subject_key, subject_names
@@ -18,6 +19,7 @@ from shared.domain.payloads.variables import MetricFacts
 from shared.messaging.streams import Entry
 from shared.observability.trace_context import TraceContext, child_context, producer_context
 from shared.storage.evaluation.new_deliveries import NewDelivery
+from shared.storage.evaluation.windows import OF_RUNS
 from worker.evaluation.stored_state import MatchSet, StoredState
 
 
@@ -74,8 +76,13 @@ def plan_firings(matches: MatchSet, stored: StoredState, now: datetime, *, trace
         traced: whether each firing gets a span.
     """
     planner = _Planner(matches, stored, now, traced=traced)
-    for (entry, event, compiled), identity in zip(matches.all, matches.ids, strict=True):
+    starts = deque(matches.starts)
+    for place, ((entry, event, compiled), identity) in enumerate(zip(matches.all, matches.ids, strict=True)):
+        while starts and starts[0][0] <= place:
+            planner.note_start(starts.popleft()[1])
         planner.consider(entry, event, compiled, identity)
+    for _, event in starts:
+        planner.note_start(event)
     return planner.plan()
 
 
@@ -95,14 +102,24 @@ class _Planner:
         self._entities: dict[int, str] = {}
         self._fired: Counter[tuple[str, str]] = Counter()
         self._samples_ignored = 0
+        self._starts = KnownStarts(stored.starts)
+        self._started: set[str] = set()
+        """The keys of runs that started anew in this batch."""
         self._traces: list[FiringTrace] = []
         self._event: AnyEvent | None = None
         self._payloads: EventPayloads | None = None
         """Those of `_event`: the matches of one event come one after another."""
 
     def plan(self) -> FiringPlan:
-        windows = [self._window_row(key) for key in sorted(self._touched)]
+        windows = [self._start_row(key) for key in sorted(self._started)]
+        windows += [self._window_row(key) for key in sorted(self._touched)]
         return FiringPlan(self._deliveries, windows, self._entities, self._fired, self._samples_ignored, self._traces)
+
+    def note_start(self, event: AnyEvent) -> None:
+        """A run starts: its samples may have steps from now on that it has had."""
+        key = self._starts.note(event)
+        if key is not None:
+            self._started.add(key)
 
     def consider(self, entry: Entry, event: AnyEvent, compiled: CompiledAutomation, identity: str) -> None:
         """Whether a match fires, and what follows from it."""
@@ -114,6 +131,17 @@ class _Planner:
         self._seen.add(identity)
         skipped = self._throttled(entry, event, compiled)
         self._deliver(entry, event, compiled, identity=identity, metric=metric, skipped=skipped)
+
+    def _start_row(self, key: str) -> dict[str, Any]:
+        return {
+            "automation_id": OF_RUNS,
+            "key": key,
+            "epoch": 0,
+            "windows": self._starts.of(key).to_bytes(),
+            "last_fired_ms": None,
+            "recent_firings": None,
+            "updated_at": self._now,
+        }
 
     def _window_row(self, key: tuple[int, str]) -> dict[str, Any]:
         state = self._stored.kept[key]
@@ -133,11 +161,18 @@ class _Planner:
         data = event.data
         if not isinstance(data, QuickMetricData | RunMetricData):
             return False, None
-        key = (compiled.id, subject_key(event))
+        run = subject_key(event)
+        key = (compiled.id, run)
         state = self._stored.kept[key]
         if state.windows is None:
             state.windows = compiled.conditions.new_state()
-        observed = compiled.conditions.observe(state.windows, data.step, data.metrics)
+        observed = compiled.conditions.observe(
+            state.windows,
+            data.step,
+            data.metrics,
+            token=None if data.step else event_token(event),
+            start=self._starts.of(run).last,
+        )
         if observed.condition_index is not None:
             self._touched.add(key)
         self._samples_ignored += observed.ignored_samples

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from shared.domain.conditions.run_starts import RunStarts
 from shared.domain.conditions.windows import UnreadableState, WindowState
 from shared.domain.events.fast_decoding import AnyEvent
+from shared.domain.events.partitioning import subject_key
 from shared.domain.matching.compiled import CompiledAutomation, firing_id
 from shared.domain.matching.firing_rules import AutomationState, state_keys
 from shared.domain.matching.throttling import FiringState
@@ -19,7 +21,7 @@ from shared.messaging.streams import Entry
 from shared.observability.logs import get_logger
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_endpoints
 from shared.storage.evaluation.new_deliveries import find_existing
-from shared.storage.evaluation.windows import load_windows
+from shared.storage.evaluation.windows import OF_RUNS, load_windows
 
 log = get_logger("hookline.evaluate")
 
@@ -57,6 +59,8 @@ class StoredState:
     kept: Mapping[tuple[int, str], AutomationState] = field(default_factory=dict)
     """What automations keep of earlier events, by automation and key. A plan moves these states on as it goes; the
     transaction in which they were read stores them."""
+    starts: Mapping[str, RunStarts] = field(default_factory=dict)
+    """The starts of the runs whose metrics are watched, by key, before this batch."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class MatchSet:
     """The matches of one batch in stream order, and what is asked of them more than once. It lives on one thread."""
 
     all: Sequence[Match]
+    starts: Sequence[tuple[int, AnyEvent]] = ()
+    """The events that say that a run starts, each with the number of matches that came before it."""
 
     @cached_property
     def ids(self) -> list[str]:
@@ -74,6 +80,12 @@ class MatchSet:
     def keys(self) -> set[tuple[int, str]]:
         """Under which keys automations may keep something about them."""
         return {(automation.id, key) for _, event, automation in self.all for key in state_keys(automation, event)}
+
+    @cached_property
+    def runs(self) -> set[str]:
+        """The keys of runs whose starts matter: that start, or whose metrics are looked at."""
+        started = {subject_key(event) for _, event in self.starts}
+        return started | {subject_key(event) for _, event, automation in self.all if automation.conditions is not None}
 
     @cached_property
     def webhooks(self) -> set[int]:
@@ -94,16 +106,16 @@ def load_stored(connection: Connection, matches: MatchSet, now: datetime) -> Sto
     Raises:
         StaleAutomation: when an automation was edited since these matches were found.
     """
-    kept = _load_kept(connection, matches, now)
+    of_runs = {(OF_RUNS, key) for key in matches.runs}
+    rows = load_windows(connection, sorted(matches.keys | of_runs), now) if matches.keys or of_runs else {}
+    kept = {key: _read(rows.get(key), matches.epochs[key[0]]) for key in matches.keys}
+    starts = {key[1]: _read_starts(rows[key]) for key in of_runs if key in rows}
     seen = find_existing(connection, matches.ids)
-    return StoredState(load_endpoints(connection, matches.webhooks), seen, kept)
+    return StoredState(load_endpoints(connection, matches.webhooks), seen, kept, starts)
 
 
-def _load_kept(connection: Connection, matches: MatchSet, now: datetime) -> dict[tuple[int, str], AutomationState]:
-    if not matches.keys:
-        return {}
-    rows = load_windows(connection, sorted(matches.keys), now)
-    return {key: _read(rows.get(key), matches.epochs[key[0]]) for key in matches.keys}
+def _read_starts(row: Any) -> RunStarts:
+    return _decode_or_none(RunStarts.from_bytes, row.windows, row) or RunStarts()
 
 
 def _read(row: Any, epoch: int) -> AutomationState:

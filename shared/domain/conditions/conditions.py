@@ -1,4 +1,4 @@
-"""Metric conditions as they are defined: threshold, change and z-score, read from JSON or YAML and back.
+"""Metric conditions as they are defined: threshold, change, z-score and finite, read from JSON or YAML and back.
 
 This module says what a condition is and refuses what it is not. It must not hold samples or decide whether a
 condition holds: that is `shared.domain.conditions.windows`. The kinds, their defaults and the inclusive comparison of
@@ -193,16 +193,39 @@ class ZScoreCondition(_Definition):
         return f"{self.metric} {by} standard deviations from the mean of the {self.window} values before"
 
 
-Condition: TypeAlias = ThresholdCondition | ChangeCondition | ZScoreCondition
+class FiniteCondition(_Definition):
+    """Whether the newest value of a metric is a finite number: with `finite: false`, whether it is NaN or infinite."""
+
+    metric: _Metric
+    finite: Annotated[bool, Field(strict=True, description="true or false")]
+
+    @property
+    def needed_values(self) -> int:
+        """How many of the newest values are kept for it: none is needed, one is the least."""
+        return 1
+
+    @property
+    def reported_threshold(self) -> None:
+        """It compares with nothing."""
+        return
+
+    @property
+    def text(self) -> str:
+        """The condition as a short sentence."""
+        return f"{self.metric} is {'a' if self.finite else 'no'} finite number"
+
+
+Condition: TypeAlias = ThresholdCondition | ChangeCondition | ZScoreCondition | FiniteCondition
 
 _KIND_OF_KEY: dict[str, type[Condition]] = {
     "op": ThresholdCondition,
     "threshold": ThresholdCondition,
     "change": ChangeCondition,
     "zscore": ZScoreCondition,
+    "finite": FiniteCondition,
 }
 _SECTIONS: dict[str, type[_Definition]] = {"change": Change, "zscore": ZScore}
-_KINDS = "an object of exactly one kind: with op and threshold, with change, or with zscore"
+_KINDS = "an object of exactly one kind: with op and threshold, with change, with zscore, or with finite"
 
 
 def parse_conditions(raw: object) -> tuple[Condition, ...]:

@@ -20,6 +20,7 @@ from shared.domain.conditions.conditions import (
     ChangeType,
     Condition,
     Direction,
+    FiniteCondition,
     Op,
     ThresholdCondition,
     ZScoreCondition,
@@ -36,6 +37,8 @@ class CompiledCondition:
     needed: int
     measure: _Measure
     satisfied: Callable[[float], bool]
+    finite: bool | None = None
+    """What it asks of the newest sample where it asks nothing else: whether it is finite."""
 
     def value(self, values: _Values) -> float:
         """The measure of at least `needed` values. Raises ArithmeticError when it is undefined."""
@@ -56,6 +59,8 @@ class CompiledCondition:
 
 def compile_condition(condition: Condition) -> CompiledCondition:
     """Turn a definition into closures, so that it is not read again for each sample."""
+    if isinstance(condition, FiniteCondition):
+        return CompiledCondition(condition.needed_values, _newest, math.isfinite, condition.finite)
     return CompiledCondition(condition.needed_values, _measure(condition), _satisfied(condition))
 
 
@@ -68,7 +73,10 @@ def why_undefined(condition: Condition, error: ArithmeticError) -> str:
     return "the prior value is 0: a relative change cannot be computed"
 
 
-def _satisfied(condition: Condition) -> Callable[[float], bool]:
+_Measured = ThresholdCondition | ChangeCondition | ZScoreCondition
+
+
+def _satisfied(condition: _Measured) -> Callable[[float], bool]:
     limit = condition.reported_threshold
     if isinstance(condition, ThresholdCondition):
         compare = _COMPARISONS[condition.op]
@@ -81,7 +89,7 @@ def _satisfied(condition: Condition) -> Callable[[float], bool]:
     return lambda value: abs(value) >= limit
 
 
-def _measure(condition: Condition) -> _Measure:
+def _measure(condition: _Measured) -> _Measure:
     if isinstance(condition, ThresholdCondition):
         return _aggregate_of_window(condition)
     if isinstance(condition, ChangeCondition):
@@ -126,8 +134,9 @@ def _average(values: _Values) -> float:
     return min(max(math.fsum(values) / len(values), min(values)), max(values))
 
 
+_newest = operator.itemgetter(-1)
 _AGGREGATES: dict[Aggregate | None, Callable[[_Values], float]] = {
-    None: operator.itemgetter(-1),
+    None: _newest,
     Aggregate.MAX: max,
     Aggregate.MIN: min,
     Aggregate.AVERAGE: _average,

@@ -28,7 +28,7 @@ from shared.domain.events.models import (
 )
 from shared.domain.events.types import NOTICE_TYPES, PUBLISHED_TYPES, EventType
 from shared.domain.events.values import Name as Name
-from shared.domain.json_text import write_json
+from shared.domain.json_text import quote_bare_numbers, write_json
 
 MAX_NAMED_FAULTS = 100
 """The faults that one answer names: a producer with a mistake has it in each event of a batch."""
@@ -53,7 +53,7 @@ _MODELS: Mapping[EventType, type[Envelope]] = {
 def decode_event(body: bytes) -> Event:
     """An event from the JSON on a stream entry.
 
-    `NaN` and `Infinity` without quotes, which Python's json writes, pass for the strings of that name.
+    `NaN` and `Infinity` without quotes, which Python's json writes, stand for the strings of that name everywhere.
 
     Raises:
         InvalidDefinition: with a fault for each field that is not as the event's type demands, `MAX_NAMED_FAULTS` at
@@ -62,7 +62,7 @@ def decode_event(body: bytes) -> Event:
     if len(body) > MAX_EVENT_BYTES:
         raise InvalidDefinition.at((), f"must be at most {MAX_EVENT_BYTES} bytes")
     try:
-        return _EVENT.validate_json(body)
+        return _EVENT.validate_json(quote_bare_numbers(body))
     except ValidationError as exc:
         raise _refusal(exc) from exc
 

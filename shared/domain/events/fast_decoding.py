@@ -106,8 +106,8 @@ class QuickMetricData(msgspec.Struct):
     entity: _Name
     project: _Name
     run: QuickRun
-    step: _Step
     metrics: _Samples
+    step: _Step | None = None
     author: _Label = ""
 
 

@@ -97,7 +97,7 @@ class CollectionTagData(_Data):
 
 class RunMetricData(_Data):
     run: Run
-    step: Step
+    step: Step | None = None
     metrics: Samples
 
 

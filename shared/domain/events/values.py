@@ -33,10 +33,17 @@ def is_name(value: object) -> TypeGuard[str]:
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
+def non_finite(value: float) -> str:
+    """The name, in events, of a number that is not finite."""
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
 def _sample(value: object) -> object:
+    if value is None:  # what JavaScript, orjson and pandas write for NaN
+        return math.nan
     if isinstance(value, str):
         if value not in _NON_FINITE:
-            raise ValueError('must be a number, or one of the strings "NaN", "Infinity", "-Infinity"')
+            raise ValueError('must be a number, null, or one of the strings "NaN", "Infinity", "-Infinity"')
         return _NON_FINITE[value]
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
@@ -61,7 +68,7 @@ def _time(value: object) -> object:
     return value
 
 
-_SAMPLE_SCHEMA = {"anyOf": [{"type": "number"}, {"enum": sorted(_NON_FINITE)}]}
+_SAMPLE_SCHEMA = {"anyOf": [{"type": "number"}, {"enum": sorted(_NON_FINITE)}, {"type": "null"}]}
 MAX_METRICS = 1000
 
 

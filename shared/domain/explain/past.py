@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 
+from shared.domain.conditions.run_starts import KnownStarts
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.models import Event
 from shared.domain.events.types import EventType
@@ -142,6 +143,7 @@ class PastSimulator:
         self._simulators: dict[int, Simulator] = {}
         self._last: Simulator | None = None
         self._by_epoch: dict[int, Simulator] = {}
+        self._starts = KnownStarts()
 
     def delivery_id_of(self, event: Event) -> str | None:
         """The id of the delivery that the automation would make of an event; None when it never was about its type."""
@@ -159,6 +161,7 @@ class PastSimulator:
 
     def consider(self, arrival: Arrival, witness: Witness) -> PastResult:
         """Let the automation look at the next event."""
+        self._starts.note(arrival.event)
         index = self._timeline.index_at(arrival.received_ms)
         identity = self.delivery_id_of(arrival.event)
         found = None if identity is None else witness.recorded.get(identity)
@@ -240,7 +243,7 @@ class PastSimulator:
             return None
         epoch = subject.compiled.epoch
         before = self._by_epoch.get(epoch) or self._last
-        made = Simulator(subject) if before is None else before.succeeded_by(subject)
+        made = Simulator(subject, starts=self._starts) if before is None else before.succeeded_by(subject)
         self._last = made
         self._by_epoch.setdefault(epoch, made)
         return made

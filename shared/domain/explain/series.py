@@ -16,6 +16,7 @@ from shared.domain.conditions.conditions import (
     ChangeCondition,
     Condition,
     Direction,
+    FiniteCondition,
     Op,
     ThresholdCondition,
 )
@@ -34,7 +35,8 @@ _PER_STRETCH = 4
 class Point:
     """One sample of a condition's metric."""
 
-    step: int
+    step: int | None
+    """Null for a sample without one."""
     received_at: datetime
     value: float | None
     """The sample; null if it is not a finite number."""
@@ -57,10 +59,12 @@ class Series:
     """The condition as a short sentence."""
     metric: str
     compares: str
-    """`value`, `aggregate`, `change` or `zscore`."""
-    bound: float
+    """`value`, `aggregate`, `change`, `zscore` or `finite`."""
+    bound: float | None
+    """Null for `finite`, which compares with nothing."""
     side: str
-    """Where it holds: `above`, `below`, `outside` (beyond the bound or minus the bound), `equal` or `not_equal`."""
+    """Where it holds: `above`, `below`, `outside` (beyond the bound or minus the bound), `equal` or `not_equal`; of
+    `finite` `finite` or `not_finite`."""
     samples: int
     """How many points there were before they were thinned out."""
     full_since_step: int | None
@@ -96,7 +100,10 @@ class SeriesCollector:
         received_at = datetime.fromtimestamp(considered.arrival.received_ms / 1000, UTC)
         for condition, term in zip(conditions, explain(conditions, samples.windows), strict=True):
             value = event.data.metrics.get(condition.metric)
-            if value is None or samples.windows.series[condition.metric].last_step != event.data.step:
+            if value is None or (
+                samples.observation.ignored_samples
+                and samples.windows.series[condition.metric].last_step != event.data.step
+            ):
                 continue
             filling = self._of.setdefault(condition.text, _Filling(condition))
             filling.points.append(
@@ -119,7 +126,8 @@ class SeriesCollector:
 
 def _series(filling: _Filling, most: int) -> Series:
     condition, points = filling.condition, filling.points
-    full = next((point.step for point in points if point.compared is not None), None)
+    finite = isinstance(condition, FiniteCondition)
+    full = next((point.step for point in points if point.compared is not None or finite), None)
     compares, side = _form(condition)
     return Series(
         condition=condition.text,
@@ -151,6 +159,8 @@ def _form(condition: Condition) -> tuple[str, str]:
         return "value" if condition.aggregate is None else "aggregate", _SIDES[condition.op]
     if isinstance(condition, ChangeCondition):
         return "change", _SIDES[condition.change.direction]
+    if isinstance(condition, FiniteCondition):
+        return "finite", "finite" if condition.finite else "not_finite"
     return "zscore", _SIDES[condition.zscore.direction]
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from shared.domain.conditions.run_starts import KnownStarts, event_token
 from shared.domain.conditions.windows import CompiledConditions, Observation, WindowState
 from shared.domain.events.models import Event, RunMetricEvent, RunStateEvent
 from shared.domain.events.partitioning import subject_key
@@ -165,18 +166,25 @@ class Simulator:
     """One automation with the state that it keeps from event to event. It is used by one thread."""
 
     def __init__(
-        self, subject: Subject, *, kept: Mapping[str, AutomationState] | None = None, delivered: Collection[str] = ()
+        self,
+        subject: Subject,
+        *,
+        kept: Mapping[str, AutomationState] | None = None,
+        delivered: Collection[str] = (),
+        starts: KnownStarts | None = None,
     ) -> None:
         """Begin with nothing kept, or with what evaluation has stored.
 
         Args:
             kept: windows and firing times by key; the simulator changes them.
             delivered: the ids of deliveries that exist.
+            starts: of runs, up to the first event; the simulator adds to them.
         """
         self.subject = subject
         self._kept = dict(kept or {})
         self._delivered = set(delivered)
-        self._true_since: dict[str, int] = {}
+        self._starts = starts or KnownStarts()
+        self._true_since: dict[str, int | None] = {}
         self._index = AutomationIndex()
         self._index.set_organizations(subject.organizations)
         self._index.put(replace(subject.compiled, matches=lambda _event: True))
@@ -184,7 +192,7 @@ class Simulator:
     def succeeded_by(self, subject: Subject) -> Simulator:
         """The simulator of the automation's next edition: deliveries are known to it, windows and firings too if the
         epoch is the same."""
-        next_one = Simulator(subject)
+        next_one = Simulator(subject, starts=self._starts)
         next_one._delivered = self._delivered
         if subject.compiled.epoch == self.subject.compiled.epoch:
             next_one._kept, next_one._true_since = self._kept, self._true_since
@@ -212,6 +220,7 @@ class Simulator:
     def force(self, arrival: Arrival, recorded: Recorded) -> Considered:
         """Let the automation look at an event of which it is recorded what came of it, and go on from there."""
         compiled, event = self.subject.compiled, arrival.event
+        self._starts.note(event)
         samples = None
         if compiled.conditions is not None and isinstance(event, RunMetricEvent):
             samples = self._observe(compiled.conditions, event)
@@ -245,6 +254,7 @@ class Simulator:
     def consider(self, arrival: Arrival) -> Considered:
         """Let the automation look at the next event."""
         compiled, event = self.subject.compiled, arrival.event
+        self._starts.note(event)
         if not self.in_scope(event):
             other_type = event.type != compiled.automation.event
             return _out_of_scope(arrival, Reason.EVENT_TYPE if other_type else Reason.SCOPE)
@@ -276,7 +286,10 @@ class Simulator:
         kept = self._kept_under(key)
         if kept.windows is None:
             kept.windows = conditions.new_state()
-        seen = conditions.observe(kept.windows, event.data.step, event.data.metrics)
+        start = self._starts.of(key).last
+        seen = conditions.observe(
+            kept.windows, event.data.step, event.data.metrics, token=event_token(event), start=start
+        )
         since = self._true_since.get(key)
         if not seen.held:
             self._true_since.pop(key, None)

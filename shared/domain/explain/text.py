@@ -17,6 +17,7 @@ from shared.domain.conditions.conditions import needed_values
 from shared.domain.conditions.windows import explain
 from shared.domain.durations import Rate, format_duration
 from shared.domain.events.models import Event, OwnData, RunMetricData, RunMetricEvent, RunStateData, RunStateEvent
+from shared.domain.events.values import non_finite
 from shared.domain.explain.simulator import Considered, DryRunOutcome, Reason, Samples, Subject
 from shared.domain.filters.budget import EVENT_UNITS, FilterBudget, FilterTooCostly
 from shared.domain.filters.fields import field_getter
@@ -26,6 +27,7 @@ from shared.domain.matching.throttling import FiringState, cooldown_refusal, rat
 
 MAX_SHOWN_CHARS = 500
 """A value or an operand of an explanation is cut here: longer ones hide what an explanation is about."""
+GOING_BACK = "a run that goes back to an earlier step has to start again, by a RUN_STATE event `running`"
 TOO_COSTLY = (
     f"filter takes at most {EVENT_UNITS:,} units of work on an event: it has too many or too large patterns for this"
     " event's texts and lists"
@@ -93,7 +95,7 @@ def to_json_value(value: object) -> Any:
     if value is MISSING:
         return None
     if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return non_finite(value)
     text = write_json(value)
     if len(text) <= MAX_SHOWN_CHARS:
         return read_json(text)
@@ -195,6 +197,9 @@ def _samples(automation: Automation, event: RunMetricEvent, samples: Samples) ->
         for term in explain(automation.conditions, samples.windows)
     )
     decisive = tuple(term for term in terms if bool(term.held) is seen.held)
+    if seen.began_anew:
+        text = f"the run started again and went back to step {event.data.step}: windows begin anew"
+        terms = (Explanation(text, None, event.data.step), *terms)
     yield _Stage(Explanation("conditions", seen.held, terms=terms), decisive, (Reason.CONDITIONS,), telling=True)
     if seen.condition_index is not None and seen.held:
         since = samples.true_since_step
@@ -208,7 +213,10 @@ def _samples(automation: Automation, event: RunMetricEvent, samples: Samples) ->
 def _why_no_sample(metric: str, event: RunMetricEvent, samples: Samples) -> str:
     if metric not in event.data.metrics:
         return f"the event has no {metric}"
-    return f"step {event.data.step} is not after {samples.windows.series[metric].last_step}, the last of {metric}"
+    step, last = event.data.step, samples.windows.series[metric].last_step
+    if step is None or step == last == 0:
+        return "the event was seen before, and has no step that rises"
+    return f"step {step} is not after {last}, the last of {metric}; {GOING_BACK}"
 
 
 def _restraints(subject: Subject, considered: Considered) -> Iterator[_Stage]:

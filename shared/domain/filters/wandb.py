@@ -147,8 +147,8 @@ def hookline_type(event_type: WandbEventType) -> EventType:
 def saved_event(definition: Mapping[str, Any]) -> SavedEvent | None:
     """A stored definition's event as the client reads it; None for one that its form can't express.
 
-    Inexpressible are: notices of Hookline's own, the removal of an alias, several conditions, thresholds compared by
-    `$eq` or `$ne`, and states other than running, finished, and failed together with crashed.
+    Inexpressible are: notices of Hookline's own, the removal of an alias, several conditions or one of `finite`,
+    thresholds compared by `$eq` or `$ne`, and states other than running, finished, and failed together with crashed.
     """
     event = EventType(definition["event"])
     if event in NOTICE_TYPES or event is EventType.REMOVE_ARTIFACT_ALIAS:
@@ -278,7 +278,7 @@ def _saved_metric(definition: Mapping[str, Any]) -> SavedEvent | None:
     if len(definition["conditions"]) != 1:
         return None
     condition = definition["conditions"][0]
-    if condition.get("op", _COMPARISONS[0]) not in _COMPARISONS:
+    if "finite" in condition or condition.get("op", _COMPARISONS[0]) not in _COMPARISONS:
         return None
     event_type = _metric_type(condition)
     part = _METRIC_PARTS[event_type]

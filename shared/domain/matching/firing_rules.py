@@ -114,7 +114,7 @@ def metric_facts(seen: Observation) -> MetricFacts | None:
     """The facts about a metric for a payload; None when the event brought no sample of a watched metric."""
     if seen.metric_name is None:
         return None
-    return MetricFacts(seen.metric_name, seen.metric_value or 0.0, seen.metric_threshold or 0.0)
+    return MetricFacts(seen.metric_name, seen.metric_value or 0.0, seen.metric_threshold)
 
 
 class EventPayloads:

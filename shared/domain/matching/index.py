@@ -165,6 +165,13 @@ class AutomationIndex:
                 self._look(bucket, event, found, budget, refused)
         return map(as_compiled, found)
 
+    def watches(self, event_type: EventType, entity: str, project: str) -> bool:
+        """Whether an automation watches events of this type in a project, whatever its filter says."""
+        kind, buckets = str.__str__(event_type), self._by_scope
+        if (kind, entity, None, None) in buckets or (kind, entity, project, None) in buckets:
+            return True
+        return any((kind, one, None, None) in buckets for one in self._organizations.get(entity, ()))
+
     def _look(
         self, bucket: Bucket, event: AnyEvent, found: list[Any], budget: FilterBudget, refused: list[Any]
     ) -> None:

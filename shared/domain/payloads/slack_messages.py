@@ -129,7 +129,8 @@ def _mrkdwn(text: str) -> dict[str, Any]:
 def _facts(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The event's facts that have a value, at most ten, as many as Slack accepts in a section."""
     get = values.get
-    metric = f"{get('metric_name')} = {get('metric_value')} (threshold {get('metric_threshold')})"
+    bound = f" (threshold {get('metric_threshold')})" if get("metric_threshold") else ""
+    metric = f"{get('metric_name')} = {get('metric_value')}{bound}"
     facts = (
         ("Event", get("event_type")),
         ("Project", f"{get('entity_name')}/{get('project_name')}" if get("project_name") else None),

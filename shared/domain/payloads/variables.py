@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any, cast
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.models import DeadLetterEvent, NoticeEvent, OwnData, UnmatchedEvent
 from shared.domain.events.types import EventType
+from shared.domain.events.values import non_finite
 from shared.domain.json_text import write_json
 from shared.domain.payloads.templates import METADATA_PREFIX
 
@@ -20,7 +22,8 @@ class MetricFacts:
 
     name: str
     value: float
-    threshold: float
+    threshold: float | None
+    """None where the condition compares with nothing."""
 
 
 def payload_values(
@@ -65,8 +68,9 @@ def payload_values(
             _add_artifact(values, data, artifact, metadata, {} if texts is None else texts)
     if metric is not None:
         values["metric_name"] = metric.name
-        values["metric_value"] = _text(metric.value)
-        values["metric_threshold"] = _text(metric.threshold)
+        values["metric_value"] = _text(metric.value) if math.isfinite(metric.value) else non_finite(metric.value)
+        if metric.threshold is not None:
+            values["metric_threshold"] = _text(metric.threshold)
     return values
 
 

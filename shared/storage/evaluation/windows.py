@@ -13,6 +13,9 @@ from shared.storage.database.bulk import as_recordset, chunks, is_postgresql
 from shared.storage.database.upserts import insert_ignore, insert_replace
 from shared.storage.schema.tables import metric_windows
 
+OF_RUNS = 0
+"""In the place of an automation's id: what is kept of the run itself, its starts (`RunStarts`)."""
+
 
 def load_windows(
     connection: Connection, keys: Sequence[tuple[int, str]], now: datetime

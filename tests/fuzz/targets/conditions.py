@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from shared.domain.conditions.conditions import (
     ChangeCondition,
     Condition,
+    FiniteCondition,
     ThresholdCondition,
     ZScoreCondition,
     condition_to_json,
@@ -34,11 +35,12 @@ RECKONABLE = 1e100
 CLOSE = Fraction(1, 10**9)
 Truths = frozenset[bool | None]
 ANY: Truths = frozenset({True, False, None})
-Event = tuple[int, dict[str, float]]
+Event = tuple[int | None, dict[str, float], int, int]
+"""A step, samples, the token of the event and the run's start."""
 
 
 def check(data: bytes) -> None:
-    """`{"conditions": […], "events": [[step, {metric: value}], …]}`."""
+    """`{"conditions": […], "events": [[step, {metric: value}, token, start], …]}`; the last two may be left out."""
     members = members_of(data)
     raw = members.get("conditions")
     try:
@@ -52,10 +54,11 @@ def check(data: bytes) -> None:
     with in_time(data):
         compiled = compile_conditions(conditions)
         state, model = compiled.new_state(), _Model(conditions)
-    for step, metrics in events:
+    for event in events:
+        step, metrics, token, start = event
         with in_time(data):
-            seen = compiled.observe(state, step, metrics)
-        model.compare(step, metrics, seen, state)
+            seen = compiled.observe(state, step, metrics, token=token, start=start)
+        model.compare(event, seen, state)
         again = WindowState.from_bytes(state.to_bytes())
         assert again == state
         state = again
@@ -63,10 +66,13 @@ def check(data: bytes) -> None:
 
 def _events(raw: Any) -> Iterator[Event]:
     """What a checked event may bring: a step of 63 bits, and floats."""
-    for item in raw[:MAX_EVENTS] if isinstance(raw, list) else []:
-        if isinstance(item, list) and len(item) == 2 and isinstance(item[0], int) and isinstance(item[1], dict):
-            numbers = {key: value for key, value in item[1].items() if isinstance(value, int | float)}
-            yield abs(item[0]) % 2**63, {key: _float(value) for key, value in numbers.items()}
+    for number, item in enumerate(raw[:MAX_EVENTS] if isinstance(raw, list) else [], 1):
+        match item:
+            case [int() | None as step, dict() as samples, *more] if all(isinstance(one, int) for one in more):
+                numbers = {key: value for key, value in samples.items() if isinstance(value, int | float)}
+                token, start = (abs(one) % 2**32 for one in (*more[:2], *(number, 0)[len(more[:2]) :]))
+                known = None if step is None else abs(step) % 2**63
+                yield known, {key: _float(value) for key, value in numbers.items()}, token, start
 
 
 def _float(value: float) -> float:
@@ -83,35 +89,76 @@ class _Model:
     conditions: tuple[Condition, ...]
     values: dict[str, list[float]] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
-    was_held: bool = False
+    newest: dict[str, float] = field(default_factory=dict)
+    armed: bool = True
+    start: int = 0
+    unstepped: list[int] = field(default_factory=list)
 
-    def compare(self, step: int, metrics: dict[str, float], seen: Observation, state: WindowState) -> None:
+    def _new(self, event: Event, watched: set[str]) -> set[str]:
+        """The metrics whose samples count, after going back where the run does."""
+        step, _, token, start = event
+        if not step and token in self.unstepped:
+            return set()
+        if (
+            start not in (self.start, 0)
+            and step is not None
+            and any(step <= self.steps.get(one, -2) for one in watched)
+        ):
+            self.values, self.steps, self.newest, self.armed = {}, {}, {}, True
+        new = {
+            metric
+            for metric in watched
+            if step is None or metric not in self.steps or step > self.steps[metric] or step == self.steps[metric] == 0
+        }
+        if new:
+            self.start = start or self.start
+            if not step:
+                self.unstepped = [*self.unstepped, token][-1000:]
+        return new
+
+    def compare(self, event: Event, seen: Observation, state: WindowState) -> None:
         """Hold what was observed to what the lists say."""
+        step, metrics, _, _ = event
         watched = {one.metric for one in self.conditions} & metrics.keys()
-        new = {metric for metric in watched if step > self.steps.get(metric, -1)}
+        new = self._new(event, watched)
         assert seen.ignored_samples == len(watched) - len(new)
         before = list(state.held)
         for metric in new:
-            self.steps[metric] = step
+            self.steps[metric] = self.steps.get(metric, -1) if step is None else step
+            self.newest[metric] = metrics[metric]
             if math.isfinite(metrics[metric]):
                 self.values.setdefault(metric, []).append(metrics[metric])
         for index, one in enumerate(self.conditions):
             if one.metric in new:
                 finite = math.isfinite(metrics[one.metric])
-                allowed = truths(one, self.values[one.metric]) if finite else frozenset({False})
+                if isinstance(one, FiniteCondition):
+                    allowed: Truths = frozenset({one.finite is finite})
+                else:
+                    allowed = truths(one, self.values[one.metric]) if finite else frozenset({False})
                 assert before[index] in allowed, f"{one.text}: {before[index]}, not one of {set(allowed)}"
             elif one.metric not in self.steps:
                 assert before[index] is None
         held = all(one is True for one in state.held)
         assert seen.held is held
-        assert seen.fired is bool(new and held and not self.was_held)
+        assert seen.fired is bool(new and held and self.armed)
         assert (seen.condition_index is None) is not bool(new)
-        assert not seen.fired or (seen.metric_value is not None and math.isfinite(seen.metric_value))
-        self.was_held = held
+        assert not seen.fired or seen.metric_value is not None
+        if held:
+            self.armed = False
+        elif new:
+            self.armed = self.armed or any(
+                truth is not True and self._compares(one)
+                for one, truth in zip(self.conditions, state.held, strict=True)
+            )
         for term, truth in zip(explain(self.conditions, state), state.held, strict=True):
             assert term.held is truth
+            if "finite number" in term.text:
+                continue
             assert (term.value is None) is not (term.reason is None)
             assert truth is None or term.value is not None or not state.series[_metric_of(term.text, self)].finite
+
+    def _compares(self, condition: Condition) -> bool:
+        return isinstance(condition, FiniteCondition) or math.isfinite(self.newest.get(condition.metric, 0.0))
 
 
 def _metric_of(text: str, model: _Model) -> str:
@@ -124,6 +171,7 @@ def truths(condition: Condition, values: list[float]) -> Truths:
         return _threshold_truths(condition, values)
     if isinstance(condition, ChangeCondition):
         return _change_truths(condition, values)
+    assert isinstance(condition, ZScoreCondition)
     return _z_score_truths(condition, values)
 
 
@@ -206,7 +254,20 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 WORDS = (
     *_COMPARISONS,
     *("metric", "aggregate", "window", "prior_window", "op", "threshold", "change", "zscore", "type", "direction"),
-    *("amount", "MAX", "MIN", "average", "ABSOLUTE", "RELATIVE", "INCREASE", "DECREASE", "ANY", "acc", "loss"),
+    *(
+        "finite",
+        "amount",
+        "MAX",
+        "MIN",
+        "average",
+        "ABSOLUTE",
+        "RELATIVE",
+        "INCREASE",
+        "DECREASE",
+        "ANY",
+        "acc",
+        "loss",
+    ),
 )
 _metrics = st.sampled_from(["acc", "loss"])
 _numbers = st.one_of(
@@ -230,14 +291,19 @@ _conditions = st.one_of(
         _common | {"zscore": st.fixed_dictionaries({}, optional={"direction": _directions, "threshold": _positive})},
         optional={"window": st.integers(2, 4)},
     ),
+    st.fixed_dictionaries(_common | {"finite": st.booleans()}),
 )
 _steps = st.integers(0, 12)
-_series = st.lists(st.tuples(_steps, st.dictionaries(_metrics, _numbers, max_size=2)), max_size=15)
+_samples = st.dictionaries(_metrics, _numbers, max_size=2)
+_series = st.lists(st.tuples(_steps, _samples), max_size=15)
+_going_back = st.lists(
+    st.tuples(st.none() | st.integers(0, 3), _samples, st.integers(1, 4), st.integers(0, 2)), max_size=15
+)
 _rising = st.lists(st.dictionaries(_metrics, _numbers, min_size=1, max_size=2), max_size=15).map(
     lambda samples: list(enumerate(samples))
 )
 _inputs = st.fixed_dictionaries(
-    {"conditions": st.lists(_conditions, min_size=1, max_size=3), "events": _rising | _series}
+    {"conditions": st.lists(_conditions, min_size=1, max_size=3), "events": _rising | _series | _going_back}
 )
 
 TARGET = Target(check, inputs=as_json(_inputs, WORDS), words=WORDS)

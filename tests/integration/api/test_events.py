@@ -89,11 +89,28 @@ def test_an_event_of_a_foreign_entity_is_refused_with_its_batch(api: Api, redis:
 def test_bodies_that_are_no_events_are_refused(api: Api, redis: Redis, settings: Settings) -> None:
     publish(api, b"{", ONE, status=400)
     publish(api, b"", ONE, status=400)
-    publish(api, b'{"a": NaN}', ONE, status=400)
+    publish(api, b'{"a": NaN1}', ONE, status=400)
     publish(api, b"[" * 100_000, BATCH, status=400)
     publish(api, event(), "text/plain", status=415)
     publish(api, event(), "", status=415)
     assert published(redis, settings) == []
+
+
+def test_samples_that_are_no_numbers_take_no_batch_with_them(api: Api, redis: Redis, settings: Settings) -> None:
+    def logged(number: int, sample: str) -> bytes:
+        of_run = event(run={"id": "r1"}, step=number, metrics={"loss": 0.125}) | {"type": "RUN_METRIC"}
+        return orjson.dumps(of_run).replace(b"0.125", sample.encode())
+
+    good = [logged(number, text) for number, text in enumerate(["0.5", "null", "NaN", "-Infinity"])]
+    assert publish(api, b"[" + b",".join(good) + b"]", BATCH) == {"accepted": 4}
+    assert publish(api, logged(4, "NaN"), ONE) == {"accepted": 1}
+    found = [one["data"]["metrics"]["loss"] for one in published(redis, settings)]
+    assert found == [0.5, None, "NaN", "-Infinity", "NaN"]
+
+    bad = logged(5, "1").replace(b'"step":5', b'"step":NaN')
+    refused = publish(api, b"[" + b",".join([*good, bad]) + b"]", BATCH, status=422)
+    assert locs(refused) == [[4, "data", "step"]]
+    assert len(published(redis, settings)) == 5
 
 
 def test_limits(api: Api, redis: Redis, settings: Settings) -> None:

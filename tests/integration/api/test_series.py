@@ -46,7 +46,7 @@ def test_a_series_has_what_was_compared_and_what_came_of_it(api: Api, redis: Red
         (1, 0.5, pytest.approx(0.3), False, "no_match", "conditions"),
         (2, 0.7, pytest.approx(0.6), True, "fired", None),
         (3, None, None, False, "no_match", "conditions"),
-        (4, 0.9, pytest.approx(0.8), True, "fired", None),
+        (4, 0.9, pytest.approx(0.8), True, "no_match", "already_true"),
         (5, 0.1, pytest.approx(0.5), True, "no_match", "already_true"),
         (6, 0.95, pytest.approx(0.525), True, "no_match", "already_true"),
     ]

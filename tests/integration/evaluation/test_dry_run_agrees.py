@@ -43,9 +43,10 @@ DEFINITIONS: list[dict[str, Any]] = [
     {"event": "RUN_METRIC", "conditions": [AVERAGE], "cooldown": {"per": "run", "period": "3h"}, "rate_limit": "2/d"},
     {"event": "RUN_METRIC", "conditions": [ACC], "scope": {"project": "elsewhere"}},
     {"event": "RUN_STATE", "states": ["failed", "crashed"], "cooldown": {"per": "automation", "period": "1h"}},
+    {"event": "RUN_METRIC", "conditions": [{"metric": "acc", "finite": False}], "cooldown": None},
 ]
 
-samples = st.sampled_from([0.1, 0.4, 0.5, 0.6, 0.9, 1.5, "NaN"])
+samples = st.sampled_from([0.1, 0.4, 0.5, 0.6, 0.9, 1.5, "NaN", None])
 aliases = st.builds(
     lambda alias, collection: ("alias", {"alias": alias, "collection": collection}),
     st.sampled_from(["prod", "latest"]),
@@ -54,13 +55,13 @@ aliases = st.builds(
 metrics = st.builds(
     lambda run, step, values: ("metric", {"run": run, "step": step, "metrics": values}),
     st.sampled_from(["r1", "r2"]),
-    st.integers(0, 12),
+    st.integers(0, 12) | st.none(),
     st.dictionaries(st.sampled_from(["acc", "loss", "other"]), samples, min_size=1),
 )
 states = st.builds(
     lambda run, state: ("state", {"run": run, "state": state}),
     st.sampled_from(["r1", "r2"]),
-    st.sampled_from(["failed", "crashed", "finished"]),
+    st.sampled_from(["failed", "crashed", "finished", "running", "running"]),
 )
 # A number instead of an event repeats the one at that place before.
 steps = st.tuples(st.integers(0, 4 * 3_600_000), st.one_of(metrics, aliases, states, st.integers(1, 5)))

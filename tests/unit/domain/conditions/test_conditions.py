@@ -37,7 +37,7 @@ WINDOW = "expected a whole number from 1 to 1000"
 FINITE = "expected a finite number"
 POSITIVE = "expected a finite number above 0"
 METRIC = "expected a metric name of 1 to 512 characters without control characters"
-KINDS = "expected an object of exactly one kind: with op and threshold, with change, or with zscore"
+KINDS = "expected an object of exactly one kind: with op and threshold, with change, with zscore, or with finite"
 
 
 def with_change(**keys: object) -> Raw:

@@ -68,6 +68,8 @@ def z_score_holds(raw: Raw, history: History) -> bool:
 
 def holds(raw: Raw, samples: list[float]) -> bool:
     """One condition over everything that its metric ever logged, in order."""
+    if "finite" in raw:
+        return bool(samples) and math.isfinite(samples[-1]) is raw["finite"]
     if not samples or not math.isfinite(samples[-1]):
         return False
     history = np.array([sample for sample in samples if math.isfinite(sample)])
@@ -81,15 +83,26 @@ def reference(raw: list[Raw], events: list[Event]) -> list[Outcome]:
     history: dict[str, list[float]] = {metric: [] for metric in watched}
     last_step = dict.fromkeys(watched, -(10**9))
     outcome = []
-    held = False
+    armed = True
     for step, metrics in events:
         new = {metric for metric in watched & metrics.keys() if step > last_step[metric]}
         for metric in new:
             last_step[metric] = step
             history[metric].append(metrics[metric])
-        before, held = held, all(holds(one, history[one["metric"]]) for one in raw)
-        outcome.append((held and not before, held, len(watched & metrics.keys()) - len(new)))
+        truths = [holds(one, history[one["metric"]]) for one in raw]
+        held = all(truths)
+        outcome.append((bool(new) and held and armed, held, len(watched & metrics.keys()) - len(new)))
+        if held:
+            armed = False
+        elif new:
+            armed = armed or any(says_no(one, truth, history) for one, truth in zip(raw, truths, strict=True))
     return outcome
+
+
+def says_no(raw: Raw, truth: bool, history: dict[str, list[float]]) -> bool:
+    """Whether a condition fails by what it compares, and not because the newest sample is no finite number."""
+    samples = history[raw["metric"]]
+    return not truth and ("finite" in raw or not samples or math.isfinite(samples[-1]))
 
 
 metrics = st.sampled_from(["acc", "loss"])
@@ -123,7 +136,8 @@ z_scores = st.fixed_dictionaries(
         "window": st.integers(2, 6),
     }
 )
-compounds = st.lists(thresholds | changes | z_scores, min_size=1, max_size=3)
+finites = st.fixed_dictionaries({"metric": metrics, "finite": st.booleans()})
+compounds = st.lists(thresholds | changes | z_scores | finites, min_size=1, max_size=3)
 
 
 def random_series(seed: int, length: int) -> list[Event]:
@@ -150,8 +164,8 @@ def outcomes(conditions: CompiledConditions, state: WindowState, events: list[Ev
 
 @pytest.mark.parametrize(
     "definitions",
-    [st.tuples(thresholds), st.tuples(changes), st.tuples(z_scores), compounds],
-    ids=["threshold", "change", "z-score", "compound"],
+    [st.tuples(thresholds), st.tuples(changes), st.tuples(z_scores), st.tuples(finites), compounds],
+    ids=["threshold", "change", "z-score", "finite", "compound"],
 )
 def test_every_outcome_is_that_of_the_full_history(definitions: st.SearchStrategy[list[Raw]]) -> None:
     @settings(max_examples=300)
@@ -194,5 +208,5 @@ def test_no_float_breaks_it(raw: list[Raw], values: list[float]) -> None:
     state = conditions.new_state()
     for step, value in enumerate(values):
         seen = conditions.observe(state, step, {"acc": value, "loss": -value})
-        assert not seen.fired or math.isfinite(value)
+        assert not seen.fired or math.isfinite(value) or any("finite" in one for one in raw)
         assert WindowState.from_bytes(state.to_bytes()) == state

@@ -98,7 +98,28 @@ def test_a_sample_that_is_not_finite_makes_its_conditions_false_and_stays_out_of
     assert (state.held, state.series["acc"].last_step) == ([False, True], 7)
     assert state.series["acc"].values == [0.9, 0.9, 0.9]
     assert conditions.observe(state, 7, {"acc": 0.9}).ignored_samples == 1
-    assert conditions.observe(state, 8, {"acc": 0.9}).fired is True
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_a_sample_that_is_not_finite_is_no_recovery(odd: float) -> None:
+    assert fired(ACC, events=[{"acc": one} for one in (0.9, odd, 0.9, odd, odd, 0.9)]) == [True, *[False] * 5]
+    assert fired(ACC, events=[{"acc": one} for one in (0.9, odd, 0.1, odd, 0.9)]) == [True, *[False] * 3, True]
+    assert fired(ACC, events=[{"acc": one} for one in (odd, 0.9)]) == [False, True]
+
+
+def test_another_condition_that_says_no_meanwhile_is_a_recovery() -> None:
+    events = [{"acc": 0.9, "loss": 0.5}, {"acc": math.nan}, {"loss": 9.0}, {"loss": 0.5}, {"acc": 0.9}]
+    assert fired(ACC, LOSS, events=events) == [True, False, False, False, True]
+
+
+def test_the_first_sample_that_is_not_finite_fires_and_the_next_after_a_finite_one() -> None:
+    odd = {"metric": "loss", "finite": False}
+    events = [{"loss": one} for one in (0.5, math.nan, -math.inf, 0.5, math.inf)]
+    assert fired(odd, events=events) == [False, True, False, False, True]
+    assert fired(odd | {"finite": True}, events=events) == [True, False, False, True, False]
+    assert fired(odd, LOSS | {"op": "$gt", "metric": "acc"}, events=[{"loss": math.nan}, {"acc": 9.0}]) == [False, True]
+    seen = compiled(odd).observe(compiled(odd).new_state(), 3, {"loss": math.inf})
+    assert (seen.metric_name, seen.metric_value, seen.metric_threshold) == ("loss", math.inf, None)
 
 
 def test_a_first_sample_that_is_not_finite_is_false_not_unknown() -> None:
@@ -212,6 +233,9 @@ def test_the_codec_keeps_every_bit_of_a_float() -> None:
         (ACC, [0.75], (True, 0.75, None)),
         (ACC, [0.25], (False, 0.25, None)),
         (ACC, [0.75, math.nan], (False, None, "the newest value of acc is not a finite number")),
+        ({"metric": "acc", "finite": False}, [], (None, None, "no value of acc yet")),
+        ({"metric": "acc", "finite": False}, [0.75], (False, None, None)),
+        ({"metric": "acc", "finite": False}, [0.75, math.nan], (True, None, None)),
         (ACC | {"aggregate": "MAX"}, [0.75] * 3, (None, None, "window has 3 of 5 values")),
         (
             {"metric": "acc", "change": {"amount": 1}},

@@ -15,7 +15,7 @@ from shared.domain.events.partitioning import subject_key
 from shared.domain.events.types import EventType
 from shared.domain.explain.dry_run import DryRun, DryRunResult, PageWanted, dry_run
 from shared.domain.explain.simulator import Arrival, DryRunOutcome, Reason, Simulator, Subject, WebhookState
-from shared.domain.explain.text import Explanation
+from shared.domain.explain.text import GOING_BACK, Explanation
 from shared.domain.json_text import read_json, write_json
 from shared.domain.matching.compiled import compile_automation, firing_id
 from shared.domain.matching.firing_rules import AutomationState
@@ -183,7 +183,8 @@ def test_an_old_sample_says_after_which_step_it_came() -> None:
     result = only(subject(**ON_METRIC), metric(5, acc=0.2), metric(4, acc=0.9))
 
     assert result.reason is Reason.NO_NEW_SAMPLE
-    assert decided(result) == [("has a new sample of acc: step 4 is not after 5, the last of acc", False, 4)]
+    why = "has a new sample of acc: step 4 is not after 5, the last of acc; " + GOING_BACK
+    assert decided(result) == [(why, False, 4)]
 
 
 def test_conditions_that_stay_true_say_since_which_step() -> None:

@@ -21,7 +21,7 @@ def test_extremes_and_firings_stay_and_the_rest_is_few(
 ) -> None:
     points = [Point(step, AT, value, compared, None, None, o, None) for step, (value, compared, o) in enumerate(raw)]
     kept = thin_out(points, most)
-    assert [point.step for point in kept] == sorted({point.step for point in kept})
+    assert [point.step for point in kept] == sorted({point.step or 0 for point in kept})
     fired = [point for point in points if point.outcome is DryRunOutcome.FIRED]
     assert {point.step for point in fired[-most:]} <= {point.step for point in kept}
     assert len(kept) <= (len(points) if len(points) <= most else most + min(len(fired), most))

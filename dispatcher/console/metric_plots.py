@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dispatcher.console.charts import Chart, Line, Mark, line_chart
 from shared.domain.explain.series import Point, Series
 from shared.domain.explain.simulator import DryRunOutcome, Reason
-from shared.dry_runs.metric_lines import MetricLine
+from shared.dry_runs.metric_lines import MetricLine, Sample
 
 LINES = 5
 """The runs whose lines one plot shows: those that logged last."""
@@ -37,7 +37,7 @@ def plot_of(metric: str, lines: Sequence[MetricLine]) -> MetricPlot:
     """The plot of what runs logged of a metric, the run that logged last first."""
     shown = tuple(lines[:LINES])
     drawn = [
-        Line(tuple((float(one.step), one.value) for one in line.samples), f"s{number}")
+        Line(tuple(zip(_places(line.samples), (one.value for one in line.samples), strict=True)), f"s{number}")
         for number, line in enumerate(shown)
     ]
     numbers = [one.value for one in lines[0].samples if one.value is not None] if lines else []
@@ -45,6 +45,12 @@ def plot_of(metric: str, lines: Sequence[MetricLine]) -> MetricPlot:
     return MetricPlot(
         metric, line_chart(drawn), shown, len(lines) - len(shown), last, "" if last is None else rounded(last)
     )
+
+
+def _places(samples: Sequence[Sample | Point]) -> list[float]:
+    """Where samples stand: at their steps, or in their order if one has none."""
+    steps = [one.step for one in samples]
+    return [float(place if None in steps or step is None else step) for place, step in enumerate(steps)]
 
 
 def rounded(value: float) -> str:
@@ -76,30 +82,36 @@ _WORDS = {"fired": "fired", "held": "held back", "already": "held before"}
 
 def condition_plot(series: Series) -> ConditionPlot:
     """What a condition saw: samples, what was compared, its bound, and where it fired."""
-    same_scale = series.compares in ("value", "aggregate")
-    bounds = (series.bound, -series.bound) if series.side == "outside" else (_signed(series),)
+    same_scale = series.compares in ("value", "aggregate", "finite")
+    places = _places(series.points)
+    bounds = _bounds(series)
     lines = []
     if same_scale:
-        lines.append(Line(tuple((float(one.step), one.value) for one in series.points), "s0"))
-    if series.compares != "value":
-        lines.append(Line(tuple((float(one.step), one.compared) for one in series.points), "compared"))
-    marks = [mark for point in series.points if (mark := _mark(point)) is not None]
+        lines.append(Line(tuple(zip(places, (one.value for one in series.points), strict=True)), "s0"))
+    if series.compares not in ("value", "finite"):
+        lines.append(Line(tuple(zip(places, (one.compared for one in series.points), strict=True)), "compared"))
+    marks = [mark for at, one in zip(places, series.points, strict=True) if (mark := _mark(at, one)) is not None]
     chart = line_chart(
         lines, bounds=bounds, marks=marks, warm_until=None if series.full_since_step is None else series.full_since_step
     )
     return ConditionPlot(series, chart, same_scale, bounds, tuple(reversed(series.points[-TABLED:])))
 
 
-def _signed(series: Series) -> float:
-    """A change or a z-score that must fall is compared with minus its bound."""
-    return -series.bound if series.side == "below" and series.compares in ("change", "zscore") else series.bound
+def _bounds(series: Series) -> tuple[float, ...]:
+    """The lines at which it is decided. A change or a z-score that must fall is compared with minus its bound."""
+    if series.bound is None:
+        return ()
+    if series.side == "outside":
+        return (series.bound, -series.bound)
+    return (-series.bound if series.side == "below" and series.compares in ("change", "zscore") else series.bound,)
 
 
-def _mark(point: Point) -> Mark | None:
-    kind = mark_kind(point)
-    if kind is None or point.compared is None:
+def _mark(place: float, point: Point) -> Mark | None:
+    kind, number = mark_kind(point), point.value if point.compared is None else point.compared
+    if kind is None or number is None:
         return None
-    return Mark(point.step, point.compared, kind, f"step {point.step}: {point.compared:.6g}, {_WORDS[kind]}")
+    at = "" if point.step is None else f"step {point.step}: "
+    return Mark(place, number, kind, f"{at}{number:.6g}, {_WORDS[kind]}")
 
 
 def mark_kind(point: Point) -> str | None:

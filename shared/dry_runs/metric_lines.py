@@ -27,7 +27,7 @@ MAX_RUNS = 20
 class Sample:
     """One value that a run logged."""
 
-    step: int
+    step: int | None
     value: float | None
     """None if it is not a finite number."""
     received_at: datetime
@@ -82,7 +82,7 @@ def read_metric_lines(
             line = _line(lines, data)
             if line is not None and len(line.samples) < MAX_SAMPLES:
                 finite = value if math.isfinite(value) else None
-                line.samples.append(Sample(getattr(data, "step", 0), finite, moment(entry.position.received_ms)))
+                line.samples.append(Sample(getattr(data, "step", None), finite, moment(entry.position.received_ms)))
     return MetricLines(
         {
             name: tuple(MetricLine(one.run, one.name, tuple(reversed(one.samples))) for one in lines.values())

@@ -101,3 +101,15 @@ def test_bounds_stand_where_the_condition_compares() -> None:
     assert condition_plot(_series("zscore", "outside", point)).bounds == (2.0, -2.0)
     assert condition_plot(_series("value", "below", point)).bounds == (2.0,)
     assert condition_plot(_series("zscore", "above", point)).has_samples is False
+
+
+def test_samples_without_a_step_stand_in_their_order_and_what_compares_with_nothing_has_no_bound() -> None:
+    points = [Point(None, NOON, value, None, None, False, DryRunOutcome.NO_MATCH, None) for value in (1.0, None, 2.0)]
+    plot = condition_plot(Series("loss is no finite number", "loss", "finite", None, "not_finite", 3, None, (*points,)))
+    assert plot.chart is not None
+    assert plot.chart.x_ticks == ("0", "2")
+    assert (plot.bounds, plot.has_samples) == ((), True)
+    line = MetricLine("b", "", (Sample(None, 1.0, NOON), Sample(7, 2.0, NOON)))
+    drawn = plot_of("loss", [line]).chart
+    assert drawn is not None
+    assert drawn.x_ticks == ("0", "1")

@@ -12,6 +12,9 @@ from dispatcher.console import failures
 from dispatcher.console.guard import Guard
 from dispatcher.console.origins import ROOT
 from dispatcher.console.pages import (
+    admin_entities,
+    admin_health,
+    admin_users,
     audit,
     automation_editor,
     automations,
@@ -51,6 +54,9 @@ ROUTERS = (
     members.router,
     audit.router,
     manifest.router,
+    admin_health.router,
+    admin_entities.router,
+    admin_users.router,
 )
 STATIC = Path(__file__).with_name("static")
 

@@ -43,6 +43,7 @@ def render(
         "version": __version__,
         "visitor": getattr(request.state, "visitor", None),
         "frame": getattr(request.state, "frame", None),
+        "in_admin": getattr(request.state, "in_admin", False),
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "now": datetime.now(UTC),
         "status": status,
@@ -69,6 +70,8 @@ def _environment() -> Environment:
         "utc": utc,
         "query": query,
         "span": span,
+        "seconds": lambda value: span(timedelta(seconds=value)),
+        "plain": plain_number,
     }
     return environment
 
@@ -132,6 +135,11 @@ def ago(moment: datetime, now: datetime) -> str:
     if abs(now - moment) < timedelta(seconds=1):
         return "now"
     return f"{span(now - moment)} ago" if moment < now else f"in {span(moment - now)}"
+
+
+def plain_number(value: float) -> str:
+    """A number without a fraction where it has none."""
+    return str(int(value)) if float(value).is_integer() else str(round(value, 3))
 
 
 def query(values: Mapping[str, Any]) -> str:

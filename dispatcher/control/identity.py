@@ -179,13 +179,13 @@ def list_keys(
     principal: Principal,
     page: PageRequest,
     *,
-    own: bool = False,
+    user: str | None = None,
     entity_name: str | None = None,
 ) -> Page[KeyView]:
-    """The keys that the principal may revoke: all, one's own, or those of an entity's service users."""
+    """The keys that the principal may revoke: all, those of a user's name, or those of an entity's service users."""
     among = [] if (managed := _managed(principal)) is None else [managed]
-    if own:
-        among.append(store.is_user(principal.user_id))
+    if user is not None:
+        among.append(store.is_named(user))
     if entity_name is not None:
         entity = require(connection, principal, entity_name, Action.ADMINISTER)
         among.append(store.serves([entity.id]))

@@ -35,7 +35,8 @@ def _me_page(
     principal, url = visitor.principal, list_url(request, ())
     with read_transaction(resources.engine) as connection:
         user = users.get(connection, principal, principal.user_name)
-        keys = identity.list_keys(connection, principal, page_request(LISTED, url.cursor or None), own=True)
+        asked = page_request(LISTED, url.cursor or None)
+        keys = identity.list_keys(connection, principal, asked, user=principal.user_name)
         invited = invitations.list_own(connection, principal, PageRequest(MAX_LIMIT))
         mine = sessions.list_sessions(connection, principal)
     return render(
@@ -65,7 +66,7 @@ def make_key(request: Request, resources: ResourcesDep, visitor: VisitorDep, for
     made = attempt(act, ("name",))
     if isinstance(made, Faults):
         return _me_page(request, resources, visitor, made, form)
-    return render(request, "key_made.html", key=made)
+    return render(request, "key_made.html", key=made, back="/console/me")
 
 
 @router.post("/keys/{key_id}/revoke")

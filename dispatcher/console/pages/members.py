@@ -134,7 +134,7 @@ def make_key(request: Request, visit: EntityDep, resources: ResourcesDep, form: 
     if isinstance(made, Faults):
         return _keys_page(request, visit, resources, made, form)
     resources.callers.clear()
-    return render(request, "key_made.html", key=made)
+    return render(request, "key_made.html", key=made, back=f"{visit.frame.path}/settings/keys")
 
 
 @router.post("/keys/{key_id}/revoke")

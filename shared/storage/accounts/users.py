@@ -145,9 +145,9 @@ def is_service_user(connection: Connection, user_id: int, entity_ids: Collection
     return connection.execute(query).first() is not None
 
 
-def is_user(user_id: int) -> ColumnElement[bool]:
-    """A condition on users: this one."""
-    return users.c.id == user_id
+def is_named(name: str) -> ColumnElement[bool]:
+    """A condition on users: the one of this name."""
+    return users.c.name == name
 
 
 def serves(entity_ids: Collection[int]) -> ColumnElement[bool]:

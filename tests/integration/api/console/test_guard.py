@@ -124,7 +124,7 @@ def test_every_answer_confines_the_browser(world: World) -> None:
 
 def test_nothing_changes_by_looking(world: World) -> None:
     with world.visitor("root") as visitor:
-        before, waiting = dump(world), ["/console/e/acme", "/console/me"]
+        before, waiting = dump(world), ["/console/e/acme", "/console/me", "/console/admin/health"]
         seen: set[str] = set()
         while waiting:
             path = waiting.pop()

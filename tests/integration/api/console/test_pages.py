@@ -81,6 +81,19 @@ PAGES: dict[str, set[str]] = {
     "/settings/manifest/export": READ,
     "/console/me": ANYBODY,
     "/console/me/entities/acme/leave": ANYBODY,
+    "/console/admin/health": ROOT,
+    "/console/admin/dead-letters": ROOT,
+    "/console/admin/poison": ROOT,
+    "/console/admin/poison/3/1-1": ROOT,
+    "/console/admin/entities": ROOT,
+    "/console/admin/entities/acme": ROOT,
+    "/console/admin/entities/acme/delete": ROOT,
+    "/console/admin/users": ROOT,
+    "/console/admin/users/usr_2": ROOT,
+    "/console/admin/users/usr_2/delete": ROOT,
+    "/console/admin/keys": ROOT,
+    "/console/admin/audit": ROOT,
+    "/console/admin/audit?action=member": ROOT,
 }
 """Every page, and which keys of the world may see it. Those that are no entity's have their whole address."""
 DOWNLOADS = {"/settings/manifest/export"}
@@ -120,13 +133,21 @@ ACTIONS: dict[str, set[str]] = {
     "/console/me/invitations/none/accept": ANYBODY,
     "/console/me/invitations/none/decline": ANYBODY,
     "/console/me/sessions/ses_999/end": ANYBODY,
+    "/console/admin/entities": ROOT,
+    "/console/admin/entities/none": ROOT,
+    "/console/admin/entities/acme/delete": ROOT,
+    "/console/admin/users": ROOT,
+    "/console/admin/users/usr_999": ROOT,
+    "/console/admin/users/usr_2/keys": ROOT,
+    "/console/admin/users/usr_999/delete": ROOT,
+    "/console/admin/keys/key_999/revoke": ROOT,
 }
 """Every action, sent so that it changes nothing: what it names is not there, or is so already, or is in use."""
 WORDS = {"hostile-event": HOSTILE[:200], "hostile-collection": HOSTILE[:300]}
 """What stands in paths for names that events gave."""
 
 
-OPEN = {"/", "/sign-in", "/sign-out", "/preferences", "/e/{entity}/find"}
+OPEN = {"/", "/sign-in", "/sign-out", "/preferences", "/admin", "/e/{entity}/find"}
 """Routes that are no pages of their own, or for nobody yet: they are tried where they are expected."""
 
 
@@ -229,7 +250,7 @@ class _Elements(HTMLParser):
 
 @pytest.mark.parametrize("path", PAGES)
 def test_what_others_wrote_is_text(world: World, visitors: dict[str, httpx.Client], path: str) -> None:
-    answer = visitors["admin"].get(filled(world, path))
+    answer = visitors["root" if PAGES[path] == ROOT else "admin"].get(filled(world, path))
     text = answer.text
     if path in DOWNLOADS:
         assert answer.headers["content-disposition"].startswith("attachment")
@@ -264,7 +285,7 @@ def test_what_is_echoed_of_a_url_is_text(visitors: dict[str, httpx.Client], path
 def test_secrets_and_keys_are_on_no_page(world: World, visitors: dict[str, httpx.Client]) -> None:
     admin = visitors["admin"]
     kept = [*SECRETS.values(), *world.keys.values(), *admin.cookies.values()]
-    texts = [admin.get(filled(world, path)).text for path in PAGES] + [admin.get("/console/me").text]
+    texts = [visitors["root" if may == ROOT else "admin"].get(filled(world, path)).text for path, may in PAGES.items()]
     shown = [admin.post(filled(world, f"/settings/webhooks/{{{name}}}/test")) for name in ("deploy-hook", "gone-hook")]
     shown.append(admin.post(f"{ENTITY}/settings/secrets", data={"name": "1bad", "value": SECRETS["SIGNING"]}))
     shown.append(admin.post("/console/sign-in", data={"key": world.keys["publisher"]}))

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from redis import Redis
 
 from dispatcher.app import create_app
 from shared.settings import Settings, load_settings
+from shared.storage.database.transactions import write_transaction
+from shared.storage.evaluation.poison import PoisonEntry, quarantine
 from shared.storage.maintenance import first_start
 from tests.integration.conftest import ADMIN_KEY, SECRET_KEY
 from tests.integration.processes import wait_until
@@ -206,6 +209,13 @@ def _populate(world: World, receiver: Receiver) -> None:
             "POST", "/entities/acme/automations", {"name": name, "event": "ADD_ARTIFACT_ALIAS", **definition}
         )
         world.ids["hostile" if name.startswith("<") else name] = made["id"]
+    with write_transaction(world.scene.process.engine) as connection:
+        quarantine(
+            connection,
+            3,
+            [PoisonEntry("1-1", HOSTILE, f"{HOSTILE}\xff".encode("latin-1", "replace"))],
+            datetime.now(UTC),
+        )
     aliases = ("production", "staging", "broken", "gone", "retried", "often", "often", "recorded")
     world.publish(
         *(alias_event(alias, event_id=f"promote-{number}") for number, alias in enumerate(aliases)),

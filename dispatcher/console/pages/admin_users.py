@@ -1,0 +1,232 @@
+"""Users and all keys, for instance administrators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from dispatcher.api.resources import ApiResources
+from dispatcher.console.administration import AdminDep
+from dispatcher.console.forms import Faults, Form, FormDep
+from dispatcher.console.listing import list_url
+from dispatcher.console.refusals import attempt
+from dispatcher.console.rendering import render
+from dispatcher.console.visitors import ResourcesDep, Visitor
+from dispatcher.control import identity, users
+from dispatcher.control.identity import NewKey, UserView
+from dispatcher.control.paging import page_request
+from shared.storage.accounts.users import Role
+from shared.storage.database.transactions import read_transaction, write_transaction
+
+router = APIRouter(prefix="/admin")
+LISTED = 100
+NEW_ROLES = 2
+"""Rows to fill in for roles that a user has not yet."""
+FIELDS = ("name", "email", "is_admin", "roles")
+
+
+@router.get("/users")
+def users_page(
+    request: Request, visitor: AdminDep, resources: ResourcesDep, done: str = "", name: str = ""
+) -> Response:
+    """All users, service users included; with a name on to that one, whose name may not fit into a path."""
+    if name:
+        with read_transaction(resources.engine) as connection:
+            found = users.get(connection, visitor.principal, name)
+        return RedirectResponse(f"/console/admin/users/{found.id}", 303)
+    return _users_page(request, visitor, resources, Faults(), Form(), done)
+
+
+def _users_page(
+    request: Request, visitor: Visitor, resources: ApiResources, faults: Faults, form: Form, done: str = ""
+) -> Response:
+    url = list_url(request, ())
+    with read_transaction(resources.engine) as connection:
+        page = identity.list_users(connection, visitor.principal, page_request(LISTED, url.cursor or None))
+    return render(
+        request,
+        "admin_users.html",
+        status=422 if faults.all else 200,
+        page=page,
+        url=url,
+        faults=faults,
+        form=form,
+        done=done,
+    )
+
+
+@router.post("/users")
+def create(request: Request, visitor: AdminDep, resources: ResourcesDep, form: FormDep) -> Response:
+    """Create a user."""
+    body: dict[str, Any] = {"name": form.text("name").strip(), "is_admin": form.has("is_admin")}
+    if email := form.text("email").strip():
+        body["email"] = email
+
+    def act() -> UserView:
+        with write_transaction(resources.engine) as connection:
+            return identity.create_user(connection, visitor.principal, body)
+
+    made = attempt(act, FIELDS)
+    if isinstance(made, Faults):
+        return _users_page(request, visitor, resources, made, form)
+    return RedirectResponse(f"/console/admin/users/{made.id}?done=created", 303)
+
+
+@router.get("/users/{user_id}")
+def user_page(user_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep, done: str = "") -> Response:
+    """One user, with roles and keys."""
+    return _user_page(request, visitor, resources, user_id, Faults(), None, done)
+
+
+def _user_page(
+    request: Request,
+    visitor: Visitor,
+    resources: ApiResources,
+    user_id: str,
+    faults: Faults,
+    form: Form | None,
+    done: str = "",
+) -> Response:
+    url = list_url(request, ())
+    with read_transaction(resources.engine) as connection:
+        one = users.get(connection, visitor.principal, user_id)
+        asked = page_request(LISTED, url.cursor or None)
+        keys = identity.list_keys(connection, visitor.principal, asked, user=one.name)
+    shown = _form_of(one) if form is None else form
+    return render(
+        request,
+        "admin_user.html",
+        status=422 if faults.all else 200,
+        one=one,
+        keys=keys,
+        url=url,
+        roles=list(Role),
+        rows=_rows(shown) + [("", Role.MEMBER.value)] * NEW_ROLES,
+        faults=faults,
+        form=shown,
+        done=done,
+    )
+
+
+def _form_of(one: UserView) -> Form:
+    return Form(
+        {
+            "email": [one.email or ""],
+            "role.entity": [role.entity for role in one.roles],
+            "role.role": [str(role.role) for role in one.roles],
+            **({"is_admin": ["1"]} if one.is_admin else {}),
+        }
+    )
+
+
+def _rows(form: Form) -> list[tuple[str, str]]:
+    """The roles in the form, without rows whose entity is blank."""
+    entities = [text.strip() for text in form.texts("role.entity")]
+    return [pair for pair in zip(entities, form.texts("role.role"), strict=False) if pair[0]]
+
+
+@router.post("/users/{user_id}")
+def change(user_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep, form: FormDep) -> Response:
+    """Save a user's address, roles, and whether they administer the instance."""
+    patch = {
+        "email": form.text("email").strip() or None,
+        "is_admin": form.has("is_admin"),
+        "roles": [{"entity": entity, "role": role} for entity, role in _rows(form)],
+    }
+
+    def act() -> None:
+        with write_transaction(resources.engine) as connection:
+            users.change(connection, visitor.principal, user_id, patch)
+
+    if isinstance(faults := attempt(act, FIELDS), Faults):
+        return _user_page(request, visitor, resources, user_id, faults, form)
+    resources.callers.clear()
+    return RedirectResponse(f"/console/admin/users/{user_id}?done=saved", 303)
+
+
+@router.post("/users/{user_id}/keys")
+def make_key(user_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep, form: FormDep) -> Response:
+    """Make a key of a user; this page alone shows it."""
+
+    def act() -> NewKey:
+        with write_transaction(resources.engine) as connection:
+            owner = users.get(connection, visitor.principal, user_id)
+            body = {"name": form.text("key_name").strip(), "user": owner.name}
+            return identity.create_key(connection, visitor.principal, body)
+
+    made = attempt(act, ("name",))
+    if isinstance(made, Faults):
+        told = Faults({"key_name" if name == "name" else name: said for name, said in made.by_field.items()})
+        return _user_page(request, visitor, resources, user_id, told, None)
+    return render(request, "key_made.html", key=made, back=f"/console/admin/users/{user_id}")
+
+
+@router.get("/users/{user_id}/delete")
+def delete_page(user_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep) -> Response:
+    """Whether to delete a user."""
+    return _confirm(request, visitor, resources, user_id, Faults())
+
+
+def _confirm(request: Request, visitor: Visitor, resources: ApiResources, user_id: str, faults: Faults) -> Response:
+    with read_transaction(resources.engine) as connection:
+        one = users.get(connection, visitor.principal, user_id)
+    path = f"/console/admin/users/{one.id}"
+    return render(
+        request,
+        "delete.html",
+        status=409 if faults.all else 200,
+        what="user",
+        name=one.name,
+        section_of="admin-users",
+        words="All keys, sessions and roles go with it. The audit log keeps the name.",
+        users=[],
+        back=path,
+        trail=[("Users", "/console/admin/users"), (one.name, path)],
+        faults=faults,
+    )
+
+
+@router.post("/users/{user_id}/delete")
+def delete(user_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep) -> Response:
+    """Delete a user."""
+
+    def act() -> None:
+        with write_transaction(resources.engine) as connection:
+            users.delete(connection, visitor.principal, user_id)
+
+    if isinstance(faults := attempt(act, ()), Faults):
+        return _confirm(request, visitor, resources, user_id, faults)
+    resources.callers.clear()
+    return RedirectResponse("/console/admin/users?done=deleted", 303)
+
+
+@router.get("/keys")
+def keys_page(request: Request, visitor: AdminDep, resources: ResourcesDep, done: str = "") -> Response:
+    """All keys."""
+    return _keys_page(request, visitor, resources, Faults(), done)
+
+
+def _keys_page(request: Request, visitor: Visitor, resources: ApiResources, faults: Faults, done: str = "") -> Response:
+    url = list_url(request, ())
+    with read_transaction(resources.engine) as connection:
+        page = identity.list_keys(connection, visitor.principal, page_request(LISTED, url.cursor or None))
+    return render(
+        request, "admin_keys.html", status=409 if faults.all else 200, page=page, url=url, faults=faults, done=done
+    )
+
+
+@router.post("/keys/{key_id}/revoke")
+def revoke_key(key_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep) -> Response:
+    """Revoke a key, and end its sessions."""
+
+    def act() -> None:
+        with write_transaction(resources.engine) as connection:
+            identity.revoke_key(connection, visitor.principal, key_id)
+
+    faults = attempt(act, ())
+    resources.callers.clear()
+    if isinstance(faults, Faults):
+        return _keys_page(request, visitor, resources, faults)
+    return RedirectResponse("/console/admin/keys?done=revoked", 303)

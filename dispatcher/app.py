@@ -31,12 +31,15 @@ from dispatcher.api import (
     webhook_trials,
     webhooks,
 )
+from dispatcher.api.cross_origin import CrossOrigin
 from dispatcher.api.fair_use import FairUse
 from dispatcher.api.idempotency import Idempotency
 from dispatcher.api.middleware import Bounds, Browsers, ConditionalReads, Methods, RequestIds
 from dispatcher.api.openapi import HooklineApi
 from dispatcher.api.operation_index import OperationIndex
 from dispatcher.api.path_names import EncodedSlashes
+from dispatcher.api.proxies import Proxied
+from dispatcher.api.request_log import RequestLog
 from dispatcher.api.resources import open_resources
 from dispatcher.console.app import mount_console
 from dispatcher.graphql import endpoint as graphql
@@ -96,7 +99,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         mount_console(app)
     app.state.operation_index = OperationIndex(app)
     # The last is the outermost.
-    for layer in (Idempotency, FairUse, ConditionalReads, Bounds, Methods, Browsers, EncodedSlashes, RequestIds):
+    for layer in (
+        Idempotency,
+        FairUse,
+        ConditionalReads,
+        Bounds,
+        Methods,
+        CrossOrigin,
+        Browsers,
+        EncodedSlashes,
+        RequestLog,
+        RequestIds,
+        Proxied,
+    ):
         app.add_middleware(layer)
     return app
 

@@ -12,6 +12,7 @@ import re
 import stat
 import tempfile
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -29,10 +30,12 @@ from shared.config.setting_types import (
     HttpUrl,
     InvalidSetting,
     Networks,
+    Origins,
     PortRange,
     Ports,
     PositiveDuration,
     RedisUrl,
+    RootPath,
     SecretKeys,
 )
 
@@ -98,6 +101,24 @@ class Settings(BaseSettings):
         None,
         description="Where browsers find the API, such as `https://hooks.example.com`; needed where a proxy in front "
         "adds TLS or another name. Unset: the address that a request names.",
+    )
+    root_path: RootPath = Field(
+        "",
+        description="The prefix below which a proxy serves all of it, such as `/hookline`, and which the proxy passes "
+        "on ([nginx](operations.md#behind-a-proxy)). Requests without the prefix are answered too.",
+    )
+    trusted_proxies: Networks = Field(
+        (ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        description="Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, comma-separated networks. "
+        "A proxy has to append to the former, or to replace it.",
+    )
+    request_log: bool = Field(
+        False, description="Whether the API logs each request: client, method, path, status, size and duration."
+    )
+    cors_origins: Origins = Field(
+        (),
+        description="Origins of other sites whose pages may call the API in browsers, comma-separated, such as "
+        "`https://dash.example.com`: with a Bearer key, never with cookies, and not the console.",
     )
     console_insecure: bool = Field(
         False,

@@ -28,7 +28,10 @@ _FIT_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class RequestIds:
-    """Gives each request an id, its own if it brings a fit one: in every log line about it, and in the answer."""
+    """Gives each request an id, its own if it brings a fit one: in every log line about it, and in the answer.
+
+    The client's address is in those lines too, which `Proxied` has found out before.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -42,7 +45,8 @@ class RequestIds:
         request_id = brought if _FIT_ID.fullmatch(brought) else uuid4().hex
         # It is not unbound, since the server logs a bug after this layer is left. Each request is a task with its own
         # context, so the id does not get into others.
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        client = scope.get("client")
+        structlog.contextvars.bind_contextvars(request_id=request_id, client=client[0] if client else None)
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def identified(message: Message) -> None:

@@ -46,7 +46,8 @@ class HooklineApi(FastAPI):
                 _name_body(operation, schemas)
             schemas[PROBLEM_SCHEMA["title"]] = PROBLEM_SCHEMA
             document["paths"] = _with_problems_named(document["paths"])
-        return document
+        prefix = self.state.settings.root_path
+        return document | {"servers": [{"url": prefix}]} if prefix else document
 
 
 def _add_automation_view(schemas: dict[str, Any]) -> None:

@@ -33,29 +33,31 @@ async def start(request: Request) -> RedirectResponse:
 
 
 @router.get("/docs")
-async def docs() -> HTMLResponse:
+async def docs(request: Request) -> HTMLResponse:
     """Every operation, to look at and to try."""
+    root = request.app.state.settings.root_path
     return _confined(
         get_swagger_ui_html(
-            openapi_url=OPENAPI,
+            openapi_url=f"{root}{OPENAPI}",
             title=TITLE,
-            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{ASSETS}/swagger-ui.css",
-            swagger_favicon_url=FAVICON,
+            swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{FAVICON}",
             swagger_ui_parameters={"docExpansion": "none", "tryItOutEnabled": True, "persistAuthorization": False},
         )
     )
 
 
 @router.get("/redoc")
-async def redoc() -> HTMLResponse:
+async def redoc(request: Request) -> HTMLResponse:
     """Every operation, to read."""
+    root = request.app.state.settings.root_path
     return _confined(
         get_redoc_html(
-            openapi_url=OPENAPI,
+            openapi_url=f"{root}{OPENAPI}",
             title=TITLE,
-            redoc_js_url=f"{ASSETS}/redoc.standalone.js",
-            redoc_favicon_url=FAVICON,
+            redoc_js_url=f"{root}{ASSETS}/redoc.standalone.js",
+            redoc_favicon_url=f"{root}{FAVICON}",
             with_google_fonts=False,
         )
     )

@@ -30,6 +30,7 @@ _ICONS: Mapping[str, str] = json.loads((_HERE / "icons.json").read_text())
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
+_LINK = re.compile(r'( (?:href|src|action|formaction|hx-(?:get|post|put|patch|delete|push-url))=")/(?!/)')
 _UNITS = (("day", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -48,7 +49,14 @@ def render(
         "now": datetime.now(UTC),
         "status": status,
     }
-    return HTMLResponse(_environment().get_template(template).render(**{**frame, **values}), status, headers)
+    page = _environment().get_template(template).render(**{**frame, **values})
+    return HTMLResponse(_below(request.state.resources.settings.root_path, page), status, headers)
+
+
+def _below(root_path: str, page: str) -> str:
+    """The page with its links below a prefix; templates write them from the root. No text of others looks like one:
+    its quotes are escaped."""
+    return _LINK.sub(rf"\g<1>{root_path}/", page) if root_path else page
 
 
 @cache

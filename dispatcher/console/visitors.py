@@ -21,6 +21,9 @@ from shared.storage.database.transactions import read_transaction, write_transac
 
 SECURE_COOKIE = "__Host-hookline"
 """A browser takes it over https only, from the very host, for all paths: no other host or page can plant one."""
+PREFIXED_COOKIE = "__Secure-hookline"
+"""Where the console is below a prefix: the host is shared with others, who need not get the cookie. A browser takes the
+name over https only."""
 LOCAL_COOKIE = "hookline"
 """Over plain http, where browsers refuse the other name."""
 
@@ -84,20 +87,33 @@ def _is_loopback(origin: str) -> bool:
 
 def presented_token(request: Request, settings: Settings) -> str | None:
     """The session's token that the browser brings."""
-    return request.cookies.get(SECURE_COOKIE if is_secure(request, settings) else LOCAL_COOKIE)
+    return request.cookies.get(_cookie(request, settings))
+
+
+def _cookie(request: Request, settings: Settings) -> str:
+    if not is_secure(request, settings):
+        return LOCAL_COOKIE
+    return PREFIXED_COOKIE if settings.root_path else SECURE_COOKIE
 
 
 def remember(response: Response, request: Request, settings: Settings, made: NewSession) -> None:
     """Give the browser its session. The cookie ends with the browser, or when the server says so."""
-    secure = is_secure(request, settings)
     response.set_cookie(
-        SECURE_COOKIE if secure else LOCAL_COOKIE, made.token, path="/", secure=secure, httponly=True, samesite="lax"
+        _cookie(request, settings),
+        made.token,
+        path=settings.root_path or "/",
+        secure=is_secure(request, settings),
+        httponly=True,
+        samesite="lax",
     )
 
 
 def forget(response: Response, request: Request, settings: Settings) -> None:
     """Take the session from the browser."""
-    secure = is_secure(request, settings)
     response.delete_cookie(
-        SECURE_COOKIE if secure else LOCAL_COOKIE, path="/", secure=secure, httponly=True, samesite="lax"
+        _cookie(request, settings),
+        path=settings.root_path or "/",
+        secure=is_secure(request, settings),
+        httponly=True,
+        samesite="lax",
     )

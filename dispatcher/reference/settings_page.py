@@ -76,7 +76,7 @@ def _row(name: str, info: FieldInfo) -> tuple[str, str, str]:
 
 
 def _default(value: Any) -> str:
-    if value is None or value == ():
+    if value in (None, (), ""):
         return "unset"
     if isinstance(value, timedelta):
         return f"`{format_duration(value)}`"

@@ -51,6 +51,7 @@ class Server(uvicorn.Server):
                 ws="none",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # `dispatcher.api.proxies` reads them
                 log_config=None,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )

@@ -62,6 +62,36 @@ def _networks(value: object) -> object:
         raise ValueError(f"must be networks such as 10.0.0.0/8,::1/128: {exc}") from exc
 
 
+OWN_PATHS = frozenset({"console", "docs", "graphql", "healthz", "metrics", "openapi.json", "readyz", "redoc", "v1"})
+"""How the API's own paths begin. A prefix that began so could not be told from them."""
+
+
+def _root_path(value: object) -> str:
+    path = str(value).rstrip("/")
+    segments = path.split("/")[1:]
+    if path and (
+        not re.fullmatch(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", path) or len(path) > 200 or segments[0] in OWN_PATHS
+    ):
+        raise ValueError(
+            f"must be a path such as /hookline, of letters, digits and -._~, that begins with none of the API's own: "
+            f"{', '.join(sorted(OWN_PATHS))}"
+        )
+    return path
+
+
+def _origins(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    origins = tuple(part.strip() for part in value.split(",") if part.strip())
+    for origin in origins:
+        if not re.fullmatch(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?", origin):
+            raise ValueError(
+                f"must be origins as browsers write them, such as https://dash.example.com,http://localhost:3000; "
+                f"{origin!r} is none"
+            )
+    return origins
+
+
 def _port_ranges(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -169,6 +199,12 @@ PositiveDuration = Annotated[timedelta, BeforeValidator(_positive_duration)]
 
 
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+
+
+RootPath = Annotated[str, BeforeValidator(_root_path)]
+
+
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 
 
 Ports = Annotated[tuple[PortRange, ...], NoDecode, BeforeValidator(_port_ranges)]

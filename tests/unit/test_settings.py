@@ -60,6 +60,13 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "console": [("1", True), ("true", True), ("off", False)],
     "public_url": [("https://hooks.example.com", "https://hooks.example.com")],
     "console_insecure": [("1", True), ("true", True), ("off", False)],
+    "root_path": [("/hookline", "/hookline"), ("/ml/hooks-1/", "/ml/hooks-1"), ("/", "")],
+    "trusted_proxies": [("10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1")))],
+    "request_log": [("1", True), ("true", True), ("off", False)],
+    "cors_origins": [
+        ("https://dash.example.com", ("https://dash.example.com",)),
+        ("http://localhost:3000, https://[::1]:8443", ("http://localhost:3000", "https://[::1]:8443")),
+    ],
     "api_key": [("hlk-2", SecretStr("hlk-2"))],
     "host": [("0.0.0.0", "0.0.0.0"), ("::1", "::1")],
     "port": [("0", 0), ("65535", 65535)],
@@ -114,6 +121,11 @@ DATABASE = "must be postgresql://user:password@host/name or sqlite:///path"
 BROKER = BROKER_FORM
 API = "must be a URL such as http://127.0.0.1:8080"
 KEYS = "must be Fernet keys (32 bytes in url-safe base64), comma-separated, newest first"
+ROOT_PATH = (
+    "must be a path such as /hookline, of letters, digits and -._~, that begins with none of the API's own: "
+    "console, docs, graphql, healthz, metrics, openapi.json, readyz, redoc, v1"
+)
+ORIGINS = "must be origins as browsers write them, such as https://dash.example.com,http://localhost:3000; "
 NETWORKS = "must be networks such as 10.0.0.0/8,::1/128: "
 PORTS = "must be ports from 1 to 65535 and ranges of them, such as 80,443,8000-8999"
 BUNDLE = "must be a file of certificates in PEM: "
@@ -172,6 +184,17 @@ REFUSED: list[tuple[str, str, str]] = [
     ("sweep_interval", "0ms", SPAN),
     ("allow_http", "maybe", FLAG),
     ("metrics_per_webhook", "2", FLAG),
+    ("root_path", "hookline", ROOT_PATH),
+    ("root_path", "/a//b", ROOT_PATH),
+    ("root_path", "/a/../b", ROOT_PATH),
+    ("root_path", "/a b", ROOT_PATH),
+    ("root_path", "/v1", ROOT_PATH),
+    ("root_path", "/console/x", ROOT_PATH),
+    ("trusted_proxies", "nginx", f"{NETWORKS}'nginx' does not appear to be an IPv4 or IPv6 network"),
+    ("cors_origins", "*", f"{ORIGINS}'*' is none"),
+    ("cors_origins", "null", f"{ORIGINS}'null' is none"),
+    ("cors_origins", "https://a.example/", f"{ORIGINS}'https://a.example/' is none"),
+    ("cors_origins", "https://A.example", f"{ORIGINS}'https://A.example' is none"),
     ("allowed_networks", "10.0.0.0/33", f"{NETWORKS}'10.0.0.0/33' does not appear to be an IPv4 or IPv6 network"),
     ("allowed_networks", "10.0.0.0/8;::1", f"{NETWORKS}'10.0.0.0/8;::1' does not appear to be an IPv4 or IPv6 network"),
     ("allowed_networks", "all\nof it", f"{NETWORKS}'all\\nof it' does not appear to be an IPv4 or IPv6 network"),

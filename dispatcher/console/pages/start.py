@@ -110,7 +110,7 @@ def prefer(request: Request, resources: ResourcesDep, form: FormDep) -> Response
             preferences.COOKIE,
             theme,
             max_age=_YEAR_SECONDS,
-            path="/console",
+            path=f"{resources.settings.root_path}/console",
             secure=secure,
             httponly=True,
             samesite="lax",

@@ -127,7 +127,9 @@ def opened_world(folder: Path, template: Path) -> Iterator[World]:
 def served(settings: Settings) -> Iterator[str]:
     """The application behind a real server, in a thread; yields its address."""
     port = free_port()
-    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=port, log_config=None, lifespan="on")
+    config = uvicorn.Config(
+        create_app(settings), host="127.0.0.1", port=port, log_config=None, lifespan="on", proxy_headers=False
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="console-server")
     thread.start()

@@ -33,6 +33,7 @@ class Proxied:
             await self._app(scope, receive, send)
             return
         settings: Settings = scope["app"].state.settings
+        scope.setdefault("state", {})  # shared by the copies, since whoever answers a bug has this scope
         scope = _as_sent(scope, settings.trusted_proxies)
         if settings.root_path:
             scope, send = _without_prefix(scope, settings.root_path), _with_prefix(send, settings.root_path)

@@ -33,6 +33,15 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
             }
         ],
     },
+    "Slack": {
+        "text": "New alert from Hookline",
+        "blocks": [
+            {
+                "type": "section",
+                "text": {"type": "mrkdwn", "text": "*${artifact_version_string}*: ${event_type} by ${event_author}"},
+            }
+        ],
+    },
     "Everything": {
         "event": "${event_type}",
         "author": "${event_author}",
@@ -44,3 +53,12 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
         "value": "${metric_value}",
     },
 }
+
+HINTS: Mapping[str, str] = {
+    "GitHub dispatch": "event_type must be one of the types that the workflow's repository_dispatch names. "
+    "The webhook's access token is a token of GitHub that may write to the repository.",
+    "Teams": "The webhook's URL is that of an incoming webhook of the channel.",
+    "Slack": "The webhook needs a bot token as its access token. "
+    "A Slack integration, as the action type, needs neither that nor a payload.",
+}
+"""What a receiver asks for beside its payload."""

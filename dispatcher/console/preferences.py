@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 COOKIE = "hookline-theme"
+SHORTCUTS_COOKIE = "hookline-shortcuts"
 THEMES = ("system", "light", "dark")
 
 
@@ -15,9 +16,11 @@ class Preferences:
     """The reader's choices."""
 
     theme: str = "system"
+    shortcuts: bool = False
+    """Whether single keys do something: off unless chosen (WCAG 2.1.4), since speech input presses them by chance."""
 
 
 def preferences_of(request: Request) -> Preferences:
     """The choices that the browser brings, as far as they are such."""
     theme = request.cookies.get(COOKIE, "")
-    return Preferences(theme if theme in THEMES else "system")
+    return Preferences(theme if theme in THEMES else "system", request.cookies.get(SHORTCUTS_COOKIE) == "on")

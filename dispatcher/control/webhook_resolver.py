@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from dispatcher.control.access import Action, entities_with
+from dispatcher.control.access import Action, entities_with, require
 from dispatcher.control.webhook_checks import grants_of
 from shared.domain.automations.model import Action as ActionOfAutomation
 from shared.domain.automations.model import Automation, Grants, SlackAction, WebhookAction
@@ -22,6 +22,12 @@ from shared.storage.accounts.users import Principal
 from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity, related_entities
 from shared.storage.definitions.webhooks import ID_KINDS, StoredWebhook, WebhookKind, find_webhooks, public_id
+
+
+def list_owners(connection: Connection, principal: Principal, entity_name: str) -> list[str]:
+    """The entities whose webhooks an automation of the entity may name: its own, then the others by their names."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    return [entity.name, *sorted(WebhookResolver(connection, entity, principal).readable().values())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,7 @@ class WebhookResolver:
         if self.kept is not None and number == self.kept.webhook_id and self.kept.webhook_entity_id is not None:
             kept = self._among([self.kept.webhook_entity_id], name_or_id, number, kind)
             return kept[0] if kept else None
-        names = self._readable()
+        names = self.readable()
         found = self._among(names, name_or_id, number, kind)
         if len(found) > 1:
             choice = ", ".join(f"{public_id(kind, one.id)} of {names[one.entity_id]!r}" for one in found)
@@ -120,7 +126,7 @@ class WebhookResolver:
     ) -> list[StoredWebhook]:
         return find_webhooks(self.connection, entity_ids, webhook_id=number, name=name, kind=kind)
 
-    def _readable(self) -> dict[int, str]:
+    def readable(self) -> dict[int, str]:
         """The organizations and teams around the entity that the principal may read, by id."""
         related = related_entities(self.connection, self.entity.id)
         allowed = related.keys() if self.principal.is_admin else entities_with(self.principal, Action.READ)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,22 +15,25 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
-from dispatcher.console.automation_forms import BLANK_ROWS, FIELDS, OPERATORS, definition_of, form_of
+from dispatcher.console.automation_forms import FIELDS, definition_of, form_of
+from dispatcher.console.condition_forms import BLANK, COLUMNS, KINDS
+from dispatcher.console.editor_choices import COMMON_FIELDS, choices_of, variables_for
 from dispatcher.console.entities import EntityDep, EntityVisit
+from dispatcher.console.filter_forms import MODES, OPERATORS, subject_of
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
+from dispatcher.console.metric_plots import ConditionPlot, condition_plot
 from dispatcher.console.once import act_once
-from dispatcher.console.pages.automations import definition_of as saved_definition
-from dispatcher.console.payload_examples import EXAMPLES
+from dispatcher.console.payload_examples import EXAMPLES, HINTS
 from dispatcher.console.rendering import pretty, render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import EVENTS, OUTCOMES, REASONS, event_words
-from dispatcher.control import automations, catalog, previews
-from dispatcher.control.definition_lists import list_slack, list_webhooks
+from dispatcher.control import automations, previews, revisions
 from dispatcher.control.errors import Conflict
-from dispatcher.control.paging import MAX_LIMIT, PageRequest
+from dispatcher.control.paging import PageRequest
+from dispatcher.control.revisions import RevisionView
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import RunPhase
-from shared.domain.payloads.templates import VARIABLES
+from shared.domain.ids import IdKind
 from shared.dry_runs.preview import Preview
 from shared.messaging.redis_clients import open_redis
 from shared.storage.database.transactions import read_transaction
@@ -39,19 +42,11 @@ router = APIRouter(prefix="/e/{entity}/automations")
 SINCE = ("15m", "1h", "6h", "24h")
 DRAFT_NAME = "draft"
 """The name under which an automation is previewed that has none yet."""
-COMMON_FIELDS = (
-    "alias",
-    "aliases",
-    "artifact_type",
-    "author",
-    "collection",
-    "display_name",
-    "project",
-    "tag",
-    "tags",
-    "version",
-)
-"""What the field of a filter's term proposes; any other may be typed."""
+LISTED_EDITS = 20
+
+
+class _ChangedMeanwhile(Exception):
+    """Somebody else saved the automation after the form was opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +58,11 @@ class PreviewPanel:
     faults: tuple[str, ...] = ()
     note: str = ""
     """What the preview leaves out."""
+
+    @property
+    def plots(self) -> list[ConditionPlot]:
+        """What each condition saw of the run that logged last."""
+        return [] if self.preview is None else [condition_plot(one) for one in self.preview.series]
 
 
 @router.get("/new")
@@ -144,13 +144,29 @@ def _submit(
                 return f"{path}/{saved['id']}?done=created"
             now = automations.get(connection, visit.principal, visit.entity, one["id"])
             if form.text("revision") != str(now["revision"]):
-                raise Conflict("somebody else changed this automation meanwhile: open it again in another window")
+                raise _ChangedMeanwhile
             automations.change(connection, visit.principal, visit.entity, one["id"], definition)
             return f"{path}/{one['id']}?done=saved"
 
         return RedirectResponse(act_once(resources, visit.principal, form, act), 303)
+    except _ChangedMeanwhile:
+        return _conflict_page(request, visit, resources, _automation(resources, visit, str((one or {})["id"])), form)
     except (InvalidDefinition, Conflict) as exc:
         return _editor_page(request, visit, resources, one, form, faults_at(exc.errors, FIELDS, str(exc)))
+
+
+def _conflict_page(
+    request: Request, visit: EntityVisit, resources: ApiResources, one: dict[str, Any], form: Form
+) -> Response:
+    """The editor with what was typed, and what others saved since it was opened; to save again overwrites theirs."""
+    with read_transaction(resources.engine) as connection:
+        kept = revisions.list_of(
+            connection, visit.principal, visit.entity, IdKind.AUTOMATION, one["id"], PageRequest(LISTED_EDITS)
+        )
+    known = int(form.text("revision")) if form.text("revision").isdecimal() else 0
+    theirs = [edit for edit in kept.items if edit.revision > known]
+    again = Form({**form.fields, "revision": [str(one["revision"])]})
+    return _editor_page(request, visit, resources, one, again, Faults(), theirs)
 
 
 def _automation(resources: ApiResources, visit: EntityVisit, automation_id: str) -> dict[str, Any]:
@@ -200,38 +216,30 @@ def _editor_page(
     one: Mapping[str, Any] | None,
     form: Form,
     faults: Faults,
+    theirs: Sequence[RevisionView] | None = None,
 ) -> Response:
     with read_transaction(resources.engine) as connection:
-        hooks = list_webhooks(
-            connection, visit.principal, visit.entity, {"limit": MAX_LIMIT}, vault=resources.vault
-        ).items
-        slacks = list_slack(connection, visit.principal, visit.entity, {"limit": MAX_LIMIT}).items
-        projects = catalog.list_projects(connection, visit.principal, visit.entity, PageRequest(MAX_LIMIT)).items
-        collections = catalog.list_collections(
-            connection, visit.principal, visit.entity, None, PageRequest(MAX_LIMIT)
-        ).items
-    chosen = next((hook for hook in hooks if form.text("action.webhook") in (hook.name, hook.id)), None)
-    shown = Form(_with_blank_rows(form.fields))
+        choices = choices_of(connection, visit, resources, form)
     return render(
         request,
         "automation_form.html",
-        status=422 if faults.all else 200,
+        status=422 if faults.all else 200 if theirs is None else 409,
         automation=one,
-        saved=None if one is None else saved_definition(dict(one)),
-        form=shown,
+        form=Form(_with_blank_rows(form.fields)),
         faults=faults,
+        theirs=theirs,
         panel=_panel(resources, visit, form),
         events=EVENTS,
         operators=OPERATORS,
+        modes=MODES,
+        subject=subject_of(form.text("event")),
+        kinds=KINDS,
         phases=list(RunPhase),
-        webhooks=hooks,
-        slacks=slacks,
-        chosen=chosen,
-        projects=[project.name for project in projects],
-        collections=sorted({collection.name for collection in collections}),
+        choices=choices,
         filter_fields=COMMON_FIELDS,
-        variables=VARIABLES,
+        variables=variables_for(form.text("event"), choices.chosen),
         examples=list(EXAMPLES),
+        example_hint=HINTS.get(form.text("example"), ""),
         **_words(),
     )
 
@@ -241,10 +249,17 @@ def _with_blank_rows(fields: dict[str, list[str]]) -> dict[str, list[str]]:
     result = dict(fields)
     for prefix, columns, blank in (
         ("filter", ("field", "op", "value"), ("", "$eq", "")),
-        ("condition", ("metric", "aggregate", "window", "op", "threshold"), ("", "", "", "$gt", "")),
+        ("condition", COLUMNS, BLANK),
     ):
-        rows = list(zip(*(fields.get(f"{prefix}.{column}", []) for column in columns), strict=False))
-        rows = [row for row in rows if row[0].strip()] + [blank] * BLANK_ROWS
+        named = columns.index("metric") if prefix == "condition" else 0
+        length = len(fields.get(f"{prefix}.{columns[named]}", []))
+        padded = [
+            (fields.get(f"{prefix}.{column}", []) + [empty] * length)[:length]
+            for column, empty in zip(columns, blank, strict=True)
+        ]
+        given = list(zip(*padded, strict=True))
+        unnamed = [row for row in given if not row[named].strip()]  # its other fields may be filled in first
+        rows = [row for row in given if row[named].strip()] + [*unnamed[-1:], blank][:1]
         for index, column in enumerate(columns):
             result[f"{prefix}.{column}"] = [row[index] for row in rows]
     return result

@@ -46,7 +46,6 @@ TARGETS = (
     Target(IdKind.WEBHOOK, "webhooks", "webhook", "Webhooks", "settings/webhooks", by_admins=True),
     Target(IdKind.SLACK, "slack", "Slack integration", "Slack", "settings/slack", by_admins=True),
 )
-_OF_PATH = {target.path.removeprefix("settings/"): target for target in TARGETS}
 Number = Annotated[int, Path(ge=1, lt=MAX_ROW_NUMBER)]
 
 
@@ -151,9 +150,8 @@ def gone_page(request: Request, visit: EntityVisit, resources: ApiResources, kin
 
 
 def _target(request: Request) -> Target:
-    """The kind of thing that a path is about."""
-    parts = request.url.path.split("/")
-    return _OF_PATH[parts[5] if parts[4] == "settings" else parts[4]]
+    """The kind of thing that a route is about."""
+    return next(one for one in TARGETS if request.scope["route"].path.startswith(f"/e/{{entity}}/{one.path}/"))
 
 
 def _newest(connection: Connection, visit: EntityVisit, target: Target, target_id: str) -> RevisionView | None:

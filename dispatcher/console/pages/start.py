@@ -102,17 +102,18 @@ def entities_page(
 @router.post("/preferences")
 def prefer(request: Request, resources: ResourcesDep, form: FormDep) -> Response:
     """Keep how the pages should look."""
-    theme = form.text("theme")
     answer = RedirectResponse(local_path(form.text("back")), 303)
-    if theme in preferences.THEMES:
-        secure = is_secure(request, resources.settings)
-        answer.set_cookie(
-            preferences.COOKIE,
-            theme,
-            max_age=_YEAR_SECONDS,
-            path=f"{resources.settings.root_path}/console",
-            secure=secure,
-            httponly=True,
-            samesite="lax",
-        )
+    chosen = {preferences.COOKIE: form.text("theme"), preferences.SHORTCUTS_COOKIE: form.text("shortcuts")}
+    known = {preferences.COOKIE: preferences.THEMES, preferences.SHORTCUTS_COOKIE: ("on", "off")}
+    for cookie, value in chosen.items():
+        if value in known[cookie]:
+            answer.set_cookie(
+                cookie,
+                value,
+                max_age=_YEAR_SECONDS,
+                path=f"{resources.settings.root_path}/console",
+                secure=is_secure(request, resources.settings),
+                httponly=True,
+                samesite="lax",
+            )
     return answer

@@ -70,6 +70,25 @@ function followChoices() {
   }
 }
 
+// Single keys, for those who turned them on; never while something is typed.
+function shortcuts() {
+  if (!("shortcuts" in document.documentElement.dataset)) return;
+  const path = new URL(document.querySelector("form.find").action).pathname.replace(/\/find$/, "");
+  const places = { o: "", a: "/automations", d: "/deliveries", e: "/events", p: "/projects", w: "/settings/webhooks" };
+  let going = 0;
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    if (event.target.closest("input, select, textarea, [contenteditable]")) return;
+    const second = event.timeStamp - going < 1500;
+    going = 0;
+    if (second && event.key in places) location.assign(path + places[event.key]);
+    else if (event.key === "g") going = event.timeStamp;
+    else if (event.key === "c") location.assign(`${path}/automations/new`);
+    else if (event.key === "?") document.getElementById("shortcuts").togglePopover();
+    else if (event.key === "/") { event.preventDefault(); document.getElementById("find").focus(); }
+  });
+}
+
 function enhance(root) {
   localTimes(root);
   copyButtons(root);
@@ -79,6 +98,7 @@ function enhance(root) {
 enhance(document);
 guardInput();
 sendOnce();
+shortcuts();
 followChoices();
 document.addEventListener("htmx:after:swap", () => enhance(document.getElementById("preview") ?? document));
 document.getElementById("faults")?.focus();

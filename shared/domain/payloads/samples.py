@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from shared.domain.events.types import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType
+from shared.domain.events.types import EventType
+from shared.domain.payloads.availability import blank_on
 from shared.domain.payloads.slack_messages import SlackMessage
 from shared.domain.payloads.templates import METADATA_PREFIX, Template
 
@@ -27,24 +28,10 @@ _SAMPLES = {
 }
 
 
-_OF_RUNS = ("run_id", "run_name")
-_OF_METRICS = ("metric_name", "metric_value", "metric_threshold")
-_OF_ARTIFACTS = ("artifact_collection_name", "artifact_version", "artifact_version_string")
-
-
 def values_of_type(values: Mapping[str, str], event_type: EventType) -> dict[str, str]:
     """Those of sample values that events of a type have."""
-    absent = {"alias", "tag", "run_state", *_OF_RUNS, *_OF_METRICS, *_OF_ARTIFACTS}
-    if event_type in RUN_TYPES:
-        absent -= {*_OF_RUNS, *(_OF_METRICS if event_type is EventType.RUN_METRIC else ("run_state",))}
-    elif event_type in COLLECTION_TAG_TYPES:
-        absent -= {"tag", "artifact_collection_name"}
-    elif event_type in ARTIFACT_TYPES:
-        absent -= {*_OF_ARTIFACTS, *(("tag",) if event_type.endswith("_TAG") else ())}
-        absent -= {"alias"} if event_type.endswith("_ALIAS") else set()
-    if event_type in NOTICE_TYPES:
-        absent.add("project_name")
-    kept = {name: value for name, value in values.items() if name not in absent}
+    blank = blank_on(event_type)
+    kept = {name: value for name, value in values.items() if name not in blank}
     return {**kept, "event_type": str(event_type)}
 
 

@@ -57,7 +57,11 @@ def test_an_automation_is_made_changed_and_fires(world: World, member: httpx.Cli
     assert refused.status_code == 422 and 'id="e-cooldown"' in refused.text and "^editor-" in refused.text
     assert member.post(f"{path}/edit", data={**changed, "cooldown.period": "1d"}).status_code == 303
     late = member.post(f"{path}/edit", data={**changed, "cooldown.period": "1d"})
-    assert late.status_code == 422 and "somebody else changed" in late.text
+    assert late.status_code == 409 and "Somebody else saved" in late.text and "^editor-" in late.text
+    assert "acme/member" in late.text and "<code>cooldown</code>" in late.text
+    (newer,) = re.findall(r'name="revision" value="(\d+)"', late.text)
+    over = {**changed, "cooldown.period": "2d", "revision": newer}
+    assert member.post(f"{path}/edit", data=over).status_code == 303
     world.publish(alias_event("editor-1", event_id="from-the-editor"))
     assert "from-the-editor" in member.get(path).text
     sent = world.scene.receiver.requests[-1]

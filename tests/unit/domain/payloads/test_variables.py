@@ -10,6 +10,7 @@ import pytest
 
 from shared.domain.events.decoding import check_event, decode_event
 from shared.domain.events.types import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType
+from shared.domain.payloads.availability import blank_on
 from shared.domain.payloads.sealed import open_payload
 from shared.domain.payloads.templates import VARIABLES, default_payload, parse_payload
 from shared.domain.payloads.variables import MetricFacts, payload_values
@@ -78,6 +79,14 @@ def test_every_variable_may_be_named_on_every_event_and_is_blank_where_it_has_no
     rendered = json.loads(open_payload(template.render(values(event(event_type))), {}))
     expected = {**EVERYWHERE, **OWN[event_type], "event_type": str(event_type)}
     assert rendered == {name: expected.get(name, "") for name in payload}
+
+
+@pytest.mark.parametrize("event_type", EventType)
+def test_what_is_called_blank_on_a_type_is_blank_there_and_nothing_else(event_type: EventType) -> None:
+    named = frozenset[str]().union(*(blank_on(one) for one in EventType))
+    found = values(event(event_type), MetricFacts("m", 1.0, 2.0) if event_type is EventType.RUN_METRIC else None)
+    assert blank_on(event_type) == {name for name in named if not found.get(name)}
+    assert named <= VARIABLES.keys()
 
 
 def test_no_variable_is_made_up() -> None:

@@ -1,0 +1,26 @@
+"""JSON in fields of a form: to read and to edit, and back. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dispatcher.console.rendering import pretty, visible
+from shared.domain.errors import FieldError
+
+
+def read_json_field(name: str, text: str, faults: list[FieldError]) -> Any:
+    """The JSON in a field; None for a blank one, or one that can't be read, which becomes a fault."""
+    if not text.strip():
+        return None
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as exc:
+        where = f": see line {exc.lineno}, column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
+        faults.append(FieldError(tuple(name.split(".")), f"is not JSON{where}"))
+        return None
+
+
+def shown_json(value: Any) -> str:
+    """JSON to read and to edit: what is not seen stands by its code, which JSON reads as the same."""
+    return visible(pretty(value))

@@ -44,6 +44,7 @@ from worker.evaluation.catalog_discovery import CatalogDiscovery
 from worker.evaluation.commit import BatchCommitter
 from worker.evaluation.drain import PartitionDrainer
 from worker.evaluation.evaluator import BatchEvaluator
+from worker.evaluation.ignored_samples import IgnoredSampleReporter
 from worker.evaluation.report import BatchReporter
 from worker.evaluation.unmatched import UnmatchedReporter
 from worker.evaluation.webhook_cache import WebhookCache
@@ -211,6 +212,7 @@ def build_process(
             committer=committer,
             reporter=BatchReporter(waker=waker, tracing=tracing),
             unmatched=unmatched,
+            ignored=IgnoredSampleReporter(engine=engine, clock=database_clock),
             endpoints=fast_path,
             batch_entries=settings.evaluate_batch,
         )

@@ -133,5 +133,5 @@ def _current(connection: Connection, principal: Principal, entity: str, automati
 
 def _version(view: AutomationView) -> Version:
     """The webhook is stored by its id, and shown by the name that it has now."""
-    unmatched = view["unmatched"] and view["unmatched"]["at"]
-    return Version(view["revision"], (view["action"].get("webhook") or view["action"].get("slack"), unmatched))
+    told = tuple(view[one] and view[one]["at"] for one in ("unmatched", "ignored_sample"))
+    return Version(view["revision"], (view["action"].get("webhook") or view["action"].get("slack"), *told))

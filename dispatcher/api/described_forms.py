@@ -86,6 +86,11 @@ _KEPT: dict[str, Any] = {
         "description": "When it could not be matched with an event, and why; null if that has not happened since the "
         "last change. Written at most once an hour.",
     },
+    "ignored_sample": {
+        "anyOf": [reference("IgnoredSample"), {"type": "null"}],
+        "description": "A sample of a run that was ignored, because its step was not after its metric's last; null if "
+        "that has not happened since the last change. Written at most once an hour.",
+    },
 }
 AUTOMATION_VIEW_SCHEMA: dict[str, Any] = {
     "title": "AutomationView",
@@ -165,6 +170,16 @@ def _components() -> dict[str, Any]:
             "type": "object",
             "required": ["at", "reason"],
             "properties": {"at": {"type": "string", "format": "date-time"}, "reason": {"type": "string"}},
+        },
+        "IgnoredSample": {
+            "title": "IgnoredSample",
+            "type": "object",
+            "required": ["at", "project", "run", "metric", "step", "last_step"],
+            "properties": {
+                "at": {"type": "string", "format": "date-time"},
+                **{name: {"type": "string"} for name in ("project", "run", "metric")},
+                **{name: {"type": "integer"} for name in ("step", "last_step")},
+            },
         },
         "AutomationBody": AUTOMATION_SCHEMA,
         "AutomationPatch": {

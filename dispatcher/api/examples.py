@@ -243,6 +243,7 @@ ANSWERS: dict[str, Any] = {
         "created_at": _NOON,
         "updated_at": _NOON,
         "unmatched": None,
+        "ignored_sample": None,
     },
     "Manifest": {"webhooks": [_WEBHOOK], "automations": [_AUTOMATION]},
     "EventTypes": {"types": ["ADD_ARTIFACT_ALIAS", "RUN_METRIC"]},

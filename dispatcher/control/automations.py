@@ -263,6 +263,9 @@ def automation_view(entity: StoredEntity, stored: StoredAutomation) -> Automatio
         "unmatched": None
         if stored.unmatched_at is None
         else {"at": stored.unmatched_at, "reason": stored.unmatched_reason},
+        "ignored_sample": None
+        if stored.ignored_at is None or stored.ignored_sample is None
+        else {"at": stored.ignored_at, **stored.ignored_sample},
     }
 
 

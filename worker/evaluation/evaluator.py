@@ -23,6 +23,7 @@ from shared.storage.evaluation.poison import PoisonEntry
 from worker.evaluation.automation_cache import AutomationCache
 from worker.evaluation.batch import LARGE_EVENT_BYTES, Batch, match_entries
 from worker.evaluation.commit import BatchCommitter, NotCommitted
+from worker.evaluation.ignored_samples import IgnoredSampleReporter
 from worker.evaluation.memory_gate import MemoryGate
 from worker.evaluation.report import BatchReporter
 from worker.evaluation.stored_state import StaleAutomation
@@ -79,6 +80,7 @@ class BatchEvaluator:
         committer: BatchCommitter,
         reporter: BatchReporter,
         unmatched: UnmatchedReporter,
+        ignored: IgnoredSampleReporter,
         endpoints: EndpointWarmer,
         batch_entries: int,
     ) -> None:
@@ -88,6 +90,7 @@ class BatchEvaluator:
         self._committer = committer
         self._reporter = reporter
         self._unmatched = unmatched
+        self._ignored = ignored
         self._endpoints = endpoints
         self._batch_entries = batch_entries
         self._shares = WorkShares()
@@ -189,6 +192,8 @@ class BatchEvaluator:
                 self._reporter.report(batch, committed)
                 self._unmatched.too_costly(batch.too_costly)
                 self._unmatched.tell()
+                if committed.plan.ignored:
+                    self._ignored.tell(committed.plan.ignored)
                 self._endpoints.warm_up(committed.to_wake.values())
                 return Progress(batch.count, Offset(batch.last_id, offset.entries_read + batch.count))
         raise StaleAutomation(f"partition {partition}: stored state is of newer automations than can be read")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from shared.domain.conditions.run_starts import KnownStarts, event_token
+from shared.domain.conditions.windows import WindowState
 from shared.domain.events.fast_decoding import AnyEvent, QuickMetricData
 from shared.domain.events.models import RunMetricData
 from shared.domain.events.partitioning import subject_key, subject_names
@@ -18,6 +19,7 @@ from shared.domain.payloads.templates import PayloadTooLarge
 from shared.domain.payloads.variables import MetricFacts
 from shared.messaging.streams import Entry
 from shared.observability.trace_context import TraceContext, child_context, producer_context
+from shared.storage.evaluation.ignored_samples import IgnoredSample
 from shared.storage.evaluation.new_deliveries import NewDelivery
 from shared.storage.evaluation.windows import OF_RUNS
 from worker.evaluation.stored_state import MatchSet, StoredState
@@ -47,6 +49,8 @@ class FiringPlan:
     """Metric samples that came too late to count."""
     traces: Sequence[FiringTrace]
     """One for each delivery, in workers that trace."""
+    ignored: Mapping[int, IgnoredSample]
+    """By automation the newest sample that it ignored because of its step."""
 
     @property
     def webhooks(self) -> set[int]:
@@ -102,6 +106,7 @@ class _Planner:
         self._entities: dict[int, str] = {}
         self._fired: Counter[tuple[str, str]] = Counter()
         self._samples_ignored = 0
+        self._ignored: dict[int, IgnoredSample] = {}
         self._starts = KnownStarts(stored.starts)
         self._started: set[str] = set()
         """The keys of runs that started anew in this batch."""
@@ -113,7 +118,15 @@ class _Planner:
     def plan(self) -> FiringPlan:
         windows = [self._start_row(key) for key in sorted(self._started)]
         windows += [self._window_row(key) for key in sorted(self._touched)]
-        return FiringPlan(self._deliveries, windows, self._entities, self._fired, self._samples_ignored, self._traces)
+        return FiringPlan(
+            self._deliveries,
+            windows,
+            self._entities,
+            self._fired,
+            self._samples_ignored,
+            self._traces,
+            self._ignored,
+        )
 
     def note_start(self, event: AnyEvent) -> None:
         """A run starts: its samples may have steps from now on that it has had."""
@@ -175,9 +188,20 @@ class _Planner:
         )
         if observed.condition_index is not None:
             self._touched.add(key)
-        self._samples_ignored += observed.ignored_samples
+        if observed.ignored_samples:
+            self._samples_ignored += observed.ignored_samples
+            self._note_ignored(compiled, data, state.windows)
         metric = metric_facts(observed) if observed.fired else None
         return metric is not None, metric
+
+    def _note_ignored(
+        self, compiled: CompiledAutomation, data: QuickMetricData | RunMetricData, windows: WindowState
+    ) -> None:
+        """Of which metric a sample came too late; a repeat of an event without a step is no matter."""
+        for metric, series in windows.series.items():
+            if data.step is not None and metric in data.metrics and data.step <= series.last_step and series.last_step:
+                about = data.project, data.run.id, metric, data.step, series.last_step
+                self._ignored[compiled.id] = IgnoredSample(compiled.epoch, *about)
 
     def _throttled(self, entry: Entry, event: AnyEvent, compiled: CompiledAutomation) -> str | None:
         """Why this firing is skipped, or None; a firing that goes through is counted."""

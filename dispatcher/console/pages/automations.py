@@ -27,7 +27,7 @@ LISTED = 50
 FILTERS = ("text", "event", "project", "collection", "webhook", "action", "state", "sort")
 STATES = {"on": True, "off": False}
 SHOWN_DELIVERIES = 10
-KEPT = ("id", "entity", "revision", "created_at", "updated_at", "unmatched", "stats")
+KEPT = ("id", "entity", "revision", "created_at", "updated_at", "unmatched", "ignored_sample", "stats")
 """Members of the view that are no part of the definition."""
 
 

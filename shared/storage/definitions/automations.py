@@ -46,6 +46,10 @@ class StoredAutomation:
     unmatched_at: datetime | None
     """When it could not be matched last; None since it was edited."""
     unmatched_reason: str | None
+    ignored_at: datetime | None
+    """When it ignored a sample last, as far as that was written down; None since it was edited."""
+    ignored_sample: dict[str, Any] | None
+    """That sample: `project`, `run`, `metric`, `step`, `last_step`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ def _automations(*, deleted: bool = False) -> Select[Any]:
             automations.c.updated_at,
             automations.c.unmatched_at,
             automations.c.unmatched_reason,
+            automations.c.ignored_at,
+            automations.c.ignored_sample,
         )
         .join(entities, entities.c.id == automations.c.entity_id)
         .outerjoin(webhooks, webhooks.c.id == automations.c.webhook_id)
@@ -300,6 +306,8 @@ def _columns(fields: AutomationFields) -> dict[str, Any]:
         "epoch": fields.epoch,
         "unmatched_at": None,
         "unmatched_reason": None,
+        "ignored_at": None,
+        "ignored_sample": None,
         "weight_bytes": weight_bytes(fields.definition),
     }
 

@@ -254,6 +254,9 @@ automations = Table(
     # When it could not be matched last, and why: its filter cost too much, or its definition cannot be read.
     Column("unmatched_at", UtcDateTime, nullable=True),
     Column("unmatched_reason", Text, nullable=True),
+    # A sample of a run that it ignored last, because it was not after its metric's last step, and when.
+    Column("ignored_at", UtcDateTime, nullable=True),
+    Column("ignored_sample", Json, nullable=True),
     # What its definition counts for among its entity's (domain.quotas); null: stored by an older version.
     Column("weight_bytes", Integer, nullable=True),
     Index("ix_automations_event_type", "event_type"),

@@ -12,7 +12,14 @@ from sqlalchemy import func, select
 from shared.domain.events.decoding import check_event
 from shared.domain.events.partitioning import partition_of
 from shared.messaging.streams import FIELD, stream_key
-from shared.storage.database.transactions import read_transaction
+from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.definitions.automations import (
+    AutomationFields,
+    StoredAutomation,
+    find_automation,
+    update_automations,
+)
+from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import metric_windows, poison_entries
 from tests.integration.scene import Scene, metric_event, state_event
 
@@ -83,6 +90,39 @@ def test_what_is_no_number_fires_once_and_is_no_recovery(scene: Scene) -> None:
     ]
     with read_transaction(scene.process.engine) as connection:
         assert connection.scalar(select(func.count()).select_from(poison_entries)) == 0
+
+
+def test_a_sample_that_was_ignored_is_shown_with_its_automation_until_it_is_edited(scene: Scene) -> None:
+    number = scene.automation(None, **ABOVE)
+    publish(scene, logged(10, 60, 50, 40, loss=1), together=True)
+    stored = automation_of(scene, number)
+    about = {"project": "digits", "run": "r1", "metric": "loss", "step": 40, "last_step": 60}
+    assert (stored.ignored_sample, stored.ignored_at is None) == (about, False)
+    publish(scene, logged(30), together=True)
+    assert automation_of(scene, number).ignored_sample == about, "at most once an hour"
+    with write_transaction(scene.process.engine) as connection:
+        revision = next_revision(connection)
+        row = {**AUTOMATION_COLUMNS, "definition": stored.definition, "epoch": revision}
+        edit = stored, AutomationFields(**row), revision
+        update_automations(connection, [edit], now=stored.updated_at, by="alice")
+    assert automation_of(scene, number).ignored_sample is None
+
+
+AUTOMATION_COLUMNS: dict[str, Any] = {
+    "name": "edited",
+    "enabled": True,
+    "event_type": "RUN_METRIC",
+    "scope_project": None,
+    "scope_collection": None,
+    "webhook_id": None,
+}
+
+
+def automation_of(scene: Scene, number: int) -> StoredAutomation:
+    with read_transaction(scene.process.engine) as connection:
+        found = find_automation(connection, scene.entity_id, automation_id=number)
+    assert found is not None
+    return found
 
 
 def publish(scene: Scene, events: Sequence[Any], *, together: bool) -> None:

@@ -14,7 +14,7 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.schema.tables import automations, notices
 from tests.integration.scene import Scene, alias_event
-from worker.evaluation.unmatched import SILENCE
+from worker.evaluation.quiet_reports import SILENCE
 
 # 20 kB of a text take 40,000,000 units.
 SLOW_PATTERN = "(?:a?b?){490}c"
@@ -54,12 +54,12 @@ def test_owners_are_told_once_in_a_while_of_a_filter_that_costs_too_much(scene: 
     assert scene.rows()[-1].automation_id == watching
 
     # Another process would tell it again as soon as it is over.
-    scene.process.evaluator._unmatched._told.clear()
+    scene.process.evaluator._unmatched._reports._told.clear()
     scene.publish(long_event())
     scene.evaluate()
     assert told(scene) == []
     scene.clock.advance(SILENCE.total_seconds())
-    scene.process.evaluator._unmatched._told.clear()
+    scene.process.evaluator._unmatched._reports._told.clear()
     scene.publish(long_event())
     scene.evaluate()
     assert len(told(scene)) == 1

@@ -224,7 +224,9 @@ class _Endpoints:
 
     def _check(self, raw: object, check: Callable[..., WebhookFields]) -> WebhookFields:
         target = self._target
-        fields = check(target.connection, target.entity, raw, checks=self._checks, known=self._secrets)
+        stored = self._stored.get(_name(raw) or "")
+        before = None if stored is None else stored.fields
+        fields = check(target.connection, target.entity, raw, checks=self._checks, known=self._secrets, before=before)
         holder = self._kinds.setdefault(fields.name, fields.kind)
         if holder is not fields.kind:
             raise webhooks.name_conflict(target.entity, holder, fields.name)

@@ -172,8 +172,8 @@ def _restore_webhook(
     target_id = _number(connection, entity, kind, target)
     raw = _shown(kind, _content(connection, kind, target, target_id, number))
     check = check_webhook if kind is IdKind.WEBHOOK else slack.check_slack
-    fields = check(connection, entity, raw, checks=checks)
     live = webhook_store.find_webhook(connection, entity.id, webhook_id=target_id, kind=None)
+    fields = check(connection, entity, raw, checks=checks, before=None if live is None else live.fields)
     if live is not None:
         stored = webhooks.save_webhook(connection, entity, live, fields, by=principal.user_name)
     else:
@@ -244,12 +244,16 @@ def _facts(row: KeptRevision) -> dict[str, Any]:
         "number": row.id,
         "at": row.at,
         "change": row.change,
-        # Columns of Slack integrations begin with the word; members of their definitions do not.
-        "changed": [name.removeprefix("slack_") for name in row.changed],
+        "changed": sorted({_member_of(name) for name in row.changed}),
         "by": row.by,
         "reason": row.reason,
         "revision": row.revision,
     }
+
+
+def _member_of(column: str) -> str:
+    """The member of a definition that a kept column is, or is a part of."""
+    return "basic" if column.startswith("basic_") else column.removeprefix("slack_")
 
 
 def _shown(kind: IdKind, content: dict[str, Any]) -> dict[str, Any]:

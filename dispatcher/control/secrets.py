@@ -18,7 +18,8 @@ from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.quotas import within_quotas
 from shared.delivery.answers import MIN_SECRET_CHARS
-from shared.domain.delivery.signing import check_signing_secret
+from shared.domain.delivery.request_parts import check_header_secret, check_password, check_url_secret
+from shared.domain.delivery.signing import check_new_signing_secret, check_signing_secret
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.payloads.sealed import ACCESS_TOKEN
 from shared.domain.payloads.templates import VARIABLES
@@ -58,8 +59,7 @@ class SecretView(View):
     created_at: datetime
     updated_at: datetime
     used_by: list[str]
-    """Names of the webhooks that use it, as access token, signing secret or client certificate or in payloads, and of
-    the Slack integrations whose URL it is."""
+    """Names of the webhooks and Slack integrations that use it, by itself or in URL, headers and payloads."""
     warning: str | None = None
     """The warnings about a value that was stored."""
 
@@ -87,7 +87,7 @@ def put(
     now = datetime.now(UTC)
     stored = store.find_secret(connection, entity.id, name)
     if stored is not None:
-        check_value(value, store.uses_of_secret(connection, stored.id), settings=settings, loc=("value",))
+        check_value(value, store.uses_of_secret(connection, stored), settings=settings, loc=("value",))
     ciphertext, revision = vault.encrypt(value), next_revision(connection)
     if stored is None:
         with within_quotas(connection, entity):
@@ -101,12 +101,18 @@ def put(
 
 
 def _warning(value: str) -> str | None:
-    if len(value) >= MIN_SECRET_CHARS:
-        return None
-    return (
-        f"The value has fewer than {MIN_SECRET_CHARS} characters and could be guessed. "
-        "The answers to requests that carry it are not shown."
-    )
+    """What may be wrong with a value; it is stored as it is, since only its owner knows."""
+    told = []
+    if value != value.strip():
+        told.append(
+            "The value begins or ends with white space, such as the line break that `echo` adds; it is stored with it."
+        )
+    if len(value) < MIN_SECRET_CHARS:
+        told.append(
+            f"The value has fewer than {MIN_SECRET_CHARS} characters and could be guessed. "
+            "The answers to requests that carry it are not shown."
+        )
+    return " ".join(told) or None
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, name: str) -> SecretView:
@@ -152,9 +158,17 @@ def check_value(value: str, uses: SecretUses, *, settings: Settings, loc: tuple[
             loc, "an access token goes into a header: it must be printable ASCII without line breaks or outer spaces"
         )
     if uses.as_signing_secret:
+        _check_as("a signing secret", partial(check_new_signing_secret, value), loc)
+    if uses.as_kept_signing_secret or uses.as_former_signing_secret:
         _check_as("a signing secret", partial(check_signing_secret, value), loc)
     if uses.as_url:
-        _check_as("the URL of a Slack integration", partial(check_webhook_url, value, settings), loc)
+        _check_as("a webhook's URL", partial(check_webhook_url, value, settings), loc)
+    if uses.as_basic_password:
+        _check_as("a password", partial(check_password, value), loc)
+    if uses.in_header:
+        _check_as("a part of a header", partial(check_header_secret, value), loc)
+    if uses.in_url:
+        _check_as("a part of a URL", partial(check_url_secret, value), loc)
     if uses.as_client_certificate:
         _check_as("a client certificate", partial(check_client_certificate, value), loc)
 

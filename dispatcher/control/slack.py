@@ -136,6 +136,7 @@ def check_slack(
     *,
     checks: Checks,
     known: KnownSecrets | None = None,
+    before: WebhookFields | None = None,
 ) -> WebhookFields:
     """A whole definition, checked, its secret's value included; `known` is for those who check many.
 
@@ -146,7 +147,7 @@ def check_slack(
     known = known or KnownSecrets(connection, entity, checks)
     faults = known.missing([(("url_secret",), body.url_secret)])
     if not faults:
-        faults = known.unfit({"url_secret": (body.url_secret, SecretUses(as_url=True))})
+        faults = known.unfit([(("url_secret",), body.url_secret, SecretUses(as_url=True))])
     if faults:
         raise InvalidDefinition(*faults)
     return WebhookFields(

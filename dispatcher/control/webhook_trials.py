@@ -30,7 +30,6 @@ from shared.delivery.webhook_trial import (
     slack_test_message,
 )
 from shared.domain.automations.model import Automation
-from shared.domain.delivery.circuits import Circuit
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.domain.events.decoding import check_event
@@ -45,8 +44,8 @@ from shared.http.tls import TlsContexts
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions.entities import related_entities
 from shared.storage.definitions.secrets import ciphertexts, secret_ids
-from shared.storage.definitions.webhooks import WebhookFields
-from shared.storage.delivery.webhook_snapshots import WebhookSnapshot, load_secrets
+from shared.storage.definitions.webhooks import WebhookFields, snapshot_of_fields
+from shared.storage.delivery.webhook_snapshots import load_secrets
 from shared.vault import SecretUnreadable, Vault
 
 
@@ -150,30 +149,10 @@ def prepare_draft(
     except InvalidDefinition as exc:
         raise exc.under("webhook") from None
     template = _template(parse_body(TrialBody, {"payload": body.payload}), fields)
-    ids = secret_ids(connection, entity.id)
-    snapshot = WebhookSnapshot(
-        id=0,
-        revision=0,
-        edition=0,
-        kind=fields.kind,
-        url=fields.url,
-        url_secret_id=None,
-        policy=fields.policy,
-        access_token_secret_id=_id_of(ids, fields.access_token),
-        signing_secret_id=_id_of(ids, fields.signing_secret),
-        client_certificate_secret_id=_id_of(ids, fields.client_certificate),
-        circuit=Circuit(),
-        paused=False,
-        slow=False,
-        resumed_at=None,
-    )
+    snapshot = snapshot_of_fields(fields, secret_ids(connection, entity.id))
     granted = ciphertexts(connection, entity.id, fields.secrets)
     stored = StoredEndpoint(snapshot, replace(load_secrets(connection, snapshot), granted=granted))
     return _prepare(stored, entity.name, template, checks.vault, contexts, now)
-
-
-def _id_of(ids: Mapping[str, int], name: str | None) -> int | None:
-    return None if name is None else ids[name]
 
 
 def prepare_slack(

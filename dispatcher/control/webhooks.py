@@ -18,8 +18,9 @@ from dispatcher.control.bodies import View, apply_patch
 from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.quotas import within_quotas
-from dispatcher.control.webhook_checks import Checks, check_webhook, grants_of
+from dispatcher.control.webhook_checks import BasicBody, Checks, check_webhook, grants_of
 from shared.domain.delivery.retries import DeliveryPolicy, whole_policy
+from shared.domain.delivery.signing import WandbSignature
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.domain.payloads.templates import parse_payload
@@ -45,9 +46,17 @@ class WebhookView(View):
     id: str
     entity: str
     name: str
-    url: str
+    url: str | None
+    """With secrets by their names, as `${NAME}`; null where `url_secret` names the URL."""
+    url_secret: str | None
     access_token: str | None
+    basic: BasicBody | None
+    headers: dict[str, str]
+    """With secrets by their names, as `${NAME}`."""
     signing_secret: str | None
+    former_signing_secret: str | None
+    former_signing_until: datetime | None
+    wandb_signature: WandbSignature
     client_certificate: str | None
     secrets: list[str]
     policy: DeliveryPolicy
@@ -104,7 +113,7 @@ def change(
     lock_edits(connection)
     stored = load_webhook(connection, entity, webhook_id)
     before = webhook_body(stored)
-    fields = check_webhook(connection, entity, apply_patch(before, patch), checks=checks)
+    fields = check_webhook(connection, entity, apply_patch(before, patch), checks=checks, before=stored.fields)
     stored = save_webhook(connection, entity, stored, fields, by=principal.user_name)
     check_automations(connection, stored)
     if changed := changed_members(before, webhook_body(stored)):
@@ -290,17 +299,30 @@ def webhook_body(stored: StoredWebhook) -> dict[str, Any]:
 
 def body_of_fields(fields: WebhookFields) -> dict[str, Any]:
     """The fields of a webhook in the form that `check_webhook` takes."""
+    until = fields.former_signing_until
     return {
         "name": fields.name,
-        "url": fields.url,
+        "url": fields.url if fields.url_secret is None else None,
+        "url_secret": fields.url_secret,
         "access_token": fields.access_token,
+        "basic": _basic(fields),
+        "headers": dict(fields.headers),
         "signing_secret": fields.signing_secret,
+        "former_signing_secret": fields.former_signing_secret,
+        "former_signing_until": None if until is None else until.isoformat().replace("+00:00", "Z"),
+        "wandb_signature": str(fields.wandb_signature),
         "client_certificate": fields.client_certificate,
         "secrets": list(fields.secrets),
         "policy": whole_policy(fields.policy),
         "enabled": fields.enabled,
         "paused": fields.paused,
     }
+
+
+def _basic(fields: WebhookFields) -> dict[str, Any] | None:
+    if fields.basic_password is None:
+        return None
+    return {"user": fields.basic_user, "password_secret": fields.basic_password}
 
 
 def webhook_view(connection: Connection, entity: StoredEntity, stored: StoredWebhook, *, vault: Vault) -> WebhookView:

@@ -9,8 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, case, func, select
 
+from shared.delivery.endpoint import SECRET_URLS
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.definitions.catalog import StoredCollection
+from shared.storage.definitions.webhooks import WebhookKind
 from shared.storage.schema.tables import automations, collections, entities, projects, webhooks
 
 SLACK = "slack"
@@ -26,6 +28,11 @@ class StoredIntegration:
     url: str
     slack_team: str | None
     slack_channel: str | None
+
+    @property
+    def shown_url(self) -> str:
+        """The URL as people may see it: its secrets stand in it by their names, and one that is a secret is masked."""
+        return self.url or SECRET_URLS[WebhookKind(self.kind)]
 
     @property
     def is_slack(self) -> bool:

@@ -323,7 +323,7 @@ for _name in ("name", "enabled", "description"):
     trigger.set_field(_name, lambda node, _info, _name=_name: node.stored.definition.get(_name))
 trigger.set_field("createdAt", lambda node, _info: node.stored.created_at)
 trigger.set_field("updatedAt", lambda node, _info: node.stored.updated_at)
-webhook.set_field("urlEndpoint", lambda node, _info: node.url)
+webhook.set_field("urlEndpoint", lambda node, _info: node.shown_url)
 slack.set_field("teamName", lambda node, _info: node.slack_team or "")
 slack.set_field("channelName", lambda node, _info: node.slack_channel or "")
 

@@ -10,26 +10,49 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import ValidationError
 
 from shared.delivery.answers import mask_outcome, sent_secrets
 from shared.domain.delivery.outcomes import Outcome
+from shared.domain.delivery.request_parts import (
+    basic_credentials,
+    fill_header,
+    fill_url,
+    mask_header,
+    mask_url,
+    secrets_in_headers,
+    secrets_in_url,
+)
 from shared.domain.delivery.retries import DeliveryPolicy
-from shared.domain.delivery.signing import SIGNATURE_HEADERS, Signer, check_signing_secret, unsigned_headers
+from shared.domain.delivery.signing import (
+    SIGNATURE_HEADERS,
+    FormerKey,
+    Signer,
+    WandbSignature,
+    check_signing_secret,
+    unsigned_headers,
+)
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.domain.payloads.sealed import ACCESS_TOKEN, open_payload
 from shared.http.request import USER_AGENT, Request, check_header, check_target
 from shared.http.tls import TlsContexts
-from shared.storage.definitions.webhooks import public_id
+from shared.storage.definitions.webhooks import WebhookKind, public_id
 from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot
 from shared.vault import Vault
 
-SLACK_URL = "SLACK_URL"
 SHORTEST_PART = 8
 """The shortest part of a secret URL that is masked by itself: a shorter one would be found in innocent text."""
+SHORTEST_SEGMENT = 16
+"""The same for a segment of its path that is not the last: those before it are mostly words, such as `webhooks`."""
+SECRET_URLS = {WebhookKind.SLACK: "***SLACK_URL***", WebhookKind.WEBHOOK: "***URL***"}
+"""What is shown in place of a URL that is a secret as a whole."""
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_SHOWN_TOKEN: Mapping[str, str] = MappingProxyType({"Authorization": f"Bearer ***{ACCESS_TOKEN}***"})
+_SHOWN_BASIC: Mapping[str, str] = MappingProxyType({"Authorization": "Basic ***BASIC***"})
 
 
 class Deliverable(Protocol):
@@ -63,9 +86,12 @@ class Endpoint:
     secrets: dict[str, str] = field(repr=False)
     signer: Signer | None = field(repr=False)
     always_sent: dict[str, str] = field(repr=False)
-    """The secrets that each request carries, whatever its payload: the access token, a secret URL and its parts."""
+    """The secrets that each request carries, whatever its payload: the access token or password, those in headers and
+    URL, a secret URL and its parts."""
     shown_url: str
     """The URL as people may see it."""
+    shown_of_headers: Mapping[str, str]
+    """The headers with secrets in them as people may see them, by name."""
     tls: ssl.SSLContext | None = None
 
     def request(self, delivery: Deliverable, now: datetime, *, all_headers: bool = False) -> Request:
@@ -95,8 +121,10 @@ class Endpoint:
 
         With `signatures` these are left out too: whoever has them and the body can try signing secrets.
         """
-        hidden = _HIDDEN if signatures else _HIDDEN_TOKEN
-        return {name: hidden.get(name, value) for name, value in headers.items()}
+        shown = {name: self.shown_of_headers.get(name, value) for name, value in headers.items()}
+        if signatures:
+            shown.update((name, "***SIGNATURE***") for name in SIGNATURE_HEADERS if name in headers)
+        return shown
 
     def mask_outcome(self, outcome: Outcome, payload: str) -> Outcome:
         """The outcome of a request with this sealed payload, without the secrets that the request carried.
@@ -105,9 +133,6 @@ class Endpoint:
         """
         return mask_outcome(outcome, self.always_sent | sent_secrets(payload, self.secrets))
 
-
-_HIDDEN_TOKEN = {"Authorization": f"Bearer ***{ACCESS_TOKEN}***"}
-_HIDDEN = _HIDDEN_TOKEN | dict.fromkeys(SIGNATURE_HEADERS, "***SIGNATURE***")
 
 _SCHEME = re.compile(r"bearer +(?=[^ ])", re.IGNORECASE)
 
@@ -127,25 +152,34 @@ def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, con
         SecretUnreadable: when the vault lacks the key of a secret.
         EndpointUnusable: when no request can be made with a secret, the URL or the policy.
     """
-    secrets = {name: vault.decrypt(ciphertext) for name, ciphertext in stored.granted.items()}
-    always_sent = {}
+    granted = {name: vault.decrypt(ciphertext) for name, ciphertext in stored.granted.items()}
     headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
+    secrets, always_sent, shown = dict(granted), dict[str, str](), _NOTHING
     if stored.access_token is not None:
         token = _without_scheme(vault.decrypt(stored.access_token))
         _check("access token", check_header, token)
         headers["Authorization"] = f"Bearer {token}"
         secrets[ACCESS_TOKEN] = always_sent[ACCESS_TOKEN] = token
-    signer = None
-    if stored.signing_secret is not None:
-        signing_secret = vault.decrypt(stored.signing_secret)
-        _check("signing secret", check_signing_secret, signing_secret)
-        signer = Signer(signing_secret)
-    url = row.url
-    if stored.url is not None:
-        url = vault.decrypt(stored.url)
+        shown = _SHOWN_TOKEN
+    if stored.basic_password is not None:
+        password = vault.decrypt(stored.basic_password)
+        credentials = basic_credentials(row.basic_user or "", password)
+        headers["Authorization"] = f"Basic {credentials}"
+        always_sent |= {"PASSWORD": password, "BASIC": credentials}
+        shown = _SHOWN_BASIC
+    if row.headers:
+        named = secrets_in_headers(row.headers)
+        always_sent |= _granted(named, granted, "a header")
+        for name, template in row.headers.items():
+            headers[name] = fill_header(template, granted)
+            _check(f"header {name}", check_header, headers[name])
+        shown = {**shown, **{name: mask_header(template) for name, template in row.headers.items()}}
+    url, shown_url = _url(row, stored, granted, vault)
     _check("URL", check_target, url)
     if stored.url is not None:
         always_sent |= _parts_of_url(url)
+    elif url is not row.url:
+        always_sent |= {name: granted[name] for name in secrets_in_url(row.url) & granted.keys()}
     certificate = stored.client_certificate
     return Endpoint(
         webhook=public_id(row.kind, row.id),
@@ -153,11 +187,37 @@ def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, con
         policy=_policy(row.policy),
         headers=headers,
         secrets=secrets,
-        signer=signer,
+        signer=_signer(row, stored, vault),
         always_sent=always_sent,
-        shown_url=url if stored.url is None else f"***{SLACK_URL}***",
+        shown_url=shown_url,
+        shown_of_headers=shown,
         tls=None if certificate is None else contexts.with_certificate(row.id, vault.decrypt(certificate)),
     )
+
+
+def _granted(named: frozenset[str], granted: Mapping[str, str], where: str) -> dict[str, str]:
+    """The values of secrets. Raises EndpointUnusable for one that was not granted: somebody wrote to the database."""
+    if missing := sorted(named - granted.keys()):
+        raise EndpointUnusable(f"{where} has the secret {missing[0]!r}, which the webhook was not granted")
+    return {name: granted[name] for name in named}
+
+
+def _url(row: WebhookSnapshot, stored: SealedSecrets, granted: Mapping[str, str], vault: Vault) -> tuple[str, str]:
+    """The webhook's URL, and as people may see it."""
+    if stored.url is not None:
+        return vault.decrypt(stored.url), SECRET_URLS[WebhookKind(row.kind)]
+    return fill_url(row.url, granted), mask_url(row.url, frozenset(granted))
+
+
+def _signer(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault) -> Signer | None:
+    if stored.signing_secret is None:
+        return None
+    secret, former = vault.decrypt(stored.signing_secret), None
+    _check("signing secret", check_signing_secret, secret)
+    if stored.former_signing_secret is not None and row.former_signing_until is not None:
+        former = FormerKey(vault.decrypt(stored.former_signing_secret), row.former_signing_until)
+        _check("former signing secret", check_signing_secret, former.secret)
+    return Signer(secret, former=former, wandb=WandbSignature(row.wandb_signature or WandbSignature.BASE64))
 
 
 def _policy(stored: dict[str, Any]) -> DeliveryPolicy:
@@ -175,8 +235,14 @@ def _check(what: str, check: Callable[[str], None], value: str) -> None:
 
 
 def _parts_of_url(url: str) -> dict[str, str]:
-    """The parts of a secret URL that must not be shown: all of it, its path, and the path's last segment, a token."""
-    path = urlsplit(url).path
-    token = path.rpartition("/")[2]
-    parts = {"URL": url, "URL_PATH": path, "URL_TOKEN": token}
-    return {name: part for name, part in parts.items() if len(part) >= SHORTEST_PART}
+    """The parts of a secret URL that must not be shown: all of it, path and query, and what in them is like a token."""
+    parts = urlsplit(url)
+    before, _, token = parts.path.rpartition("/")
+    found = {"URL": url, "URL_PATH": parts.path, "URL_TOKEN": token, "URL_QUERY": parts.query}
+    for number, (_name, value) in enumerate(parse_qsl(parts.query), 1):
+        found[f"URL_QUERY_{number}"] = value
+    shown = {name: part for name, part in found.items() if len(part) >= SHORTEST_PART}
+    for number, segment in enumerate(before.split("/"), 1):
+        if len(segment) >= SHORTEST_SEGMENT:
+            shown[f"URL_PATH_{number}"] = segment
+    return shown

@@ -48,7 +48,7 @@ class WebhookTrial:
 
     @property
     def shown_url(self) -> str:
-        """The URL as people may see it: that of a Slack integration is a secret."""
+        """The URL as people may see it."""
         return self.endpoint.shown_url
 
     def exchange(self, masked: Outcome) -> dict[str, Any]:
@@ -138,6 +138,9 @@ def prepare_trial(
         sealed_body=sealed,
         masked_body=mask_payload(sealed),
         credentials=Credentials(
-            has_access_token=stored.secrets.access_token is not None, has_signing_secret=endpoint.signer is not None
+            has_access_token=stored.secrets.access_token is not None,
+            has_signing_secret=endpoint.signer is not None,
+            has_basic=stored.secrets.basic_password is not None,
+            has_headers=bool(stored.webhook.headers),
         ),
     )

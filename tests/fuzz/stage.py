@@ -30,7 +30,7 @@ KEY = "hlk-" + "f" * 33 + "0123456789"
 ENTITY = "acme"
 SECRETS = {
     "TOKEN": "tok-5e6f2b",
-    "SIGNING": "whsec_c2lnbmluZy1rZXktMTIz",
+    "SIGNING": "whsec_c2lnbmluZy1rZXktb2YtMjQtYnl0ZXMh",
     "SLACK_URL": "https://hooks.slack.com/services/T000/B000/XXXXXXXXXXXXXXXXXXXXXXXX",
 }
 WEBHOOK = {

@@ -48,10 +48,15 @@ CERTIFICATE = AUTHORITY.issue("client")
 INNOCENT = "an-innocent-word"
 SECRETS = {
     "TOKEN": "tok-canary~7f3a/+x%zz=",
-    "SIGNING": "whsec_" + base64.b64encode(b"canary-signing-key-0417").decode(),
+    "SIGNING": "whsec_" + base64.b64encode(b"canary-signing-key-0417-of-24").decode(),
     "GRANTED": 'gr"anted\\canary/+ <é> ${GRANTED} $$ 93b1',
     "PEM_GRANTED": "-----canary-----\nof two lines 5c0e\n",
+    "HEADER": "header-canary-8c41~/+zz",
+    "URL_PART": "url/canary?&#95d1-part",
+    "PASSWORD": "pässword:canary-0d77",
+    "FORMER": "whsec_" + base64.b64encode(b"former-canary-key-of-24-bytes").decode(),
 }
+WHOLE_PATH = "/api/webhooks/whole-canary-token-in-the-path-31aa?sig=whole-canary-in-the-query"
 ADMIN_KEY = "hlk-canary-admin-key-" + "4a7d" * 6
 WRONG_KEY = "hlk-canary-wrong-key-" + "be21" * 6
 FERNET_KEY = Fernet.generate_key().decode()
@@ -65,6 +70,11 @@ def canaries(new_key: str) -> dict[str, str]:
         **SECRETS,
         "SIGNING without its prefix": SECRETS["SIGNING"].removeprefix("whsec_"),
         "GRANTED, its beginning": 'gr"anted\\canary',
+        "FORMER without its prefix": SECRETS["FORMER"].removeprefix("whsec_"),
+        "WHOLE_URL": WHOLE_PATH,
+        "WHOLE_URL, its token": "whole-canary-token-in-the-path-31aa",
+        "WHOLE_URL, its query": "whole-canary-in-the-query",
+        "PASSWORD with its user": base64.b64encode(f"ci:{SECRETS['PASSWORD']}".encode()).decode(),
         "SLACK_URL": SLACK_PATH,
         "SLACK_URL, its token": SLACK_PATH.rpartition("/")[2],
         **{f"line {number} of the private key": line for number, line in enumerate(KEY_LINES)},
@@ -183,19 +193,33 @@ ACME = "/v1/entities/acme"
 def define(api: Caller, hostile: str, chat: str) -> str:
     """Secrets, webhooks and automations that use all of them; the id of the webhook."""
     api.ok("PUT", ACME, {})
-    certificate = {"CERTIFICATE": CERTIFICATE.pem, "SLACK_URL": chat + SLACK_PATH}
+    certificate = {
+        "CERTIFICATE": CERTIFICATE.pem,
+        "SLACK_URL": chat + SLACK_PATH,
+        "WHOLE_URL": hostile + WHOLE_PATH,
+    }
     for name, value in (SECRETS | certificate).items():
         api.ok("PUT", f"{ACME}/secrets/{name}", {"value": value})
     policy = {"schedule_seconds": [0.1, 0.1], "jitter": 0, "circuit_failures": 1000}
     uses = {
         "access_token": "TOKEN",
         "signing_secret": "SIGNING",
+        "former_signing_secret": "FORMER",
+        "former_signing_until": "2999-01-01T00:00:00Z",
+        "headers": {"X-Api-Key": "k ${HEADER}"},
         "client_certificate": "CERTIFICATE",
-        "secrets": ["GRANTED", "SIGNING", "PEM_GRANTED", "CERTIFICATE"],
+        "secrets": ["GRANTED", "SIGNING", "PEM_GRANTED", "CERTIFICATE", "HEADER", "URL_PART"],
         "policy": policy,
     }
     headers = {"Idempotency-Key": "canaries"}
-    hook = api.ok("POST", f"{ACME}/webhooks", {"name": "hostile", "url": f"{hostile}/hook", **uses}, headers=headers)
+    hook = api.ok(
+        "POST",
+        f"{ACME}/webhooks",
+        {"name": "hostile", "url": f"{hostile}/hook/${{URL_PART}}?q=${{URL_PART}}", **uses},
+        headers=headers,
+    )
+    basic = {"access_token": None, "basic": {"user": "ci", "password_secret": "PASSWORD"}}
+    api.ok("POST", f"{ACME}/webhooks", {"name": "whole", "url_secret": "WHOLE_URL", **uses, **basic})
     api.ok("POST", f"{ACME}/webhooks", {"name": "absent", "url": "https://127.0.0.1:1/", **uses})
     slack = {"name": "chat", "url_secret": "SLACK_URL", "team": "T", "channel": "#c", "policy": policy}
     api.ok("POST", f"{ACME}/slack", slack)
@@ -205,8 +229,9 @@ def define(api: Caller, hostile: str, chat: str) -> str:
         "mixed ${GRANTED}": "<${PEM_GRANTED}> ${ACCESS_TOKEN} $SIGNING",
         "run": "${event_author}",
     }
-    for webhook in ("hostile", "absent"):
-        action = {"webhook": webhook, "payload": payload}
+    for webhook in ("hostile", "absent", "whole"):
+        without_token = {**payload, "mixed ${GRANTED}": "<${PEM_GRANTED}> $SIGNING"}
+        action = {"webhook": webhook, "payload": without_token if webhook == "whole" else payload}
         automation = {"name": f"to-{webhook}", "event": "ADD_ARTIFACT_ALIAS", "action": action}
         api.ok("POST", f"{ACME}/automations", automation)
     talks = {"name": "talks", "event": "ADD_ARTIFACT_ALIAS", "action": {"slack": "chat", "title": INNOCENT}}

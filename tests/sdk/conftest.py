@@ -36,7 +36,7 @@ __all__ = ["sqlite_template", "valkey_url"]
 
 _numbers = itertools.count(1)
 TOKEN = "tok-5e6f2b"
-SIGNING = "whsec_c2lnbmluZy1rZXktMTIz"
+SIGNING = "whsec_c2lnbmluZy1rZXktb2YtMjQtYnl0ZXMh"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -119,7 +119,7 @@ def test_a_webhook_made_by_the_client_s_own_document(hookline: Hookline) -> None
     from wandb.automations._generated import CREATE_GENERIC_WEBHOOK_INTEGRATION_GQL
 
     hookline.secret("TOKEN", "tok-1")
-    hookline.secret("SIGNING", "whsec_c2lnbmluZy1rZXktMTIz")
+    hookline.secret("SIGNING", "whsec_c2lnbmluZy1rZXktb2YtMjQtYnl0ZXMh")
     given = {
         "entityName": "acme",
         "name": "made here",

@@ -1,4 +1,4 @@
-"""`celery -A worker webhooks …`: list, show, pause, resume, and test one.
+"""`celery -A worker webhooks …`: list, show, pause, resume, test one, and change its signing secret.
 
 Declares the commands and their options; each imports what it works with when it runs (`worker.commands` says why).
 """
@@ -19,7 +19,7 @@ _of_entity = click.option("--entity", help="The entity; needed if several have o
 
 @operators_group("webhooks")
 def webhooks() -> None:
-    """Hookline: list, show, pause, resume and test webhooks."""
+    """Hookline: list, show, pause, resume and test webhooks, and change their signing secrets."""
 
 
 @webhooks.command("list")
@@ -105,3 +105,28 @@ def test(webhook: str, entity: str | None, as_json: bool) -> None:
         known = {member: value for member, value in row.items() if member not in MEMBERS}
         print_members(known | exchange_members(row))
     click.get_current_context().exit(0 if row["outcome"] == "2xx" else NOTHING)
+
+
+@webhooks.command("rotate-signing")
+@click.argument("webhook", shell_complete=webhook_names)
+@click.argument("secret")
+@click.option("--keep", default="7d", show_default=True, help="How long the present secret signs as well, such as 24h.")
+@_of_entity
+@as_json
+def rotate_signing(webhook: str, secret: str, keep: str, entity: str | None, as_json: bool) -> None:
+    """Sign requests to WEBHOOK, an id or a name, with SECRET, the name of a secret of its entity.
+
+    Until the time is over, requests have two signatures: the receiver may check either, and changes in between.
+    """
+    from shared.domain.durations import parse_duration
+    from worker.operations.signing_rotation import rotate_signing
+
+    with opened() as (settings, engine):
+        row = rotate_signing(settings, engine, webhook, secret, parse_duration(keep), entity)
+    if as_json:
+        print_json(row)
+        return
+    say(
+        f"{row['entity']}/{row['name']} ({row['id']}) signs with {row['signing_secret']}, and until "
+        f"{row['former_signing_until']:%Y-%m-%d %H:%M:%S} UTC with {row['former_signing_secret']} as well"
+    )

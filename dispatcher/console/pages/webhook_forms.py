@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,16 +28,23 @@ from dispatcher.control.webhook_trials import TrialView
 from dispatcher.control.webhooks import WebhookView
 from shared.delivery.webhook_trial import WebhookTrial
 from shared.domain.delivery.retries import DeliveryPolicy
+from shared.domain.delivery.signing import WandbSignature
 from shared.domain.errors import EndpointUnusable, FieldError, InvalidDefinition
 from shared.domain.ids import IdKind
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/e/{entity}/settings/webhooks")
-FIELDS = ("name", "url", "access_token", "signing_secret", "client_certificate", "secrets", "policy", "payload")
+SECRET_FIELDS = ("url_secret", "access_token", "signing_secret", "former_signing_secret", "client_certificate")
+FIELDS = (
+    *("name", "url", *SECRET_FIELDS, "former_signing_until", "wandb_signature", "secrets", "policy", "payload"),
+    *("headers", "basic", "basic.user", "basic.password_secret"),
+)
 SECRET_USES = {
     "access_token": "as the access token",
     "signing_secret": "as the signing secret",
-    "secrets": "in payloads",
+    "secrets": "in payloads, headers and URL",
+    "basic.password_secret": "as the password",
+    "url_secret": "as the whole URL",
     "client_certificate": "as the client certificate",
 }
 """What a secret that is made in the form can be for."""
@@ -60,12 +68,16 @@ def edit_page(webhook_id: str, request: Request, visit: EntityDep, resources: Re
     """The form of a webhook that is there."""
     visit.require(Action.ADMINISTER)
     one = _webhook(resources, visit, webhook_id)
+    until = one.former_signing_until
     fields = {
         "name": [one.name],
-        "url": [one.url],
-        "access_token": [one.access_token or ""],
-        "signing_secret": [one.signing_secret or ""],
-        "client_certificate": [one.client_certificate or ""],
+        "url": [one.url or ""],
+        **{name: [getattr(one, name) or ""] for name in SECRET_FIELDS},
+        "basic.user": ["" if one.basic is None else one.basic.user],
+        "basic.password_secret": ["" if one.basic is None else one.basic.password_secret],
+        "headers": ["\n".join(f"{name}: {value}" for name, value in one.headers.items())],
+        "former_signing_until": ["" if until is None else until.isoformat().replace("+00:00", "Z")],
+        "wandb_signature": [str(one.wandb_signature)],
         "secrets": one.secrets,
         "policy": [pretty(one.policy.model_dump(mode="json"))],
         "revision": [str(one.revision)],
@@ -120,12 +132,37 @@ async def _submit(
 
 def _body(form: Form) -> dict[str, Any]:
     """The webhook's definition in the form. Raises InvalidDefinition for a policy that is no JSON."""
-    members: dict[str, Any] = {"name": form.text("name").strip(), "url": form.text("url").strip()}
-    for name in ("access_token", "signing_secret", "client_certificate"):
-        members[name] = form.text(name) or None
+    members: dict[str, Any] = {"name": form.text("name").strip(), "url": form.text("url").strip() or None}
+    for name in (*SECRET_FIELDS, "former_signing_until"):
+        members[name] = form.text(name).strip() or None
+    user, password = form.text("basic.user"), form.text("basic.password_secret")
+    members["basic"] = {"user": user, "password_secret": password} if user or password else None
+    members["headers"] = header_lines("headers", form.text("headers"))
+    members["wandb_signature"] = form.text("wandb_signature") or WandbSignature.BASE64
     members["secrets"] = form.texts("secrets")
     members["policy"] = json_object("policy", form.text("policy"))
     return members
+
+
+def header_lines(field: str, text: str) -> dict[str, str]:
+    """The headers in a field, one a line. Raises InvalidDefinition, without what was typed."""
+    headers: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        name, colon, value = line.partition(":")
+        if not line.strip():
+            continue
+        if not colon or name.strip() in headers:
+            why = "must be a name, a colon and a value" if not colon else "has a header that stands above already"
+            raise InvalidDefinition(FieldError((field,), f"line {number} {why}, such as X-Api-Key: ${{KEY}}"))
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def whole_patch(before: Any, wanted: Any) -> Any:
+    """The merge patch that makes `wanted` of `before`, with a null for each member that is not wanted any more."""
+    if not isinstance(before, Mapping) or not isinstance(wanted, Mapping):
+        return wanted
+    return {**dict.fromkeys(before), **{name: whole_patch(before.get(name), one) for name, one in wanted.items()}}
 
 
 def json_object(field: str, text: str) -> Any:
@@ -168,10 +205,15 @@ def _saved(
     now = webhooks.get(connection, visit.principal, visit.entity, one.id, vault=resources.vault)
     if revision and revision != str(now.revision):
         raise Conflict("somebody else changed this webhook meanwhile: look at it again before you save")
-    # A patch would keep members of the policy that were taken out.
-    cleared = {"policy": dict.fromkeys(now.policy.model_dump())}
-    webhooks.change(connection, visit.principal, visit.entity, one.id, cleared, checks=resources.checks)
-    return webhooks.change(connection, visit.principal, visit.entity, one.id, body, checks=resources.checks)
+    return webhooks.change(
+        connection, visit.principal, visit.entity, one.id, _patch(now, body), checks=resources.checks
+    )
+
+
+def _patch(now: WebhookView, body: dict[str, Any]) -> dict[str, Any]:
+    """What makes the webhook what the form says: a plain patch would keep what was taken out of policy and headers."""
+    stored = now.model_dump(mode="json")
+    return {**body, **{name: whole_patch(stored[name], body[name]) for name in ("policy", "headers")}}
 
 
 def _draft_trial(
@@ -187,7 +229,7 @@ def _draft_trial(
                 draft = webhooks.create(connection, visit.principal, visit.entity, body, checks=resources.checks)
             else:
                 draft = webhooks.change(
-                    connection, visit.principal, visit.entity, one.id, body, checks=resources.checks
+                    connection, visit.principal, visit.entity, one.id, _patch(one, body), checks=resources.checks
                 )
             trial = webhook_trials.prepare(
                 connection,

@@ -19,6 +19,17 @@ class Credentials:
 
     has_access_token: bool
     has_signing_secret: bool
+    has_basic: bool = False
+    has_headers: bool = False
+
+    @property
+    def words(self) -> str | None:
+        """What the endpoint may check besides the signature, in words; None for nothing."""
+        if self.has_access_token:
+            return "access token"
+        if self.has_basic:
+            return "user and password"
+        return "headers" if self.has_headers else None
 
 
 class DiagnosisCode(StrEnum):
@@ -28,9 +39,9 @@ class DiagnosisCode(StrEnum):
     #: The webhook's success rule does not take the answer.
     UNSUCCESSFUL = "unsuccessful"
     REDIRECTED = "redirected"
-    #: 401 or 403, to a request with the webhook's access token.
+    #: 401 or 403, to a request with the webhook's access token, password or own headers.
     TOKEN_REFUSED = "token_refused"  # noqa: S105
-    #: 401 or 403, and the webhook has no access token.
+    #: 401 or 403, and the webhook has none of these.
     TOKEN_MISSING = "token_missing"  # noqa: S105
     MALFORMED = "malformed"
     PATH_NOT_FOUND = "path_not_found"
@@ -83,7 +94,7 @@ def diagnosis_code(outcome: Outcome, credentials: Credentials) -> DiagnosisCode 
     if status == 403 and outcome.retry_after_seconds is not None:
         return DiagnosisCode.TOO_MANY_REQUESTS
     if status in (401, 403):
-        return DiagnosisCode.TOKEN_REFUSED if credentials.has_access_token else DiagnosisCode.TOKEN_MISSING
+        return DiagnosisCode.TOKEN_REFUSED if credentials.words else DiagnosisCode.TOKEN_MISSING
     if status in _CODES:
         return _CODES[status]
     if 300 <= status < 400:
@@ -211,7 +222,9 @@ def _unauthorized(status: int, credentials: Credentials) -> str:
             f"The endpoint does not accept the webhook's access token ({status}): check the secret's value, and that "
             "the token has not expired and may do this."
         )
+    if credentials.words is not None:
+        return f"The endpoint does not accept the webhook's {credentials.words} ({status}): check the secrets' values."
     return (
         f"The endpoint requires authentication ({status}), and the webhook has no access token: put the token into a "
-        "secret, and name it as access_token."
+        "secret, and name it as access_token, in basic, or in headers, as the endpoint asks for it."
     )

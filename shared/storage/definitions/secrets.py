@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, or_, select, union, update
 
+from shared.domain.delivery.request_parts import secrets_in_headers, secrets_in_url
 from shared.storage.schema.tables import entities, secrets, webhook_secrets, webhooks
 
 
@@ -129,8 +130,14 @@ class SecretUses:
 
     as_access_token: bool = False
     as_signing_secret: bool = False
+    as_kept_signing_secret: bool = False
+    """It was named as signing secret before, and is not named anew."""
     as_url: bool = False
     as_client_certificate: bool = False
+    as_basic_password: bool = False
+    as_former_signing_secret: bool = False
+    in_header: bool = False
+    in_url: bool = False
 
 
 _USES = {
@@ -138,14 +145,26 @@ _USES = {
     "as_signing_secret": webhooks.c.signing_secret_id,
     "as_url": webhooks.c.url_secret_id,
     "as_client_certificate": webhooks.c.client_certificate_secret_id,
+    "as_basic_password": webhooks.c.basic_password_secret_id,
+    "as_former_signing_secret": webhooks.c.former_signing_secret_id,
 }
 
 
-def uses_of_secret(connection: Connection, secret_id: int) -> SecretUses:
-    """Whether webhooks use the secret as their token, URL or client certificate, or to sign with."""
-    used = or_(*(column == secret_id for column in _USES.values()))
+def uses_of_secret(connection: Connection, secret: StoredSecret) -> SecretUses:
+    """Whether webhooks use the secret by itself, to sign with, or within their headers and URLs."""
+    used = or_(*(column == secret.id for column in _USES.values()))
     rows = connection.execute(select(*_USES.values()).where(used, webhooks.c.deleted_at.is_(None))).all()
-    return SecretUses(**{use: any(row[place] == secret_id for row in rows) for place, use in enumerate(_USES)})
+    granted = (
+        select(webhooks.c.headers, webhooks.c.url)
+        .join(webhook_secrets, webhook_secrets.c.webhook_id == webhooks.c.id)
+        .where(webhook_secrets.c.secret_id == secret.id, webhooks.c.deleted_at.is_(None))
+    )
+    parts = connection.execute(granted).all()
+    return SecretUses(
+        **{use: any(row[place] == secret.id for row in rows) for place, use in enumerate(_USES)},
+        in_header=any(secret.name in secrets_in_headers(row.headers or {}) for row in parts),
+        in_url=any(secret.name in secrets_in_url(row.url) for row in parts),
+    )
 
 
 def secret_revision(connection: Connection, entity_id: int, name: str) -> int:

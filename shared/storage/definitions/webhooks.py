@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select, update
 
 from shared.domain.delivery.circuits import Circuit
+from shared.domain.delivery.signing import WandbSignature
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.database.bulk import among
 from shared.storage.definitions.kept_revisions import (
@@ -27,6 +29,7 @@ from shared.storage.definitions.kept_revisions import (
     keep_revisions,
 )
 from shared.storage.delivery.circuits import circuit_columns, circuit_of
+from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
 from shared.storage.schema.tables import secrets, webhook_secrets, webhooks
 
 
@@ -35,7 +38,7 @@ class WebhookKind(StrEnum):
 
     #: An endpoint of the entity's own.
     WEBHOOK = "webhook"
-    #: A Slack incoming webhook: `url` is blank, the URL is the secret that `url_secret` names.
+    #: A Slack incoming webhook: its URL is always a secret.
     SLACK = "slack"
 
 
@@ -53,6 +56,7 @@ class WebhookFields:
 
     name: str
     url: str
+    """Blank where `url_secret` names the URL. Granted secrets may stand in its path and query as `${NAME}`."""
     access_token: str | None
     signing_secret: str | None
     secrets: tuple[str, ...]
@@ -64,11 +68,26 @@ class WebhookFields:
     client_certificate: str | None = None
     slack_team: str | None = None
     slack_channel: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    """Headers of its own; granted secrets may stand in their values as `${NAME}`."""
+    basic_user: str | None = None
+    basic_password: str | None = None
+    wandb_signature: WandbSignature = WandbSignature.BASE64
+    former_signing_secret: str | None = None
+    """The secret that signs as well until `former_signing_until`."""
+    former_signing_until: datetime | None = None
 
     @property
     def used_secrets(self) -> frozenset[str]:
         """The names of all secrets that it uses."""
-        named = (self.access_token, self.signing_secret, self.url_secret, self.client_certificate)
+        named = (
+            self.access_token,
+            self.signing_secret,
+            self.url_secret,
+            self.client_certificate,
+            self.basic_password,
+            self.former_signing_secret,
+        )
         return frozenset(self.secrets).union(name for name in named if name is not None)
 
 
@@ -93,7 +112,7 @@ class StoredWebhook:
 
 
 _token, _signing, _url = secrets.alias("token"), secrets.alias("signing"), secrets.alias("url_secret")
-_certificate = secrets.alias("certificate")
+_certificate, _password, _former = secrets.alias("certificate"), secrets.alias("password"), secrets.alias("former")
 
 
 def _webhooks(entity_ids: Collection[int]) -> Select[Any]:
@@ -104,11 +123,15 @@ def _webhooks(entity_ids: Collection[int]) -> Select[Any]:
             _signing.c.name.label("signing_secret"),
             _url.c.name.label("url_secret"),
             _certificate.c.name.label("client_certificate"),
+            _password.c.name.label("basic_password"),
+            _former.c.name.label("former_signing_secret"),
         )
         .outerjoin(_token, _token.c.id == webhooks.c.access_token_secret_id)
         .outerjoin(_signing, _signing.c.id == webhooks.c.signing_secret_id)
         .outerjoin(_url, _url.c.id == webhooks.c.url_secret_id)
         .outerjoin(_certificate, _certificate.c.id == webhooks.c.client_certificate_secret_id)
+        .outerjoin(_password, _password.c.id == webhooks.c.basic_password_secret_id)
+        .outerjoin(_former, _former.c.id == webhooks.c.former_signing_secret_id)
         .where(webhooks.c.entity_id.in_(entity_ids), webhooks.c.deleted_at.is_(None))
     )
 
@@ -184,6 +207,12 @@ def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebh
                 client_certificate=row.client_certificate,
                 slack_team=row.slack_team,
                 slack_channel=row.slack_channel,
+                headers=row.headers or {},
+                basic_user=row.basic_user,
+                basic_password=row.basic_password,
+                wandb_signature=WandbSignature(row.wandb_signature or WandbSignature.BASE64),
+                former_signing_secret=row.former_signing_secret,
+                former_signing_until=row.former_signing_until,
             ),
             disabled_reason=row.disabled_reason,
             failing_since=row.failing_since,
@@ -345,13 +374,28 @@ def content_of(stored: StoredWebhook) -> dict[str, Any]:
 
 def content_of_fields(fields: WebhookFields, disabled_reason: str | None = None) -> dict[str, Any]:
     """What a revision keeps of a webhook with these fields."""
-    return {**asdict(fields), "secrets": sorted(fields.secrets), "disabled_reason": disabled_reason}
+    until = fields.former_signing_until
+    return {
+        **asdict(fields),
+        "secrets": sorted(fields.secrets),
+        "former_signing_until": None if until is None else until.isoformat(),
+        "disabled_reason": disabled_reason,
+    }
 
 
 def fields_of_content(content: Mapping[str, Any]) -> WebhookFields:
     """The fields of a webhook, from what a revision keeps of it."""
     values = {key: value for key, value in content.items() if key != "disabled_reason"}
-    return WebhookFields(**{**values, "secrets": tuple(content["secrets"]), "kind": WebhookKind(content["kind"])})
+    until = content.get("former_signing_until")
+    return WebhookFields(
+        **{
+            **values,
+            "secrets": tuple(content["secrets"]),
+            "kind": WebhookKind(content["kind"]),
+            "wandb_signature": WandbSignature(content.get("wandb_signature", WandbSignature.BASE64)),
+            "former_signing_until": None if until is None else datetime.fromisoformat(until),
+        }
+    )
 
 
 def _edited(before: StoredWebhook, change: RevisionChange, content: dict[str, Any], revision: int) -> Edited:
@@ -384,13 +428,15 @@ def delete_webhook(
         "signing_secret_id": None,
         "url_secret_id": None,
         "client_certificate_secret_id": None,
+        "basic_password_secret_id": None,
+        "former_signing_secret_id": None,
     }
     connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(values))
     edit = _edited(stored, RevisionChange.DELETE, content_of(stored), revision)
     keep_revisions(connection, RevisionKind.WEBHOOK, [edit], by=by, now=now)
 
 
-def _columns(fields: WebhookFields, secret_ids: dict[str, int]) -> dict[str, Any]:
+def _columns(fields: WebhookFields, secret_ids: Mapping[str, int]) -> dict[str, Any]:
     def secret_id(name: str | None) -> int | None:
         return None if name is None else secret_ids[name]
 
@@ -404,10 +450,31 @@ def _columns(fields: WebhookFields, secret_ids: dict[str, int]) -> dict[str, Any
         "access_token_secret_id": secret_id(fields.access_token),
         "signing_secret_id": secret_id(fields.signing_secret),
         "client_certificate_secret_id": secret_id(fields.client_certificate),
+        "headers": fields.headers or None,
+        "basic_user": fields.basic_user,
+        "basic_password_secret_id": secret_id(fields.basic_password),
+        "wandb_signature": None if fields.wandb_signature is WandbSignature.BASE64 else fields.wandb_signature,
+        "former_signing_secret_id": secret_id(fields.former_signing_secret),
+        "former_signing_until": fields.former_signing_until,
         "policy": fields.policy,
         "enabled": fields.enabled,
         "paused": fields.paused,
     }
+
+
+def snapshot_of_fields(fields: WebhookFields, secret_ids: Mapping[str, int]) -> WebhookSnapshot:
+    """What a drain would read of a webhook with these fields, were it stored: for a test of one that is not."""
+    columns = _columns(fields, secret_ids)
+    names = {one.name for one in dataclass_fields(WebhookSnapshot)} & columns.keys()
+    return WebhookSnapshot(
+        id=0,
+        revision=0,
+        edition=0,
+        circuit=Circuit(),
+        slow=False,
+        resumed_at=None,
+        **{name: columns[name] for name in names},
+    )
 
 
 def _grant(connection: Connection, granted: Mapping[int, Collection[str]], secret_ids: dict[str, int]) -> None:

@@ -36,6 +36,12 @@ class WebhookSnapshot:
     access_token_secret_id: int | None
     signing_secret_id: int | None
     client_certificate_secret_id: int | None
+    headers: dict[str, str] | None
+    basic_user: str | None
+    basic_password_secret_id: int | None
+    wandb_signature: str | None
+    former_signing_secret_id: int | None
+    former_signing_until: datetime | None
     circuit: Circuit
     paused: bool
     slow: bool
@@ -51,6 +57,8 @@ class SealedSecrets:
     access_token: bytes | None
     signing_secret: bytes | None
     client_certificate: bytes | None
+    basic_password: bytes | None
+    former_signing_secret: bytes | None
     granted: dict[str, bytes]
 
 
@@ -85,6 +93,12 @@ def _endpoint_row(row: Any) -> WebhookSnapshot:
         access_token_secret_id=row.access_token_secret_id,
         signing_secret_id=row.signing_secret_id,
         client_certificate_secret_id=row.client_certificate_secret_id,
+        headers=row.headers,
+        basic_user=row.basic_user,
+        basic_password_secret_id=row.basic_password_secret_id,
+        wandb_signature=row.wandb_signature,
+        former_signing_secret_id=row.former_signing_secret_id,
+        former_signing_until=row.former_signing_until,
         circuit=circuit_of(row),
         paused=row.paused,
         slow=row.slow,
@@ -97,6 +111,8 @@ _OWN_SECRETS = (
     webhooks.c.access_token_secret_id,
     webhooks.c.signing_secret_id,
     webhooks.c.client_certificate_secret_id,
+    webhooks.c.basic_password_secret_id,
+    webhooks.c.former_signing_secret_id,
 )
 _NEWEST_OF_SECRETS = select(func.coalesce(func.max(secrets.c.revision), 0))
 _GRANTED = webhook_secrets.join(secrets, secrets.c.id == webhook_secrets.c.secret_id)
@@ -148,6 +164,8 @@ def load_secrets_of(connection: Connection, rows: Collection[WebhookSnapshot]) -
             access_token=found.get(row.access_token_secret_id),
             signing_secret=found.get(row.signing_secret_id),
             client_certificate=found.get(row.client_certificate_secret_id),
+            basic_password=found.get(row.basic_password_secret_id),
+            former_signing_secret=found.get(row.former_signing_secret_id),
             granted=granted[row.id],
         )
         for row in rows
@@ -160,6 +178,8 @@ def _own_secrets(row: WebhookSnapshot) -> tuple[int | None, ...]:
         row.access_token_secret_id,
         row.signing_secret_id,
         row.client_certificate_secret_id,
+        row.basic_password_secret_id,
+        row.former_signing_secret_id,
     )
 
 

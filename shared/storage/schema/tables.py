@@ -7,6 +7,7 @@ Deliveries are written once and finished once; what a drain needs while a delive
 from __future__ import annotations
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -187,7 +188,7 @@ webhooks = Table(
     _id(),
     Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
     Column("name", String(255), nullable=False),
-    # "slack": an incoming-webhook URL is a credential, so it is a secret, and `url` is blank.
+    # "slack": an incoming-webhook URL is a credential, so it is a secret. `url` is blank where there is a URL secret.
     Column("kind", String(16), nullable=False, server_default="webhook"),
     Column("url", Text, nullable=False),
     Column("url_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
@@ -202,6 +203,15 @@ webhooks = Table(
     Column("failing_since", UtcDateTime, nullable=True),
     Column("failed_at", UtcDateTime, nullable=True),
     Column("client_certificate_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
+    # Headers of its own, by name, with `${NAME}` in place of secrets; null for none.
+    Column("headers", JSON(none_as_null=True), nullable=True),
+    Column("basic_user", String(255), nullable=True),
+    Column("basic_password_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
+    # Null: base64.
+    Column("wandb_signature", String(16), nullable=True),
+    # Signs beside the signing secret until a time, so that a receiver can change from one to the other.
+    Column("former_signing_secret_id", ForeignKey("secrets.id"), nullable=True, index=True),
+    Column("former_signing_until", UtcDateTime, nullable=True),
     # What workers keep of its recent answers (domain.delivery.circuits) and of its limit (domain.delivery.rate_limit).
     Column("failures", Integer, nullable=False, server_default="0"),
     Column("circuit_openings", Integer, nullable=False, server_default="0"),

@@ -190,7 +190,7 @@ def api(settings: Settings, keys_in_template: Keys) -> Iterator[Api]:
 ACME = "/v1/entities/acme"
 
 TOKEN = "tok-5e6f2b"
-SIGNING = "whsec_c2lnbmluZy1rZXktMTIz"
+SIGNING = "whsec_c2lnbmluZy1rZXktb2YtMjQtYnl0ZXMh"
 DEPLOY = 'dep"loy\\7c1d'
 SECRETS = {"TOKEN": TOKEN, "SIGNING": SIGNING, "DEPLOY": DEPLOY}
 

@@ -131,7 +131,7 @@ def _fill(api: Api) -> tuple[Any, Any]:
     """Something of each kind, under the names that the description's examples have where that is possible."""
     api.ok("PUT", "/v1/entities/empty", {"kind": "organization"}, status=201)
     for name in SECRETS:
-        api.ok("PUT", f"{ACME}/secrets/{name}", {"value": f"value-of-{name}"}, status=201)
+        api.ok("PUT", f"{ACME}/secrets/{name}", {"value": f"the-value-of-{name}"}, status=201)
     certificate = Authority().issue("hookline").pem
     api.ok("PUT", f"{ACME}/secrets/CLIENT_CERTIFICATE", {"value": certificate}, status=201)
     url = "https://hooks.slack.com/services/T0001/B0002/s3cr3tS3cr3t"

@@ -207,7 +207,7 @@ def test_what_is_exported_applies_as_unchanged(api: Api) -> None:
     text = EXAMPLE.read_text()
     document = yaml.safe_load(text)
     for name in ("PIPELINE_TOKEN", "PIPELINE_SIGNING_SECRET", "DEPLOY_KEY", "TEAM_SIGNING_SECRET"):
-        api.ok("PUT", f"{ACME}/secrets/{name}", {"value": "x"}, status=201)
+        api.ok("PUT", f"{ACME}/secrets/{name}", {"value": "x" * 24}, status=201)
     apply(api, document)
 
     exported = api.ok("GET", f"{ACME}/export", key="member")

@@ -16,7 +16,7 @@ from tests.integration.scene import Scene, alias_event
 
 SECRETS = {
     "TOKEN": "tok-5e6f2b7c",
-    "SIGNING": "whsec_c2lnbmluZy1rZXktMTIz",
+    "SIGNING": "whsec_c2lnbmluZy1rZXktb2YtMjQtYnl0ZXMh",
     "DEPLOY": 'dep"loy\\7c1d <é>',
     "SLACK_URL": "/services/T0001/B0002/s3cr3tS3cr3t",
 }

@@ -130,6 +130,24 @@ def test_why_nothing_can_be_sent_to_a_webhook_is_shown(operated: Scene) -> None:
     assert "HOOKLINE_SECRET_KEYS lacks the key" in answer(webhooks, "show", "mutual")["unusable"]
 
 
+def test_a_signing_secret_is_rotated(operated: Scene) -> None:
+    for name in ("ONE", "TWO"):
+        operated.secret(name, f"whsec_{name.lower() * 16}")
+    operated.secret("SHORT", "short")
+    operated.webhook("signed", signing_secret="ONE")
+    operated.webhook("unsigned")
+    assert "signs with TWO, and until" in run(webhooks, "rotate-signing", "signed", "TWO", "--keep", "2h")
+    shown = answer(webhooks, "show", "signed")
+    assert (shown["signing_secret"], shown["former_signing_secret"]) == ("TWO", "ONE")
+    left = datetime.fromisoformat(shown["former_signing_until"]) - datetime.now(UTC)
+    assert timedelta(hours=1) < left <= timedelta(hours=2)
+    for arguments in (("signed", "TWO"), ("signed", "NONE"), ("signed", "SHORT"), ("unsigned", "ONE"), ("no", "ONE")):
+        run(webhooks, "rotate-signing", *arguments, code=2)
+    run(webhooks, "rotate-signing", "signed", "ONE", "--keep", "soon", code=2)
+    assert answer(webhooks, "show", "signed")["signing_secret"] == "TWO"
+    assert answer(webhooks, "rotate-signing", "signed", "ONE")["former_signing_secret"] == "TWO"
+
+
 @pytest.mark.parametrize("step", [timedelta(hours=2), timedelta(hours=-2)])
 def test_what_is_due_and_open_is_told_by_the_databases_clock(operated: Scene, step: timedelta) -> None:
     if operated.process.engine.dialect.name != "postgresql":

@@ -347,6 +347,63 @@ def test_a_webhook_is_made_changed_and_deleted(world: World, visitors: dict[str,
     assert admin.get(path).status_code == 404
 
 
+def test_headers_passwords_and_rotation_are_made_and_taken_out_in_the_form(
+    world: World, visitors: dict[str, httpx.Client]
+) -> None:
+    admin = visitors["admin"]
+    fields = {
+        "name": "credentials",
+        "url": "https://example.com/${DEPLOY_TOKEN}",
+        "headers": "X-Api-Key: ${DEPLOY_TOKEN}\r\n\r\nX-Team : ml: ops\r\n",
+        "basic.user": "ci",
+        "basic.password_secret": "DEPLOY_TOKEN",
+        "secrets": "DEPLOY_TOKEN",
+        "wandb_signature": "hex",
+        "policy": '{"success": {"body": {"ok": true, "error": {"$exists": false}}}, "retried_statuses": [404]}',
+    }
+    for wrong, words in (
+        ({"headers": "X-Api-Key ${DEPLOY_TOKEN}"}, "line 1 must be a name, a colon and a value"),
+        ({"headers": "Host: x"}, "Hookline sets itself"),
+        ({"basic.user": "a:b"}, "without a colon"),
+        ({"basic.password_secret": ""}, "must be the name of a secret"),
+        ({"url": ""}, "is required, or url_secret"),
+        ({"former_signing_secret": "SIGNING"}, "is required: a former signing secret and its end go together"),
+    ):
+        refused = admin.post(f"{ENTITY}/settings/webhooks/new", data={**fields, **wrong})
+        assert (refused.status_code, words in html.unescape(refused.text)) == (422, True), (wrong, refused.text)
+    made = admin.post(f"{ENTITY}/settings/webhooks/new", data=fields)
+    assert made.status_code == 303, made.text
+    path = made.headers["location"].partition("?")[0]
+    number = path.rpartition("/")[2]
+    stored = world.call("GET", f"/entities/acme/webhooks/{number}")
+    assert stored["headers"] == {"X-Api-Key": "${DEPLOY_TOKEN}", "X-Team": "ml: ops"}
+    assert stored["basic"] == {"user": "ci", "password_secret": "DEPLOY_TOKEN"}
+    shown = html.unescape(admin.get(path).text)
+    assert "X-Api-Key: ${DEPLOY_TOKEN}" in shown and "Authorization: Basic" in shown
+
+    form = html.unescape(admin.get(f"{path}/edit").text)
+    assert "X-Team: ml: ops" in form and 'value="ci"' in form
+    (revision,) = re.findall(r'name="revision" value="(\d+)"', form)
+    changed = {
+        "name": "credentials",
+        "url_secret": "",
+        "url": "https://example.com/",
+        "headers": "X-Team: ml",
+        "signing_secret": "SIGNING",
+        "policy": '{"success": {"body": {"done": true}}}',
+        "revision": revision,
+    }
+    saved = admin.post(f"{path}/edit", data=changed)
+    assert saved.status_code == 303, saved.text
+    stored = world.call("GET", f"/entities/acme/webhooks/{number}")
+    assert (stored["headers"], stored["basic"], stored["secrets"]) == ({"X-Team": "ml"}, None, [])
+    assert stored["policy"]["success"]["body"] == {"done": True}
+    assert stored["policy"]["retried_statuses"] == [408, 425, 429, "5xx"]
+    kept = world.call("GET", f"/entities/acme/webhooks/{number}/revisions")["items"]
+    assert len(kept) == 2, "one edit is one revision"
+    assert admin.post(f"{path}/delete").headers["location"].endswith("?done=deleted")
+
+
 def test_a_webhook_in_use_stays(world: World, visitors: dict[str, httpx.Client]) -> None:
     answer = visitors["admin"].post(filled(world, "/settings/webhooks/{deploy-hook}/delete"))
     assert answer.status_code == 409

@@ -38,7 +38,7 @@ HOSTILE = (
 """Every kind of markup that a page must show as text."""
 PROBE = HOSTILE.replace("$", "$$")
 """As a payload must have it: with a dollar that is none of a variable."""
-SECRETS = {"DEPLOY_TOKEN": "tok-canary-5e6f2b91", "SIGNING": "whsec_Y2FuYXJ5LXNpZ25pbmcta2V5LTEyMw=="}
+SECRETS = {"DEPLOY_TOKEN": "tok-canary-5e6f2b91", "SIGNING": "whsec_Y2FuYXJ5LXNpZ25pbmcta2V5LTAxMjM0NQ=="}
 
 
 @dataclass

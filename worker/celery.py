@@ -20,11 +20,12 @@ import click
 from celery import signals
 from celery.exceptions import SecurityWarning
 from click.core import ParameterSource
+from kombu import Queue
 
 from shared.config.descriptors import raise_descriptor_limit
 from shared.domain.errors import HooklineError
 from shared.observability.heartbeat import beat
-from shared.observability.logs import configure_logging
+from shared.observability.logs import configure_logging, get_logger
 from shared.settings import load_settings
 from shared.version import __version__
 from shared.interpreter import tune_interpreter
@@ -32,7 +33,7 @@ from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, SLOW_QUEU
 from worker.process.presence import WorkerPresence
 from worker.process.scoreboard import Scoreboard
 from worker.remote_control import register_control
-from worker.process.pools import check_pool
+from worker.process.pools import check_pool, idle_options
 from worker.process.lazy_process import LazyProcess
 from worker.tasks import register
 
@@ -54,12 +55,15 @@ try:
 except HooklineError as exc:
     sys.exit(f"hookline: {exc}")
 app.conf.update(
-    task_queues={EVALUATE_QUEUE: {}, DELIVER_QUEUE: {}, SLOW_QUEUE: {}},
+    # As queues and not by name: Flower asks each for its name.
+    task_queues=tuple(Queue(name, routing_key=name) for name in (EVALUATE_QUEUE, DELIVER_QUEUE, SLOW_QUEUE)),
     worker_concurrency=settings.worker_threads,
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
     hookline_version=__version__,  # `celery report` and `celery inspect report` show every setting
 )
+_log = get_logger("hookline.worker")
+_without_effect: list[str] = []  # told when the log has been set up
 scoreboard = Scoreboard()  # before the pool forks, so that all processes have it
 
 
@@ -90,6 +94,7 @@ def _logging(loglevel: int = logging.INFO, logfile: str | None = None, **_kwargs
 def _start(options: dict[str, Any] | None = None, **_kwargs: Any) -> None:
     options = options or {}
     try:
+        _without_effect.extend(idle_options(options))
         check_pool(options.get("pool_cls") or options.get("pool"), autoscale=options.get("autoscale"))
         exposition.serve(settings)
     except HooklineError as exc:
@@ -137,6 +142,8 @@ def _beat(**_kwargs: Any) -> None:
 @signals.worker_ready.connect
 def _consuming(sender: Any, **_kwargs: Any) -> None:
     presence.begin(sender)
+    for option in _without_effect:
+        _log.warning("worker.option_without_effect", option=option, needs="--pool prefork")
 
 
 @signals.worker_shutting_down.connect

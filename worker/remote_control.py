@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from celery.worker import control as celerys_own
 from celery.worker.control import control_command, inspect_command
 from kombu.utils.url import maybe_sanitize_url
 from sqlalchemy import Engine
@@ -50,6 +51,23 @@ def register_control(settings: Settings, scoreboard: Scoreboard) -> None:
         scoreboard.ask_to_reload()
         return {"ok": "automations are reloaded at the next evaluation"}
 
+    @control_command(name="pool_grow", args=[("n", int)], signature="[N=1]")
+    def _pool_grow(state: Any, n: int = 1) -> Answer:
+        """Grow pool by n processes."""
+        return _of_processes(state, "grow") or _celerys("pool_grow")(state, n)
+
+    @control_command(name="pool_shrink", args=[("n", int)], signature="[N=1]")
+    def _pool_shrink(state: Any, n: int = 1) -> Answer:
+        """Shrink pool by n processes."""
+        return _of_processes(state, "shrink") or _celerys("pool_shrink")(state, n)
+
+    @control_command(name="autoscale", args=[("max", int), ("min", int)], signature="[max [min]]")
+    def _autoscale(state: Any, max: int | None = None, min: int | None = None) -> Answer:
+        """Modify autoscale settings."""
+        if not state.consumer.controller.autoscaler:
+            return {"error": "this worker was started without --autoscale, which needs --pool prefork"}
+        return _celerys("autoscale")(state, max, min)
+
     @inspect_command(name="stats")
     def _stats(state: Any) -> Any:
         """Request worker statistics/information."""
@@ -63,6 +81,22 @@ def register_control(settings: Settings, scoreboard: Scoreboard) -> None:
             return _described(shown, _names(settings, shown))
         except (HooklineError, SQLAlchemyError):
             return _described(shown, {})  # the numbers are known without the database
+
+
+def _celerys(command: str) -> Callable[..., Answer]:
+    """Celery's own command of a name that is also one of ours."""
+    function: Callable[..., Answer] = getattr(celerys_own, command)
+    return function
+
+
+def _of_processes(state: Any, change: str) -> Answer | None:
+    """Why the pool can't change its size, if it can't. Celery itself answers with an AttributeError."""
+    if hasattr(state.consumer.pool, change):
+        return None
+    return {
+        "error": f"this worker's pool can't {change}: only --pool prefork can. A pool of threads starts as many as it "
+        "needs, up to -c N: restart it with another -c"
+    }
 
 
 def _meant(webhook: str) -> str:

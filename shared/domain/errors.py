@@ -6,6 +6,7 @@ An endpoint that answers 500 is not an error but an outcome (`shared.domain.deli
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 Loc = tuple[str | int, ...]
 
@@ -37,7 +38,7 @@ class InvalidDefinition(HooklineError):
         self.errors = errors
 
     @classmethod
-    def at(cls, loc: Loc, msg: str) -> InvalidDefinition:
+    def at(cls, loc: Loc, msg: str) -> Self:
         """A refusal with a single fault."""
         return cls(FieldError(loc, msg))
 

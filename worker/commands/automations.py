@@ -11,6 +11,7 @@ import click
 
 from worker.commands.completion import automation_names
 from worker.commands.output import as_json, opened, operators_group, print_json, print_rows, say
+from worker.commands.subjects import about
 
 Outcome = Literal["fired", "skipped", "no_match", "out_of_scope"]
 OUTCOMES: tuple[Outcome, ...] = ("fired", "skipped", "no_match", "out_of_scope")
@@ -39,8 +40,6 @@ REASONS = (
 LISTED = ("entity", "name", "id", "enabled", "event", "webhook", "updated_at")
 REVISIONS = ("number", "at", "by", "change", "changed", "revision")
 
-_of_entity = click.option("--entity", help="The entity; needed if several have one of this name.")
-
 
 @operators_group("automations")
 def automations() -> None:
@@ -60,8 +59,7 @@ def list_(entity: str | None, as_json: bool) -> None:
 
 
 @automations.command()
-@click.argument("automation", shell_complete=automation_names)
-@_of_entity
+@about("automation", automation_names)
 @as_json
 def enable(automation: str, entity: str | None, as_json: bool) -> None:
     """Enable AUTOMATION, an id or a name. Its metric windows and cooldowns begin empty."""
@@ -69,8 +67,7 @@ def enable(automation: str, entity: str | None, as_json: bool) -> None:
 
 
 @automations.command()
-@click.argument("automation", shell_complete=automation_names)
-@_of_entity
+@about("automation", automation_names)
 @as_json
 def disable(automation: str, entity: str | None, as_json: bool) -> None:
     """Disable AUTOMATION, an id or a name. Its deliveries from before are still sent."""
@@ -78,8 +75,7 @@ def disable(automation: str, entity: str | None, as_json: bool) -> None:
 
 
 @automations.command()
-@click.argument("automation", shell_complete=automation_names)
-@_of_entity
+@about("automation", automation_names)
 @as_json
 def revisions(automation: str, entity: str | None, as_json: bool) -> None:
     """List who changed AUTOMATION, an id or a name, and when; newest first."""
@@ -103,8 +99,7 @@ def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool
 
 
 @automations.command()
-@click.argument("entity")
-@click.argument("automation", shell_complete=automation_names)
+@about("automation", automation_names)
 @click.option(
     "--event",
     type=click.File("rb"),
@@ -127,7 +122,7 @@ def _switch(automation: str, entity: str | None, *, enabled: bool, as_json: bool
 @as_json
 def explain(
     *,
-    entity: str,
+    entity: str | None,
     automation: str,
     event: IO[bytes] | None,
     since: str | None,
@@ -144,7 +139,7 @@ def explain(
     project: str | None,
     as_json: bool,
 ) -> None:
-    """Show for each event whether AUTOMATION of ENTITY would fire, and why. Nothing is stored or sent.
+    """Show for each event whether AUTOMATION would fire, and why. Nothing is stored or sent.
 
     With --since it shows what came of the events, newest first, by what AUTOMATION was at the time of each and by what
     was recorded. Exits with 0 if something would fire, with 1 if nothing would, with 2 on bad input.
@@ -181,7 +176,7 @@ def explain(
 
 def _plot(
     automation: str,
-    entity: str,
+    entity: str | None,
     run: str,
     project: str | None,
     since: str | None,

@@ -46,7 +46,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 
 
 class OperatorsGroup(click.Group):
-    """Turns Hookline's own refusals, and storage that can't be used, into one line each and exit status 2."""
+    """Turns Hookline's own refusals, and storage that can't be used, into one line each and exit status 2.
+
+    A name that nothing has is 1, as an empty list.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -54,11 +57,16 @@ class OperatorsGroup(click.Group):
         from sqlalchemy.exc import SQLAlchemyError
 
         from shared.domain.errors import HooklineError, InvalidDefinition
+        from worker.operations.lookup import UnknownName
 
+        status = UNUSABLE
         try:
             return super().invoke(ctx)
-        except InvalidDefinition as exc:
+        except UnknownName as exc:
             faults: tuple[object, ...] = exc.errors
+            status = NOTHING
+        except InvalidDefinition as exc:
+            faults = exc.errors
         except HooklineError as exc:
             faults = (exc,)
         except SQLAlchemyError as exc:
@@ -67,7 +75,7 @@ class OperatorsGroup(click.Group):
             faults = (f"the event streams can't be read: {exc}",)
         for fault in faults:
             complain(fault)
-        return ctx.exit(UNUSABLE)
+        return ctx.exit(status)
 
 
 def operators_group(name: str) -> Callable[[Callable[..., Any]], click.Group]:

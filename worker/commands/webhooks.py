@@ -10,11 +10,22 @@ import click
 from worker.commands.completion import webhook_names
 from worker.commands.exchanges import MEMBERS, exchange_members
 from worker.commands.output import NOTHING, as_json, opened, operators_group, print_json, print_members, print_rows, say
+from worker.commands.subjects import about
 
-LISTED = ("entity", "name", "id", "state", "lane", "pending", "due", "in_flight", "failing_since", "disabled_reason")
+LISTED = (
+    "entity",
+    "name",
+    "id",
+    "state",
+    "lane",
+    "pending",
+    "due",
+    "dead",
+    "in_flight",
+    "failing_since",
+    "disabled_reason",
+)
 STATES = ("active", "paused", "disabled", "circuit open", "circuit half open")
-
-_of_entity = click.option("--entity", help="The entity; needed if several have one of this name.")
 
 
 @operators_group("webhooks")
@@ -36,8 +47,7 @@ def list_(entity: str | None, state: str | None, as_json: bool) -> None:
 
 
 @webhooks.command()
-@click.argument("webhook", shell_complete=webhook_names)
-@_of_entity
+@about("webhook", webhook_names)
 @as_json
 def show(webhook: str, entity: str | None, as_json: bool) -> None:
     """Show WEBHOOK, an id or a name: its state and why, its policy, and the automations that use it."""
@@ -52,8 +62,7 @@ def show(webhook: str, entity: str | None, as_json: bool) -> None:
 
 
 @webhooks.command()
-@click.argument("webhook", shell_complete=webhook_names)
-@_of_entity
+@about("webhook", webhook_names)
 @as_json
 def pause(webhook: str, entity: str | None, as_json: bool) -> None:
     """Pause WEBHOOK, an id or a name: its deliveries wait. Requests in flight are finished."""
@@ -65,8 +74,7 @@ def pause(webhook: str, entity: str | None, as_json: bool) -> None:
 
 
 @webhooks.command()
-@click.argument("webhook", shell_complete=webhook_names)
-@_of_entity
+@about("webhook", webhook_names)
 @as_json
 def resume(webhook: str, entity: str | None, as_json: bool) -> None:
     """Resume WEBHOOK, an id or a name, if it was paused or disabled, or its circuit was open."""
@@ -87,8 +95,7 @@ def _say(row: dict[str, object], word: str, *, as_json: bool) -> None:
 
 
 @webhooks.command()
-@click.argument("webhook", shell_complete=webhook_names)
-@_of_entity
+@about("webhook", webhook_names)
 @as_json
 def test(webhook: str, entity: str | None, as_json: bool) -> None:
     """Send one test request with sample values to WEBHOOK, an id or a name, from this machine, and show the answer.
@@ -111,7 +118,7 @@ def test(webhook: str, entity: str | None, as_json: bool) -> None:
 @click.argument("webhook", shell_complete=webhook_names)
 @click.argument("secret")
 @click.option("--keep", default="7d", show_default=True, help="How long the present secret signs as well, such as 24h.")
-@_of_entity
+@click.option("--entity", help="The entity; needed if several have one of this name.")
 @as_json
 def rotate_signing(webhook: str, secret: str, keep: str, entity: str | None, as_json: bool) -> None:
     """Sign requests to WEBHOOK, an id or a name, with SECRET, the name of a secret of its entity.

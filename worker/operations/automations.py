@@ -71,7 +71,9 @@ def set_enabled(engine: Engine, automation: str, entity: str | None, *, enabled:
         }
 
 
-def explain(settings: Settings, engine: Engine, automation: str, entity: str, trial: ExplainRequest) -> DryRunAnswer:
+def explain(
+    settings: Settings, engine: Engine, automation: str, entity: str | None, trial: ExplainRequest
+) -> DryRunAnswer:
     """Tell for each event whether an automation would fire, and why. Nothing is stored.
 
     Raises:
@@ -94,7 +96,7 @@ def explain(settings: Settings, engine: Engine, automation: str, entity: str, tr
 
 
 def _explain_past(
-    settings: Settings, engine: Engine, automation: str, entity: str, source: TimeRange, page: PageWanted
+    settings: Settings, engine: Engine, automation: str, entity: str | None, source: TimeRange, page: PageWanted
 ) -> DryRunAnswer:
     with read_transaction(engine) as connection:
         stored = resolve_automation(connection, automation, entity)
@@ -107,7 +109,7 @@ def read_run_series(
     settings: Settings,
     engine: Engine,
     automation: str,
-    entity: str,
+    entity: str | None,
     run: str,
     project: str | None,
     since: str | None,

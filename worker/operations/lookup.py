@@ -18,11 +18,15 @@ from shared.storage.delivery.webhook_states import (
 )
 
 
+class UnknownName(InvalidDefinition):
+    """There is nothing of the name or id that an operator gave."""
+
+
 def resolve_entity(connection: Connection, name: str) -> StoredEntity:
-    """Find the entity of this name. Raises InvalidDefinition at `entity`."""
+    """Find the entity of this name. Raises UnknownName at `entity`."""
     found = find_entity(connection, name)
     if found is None:
-        raise InvalidDefinition.at(("entity",), f"there is no entity {name!r}")
+        raise UnknownName.at(("entity",), f"there is no entity {name!r}")
     return found
 
 
@@ -30,7 +34,8 @@ def resolve_webhook(connection: Connection, name_or_id: str, entity: str | None,
     """Find a webhook or Slack integration, of one entity or of any.
 
     Raises:
-        InvalidDefinition: at `entity` or `webhook`, when there is none, or several entities have it.
+        UnknownName: at `entity` or `webhook`, when there is none.
+        InvalidDefinition: at `webhook`, when several entities have it.
     """
     owner = None if entity is None else resolve_entity(connection, entity).id
     number = next((n for kind in ID_KINDS.values() if (n := decode_id(kind, name_or_id)) is not None), None)
@@ -44,7 +49,7 @@ def resolve_webhook(connection: Connection, name_or_id: str, entity: str | None,
         raise InvalidDefinition.at(("webhook",), f"several entities have {name_or_id!r}: give --entity, of {owners}")
     if not named:
         where = "any entity" if entity is None else f"entity {entity!r}"
-        raise InvalidDefinition.at(("webhook",), f"no webhook of {where} has the id or name {name_or_id!r}")
+        raise UnknownName.at(("webhook",), f"no webhook of {where} has the id or name {name_or_id!r}")
     return webhook_states(connection, now, webhook_id=named[0].id)[0]
 
 
@@ -52,7 +57,8 @@ def resolve_automation(connection: Connection, name_or_id: str, entity: str | No
     """Find an automation, of one entity or of any.
 
     Raises:
-        InvalidDefinition: at `entity` or `automation`, when there is none, or several entities have it.
+        UnknownName: at `entity` or `automation`, when there is none.
+        InvalidDefinition: at `automation`, when several entities have it.
     """
     if entity is not None:
         stored = find_by_name_or_id(connection, resolve_entity(connection, entity).id, name_or_id)
@@ -66,5 +72,5 @@ def resolve_automation(connection: Connection, name_or_id: str, entity: str | No
         raise InvalidDefinition.at(("automation",), f"several entities have {name_or_id!r}: give --entity, of {owners}")
     if not found:
         where = "any entity" if entity is None else f"entity {entity!r}"
-        raise InvalidDefinition.at(("automation",), f"no automation of {where} has the id or name {name_or_id!r}")
+        raise UnknownName.at(("automation",), f"no automation of {where} has the id or name {name_or_id!r}")
     return found[0]

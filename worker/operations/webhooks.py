@@ -24,6 +24,7 @@ from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnap
 from shared.storage.delivery.webhook_states import (
     WebhookState,
     count_dead,
+    count_dead_by_webhook,
     pause_webhook,
     resume_webhook,
     webhook_names,
@@ -39,7 +40,9 @@ def list_webhooks(engine: Engine, entity: str | None) -> list[Row]:
     with read_transaction(engine) as connection:
         now = database_time(connection)
         owner = None if entity is None else resolve_entity(connection, entity).id
-        return [row_of(state, now) for state in webhook_states(connection, now, entity_id=owner)]
+        dead = count_dead_by_webhook(connection, owner)
+        states = webhook_states(connection, now, entity_id=owner)
+        return [{**row_of(state, now), "dead": dead.get(state.id, 0)} for state in states]
 
 
 def describe_webhook(settings: Settings, engine: Engine, webhook: str, entity: str | None) -> Row:

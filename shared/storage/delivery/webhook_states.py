@@ -157,6 +157,14 @@ def count_dead(connection: Connection, webhook_id: int, entity_id: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+def count_dead_by_webhook(connection: Connection, entity_id: int | None = None) -> dict[int, int]:
+    """The number of dead letters of each webhook that has any, of one entity or of all."""
+    query = select(deliveries.c.webhook_id, func.count()).where(deliveries.c.unfulfilled.in_(DEAD))
+    if entity_id is not None:
+        query = query.where(deliveries.c.entity_id == entity_id)
+    return {row[0]: row[1] for row in connection.execute(query.group_by(deliveries.c.webhook_id))}
+
+
 def pause_webhook(connection: Connection, webhook_id: int, *, revision: int, now: datetime) -> None:
     """Pause a webhook: no worker claims a delivery after this commits. Requests in flight are finished."""
     _write(connection, webhook_id, {"paused": True, "revision": revision, "updated_at": now})

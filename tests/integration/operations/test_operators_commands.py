@@ -37,7 +37,7 @@ def operated(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     def opened() -> Iterator[tuple[Settings, Engine]]:
         yield scene.settings, scene.process.engine
 
-    for group in ("webhooks", "deliveries", "streams", "completion"):
+    for group in ("automations", "webhooks", "deliveries", "streams", "completion"):
         monkeypatch.setattr(f"worker.commands.{group}.opened", opened)
     return scene
 
@@ -186,9 +186,45 @@ def test_a_shell_completes_names(operated: Scene, monkeypatch: pytest.MonkeyPatc
     assert completed(webhooks, "show", "--entity", "nobody", incomplete="") == []
     assert completed(automations, "enable", incomplete="") == ["promoted"]
     assert completed(automations, "explain", "acme", incomplete="p") == ["promoted"]
+    assert completed(webhooks, "pause", "acme", incomplete="au") == ["audit"]
+    assert completed(webhooks, "pause", "nobody", incomplete="au") == []
 
     monkeypatch.setattr("worker.commands.completion.opened", lambda: 1 / 0)
     assert completed(webhooks, "pause", incomplete="de") == []
+
+
+def test_one_order_of_words_and_one_status_for_what_is_not_there(operated: Scene) -> None:
+    operated.webhook("deploy")
+    operated.automation(None, name="promoted")
+    for group, command, name in (
+        (webhooks, "show", "deploy"),
+        (webhooks, "pause", "deploy"),
+        (webhooks, "resume", "deploy"),
+        (automations, "disable", "promoted"),
+        (automations, "enable", "promoted"),
+        (automations, "revisions", "promoted"),
+    ):
+        run(group, command, name)
+        run(group, command, "acme", name)
+        run(group, command, name, "--entity", "acme")
+        run(group, command, "acme", name, "--entity", "acme", code=2)
+        run(group, command, "acme", name, "third", code=2)
+        run(group, command, code=2)
+        run(group, command, "nosuch", code=1)
+        run(group, command, "nobody", name, code=1)
+    for words in (("promoted",), ("acme", "promoted"), ("promoted", "--entity", "acme")):
+        run(automations, "explain", *words, "--since", "1h", code=1)
+    run(deliveries, "show", "dlv_nosuch", code=1)
+
+
+def test_a_list_of_webhooks_shows_dead_letters(operated: Scene) -> None:
+    operated.automation(operated.webhook("gone"))
+    operated.webhook("fine")
+    operated.receiver.answer = lambda _request: Answer(404)
+    operated.publish(alias_event())
+    operated.evaluate()
+    operated.deliver()
+    assert {row["name"]: row["dead"] for row in answer(webhooks, "list")} == {"gone": 1, "fine": 0}
 
 
 def test_a_webhook_is_paused_resumed_and_tried(operated: Scene) -> None:

@@ -18,11 +18,11 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
 # What serves and demonstrates, about 190 MB. Tests and checks need three times that, on top of it.
-$(RUNTIME): pyproject.toml shared/version.py $(LIGHT)
+$(RUNTIME): pyproject.toml clients/python/pyproject.toml shared/version.py $(LIGHT)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hookline needs Python 3.11 or newer; set PYTHON=…")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PINNED) $(LIGHT:%=-r %)
-	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e . -e clients/python
 	@touch $@
 
 $(READY): $(RUNTIME) $(HEAVY)
@@ -61,6 +61,7 @@ lint: $(READY) ## format check, lint, types, layering, generated docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	cd clients/python && ../../$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m dispatcher.reference --check
 	$(BIN)/python -m deploy.grafana.generate --check

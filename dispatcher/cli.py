@@ -191,5 +191,32 @@ def export(entity: str | None) -> None:
     export_definitions(entity)
 
 
+def _of_the_client(name: str, summary: str) -> click.Command:
+    """A command of the distribution hookline-client, which takes its own arguments and may not be installed."""
+
+    def run(arguments: tuple[str, ...]) -> None:
+        try:
+            from hookline.cli import main as client
+        except ImportError:
+            complain(f"`hookline {name}` is part of hookline-client, which is not installed")
+            sys.exit(2)
+        sys.exit(client([name, *arguments], program="hookline"))
+
+    return click.Command(
+        name,
+        callback=run,
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        help=summary,
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+        add_help_option=False,
+    )
+
+
+for _name, _summary in {
+    "spool": "Events that training processes left behind: list them, or send them.",
+}.items():
+    main.add_command(_of_the_client(_name, _summary))
+
+
 if __name__ == "__main__":
     main()

@@ -339,13 +339,15 @@ _OF_SERVICES = re.compile(
     r"_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?", re.ASCII
 )
 """How names end that Kubernetes makes of the services beside a pod (its docs, "Accessing the Service")."""
-_OF_OTHERS = frozenset({"IMAGE", "PUBLISH"})
-"""Variables of deploy/compose, which may be exported for it."""
+_OF_OTHERS = frozenset({"IMAGE", "PUBLISH", "ENTITY", "SOURCE", "SPOOL", "CONFIG_KEYS"})
+"""Variables of deploy/compose and of the Python client, which may be exported for them."""
+_OF_RUNS = re.compile(r"RUN_(ID|PROJECT|NAME)|MLFLOW_[A-Z_]+")
+"""Variables that `hookline run` gives its command, and those of the MLflow plugin."""
 
 
 def _is_known(variable: str) -> bool:
     name = variable.upper().removeprefix(ENV_PREFIX)
-    if name.lower() in Settings.model_fields or name in _OF_OTHERS:
+    if name.lower() in Settings.model_fields or name in _OF_OTHERS or _OF_RUNS.fullmatch(name):
         return True
     if name.endswith("_PORT") and re.match("(tcp|udp|sctp)://", os.environ[variable]):
         return True

@@ -53,15 +53,15 @@ def wandb_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[str]:
-    """The API on a port of its own, in a thread; gives its URL."""
-    with lent_application(settings) as app, _served(app) as url:
+def serving(settings: Settings, port: int = 0) -> Iterator[str]:
+    """The API on a port of its own or a given one, in a thread; gives its URL."""
+    with lent_application(settings) as app, _served(app, port) as url:
         yield url
 
 
 @contextmanager
-def _served(app: FastAPI) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on"))
+def _served(app: FastAPI, port: int) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started or not thread.is_alive(), "API")
@@ -126,6 +126,10 @@ class Hookline:
     def publish(self, *events: dict[str, Any]) -> None:
         """Publish events and work everything that follows from them."""
         self.rest("POST", "/v1/events", list(events), status=202)
+        self.work()
+
+    def work(self) -> None:
+        """Work what the streams have, and everything that follows from it."""
         for partition in range(self.settings.partitions):
             self.process.partitions.drain(partition)
         while due := self._due():

@@ -25,16 +25,20 @@ from worker.remote_control import register_control
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md")]
+    [*ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md"), *ROOT.glob("clients/*/*.md")]
     + [path for folder in (DOCS, ROOT / "deploy") for path in folder.rglob("*.md")]
 )
-OF_THE_PROJECT = r"(?:deploy|dispatcher|docs|examples|requirements|shared|tests|worker)/[\w./@-]*"
+OF_THE_PROJECT = r"(?:clients|deploy|dispatcher|docs|examples|requirements|shared|tests|worker)/[\w./@-]*"
 FENCE = re.compile(r"^( *)(```|~~~)(\w*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 # Where a shell would look for a command's name: first, after settings, a folder, `--`, or what joins commands.
 COMMAND = re.compile(
     r"(?:^ *|[|;&(] *|/bin/|-- |[A-Z_]+=\S* |exec \S+ )((?:celery -A worker|hookline) [^|;&<>)\n]*)", re.MULTILINE
 )
-NOT_SETTINGS = {"HOOKLINE_NAME", "HOOKLINE_IMAGE", "HOOKLINE_PUBLISH"}  # a placeholder; the compose file's own
+NOT_SETTINGS = {
+    "HOOKLINE_NAME",  # a placeholder
+    *("HOOKLINE_IMAGE", "HOOKLINE_PUBLISH"),  # the compose file's own
+    *("HOOKLINE_ENTITY", "HOOKLINE_SOURCE", "HOOKLINE_SPOOL", "HOOKLINE_CONFIG_KEYS"),  # of the Python client
+}
 
 
 def named(path: Path) -> str:

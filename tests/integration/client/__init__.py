@@ -1,0 +1,1 @@
+"""The Python client against a real installation, with real processes that are killed."""

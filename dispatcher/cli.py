@@ -218,5 +218,19 @@ for _name, _summary in {
     main.add_command(_of_the_client(_name, _summary))
 
 
+@main.command()
+@click.argument("name", default="manifest")
+def schema(name: str) -> None:
+    """Print the JSON Schema NAME, for editors and CI: manifest (the YAML of apply), automation, webhook, slack, or an
+    event type."""
+    from dispatcher.control.definition_schemas import SCHEMAS, schema_text
+    from shared.domain.events.decoding import json_schema
+    from shared.domain.events.types import EventType
+
+    if name not in SCHEMAS and name not in EventType.__members__:
+        raise click.UsageError(f"there is no schema {name!r}; there are {', '.join((*SCHEMAS, *EventType))}")
+    click.echo(schema_text(SCHEMAS[name]() if name in SCHEMAS else json_schema(EventType(name))))
+
+
 if __name__ == "__main__":
     main()

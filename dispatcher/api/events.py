@@ -19,6 +19,7 @@ from dispatcher.api.described_forms import reference
 from dispatcher.api.problems import Problem, too_large
 from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.api.threads import run_in
+from dispatcher.control.definition_schemas import SCHEMAS
 from dispatcher.control.errors import Forbidden, NotFound
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import check_published, json_schema
@@ -114,20 +115,28 @@ async def _authorize(resources: ApiResources, caller: Caller, events: Sequence[A
 
 
 class EventTypes(BaseModel):
-    """All event types."""
+    """Everything that has a schema."""
 
     types: list[str]
+    """The event types."""
+    definitions: list[str]
+    """What teams define: an automation, a webhook, a Slack integration, and the document of `hookline apply`."""
 
 
 @router.get("/schemas")
 def list_schemas() -> EventTypes:
-    """List the event types that have a schema."""
-    return EventTypes(types=[str(event_type) for event_type in EventType])
+    """List the event types and definitions that have a schema."""
+    return EventTypes(types=[str(event_type) for event_type in EventType], definitions=list(SCHEMAS))
 
 
 @router.get("/schemas/{event_type}")
 def get_schema(event_type: str) -> dict[str, Any]:
-    """Get the JSON Schema of one event type."""
+    """Get the JSON Schema of one event type, or of a definition: `automation`, `webhook`, `slack` or `manifest`.
+
+    Editors complete and check by it: a YAML file begins with `# yaml-language-server: $schema=<this URL>`.
+    """
+    if event_type in SCHEMAS:
+        return SCHEMAS[event_type]()
     if event_type not in EventType.__members__:
-        raise NotFound(f"there is no event type {event_type!r}; there are {', '.join(EventType)}")
+        raise NotFound(f"there is no event type {event_type!r}; there are {', '.join((*EventType, *SCHEMAS))}")
     return json_schema(EventType(event_type))

@@ -252,9 +252,12 @@ ANSWERS: dict[str, Any] = {
         "ignored_sample": None,
     },
     "Manifest": {"webhooks": [_WEBHOOK], "automations": [_AUTOMATION]},
-    "EventTypes": {"types": ["ADD_ARTIFACT_ALIAS", "RUN_METRIC"]},
+    "EventTypes": {
+        "types": ["ADD_ARTIFACT_ALIAS", "RUN_METRIC"],
+        "definitions": ["automation", "webhook", "slack", "manifest"],
+    },
     "get_schema": {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "RUN_STATE", "type": "object"},
-    "Health": {"status": "ok"},
+    "Readiness": {"status": "ready", "warnings": []},
 }
 
 REQUESTS: dict[str, Any] = {

@@ -224,6 +224,9 @@ _KIND_OF_KEY: dict[str, type[Condition]] = {
     "zscore": ZScoreCondition,
     "finite": FiniteCondition,
 }
+CONDITION_MODELS: tuple[type[Condition], ...] = tuple(dict.fromkeys(_KIND_OF_KEY.values()))
+WORDS: tuple[type[StrEnum], ...] = tuple(_Word.__subclasses__())
+"""Those that are read in any case."""
 _SECTIONS: dict[str, type[_Definition]] = {"change": Change, "zscore": ZScore}
 _KINDS = "an object of exactly one kind: with op and threshold, with change, with zscore, or with finite"
 

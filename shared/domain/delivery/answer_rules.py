@@ -78,7 +78,9 @@ class _Body:
 class SuccessRule(BaseModel):
     """What an answer must be like to count as a success; what it names must all hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, json_schema_extra={"minProperties": 1}
+    )
 
     status: tuple[Status, ...] = Field(default=("2xx",), min_length=1, max_length=MAX_STATUSES, strict=False)
     """Statuses and classes of them."""

@@ -136,6 +136,11 @@ _FIELDS = {event_type: _fields(event_type) for event_type in EventType}
 _OBJECTS = {event_type: _objects(event_type) for event_type in EventType}
 
 
+def filter_fields(event_type: EventType) -> tuple[frozenset[str], frozenset[str]]:
+    """The fields that filters on this event type may name, and the prefixes of objects of which they name members."""
+    return frozenset(_FIELDS[event_type]), frozenset(_OBJECTS[event_type])
+
+
 def field_refusal(event_type: EventType, name: str) -> str | None:
     """None when a filter on this event type may name the field; otherwise a message with the accepted ones."""
     if name in _FIELDS[event_type] or any(

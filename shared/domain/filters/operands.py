@@ -15,9 +15,12 @@ from shared.domain.filters.fields import member_field
 _EQUALITIES: Final = frozenset({"$eq", "$ne"})
 _MEMBERSHIPS: Final = frozenset({"$in", "$nin"})
 _ORDERS: Final = frozenset({"$gt", "$gte", "$lt", "$lte"})
-_NULLABLE: Final = frozenset({"run.name", "run.display_name", "run.config"})
+NULLABLE: Final = frozenset({"run.name", "run.display_name", "run.config"})
 """What an event may leave out."""
-_RUN_TEXTS: Final = frozenset({"run.id", "run.name", "run.display_name"})
+RUN_TEXTS: Final = frozenset({"run.id", "run.name", "run.display_name"})
+
+OBJECT_FIELD: Final = "run.config"
+"""The field that is an object, or left out."""
 
 
 class OperandFault(NamedTuple):
@@ -29,10 +32,10 @@ class OperandFault(NamedTuple):
 
 def operand_faults(event_type: EventType, field: str, op: str, operand: object) -> Iterator[OperandFault]:
     """The faults of an operand that this field of such events can never meet, whatever the event."""
-    if field == "run.config":
+    if field == OBJECT_FIELD:
         yield from _object_faults(op, operand)
-    elif field in _RUN_TEXTS or member_field(event_type, field) is None:
-        listed = field in _lists(event_type)
+    elif field in RUN_TEXTS or member_field(event_type, field) is None:
+        listed = field in list_fields(event_type)
         if op in _MEMBERSHIPS and isinstance(operand, list | tuple):
             for index, one in enumerate(operand):
                 yield from (OperandFault((index, *loc), text) for loc, text in _text_faults(field, one, listed=listed))
@@ -40,7 +43,8 @@ def operand_faults(event_type: EventType, field: str, op: str, operand: object) 
             yield from _text_faults(field, operand, listed=listed and op in _EQUALITIES)
 
 
-def _lists(event_type: EventType) -> tuple[str, ...]:
+def list_fields(event_type: EventType) -> tuple[str, ...]:
+    """The fields that are lists of texts on this event type."""
     if event_type not in ARTIFACT_TYPES:
         return ()
     own = (*(() if event_type in ALIAS_TYPES else ("alias",)), *(() if event_type in TAG_TYPES else ("tag",)))
@@ -48,7 +52,7 @@ def _lists(event_type: EventType) -> tuple[str, ...]:
 
 
 def _text_faults(field: str, value: object, *, listed: bool) -> Iterator[OperandFault]:
-    if isinstance(value, str) or (value is None and field in _NULLABLE):
+    if isinstance(value, str) or (value is None and field in NULLABLE):
         return
     if listed and isinstance(value, list | tuple):
         for index, one in enumerate(value):

@@ -12,7 +12,7 @@ from dispatcher.api.examples import ANSWERS, REQUESTS
 from dispatcher.app import create_app
 from shared.domain.events.types import EventType
 from shared.settings import load_settings
-from tests.integration.api.conftest import Api
+from tests.integration.api.conftest import ACME, Api, automation, create_webhook
 
 DOCUMENT = create_app(load_settings(secret_keys=Fernet.generate_key().decode())).openapi()
 OPERATIONS: dict[str, Any] = {
@@ -76,3 +76,19 @@ def test_schemas_of_events_are_valid_and_fit_what_is_published(api: Api) -> None
     schema = api.client.request("GET", "/v1/schemas/ADD_ARTIFACT_ALIAS").json()
     jsonschema_rs.Draft202012Validator(schema).validate(REQUESTS["publish_events"])
     api.refused("GET", "/v1/schemas/NOTHING", status=404)
+
+
+def test_definitions_have_schemas_by_which_editors_check(api: Api) -> None:
+    names = api.client.request("GET", "/v1/schemas").json()["definitions"]
+    schemas = {name: api.client.request("GET", f"/v1/schemas/{name}").json() for name in names}
+    assert set(names) == {"automation", "webhook", "slack", "manifest"}
+    create_webhook(api)
+    document: dict[str, Any] = {"entity": "acme", "automations": [automation()]}
+    checks = jsonschema_rs.validator_for(schemas["manifest"])
+    assert checks.is_valid(document)
+    api.ok("POST", f"{ACME}/apply", {"automations": document["automations"]})
+    exported = {"entity": "acme", **api.ok("GET", f"{ACME}/export")}
+    assert [error.message for error in checks.iter_errors(exported)] == []
+    document["automations"][0]["filter"] = {"alias": 3}
+    assert not checks.is_valid(document)
+    api.refused("POST", f"{ACME}/apply", {"automations": [{**automation("b"), "filter": {"alias": 3}}]}, status=422)

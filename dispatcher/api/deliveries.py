@@ -18,10 +18,11 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import HEAD_ONLY, JsonBody, TwoWayPaging, accepts
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.resources import ResourcesDep
-from dispatcher.control import deliveries, exports
+from dispatcher.control import deliveries, exports, replays
 from dispatcher.control.deliveries import DeliveryDetail, DeliveryView, ReplayPreview, ReplayQuery, Selection
 from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
 from dispatcher.control.paging import TwoWayPage
+from dispatcher.control.replays import ReplayView
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
 from shared.storage.accounts.users import Principal
@@ -44,6 +45,8 @@ class ReplayCount(BaseModel):
     replayed: int
     last_due_at: datetime | None
     """When the last of them is due; null when there are none."""
+    id: str | None = None
+    """Of this replay, to see how far it has come and to stop it; null when there are none."""
 
 
 _STATUS = WithJsonSchema({"type": "string", "enum": [str(status) for status in DeliveryStatus]})
@@ -186,8 +189,25 @@ def replay_deliveries(
     """
     with once.writing() as connection:
         replayed = deliveries.replay_matching(connection, principal, entity, body)
+        number = replays.replay_id(connection, replayed.ids)
     resources.wake(replayed.webhook_ids)
-    return ReplayCount(replayed=len(replayed.ids), last_due_at=replayed.last_due_at)
+    return ReplayCount(replayed=len(replayed.ids), last_due_at=replayed.last_due_at, id=number)
+
+
+@router.get("/replays/{replay_id}")
+def get_replay(entity: str, replay_id: str, principal: PrincipalDep, resources: ResourcesDep) -> ReplayView:
+    """How far a replay of many deliveries has come."""
+    with read_transaction(resources.engine) as connection:
+        return replays.get(connection, principal, entity, replay_id)
+
+
+@router.post("/replays/{replay_id}/stop")
+def stop_replay(
+    entity: str, replay_id: str, principal: PrincipalDep, resources: ResourcesDep, once: OnceDep
+) -> ReplayView:
+    """Hold back what waits of a replay. Requests that are underway go on."""
+    with once.writing() as connection:
+        return replays.stop(connection, principal, entity, replay_id)
 
 
 @router.get("/replayable")

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, delete, or_, select, update
 
 from shared.storage.database.bulk import among
+from shared.storage.delivery.delivery_filter import DeliveryStatus
 from shared.storage.schema.tables import deliveries, pending_deliveries, webhooks
 
 
@@ -26,11 +27,18 @@ def abandon_deliveries(connection: Connection, webhook_id: int, *, reason: str, 
 
 
 def make_dead_letters(connection: Connection, which: ColumnElement[bool], reason: str, now: datetime) -> int:
-    """Make dead letters of the pending deliveries that meet a condition and are not under a lease; returns how many.
+    """Make dead letters of the pending deliveries that meet a condition and are not under a lease; returns how many."""
+    return end_pending(connection, which, DeliveryStatus.DEAD, reason, now)
 
-    Locks (docs/decisions/0012, "delete a webhook", "dead-letter orphans"): pending_deliveries, SKIP LOCKED →
-    deliveries. A row that a worker has locked is skipped: the worker may be waiting for the webhook's row, which this
-    transaction may hold.
+
+def end_pending(
+    connection: Connection, which: ColumnElement[bool], status: DeliveryStatus, reason: str, now: datetime
+) -> int:
+    """End the pending deliveries that meet a condition and are not under a lease; returns how many.
+
+    Locks (docs/decisions/0012, "delete a webhook", "dead-letter orphans, stop a replay"): pending_deliveries, SKIP
+    LOCKED → deliveries. A row that a worker has locked is skipped: the worker may be waiting for the webhook's row,
+    which this transaction may hold.
     """
     free = or_(pending_deliveries.c.claim.is_(None), pending_deliveries.c.next_attempt_at <= now)
     takeable = select(pending_deliveries.c.seq).where(which, free).with_for_update(skip_locked=True)
@@ -46,6 +54,6 @@ def make_dead_letters(connection: Connection, which: ColumnElement[bool], reason
         connection.execute(
             update(deliveries)
             .where(among(connection, deliveries.c.seq, seqs))
-            .values(status="dead", reason=reason, attempts=attempts, finished_at=now)
+            .values(status=status.value, reason=reason, attempts=attempts, finished_at=now)
         )
     return len(removed)

@@ -74,7 +74,7 @@ def replay(connection: Connection, seqs: Sequence[int], now: datetime, *, interv
     The first is due now, each other one an `interval` after the one before. Payloads are copied inside the database.
 
     Returns:
-        The webhook of each new delivery, by the new delivery's id.
+        The webhook of each new delivery, by the new delivery's id, in the order of their numbers.
     """
     made: dict[str, int] = {}
     for start in range(0, len(seqs), _CHUNK):
@@ -118,11 +118,12 @@ def _replay_chunk(
         .order_by(deliveries.c.seq)
     )
     statement = insert(deliveries).from_select(["id", "status", "replay_of", "created_at", *_COPIED], copies)
-    rows = connection.execute(statement.returning(deliveries.c.seq, deliveries.c.id, deliveries.c.webhook_id)).all()
+    answered = connection.execute(statement.returning(deliveries.c.seq, deliveries.c.id, deliveries.c.webhook_id))
     # RETURNING promises no order, but the new numbers are in the order of the originals.
+    rows = sorted(answered, key=lambda row: row.seq)
     pending = [
         {"seq": row.seq, "webhook_id": row.webhook_id, "next_attempt_at": first_due_at + interval * number}
-        for number, row in enumerate(sorted(rows, key=lambda row: row.seq))
+        for number, row in enumerate(rows)
     ]
     connection.execute(insert(pending_deliveries), pending)
     return {row.id: row.webhook_id for row in rows}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, delete, insert, select, update
 
 from dispatcher.control import deliveries as control
 from shared.domain.delivery.exchange import shown_exchange
@@ -335,6 +335,7 @@ def test_what_can_not_be_sent_is_not_replayed(api: Api, history: History) -> Non
     api.refused("POST", f"{ACME}/deliveries/{new_delivery_id()}/replay", status=404)
     assert api.ok("POST", f"{ACME}/deliveries/replay", {"since": "2000-01-01T00:00:00Z"}, status=202) == {
         "replayed": 0,
+        "id": None,
         "last_due_at": None,
     }
     assert len(ids(api)) == len(refusable)
@@ -486,3 +487,39 @@ def test_deliveries_are_per_entity_and_replays_for_administrators(api: Api, hist
         api.refused("POST", f"{ACME}/deliveries/replay", {"status": "dead"}, key=key, status=403)
     api.refused("GET", f"{ACME}/deliveries", key="publisher", status=403)
     assert ids(api) == [id_]
+
+
+def test_a_replay_of_many_is_followed_and_stopped(api: Api, history: History, engine: Engine) -> None:
+    for _ in range(4):
+        history.add("dead", attempted=1)
+    other = history.add("pending")
+    replayed = api.ok("POST", f"{ACME}/deliveries/replay", {"status": "dead", "rate": "1/min"}, key="admin", status=202)
+    address = f"{ACME}/deliveries/replays/{replayed['id']}"
+    late = api.ok("POST", f"{ACME}/deliveries/{history.add('dead', attempted=1)}/replay", key="admin", status=202)["id"]
+    before = api.ok("GET", address, key="member")
+    assert (before["total"], before["pending"], before["last_due_at"]) == (4, 4, replayed["last_due_at"])
+    newest = api.ok("GET", f"{ACME}/deliveries?status=pending")["items"]
+    mine = [one["id"] for one in newest if one["replay_of"] and one["id"] != late][::-1]
+    with write_transaction(engine) as connection:
+        first, second, *_ = [
+            connection.execute(select(deliveries.c.seq).where(deliveries.c.id == one)).scalar_one() for one in mine
+        ]
+        connection.execute(update(deliveries).where(deliveries.c.seq == first).values(status="delivered"))
+        connection.execute(delete(pending_deliveries).where(pending_deliveries.c.seq == first))
+        underway = {"claim": 7, "next_attempt_at": datetime.now(UTC) + timedelta(hours=1)}
+        connection.execute(update(pending_deliveries).where(pending_deliveries.c.seq == second).values(**underway))
+    api.refused("POST", f"{address}/stop", key="member", status=403)
+    stopped = api.ok("POST", f"{address}/stop", key="admin", status=200)
+    assert [stopped[name] for name in ("delivered", "pending", "skipped", "dead")] == [1, 1, 2, 0]
+    last = api.ok("GET", f"{ACME}/deliveries/{mine[-1]}")
+    assert (last["status"], last["reason"]) == ("skipped", "its replay was stopped by acme/admin")
+    for kept in (other, late):
+        assert api.ok("GET", f"{ACME}/deliveries/{kept}")["status"] == "pending"
+    again = api.ok("POST", f"{address}/stop", key="admin", status=200)
+    assert again["skipped"] == 2
+    (change,) = api.ok("GET", f"{ACME}/audit?action=delivery.stop_replay")["items"]
+    assert change["detail"] == {"count": 2}
+    number = replayed["id"].split("_")[1]
+    for wrong in ("rpl_1_2", f"rpl_{number}_9223372036854775807", "rpl_0_1", "rpl_1", "x", f"rpl_{number}_{number}0"):
+        api.refused("GET", f"{ACME}/deliveries/replays/{wrong}", status=404)
+    api.refused("GET", address, key="outsider", status=404)

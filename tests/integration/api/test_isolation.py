@@ -108,6 +108,7 @@ def dump(engine: Engine) -> dict[str, list[Any]]:
 def paths(api: Api, history: History) -> dict[str, str]:
     """Something of each kind, by the name of the parameter that names it."""
     delivery = history.add("dead", attempted=1)
+    replayed = api.ok("POST", f"{ACME}/deliveries/replay", {"status": "dead"}, key="admin", status=202)
     member = next(m for m in api.ok("GET", f"{ACME}/members")["items"] if m["name"] == "acme/admin")
     api.ok("PUT", f"{ACME}/projects/p/collections/c", {})
     api.ok("PUT", f"{ACME}/secrets/SLACK_URL", {"value": "https://hooks.slack.com/services/T/B/x"}, status=201)
@@ -125,6 +126,7 @@ def paths(api: Api, history: History) -> dict[str, str]:
         "collection": "c",
         "user": member["id"],
         "number": "1",
+        "replay_id": replayed["id"],
         "partition": "0",
         "entry_id": "1-0",
     }

@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from dispatcher.console import failures
+from dispatcher.console.alerts import LagWatch
 from dispatcher.console.guard import Guard
 from dispatcher.console.origins import ROOT
 from dispatcher.console.pages import (
@@ -20,11 +21,13 @@ from dispatcher.console.pages import (
     automations,
     deliveries,
     events,
+    live,
     manifest,
     me,
     members,
     overview,
     projects,
+    replays,
     revisions,
     secrets,
     series,
@@ -42,6 +45,8 @@ ROUTERS = (
     revisions.router,  # before those whose paths would fit its
     automation_editor.router,  # before automations, some of whose paths would fit its
     automations.router,
+    live.router,  # before those whose paths would fit its
+    replays.router,  # before deliveries, some of whose paths would fit its
     deliveries.router,
     events.router,
     projects.router,
@@ -64,6 +69,7 @@ STATIC = Path(__file__).with_name("static")
 def mount_console(app: FastAPI) -> None:
     """Serve the console under `/console`, from the resources of the application that it is mounted in."""
     console = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    console.state.lag = LagWatch()
     failures.install(console)
     for router in ROUTERS:
         console.include_router(router)

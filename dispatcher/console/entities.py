@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from dispatcher.console.alerts import Alert, alerts_of
+from dispatcher.console.preferences import preferences_of
 from dispatcher.console.visitors import ResourcesDep, Visitor, VisitorDep
 from dispatcher.control.access import Action, may, require
 from dispatcher.control.catalog import list_entities
@@ -29,6 +32,7 @@ class Frame:
     administers: bool
     others: list[str]
     """The entities that the visitor may go to."""
+    alerts: list[Alert]
 
     @property
     def path(self) -> str:
@@ -61,14 +65,18 @@ class EntityVisit:
 
 def _visit(entity: str, request: Request, visitor: VisitorDep, resources: ResourcesDep) -> EntityVisit:
     principal = visitor.principal
+    lag = request.app.state.lag.current(resources.settings, resources.engine)
     with read_transaction(resources.engine) as connection:
         stored = require(connection, principal, entity, Action.READ)
         others = list_entities(connection, principal, PageRequest(MAX_SWITCHED)).items
+        hidden = preferences_of(request).hidden_alerts
+        alerts = alerts_of(connection, stored.id, lag, datetime.now(UTC), hidden)
     frame = Frame(
         entity=stored.name,
         role=str(principal.roles.get(stored.id, "")),
         administers=may(principal, stored, Action.ADMINISTER),
         others=[one.name for one in others],
+        alerts=alerts,
     )
     request.state.frame = frame
     return EntityVisit(visitor, frame)

@@ -11,13 +11,15 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from pydantic import BaseModel
 
+from dispatcher.console.alerts import version_of
 from dispatcher.console.preferences import preferences_of
 from dispatcher.console.words import WAITS
 from shared.version import __version__
@@ -30,7 +32,7 @@ _ICONS: Mapping[str, str] = json.loads((_HERE / "icons.json").read_text())
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
-_LINK = re.compile(r'( (?:href|src|action|formaction|hx-(?:get|post|put|patch|delete|push-url))=")/(?!/)')
+_LINK = re.compile(r'( (?:href|src|action|formaction|data-from|hx-(?:get|post|put|patch|delete|push-url))=")/(?!/)')
 _UNITS = (("day", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -46,11 +48,20 @@ def render(
         "frame": getattr(request.state, "frame", None),
         "in_admin": getattr(request.state, "in_admin", False),
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "shown_at": _shown_at(request),
         "now": datetime.now(UTC),
         "status": status,
     }
     page = _environment().get_template(template).render(**{**frame, **values})
     return HTMLResponse(_below(request.state.resources.settings.root_path, page), status, headers)
+
+
+def _shown_at(request: Request) -> str:
+    """The page that is looked at: for a part of one, that which asked for it."""
+    referrer = urlsplit(request.headers.get("referer", ""))
+    is_part = request.headers.get("sec-fetch-dest") == "empty" and referrer.path
+    path, text = (referrer.path, referrer.query) if is_part else (request.url.path, request.url.query)
+    return path + (f"?{text}" if text else "")
 
 
 def _below(root_path: str, page: str) -> str:
@@ -78,6 +89,8 @@ def _environment() -> Environment:
         "utc": utc,
         "query": query,
         "span": span,
+        "alerts_version": version_of,
+        "digest": digest,
         "seconds": lambda value: span(timedelta(seconds=value)),
         "plain": plain_number,
     }
@@ -143,6 +156,11 @@ def ago(moment: datetime, now: datetime) -> str:
     if abs(now - moment) < timedelta(seconds=1):
         return "now"
     return f"{span(now - moment)} ago" if moment < now else f"in {span(moment - now)}"
+
+
+def digest(view: BaseModel) -> str:
+    """Tells whether a view is another one than a page shows already."""
+    return hashlib.sha256(view.model_dump_json().encode()).hexdigest()[:16]
 
 
 def plain_number(value: float) -> str:

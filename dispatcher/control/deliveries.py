@@ -223,6 +223,21 @@ def _two_way(page: PageRequest, found: FoundDeliveries) -> TwoWayPage[DeliveryVi
     return TwoWayPage(items=[DeliveryView(**_members(row)) for row in shown], next=next_, previous=previous)
 
 
+def count_newer(
+    connection: Connection, principal: Principal, entity_name: str, raw: object, *, after: str | None, limit: int
+) -> int:
+    """How many deliveries match that were stored after one, `limit` at most; after none is all of them.
+
+    Raises:
+        NotFound: when that one is not kept any more.
+        InvalidDefinition: for a query that can't be understood.
+    """
+    entity = require(connection, principal, entity_name, Action.READ)
+    wanted = _filter(connection, entity, parse_body(DeliveryQuery, raw))
+    position = 0 if after is None else _load_delivery(connection, entity, after).seq
+    return len(store.search_deliveries(connection, entity.id, wanted, after=position, limit=limit).rows)
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Criteria for deliveries of an entity that the principal may read, to be read page by page."""

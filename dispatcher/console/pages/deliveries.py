@@ -10,7 +10,7 @@ from dispatcher.console.entities import EntityDep
 from dispatcher.console.forms import FormDep
 from dispatcher.console.listing import list_url
 from dispatcher.console.once import act_once
-from dispatcher.console.rendering import render
+from dispatcher.console.rendering import digest, render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import STATUSES, event_words
 from dispatcher.control import deliveries
@@ -48,11 +48,13 @@ def deliveries_page(request: Request, visit: EntityDep, resources: ResourcesDep)
 
 @router.get("/{delivery_id}")
 def delivery_page(
-    delivery_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, done: str = ""
+    delivery_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, done: str = "", seen: str = ""
 ) -> Response:
-    """One delivery: what was sent, what came back, and what comes next."""
+    """One delivery: what was sent, what came back, and what comes next. Nothing if that was seen already."""
     with read_transaction(resources.engine) as connection:
         delivery = deliveries.get(connection, visit.principal, visit.entity, delivery_id)
+    if seen == digest(delivery):
+        return Response(status_code=204)
     return render(request, "delivery.html", delivery=delivery, statuses=STATUSES, event_words=event_words, done=done)
 
 

@@ -6,7 +6,7 @@ one by then is shown again instead.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -18,7 +18,7 @@ from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
 from dispatcher.console.once import act_once
 from dispatcher.console.pages.deliveries import FILTERS
-from dispatcher.console.rendering import render
+from dispatcher.console.rendering import digest, render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import STATUSES
 from dispatcher.control import deliveries, replays
@@ -86,8 +86,9 @@ def _preview(connection: Connection, visit: EntityVisit, form: Form, wanted: dic
 
 def _page(request: Request, visit: EntityVisit, resources: ApiResources, form: Form, faults: Faults) -> Response:
     if not form.text("until").strip():
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        form = Form({**form.fields, "until": [now]})
+        # Rounded up, so that what was created a moment ago is before it.
+        now = datetime.now(UTC) + timedelta(milliseconds=1)
+        form = Form({**form.fields, "until": [now.isoformat(timespec="milliseconds").replace("+00:00", "Z")]})
     wanted, preview = _wanted(form), None
     try:
         with read_transaction(resources.engine) as connection:
@@ -112,11 +113,13 @@ def _page(request: Request, visit: EntityVisit, resources: ApiResources, form: F
 
 @router.get("/replays/{replay_id}")
 def progress_page(
-    replay_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, done: str = ""
+    replay_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, done: str = "", seen: str = ""
 ) -> Response:
-    """How far a replay has come."""
+    """How far a replay has come. Nothing if that was seen already."""
     with read_transaction(resources.engine) as connection:
         one = replays.get(connection, visit.principal, visit.entity, replay_id)
+    if seen == digest(one):
+        return Response(status_code=204)
     return render(request, "replay_progress.html", replay=one, statuses=STATUSES, done=done)
 
 

@@ -89,6 +89,82 @@ function shortcuts() {
   });
 }
 
+// Parts of the page that are asked for again while somebody looks at it, and take their new form where they stand.
+const LATE_AFTER = 3;
+const policy = globalThis.trustedTypes?.createPolicy("hookline", { createHTML: (text) => text });
+const due = new Map();
+const underway = new Set();
+let failures = 0;
+let updated = new Date();
+
+function parsed(text) {
+  return new DOMParser().parseFromString(policy ? policy.createHTML(text) : text, "text/html");
+}
+
+function replacePart(id, page) {
+  const old = document.getElementById(id);
+  const fresh = page.getElementById(id);
+  if (!old || !fresh) return;
+  const folds = fresh.querySelectorAll("details");
+  old.querySelectorAll("details").forEach((fold, index) => { if (folds[index]) folds[index].open = fold.open; });
+  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+  old.replaceWith(document.adoptNode(fresh));
+  enhance(fresh);
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+}
+
+async function refresh(part) {
+  const { from, parts = part.id } = part.dataset;
+  try {
+    const answer = await fetch(from, { redirect: "manual", cache: "no-store" });
+    if (answer.status !== 204) {
+      if (!answer.ok) throw new Error(answer.status);
+      const page = parsed(await answer.text());
+      for (const id of parts.split(" ")) replacePart(id, page);
+    }
+    failures = 0;
+    updated = new Date();
+  } catch {
+    failures += 1;
+  }
+}
+
+function isPaused() {
+  return localStorage.getItem("hookline-updates") === "paused";
+}
+
+function tick() {
+  if (!isPaused() && document.visibilityState === "visible" && navigator.onLine) {
+    const now = Date.now();
+    for (const part of document.querySelectorAll("[data-live]")) {
+      if (!due.has(part.id)) due.set(part.id, now + 1000 * part.dataset.live);
+      if (now < due.get(part.id) || underway.has(part.id)) continue;
+      underway.add(part.id);
+      refresh(part).finally(() => {
+        underway.delete(part.id);
+        due.delete(part.id);
+      });
+    }
+  }
+  const state = document.getElementById("live-state");
+  const words = failures >= LATE_AFTER ? `Not updated since ${updated.toLocaleTimeString()}.` : "";
+  if (state.textContent !== words) state.textContent = words;
+}
+
+function keepLive() {
+  const button = document.getElementById("live-switch");
+  if (!button || !document.querySelector("[data-live]")) return;
+  const show = () => { button.textContent = isPaused() ? "Resume updates" : "Pause updates"; };
+  button.hidden = false;
+  show();
+  button.addEventListener("click", () => {
+    if (isPaused()) localStorage.removeItem("hookline-updates");
+    else localStorage.setItem("hookline-updates", "paused");
+    show();
+  });
+  setInterval(tick, 1000);
+}
+
 function enhance(root) {
   localTimes(root);
   copyButtons(root);
@@ -100,5 +176,6 @@ guardInput();
 sendOnce();
 shortcuts();
 followChoices();
+keepLive();
 document.addEventListener("htmx:after:swap", () => enhance(document.getElementById("preview") ?? document));
 document.getElementById("faults")?.focus();

@@ -70,7 +70,9 @@ def find_replay(connection: Connection, entity_id: int, first: int, last: int) -
 
 def read_progress(connection: Connection, replay: StoredReplay) -> ReplayProgress:
     """How far a replay has come."""
-    counts = select(deliveries.c.status, func.count().label("amount")).where(replay.members).group_by(deliveries.c.status)
+    counts = (
+        select(deliveries.c.status, func.count().label("amount")).where(replay.members).group_by(deliveries.c.status)
+    )
     due = (
         select(func.max(pending_deliveries.c.next_attempt_at))
         .join(deliveries, deliveries.c.seq == pending_deliveries.c.seq)

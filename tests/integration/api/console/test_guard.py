@@ -41,6 +41,7 @@ def filled(world: World, path: str) -> str:
         "webhook_id": world.ids["paused-hook"],
         "delivery_id": world.delivery(status="dead"),
         "session_id": "ses_1",
+        "replay_id": world.ids["replay"],
         "slack_id": world.ids["alerts"],
         "user": "nobody",
         "name": "DEPLOY_TOKEN",

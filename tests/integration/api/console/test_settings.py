@@ -140,7 +140,7 @@ def test_what_is_one_s_own(world: World) -> None:
         assert olga.get(ENTITY).status_code == 404
     with world.visitor("admin") as admin:
         world.call("PUT", "/entities/acme/members/olga", {"role": "member"})
-        (address,) = re.findall(r'action="([^"]+/withdraw)"', admin.get(f"{SETTINGS}/members").text)
+        (address,) = re.findall(r'action="([^"]+/olga/withdraw)"', admin.get(f"{SETTINGS}/members").text)
         assert admin.post(address).headers["location"].endswith("?done=withdrawn")
 
 

@@ -224,3 +224,6 @@ def _populate(world: World, receiver: Receiver) -> None:
         alias_event("gone", event_id=HOSTILE[:200], collection=HOSTILE[:300]),
         *(metric_event(step, accuracy=0.8 + step / 20, event_id=f"step-{step}") for step in range(5)),
     )
+    replayed = world.call("POST", "/entities/acme/deliveries/replay", {"event": "promote-5"})
+    world.ids["replay"] = replayed["id"]
+    world.scene.deliver()

@@ -1,0 +1,72 @@
+"""What open pages ask for again and again: whether there is anything new. Mostly nothing is: the answer is 204."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from dispatcher.console import preferences
+from dispatcher.console.alerts import version_of
+from dispatcher.console.entities import EntityDep
+from dispatcher.console.forms import FormDep
+from dispatcher.console.listing import ListUrl, list_url
+from dispatcher.console.origins import local_path
+from dispatcher.console.pages.deliveries import FILTERS
+from dispatcher.console.preferences import preferences_of
+from dispatcher.console.rendering import render
+from dispatcher.console.visitors import ResourcesDep, VisitorDep, is_secure
+from dispatcher.control import deliveries
+from dispatcher.control.errors import NotFound
+from shared.domain.errors import InvalidDefinition
+from shared.storage.database.transactions import read_transaction
+
+router = APIRouter()
+MAX_NEWS = 20
+"""So many new rows are counted: then it is enough to know that there are many."""
+_DAY_SECONDS = 86_400
+
+
+@router.get("/e/{entity}/deliveries/news")
+def delivery_news(
+    request: Request, visit: EntityDep, resources: ResourcesDep, after: str = "", seen: int = 0
+) -> Response:
+    """How many deliveries match that are newer than the newest on the page; nothing if as many were told already."""
+    url = list_url(request, FILTERS)
+    try:
+        with read_transaction(resources.engine) as connection:
+            count = deliveries.count_newer(
+                connection, visit.principal, visit.entity, url.given, after=after or None, limit=MAX_NEWS + 1
+            )
+    except (InvalidDefinition, NotFound):
+        return Response(status_code=204)
+    if count == seen:
+        return Response(status_code=204)
+    shown = ListUrl(f"{visit.frame.path}/deliveries", url.filters, "")
+    return render(request, "news.html", count=count, most=MAX_NEWS, url=shown, after=after)
+
+
+@router.get("/e/{entity}/alerts")
+def alerts(request: Request, visit: EntityDep, seen: str = "") -> Response:
+    """The alerts, unless they are those that the page shows."""
+    if version_of(visit.frame.alerts) == seen:
+        return Response(status_code=204)
+    return render(request, "alerts.html", alerts=visit.frame.alerts)
+
+
+@router.post("/alerts/hide")
+def hide_alert(request: Request, resources: ResourcesDep, _visitor: VisitorDep, form: FormDep) -> Response:
+    """Take an alert away, on this browser."""
+    answer = RedirectResponse(local_path(form.text("back")), 303)
+    if not preferences.is_alert_key(form.text("key")):
+        return answer
+    hidden = [*preferences_of(request).hidden_alerts, form.text("key")]
+    answer.set_cookie(
+        preferences.HIDDEN_COOKIE,
+        ".".join(dict.fromkeys(hidden[-preferences.MAX_HIDDEN :])),
+        max_age=30 * _DAY_SECONDS,
+        path=f"{resources.settings.root_path}/console",
+        secure=is_secure(request, resources.settings),
+        httponly=True,
+        samesite="lax",
+    )
+    return answer

@@ -1,0 +1,143 @@
+"""Replays of all that match, what open pages ask for again, and the alerts on top of every page."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from dispatcher.console.alerts import LagWatch
+from shared.domain.health_checks import OPEN_SECONDS
+from shared.domain.ids import IdKind, decode_id
+from shared.storage.database.transactions import write_transaction
+from shared.storage.schema.tables import webhooks
+from tests.integration.api.console.world import World
+from tests.integration.scene import alias_event
+
+ENTITY = "/console/e/acme"
+LIST = f"{ENTITY}/deliveries"
+
+
+@pytest.fixture(scope="module")
+def admin(world: World) -> Iterator[httpx.Client]:
+    with world.visitor("admin") as visitor:
+        yield visitor
+
+
+def shown_form(page: str) -> dict[str, str]:
+    """The form with which a page asks whether to replay."""
+    (form,) = re.findall(r'<form method="post" action="/console/e/acme/deliveries/replay".*?</form>', page, re.S)
+    return {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', form)}
+
+
+def test_what_was_counted_is_replayed_once_and_can_be_stopped(world: World, admin: httpx.Client) -> None:
+    world.publish(*(alias_event("gone", event_id=f"to-replay-{number}", collection="many") for number in range(3)))
+    none = admin.get(f"{LIST}/replay")
+    assert "Choose at least one filter" in none.text
+    page = admin.get(f"{LIST}/replay?collection=many&status=refused").text
+    form = shown_form(page)
+    assert form["count"] == "3" and form["until"] and form["unreplayed"] == "1"
+    assert re.search(r"Replay 3 deliveries</button>", page)
+    wrong = admin.post(f"{LIST}/replay", data={**form, "count": "2", "once": ""})
+    assert wrong.status_code == 422 and "look at the new number" in wrong.text
+    odd = admin.post(f"{LIST}/replay", data={**form, "rate": "fast", "once": ""})
+    assert odd.status_code == 422 and 'id="e-rate"' in odd.text
+    # One that comes meanwhile is not among those that were counted.
+    world.publish(alias_event("gone", event_id="to-replay-late", collection="many"))
+    begun = [admin.post(f"{LIST}/replay", data={**form, "rate": "1/min"}) for _ in range(2)]
+    assert [one.status_code for one in begun] == [303, 303]
+    assert begun[0].headers["location"] == begun[1].headers["location"]
+    address = begun[0].headers["location"].partition("?")[0]
+    progress = admin.get(address).text
+    assert "0 of 3 have ended" in progress and "Stop it" in progress
+    (again,) = re.findall(r'data-from="([^"]+/replays/[^"]+)"', progress)
+    assert admin.get(again).status_code == 204
+    with world.visitor("member") as member:
+        assert "Stop it" not in member.get(address).text
+    world.scene.deliver()
+    moved = admin.get(again)
+    assert moved.status_code == 200 and "1 of 3 have ended" in moved.text
+    assert admin.post(f"{address}/stop").headers["location"].endswith("?done=stopped")
+    ended = admin.get(address).text
+    assert "All of them have ended" in ended and "Stop it" not in ended and 'live-progress" data-live' not in ended
+    left = shown_form(admin.get(f"{LIST}/replay?collection=many&status=refused").text)
+    assert left["count"] == "2"  # the late one, and the one that was replayed and refused again
+    every = shown_form(admin.get(f"{LIST}/replay?collection=many&status=refused&counted=1").text)
+    assert every["count"] == "5" and "unreplayed" not in every
+    assert admin.get(f"{LIST}/replay?status=dead&since=soon").status_code == 422
+    assert "No delivery matches" in admin.get(f"{LIST}/replay?event=nothing").text
+
+
+def test_an_open_list_is_told_how_many_are_new(world: World, admin: httpx.Client) -> None:
+    page = admin.get(f"{LIST}?collection=fresh").text
+    (ask,) = re.findall(r'data-from="([^"]+/news[^"]*)"', page)
+    ask = html.unescape(ask)
+    assert admin.get(ask).status_code == 204
+    world.publish(alias_event("gone", event_id="news-1", collection="fresh"))
+    told = admin.get(ask)
+    assert "1 new delivery." in told.text and f'href="{LIST}?collection=fresh"' in told.text
+    (ask,) = re.findall(r'data-from="([^"]+/news[^"]*)"', told.text)
+    assert admin.get(html.unescape(ask)).status_code == 204
+    newest = html.unescape(re.findall(r'data-from="([^"]+/news[^"]*)"', admin.get(f"{LIST}?collection=fresh").text)[0])
+    assert "after=dlv_" in newest and admin.get(newest).status_code == 204
+    for wrong in (f"{LIST}/news?after=dlv_x", f"{LIST}/news?since=soon", f"{LIST}/news?automation=nothing"):
+        assert admin.get(wrong).status_code == 204
+    older = admin.get(f"{LIST}?cursor=YWZ0ZXIgNQ").text
+    assert "/news" not in older
+
+
+def test_a_delivery_that_waits_is_asked_for_until_it_ends(world: World, admin: httpx.Client) -> None:
+    waiting = admin.get(f"{LIST}/{world.delivery(status='pending', webhook='retried-hook')}").text
+    (ask,) = re.findall(r'id="live-line" data-live="2" [^>]*data-from="([^"]+)"', waiting)
+    assert admin.get(ask).status_code == 204
+    assert 'data-live="2"' not in admin.get(f"{LIST}/{world.delivery(status='dead')}").text
+
+
+def test_what_gets_nothing_stands_on_top_of_every_page_until_it_is_hidden(world: World) -> None:
+    number = decode_id(IdKind.WEBHOOK, world.ids["gone-hook"])
+    opened = datetime.now(UTC) - timedelta(seconds=OPEN_SECONDS + 60)
+
+    def store(**values: object) -> None:
+        with write_transaction(world.scene.process.engine) as connection:
+            connection.execute(update(webhooks).where(webhooks.c.id == number).values(**values))
+
+    try:
+        with world.visitor("member") as member, world.visitor("outsider") as outsider:
+            (ask,) = re.findall(r'data-from="(/console/e/acme/alerts[^"]*)"', member.get(ENTITY).text)
+            assert member.get(ask).status_code == 204
+            store(circuit_opened_at=opened)
+            told = html.unescape(member.get(ask).text)
+            assert "its circuit has been open since" in told and "gone-hook" in told
+            assert "gone-hook" not in outsider.get("/console/e/other").text
+            for path in ("/automations", "/settings/secrets", "/deliveries"):
+                assert 'class="alert ' in member.get(f"{ENTITY}{path}").text, path
+            (key,) = re.findall(r'name="key" value="(\w+)"', member.get(ENTITY).text)
+            hidden = member.post("/console/alerts/hide", data={"key": key, "back": f"{ENTITY}/automations"})
+            assert hidden.headers["location"] == f"{ENTITY}/automations"
+            assert 'class="alert ' not in member.get(ENTITY).text
+            store(circuit_opened_at=None, enabled=False, disabled_reason="answered 410", updated_at=opened)
+            page = html.unescape(member.get(ENTITY).text)
+            assert "was disabled" in page and "answered 410" in page
+            for odd in ("x", "", "../..", "a" * 12):
+                member.post("/console/alerts/hide", data={"key": odd, "back": "//evil.example"})
+            assert 'class="alert ' in member.get(ENTITY).text
+    finally:
+        store(circuit_opened_at=None, enabled=True, disabled_reason=None)
+
+
+def test_evaluation_that_lags_is_told(world: World, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LagWatch, "current", lambda *_: timedelta(minutes=4))
+    assert "Evaluation is 4 min behind" in admin.get(ENTITY).text
+
+
+def test_the_lag_is_read_once_in_a_while_and_nobody_waits_for_a_server_that_is_away(world: World) -> None:
+    watch, engine = LagWatch(), world.scene.process.engine
+    assert watch.current(world.settings, engine) == timedelta(0)
+    away = world.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    assert watch.current(away, engine) == timedelta(0)  # as of a moment ago
+    assert LagWatch().current(away, engine) is None

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.config.egress_proxy import NoProxyList, ProxyUrl, is_no_proxy_entry
 from shared.config.server_urls import BrokerAddress, parse_broker
 from shared.config.setting_types import (
     AdminKey,
@@ -177,6 +178,17 @@ class Settings(BaseSettings):
         (PortRange(80, 80), PortRange(443, 443), PortRange(1024, 65535)),
         description="The ports of endpoints that webhooks may use, in allowed networks too, comma-separated.",
     )
+    egress_proxy: ProxyUrl | None = Field(
+        None,
+        description="The proxy through which requests to endpoints leave, by CONNECT: `http://proxy:3128` or "
+        "`https://…`, with `user:password@` if it asks for them; unset: none "
+        "([operations.md](operations.md#where-only-a-proxy-leads-outside)).",
+    )
+    egress_no_proxy: NoProxyList | None = Field(
+        None,
+        description="Endpoints that are reached without the proxy, comma-separated: hosts, which stand for their "
+        "subdomains too, addresses, networks, `*`; each with a port if any. Unset: what `NO_PROXY` says.",
+    )
     ca_bundle: CaBundle | None = Field(
         None,
         description="A PEM file of certificate authorities to trust for endpoints, besides the system's.",
@@ -247,6 +259,17 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="`json` for machines, `console` for people; `auto`: console on a terminal, else json."
     )
+
+    @property
+    def without_egress_proxy(self) -> str:
+        """The endpoints that are reached without the proxy, as `parse_no_proxy` reads them.
+
+        Entries of `NO_PROXY` that can't be read are left out: it is written for other programs too.
+        """
+        if self.egress_no_proxy is not None:
+            return self.egress_no_proxy
+        entries = re.split(r"[,\s]+", os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "")
+        return ",".join(entry for entry in entries if entry and is_no_proxy_entry(entry))
 
     @property
     def valkey_socket(self) -> Path:

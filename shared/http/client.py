@@ -2,7 +2,8 @@
 
 One `WebhookClient` serves a process: its connections are pooled on the event loop that opened it. It goes below
 httpx, whose pool and request objects cost more than the request itself. URLs are read by httpx all the same, as they
-are when a webhook is saved. It follows no redirect, keeps no cookie, decompresses nothing and uses no proxy.
+are when a webhook is saved. It follows no redirect, keeps no cookie, decompresses nothing, and
+uses no proxy but HOOKLINE_EGRESS_PROXY.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from shared.config.egress_proxy import parse_no_proxy, parse_proxy
 from shared.domain.delivery.answer_rules import SuccessRule, includes
 from shared.domain.delivery.exchange import Exchange
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind, classify_status
@@ -21,6 +23,7 @@ from shared.http.failures import failure_of
 from shared.http.pool import ConnectionPool, Origin
 from shared.http.request import USER_AGENT, Request, target, write_head
 from shared.http.tls import TlsContexts
+from shared.http.tunnels import Tunnels
 from shared.observability.logs import get_logger, traceback_places
 from shared.settings import Settings
 
@@ -44,7 +47,10 @@ class WebhookClient:
         """`now` gives the time from which an answer's dates count that has no `Date`; it must not block."""
         self._now = now
         guard, self.contexts = EgressGuard(settings), TlsContexts(settings)
-        self._connections = ConnectionPool(tls_socket=guard.tls_socket, plain_socket=guard.plain_socket)
+        self._tunnels = _tunnels(settings, guard, self.contexts)
+        self._connections = ConnectionPool(
+            tls_socket=guard.tls_socket, plain_socket=guard.plain_socket, tunnels=self._tunnels
+        )
 
     async def aclose(self) -> None:
         """Close every pooled connection."""
@@ -74,9 +80,20 @@ class WebhookClient:
                 error=error,
                 cause=cause,
                 duration_seconds=time.perf_counter() - started,
+                proxy=self._proxy_of(request.url),
                 exchange=_exchange(trace, None),
             )
         return self._outcome(request, answer, started, trace)
+
+    def _proxy_of(self, url: str) -> str | None:
+        """What the egress proxy is called, where a request to this URL goes through it."""
+        if self._tunnels is None:
+            return None
+        try:
+            to = target(url)
+        except ValueError:
+            return None
+        return self._tunnels.proxy.name if self._tunnels.lead_to(to.host, to.port) else None
 
     def _outcome(self, request: Request, answer: Response, started: float, trace: Trace) -> Outcome:
         # PostgreSQL takes no NUL in text.
@@ -98,6 +115,18 @@ class WebhookClient:
             duration_seconds=time.perf_counter() - started,
             exchange=_exchange(trace, answer, headers=headers),
         )
+
+
+def _tunnels(settings: Settings, guard: EgressGuard, contexts: TlsContexts) -> Tunnels | None:
+    if settings.egress_proxy is None:
+        return None
+    return Tunnels(
+        parse_proxy(settings.egress_proxy.get_secret_value()),
+        parse_no_proxy(settings.without_egress_proxy),
+        context=contexts.anonymous,
+        judge=guard.judge,
+        judge_unresolved=guard.judge_unresolved,
+    )
 
 
 def _judged(

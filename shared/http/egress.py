@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -170,6 +171,18 @@ class EgressGuard:
         """A socket for a request without TLS, by default to allowed networks only. Raises EgressBlocked."""
         return self._socket(addr_info, self._refusal(addr_info) or self._plain_refusal(addr_info))
 
+    def judge(self, addresses: Sequence[tuple[Any, ...]], tls: bool) -> None:
+        """Refuse a host by all of its addresses, where a proxy will connect to one of them. Raises EgressBlocked."""
+        for one in addresses:
+            self._raise(one, self._refusal(one) or (None if tls else self._plain_refusal(one)))
+
+    def judge_unresolved(self, port: int, tls: bool) -> None:
+        """Refuse a host whose name only the proxy can resolve, by what is known of it. Raises EgressBlocked."""
+        reason = _port_refusal(port, self._ports)
+        if reason is None and not tls and not self._allow_http:
+            reason = "plain http to a host whose name does not resolve here needs HOOKLINE_ALLOW_HTTP=1"
+        self._raise((socket.AF_UNSPEC, 0, 0, "", ("(unresolved)", port)), reason)
+
     def _refusal(self, addr_info: tuple[Any, ...]) -> str | None:
         host, port, *_ = addr_info[4]
         address = _address(host)
@@ -187,10 +200,13 @@ class EgressGuard:
             return None
         return "plain http to this host needs HOOKLINE_ALLOW_HTTP=1 or its address in HOOKLINE_ALLOWED_NETWORKS"
 
+    def _socket(self, addr_info: tuple[Any, ...], reason: str | None) -> socket.socket:
+        self._raise(addr_info, reason)
+        family, kind, protocol, _name, _sockaddr = addr_info
+        return socket.socket(family, kind, protocol)
+
     @staticmethod
-    def _socket(addr_info: tuple[Any, ...], reason: str | None) -> socket.socket:
+    def _raise(addr_info: tuple[Any, ...], reason: str | None) -> None:
         if reason is not None:
             log.info("egress.blocked", address=addr_info[4][0], port=addr_info[4][1], reason=reason)
             raise EgressBlocked(reason)
-        family, kind, protocol, _name, _sockaddr = addr_info
-        return socket.socket(family, kind, protocol)

@@ -29,6 +29,24 @@ class ServerDisconnected(Exception):
     """The connection ended before the head of an answer was there."""
 
 
+class ProxyFailed(ConnectionError):
+    """The egress proxy could not be reached or gave no answer to CONNECT. `proxy` is its host and port."""
+
+    def __init__(self, proxy: str, why: str) -> None:
+        super().__init__(f"the egress proxy {proxy}: {why}")
+        self.proxy = proxy
+        self.why = why
+
+
+class ProxyRefused(ConnectionError):
+    """The egress proxy answered CONNECT with another status than 2xx."""
+
+    def __init__(self, proxy: str, status: int) -> None:
+        super().__init__(f"the egress proxy {proxy} answered {status}")
+        self.proxy = proxy
+        self.status = status
+
+
 class EgressBlocked(HooklineError, OSError):
     """The guard refused the address that a socket was about to connect to; `reason` says why.
 

@@ -20,6 +20,8 @@ from shared.http.exceptions import (
     EgressBlocked,
     IncompleteResponse,
     PoolClosed,
+    ProxyFailed,
+    ProxyRefused,
     RemoteProtocolError,
     ServerDisconnected,
 )
@@ -143,6 +145,22 @@ _Kinds = type[BaseException] | tuple[type[BaseException], ...]
 # In this order: an error may be of several kinds, and the first that fits is the most telling.
 _RULES: tuple[tuple[_Kinds, Callable[[Any], Failure]], ...] = (
     (EgressBlocked, lambda exc: Failure(OutcomeKind.BLOCKED, str(exc.reason))),
+    (
+        ProxyRefused,
+        lambda exc: Failure(
+            OutcomeKind.NETWORK,
+            f"the egress proxy {exc.proxy} gave no tunnel to the endpoint: it answered {exc.status}",
+            FailureCause.PROXY_REFUSED,
+        ),
+    ),
+    (
+        ProxyFailed,
+        lambda exc: Failure(
+            OutcomeKind.NETWORK,
+            f"the egress proxy {exc.proxy} can't be used: {exc.why}",
+            FailureCause.PROXY_UNREACHABLE,
+        ),
+    ),
     (
         socket.gaierror,
         lambda exc: Failure(

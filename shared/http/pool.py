@@ -17,6 +17,7 @@ import aiohappyeyeballs
 from shared.http.connection import Http11Connection, Response, Trace
 from shared.http.dns import AddressInfo, DnsCache, literal_address
 from shared.http.exceptions import CertificateUnreadable, ConnectTimeout, EgressBlocked, PoolClosed
+from shared.http.tunnels import Tunnels
 
 KEEPALIVE_SECONDS = 4.0
 """How long an idle connection is kept. Common servers drop one after five seconds (Node.js, uvicorn), and a POST that
@@ -45,7 +46,10 @@ class ConnectionPool:
     established it is in neither, so `request` looks at `_closed` again once it is there.
     """
 
-    def __init__(self, *, tls_socket: SocketFactory, plain_socket: SocketFactory) -> None:
+    def __init__(
+        self, *, tls_socket: SocketFactory, plain_socket: SocketFactory, tunnels: Tunnels | None = None
+    ) -> None:
+        self._tunnels = tunnels
         self._tls_socket = tls_socket
         self._plain_socket = plain_socket
         self._loop = asyncio.get_running_loop()
@@ -145,6 +149,8 @@ class ConnectionPool:
             self._sweep = self._loop.call_later(KEEPALIVE_SECONDS / 4, self._drop_old)
 
     async def _connect(self, origin: Origin, timeout_seconds: float, trace: Trace) -> Http11Connection:
+        if self._tunnels is not None and self._tunnels.lead_to(origin.host, origin.port):
+            return await self._connect_through(self._tunnels, origin, timeout_seconds, trace)
         if not (addresses := literal_address(origin.host, origin.port)):
             began = self._loop.time()
             addresses = await self._names.resolve(origin.host, origin.port)
@@ -157,6 +163,38 @@ class ConnectionPool:
             if timeout.expired():
                 raise ConnectTimeout from exc
             raise
+
+    async def _connect_through(
+        self, tunnels: Tunnels, origin: Origin, timeout_seconds: float, trace: Trace
+    ) -> Http11Connection:
+        """A connection through the proxy, whose address is not judged: an operator chose it."""
+        proxy = tunnels.proxy
+        await tunnels.judge(origin.host, origin.port, self._names, tls=origin.context is not None)
+        timeout = asyncio.timeout(timeout_seconds)
+        try:
+            async with timeout:
+                opened = await self._open_proxy(tunnels, trace)
+                at = self._loop.time()
+                connection = await tunnels.open(origin.host, origin.port, origin.context, opened)
+        except TimeoutError as exc:
+            if timeout.expired():
+                raise ConnectTimeout from exc
+            raise
+        if origin.context is not None:
+            trace.handshake_seconds = self._loop.time() - at
+        connection.remote_address = trace.remote_address or proxy.name
+        return connection
+
+    async def _open_proxy(self, tunnels: Tunnels, trace: Trace) -> socket.socket:
+        began, proxy = self._loop.time(), tunnels.proxy
+        try:
+            addresses = literal_address(proxy.host, proxy.port) or await self._names.resolve(proxy.host, proxy.port)
+            opened = await self._open_socket(addresses, _any_socket, trace)
+        except OSError as exc:
+            raise tunnels.unreachable(exc) from exc
+        trace.connect_seconds = self._loop.time() - began
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
 
     async def _connect_to(self, origin: Origin, addresses: list[AddressInfo], trace: Trace) -> Http11Connection:
         began = self._loop.time()
@@ -212,6 +250,11 @@ class ConnectionPool:
             if len(refusals) == len(addresses):
                 raise refusals[0] from None
             raise
+
+
+def _any_socket(address: AddressInfo) -> socket.socket:
+    family, kind, protocol, _name, _sockaddr = address
+    return socket.socket(family, kind, protocol)
 
 
 def _spelled(address: tuple[Any, ...]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from shared.config.egress_proxy import PROXY_FORM
 from shared.config.server_urls import BROKER_FORM, REDIS_FORM
 from shared.config.setting_types import InvalidSetting, PortRange, split_keys
 from shared.settings import ENV_PREFIX, MAX_SOCKET_PATH_BYTES, Settings, load_settings
@@ -89,6 +90,8 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
         ("443", (PortRange(443, 443),)),
         (" 80, 8000-8999,1-65535,", (PortRange(80, 80), PortRange(8000, 8999), PortRange(1, 65535))),
     ],
+    "egress_proxy": [("http://u:p@proxy:3128", SecretStr("http://u:p@proxy:3128"))],
+    "egress_no_proxy": [("10.0.0.0/8, example.com:443", "10.0.0.0/8, example.com:443"), ("*", "*")],
     "ca_bundle": [(str(AUTHORITY), AUTHORITY)],
     "disable_after": [("36h", timedelta(hours=36))],
     "evaluate_batch": [("1", 1), ("5000", 5000)],
@@ -199,6 +202,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("allowed_networks", "10.0.0.0/8;::1", f"{NETWORKS}'10.0.0.0/8;::1' does not appear to be an IPv4 or IPv6 network"),
     ("allowed_networks", "all\nof it", f"{NETWORKS}'all\\nof it' does not appear to be an IPv4 or IPv6 network"),
     *(("allowed_ports", value, PORTS) for value in ("http", "0", "65536", "9-8", "80;443", ",", "80-", "-80", "٤٤٣")),
+    *(("egress_proxy", value, PROXY_FORM) for value in ("proxy", "socks5://u:p4ss-w0rd@proxy", "http://")),
+    ("egress_no_proxy", "a:b", "must be hosts, addresses, networks or *, with a port if any, not 'a:b'"),
     ("ca_bundle", "/nowhere/ca.pem", f"{BUNDLE}/nowhere/ca.pem: No such file or directory"),
     ("ca_bundle", "/", f"{BUNDLE}/: Is a directory"),
     ("ca_bundle", __file__, f"{BUNDLE}{__file__}: is not ASCII text"),

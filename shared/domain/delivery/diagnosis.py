@@ -105,13 +105,16 @@ def diagnosis_code(outcome: Outcome, credentials: Credentials) -> DiagnosisCode 
 _SIGNED = "The request was signed with the webhook's signing secret; the endpoint should verify the signature."
 _UNSIGNED = "No signing secret is configured, so the endpoint can't tell these requests from forged ones."
 
+_NO_PROXY = "Where only a proxy leads outside, an operator of Hookline can set HOOKLINE_EGRESS_PROXY."
+
 _ADVICE: dict[FailureCause, str] = {
-    FailureCause.NAME_NOT_RESOLVED: "The host's name is not found in DNS: check its spelling in the URL.",
+    FailureCause.NAME_NOT_RESOLVED: f"The host's name is not found in DNS: check its spelling in the URL. {_NO_PROXY}",
     FailureCause.CONNECTION_REFUSED: "The host is there, but nothing listens on the port: check the port, and whether "
     "the endpoint runs.",
-    FailureCause.NO_ROUTE: "There is no route to the host: check the address, and the network of Hookline's hosts.",
+    FailureCause.NO_ROUTE: "There is no route to the host: check the address, and the network of Hookline's hosts. "
+    f"{_NO_PROXY}",
     FailureCause.CONNECT_TIMEOUT: "The host did not accept the connection in time: check the address and port, and "
-    "whether a firewall drops it.",
+    f"whether a firewall drops it. {_NO_PROXY}",
     FailureCause.RESPONSE_TIMEOUT: "The endpoint accepted the request but did not answer in time: let it answer first "
     "and work afterwards, or raise the policy's timeout_seconds.",
     FailureCause.CERTIFICATE_EXPIRED: "The endpoint's TLS certificate has expired: renew it.",
@@ -139,6 +142,11 @@ _ADVICE: dict[FailureCause, str] = {
     "(client_certificate).",
     FailureCause.RESPONSE_INCOMPLETE: "The answer broke off: check the endpoint's log.",
     FailureCause.NOT_HTTP: "The answer is not HTTP: check the port.",
+    FailureCause.PROXY_UNREACHABLE: "Hookline's egress proxy can't be used, so nothing reached the endpoint: an "
+    "operator of Hookline should check HOOKLINE_EGRESS_PROXY and the proxy.",
+    FailureCause.PROXY_REFUSED: "Hookline's egress proxy let nothing through to the endpoint: its rules may forbid "
+    "host or port, the password in HOOKLINE_EGRESS_PROXY may be wrong, or the proxy could not reach the endpoint. Its "
+    "log says which.",
 }
 """Each cause in the words of an endpoint's owner, with advice."""
 
@@ -193,7 +201,10 @@ def _without_answer(outcome: Outcome) -> str:
         )
     if outcome.kind is OutcomeKind.INTERNAL:
         return f"{error[:1].upper()}{error[1:]}: try again, and report it to Hookline's operators; the log says more."
-    return f"No answer came: {error}." if outcome.cause is None else _ADVICE[outcome.cause]
+    text = f"No answer came: {error}." if outcome.cause is None else _ADVICE[outcome.cause]
+    if outcome.proxy is None:
+        return text
+    return f"{text.removesuffix(_NO_PROXY).rstrip()} The request went through the egress proxy {outcome.proxy}."
 
 
 def _answered(outcome: Outcome, status: int, credentials: Credentials) -> str:

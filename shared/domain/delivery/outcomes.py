@@ -67,6 +67,10 @@ class FailureCause(StrEnum):
     CONNECTION_CLOSED = "connection_closed"
     RESPONSE_INCOMPLETE = "response_incomplete"
     NOT_HTTP = "not_http"
+    #: HOOKLINE_EGRESS_PROXY can't be reached, or does not speak HTTP.
+    PROXY_UNREACHABLE = "proxy_unreachable"
+    #: HOOKLINE_EGRESS_PROXY answered CONNECT with a refusal.
+    PROXY_REFUSED = "proxy_refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,8 @@ class Outcome:
     response_body: str = ""
     """The beginning of the answer's body, as `KEPT_RESPONSE_BYTES` of `shared.http.connection` bounds it."""
     response_truncated: bool = False
+    proxy: str | None = None
+    """Host and port of the egress proxy that the request went through, without its password; None for none."""
     exchange: Exchange | None = None
     """None where no request was made, and for an outcome that was read back from an attempt's row."""
 

@@ -15,6 +15,8 @@ from shared.http.exceptions import (
     EgressBlocked,
     IncompleteResponse,
     PoolClosed,
+    ProxyFailed,
+    ProxyRefused,
     RemoteProtocolError,
     ServerDisconnected,
 )
@@ -70,6 +72,8 @@ def failed_tls(reason: str) -> ssl.SSLError:
         (BrokenPipeError(), OutcomeKind.NETWORK, FailureCause.CONNECTION_CLOSED),
         (IncompleteResponse(), OutcomeKind.NETWORK, FailureCause.RESPONSE_INCOMPLETE),
         (RemoteProtocolError(), OutcomeKind.NETWORK, FailureCause.NOT_HTTP),
+        (ProxyFailed("proxy:3128", "no connection to it"), OutcomeKind.NETWORK, FailureCause.PROXY_UNREACHABLE),
+        (ProxyRefused("proxy:3128", 407), OutcomeKind.NETWORK, FailureCause.PROXY_REFUSED),
         (PoolClosed(), OutcomeKind.INTERNAL, None),
         (KeyError("secret"), OutcomeKind.INTERNAL, None),
     ],

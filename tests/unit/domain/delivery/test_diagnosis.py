@@ -34,6 +34,8 @@ BARE = Credentials(has_access_token=False, has_signing_secret=False)
         (FailureCause.CONNECTION_CLOSED, "without an answer"),
         (FailureCause.RESPONSE_INCOMPLETE, "broke off"),
         (FailureCause.NOT_HTTP, "is not HTTP"),
+        (FailureCause.PROXY_UNREACHABLE, "check HOOKLINE_EGRESS_PROXY and the proxy"),
+        (FailureCause.PROXY_REFUSED, "its rules may forbid"),
     ],
 )
 def test_a_failure_is_explained_by_its_cause_whatever_its_words(cause: FailureCause, words: str) -> None:

@@ -213,6 +213,7 @@ def _of_the_client(name: str, summary: str) -> click.Command:
 
 
 for _name, _summary in {
+    "outbox": "Relay the events that a backend wrote in its own transactions.",
     "spool": "Events that training processes left behind: list them, or send them.",
 }.items():
     main.add_command(_of_the_client(_name, _summary))

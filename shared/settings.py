@@ -362,7 +362,7 @@ _OF_SERVICES = re.compile(
     r"_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?", re.ASCII
 )
 """How names end that Kubernetes makes of the services beside a pod (its docs, "Accessing the Service")."""
-_OF_OTHERS = frozenset({"IMAGE", "PUBLISH", "ENTITY", "SOURCE", "SPOOL", "CONFIG_KEYS"})
+_OF_OTHERS = frozenset({"IMAGE", "PUBLISH", "ENTITY", "SOURCE", "SPOOL", "CONFIG_KEYS", "OUTBOX_URL"})
 """Variables of deploy/compose and of the Python client, which may be exported for them."""
 _OF_RUNS = re.compile(r"RUN_(ID|PROJECT|NAME)|MLFLOW_[A-Z_]+")
 """Variables that `hookline run` gives its command, and those of the MLflow plugin."""

@@ -37,7 +37,13 @@ COMMAND = re.compile(
 NOT_SETTINGS = {
     "HOOKLINE_NAME",  # a placeholder
     *("HOOKLINE_IMAGE", "HOOKLINE_PUBLISH"),  # the compose file's own
-    *("HOOKLINE_ENTITY", "HOOKLINE_SOURCE", "HOOKLINE_SPOOL", "HOOKLINE_CONFIG_KEYS"),  # of the Python client
+    *(
+        "HOOKLINE_ENTITY",
+        "HOOKLINE_SOURCE",
+        "HOOKLINE_SPOOL",
+        "HOOKLINE_CONFIG_KEYS",
+        "HOOKLINE_OUTBOX_URL",
+    ),  # of the Python client
 }
 
 

@@ -6,7 +6,7 @@
         run.log({"loss": 0.3})
 
 `hookline.events` builds events of every type; `Client` and `AsyncClient` publish them now, `Background` soon and
-without ever blocking. `hookline.testing` records in tests.
+without ever blocking. `hookline.outbox` publishes from a database's transactions, `hookline.testing` records in tests.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from hookline.runs import run as run
 from hookline.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from hookline import outbox as outbox
     from hookline import testing as testing
     from hookline.async_client import AsyncClient as AsyncClient
 
@@ -37,6 +38,6 @@ def __getattr__(name: str) -> Any:
 
     if name == "AsyncClient":
         return importlib.import_module("hookline.async_client").AsyncClient
-    if name == "testing":
+    if name in ("outbox", "testing"):
         return importlib.import_module(f"hookline.{name}")
     raise AttributeError(f"module 'hookline' has no attribute {name!r}")

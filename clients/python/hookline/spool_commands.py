@@ -16,6 +16,23 @@ if TYPE_CHECKING:
     import argparse
 
 
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `spool` and what is below it."""
+    spool = commands.add_parser("spool", help="events that processes left behind: list them, or send them")
+    what = spool.add_subparsers(required=True, metavar="COMMAND")
+    listing = what.add_parser("list", help="each file with its unsent bytes")
+    listing.set_defaults(command=list_files)
+    sending = what.add_parser("send", help="send what no running process owns")
+    sending.set_defaults(command=send)
+    sending.add_argument(
+        "--any-key",
+        action="store_true",
+        help="also what was meant for this Hookline with another key, a former one say",
+    )
+    for parser in (listing, sending):
+        parser.add_argument("--folder", help="instead of HOOKLINE_SPOOL")
+
+
 def list_files(arguments: argparse.Namespace) -> int:
     """Print each file that has no running owner, with its unsent bytes."""
     for folder in _folders(arguments.folder):

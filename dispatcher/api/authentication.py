@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 
-from dispatcher.api.caller_cache import Caller
+from dispatcher.api.caller_cache import KEY_EXPIRES_AT, TOLD_BEFORE, Caller, KeyExpired
 from dispatcher.api.operation_index import operation_index
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ApiResources, ResourcesDep
@@ -39,28 +40,36 @@ async def _caller(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)],
 ) -> Caller:
-    caller = await _known_caller(resources, bearer, basic)
+    caller = await _known_caller(request, resources, bearer, basic)
     operation_index(request).check_query(request)
     return caller
 
 
 async def caller_of(request: Request, resources: ApiResources) -> Caller:
     """The caller of a request, for code outside of handlers. Raises Problem or starlette's HTTPException, both 401."""
-    return await _known_caller(resources, await _bearer(request), await _basic(request))
+    return await _known_caller(request, resources, await _bearer(request), await _basic(request))
 
 
 async def _known_caller(
-    resources: ApiResources, bearer: HTTPAuthorizationCredentials | None, basic: HTTPBasicCredentials | None
+    request: Request,
+    resources: ApiResources,
+    bearer: HTTPAuthorizationCredentials | None,
+    basic: HTTPBasicCredentials | None,
 ) -> Caller:
     key = bearer.credentials if bearer is not None else basic.password if basic is not None else ""
     if not key:
         raise _unauthenticated("an API key is required: Authorization: Bearer <key>")
     digest = hash_key(key)
-    caller = resources.callers.known(digest) or await run_in(
-        resources.threads.callers, partial(resources.callers.look_up, digest)
-    )
+    try:
+        caller = resources.callers.known(digest) or await run_in(
+            resources.threads.callers, partial(resources.callers.look_up, digest)
+        )
+    except KeyExpired as exc:
+        raise _unauthenticated(str(exc)) from None
     if caller is None:
         raise _unauthenticated("this API key is unknown or revoked")
+    if caller.expires_at is not None and caller.expires_at - datetime.now(UTC) < TOLD_BEFORE:
+        setattr(request.state, KEY_EXPIRES_AT, caller.expires_at)
     return caller
 
 

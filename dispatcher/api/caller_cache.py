@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent import futures
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from dispatcher.control.access import publishable
+from shared.domain.errors import HooklineError
 from shared.observability.logs import get_logger
-from shared.storage.accounts.api_keys import touch_key
+from shared.storage.accounts.api_keys import find_expiry, touch_key
 from shared.storage.accounts.users import Principal, find_principal
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 REMEMBERED_SECONDS = 5.0
 """How long a caller is taken as known: as long a revoked key still works in other processes. Twice as long halves the
 look-ups of a busy publisher, which are rare already."""
+TOLD_BEFORE = timedelta(days=14)
+"""How long before a key ends its user is told so, with each answer."""
+KEY_EXPIRES_AT = "key_expires_at"
+"""Where the state of a request has that time, once it is near."""
 TOUCH_SECONDS = 600.0
 """How often the time of a key's last use is stored: it is for people, and a write for each request would be dear."""
 TOUCH_WAIT_SECONDS = 1.0
@@ -29,6 +34,13 @@ MAX_REMEMBERED = 10_000
 log = get_logger("hookline.api")
 
 
+class KeyExpired(HooklineError):
+    """The key was valid until a time that has passed."""
+
+    def __init__(self, expired_at: datetime) -> None:
+        super().__init__(f"this API key expired at {expired_at:%Y-%m-%dT%H:%M:%SZ}: make another one")
+
+
 @dataclass(slots=True)
 class Caller:
     """A principal, until when it is taken as known, and the entities that it was found to be able to publish to."""
@@ -36,6 +48,8 @@ class Caller:
     principal: Principal
     until: float
     touched: float
+    expires_at: datetime | None = None
+    """When the key ends by itself; None: never."""
     publishes: set[str] = field(default_factory=set)
 
 
@@ -58,14 +72,27 @@ class CallerCache:
         return caller if caller is not None and monotonic() < caller.until else None
 
     def look_up(self, digest: bytes) -> Caller | None:
-        """The caller of a key's digest, from the database; None when there is no such key."""
+        """The caller of a key's digest, from the database; None when there is no such key.
+
+        Raises:
+            KeyExpired: when the key has ended by itself.
+        """
         with read_transaction(self._engine) as connection:
-            principal = find_principal(connection, digest)
+            at = datetime.now(UTC)
+            principal, expires_at = find_principal(connection, digest, now=at), find_expiry(connection, digest)
         if principal is None:
             self._known.pop(digest, None)
+            if expires_at is not None:
+                raise KeyExpired(expires_at)
             return None
         now, before = monotonic(), self._known.get(digest)
-        caller = Caller(principal, now + REMEMBERED_SECONDS, before.touched if before else float("-inf"))
+        remembered = REMEMBERED_SECONDS
+        if expires_at is not None:
+            remembered = min(remembered, (expires_at - at).total_seconds())
+            if expires_at - at < TOLD_BEFORE and (before is None or before.expires_at is None):
+                # Once for each process and key, until nobody has used it for a while.
+                log.warning("key.expires_soon", user=principal.user_name, expires_at=expires_at)
+        caller = Caller(principal, now + remembered, before.touched if before else float("-inf"), expires_at)
         if now - caller.touched >= TOUCH_SECONDS:
             caller.touched = now
             self._touch_soon(digest)

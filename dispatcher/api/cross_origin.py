@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _OPEN = re.compile(r"/v1/.*|/graphql|/openapi\.json", re.DOTALL)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-ID")
-_SHOWN = ("ETag", "Idempotent-Replayed", "Retry-After", "X-Request-ID")
+_SHOWN = ("ETag", "Hookline-Key-Expires", "Idempotent-Replayed", "Retry-After", "X-Request-ID")
 _REMEMBERED_SECONDS = 600
 """How long a browser remembers what it was allowed."""
 

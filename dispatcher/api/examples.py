@@ -75,6 +75,7 @@ _KEY = {
     "user": "acme/deployer",
     "created_at": _NOON,
     "last_used_at": None,
+    "expires_at": None,
 }
 _DELIVERY = {
     "id": "dlv_aebagbafaydqqcikbmga2dqpca",

@@ -6,7 +6,8 @@ Plain ASGI layers, since each event passes through all of them. Must not look in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dispatcher.api import problems
 from dispatcher.api.bodies import HEAD_ONLY, limit_bytes_of
-from dispatcher.api.cloud_events import handshake_answer
+from dispatcher.api.caller_cache import KEY_EXPIRES_AT
 from dispatcher.api.etags import names_tag
 from dispatcher.api.operation_index import operation_index
 from dispatcher.api.pages import ASSETS
@@ -25,6 +26,8 @@ from dispatcher.api.problems import Problem, too_large
 from dispatcher.api.refusals import CONSOLE, refuse
 
 REQUEST_ID = "X-Request-ID"
+KEY_EXPIRES = "Hookline-Key-Expires"
+"""The header that tells when the request's key ends, in the last two weeks."""
 _FIT_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -48,11 +51,15 @@ class RequestIds:
         # context, so the id does not get into others.
         client = scope.get("client")
         structlog.contextvars.bind_contextvars(request_id=request_id, client=client[0] if client else None)
-        scope.setdefault("state", {})["request_id"] = request_id
+        state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id
 
         async def identified(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                if (expires_at := state.get(KEY_EXPIRES_AT)) is not None:
+                    headers[KEY_EXPIRES] = f"{expires_at:%Y-%m-%dT%H:%M:%SZ}"
             await send(message)
 
         await self._app(scope, receive, identified)
@@ -130,12 +137,7 @@ class Methods:
             state = {**scope.get("state", {}), HEAD_ONLY: True}
             await self._app({**scope, "method": "GET", "state": state}, receive, _without_body(send))
         elif scope["type"] == "http" and scope["method"] == "OPTIONS" and (allowed := _allowed_methods(scope)):
-            fields = {"Allow": allowed}
-            if (handshake := handshake_answer(scope["path"], Headers(scope=scope))) is not None:
-                # Senders such as Azure Event Grid ask for 200.
-                await Response(status_code=200, headers=fields | handshake)(scope, receive, send)
-                return
-            await Response(status_code=204, headers=fields)(scope, receive, send)
+            await Response(status_code=204, headers={"Allow": allowed})(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -43,6 +43,9 @@ EXCERPT_CHARS = 200
 BACKOFF = wait_exponential(multiplier=0.5, max=15) + wait_random(0, 0.5)
 
 
+KEY_EXPIRES = "Hookline-Key-Expires"
+
+
 class Unreachable(HooklineError):
     """The API can't be reached, or is too busy to answer; `retry_after_seconds` is its `Retry-After`, if any."""
 
@@ -62,7 +65,8 @@ class Refused(HooklineError):
 class Client:
     """One connection to the API at `HOOKLINE_URL`, with the key in `HOOKLINE_API_KEY`; a context manager.
 
-    `on_retry` is called before a request is retried, with the reason and the seconds until then.
+    `on_retry` is called before a request is retried, with the reason and the seconds until then; `on_expiry` once, if
+    the key ends within two weeks, with the time.
 
     Raises:
         InvalidSetting: when one of the two is not usable.
@@ -73,11 +77,13 @@ class Client:
         settings: Settings,
         *,
         on_retry: Callable[[str, float], None] = lambda _reason, _seconds: None,
+        on_expiry: Callable[[str], None] = lambda _when: None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         if settings.api_key is None:
             raise InvalidSetting("HOOKLINE_API_KEY: is not set; it must be an API key of the Hookline at HOOKLINE_URL")
         self._on_retry = on_retry
+        self._on_expiry: Callable[[str], None] | None = on_expiry
         self._http = httpx.Client(
             base_url=_base_url(settings.url),
             headers={
@@ -153,6 +159,9 @@ class Client:
         except httpx.TransportError as exc:
             reason = str(exc) or type(exc).__name__
             raise Unreachable(f"no answer from {self._http.base_url}: {reason}") from exc
+        if self._on_expiry is not None and (when := response.headers.get(KEY_EXPIRES)):
+            self._on_expiry(when)
+            self._on_expiry = None
         if response.status_code in BUSY_STATUSES:
             raise Unreachable(
                 f"{self._http.base_url} answered {response.status_code}: {_detail(response)}",

@@ -45,7 +45,7 @@ def publish_file(file: str, *, rate: float | None, max_events: int) -> None:
     published = 0
     with (
         click.open_file(file, "rb") as lines,
-        Client(load_settings(), on_retry=_tell_retry) as client,
+        Client(load_settings(), on_retry=_tell_retry, on_expiry=_tell_expiry) as client,
         _progress() as progress,
     ):
         task = progress.add_task("publishing", total=_count_events(lines), speed=0.0)
@@ -102,6 +102,10 @@ def _count_events(lines: IO[bytes]) -> int | None:
     return count
 
 
+def _tell_expiry(when: str) -> None:
+    complain(f"the key in HOOKLINE_API_KEY ends at {when}: make another one in time")
+
+
 def _tell_retry(reason: str, seconds: float) -> None:
     click.echo(visible_line(f"hookline: {reason}; trying again in {seconds:.1f} s"), err=True)
 
@@ -122,7 +126,7 @@ def apply_file(file: str, *, dry_run: bool, every: bool = False) -> bool:
     with click.open_file(file, "rb") as stream:
         documents = read_documents(file, stream)
     differs = False
-    with Client(load_settings()) as client:
+    with Client(load_settings(), on_expiry=_tell_expiry) as client:
         if dry_run or len(documents) > 1:
             plans = [client.apply(document.entity, document.json, dry_run=True) for document in documents]
         for number, document in enumerate(documents):
@@ -171,7 +175,7 @@ MAX_SHOWN_CHARS = 200
 
 def export_definitions(entity: str | None) -> None:
     """Print webhooks and automations as YAML, of all entities that the key can read if none is named."""
-    with Client(load_settings()) as client:
+    with Client(load_settings(), on_expiry=_tell_expiry) as client:
         names = [entity] if entity is not None else list(client.entities())
         documents = [{"entity": name, **client.export(name)} for name in names]
     click.echo(write_documents(documents), nl=False)

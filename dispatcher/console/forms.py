@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import parse_qsl
 
@@ -95,3 +96,9 @@ def faults_at(errors: Iterable[FieldError], fields: Iterable[str], message: str 
     if not found and message:
         found[""] = [message]
     return Faults(found)
+
+
+def key_expiry(form: Form, now: datetime) -> dict[str, str]:
+    """When a key that the form asks for ends, as a member of `KeyBody`; nothing where it never does."""
+    days = form.text("lasts")
+    return {"expires_at": (now + timedelta(days=int(days))).isoformat()} if days in ("30", "90", "365") else {}

@@ -8,7 +8,7 @@ another for the same user and revoke the old one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import Field
@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, and_
 
 from dispatcher.control.access import Action, entities_with, require, require_instance_admin
 from dispatcher.control.audit import record_change
-from dispatcher.control.bodies import Body, View, parse_body
+from dispatcher.control.bodies import Body, Timestamp, View, parse_body
 from dispatcher.control.errors import Conflict, Forbidden, NotFound
 from dispatcher.control.members import check_entity_administered, record_role
 from dispatcher.control.paging import Page, PageRequest
@@ -41,6 +41,9 @@ _AROUND_AT = rf"[^@\s{UNSEEN_CHARACTERS}]+"
 Email = Annotated[str | None, Field(max_length=320, pattern=f"^{_AROUND_AT}@{_AROUND_AT}$")]
 
 
+LONGEST_KEY = timedelta(days=3653)
+
+
 class KeyBody(Body):
     """A new key. With neither `user` nor `entity`, it is another key of the caller."""
 
@@ -49,6 +52,9 @@ class KeyBody(Body):
     role: Annotated[Role | None, Field(strict=False)] = None
     user: Annotated[
         str | None, Field(description="The key's user; with `entity` and no `user`, a new service user.")
+    ] = None
+    expires_at: Annotated[
+        Timestamp | None, Field(description="When the key ends by itself, within ten years; without it, never.")
     ] = None
 
 
@@ -62,6 +68,8 @@ class KeyView(View):
     user: str
     created_at: datetime
     last_used_at: datetime | None
+    expires_at: datetime | None
+    """When the key ends, or ended, by itself; null: never."""
 
 
 class NewKey(KeyView):
@@ -112,17 +120,23 @@ def create_key(connection: Connection, principal: Principal, raw: object) -> New
     if (body.entity is None) != (body.role is None):
         raise InvalidDefinition.at(("role" if body.role is None else "entity",), "is required with the other one")
     now, text = datetime.now(UTC), api_keys.new_key()
+    if body.expires_at is not None and not now < body.expires_at <= now + LONGEST_KEY:
+        raise InvalidDefinition.at(("expires_at",), "must be a time within the next ten years")
     if body.entity is not None:
         lock_edits(connection)
     user_id, user_name = _key_owner(connection, principal, body, now)
-    number = api_keys.create_key(connection, user_id=user_id, name=body.name, text=text, now=now)
+    number = api_keys.create_key(
+        connection, user_id=user_id, name=body.name, text=text, now=now, expires_at=body.expires_at
+    )
     where = None if body.entity is None else find_entity(connection, body.entity)
     if where is not None:
         check_entity_administered(connection, principal, where)
-    role = {} if body.role is None else {"role": str(body.role)}
+    more = {} if body.role is None else {"role": str(body.role)}
+    if body.expires_at is not None:
+        more["expires_at"] = body.expires_at.isoformat().replace("+00:00", "Z")
     target_id = encode_id(IdKind.KEY, number)
     record_change(
-        connection, principal, "key.create", entity=where, target_id=target_id, name=body.name, user=user_name, **role
+        connection, principal, "key.create", entity=where, target_id=target_id, name=body.name, user=user_name, **more
     )
     return NewKey(
         id=encode_id(IdKind.KEY, number),
@@ -131,6 +145,7 @@ def create_key(connection: Connection, principal: Principal, raw: object) -> New
         user=user_name,
         created_at=now,
         last_used_at=None,
+        expires_at=body.expires_at,
         key=text,
     )
 
@@ -287,6 +302,7 @@ def _key_view(stored: StoredKey) -> KeyView:
         user=stored.user_name,
         created_at=stored.created_at,
         last_used_at=stored.last_used_at,
+        expires_at=stored.expires_at,
     )
 
 

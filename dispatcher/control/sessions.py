@@ -57,7 +57,7 @@ def sign_in(connection: Connection, key: str, *, browser: str, presented: str | 
         Forbidden: when the key can't read anything.
     """
     digest = hash_key(key)
-    principal = find_principal(connection, digest)
+    principal = find_principal(connection, digest, now=datetime.now(UTC))
     if principal is None:
         return None
     if not principal.is_admin and not entities_with(principal, Action.READ):

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def stage() -> Stage:
     first_start.prepare(settings)
     resources = runner.run(stack.enter_async_context(open_resources(settings)))
     with write_transaction(resources.engine) as connection:
-        principal = find_principal(connection, hash_key(KEY))
+        principal = find_principal(connection, hash_key(KEY), now=datetime.now(UTC))
         assert principal is not None
         _fill(connection, principal, resources)
     pristine = sqlite3.connect(":memory:", check_same_thread=False)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
+from tests.integration.processes import wait_until
 from tests.sdk.conftest import Hookline
 from tests.sdk.scopes import PROJECT, prepare
 
@@ -47,6 +49,20 @@ def test_a_wrong_key(hookline: Hookline) -> None:
     hookline.keys["wrong"] = "hlk-" + "x" * 43
     with pytest.raises(AuthenticationError, match="this API key is unknown or revoked"):
         hookline.client("wrong")
+
+
+def test_an_expired_key(hookline: Hookline) -> None:
+    from wandb.errors import AuthenticationError
+
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    made = hookline.rest("POST", "/v1/keys", {"name": "brief", "expires_at": soon}, status=201)
+    hookline.keys["expired"] = made["key"]
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    wait_until(
+        lambda: httpx.get(f"{hookline.url}/v1/me", headers=headers, timeout=60).status_code == 401, "the end of a key"
+    )
+    with pytest.raises(AuthenticationError, match=r"this API key expired at 2.*make another one"):
+        hookline.client("expired")
 
 
 def test_without_a_key_nothing_is_said(hookline: Hookline) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,7 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.administration import AdminDep
-from dispatcher.console.forms import Faults, Form, FormDep
+from dispatcher.console.forms import Faults, Form, FormDep, key_expiry
 from dispatcher.console.listing import list_url
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import render
@@ -153,7 +154,8 @@ def make_key(user_id: str, request: Request, visitor: AdminDep, resources: Resou
     def act() -> NewKey:
         with write_transaction(resources.engine) as connection:
             owner = users.get(connection, visitor.principal, user_id)
-            body = {"name": form.text("key_name").strip(), "user": owner.name}
+            expiry = key_expiry(form, datetime.now(UTC))
+            body = {"name": form.text("key_name").strip(), "user": owner.name, **expiry}
             return identity.create_key(connection, visitor.principal, body)
 
     made = attempt(act, ("name",))

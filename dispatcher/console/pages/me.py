@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from dispatcher.api.resources import ApiResources
-from dispatcher.console.forms import Faults, Form, FormDep
+from dispatcher.console.forms import Faults, Form, FormDep, key_expiry
 from dispatcher.console.listing import list_url
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import render
@@ -61,7 +62,8 @@ def make_key(request: Request, resources: ResourcesDep, visitor: VisitorDep, for
 
     def act() -> identity.NewKey:
         with write_transaction(resources.engine) as connection:
-            return identity.create_key(connection, visitor.principal, {"name": form.text("name").strip()})
+            body = {"name": form.text("name").strip(), **key_expiry(form, datetime.now(UTC))}
+            return identity.create_key(connection, visitor.principal, body)
 
     made = attempt(act, ("name",))
     if isinstance(made, Faults):

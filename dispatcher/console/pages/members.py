@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from dispatcher.console.entities import EntityDep, EntityVisit
-from dispatcher.console.forms import Faults, Form, FormDep
+from dispatcher.console.forms import Faults, Form, FormDep, key_expiry
 from dispatcher.console.listing import list_url
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import render
@@ -122,6 +124,7 @@ def _keys_page(
 def make_key(request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
     """Make a key of a service user; this page alone shows it."""
     body = {"name": form.text("name").strip(), "entity": visit.entity, "role": form.text("role")}
+    body |= key_expiry(form, datetime.now(UTC))
     if service_user := form.text("user"):
         body["user"] = service_user
 

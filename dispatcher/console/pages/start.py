@@ -63,7 +63,7 @@ def sign_in(request: Request, resources: ResourcesDep, form: Annotated[Form, Dep
                 browser=request.headers.get("user-agent", ""),
                 presented=presented_token(request, settings),
             )
-        fault = "This key is unknown or revoked."
+        fault = "This key is unknown, revoked or expired."
     except Forbidden as exc:
         made, fault = None, f"{exc}."[0].upper() + f"{exc}."[1:]
     if made is None:

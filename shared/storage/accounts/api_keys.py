@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
 
 from shared.storage.schema.tables import api_keys, users
 
@@ -33,6 +33,8 @@ class StoredKey:
     user_name: str
     created_at: datetime
     last_used_at: datetime | None
+    expires_at: datetime | None
+    """When it ends, or ended, by itself; None: never."""
 
 
 def new_key() -> str:
@@ -50,7 +52,20 @@ def touch_key(connection: Connection, digest: bytes, now: datetime) -> None:
     connection.execute(update(api_keys).where(api_keys.c.digest == digest).values(last_used_at=now))
 
 
-def create_key(connection: Connection, *, user_id: int, name: str, text: str, now: datetime) -> int:
+def is_valid(now: datetime) -> ColumnElement[bool]:
+    """A condition: an API key is not revoked and has not expired."""
+    return api_keys.c.revoked_at.is_(None) & or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now)
+
+
+def find_expiry(connection: Connection, digest: bytes) -> datetime | None:
+    """When the unrevoked key with this digest ends, or ended, by itself; None if it does not, or there is none."""
+    query = select(api_keys.c.expires_at).where(api_keys.c.digest == digest, api_keys.c.revoked_at.is_(None))
+    return connection.execute(query).scalar()
+
+
+def create_key(
+    connection: Connection, *, user_id: int, name: str, text: str, now: datetime, expires_at: datetime | None = None
+) -> int:
     """Store a new key of a user; only the digest and the hint of `text` are kept.
 
     Raises:
@@ -58,14 +73,21 @@ def create_key(connection: Connection, *, user_id: int, name: str, text: str, no
     """
     statement = (
         insert(api_keys)
-        .values(user_id=user_id, name=name, digest=hash_key(text), hint=text[:HINT_LENGTH], created_at=now)
+        .values(
+            user_id=user_id,
+            name=name,
+            digest=hash_key(text),
+            hint=text[:HINT_LENGTH],
+            created_at=now,
+            expires_at=expires_at,
+        )
         .returning(api_keys.c.id)
     )
     return int(connection.execute(statement).scalar_one())
 
 
 def list_keys(connection: Connection, *, of: ColumnElement[bool] | None, after: int, limit: int) -> list[StoredKey]:
-    """Unrevoked keys in the order of their ids; `of` is a condition on their users, such as `managed_users`."""
+    """Unrevoked keys, expired ones too, in the order of their ids; `of` is a condition on their users or on them."""
     query = (
         select(
             api_keys.c.id,
@@ -75,6 +97,7 @@ def list_keys(connection: Connection, *, of: ColumnElement[bool] | None, after: 
             users.c.name,
             api_keys.c.created_at,
             api_keys.c.last_used_at,
+            api_keys.c.expires_at,
         )
         .join(users, users.c.id == api_keys.c.user_id)
         .where(api_keys.c.revoked_at.is_(None), api_keys.c.id > after)

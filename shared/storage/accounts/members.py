@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, case, delete, exists, insert, select, update
 
+from shared.storage.accounts.api_keys import is_valid
 from shared.storage.accounts.users import Role, StoredUser, select_users, set_default_entity
+from shared.storage.database.clock import database_time
 from shared.storage.schema.tables import api_keys, entities, memberships, users
 
 
@@ -95,7 +97,10 @@ def delete_user(connection: Connection, user_id: int) -> None:
 
 def has_instance_admin(connection: Connection) -> bool:
     """Whether anybody can administer the instance."""
-    return connection.execute(select(users.c.id).where(users.c.is_admin, _has_key()).limit(1)).first() is not None
+    return (
+        connection.execute(select(users.c.id).where(users.c.is_admin, _has_key(connection)).limit(1)).first()
+        is not None
+    )
 
 
 def has_entity_admin(connection: Connection, entity_id: int) -> bool:
@@ -103,11 +108,11 @@ def has_entity_admin(connection: Connection, entity_id: int) -> bool:
     query = (
         select(users.c.id)
         .join(memberships, memberships.c.user_id == users.c.id)
-        .where(memberships.c.entity_id == entity_id, memberships.c.role == Role.ADMIN, _has_key())
+        .where(memberships.c.entity_id == entity_id, memberships.c.role == Role.ADMIN, _has_key(connection))
         .limit(1)
     )
     return connection.execute(query).first() is not None
 
 
-def _has_key() -> ColumnElement[bool]:
-    return exists().where(api_keys.c.user_id == users.c.id, api_keys.c.revoked_at.is_(None))
+def _has_key(connection: Connection) -> ColumnElement[bool]:
+    return exists().where(api_keys.c.user_id == users.c.id, is_valid(database_time(connection)))

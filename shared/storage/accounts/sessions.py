@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from shared.storage.accounts.api_keys import hash_key
+from shared.storage.accounts.api_keys import hash_key, is_valid
 from shared.storage.accounts.users import Principal, roles_of
 from shared.storage.schema.tables import api_keys, sessions, users
 
@@ -79,11 +79,11 @@ def insert_session(
 
 
 def find_session(connection: Connection, token: str, *, now: datetime) -> OpenSession | None:
-    """The session of a token; None once it has ended or its key was revoked."""
+    """The session of a token; None once it has ended, or its key was revoked or has expired."""
     query = (
         select(*_COLUMNS, users.c.is_admin)
         .select_from(_OWNERS)
-        .where(sessions.c.digest == hash_key(token), sessions.c.ends_at > now, api_keys.c.revoked_at.is_(None))
+        .where(sessions.c.digest == hash_key(token), sessions.c.ends_at > now, is_valid(now))
     )
     row = connection.execute(query).first()
     if row is None:
@@ -102,7 +102,7 @@ def list_sessions(connection: Connection, user_id: int, *, now: datetime, limit:
     query = (
         select(*_COLUMNS)
         .select_from(_OWNERS)
-        .where(users.c.id == user_id, sessions.c.ends_at > now, api_keys.c.revoked_at.is_(None))
+        .where(users.c.id == user_id, sessions.c.ends_at > now, is_valid(now))
         .order_by(sessions.c.id.desc())
         .limit(limit)
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, update
 
+from shared.storage.accounts.api_keys import is_valid
 from shared.storage.database.upserts import insert_into
 from shared.storage.schema.tables import api_keys, entities, memberships, users
 
@@ -49,12 +50,12 @@ class StoredUser:
     """The user's choice; it may have no role there any more."""
 
 
-def find_principal(connection: Connection, digest: bytes) -> Principal | None:
-    """The user of the unrevoked key with this digest; None when there is none."""
+def find_principal(connection: Connection, digest: bytes, *, now: datetime) -> Principal | None:
+    """The user of the key with this digest; None when there is none, or it was revoked or has expired."""
     query = (
         select(users.c.id, users.c.name, users.c.is_admin)
         .join(api_keys, api_keys.c.user_id == users.c.id)
-        .where(api_keys.c.digest == digest, api_keys.c.revoked_at.is_(None))
+        .where(api_keys.c.digest == digest, is_valid(now))
     )
     row = connection.execute(query).first()
     return None if row is None else Principal(row.id, row.name, row.is_admin, roles_of(connection, row.id))

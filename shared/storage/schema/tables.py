@@ -107,6 +107,8 @@ api_keys = Table(
     _created(),
     Column("last_used_at", UtcDateTime, nullable=True),
     Column("revoked_at", UtcDateTime, nullable=True),
+    # Null: it does not end by itself.
+    Column("expires_at", UtcDateTime, nullable=True),
 )
 
 # Who is signed in to the console. What a session may do is what its key may do at that moment.

@@ -441,7 +441,8 @@ def test_a_secret_is_stored_and_deleted(world: World, visitors: dict[str, httpx.
 
 def test_a_key_is_shown_once_and_revoked(world: World, visitors: dict[str, httpx.Client]) -> None:
     admin = visitors["admin"]
-    made = admin.post(f"{ENTITY}/settings/keys", data={"name": "made-here", "role": "publisher"})
+    made = admin.post(f"{ENTITY}/settings/keys", data={"name": "made-here", "role": "publisher", "lasts": "90"})
+    assert ("and ends" in made.text and "in 90 days" in made.text) or "in 89 days" in made.text
     (key,) = re.findall(r"hlk-[\w-]{43}", made.text)
     page = admin.get(f"{ENTITY}/settings/keys").text
     assert key not in page and "acme/made-here" in page

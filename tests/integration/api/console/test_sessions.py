@@ -46,7 +46,9 @@ def test_a_key_signs_in_and_out(api: Api) -> None:
 def test_keys_that_are_no_use_are_refused_in_one_sentence(api: Api) -> None:
     made = api.ok("POST", "/v1/keys", {"name": "gone", "entity": "acme", "role": "member"}, status=201)
     api.ok("DELETE", f"/v1/keys/{made['id']}", status=204)
-    texts = {sign_in(api, key).text.count("This key is unknown or revoked.") for key in (made["key"], "hlk-x", "")}
+    texts = {
+        sign_in(api, key).text.count("This key is unknown, revoked or expired.") for key in (made["key"], "hlk-x", "")
+    }
     assert texts == {1}
     refused = sign_in(api, api.keys["publisher"])
     assert refused.status_code == 403

@@ -151,3 +151,17 @@ def test_unusable_settings_are_named(overrides: dict[str, str | None], message: 
     make: Callable[[], Client] = lambda: Client(load_settings(**{"api_key": "k", **overrides}))  # noqa: E731
     with pytest.raises(InvalidSetting, match=message):
         make()
+
+
+def test_the_end_of_a_key_is_told_once() -> None:
+    when = "2026-12-09T00:00:00Z"
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"items": []}, headers={"Hookline-Key-Expires": when})
+
+    told: list[str] = []
+    settings = load_settings(url="http://hookline", api_key="hlk-1")
+    with Client(settings, on_expiry=told.append, transport=httpx.MockTransport(answer)) as client:
+        for _ in range(2):
+            client.export("acme")
+    assert told == [when]

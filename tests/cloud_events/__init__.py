@@ -1,1 +1,0 @@
-"""The `cloudevents` packages of Python and npm publish events (`make test-cloud-events`)."""

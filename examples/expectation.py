@@ -69,7 +69,10 @@ def _firings(
     delivered: list[Event] = []
     for event in firings(automation, events):
         reason = _held_back(automation, event, delivered)
-        body = render(automation["action"]["payload"], known | variables(event, automation))
+        values = known | variables(event, automation)
+        body = render(
+            automation["action"]["payload"], values, typed=automation["action"].get("payload_types") != "text"
+        )
         yield Firing(automation["name"], event["id"], webhook["name"], body, reason)
         if not reason:
             delivered.append(event)
@@ -99,7 +102,7 @@ def _subject(per: str, event: Event) -> Any:
     return (data["project"], data["collection"]["name"]) if per == "collection" else None
 
 
-def variables(event: Event, automation: Automation) -> dict[str, str]:
+def variables(event: Event, automation: Automation) -> dict[str, Any]:
     """The payload variables of one firing, secrets excepted."""
     data = event["data"]
     values = {
@@ -123,7 +126,7 @@ def variables(event: Event, automation: Automation) -> dict[str, str]:
     return values
 
 
-def _artifact_variables(data: Mapping[str, Any], *, removed: bool) -> dict[str, str]:
+def _artifact_variables(data: Mapping[str, Any], *, removed: bool) -> dict[str, Any]:
     artifact = data["artifact"]
     # An alias that was removed leads to the version no more.
     label = artifact["version"] if removed else data.get("alias", artifact["version"])
@@ -132,11 +135,11 @@ def _artifact_variables(data: Mapping[str, Any], *, removed: bool) -> dict[str, 
         "artifact_version_string": f"{data['entity']}/{data['project']}/{data['collection']['name']}:{label}",
     }
     for key, value in artifact["metadata"].items():
-        values[f"artifact_metadata.{key}"] = _text(value)
+        values[f"artifact_metadata.{key}"] = value
     return values
 
 
-def _metric_variables(data: Mapping[str, Any], condition: Mapping[str, Any]) -> dict[str, str]:
+def _metric_variables(data: Mapping[str, Any], condition: Mapping[str, Any]) -> dict[str, Any]:
     """The first condition's metric, its newest value, and what it is compared with."""
     threshold = condition.get("threshold")
     if "change" in condition:
@@ -144,24 +147,26 @@ def _metric_variables(data: Mapping[str, Any], condition: Mapping[str, Any]) -> 
     if "zscore" in condition:
         threshold = condition["zscore"]["threshold"]
     metric = condition["metric"]
-    value = _text(float(data["metrics"][metric]))
-    return {"metric_name": metric, "metric_value": value, "metric_threshold": _text(threshold)}
+    return {"metric_name": metric, "metric_value": data["metrics"][metric], "metric_threshold": threshold}
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
-def render(template: Any, values: Mapping[str, str]) -> Any:
-    """A payload with its variables filled in, keys included.
+def render(template: Any, values: Mapping[str, Any], *, typed: bool) -> Any:
+    """A payload with its variables filled in, keys included; `typed`: what is one variable becomes its value.
 
     Raises:
         KeyError: for a variable that has no value here.
     """
     if isinstance(template, Mapping):
-        return {render(key, values): render(value, values) for key, value in template.items()}
+        return {render(key, values, typed=False): render(value, values, typed=typed) for key, value in template.items()}
     if isinstance(template, list):
-        return [render(value, values) for value in template]
+        return [render(value, values, typed=typed) for value in template]
     if not isinstance(template, str):
         return template
-    return _VARIABLE.sub(lambda found: "$" if found[0] == "$$" else values[found[1] or found[2]], template)
+    whole = _VARIABLE.fullmatch(template)
+    if typed and whole and whole[0] != "$$":
+        return values[whole[1] or whole[2]]
+    return _VARIABLE.sub(lambda found: "$" if found[0] == "$$" else _text(values[found[1] or found[2]]), template)

@@ -23,6 +23,7 @@ from shared.domain.events.models import (
     RunStateEvent,
 )
 from shared.domain.events.types import EventType, RunPhase
+from shared.domain.payloads.content_types import ACCEPTED, JSON, PayloadTypes
 from shared.domain.payloads.slack_messages import Severity
 
 REFERENCE = "#/components/schemas/{model}"
@@ -135,9 +136,16 @@ def _components() -> dict[str, Any]:
             {
                 "webhook": {"type": "string", "description": "The webhook's name or id."},
                 "payload": {
-                    **_OPEN,
-                    "type": ["object", "null"],
-                    "description": "JSON with variables such as `${artifact_name}`.",
+                    "description": "JSON with variables such as `${artifact_version_string}`; a text for text/plain.",
+                },
+                "payload_types": {
+                    "anyOf": [_enumeration("PayloadTypes", PayloadTypes), {"type": "null"}],
+                    "description": "Whether a string that is one variable becomes its value with its type (`json`), or "
+                    "stays a string (`text`, as in W&B). Left out: `json` for a new automation, else what it was.",
+                },
+                "content_type": {
+                    **_TEXT_OR_NULL,
+                    "description": f"Of the request: {ACCEPTED}. Left out: `{JSON}`.",
                 },
             },
             "Send a payload to a webhook.",

@@ -174,6 +174,7 @@ ANSWERS: dict[str, Any] = {
         **_DELIVERY,
         "replays": [],
         "payload": {"event_type": "DEPLOY_MODEL", "client_payload": {"version": _VERSION}},
+        "content_type": "application/json",
         "attempt_log": [
             {
                 "number": 1,

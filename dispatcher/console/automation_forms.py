@@ -13,6 +13,7 @@ from dispatcher.console.filter_forms import filter_fields, filter_of
 from dispatcher.console.forms import Form
 from dispatcher.console.json_fields import read_json_field, shown_json
 from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.payloads.content_types import PLAIN
 
 FIELDS = (
     "name",
@@ -27,6 +28,8 @@ FIELDS = (
     "action.webhook",
     "action.slack",
     "action.payload",
+    "action.payload_types",
+    "action.content_type",
     "cooldown",
     "rate_limit",
 )
@@ -52,7 +55,9 @@ def form_of(definition: Mapping[str, Any], *, revision: int | None = None) -> Fo
         "title": [action.get("title") or ""],
         "message": [action.get("message") or ""],
         "severity": [action.get("severity", "INFO")],
-        "action.payload": ["" if payload is None else shown_json(payload)],
+        "action.payload": ["" if payload is None else _payload_text(action)],
+        "action.payload_types": [str(action.get("payload_types", "json"))],
+        "action.content_type": [action.get("content_type", "")],
         "cooldown.per": [cooldown.get("per", "")],
         "cooldown.period": [cooldown.get("period", "")],
         "rate_limit": [definition.get("rate_limit") or ""],
@@ -103,5 +108,17 @@ def _action_of(form: Form, faults: list[FieldError]) -> dict[str, Any]:
         chosen = {name: text for name, text in texts.items() if text.strip()}
         return {"slack": form.text("action.slack"), **chosen, "severity": form.text("severity", "INFO")}
     action: dict[str, Any] = {"webhook": form.text("action.webhook")}
-    payload = read_json_field("action.payload", form.text("action.payload"), faults)
+    for name in ("payload_types", "content_type"):
+        if form.text(f"action.{name}"):
+            action[name] = form.text(f"action.{name}")
+    text = form.text("action.payload")
+    if action.get("content_type") == PLAIN:
+        return {**action, "payload": text.replace("\r\n", "\n")}  # which browsers make of the lines of a field
+    payload = read_json_field("action.payload", text, faults)
     return action if payload is None else {**action, "payload": payload}
+
+
+def _payload_text(action: Mapping[str, Any]) -> str:
+    """A payload to edit: plain text as it is, else JSON."""
+    payload = action["payload"]
+    return payload if isinstance(payload, str) and action.get("content_type") == PLAIN else shown_json(payload)

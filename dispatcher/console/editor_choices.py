@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -16,8 +15,7 @@ from dispatcher.control.definition_lists import ListedSlackView, ListedWebhookVi
 from dispatcher.control.paging import MAX_LIMIT, PageRequest
 from dispatcher.control.webhook_resolver import list_owners
 from shared.domain.events.types import EventType
-from shared.domain.payloads.availability import blank_on
-from shared.domain.payloads.templates import VARIABLES
+from shared.domain.payloads.names import OBJECTS, VARIABLES, variables_of
 
 MAX_PROPOSED = 200
 """Projects and collections that a field proposes; any other may be typed."""
@@ -94,19 +92,15 @@ class PickedVariable:
 
     name: str
     words: str
-    blank: bool = False
-    """Whether events of this type never give it a value."""
 
 
 def variables_for(event: str, chosen: ListedWebhookView | None) -> list[PickedVariable]:
-    """The variables that a payload may name: the webhook's secrets, and the event's, those that stay blank last."""
-    blank = blank_on(EventType(event)) if event in set(EventType) else frozenset()
-    secrets: Mapping[str, Any] = {}
+    """The variables that a payload may name: the webhook's secrets, and those that the event can have."""
+    names = variables_of(EventType(event) if event in set(EventType) else None)
+    words: dict[str, str] = {}
     if chosen is not None:
-        secrets = {"ACCESS_TOKEN": "the webhook's access token"} if chosen.access_token else {}
-        secrets |= dict.fromkeys(chosen.secrets, "a secret that the webhook grants")
-    picked = [PickedVariable(name, words) for name, words in secrets.items()]
-    picked += [PickedVariable(name, words) for name, words in VARIABLES.items() if name not in blank]
-    if "artifact_version" not in blank:
-        picked.append(PickedVariable("artifact_metadata.<KEY>", "a value of the artifact's metadata"))
-    return picked + [PickedVariable(name, words, blank=True) for name, words in VARIABLES.items() if name in blank]
+        words = {"ACCESS_TOKEN": "the webhook's access token"} if chosen.access_token else {}
+        words |= dict.fromkeys(chosen.secrets, "a secret that the webhook grants")
+    words |= {name: VARIABLES[name] for name in names if name not in words}
+    words |= {f"{name}.<KEY>": meaning for name, meaning in OBJECTS.items() if name in names}
+    return [PickedVariable(name, meaning) for name, meaning in words.items()]

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from dispatcher.console.alerts import version_of
 from dispatcher.console.preferences import preferences_of
 from dispatcher.console.words import WAITS
+from shared.domain.payloads.content_types import is_json
 from shared.version import __version__
 
 ONCE = "once"
@@ -85,6 +86,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "as_typed": as_typed,
         "pretty": pretty,
+        "body": body,
         "ago": ago,
         "utc": utc,
         "query": query,
@@ -134,6 +136,11 @@ def once_field() -> Markup:
 def pretty(value: Any) -> str:
     """A value as JSON to read."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def body(value: Any, content_type: str | None) -> str:
+    """A request's body to read: JSON by its lines, a form or plain text as it is."""
+    return pretty(value) if content_type is None or is_json(content_type) else str(value)
 
 
 def utc(moment: datetime) -> str:

@@ -22,6 +22,7 @@ from shared.domain.automations.model import NoOpAction, Scope
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.filters.normal_form import same_normal_form
 from shared.domain.ids import IdKind, decode_id, encode_id
+from shared.domain.payloads.content_types import PayloadTypes
 from shared.domain.visible_text import NO_UNSEEN, has_unseen
 from shared.storage.accounts.audit_log import NewChange, insert_changes
 from shared.storage.accounts.users import Principal
@@ -244,11 +245,27 @@ def stored_definition(definition: ResolvedAutomation) -> dict[str, Any]:
 
 def shown_definition(stored: StoredAutomation) -> dict[str, Any]:
     """The definition with its webhook named by name, as people wrote it; by id when it is another entity's."""
+    definition = explicit_definition(stored)
     if stored.webhook_id is None or stored.webhook_entity_id != stored.entity_id:
-        return stored.definition
-    action = stored.definition["action"]
+        return definition
+    action = definition["action"]
     kind = "slack" if "slack" in action else "webhook"
-    return {**stored.definition, "action": {**action, kind: stored.webhook_name}}
+    return {**definition, "action": {**action, kind: stored.webhook_name}}
+
+
+def explicit_definition(stored: StoredAutomation) -> dict[str, Any]:
+    """The stored definition, with the types of its payload's values.
+
+    Nothing stands for those that automations had before there was a choice. What is sent back, or applied elsewhere,
+    must not get those of a new one.
+    """
+    action = stored.definition["action"]
+    if "webhook" not in action:
+        return stored.definition
+    return {
+        **stored.definition,
+        "action": {**action, "payload_types": str(action.get("payload_types", PayloadTypes.TEXT))},
+    }
 
 
 def automation_view(entity: StoredEntity, stored: StoredAutomation) -> AutomationView:

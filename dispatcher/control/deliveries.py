@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +24,7 @@ from shared.domain.durations import Rate
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
 from shared.domain.ids import IdKind, decode_id, encode_id
-from shared.domain.payloads.sealed import mask_payload
+from shared.domain.payloads.sealed import content_type_of, shown_payload
 from shared.storage.accounts.users import Principal
 from shared.storage.database.clock import database_time
 from shared.storage.definitions.automations import find_by_name_or_id
@@ -176,7 +175,10 @@ class DeliveryDetail(DeliveryView):
     replays: list[str]
     """The deliveries that replayed this one, oldest first."""
     payload: Any
-    """What is sent, with `***NAME***` in place of each secret; null when there is none."""
+    """What is sent, with `***NAME***` in place of each secret: the value of JSON, else the text; null when there is
+    none."""
+    content_type: str | None
+    """The body's content type; null when there is none."""
     attempt_log: list[AttemptView]
 
 
@@ -270,7 +272,8 @@ def get(connection: Connection, principal: Principal, entity_name: str, delivery
     return DeliveryDetail(
         **_members(stored),
         replays=replay.list_replays(connection, entity.id, stored.id),
-        payload=None if sealed is None else json.loads(mask_payload(sealed)),
+        payload=None if sealed is None else shown_payload(sealed),
+        content_type=None if sealed is None else content_type_of(sealed),
         attempt_log=[_attempt_view(attempt, hidden=hidden) for attempt in store.list_attempts(connection, stored.seq)],
     )
 

@@ -23,6 +23,7 @@ from dispatcher.control.webhook_resolver import WebhookResolver
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import check_event, check_events
 from shared.domain.events.models import Event
+from shared.domain.events.values import is_name
 from shared.domain.explain.dry_run import MAX_EVENTS, DryRunResult, PageWanted, Summary, Wanted
 from shared.domain.explain.simulator import Arrival, DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.ids import IdKind, encode_id
@@ -40,7 +41,7 @@ from shared.dry_runs.service import (
 from shared.dry_runs.time_range import TimeRange, parse_time_range
 from shared.settings import Settings
 from shared.storage.accounts.users import Principal
-from shared.storage.definitions.automations import StoredAutomation, find_by_name_or_id
+from shared.storage.definitions.automations import StoredAutomation, find_automation, find_by_name_or_id
 from shared.storage.definitions.entities import StoredEntity
 
 DEFAULT_LIMIT = 100
@@ -245,7 +246,10 @@ def _source(body: DryRunBody, now: datetime) -> TimeRange | list[Event]:
 def _subject(connection: Connection, principal: Principal, entity: StoredEntity, body: DryRunBody) -> Subject | None:
     if body.definition is not None:
         try:
-            draft = WebhookResolver(connection, entity, principal).parse(body.definition)
+            name = body.definition.get("name")
+            saved = find_automation(connection, entity.id, name=name) if is_name(name) else None
+            was = None if saved is None else saved.definition
+            draft = WebhookResolver(connection, entity, principal).parse(body.definition, was=was)
             return draft_subject(connection, entity, draft.automation, draft.webhook)
         except InvalidDefinition as exc:
             raise exc.under("definition") from None

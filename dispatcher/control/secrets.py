@@ -21,8 +21,8 @@ from shared.delivery.answers import MIN_SECRET_CHARS
 from shared.domain.delivery.request_parts import check_header_secret, check_password, check_url_secret
 from shared.domain.delivery.signing import check_new_signing_secret, check_signing_secret
 from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.payloads.names import ADDED, VARIABLES
 from shared.domain.payloads.sealed import ACCESS_TOKEN
-from shared.domain.payloads.templates import VARIABLES
 from shared.http.egress import check_webhook_url
 from shared.http.tls import check_client_certificate
 from shared.settings import Settings
@@ -86,6 +86,8 @@ def put(
     lock_edits(connection)
     now = datetime.now(UTC)
     stored = store.find_secret(connection, entity.id, name)
+    if stored is None and name in ADDED:  # an older one may have the name
+        raise InvalidDefinition.at(("name",), f"{name} is a payload variable; choose another name")
     if stored is not None:
         check_value(value, store.uses_of_secret(connection, stored), settings=settings, loc=("value",))
     ciphertext, revision = vault.encrypt(value), next_revision(connection)
@@ -198,7 +200,7 @@ def _check_name(name: str) -> None:
         raise InvalidDefinition.at(
             ("name",), "must be 1 to 255 letters, digits and underscores, and not begin with a digit"
         )
-    if name in VARIABLES or name == ACCESS_TOKEN:
+    if (name in VARIABLES and name not in ADDED) or name == ACCESS_TOKEN:
         raise InvalidDefinition.at(("name",), f"{name} is a payload variable; choose another name")
 
 

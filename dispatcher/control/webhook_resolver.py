@@ -18,6 +18,7 @@ from shared.domain.automations.model import Automation, Grants, SlackAction, Web
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import decode_id
+from shared.domain.payloads.content_types import PayloadTypes
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity, related_entities
@@ -60,8 +61,10 @@ class WebhookResolver:
     def parse(self, raw: object, was: Mapping[str, Any] | None = None) -> ResolvedAutomation:
         """Check a definition, which replaces one that was accepted before. Raises InvalidDefinition, naming each fault.
 
-        A filter that was accepted by an older version, and stays as it is, is accepted again.
+        A filter that was accepted by an older version, and stays as it is, is accepted again. An action that says
+        nothing of `payload_types` keeps what it had; a new one has `json`.
         """
+        raw = _with_payload_types(raw, was)
         automation = self._checked(raw, was)
         return ResolvedAutomation(automation, self._webhook_of(automation.action))
 
@@ -131,3 +134,14 @@ class WebhookResolver:
         related = related_entities(self.connection, self.entity.id)
         allowed = related.keys() if self.principal.is_admin else entities_with(self.principal, Action.READ)
         return {number: name for number, name in related.items() if number in allowed}
+
+
+def _with_payload_types(raw: object, was: Mapping[str, Any] | None) -> object:
+    action = raw.get("action") if isinstance(raw, Mapping) else None
+    if not isinstance(raw, Mapping) or not isinstance(action, Mapping) or "webhook" not in action:
+        return raw
+    if action.get("payload_types") is not None:
+        return raw
+    before = {} if was is None else was["action"]
+    types = before.get("payload_types", PayloadTypes.TEXT) if "webhook" in before else PayloadTypes.JSON
+    return {**raw, "action": {**action, "payload_types": str(types)}}

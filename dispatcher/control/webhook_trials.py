@@ -29,16 +29,19 @@ from shared.delivery.webhook_trial import (
     prepare_trial,
     slack_test_message,
 )
-from shared.domain.automations.model import Automation
+from shared.domain.automations.model import Action as ActionOfAutomation
+from shared.domain.automations.model import Automation, WebhookAction
+from shared.domain.automations.parsing import template_of
 from shared.domain.delivery.outcomes import Outcome
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
 from shared.domain.events.decoding import check_event
 from shared.domain.events.models import RunMetricEvent
-from shared.domain.json_text import read_json
+from shared.domain.matching.firing_rules import asked_by
+from shared.domain.payloads.content_types import ACCEPTED, JSON, PLAIN, PayloadTypes, parse_content_type
 from shared.domain.payloads.samples import sample_values, values_of_type
 from shared.domain.payloads.sealed import SecretsTooLarge
 from shared.domain.payloads.slack_messages import SlackMessage
-from shared.domain.payloads.templates import PayloadTooLarge, Template, parse_payload
+from shared.domain.payloads.templates import PayloadTooLarge, Template
 from shared.domain.payloads.variables import MetricFacts, payload_values
 from shared.http.tls import TlsContexts
 from shared.storage.accounts.users import Principal
@@ -52,14 +55,19 @@ from shared.vault import SecretUnreadable, Vault
 class TrialBody(Body):
     """What to send; without a payload, every variable that has a sample value."""
 
-    payload: dict[str, Any] | None = Field(default=None, description="A payload as in an automation's action.")
+    payload: Any = Field(default=None, description="A payload as in an automation's action.")
+    payload_types: PayloadTypes | None = Field(
+        default=None, strict=False, description="As in an automation's action; `json` by default."
+    )
+    content_type: str | None = Field(
+        default=None, description=f"As in an automation's action: {ACCEPTED}; `{JSON}` by default."
+    )
 
 
-class DraftTrialBody(Body):
+class DraftTrialBody(TrialBody):
     """A webhook that is not saved, and what to send to it."""
 
     webhook: dict[str, Any] = Field(description="The definition, as for creating a webhook.")
-    payload: dict[str, Any] | None = Field(default=None, description="A payload as in an automation's action.")
 
 
 class AutomationTrialBody(Body):
@@ -105,6 +113,7 @@ class TrialView(View):
     code: str
     """The diagnosis as a code, such as `accepted`, `token_missing` or `certificate_expired`."""
     duration_ms: int
+    notes: list[str] = Field(default=[], description="What the payload leaves blank, in sentences.")
 
 
 def prepare(
@@ -126,9 +135,9 @@ def prepare(
     """
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     webhook = load_webhook(connection, entity, webhook_id)
-    template = _template(parse_body(TrialBody, raw), webhook.fields)
+    action, template = _tried(parse_body(TrialBody, raw), webhook.fields)
     stored = load_for_trial(connection, webhook.id)
-    return _prepare(stored, entity.name, template, vault, contexts, now)
+    return _prepare(stored, entity.name, template, vault, contexts, now, action=action)
 
 
 def prepare_draft(
@@ -148,11 +157,12 @@ def prepare_draft(
         fields = check_webhook(connection, entity, body.webhook, checks=checks)
     except InvalidDefinition as exc:
         raise exc.under("webhook") from None
-    template = _template(parse_body(TrialBody, {"payload": body.payload}), fields)
+    members = {name: getattr(body, name) for name in TrialBody.model_fields}
+    action, template = _tried(parse_body(TrialBody, members), fields)
     snapshot = snapshot_of_fields(fields, secret_ids(connection, entity.id))
     granted = ciphertexts(connection, entity.id, fields.secrets)
     stored = StoredEndpoint(snapshot, replace(load_secrets(connection, snapshot), granted=granted))
-    return _prepare(stored, entity.name, template, checks.vault, contexts, now)
+    return _prepare(stored, entity.name, template, checks.vault, contexts, now, action=action)
 
 
 def prepare_slack(
@@ -208,7 +218,9 @@ def prepare_automation(
     else:
         values = _event_values(event, resolved.automation, entity.name)
     stored = load_for_trial(connection, webhook.id)
-    return _prepare(stored, entity.name, template, vault, contexts, now, values)
+    return _prepare(
+        stored, entity.name, template, vault, contexts, now, values=values, action=resolved.automation.action
+    )
 
 
 def _event_values(raw: object, automation: Automation, entity: str) -> dict[str, str]:
@@ -226,8 +238,15 @@ def _event_values(raw: object, automation: Automation, entity: str) -> dict[str,
         value = event.data.metrics.get(condition.metric)
         if value is None:
             raise InvalidDefinition.at(("event", "data", "metrics"), f"must have {condition.metric!r}")
-        metric = MetricFacts(condition.metric, float(value), condition.reported_threshold)
-    return payload_values(event, delivery_id="", metric=metric)
+        metric = MetricFacts(
+            condition.metric,
+            value,
+            condition.reported_threshold,
+            step=event.data.step,
+            aggregate=value,
+            condition=condition.text,
+        )
+    return payload_values(event, delivery_id="", metric=metric, asked=asked_by(automation))
 
 
 def _prepare(
@@ -237,11 +256,22 @@ def _prepare(
     vault: Vault,
     contexts: TlsContexts,
     now: datetime,
+    *,
     values: Mapping[str, str] | None = None,
+    action: ActionOfAutomation | None = None,
 ) -> WebhookTrial:
+    of_webhook = action if isinstance(action, WebhookAction) else WebhookAction("")
     try:
         return prepare_trial(
-            stored, entity=entity, template=template, vault=vault, contexts=contexts, now=now, values=values
+            stored,
+            entity=entity,
+            template=template,
+            vault=vault,
+            contexts=contexts,
+            now=now,
+            values=values,
+            types=of_webhook.payload_types,
+            content_type=of_webhook.content_type,
         )
     except (SecretsTooLarge, PayloadTooLarge) as exc:
         raise InvalidDefinition.at(("payload",), str(exc)) from None
@@ -254,7 +284,7 @@ def trial_view(trial: WebhookTrial, outcome: Outcome) -> TrialView:
     shown = trial.mask(outcome)
     exchange = trial.exchange(shown)
     return TrialView(
-        request=TrialRequest(**exchange["request"], body=read_json(trial.masked_body)),
+        request=TrialRequest(**exchange["request"], body=trial.shown_body),
         response=_response(shown, exchange),
         connection=exchange["connection"],
         timings=exchange["timings"],
@@ -263,6 +293,7 @@ def trial_view(trial: WebhookTrial, outcome: Outcome) -> TrialView:
         diagnosis=trial.diagnose(shown),
         code=trial.code(shown),
         duration_ms=round(shown.duration_seconds * 1000),
+        notes=list(trial.notes),
     )
 
 
@@ -279,11 +310,16 @@ def _response(outcome: Outcome, exchange: dict[str, Any]) -> TrialResponse | Non
     )
 
 
-def _template(body: TrialBody, fields: WebhookFields) -> Template | None:
-    if body.payload is None:
-        return None
-    grants = grants_of(fields)
+def _tried(body: TrialBody, fields: WebhookFields) -> tuple[WebhookAction, Template | None]:
+    """The action that is tried, and its payload's template."""
     try:
-        return parse_payload(body.payload, secrets=grants.secrets, has_access_token=grants.has_access_token)
+        content_type = JSON if body.content_type is None else parse_content_type(body.content_type)
+    except InvalidDefinition as exc:
+        raise exc.under("content_type") from None
+    action = WebhookAction(fields.name, body.payload, body.payload_types or PayloadTypes.JSON, content_type)
+    if body.payload is None and content_type == PLAIN:
+        raise InvalidDefinition.at(("payload",), f"is required with the content type {PLAIN}: the text to send")
+    try:
+        return action, template_of(action, grants_of(fields), None)
     except InvalidDefinition as exc:
         raise exc.under("payload") from None

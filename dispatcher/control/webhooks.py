@@ -19,11 +19,13 @@ from dispatcher.control.circuits import CircuitView, circuit_view
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.quotas import within_quotas
 from dispatcher.control.webhook_checks import BasicBody, Checks, check_webhook, grants_of
+from shared.domain.automations.model import WebhookAction
+from shared.domain.automations.parsing import template_of
 from shared.domain.delivery.retries import DeliveryPolicy, whole_policy
 from shared.domain.delivery.signing import WandbSignature
 from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.events.types import EventType
 from shared.domain.ids import IdKind, decode_id, encode_id
-from shared.domain.payloads.templates import parse_payload
 from shared.storage.accounts.audit_log import NewChange, insert_changes
 from shared.storage.accounts.users import Principal
 from shared.storage.database.clock import database_time
@@ -243,10 +245,10 @@ def check_users(webhook: StoredWebhook, users: Sequence[StoredAutomation]) -> No
     grants = grants_of(webhook.fields)
     broken = []
     for automation in users:
-        payload = automation.definition["action"].get("payload")
+        definition = automation.definition
         try:
-            if payload is not None:
-                parse_payload(payload, secrets=grants.secrets, has_access_token=grants.has_access_token)
+            if "webhook" in definition["action"]:
+                template_of(WebhookAction.of_json(definition["action"]), grants, EventType(definition["event"]))
         except InvalidDefinition:
             broken.append(automation)
     if broken:

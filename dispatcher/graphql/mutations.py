@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from shared.domain.events.types import EventType
 from shared.domain.filters.wandb import WandbEventType, event_members
 from shared.domain.ids import IdKind, decode_id
 from shared.domain.json_text import read_json
+from shared.domain.payloads.content_types import PayloadTypes
 from shared.storage.definitions.automations import StoredAutomation, find_automation
 from shared.storage.definitions.catalog import find_project
 
@@ -64,9 +66,9 @@ def resolve_update(_root: Any, info: Info, *, input: dict[str, Any]) -> dict[str
         patch["description"] = input["description"]
     patch |= _changed_event(input, stored)
     if input.get("triggered_action_type") is not None or input.get("triggered_action_config") is not None:
-        action = _action(input.get("triggered_action_type"), input.get("triggered_action_config"))
+        action = _action(input.get("triggered_action_type"), input.get("triggered_action_config"), stored)
         # The client sends the action back at every change; one that stays need not be one that this key could choose.
-        if action != stored.definition["action"]:
+        if action != automations.explicit_definition(stored)["action"]:
             patch["action"] = action
     target = owner
     if input.get("scope_id") is not None:
@@ -76,7 +78,8 @@ def resolve_update(_root: Any, info: Info, *, input: dict[str, Any]) -> dict[str
         view = automations.change(connection, principal, owner, input["id"], patch)
     else:
         automations.delete(connection, principal, owner, input["id"])
-        view = automations.create(connection, principal, target, {**stored.definition, **patch})
+        moved = {**automations.explicit_definition(stored), **patch}
+        view = automations.create(connection, principal, target, moved)
     return {"trigger": _trigger(session, target, view["id"])}
 
 
@@ -212,8 +215,13 @@ def _changed_event(given: Mapping[str, Any], stored: StoredAutomation) -> dict[s
     return members
 
 
-def _action(kind: str | None, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The action of a definition. Raises InvalidDefinition when the configuration is not that of the action's type."""
+def _action(
+    kind: str | None, config: Mapping[str, Any] | None, stored: StoredAutomation | None = None
+) -> dict[str, Any]:
+    """The action of a definition. What the client has no word for stays as it is in the stored one.
+
+    Raises InvalidDefinition when the configuration is not that of the action's type.
+    """
     given = {key: value for key, value in (config or {}).items() if value is not None}
     if kind is None or list(given) != [_ACTIONS[kind]]:
         accepted = ", ".join(f"{name}: {_wire_name(key)}" for name, key in _ACTIONS.items())
@@ -232,18 +240,27 @@ def _action(kind: str | None, config: Mapping[str, Any] | None) -> dict[str, Any
         texts = {key: value[key] for key in ("title", "message", "severity") if value.get(key)}
         return {"slack": value["integration_id"], **texts}
     payload = _payload(value.get("request_payload"))
-    return {"webhook": value["integration_id"]} | ({} if payload is None else {"payload": payload})
+    action = {"webhook": value["integration_id"], **_beyond_client(stored)}
+    return action if payload is None else {**action, "payload": payload}
+
+
+def _beyond_client(stored: StoredAutomation | None) -> dict[str, Any]:
+    """The members of a webhook's action that the client can't send: a new one's values are text, as W&B's are."""
+    before = {} if stored is None else stored.definition["action"]
+    kept = {name: before[name] for name in ("payload_types", "content_type") if name in before}
+    return {"payload_types": str(PayloadTypes.TEXT), **kept}
 
 
 def _payload(text: str | None) -> Any:
     if text is None:
         return None
-    try:
-        return read_json(text)
-    except (orjson.JSONDecodeError, TypeError):
-        loc = ("triggeredActionConfig", "genericWebhookActionInput", "requestPayload")
-        fault = InvalidDefinition.at(loc, "must be a JSON object in a string")
-    raise fault
+    loc = ("triggeredActionConfig", "genericWebhookActionInput", "requestPayload")
+    payload: Any = ""
+    with suppress(orjson.JSONDecodeError, TypeError):
+        payload = read_json(text)
+    if not isinstance(payload, dict | None):  # no client could read another one back
+        raise InvalidDefinition.at(loc, "must be a JSON object in a string")
+    return payload
 
 
 def _wire_name(key: str) -> str:

@@ -37,7 +37,8 @@ from shared.domain.delivery.signing import (
     unsigned_headers,
 )
 from shared.domain.errors import EndpointUnusable, InvalidDefinition
-from shared.domain.payloads.sealed import ACCESS_TOKEN, open_payload
+from shared.domain.payloads.content_types import JSON, header_of
+from shared.domain.payloads.sealed import ACCESS_TOKEN, content_type_of, open_payload
 from shared.http.request import USER_AGENT, Request, check_header, check_target
 from shared.http.tls import TlsContexts
 from shared.storage.definitions.webhooks import WebhookKind, public_id
@@ -105,10 +106,13 @@ class Endpoint:
             identified = unsigned_headers(message_id=delivery.id, timestamp=now)
         else:
             identified = self.signer.headers(message_id=delivery.id, timestamp=now, body=body)
+        headers = {**self.headers, **identified, "hookline-attempt": str(delivery.attempts + 1)}
+        if (content_type := content_type_of(delivery.payload)) != JSON:
+            headers["Content-Type"] = header_of(content_type)
         return Request(
             url=self.url,
             body=body,
-            headers={**self.headers, **identified, "hookline-attempt": str(delivery.attempts + 1)},
+            headers=headers,
             timeout_seconds=self.policy.timeout_seconds,
             connect_timeout_seconds=self.policy.connect_timeout_seconds,
             all_headers=all_headers or delivery.attempts > 0,
@@ -153,7 +157,7 @@ def open_endpoint(row: WebhookSnapshot, stored: SealedSecrets, vault: Vault, con
         EndpointUnusable: when no request can be made with a secret, the URL or the policy.
     """
     granted = {name: vault.decrypt(ciphertext) for name, ciphertext in stored.granted.items()}
-    headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
+    headers = {"Content-Type": JSON, "User-Agent": USER_AGENT}
     secrets, always_sent, shown = dict(granted), dict[str, str](), _NOTHING
     if stored.access_token is not None:
         token = _without_scheme(vault.decrypt(stored.access_token))

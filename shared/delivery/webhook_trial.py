@@ -16,10 +16,12 @@ from shared.delivery.endpoint import Endpoint, open_endpoint
 from shared.domain.delivery.diagnosis import Credentials, diagnose, diagnosis_code
 from shared.domain.delivery.exchange import Exchange, read_exchange, shown_exchange, stored_exchange
 from shared.domain.delivery.outcomes import Outcome
+from shared.domain.payloads.content_types import JSON, PayloadTypes
 from shared.domain.payloads.samples import sample_values
-from shared.domain.payloads.sealed import mask_payload
+from shared.domain.payloads.sealed import shown_payload
 from shared.domain.payloads.slack_messages import Severity, SlackMessage, parse_slack_message
 from shared.domain.payloads.templates import Template, default_payload
+from shared.domain.payloads.variables import unfilled_notes
 from shared.http.request import Request
 from shared.http.tls import TlsContexts
 from shared.storage.delivery.history import new_delivery_id
@@ -42,8 +44,10 @@ class WebhookTrial:
     endpoint: Endpoint = field(repr=False)
     request: Request = field(repr=False)
     sealed_body: str
-    masked_body: str
-    """The request's body as people may see it: JSON with `***NAME***` in place of each secret."""
+    shown_body: Any
+    """The request's body as people may see it, with `***NAME***` in place of each secret: a value of JSON, or text."""
+    notes: tuple[str, ...]
+    """What the payload leaves blank, in sentences."""
     credentials: Credentials
 
     @property
@@ -109,6 +113,8 @@ def prepare_trial(
     contexts: TlsContexts,
     now: datetime,
     values: Mapping[str, str] | None = None,
+    types: PayloadTypes = PayloadTypes.TEXT,
+    content_type: str = JSON,
 ) -> WebhookTrial:
     """Make a test request.
 
@@ -120,6 +126,8 @@ def prepare_trial(
         contexts: where the request will be sent from (`WebhookClient.contexts`).
         now: the time of the request and its signature.
         values: the values of variables; None for sample values.
+        types: of the values where there is no template.
+        content_type: of the request where there is no template.
 
     Raises:
         SecretUnreadable, EndpointUnusable: as `open_endpoint`.
@@ -130,13 +138,17 @@ def prepare_trial(
     samples = sample_values(entity, template, delivery_id=delivery_id, now=now)
     if values is not None:
         samples = {**values, "delivery_id": delivery_id}
-    sealed = default_payload(samples) if template is None else template.render(samples)
+    if template is None:
+        sealed = default_payload(samples, content_type=content_type, types=types)
+    else:
+        sealed = template.render(samples)
     request = endpoint.request(_SampleDelivery(delivery_id, sealed), now, all_headers=True)
     return WebhookTrial(
         endpoint=endpoint,
         request=request,
         sealed_body=sealed,
-        masked_body=mask_payload(sealed),
+        shown_body=shown_payload(sealed),
+        notes=unfilled_notes(template, samples),
         credentials=Credentials(
             has_access_token=stored.secrets.access_token is not None,
             has_signing_secret=endpoint.signer is not None,

@@ -345,11 +345,11 @@ def test_definitions_from_rest_come_back_as_they_went(hookline: Hookline, api: A
     filters: list[dict[str, Any]] = [
         {},
         {"metadata.model_type": {"$eq": "llm"}},
-        {"metadata.score": {"$gt": 1.5}, "aliases": {"$in": ["x", 1, True]}},
+        {"metadata.score": {"$gt": 1.5}, "aliases": {"$in": ["x"]}, "metadata.kind": {"$in": ["x", 1, True]}},
         {"$nor": [alias, {"tag": {"$exists": False}}]},
-        {"$not": {"$or": [alias, {"$and": [alias, {"tag": {"$ne": None}}]}]}},
+        {"$not": {"$or": [alias, {"$and": [alias, {"metadata.k": {"$ne": None}}]}]}},
         {"alias": {"$not": {"$regex": "^a"}}},
-        {"alias": {"$eq": ["a", "b"]}, "metadata.nested": {"$eq": {"a": {"b": 1}}}},
+        {"aliases": {"$eq": ["a", "b"]}, "metadata.nested": {"$eq": {"a": {"b": 1}}}},
         {"version": {"$nin": ["v0"]}, "author": {"$contains": "al"}},
     ]
     for number, expression in enumerate(filters):
@@ -403,3 +403,49 @@ def test_automations_of_whole_entities_are_switched_on(hookline: Hookline, api: 
     """The client asks the organization's flags first, and takes one that is not told for one that is off."""
     flags = api._service_api.org_feature_flags("corp", "automation_entity_scope")
     assert flags == {"automation_entity_scope": True}
+
+
+CARD = {
+    "type": "message",
+    "attachments": [
+        {
+            "contentType": "application/vnd.microsoft.card.adaptive",
+            "content": {
+                "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                "type": "AdaptiveCard",
+                "version": "1.4",
+                "body": [{"type": "TextBlock", "text": "${event_author} promoted ${artifact_version_string}"}],
+            },
+        }
+    ],
+}
+
+
+def test_a_card_with_a_schema_arrives_as_it_was_given(hookline: Hookline, api: Any) -> None:
+    made = new(api, action=sending(api, payload=CARD))
+    assert made.action.request_payload == CARD
+    hookline.publish(event("ADD_ARTIFACT_ALIAS", project=PROJECT, alias="prod"))
+    (content,) = [one["content"] for one in hookline.receiver.requests[0].json["attachments"]]
+    assert content["$schema"] == "http://adaptivecards.io/schemas/adaptive-card.json"
+    assert content["body"][0]["text"].endswith("promoted acme/training/llm-models:prod")
+
+
+def test_values_are_text_in_what_the_client_makes_and_stay_what_they_were_in_what_it_edits(
+    hookline: Hookline, api: Any
+) -> None:
+    payload = {"type": "${artifact_metadata.type}", "n": "${artifact_metadata.n}"}
+    made = new(api, action=sending(api, payload=payload))
+    path = f"{AUTOMATIONS}/{made.id}"
+    assert hookline.rest("GET", path)["action"]["payload_types"] == "text"
+    made.description = "edited"
+    api.update_automation(made)
+    assert hookline.rest("GET", path)["action"]["payload_types"] == "text"
+    action = {"webhook": "deploy", "payload": payload, "payload_types": "json", "content_type": "application/x+json"}
+    hookline.rest("PATCH", path, {"action": action})
+    again = api.automation(entity="acme", name="n")
+    again.description = "edited again"
+    again = api.update_automation(again, scope=looked_up(api, "registry"))
+    moved = hookline.rest("GET", f"/v1/entities/corp/automations/{again.id}")
+    assert moved["description"] == "edited again"
+    assert (moved["action"]["payload_types"], moved["action"]["content_type"]) == ("json", "application/x+json")
+    assert again.action.request_payload == payload

@@ -70,8 +70,8 @@ def match_entries(
             for automation in matching(event, budget, refused):
                 matches.append((entry, event, automation))
                 effect_bytes += automation.effect_bytes
-                if automation.metadata_places:
-                    effect_bytes += min(automation.metadata_places * len(body), MAX_INSERTED_BYTES)
+                if automation.large_places:
+                    effect_bytes += min(automation.large_places * len(body), MAX_INSERTED_BYTES)
                 if effect_bytes > most_effect_bytes:
                     break
             else:

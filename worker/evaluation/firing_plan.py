@@ -191,7 +191,7 @@ class _Planner:
         if observed.ignored_samples:
             self._samples_ignored += observed.ignored_samples
             self._note_ignored(compiled, data, state.windows)
-        metric = metric_facts(observed) if observed.fired else None
+        metric = metric_facts(observed, compiled, data.step) if observed.fired else None
         return metric is not None, metric
 
     def _note_ignored(

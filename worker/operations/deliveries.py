@@ -6,7 +6,6 @@ second. Payloads are shown with their secrets masked.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -19,7 +18,7 @@ from shared.domain.durations import format_duration, parse_rate
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
 from shared.domain.ids import IdKind, decode_id, encode_id
-from shared.domain.payloads.sealed import mask_payload
+from shared.domain.payloads.sealed import content_type_of, shown_payload
 from shared.dry_runs.time_range import parse_moment
 from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction, write_transaction
@@ -92,7 +91,8 @@ def describe_delivery(engine: Engine, delivery: str) -> Row | None:
         return {
             **_row(stored, database_time(connection)),
             "replays": replay.list_replays(connection, stored.entity_id, stored.id),
-            "payload": None if sealed is None else json.loads(mask_payload(sealed)),
+            "payload": None if sealed is None else shown_payload(sealed),
+            "content_type": None if sealed is None else content_type_of(sealed),
             "attempt_log": [_attempt_row(attempt) for attempt in store.list_attempts(connection, stored.seq)],
         }
 

@@ -34,6 +34,7 @@ from dispatcher.control.revisions import RevisionView
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import RunPhase
 from shared.domain.ids import IdKind
+from shared.domain.payloads.content_types import FORM, PLAIN
 from shared.dry_runs.preview import Preview
 from shared.messaging.redis_clients import open_redis
 from shared.storage.database.transactions import read_transaction
@@ -238,10 +239,17 @@ def _editor_page(
         choices=choices,
         filter_fields=COMMON_FIELDS,
         variables=variables_for(form.text("event"), choices.chosen),
+        content_types=_content_types(form.text("action.content_type")),
         examples=list(EXAMPLES),
         example_hint=HINTS.get(form.text("example"), ""),
         **_words(),
     )
+
+
+def _content_types(chosen: str) -> list[tuple[str, str]]:
+    """The content types to choose from, with another one that the automation has already."""
+    offered = [("", "JSON"), (FORM, "Form fields"), (PLAIN, "Plain text")]
+    return offered if chosen in [name for name, _ in offered] else [*offered, (chosen, chosen)]
 
 
 def _with_blank_rows(fields: dict[str, list[str]]) -> dict[str, list[str]]:

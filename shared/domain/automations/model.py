@@ -5,6 +5,7 @@ They are made by `shared.domain.automations.parsing.parse_automation` and by not
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -14,6 +15,7 @@ from shared.domain.conditions.conditions import Condition, condition_to_json
 from shared.domain.durations import Rate, format_duration
 from shared.domain.events.types import EventType, RunPhase
 from shared.domain.filters.filters import Filter
+from shared.domain.payloads.content_types import JSON, PayloadTypes
 from shared.domain.payloads.slack_messages import Severity, SlackMessage
 from shared.domain.payloads.templates import Template
 
@@ -55,7 +57,15 @@ class WebhookAction:
     kind: ClassVar[str] = "webhook"
 
     webhook: str
-    payload: dict[str, Any] | None = None
+    payload: Any = None
+    payload_types: PayloadTypes = PayloadTypes.TEXT
+    content_type: str = JSON
+
+    @classmethod
+    def of_json(cls, stored: Mapping[str, Any]) -> WebhookAction:
+        """The action that `Automation.to_json` wrote."""
+        types = PayloadTypes(stored.get("payload_types", PayloadTypes.TEXT))
+        return cls(stored["webhook"], stored.get("payload"), types, stored.get("content_type", JSON))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,4 +147,9 @@ def _action_json(action: Action) -> dict[str, Any]:
     body: dict[str, Any] = {"webhook": action.webhook}
     if action.payload is not None:
         body["payload"] = action.payload
+    # Nothing stands for what all automations were before there was a choice.
+    if action.payload_types is not PayloadTypes.TEXT:
+        body["payload_types"] = str(action.payload_types)
+    if action.content_type != JSON:
+        body["content_type"] = action.content_type
     return body

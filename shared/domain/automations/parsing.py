@@ -32,8 +32,10 @@ from shared.domain.filters.fields import field_refusal
 from shared.domain.filters.filters import Filter, parse_filter
 from shared.domain.filters.operands import operand_faults
 from shared.domain.json_values import refuse_unfit
+from shared.domain.payloads.content_types import JSON, PLAIN, PayloadTypes, parse_content_type
+from shared.domain.payloads.cutting import parse_payload
 from shared.domain.payloads.slack_messages import Severity, SlackMessage, parse_slack_message
-from shared.domain.payloads.templates import Template, parse_payload
+from shared.domain.payloads.templates import Template
 
 MAX_NAME_LENGTH = 255
 MAX_FAULTS = 100
@@ -109,6 +111,20 @@ def parse_automation(
     return _Reading(raw, find_webhook, find_slack, is_new=is_new).automation()
 
 
+def template_of(action: WebhookAction, grants: Grants, event: EventType | None) -> Template | None:
+    """The template of an action's payload; None for one that defines none. Raises InvalidDefinition, in the payload."""
+    if action.payload is None:
+        return None
+    return parse_payload(
+        action.payload,
+        secrets=grants.secrets,
+        has_access_token=grants.has_access_token,
+        event=event,
+        types=action.payload_types,
+        content_type=action.content_type,
+    )
+
+
 class _Reading:
     """One definition being read, with the faults found so far."""
 
@@ -126,7 +142,7 @@ class _Reading:
         event = self._one_of(self.raw.get("event"), EventType, ("event",))
         name = self._name()
         scope = self._scope()
-        action, template = self._action(name)
+        action, template = self._action(name, event)
         of_event = None if event is None else self._of_event(event, scope)
         common: dict[str, Any] = {
             "description": self._description(),
@@ -265,35 +281,39 @@ class _Reading:
         period = self._parsed(("cooldown", "period"), "" if given is None else given, parse_duration)
         return None if unit is None or period is None else Cooldown(unit, period)
 
-    def _action(self, name: str) -> tuple[Action | None, Template | SlackMessage | None]:
+    def _action(self, name: str, event: EventType | None) -> tuple[Action | None, Template | SlackMessage | None]:
         raw = self.raw.get("action")
         if not isinstance(raw, Mapping) or sum(kind in raw for kind in ("webhook", "slack", "no_op")) != 1:
-            forms = "{webhook: <name>, payload: {…}}, {slack: <name>, title: …, message: …} or {no_op: true}"
+            forms = "{webhook: <name>, payload: …}, {slack: <name>, title: …, message: …} or {no_op: true}"
             self._fault(("action",), f"must be {forms}")
             return None, None
         if "slack" in raw:
-            return self._slack_action(raw, name)
+            return self._slack_action(raw, name, event)
         if "no_op" in raw:
             self._only(raw, ("no_op",), ("action",))
             if raw["no_op"] is not True:
                 self._fault(("action", "no_op"), "must be true")
             return NoOpAction(), None
-        return self._webhook_action(raw)
+        return self._webhook_action(raw, event)
 
-    def _webhook_action(self, raw: Mapping[Any, Any]) -> tuple[Action | None, Template | None]:
-        self._only(raw, ("webhook", "payload"), ("action",))
-        webhook, payload = raw["webhook"], raw.get("payload")
+    def _webhook_action(self, raw: Mapping[Any, Any], event: EventType | None) -> tuple[Action | None, Template | None]:
+        self._only(raw, ("webhook", "payload", "payload_types", "content_type"), ("action",))
+        webhook, payload, given = raw["webhook"], raw.get("payload"), raw.get("payload_types")
+        types = self._one_of(PayloadTypes.TEXT if given is None else given, PayloadTypes, ("action", "payload_types"))
+        named = raw.get("content_type")
+        content_type = self._parsed(("action", "content_type"), JSON if named is None else named, parse_content_type)
         grants = self._found(webhook, self.find_webhook, ("action", "webhook"), "webhook")
-        if grants is None:
+        if grants is None or types is None or content_type is None:
             return None, None
-        template = self._parsed(
-            ("action", "payload"),
-            payload,
-            lambda value: parse_payload(value, secrets=grants.secrets, has_access_token=grants.has_access_token),
-        )
-        return WebhookAction(webhook, payload), template
+        if payload is None and content_type == PLAIN:
+            self._fault(("action", "payload"), f"is required with the content type {PLAIN}: the text to send")
+        action = WebhookAction(webhook, payload, types, content_type)
+        template = self._parsed(("action", "payload"), payload, lambda _: template_of(action, grants, event))
+        return action, template
 
-    def _slack_action(self, raw: Mapping[Any, Any], name: str) -> tuple[Action | None, SlackMessage | None]:
+    def _slack_action(
+        self, raw: Mapping[Any, Any], name: str, event: EventType | None
+    ) -> tuple[Action | None, SlackMessage | None]:
         self._only(raw, ("slack", "title", "message", "severity"), ("action",))
         slack, title, message = raw["slack"], raw.get("title"), raw.get("message")
         given = raw.get("severity")
@@ -302,7 +322,7 @@ class _Reading:
         text = self._parsed(
             ("action",),
             severity,
-            lambda value: parse_slack_message(name=name, title=title, message=message, severity=value),
+            lambda value: parse_slack_message(name=name, title=title, message=message, severity=value, event=event),
         )
         if severity is None or text is None:
             return None, None

@@ -22,6 +22,7 @@ from shared.domain.events.values import Name
 from shared.domain.filters.fields import filter_fields
 from shared.domain.filters.filters import MAX_FIELD_CHARS
 from shared.domain.filters.operands import NULLABLE, OBJECT_FIELD, RUN_TEXTS, list_fields
+from shared.domain.payloads.content_types import FORM, JSON, OTHER_JSON, PLAIN, PayloadTypes
 from shared.domain.payloads.slack_messages import Severity
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -40,8 +41,9 @@ class Unsaid:
 UNSAID: tuple[Unsaid, ...] = (
     Unsaid("Names of webhooks, Slack integrations and secrets that there are.", r"must be the name or id of a"),
     Unsaid(
-        "Variables of payloads and Slack texts: whether they are there, and closed.",
-        r"is not available; available:|begins a variable and must be closed",
+        "Variables of payloads and Slack texts: whether they are there, closed, and of a known form.",
+        r"is not available|begins a variable and must be closed|events have no \$"
+        r"|is an object: write|is a secret and has a value",
     ),
     Unsaid("RE2 patterns: whether they are valid and small enough.", r"RE2 pattern"),
     Unsaid(
@@ -157,7 +159,7 @@ def _action() -> Schema:
     return {
         "type": "object",
         "oneOf": [
-            _form("webhook", webhook={"type": "string", "description": "Its name or id."}, payload=_payload()),
+            _webhook_form(),
             _form(
                 "slack",
                 slack={"type": "string", "description": "The Slack integration's name or id."},
@@ -170,10 +172,38 @@ def _action() -> Schema:
     }
 
 
-def _payload() -> Schema:
+def _webhook_form() -> Schema:
+    payload = (
+        "JSON with variables such as `${artifact_collection_name}`, or text for text/plain; none: all with a value."
+    )
+    form = _form(
+        "webhook",
+        webhook={"type": "string", "description": "Its name or id."},
+        payload={"description": payload},
+        payload_types={
+            "enum": [*(str(one) for one in PayloadTypes), None],
+            "description": "Whether a string that is one variable becomes the value with its type, or stays text.",
+        },
+        content_type={
+            "anyOf": [{"enum": [JSON, FORM, PLAIN, None]}, {"type": "string", "pattern": f"^{OTHER_JSON}$"}],
+            "description": f"Of the request; {JSON} by default.",
+        },
+    )
+    of_type = {
+        content_type: {"properties": {"content_type": {"const": content_type}}} for content_type in (FORM, PLAIN)
+    }
     return {
-        "type": ["object", "null"],
-        "description": "JSON with variables such as `${artifact_collection_name}`; none: all that have a value.",
+        **form,
+        "allOf": [
+            {
+                "if": {**of_type[FORM], "required": ["content_type"]},
+                "then": {"properties": {"payload": {"type": ["object", "null"]}}},
+            },
+            {
+                "if": {**of_type[PLAIN], "required": ["content_type"]},
+                "then": {"properties": {"payload": {"type": ["string", "number", "boolean"]}}, "required": ["payload"]},
+            },
+        ],
     }
 
 

@@ -143,6 +143,10 @@ class Observation(NamedTuple):
     """What it was compared with; None for a condition that compares with nothing."""
     began_anew: bool = False
     """The run had started again and went back: what was kept of it before this event was forgotten."""
+    metric_previous: float | None = None
+    """The metric's finite value before the sample; None when there was none."""
+    metric_aggregate: float | None = None
+    """What the condition compared with its bound; only when `fired`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,15 +251,17 @@ class CompiledConditions:
             began_anew = step is not None and any(one.goes_back(state, step, metrics) for one in self._watches)
             if began_anew:
                 state.begin_anew()
-        ignored, first = 0, None
+        ignored, first, previous = 0, None, None
         for watch in self._watches:
             value = metrics.get(watch.metric)
             if value is None:
                 continue
+            before = state.series.get(watch.metric)
+            last = before.values[-1] if before is not None and before.values else None
             if not watch.take(state, step, value, in_order=unstepped):
                 ignored += 1
             elif first is None:
-                first = watch
+                first, previous = watch, last
         held = all(state.held)
         if first is None:
             return Observation(fired=False, held=held, ignored_samples=ignored)
@@ -268,9 +274,21 @@ class CompiledConditions:
         if unstepped and token is not None:
             state.unstepped.append(token)
             del state.unstepped[:-MAX_REMEMBERED]
-        index, _ = first.terms[0]
+        index, compiled = first.terms[0]
         threshold = self.conditions[index].reported_threshold
-        return Observation(fired, held, ignored, index, first.metric, metrics[first.metric], threshold, began_anew)
+        compares = fired and threshold is not None
+        return Observation(
+            fired,
+            held,
+            ignored,
+            index,
+            first.metric,
+            metrics[first.metric],
+            threshold,
+            began_anew,
+            previous,
+            compiled.value(state.series[first.metric].values) if compares else None,
+        )
 
     def _ignored(self, state: WindowState, metrics: Mapping[str, float]) -> Observation:
         watched = sum(watch.metric in metrics for watch in self._watches)

@@ -9,6 +9,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
+from pydantic_core import from_json
 
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.limits import MAX_BATCH_EVENTS, MAX_EVENT_BYTES
@@ -62,9 +63,12 @@ def decode_event(body: bytes) -> Event:
     if len(body) > MAX_EVENT_BYTES:
         raise InvalidDefinition.at((), f"must be at most {MAX_EVENT_BYTES} bytes")
     try:
-        return _EVENT.validate_json(quote_bare_numbers(body))
+        event = _EVENT.validate_json(quote_bare_numbers(body))
     except ValidationError as exc:
         raise _refusal(exc) from exc
+    if event.time is not None:
+        event.note_time(from_json(body)["time"])
+    return event
 
 
 def check_event(candidate: object) -> Event:

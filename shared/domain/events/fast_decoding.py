@@ -22,7 +22,8 @@ from shared.domain.events.values import MAX_METRICS, MAX_NAME_LENGTH
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
 _Label = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
 _Step = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Samples = Annotated[dict[_Name, float], msgspec.Meta(min_length=1, max_length=MAX_METRICS)]
+_Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Samples = Annotated[dict[_Name, _Whole | float], msgspec.Meta(min_length=1, max_length=MAX_METRICS)]
 
 
 class QuickCollection(msgspec.Struct, gc=False):

@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
+    PrivateAttr,
 )
 
 from shared.domain.events.types import EventType, RunPhase
@@ -139,6 +140,18 @@ class Envelope(_Model):
     id: Name
     source: Name
     time: Time | None = None
+    _time_sent: str | None = PrivateAttr(default=None)
+
+    def note_time(self, sent: str) -> None:
+        """Keep how the time was written, besides the moment that it means."""
+        self._time_sent = sent
+
+    @property
+    def time_text(self) -> str:
+        """The event's time as it was sent; blank without one."""
+        if self.time is None:
+            return ""
+        return self._time_sent or self.time.isoformat().replace("+00:00", "Z")
 
 
 class ArtifactEvent(Envelope):

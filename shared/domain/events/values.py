@@ -10,7 +10,7 @@ import math
 import re
 from typing import Annotated, TypeGuard
 
-from pydantic import AwareDatetime, BeforeValidator, FailFast, Field, WithJsonSchema
+from pydantic import AwareDatetime, BeforeValidator, FailFast, Field, PlainValidator, WithJsonSchema
 
 # Control characters have no place in a name: PostgreSQL refuses NUL in text, and the rest would break logs.
 MAX_NAME_LENGTH = 512
@@ -38,7 +38,10 @@ def non_finite(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _sample(value: object) -> object:
+_NOT_A_NUMBER = "Input should be a valid number"
+
+
+def _sample(value: object) -> int | float:
     if value is None:  # what JavaScript, orjson and pandas write for NaN
         return math.nan
     if isinstance(value, str):
@@ -47,7 +50,14 @@ def _sample(value: object) -> object:
         return _NON_FINITE[value]
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
-    return value
+    if not isinstance(value, int | float):
+        raise ValueError(_NOT_A_NUMBER)
+    if isinstance(value, float) or -(2**63) <= value < 2**63:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(_NOT_A_NUMBER) from None
 
 
 def _whole(value: object) -> object:
@@ -79,7 +89,8 @@ def _few(value: object) -> object:
     return value
 
 
-Sample = Annotated[float, BeforeValidator(_sample)]
+Sample = Annotated[int | float, PlainValidator(_sample)]
+"""A whole number of 64 bits stays one, so that it can be told as it was logged; longer ones become fractions."""
 Samples = Annotated[
     dict[Name, Sample],
     Field(min_length=1, max_length=MAX_METRICS),

@@ -15,8 +15,7 @@ from shared.domain.events.models import Event
 from shared.domain.explain.past import InForce, PastResult
 from shared.domain.explain.simulator import Arrival, Considered, DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.explain.text import Explanation, explain_absent, explain_outcome, instant
-from shared.domain.json_text import read_json
-from shared.domain.payloads.sealed import mask_payload
+from shared.domain.payloads.sealed import content_type_of, shown_payload
 
 MAX_EVENTS = 1000
 MAX_PAGE_CHARS = 8 << 20
@@ -57,7 +56,9 @@ class DryRunResult:
     outcome: DryRunOutcome
     reason: Reason | None
     payload: Any
-    """As it would be sent, with `***NAME***` in place of each secret; None when nothing would be."""
+    """As it would be sent, with `***NAME***` in place of each secret: the value of JSON, else the text; None when
+    nothing would be."""
+    content_type: str | None
     explanation: Explanation
     decisive: tuple[Explanation, ...]
     """The terms that made the outcome."""
@@ -226,7 +227,8 @@ def _result(seen: _Seen, name: str) -> DryRunResult:
         event=event_facts(considered.arrival),
         outcome=considered.outcome,
         reason=considered.reason,
-        payload=None if considered.sealed is None else read_json(mask_payload(considered.sealed)),
+        payload=None if considered.sealed is None else shown_payload(considered.sealed),
+        content_type=None if considered.sealed is None else content_type_of(considered.sealed),
         explanation=explanation,
         decisive=decisive,
         in_force=seen.in_force,

@@ -181,9 +181,14 @@ class PastSimulator:
             notes = (*notes, _NO_RECORD)
         elif considered.outcome in (DryRunOutcome.FIRED, DryRunOutcome.SKIPPED):
             considered = replace(
-                considered, outcome=DryRunOutcome.NO_MATCH, reason=Reason.NOT_RECORDED, delivery_id=None, sealed=None
+                considered,
+                outcome=DryRunOutcome.NO_MATCH,
+                reason=Reason.NOT_RECORDED,
+                delivery_id=None,
+                sealed=None,
+                notes=(),
             )
-        return self._result(replace(considered, notes=notes), index, simulator)
+        return self._result(replace(considered, notes=(*considered.notes, *notes)), index, simulator)
 
     def _recorded(self, arrival: Arrival, index: int, found: Recorded) -> PastResult:
         """What came of it is recorded: by the period in which it was evaluated, if it waited; else in which it came."""
@@ -198,7 +203,7 @@ class PastSimulator:
         considered = simulator.force(arrival, found)
         shown = fitting and (considered.samples is None or considered.samples.observation.held)
         notes = () if shown else (_UNLIKE,)
-        return self._result(replace(considered, notes=notes), place, simulator)
+        return self._result(replace(considered, notes=(*considered.notes, *notes)), place, simulator)
 
     def _absent(self, arrival: Arrival, index: int, found: Recorded | None = None) -> PastResult:
         """The automation was not there, or what it was is not kept."""

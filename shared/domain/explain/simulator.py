@@ -26,11 +26,13 @@ from shared.domain.matching.firing_rules import (
     apply_throttles,
     cooldown_key,
     metric_facts,
+    notes_on_payload,
     sealed_payload,
 )
 from shared.domain.matching.index import AutomationIndex
 from shared.domain.matching.throttling import FiringState, after_firing
 from shared.domain.payloads.templates import PayloadTooLarge
+from shared.domain.payloads.variables import MetricFacts
 
 
 class DryRunOutcome(StrEnum):
@@ -235,7 +237,8 @@ class Simulator:
                 kept = self._kept_under(GLOBAL_KEY)
                 kept.firing = after_firing(kept.firing, compiled.automation.rate_limit, arrival.received_ms)
         self._delivered.add(recorded.delivery_id)
-        sealed, metric = None, None if samples is None else metric_facts(samples.observation)
+        sealed, metric = None, _metric(compiled, event, samples)
+        notes = notes_on_payload(compiled, event, metric)
         with suppress(PayloadTooLarge):
             sealed = sealed_payload(compiled, event, delivery_id=recorded.delivery_id, metric=metric)
         return Considered(
@@ -249,6 +252,7 @@ class Simulator:
             cooling=cooling,
             counting=counting,
             recorded=recorded,
+            notes=notes,
         )
 
     def consider(self, arrival: Arrival) -> Considered:
@@ -312,7 +316,7 @@ class Simulator:
             self._kept_under(key).firing = state
         self._delivered.add(identity)
         reason = None if throttled.refusal is None else Reason(throttled.refusal)
-        sealed, metric = None, None if samples is None else metric_facts(samples.observation)
+        sealed, metric = None, _metric(compiled, arrival.event, samples)
         try:
             sealed = sealed_payload(compiled, arrival.event, delivery_id=identity, metric=metric)
         except PayloadTooLarge:
@@ -330,6 +334,7 @@ class Simulator:
             samples=samples,
             cooling=cooling,
             counting=counting,
+            notes=notes_on_payload(compiled, arrival.event, metric),
         )
 
     def _kept_under(self, key: str) -> AutomationState:
@@ -337,6 +342,12 @@ class Simulator:
 
     def _firing_of(self, key: str) -> FiringState:
         return self._kept_under(key).firing
+
+
+def _metric(compiled: CompiledAutomation, event: Event, samples: Samples | None) -> MetricFacts | None:
+    if samples is None or not isinstance(event, RunMetricEvent):
+        return None
+    return metric_facts(samples.observation, compiled, event.data.step)
 
 
 def _out_of_scope(arrival: Arrival, reason: Reason) -> Considered:

@@ -6,13 +6,12 @@ all aliases or tags of the version, as W&B's `ArtifactEvent.alias` does on link 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
-from shared.domain.events.fast_decoding import QuickRun
-from shared.domain.events.models import Run
+from shared.domain.events.members import member_at, members_sent
 from shared.domain.events.types import (
     ALIAS_TYPES,
     ARTIFACT_TYPES,
@@ -83,53 +82,12 @@ def _objects(event_type: EventType) -> dict[str, Callable[[Any], Mapping[str, An
     if event_type in ARTIFACT_TYPES:
         return {"metadata.": attrgetter("data.artifact.metadata")}
     if event_type in RUN_TYPES:
-        return {"run.": _members_sent, "config.": attrgetter("data.run.config")}
+        return {"run.": members_sent, "config.": attrgetter("data.run.config")}
     return {}
 
 
 def _member_at(get: Callable[[Any], Mapping[str, Any]], key: str, event: Any) -> object:
-    values = get(event)
-    return values[key] if key in values else _member(values, key)
-
-
-def _members_sent(event: Any) -> Mapping[str, Any]:
-    """A run's members as the event has them: a member that is left out is missing, one that is null is null."""
-    run: Run | QuickRun = event.data.run
-    return run.members if isinstance(run, QuickRun) else _SentMembers(run)
-
-
-class _SentMembers(Mapping[str, Any]):
-    """Those of a model. A view: an event may have thousands, and each filter looks at a few."""
-
-    __slots__ = ("_extra", "_run")
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._extra = run.model_extra or {}
-
-    def __getitem__(self, key: str) -> Any:
-        if key in self._extra:
-            return self._extra[key]
-        if key in self._run.model_fields_set:
-            return self._run.__dict__[key]
-        raise KeyError(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._run.model_fields_set)
-
-    def __len__(self) -> int:
-        return len(self._run.model_fields_set)
-
-
-def _member(values: Mapping[str, Any], key: str) -> object:
-    """A member by its whole key, else by the dotted path through nested objects."""
-    while key not in values:
-        head, dot, key = key.partition(".")
-        inner = values.get(head)
-        if not dot or not isinstance(inner, dict):
-            return MISSING
-        values = inner
-    return values[key]
+    return member_at(get(event), key, MISSING)
 
 
 _FIELDS = {event_type: _fields(event_type) for event_type in EventType}

@@ -61,8 +61,8 @@ class CompiledAutomation:
     """The length of the definition as JSON text."""
     effect_bytes: int = 0
     """About how much a match takes: its payload without what metadata brings into it, and the windows of a run."""
-    metadata_places: int = 0
-    """How many places values of metadata have in its payload."""
+    large_places: int = 0
+    """How many places its payload has for values that may be large."""
 
     @property
     def scope_key(self) -> ScopeKey:
@@ -205,7 +205,7 @@ def compile_automation(
         matches=matches,
         definition_bytes=definition_bytes,
         effect_bytes=(0 if template is None else template.literal_chars) + kept_values * VALUE_BYTES,
-        metadata_places=0 if template is None else template.metadata_places,
+        large_places=0 if template is None else template.large_places,
     )
 
 

@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from shared.domain.automations.model import CooldownUnit
+from shared.domain.automations.model import Automation, CooldownUnit, WebhookAction
 from shared.domain.conditions.windows import Observation, WindowState
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.partitioning import subject_key
 from shared.domain.matching.compiled import CompiledAutomation
 from shared.domain.matching.throttling import FiringState, after_firing, cooldown_refusal, rate_refusal
+from shared.domain.payloads.content_types import PayloadTypes
 from shared.domain.payloads.sealed import utf8_bytes
-from shared.domain.payloads.templates import PayloadTooLarge, default_payload
-from shared.domain.payloads.variables import MetricFacts, payload_values
+from shared.domain.payloads.templates import DEFAULT_ASKED, PayloadTooLarge, default_payload
+from shared.domain.payloads.variables import MetricFacts, payload_values, unfilled_notes
 
 GLOBAL_KEY = ""
 """The key of the state that an automation keeps as a whole. All partitions share its row, and so lock it."""
@@ -110,11 +111,19 @@ def apply_throttles(
 _UNTHROTTLED = ThrottleResult(None, _UNCHANGED)
 
 
-def metric_facts(seen: Observation) -> MetricFacts | None:
+def metric_facts(seen: Observation, compiled: CompiledAutomation, step: int | None) -> MetricFacts | None:
     """The facts about a metric for a payload; None when the event brought no sample of a watched metric."""
-    if seen.metric_name is None:
+    if seen.metric_name is None or seen.condition_index is None:
         return None
-    return MetricFacts(seen.metric_name, seen.metric_value or 0.0, seen.metric_threshold)
+    return MetricFacts(
+        seen.metric_name,
+        seen.metric_value or 0,
+        seen.metric_threshold,
+        step=step,
+        previous=seen.metric_previous,
+        aggregate=seen.metric_aggregate,
+        condition=compiled.automation.conditions[seen.condition_index].text,
+    )
 
 
 class EventPayloads:
@@ -124,7 +133,7 @@ class EventPayloads:
 
     def __init__(self, event: AnyEvent) -> None:
         self._event = event
-        self._texts: dict[str, str] = {}
+        self._texts: dict[str, str | None] = {}
         self.bytes = 0
         """How long they are together, as UTF-8."""
 
@@ -137,18 +146,48 @@ class EventPayloads:
         """
         if compiled.webhook_id is None:
             return None
-        template = compiled.automation.template
-        asked = () if template is None else template.metadata
-        values = payload_values(self._event, delivery_id=delivery_id, metric=metric, metadata=asked, texts=self._texts)
+        action, template = compiled.automation.action, compiled.automation.template
+        values = self.values(compiled, delivery_id=delivery_id, metric=metric)
         # Large ones are refused before they are made: there may be a thousand.
-        if asked and template is not None and self.bytes + template.least_bytes(values) > MAX_EVENT_PAYLOAD_BYTES:
+        if (
+            template is not None
+            and template.large_places
+            and self.bytes + template.least_bytes(values) > MAX_EVENT_PAYLOAD_BYTES
+        ):
             raise PayloadTooLarge.among_others(MAX_EVENT_PAYLOAD_BYTES)
-        sealed = default_payload(values) if template is None else template.render(values)
+        if template is not None:
+            sealed = template.render(values)
+        elif isinstance(action, WebhookAction):
+            sealed = default_payload(values, content_type=action.content_type, types=action.payload_types)
+        else:
+            sealed = default_payload(values)
         size_bytes = utf8_bytes(sealed)
         if self.bytes + size_bytes > MAX_EVENT_PAYLOAD_BYTES:
             raise PayloadTooLarge.among_others(MAX_EVENT_PAYLOAD_BYTES)
         self.bytes += size_bytes
         return sealed
+
+    def values(self, compiled: CompiledAutomation, *, delivery_id: str, metric: MetricFacts | None) -> dict[str, str]:
+        """The values of variables for one firing."""
+        asked = asked_by(compiled.automation)
+        return payload_values(self._event, delivery_id=delivery_id, metric=metric, asked=asked, texts=self._texts)
+
+
+def notes_on_payload(compiled: CompiledAutomation, event: AnyEvent, metric: MetricFacts | None) -> tuple[str, ...]:
+    """What a firing's payload leaves blank, in sentences."""
+    template = compiled.automation.template
+    if template is None or compiled.webhook_id is None:
+        return ()
+    return unfilled_notes(template, EventPayloads(event).values(compiled, delivery_id="", metric=metric))
+
+
+def asked_by(automation: Automation) -> tuple[str, ...]:
+    """The variables that an automation's payload asks for, besides those that are always found."""
+    if automation.template is not None:
+        return automation.template.asked
+    action = automation.action
+    typed = isinstance(action, WebhookAction) and action.payload_types is PayloadTypes.JSON
+    return DEFAULT_ASKED if typed else ()
 
 
 def sealed_payload(

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from shared.domain.events.types import EventType
-from shared.domain.payloads.availability import blank_on
+from shared.domain.payloads.names import OBJECTS, is_of, object_key
 from shared.domain.payloads.slack_messages import SlackMessage
-from shared.domain.payloads.templates import METADATA_PREFIX, Template
+from shared.domain.payloads.templates import DEFAULT_ASKED, JsonText, Template
 
-_SAMPLES = {
+_SAMPLES: Mapping[str, str] = {
     "project_name": "wandb-registry-model",
     "event_author": "hookline",
     "event_type": "ADD_ARTIFACT_ALIAS",
@@ -22,30 +22,44 @@ _SAMPLES = {
     "run_name": "sample run",
     "run_state": "finished",
     "metric_name": "val_accuracy",
-    "metric_value": "0.97",
-    "metric_threshold": "0.95",
+    "metric_value": JsonText("0.97"),
+    "metric_threshold": JsonText("0.95"),
     "event_id": "sample-event",
+}
+_ASKED: Mapping[str, str] = {
+    "event_source": "/sample",
+    "artifact_type": "model",
+    "version": "v3",
+    "version_index": JsonText("3"),
+    "aliases": JsonText('["v3","production"]'),
+    "tags": JsonText('["approved"]'),
+    "run_url": "https://platform.example.com/runs/sample-run",
+    **{name: JsonText('{"key":"sample"}') for name in OBJECTS},
+    "metric_step": JsonText("120"),
+    "metric_previous": JsonText("0.94"),
+    "metric_change": JsonText("0.03"),
+    "metric_aggregate": JsonText("0.97"),
+    "metric_condition": "val_accuracy $gt 0.95",
 }
 
 
 def values_of_type(values: Mapping[str, str], event_type: EventType) -> dict[str, str]:
     """Those of sample values that events of a type have."""
-    blank = blank_on(event_type)
-    kept = {name: value for name, value in values.items() if name not in blank}
+    kept = {name: value for name, value in values.items() if is_of(event_type, name)}
     return {**kept, "event_type": str(event_type)}
 
 
 def sample_values(
     entity: str, template: Template | SlackMessage | None, *, delivery_id: str, now: datetime
 ) -> dict[str, str]:
-    """A value for each variable, and for each key of an artifact's metadata that the template names."""
+    """A value for each variable, and for each key of an object that the template names."""
     version = f"{entity}/{_SAMPLES['project_name']}/{_SAMPLES['artifact_collection_name']}:{_SAMPLES['alias']}"
-    named = () if template is None else template.variables
+    asked = DEFAULT_ASKED if template is None else template.asked
     return {
         **_SAMPLES,
         "entity_name": entity,
         "artifact_version_string": version,
         "event_time": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "delivery_id": delivery_id,
-        **{name: "sample" for name in named if name.startswith(METADATA_PREFIX)},
+        **{name: "sample" if object_key(name) is not None else _ASKED[name] for name in asked},
     }

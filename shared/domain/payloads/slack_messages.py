@@ -16,8 +16,10 @@ from typing import Any
 import orjson
 
 from shared.domain.errors import InvalidDefinition
+from shared.domain.events.types import EventType
+from shared.domain.payloads.cutting import parse_payload
 from shared.domain.payloads.sealed import as_unicode, open_payload
-from shared.domain.payloads.templates import Template, parse_payload
+from shared.domain.payloads.templates import Template
 
 # Slack accepts 3,000 characters in a section and 2,000 in a field of one; texts are cut well below that.
 MAX_TITLE_CHARS = 250
@@ -52,9 +54,9 @@ class SlackMessage:
     """The secrets that it needs: none."""
 
     @property
-    def metadata(self) -> tuple[str, ...]:
-        """The keys of an artifact's metadata among the variables."""
-        return self._texts.metadata
+    def asked(self) -> tuple[str, ...]:
+        """The variables that are found only for who asks."""
+        return self._texts.asked
 
     @property
     def literal_chars(self) -> int:
@@ -62,13 +64,17 @@ class SlackMessage:
         return MAX_TITLE_CHARS + MAX_MESSAGE_CHARS + 10 * MAX_FACT_CHARS
 
     @property
-    def metadata_places(self) -> int:
-        """How many places values of an artifact's metadata have in its texts."""
-        return self._texts.metadata_places
+    def large_places(self) -> int:
+        """How many places its texts have for values that may be large."""
+        return self._texts.large_places
 
     def least_bytes(self, _values: Mapping[str, str]) -> int:
         """How long the payload is at least, without making it. What is long is cut."""
         return 0
+
+    def unfilled(self, values: Mapping[str, str]) -> tuple[str, ...]:
+        """The variables that have no value here, and a place without a default."""
+        return self._texts.unfilled(values)
 
     def render(self, values: Mapping[str, str]) -> str:
         """The sealed payload of one delivery; a variable without a value renders blank.
@@ -83,10 +89,12 @@ class SlackMessage:
         return orjson.dumps(message).decode().replace("$", "$$")
 
 
-def parse_slack_message(*, name: str, title: object, message: object, severity: Severity) -> SlackMessage:
+def parse_slack_message(
+    *, name: str, title: object, message: object, severity: Severity, event: EventType | None = None
+) -> SlackMessage:
     """Parse a message's texts: `${name}` and `$NAME` stand for variables, as in payloads, and never for a secret.
 
-    None stands for a text that is not defined.
+    None stands for a text that is not defined, and for an event type that is not known yet.
 
     Raises:
         InvalidDefinition: at `title` or `message`, for a value that is no text or names what is not available.
@@ -94,7 +102,9 @@ def parse_slack_message(*, name: str, title: object, message: object, severity: 
     for member, text in (("title", title), ("message", message)):
         if text is not None and not isinstance(text, str):
             raise InvalidDefinition.at((member,), "must be text")
-    texts = parse_payload({"title": title or "", "message": message or ""}, secrets=(), has_access_token=False)
+    texts = parse_payload(
+        {"title": title or "", "message": message or ""}, secrets=(), has_access_token=False, event=event
+    )
     return SlackMessage(name, severity, texts.variables, texts)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, cast
+from operator import attrgetter
+from typing import Any, Protocol, cast
 
 from shared.domain.events.fast_decoding import AnyEvent
+from shared.domain.events.members import member_at, members_sent
 from shared.domain.events.models import DeadLetterEvent, NoticeEvent, OwnData, UnmatchedEvent
 from shared.domain.events.types import EventType
 from shared.domain.events.values import non_finite
 from shared.domain.json_text import write_json
-from shared.domain.payloads.templates import METADATA_PREFIX
+from shared.domain.payloads.names import is_of, object_key
+from shared.domain.payloads.templates import JsonText
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,22 @@ class MetricFacts:
 
     name: str
     value: float
+    """As it was logged: a whole number stays one."""
     threshold: float | None
     """None where the condition compares with nothing."""
+    step: int | None = None
+    previous: float | None = None
+    """The metric's finite value before the newest one; None when there was none."""
+    aggregate: float | None = None
+    """What the condition compared with its bound; None where it compares with nothing."""
+    condition: str | None = None
+    """The condition in words."""
+
+    @property
+    def change(self) -> float | None:
+        """The newest value less the one before it; None unless both are finite numbers."""
+        change = None if self.previous is None else self.value - self.previous
+        return change if change is not None and math.isfinite(change) else None
 
 
 def payload_values(
@@ -31,17 +48,17 @@ def payload_values(
     *,
     delivery_id: str,
     metric: MetricFacts | None = None,
-    metadata: Iterable[str] | None = None,
-    texts: dict[str, str] | None = None,
+    asked: Iterable[str] = (),
+    texts: dict[str, str | None] | None = None,
 ) -> dict[str, str]:
-    """The variables that have a value for this event, as text; the others render blank.
+    """The variables that have a value for this event, as text, or as `JsonText` of what is no text.
 
     Args:
         event: the event.
         delivery_id: of the firing.
         metric: of the firing.
-        metadata: the keys of the artifact's metadata that are asked for; all when None.
-        texts: those of this event's metadata that were asked for before, by key; new ones are added.
+        asked: the variables of `Template.asked`: the others are always found.
+        texts: those of this event that were asked for before, by name; new ones are added.
     """
     data: Any = event.data
     values: dict[str, str] = {
@@ -49,9 +66,10 @@ def payload_values(
         "event_author": data.author,
         "event_type": str.__str__(event.type),
         "event_id": event.id,
-        "event_time": _time_text(event.time),
         "delivery_id": delivery_id,
     }
+    if event.time is not None:
+        values["event_time"] = event.time if isinstance(event.time, str) else event.time_text
     if isinstance(data, OwnData):
         values |= _notice_values(cast("NoticeEvent", event))
     elif (run := getattr(data, "run", None)) is not None:
@@ -63,29 +81,82 @@ def payload_values(
     else:
         values["project_name"] = data.project
         values["artifact_collection_name"] = data.collection.name
-        values["tag"] = getattr(data, "tag", "")
+        if (tag := getattr(data, "tag", None)) is not None:
+            values["tag"] = tag
         if (artifact := getattr(data, "artifact", None)) is not None:
-            _add_artifact(values, data, artifact, metadata, {} if texts is None else texts)
+            _add_artifact(values, data, artifact)
     if metric is not None:
         values["metric_name"] = metric.name
-        values["metric_value"] = _text(metric.value) if math.isfinite(metric.value) else non_finite(metric.value)
+        values["metric_value"] = _number(metric.value)
         if metric.threshold is not None:
-            values["metric_threshold"] = _text(metric.threshold)
+            values["metric_threshold"] = _computed(metric.threshold)
+    if asked:
+        _add_asked(values, event, metric, asked, {} if texts is None else texts)
     return values
 
 
-_PLAIN_SECONDS = len("2026-11-23T09:00:00Z")
+def _add_asked(
+    values: dict[str, str],
+    event: AnyEvent,
+    metric: MetricFacts | None,
+    asked: Iterable[str],
+    texts: dict[str, str | None],
+) -> None:
+    for name in asked:
+        if name in _OF_METRIC:
+            text = None if metric is None else _metric_text(_OF_METRIC[name](metric))
+        elif name in texts:
+            text = texts[name]
+        else:
+            text = texts[name] = _as_text(_value(event, name)) if is_of(event.type, name) else None
+        if text is not None:
+            values[name] = text
 
 
-def _time_text(time: datetime | str | None) -> str:
-    """A time as models hold it, or as the quick way leaves it: with `Z`, and no fraction, milli- or microseconds."""
-    if time is None:
-        return ""
-    if isinstance(time, str):
-        if len(time) == _PLAIN_SECONDS:
-            return time
-        time = datetime.fromisoformat(time)
-    return time.isoformat().replace("+00:00", "Z")
+def _metric_text(value: object) -> str | None:
+    return _computed(value) if isinstance(value, float) else _as_text(value)
+
+
+def _value(event: AnyEvent, name: str) -> object:
+    key = object_key(name)
+    if key is None:
+        return _ASKED[name](event)
+    of = _ASKED[key[0]](event)
+    return member_at(of, key[1]) if isinstance(of, Mapping) else None
+
+
+_VERSION = re.compile(r"v([0-9]{1,18})", re.ASCII)
+
+
+def _version_index(event: Any) -> int | None:
+    found = _VERSION.fullmatch(event.data.artifact.version)
+    return None if found is None else int(found[1])
+
+
+def _run_url(event: Any) -> object:
+    url = members_sent(event).get("url")
+    return url if isinstance(url, str) else None
+
+
+_ASKED: Mapping[str, Callable[[Any], object]] = {
+    "event_source": attrgetter("source"),
+    "artifact_type": attrgetter("data.collection.type"),
+    "version": attrgetter("data.artifact.version"),
+    "version_index": _version_index,
+    "aliases": attrgetter("data.artifact.aliases"),
+    "tags": attrgetter("data.artifact.tags"),
+    "artifact_metadata": attrgetter("data.artifact.metadata"),
+    "run_url": _run_url,
+    "run_config": attrgetter("data.run.config"),
+    "run_summary": lambda event: members_sent(event).get("summary"),
+}
+_OF_METRIC: Mapping[str, Callable[[MetricFacts], object]] = {
+    "metric_step": attrgetter("step"),
+    "metric_previous": attrgetter("previous"),
+    "metric_change": attrgetter("change"),
+    "metric_aggregate": attrgetter("aggregate"),
+    "metric_condition": attrgetter("condition"),
+}
 
 
 def _notice_values(event: NoticeEvent) -> dict[str, str]:
@@ -105,29 +176,49 @@ def _notice_values(event: NoticeEvent) -> dict[str, str]:
     return values
 
 
-def _add_artifact(
-    values: dict[str, str], data: Any, artifact: Any, metadata: Iterable[str] | None, texts: dict[str, str]
-) -> None:
-    alias = getattr(data, "alias", "")
-    values["alias"] = alias
+def _add_artifact(values: dict[str, str], data: Any, artifact: Any) -> None:
+    if alias := getattr(data, "alias", ""):
+        values["alias"] = alias
     values["artifact_version"] = f"wandb-artifact://_id/{artifact.id}"
     # An alias that was removed leads to this version no more.
     added = "" if values["event_type"] == EventType.REMOVE_ARTIFACT_ALIAS else alias
     values["artifact_version_string"] = (
         f"{data.entity}/{data.project}/{data.collection.name}:{added or artifact.version}"
     )
-    stored = artifact.metadata
-    for key in stored if metadata is None else metadata:
-        if key in stored:
-            if key not in texts:
-                texts[key] = _text(stored[key])
-            values[METADATA_PREFIX + key] = texts[key]
 
 
-def _text(value: object) -> str:
-    """A string as it is; anything else as compact JSON; null blank."""
+def _number(value: float) -> str:
+    """A sample as it was logged; NaN and infinities, which JSON has not, by the names that events have for them."""
+    if math.isfinite(value):
+        return JsonText(write_json(value).decode())
+    return non_finite(value)
+
+
+def _computed(value: float) -> str:
+    """A number that is kept as a fraction, such as a bound or a sample of before: 3.0 is written as 3."""
+    return _number(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value)
+
+
+def _as_text(value: object) -> str | None:
+    """A string as it is; anything else as compact JSON; None for null."""
     if isinstance(value, str):
         return value
     if value is None:
-        return ""
-    return write_json(value).decode()
+        return None
+    return _number(value) if isinstance(value, float) else JsonText(write_json(value).decode())
+
+
+class Fillable(Protocol):
+    """A payload with places for variables."""
+
+    def unfilled(self, values: Mapping[str, str]) -> tuple[str, ...]:
+        """The variables that have no value here, and a place without a default."""
+
+
+def unfilled_notes(template: Fillable | None, values: Mapping[str, str]) -> tuple[str, ...]:
+    """What a payload leaves blank, in a sentence, so that nobody has to find it out at the endpoint."""
+    missing = () if template is None else template.unfilled(values)
+    if not missing:
+        return ()
+    names = ", ".join(f"${{{name}}}" for name in missing)
+    return (f"The payload is blank, or null, where the event has no value for {names}; `:-` gives a default.",)

@@ -23,9 +23,11 @@ from shared.domain.events.types import EventType
 from shared.domain.explain.simulator import Arrival, Considered, DryRunOutcome, Reason, Simulator, Subject
 from shared.domain.explain.text import explain_outcome
 from shared.domain.filters.budget import FilterBudget
+from shared.domain.json_text import read_json, write_json
 from shared.domain.matching.compiled import CompiledAutomation, compile_automation
 from shared.domain.matching.index import AutomationIndex
-from shared.domain.payloads.sealed import mask_payload
+from shared.domain.payloads.content_types import FORM, PLAIN
+from shared.domain.payloads.sealed import shown_payload
 from tests.fuzz.oracles import check_refusal, in_time, members_of
 from tests.fuzz.strategies import as_json, json_values
 from tests.fuzz.target import Target
@@ -77,11 +79,11 @@ def _events(raw: object) -> Iterator[Event]:
 
 
 def _check_round_trip(automation: Automation) -> None:
-    written = orjson.dumps(automation.to_json())
+    written = write_json(automation.to_json())
     assert b"\\u0000" not in written, "no database takes U+0000"
-    again = _parsed(orjson.loads(written))
+    again = _parsed(read_json(written))
     assert again == automation
-    assert orjson.dumps(again.to_json()) == written
+    assert write_json(again.to_json()) == written
 
 
 def _check_agreement(
@@ -100,7 +102,7 @@ def _check_agreement(
         assert considered.matched
         assert considered.delivery_id
         if considered.sealed is not None:
-            json.loads(mask_payload(considered.sealed))
+            shown_payload(considered.sealed)
 
 
 WORDS = (
@@ -108,6 +110,7 @@ WORDS = (
     *("rate_limit", "project", "collection", "webhook", "payload", "slack", "title", "message", "severity", "no_op"),
     *("per", "period", "run", "automation", "24h", "1h30m", "0s", "60/min", "1000/d", "hook", "ERROR", "${TOKEN}"),
     *("$regex", "$and", "$not", "alias", "metadata.k", "display_name", "config.a", "${alias}", "definition", "events"),
+    *("payload_types", "content_type", "json", "text", FORM, PLAIN, "application/x+json", "${version}", "$schema"),
     *map(str, EventType),
 )
 _actions = st.sampled_from(
@@ -115,6 +118,10 @@ _actions = st.sampled_from(
         {"no_op": True},
         {"webhook": "hook"},
         {"webhook": "hook", "payload": {"t": "${TOKEN}", "v": "$alias ${run_id}"}},
+        {"webhook": "hook", "payload": ["$alias", {"$schema": "${artifact_metadata.k:-x}"}], "payload_types": "json"},
+        {"webhook": "hook", "payload": {"a": "${event_id}", "b": {"c": "$TOKEN"}}, "content_type": FORM},
+        {"webhook": "hook", "content_type": FORM, "payload_types": "json"},
+        {"webhook": "hook", "payload": "by $event_author ${TOKEN}", "content_type": PLAIN},
         {"slack": "slack", "title": "${metric_name}", "severity": "WARN"},
     ]
 )

@@ -40,7 +40,7 @@ def test_an_automation_is_created_as_it_was_written(api: Api) -> None:
 
     assert created["id"].startswith("aut_")
     assert created["entity"] == "acme"
-    assert created["action"] == automation()["action"]
+    assert created["action"] == {**automation()["action"], "payload_types": "json"}
     assert (created["scope"], created["rate_limit"]) == (automation()["scope"], "60/min")
     assert (created["enabled"], created["cooldown"], created["description"]) == (True, None, None)
     assert api.ok("GET", f"{ACME}/automations/{created['id']}", key="member") == created
@@ -145,11 +145,11 @@ def test_renaming_a_webhook_leaves_its_automations_right(api: Api, engine: Engin
 
     api.ok("PATCH", f"{ACME}/webhooks/{hook['id']}", {"name": "renamed"})
 
-    assert created["action"] == {"webhook": "deploy-hook"}
-    assert api.ok("GET", f"{ACME}/automations/{created['id']}")["action"] == {"webhook": "renamed"}
+    assert created["action"]["webhook"] == "deploy-hook"
+    assert api.ok("GET", f"{ACME}/automations/{created['id']}")["action"]["webhook"] == "renamed"
     with read_transaction(engine) as connection:
         definition = connection.execute(select(automations.c.definition)).scalar_one()
-    assert definition["action"] == {"webhook": hook["id"]}
+    assert definition["action"]["webhook"] == hook["id"]
 
 
 def test_a_patch_replaces_members_and_checks_the_whole(api: Api) -> None:

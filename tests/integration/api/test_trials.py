@@ -319,10 +319,13 @@ def test_an_automation_is_tested_with_its_own_payload(api: Api) -> None:
         path = f"{ACME}/automations/{create_automation(api, metric)['id']}/test"
         api.ok("POST", path, {"event": METRIC_EVENT})
     bodies = [json.loads(request.body) for request in receiver.requests]
-    assert [(body["alias"], body["run"]) for body in bodies[:2]] == [("production", ""), ("staging", "")]
+    assert [(body["alias"], body["run"]) for body in bodies[:2]] == [("production", None), ("staging", None)]
     assert bodies[0]["key"] == DEPLOY
     assert bodies[2] == {"m": "loss 0.25 0.5"}
-    assert sampled["request"]["body"] == {"alias": "production", "key": "***DEPLOY***", "run": ""}
+    assert sampled["request"]["body"] == {"alias": "production", "key": "***DEPLOY***", "run": None}
+    (note,) = given["notes"]
+    assert "${run_id}" in note
+    assert "alias" not in note
     assert given["code"] == "accepted"
     assert api.ok("GET", f"{ACME}/deliveries")["items"] == []
     idle = create_automation(api, automation("idle", action={"no_op": True}))

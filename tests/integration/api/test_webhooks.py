@@ -266,7 +266,10 @@ def test_a_trial_takes_only_what_an_automation_could_send(api: Api) -> None:
     path = f"{ACME}/webhooks/{create_webhook(api)['id']}/test"
 
     assert api.refused("POST", path, {"payload": {"x": "${DEPLOY}"}}, status=422).locs == [["payload", "x"]]
-    assert api.refused("POST", path, {"payload": [1]}, status=422).locs == [["payload"]]
+    assert api.refused("POST", path, {"payload": [], "content_type": "text/plain"}, status=422).locs == [["payload"]]
+    assert api.refused("POST", path, {"content_type": "text/plain"}, status=422).locs == [["payload"]]
+    assert api.refused("POST", path, {"content_type": "text/html"}, status=422).locs == [["content_type"]]
+    assert api.refused("POST", path, {"payload_types": "number"}, status=422).locs == [["payload_types"]]
     assert api.refused("POST", path, {"body": {}}, status=422).locs == [["body"]]
 
 

@@ -110,7 +110,7 @@ def test_a_payload_with_more_of_secrets_than_is_sent_is_refused_and_blames_nobod
     scene.deliver()
     (row,) = scene.rows()
     assert (row.status, row.attempts) == ("refused", 1)
-    assert row.reason == "blocked: the payload's secrets are more than 1048576 characters of JSON in total"
+    assert row.reason == "blocked: the payload's secrets are more than 1048576 characters in total, as written in it"
     assert scene.receiver.requests == []
 
 

@@ -95,9 +95,15 @@ def test_the_body_has_every_variable_filled_in() -> None:
     assert firing.body == {"x": ["acme/p/c:v7", "wandb-artifact://_id/7", 1, None], "m": "0.5 $ k3y t0k mira."}
 
 
+@pytest.mark.parametrize(("types", "value"), [({}, 0.5), ({"payload_types": "text"}, "0.5")])
+def test_what_is_one_variable_has_the_type_that_the_automation_asks_for(types: dict[str, str], value: object) -> None:
+    action = {"webhook": "hook", "payload": {"m": "${artifact_metadata.acc}"}, **types}
+    assert expect([tagging(7)], action=action)[0].body == {"m": value}
+
+
 def test_a_variable_without_a_value_is_an_error_here() -> None:
     with pytest.raises(KeyError):
-        render({"x": "${nothing}"}, {})
+        render({"x": "${nothing}"}, {}, typed=True)
 
 
 def test_the_manifest_is_accepted_and_covers_every_type_that_is_published(plan: Plan) -> None:

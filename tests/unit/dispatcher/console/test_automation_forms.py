@@ -47,7 +47,11 @@ def definition(**members: Any) -> dict[str, Any]:
         "scope": {"project": "models", "collection": "llm"},
         "event": "ADD_ARTIFACT_ALIAS",
         "filter": {"alias": {"$regex": "^prod"}},
-        "action": {"webhook": "deploy-hook", "payload": {"by": "${event_author}", "n": [1, None]}},
+        "action": {
+            "webhook": "deploy-hook",
+            "payload": {"by": "${event_author}", "n": [1, None]},
+            "payload_types": "json",
+        },
         "cooldown": None,
         "rate_limit": None,
         **members,
@@ -75,7 +79,25 @@ def meaning(expression: dict[str, Any]) -> Any:
         {},
         {"enabled": False, "scope": {}, "description": None, "filter": {}},
         {"action": {"no_op": True}, "rate_limit": "60/min", "cooldown": {"per": "collection", "period": "1d"}},
-        {"action": {"webhook": "deploy-hook"}},
+        {"action": {"webhook": "deploy-hook", "payload_types": "text"}},
+        {"action": {"webhook": "deploy-hook", "payload": ["$alias", 5], "payload_types": "json"}},
+        {"action": {"webhook": "deploy-hook", "payload": "$alias", "payload_types": "json"}},
+        {
+            "action": {
+                "webhook": "deploy-hook",
+                "payload": '\n"$alias"\n \t{',
+                "payload_types": "text",
+                "content_type": "text/plain",
+            }
+        },
+        {
+            "action": {
+                "webhook": "deploy-hook",
+                "payload": {"a": "$alias"},
+                "payload_types": "json",
+                "content_type": "application/vnd.example+json",
+            }
+        },
         {"action": {"slack": "alerts", "title": "New", "severity": "WARN"}},
         {"event": "RUN_STATE", "states": ["failed", "crashed"], "scope": {"project": "models"}},
         {"event": "RUN_METRIC", "conditions": [{"metric": "loss", "op": "$lt", "threshold": 0.25}]},

@@ -200,7 +200,7 @@ NAME = (
 )
 SCOPE = "must be an object with project and collection, or empty for the whole entity"
 SCOPE_NAME = "must be a name of 1 to 512 characters, without control characters, or left out"
-ACTION = "must be {webhook: <name>, payload: {…}}, {slack: <name>, title: …, message: …} or {no_op: true}"
+ACTION = "must be {webhook: <name>, payload: …}, {slack: <name>, title: …, message: …} or {no_op: true}"
 WEBHOOK = "must be the name or id of a webhook of this entity"
 SLACK = "must be the name or id of a Slack integration of this entity"
 SEVERITY = "must be one of INFO, WARN, ERROR"
@@ -355,9 +355,29 @@ HOUR = "1h"
         (
             ALIAS | {"action": {"webhook": "bare", "channel": "#ml"}},
             ("action", "channel"),
-            "is not known here; accepted: webhook, payload",
+            "is not known here; accepted: webhook, payload, payload_types, content_type",
         ),
-        (ALIAS | {"action": {"webhook": "bare", "payload": []}}, ("action", "payload"), "must be a JSON object"),
+        (
+            ALIAS | {"action": {"webhook": "bare", "payload": [], "content_type": "text/plain"}},
+            ("action", "payload"),
+            "must be text with the content type text/plain",
+        ),
+        (
+            ALIAS | {"action": {"webhook": "bare", "content_type": "text/plain"}},
+            ("action", "payload"),
+            "is required with the content type text/plain: the text to send",
+        ),
+        (
+            ALIAS | {"action": {"webhook": "bare", "content_type": "text/html"}},
+            ("action", "content_type"),
+            "must be application/json, application/<name>+json, application/x-www-form-urlencoded or text/plain; "
+            "bodies are UTF-8, so it takes no parameters",
+        ),
+        (
+            ALIAS | {"action": {"webhook": "bare", "payload_types": "typed"}},
+            ("action", "payload_types"),
+            "must be one of json, text",
+        ),
         (
             ALIAS | {"action": {"webhook": "bare", "payload": {"at": dt.date(2026, 11, 23)}}},
             ("action", "payload", "at"),

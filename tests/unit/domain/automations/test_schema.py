@@ -19,6 +19,7 @@ from shared.domain.automations.schema import UNSAID, automation_schema
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType, RunPhase
 from shared.domain.filters.fields import filter_fields
+from shared.domain.payloads.content_types import FORM, JSON, PLAIN
 
 SCHEMA = automation_schema()
 VALIDATOR = jsonschema_rs.validator_for(SCHEMA)
@@ -166,7 +167,16 @@ conditions = st.one_of(
 )
 texts = now_and_then(["deploy ${alias}", "plain", None], ["${nosuch}"])
 actions = st.one_of(
-    mapping({"webhook": or_junk(st.just("hook"))}, {"payload": or_junk(st.dictionaries(st.just("k"), texts))}),
+    mapping(
+        {"webhook": or_junk(st.just("hook"))},
+        {
+            "payload": or_junk(st.dictionaries(st.just("k"), texts) | texts),
+            "payload_types": or_junk(st.sampled_from(["json", "text", None])),
+            "content_type": or_junk(
+                st.sampled_from([JSON, FORM, PLAIN, "application/x+json", "application/X+json", "text/html", None])
+            ),
+        },
+    ),
     mapping(
         {"slack": or_junk(st.just("ops"))},
         {"title": texts, "message": texts, "severity": now_and_then(["INFO", "ERROR", None], ["warn"])},

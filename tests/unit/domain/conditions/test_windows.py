@@ -141,6 +141,17 @@ def test_old_steps_are_ignored_and_counted_and_change_nothing(step: int) -> None
     assert state == before
 
 
+def test_what_fires_says_what_was_compared_and_the_value_before() -> None:
+    conditions = compiled({"metric": "loss", "aggregate": "AVERAGE", "window": 2, "op": "$gt", "threshold": 3})
+    state = conditions.new_state()
+    assert conditions.observe(state, 1, {"loss": 2}).metric_previous is None
+    assert conditions.observe(state, 2, {"loss": math.nan}).metric_previous == 2
+    fired = conditions.observe(state, 3, {"loss": 5})
+    assert (fired.fired, fired.metric_value, fired.metric_previous, fired.metric_aggregate) == (True, 5, 2, 3.5)
+    again = conditions.observe(state, 4, {"loss": 6})
+    assert (again.fired, again.metric_previous, again.metric_aggregate) == (False, 5, None)
+
+
 def test_steps_are_counted_per_metric() -> None:
     conditions = compiled(ACC, LOSS)
     state = conditions.new_state()
@@ -153,6 +164,8 @@ def test_steps_are_counted_per_metric() -> None:
         metric_name="loss",
         metric_value=0.5,
         metric_threshold=1.0,
+        metric_previous=None,
+        metric_aggregate=0.5,
     )
 
 

@@ -26,8 +26,9 @@ from shared.domain.matching import scope_groups
 from shared.domain.matching.compiled import FREE_VALUES, CompiledAutomation, compile_automation
 from shared.domain.matching.firing_rules import MAX_EVENT_PAYLOAD_BYTES, EventPayloads
 from shared.domain.matching.index import AutomationIndex
+from shared.domain.payloads.cutting import MAX_VALUES, MAX_VARIABLE_SLOTS, parse_payload
 from shared.domain.payloads.sealed import MAX_INSERTED_BYTES
-from shared.domain.payloads.templates import MAX_VALUES, MAX_VARIABLE_SLOTS, PayloadTooLarge, parse_payload
+from shared.domain.payloads.templates import PayloadTooLarge
 from tests.unit.domain.matching.test_scope_groups import dormant
 from tests.unit.domain.samples import event
 

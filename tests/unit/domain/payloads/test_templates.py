@@ -10,6 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import HooklineError, InvalidDefinition
+from shared.domain.payloads.content_types import PayloadTypes
+from shared.domain.payloads.cutting import parse_payload
+from shared.domain.payloads.names import OBJECTS, VARIABLES, available_names, granted_names
 from shared.domain.payloads.sealed import (
     ACCESS_TOKEN,
     SecretsTooLarge,
@@ -18,14 +21,7 @@ from shared.domain.payloads.sealed import (
     open_payload,
     sealed_secrets,
 )
-from shared.domain.payloads.templates import (
-    METADATA_PREFIX,
-    VARIABLES,
-    Template,
-    available_variables,
-    default_payload,
-    parse_payload,
-)
+from shared.domain.payloads.templates import Template, default_payload
 
 GRANTED = ("DEPLOY_TOKEN", "db_password")
 KEPT = {"DEPLOY_TOKEN": 's3cr3t-"deploy"-$$-${alias}\n', "db_password": "hünter2\\", ACCESS_TOKEN: "bearer-token"}
@@ -122,25 +118,27 @@ def test_the_template_says_what_it_names() -> None:
 
 
 def test_every_variable_is_accepted_and_filled() -> None:
-    values = {name: f"value of {name}" for name in (*VARIABLES, f"{METADATA_PREFIX}k")}
+    values = {name: f"value of {name}" for name in (*VARIABLES, *(f"{name}.k" for name in OBJECTS))}
     assert body({name: f"${{{name}}}" for name in values}, values) == values
 
 
 def test_what_is_available() -> None:
-    assert available_variables(secrets=["B", "A", "not-a-name", "alias"], has_access_token=True) == (
-        *VARIABLES,
-        "artifact_metadata.<KEY>",
-        "A",
-        ACCESS_TOKEN,
-        "B",
-    )
-    assert ACCESS_TOKEN not in available_variables(secrets=[], has_access_token=False)
+    granted = granted_names(["B", "A", "not-a-name", "alias"], has_access_token=True)
+    of_objects = (f"{name}.<KEY>" for name in OBJECTS)
+    assert available_names(None, granted) == (*VARIABLES, *of_objects, "A", ACCESS_TOKEN, "B")
+    assert ACCESS_TOKEN not in granted_names([], has_access_token=False)
 
 
 def test_a_variable_hides_a_secret_of_the_same_name() -> None:
     template = parse_payload({"a": "$alias"}, secrets=["alias"], has_access_token=False)
     assert template.render(VALUES) == '{"a":"production"}'
     assert template.secrets == frozenset()
+
+
+def test_a_secret_that_had_the_name_of_a_later_variable_stays_what_is_meant() -> None:
+    template = parse_payload({"a": "${version}"}, secrets=["version"], has_access_token=False, types=PayloadTypes.JSON)
+    assert template.secrets == {"version"}
+    assert open_payload(template.render({"version": "v3"}), {"version": "the secret"}) == b'{"a":"the secret"}'
 
 
 def test_without_an_access_token_a_secret_may_have_that_name() -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 import pytest
 
 from shared.domain.events.decoding import check_event, decode_event
+from shared.domain.events.fast_decoding import read_event
 from shared.domain.events.types import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType
-from shared.domain.payloads.availability import blank_on
+from shared.domain.payloads.content_types import PayloadTypes
+from shared.domain.payloads.cutting import parse_payload
+from shared.domain.payloads.names import ADDED, VARIABLES, is_of, variables_of
 from shared.domain.payloads.sealed import open_payload
-from shared.domain.payloads.templates import VARIABLES, default_payload, parse_payload
+from shared.domain.payloads.templates import DEFAULT_ASKED, JsonText, default_payload
 from shared.domain.payloads.variables import MetricFacts, payload_values
 from tests.unit.domain.samples import Raw, event
 
@@ -62,8 +67,8 @@ OWN: dict[EventType, dict[str, str]] = {
 }
 
 
-def values(raw: Raw, metric: MetricFacts | None = None) -> dict[str, str]:
-    return payload_values(check_event(raw), delivery_id="dlv_x", metric=metric)
+def values(raw: Raw, metric: MetricFacts | None = None, *, asked: Iterable[str] = ()) -> dict[str, str]:
+    return payload_values(check_event(raw), delivery_id="dlv_x", metric=metric, asked=asked)
 
 
 @pytest.mark.parametrize("event_type", EventType)
@@ -74,7 +79,7 @@ def test_the_default_payload_has_every_variable_with_a_value_and_nothing_else(ev
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_every_variable_may_be_named_on_every_event_and_is_blank_where_it_has_no_value(event_type: EventType) -> None:
-    payload = {name: f"${{{name}}}" for name in [*VARIABLES, "artifact_metadata.absent"]}
+    payload = {name: f"${{{name}}}" for name in [*(VARIABLES.keys() - ADDED), "artifact_metadata.absent"]}
     template = parse_payload(payload, secrets=(), has_access_token=False)
     rendered = json.loads(open_payload(template.render(values(event(event_type))), {}))
     expected = {**EVERYWHERE, **OWN[event_type], "event_type": str(event_type)}
@@ -82,17 +87,19 @@ def test_every_variable_may_be_named_on_every_event_and_is_blank_where_it_has_no
 
 
 @pytest.mark.parametrize("event_type", EventType)
-def test_what_is_called_blank_on_a_type_is_blank_there_and_nothing_else(event_type: EventType) -> None:
-    named = frozenset[str]().union(*(blank_on(one) for one in EventType))
-    found = values(event(event_type), MetricFacts("m", 1.0, 2.0) if event_type is EventType.RUN_METRIC else None)
-    assert blank_on(event_type) == {name for name in named if not found.get(name)}
-    assert named <= VARIABLES.keys()
+def test_what_a_type_can_have_is_found_and_nothing_else(event_type: EventType) -> None:
+    metric = MetricFacts("m", 1.0, 2.0, step=1, previous=0.5, aggregate=1.0, condition="m > 2")
+    run = {"id": "r1", "name": "run one", "url": "https://p/r1", "config": {"a": 1}, "summary": {"b": 2}}
+    raw = event(event_type, run=run) if event_type in RUN_TYPES else event(event_type)
+    found = values(raw, metric if event_type is EventType.RUN_METRIC else None, asked=ADDED)
+    assert set(variables_of(event_type)) == found.keys()
 
 
 def test_no_variable_is_made_up() -> None:
     for event_type in EventType:
-        names = values(event(event_type), MetricFacts("m", 1.0, 2.0)).keys()
-        assert {name for name in names if not name.startswith("artifact_metadata.")} <= VARIABLES.keys()
+        metric = MetricFacts("m", 1.0, 2.0, step=1, previous=0.5, aggregate=1.0, condition="m > 2")
+        found = values(event(event_type), metric if event_type is EventType.RUN_METRIC else None, asked=ADDED)
+        assert {name for name in found if not is_of(event_type, name)} == set()
 
 
 def test_the_version_string_ends_in_the_alias_that_was_added_and_else_in_the_version() -> None:
@@ -128,20 +135,23 @@ def test_the_version_string_ends_in_the_alias_that_was_added_and_else_in_the_ver
 def test_metadata_of_every_json_type_becomes_text(written: str, text: str) -> None:
     raw = event("CREATE_ARTIFACT", artifact={"id": "a", "metadata": {"key": "?"}})
     body = orjson.dumps(raw).replace(b'"?"', written.encode())
-    found = payload_values(decode_event(body), delivery_id="dlv_x")
-    assert found["artifact_metadata.key"] == text
+    found = payload_values(decode_event(body), delivery_id="dlv_x", asked=["artifact_metadata.key"])
+    assert found.get("artifact_metadata.key", "") == text
+    assert isinstance(found.get("artifact_metadata.key", ""), JsonText) is (written[0] not in '"n')
 
 
 def test_the_longest_number_that_an_event_can_hold_becomes_text() -> None:
     digits = "9" * 4300
     raw = event("CREATE_ARTIFACT", artifact={"id": "a", "metadata": {"n": 0}})
     body = orjson.dumps(raw).replace(b'"n":0', b'"n":' + digits.encode())
-    assert payload_values(decode_event(body), delivery_id="d")["artifact_metadata.n"] == digits
+    asked = ["artifact_metadata.n"]
+    assert payload_values(decode_event(body), delivery_id="d", asked=asked)["artifact_metadata.n"] == digits
 
 
 def test_metadata_keys_of_any_form_are_kept_apart_from_other_variables() -> None:
     metadata = {"event_id": "mine", "a.b": 1, "": "blank", "größe": "xl", "entity_name": {"deep": [1]}}
-    found = values(event("CREATE_ARTIFACT", artifact={"id": "a", "metadata": metadata}))
+    asked = [f"artifact_metadata.{key}" for key in metadata if key]
+    found = values(event("CREATE_ARTIFACT", artifact={"id": "a", "metadata": metadata}), asked=asked)
     assert found["event_id"] == "event-1"
     assert found["artifact_metadata.event_id"] == "mine"
     assert found["artifact_metadata.a.b"] == "1"
@@ -154,8 +164,8 @@ def test_only_the_metadata_that_is_asked_for_becomes_text() -> None:
     template = parse_payload(
         {"f": "${artifact_metadata.f1} ${artifact_metadata.absent}"}, secrets=(), has_access_token=False
     )
-    assert template.metadata == ("absent", "f1")
-    found = payload_values(check_event(raw), delivery_id="d", metadata=template.metadata)
+    assert template.asked == ("artifact_metadata.absent", "artifact_metadata.f1")
+    found = payload_values(check_event(raw), delivery_id="d", asked=template.asked)
     assert {name for name in found if name.startswith("artifact_metadata.")} == {"artifact_metadata.f1"}
     assert json.loads(template.render(found)) == {"f": "0.5 "}
 
@@ -164,21 +174,27 @@ def test_deep_metadata_becomes_text() -> None:
     deep: Any = 1
     for _ in range(150):
         deep = [deep]
-    found = values(event("CREATE_ARTIFACT", artifact={"id": "a", "metadata": {"deep": deep}}))
+    raw = event("CREATE_ARTIFACT", artifact={"id": "a", "metadata": {"deep": deep}})
+    found = values(raw, asked=["artifact_metadata.deep"])
     assert found["artifact_metadata.deep"] == "[" * 150 + "1" + "]" * 150
 
 
 @pytest.mark.parametrize(
-    ("time", "text"),
+    "time",
     [
-        (None, ""),
-        ("2026-11-23T09:00:00Z", "2026-11-23T09:00:00Z"),
-        ("2026-11-23T09:00:00+00:00", "2026-11-23T09:00:00Z"),
-        ("2026-11-23T09:00:00.25+05:30", "2026-11-23T09:00:00.250000+05:30"),
+        None,
+        "2026-11-23T09:00:00Z",
+        "2026-11-23T09:00:00+00:00",
+        "2026-11-23T09:00:00.5Z",
+        "2026-11-23T09:00:00.500Z",
+        "2026-11-23t09:00:00.123456789z",
+        "2026-11-23T09:00:00.25+05:30",
     ],
 )
-def test_the_time_is_written_as_rfc_3339(time: str | None, text: str) -> None:
-    assert values({**event(), "time": time})["event_time"] == text
+def test_the_time_is_what_was_sent(time: str | None) -> None:
+    raw = {**event(), "time": time}
+    assert values(raw).get("event_time") == time
+    assert payload_values(read_event(orjson.dumps(raw)), delivery_id="d").get("event_time") == time
 
 
 @pytest.mark.parametrize(
@@ -197,3 +213,100 @@ def test_the_metric_that_fired() -> None:
         "metric_threshold": "0.95",
     }
     assert not any(name.startswith("metric_") for name in values(event("RUN_METRIC")))
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [("5", "5"), ("5.0", "5.0"), ("-3", "-3"), ("0.97", "0.97"), ("9007199254740993", "9007199254740993"), ("0", "0")],
+)
+def test_a_metric_is_written_as_it_was_logged(written: str, text: str) -> None:
+    body = orjson.dumps(event("RUN_METRIC", metrics={"loss": 0})).replace(b'"loss":0', b'"loss":' + written.encode())
+    for read in (read_event, decode_event):
+        data: Any = read(body).data
+        found = values(event("RUN_METRIC"), MetricFacts("loss", data.metrics["loss"], 3.0))
+        assert (found["metric_value"], found["metric_threshold"]) == (text, "3")
+        assert isinstance(found["metric_value"], JsonText)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_no_json_number_can_be_has_the_name_that_events_give_it(value: float) -> None:
+    found = values(event("RUN_METRIC"), MetricFacts("loss", value, 3.0))["metric_value"]
+    assert found in ("NaN", "Infinity", "-Infinity")
+    assert not isinstance(found, JsonText)
+
+
+def test_a_whole_key_is_found_before_a_path() -> None:
+    metadata = {"params.lr": 1, "params": {"lr": 2, "opt.name": "adam", "opt": {"name": "sgd"}, "list": [3]}}
+    raw = event("CREATE_ARTIFACT", artifact={"id": "a", "metadata": metadata})
+    paths = {
+        "params.lr": "1",
+        "params.opt.name": "adam",
+        "params.list": "[3]",
+        "params": '{"lr":2,"opt.name":"adam","opt":{"name":"sgd"},"list":[3]}',
+        "params.absent": None,
+        "params.lr.deeper": None,
+        "params.list.0": None,
+    }
+    found = values(raw, asked=[f"artifact_metadata.{path}" for path in paths])
+    assert {path: found.get(f"artifact_metadata.{path}") for path in paths} == paths
+
+
+def test_what_artifacts_have_besides() -> None:
+    artifact = {"id": "a", "version": "v12", "aliases": ["v12", "best"], "tags": [], "metadata": {"k": 1}}
+    found = values(event("LINK_ARTIFACT", artifact=artifact), asked=ADDED)
+    assert {name: found.get(name) for name in ADDED if is_of(EventType.LINK_ARTIFACT, name)} == {
+        "event_source": event()["source"],
+        "artifact_type": "model",
+        "version": "v12",
+        "version_index": "12",
+        "aliases": '["v12","best"]',
+        "tags": "[]",
+        "artifact_metadata": '{"k":1}',
+    }
+    assert "version_index" not in values(event("LINK_ARTIFACT", artifact={"id": "a", "version": "final"}), asked=ADDED)
+
+
+def test_what_runs_have_besides() -> None:
+    run = {"id": "r", "config": {"lr": 0.1, "opt": {"name": "adam"}}, "summary": {"acc": 1}, "url": "https://p/r"}
+    asked = [*ADDED, "run_config.opt.name", "run_summary.acc", "run_summary.none"]
+    for read in (read_event, decode_event):
+        raw = orjson.dumps(event("RUN_STATE", run=run))
+        found = payload_values(read(raw), delivery_id="d", asked=asked)
+        assert {name: found.get(name) for name in asked if name.startswith("run_")} == {
+            "run_url": "https://p/r",
+            "run_config": '{"lr":0.1,"opt":{"name":"adam"}}',
+            "run_summary": '{"acc":1}',
+            "run_config.opt.name": "adam",
+            "run_summary.acc": "1",
+            "run_summary.none": None,
+        }
+    bare = values(event("RUN_STATE", run={"id": "r", "summary": "text", "url": {"no": "text"}}), asked=asked)
+    assert "run_url" not in bare
+    assert "run_summary.acc" not in bare
+
+
+def test_the_facts_of_the_metric_that_was_compared() -> None:
+    metric = MetricFacts("loss", 5, 3.0, step=7, previous=2, aggregate=4.5, condition="AVERAGE of loss over 2 > 3")
+    found = values(event("RUN_METRIC"), metric, asked=ADDED)
+    assert {name: text for name, text in found.items() if name.startswith("metric_")} == {
+        "metric_name": "loss",
+        "metric_value": "5",
+        "metric_threshold": "3",
+        "metric_step": "7",
+        "metric_previous": "2",
+        "metric_change": "3",
+        "metric_aggregate": "4.5",
+        "metric_condition": "AVERAGE of loss over 2 > 3",
+    }
+    first = values(event("RUN_METRIC"), MetricFacts("loss", 5, 3.0, step=1), asked=ADDED)
+    assert not {"metric_previous", "metric_change"} & first.keys()
+
+
+def test_the_default_payload_of_typed_values_has_the_short_ones_with_their_types() -> None:
+    artifact = {"id": "a", "version": "v3", "aliases": ["v3"], "metadata": {"large": "x"}}
+    found = values(event("ADD_ARTIFACT_ALIAS", artifact=artifact), asked=DEFAULT_ASKED)
+    opened = json.loads(open_payload(default_payload(found, types=PayloadTypes.JSON), {}))
+    assert opened["version_index"] == 3
+    assert opened["version"] == "v3"
+    assert not {"aliases", "tags", "artifact_metadata"} & opened.keys()
+    assert "version" not in json.loads(default_payload(found))

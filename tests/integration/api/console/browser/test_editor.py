@@ -108,14 +108,15 @@ def test_somebody_else_s_edit_is_told_and_nothing_typed_is_lost(window: Window) 
     _remove(window)
 
 
-def test_variables_that_stay_blank_are_told(window: Window) -> None:
+def test_the_variables_are_those_of_the_event(window: Window) -> None:
     page = window.page
     window.come_back("member")
     window.open("/e/acme/automations/new?webhook=deploy-hook")
     page.get_by_text("Variables", exact=True).click()
     listed = page.locator(".vars li")
-    assert "(blank on this event)" in listed.filter(has_text="${run_id}").inner_text()
-    assert "(blank on this event)" not in listed.filter(has_text="${alias}").inner_text()
+    assert listed.filter(has_text="${alias}").count() == 1
+    assert listed.filter(has_text="${artifact_metadata.<KEY>}").count() == 1
+    assert listed.filter(has_text="${run_id}").count() == 0
     assert listed.first.inner_text().startswith("${ACCESS_TOKEN}")
     with page.expect_navigation():
         page.get_by_role("button", name="GitHub dispatch").click()

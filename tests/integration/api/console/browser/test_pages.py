@@ -160,7 +160,7 @@ def test_an_automation_is_made_with_the_preview_beside(window: Window) -> None:
         page.get_by_label("Webhook", exact=True).select_option("deploy-hook")
     page.get_by_text("Variables", exact=True).click()
     page.get_by_label("Payload").fill("")
-    page.get_by_role("button", name="Insert alias").click()
+    page.get_by_role("button", name="Insert alias", exact=True).click()
     assert page.get_by_label("Payload").input_value() == "${alias}"
     page.get_by_label("Payload").fill('{"alias": "${alias}"}')
     page.get_by_label("Name", exact=True).fill("made in a window")

@@ -164,7 +164,7 @@ _every = click.option("--all", "every", is_flag=True, help="Also show what does 
 @click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 @_every
 def apply(file: str, dry_run: bool, every: bool) -> None:
-    """Apply the webhooks and automations in FILE: all of them, or nothing."""
+    """Apply the definitions in FILE: those of each entity all together, or nothing."""
     from dispatcher.client.commands import apply_file
 
     apply_file(file, dry_run=dry_run, every=every)
@@ -184,11 +184,13 @@ def diff(file: str, every: bool, exit_code: bool) -> None:
 
 @main.command()
 @click.option("--entity", help="Only this entity; unset: all entities that the key can read.")
-def export(entity: str | None) -> None:
+@click.option("--projects", is_flag=True, help="Also projects and collections, those too that events have named.")
+@click.option("--entities", is_flag=True, help="First the entities themselves.")
+def export(entity: str | None, projects: bool, entities: bool) -> None:
     """Print webhooks and automations as YAML, in the form that `apply` takes."""
     from dispatcher.client.commands import export_definitions
 
-    export_definitions(entity)
+    export_definitions(entity, projects=projects, entities=entities)
 
 
 def _of_the_client(name: str, summary: str) -> click.Command:

@@ -28,6 +28,8 @@ class Changes(BaseModel):
 class Manifest(BaseModel):
     """A manifest for `apply`."""
 
+    projects: list[dict[str, Any]] = []
+    """With `projects=true`."""
     webhooks: list[dict[str, Any]]
     slack: list[dict[str, Any]] = []
     """Left out when there is none."""
@@ -43,7 +45,7 @@ async def apply(
     once: OnceDep,
     dry_run: Annotated[bool, Query(description="Only report what would change.")] = False,
 ) -> Changes:
-    """Apply a manifest of webhooks and automations: all of it, or nothing."""
+    """Apply a manifest of projects, webhooks, Slack integrations and automations: all of it, or nothing."""
 
     def write() -> Changes:
         with write_transaction(resources.engine) if dry_run else once.writing() as connection:
@@ -54,12 +56,17 @@ async def apply(
 
 
 @router.get("/export", response_model=Manifest, response_model_exclude_unset=True)
-async def export(entity: str, principal: PrincipalDep, resources: ResourcesDep) -> Response:
+async def export(
+    entity: str,
+    principal: PrincipalDep,
+    resources: ResourcesDep,
+    projects: Annotated[bool, Query(description="Also the projects and collections.")] = False,
+) -> Response:
     """Export webhooks and automations in the form that `apply` takes."""
 
     def read() -> Response:
         with read_transaction(resources.engine) as connection:
-            manifest = Manifest(**manifest_export.export(connection, principal, entity))
+            manifest = Manifest(**manifest_export.export(connection, principal, entity, projects=projects))
         return json_answer(manifest, exclude_unset=True)
 
     return await resources.threads.manifests.run(principal.user_id, read)

@@ -54,12 +54,17 @@ class Unreachable(HooklineError):
         self.retry_after_seconds = retry_after_seconds
 
 
+NOT_FOUND = 404
+
+
 class Refused(HooklineError):
     """The API said no; nothing of the request was done. `errors` may be empty: then the message is all there is."""
 
-    def __init__(self, message: str, errors: tuple[FieldError, ...] = ()) -> None:
+    def __init__(self, message: str, errors: tuple[FieldError, ...] = (), *, status: int | None = None) -> None:
         super().__init__(message)
         self.errors = errors
+        self.status = status
+        """The HTTP status, where there is one."""
 
 
 class Client:
@@ -139,9 +144,26 @@ class Client:
         changes: list[dict[str, Any]] = answer["changes"]
         return changes
 
-    def export(self, entity: str) -> dict[str, Any]:
-        """The entity's webhooks and automations in the form that `apply` takes. Raises Refused, Unreachable."""
-        return self._ask("GET", f"{_entity_path(entity)}/export")
+    def export(self, entity: str, *, projects: bool = False) -> dict[str, Any]:
+        """The entity's definitions in the form that `apply` takes. Raises Refused, Unreachable."""
+        return self._ask("GET", f"{_entity_path(entity)}/export", params={"projects": "true"} if projects else {})
+
+    def entity(self, name: str) -> dict[str, Any] | None:
+        """An entity with its quotas; None where there is none for this key. Raises Refused, Unreachable."""
+        try:
+            return self._ask("GET", _entity_path(name))
+        except Refused as exc:
+            if exc.status == NOT_FOUND:
+                return None
+            raise
+
+    def put_entity(self, name: str, *, kind: Any, parent: Any) -> None:
+        """Create an entity, or change it; for instance administrators. Raises Refused, Unreachable."""
+        self._ask("PUT", _entity_path(name), json={"kind": kind, "parent": parent})
+
+    def change_quotas(self, name: str, quotas: Any) -> None:
+        """Set limits of an entity; for instance administrators. Raises Refused, Unreachable."""
+        self._ask("PATCH", _entity_path(name), json={"quotas": quotas})
 
     def entities(self) -> Iterator[str]:
         """The names of the entities that the key can see. Raises Refused, Unreachable."""
@@ -168,7 +190,8 @@ class Client:
                 retry_after_seconds=_retry_after_seconds(response),
             )
         if not response.is_success:
-            raise Refused(f"{response.status_code}: {_detail(response)}", tuple(_errors(response)))
+            refusal = f"{response.status_code}: {_detail(response)}"
+            raise Refused(refusal, tuple(_errors(response)), status=response.status_code)
         answer = _json(response)
         if not isinstance(answer, dict):
             raise Refused(f"{self._http.base_url} does not answer like Hookline: {response.text[:EXCERPT_CHARS]}")

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dispatcher.client.api_client import Client, Refused
-from dispatcher.client.input_files import Batch, read_batches, read_documents
+from dispatcher.client.entities import apply_entities
+from dispatcher.client.input_files import Batch, Document, Entities, read_batches, read_documents
 from dispatcher.client.messages import complain
 from dispatcher.client.yaml_documents import write_documents
 from shared.domain.errors import FieldError
@@ -128,15 +129,66 @@ def apply_file(file: str, *, dry_run: bool, every: bool = False) -> bool:
     differs = False
     with Client(load_settings(), on_expiry=_tell_expiry) as client:
         if dry_run or len(documents) > 1:
-            plans = [client.apply(document.entity, document.json, dry_run=True) for document in documents]
+            plans = _plans(client, documents)
         for number, document in enumerate(documents):
-            changes = plans[number] if dry_run else client.apply(document.entity, document.json, dry_run=False)
+            changes = plans[number] if dry_run else _carry_out(client, document, dry_run=False)
             differs |= any(change["change"] != "unchanged" for change in changes)
-            _print_changes(document.entity, changes, every=every)
+            _print_changes(
+                f"entity {document.entity}" if isinstance(document, Document) else "entities", changes, every
+            )
     return differs
 
 
-def _print_changes(entity: str, changes: list[dict[str, Any]], *, every: bool) -> None:
+def _plans(client: Client, documents: list[Document | Entities]) -> list[list[dict[str, Any]]]:
+    """What each document would change. Definitions of an entity that the file creates can't be tried before it is."""
+    plans: list[list[dict[str, Any]]] = []
+    new: set[str] = set()
+    for document in documents:
+        if isinstance(document, Document) and document.entity in new:
+            plans.append([{"kind": "…", "name": "all definitions", "change": "created", "detail": []}])
+            continue
+        changes = _carry_out(client, document, dry_run=True)
+        if isinstance(document, Entities):
+            new |= {change["name"] for change in changes if change["change"] == "created"}
+        plans.append(changes)
+    return plans
+
+
+def _carry_out(client: Client, document: Document | Entities, *, dry_run: bool) -> list[dict[str, Any]]:
+    if isinstance(document, Entities):
+        return apply_entities(client, document, dry_run=dry_run)
+    return _apply(client, document, dry_run=dry_run)
+
+
+def _apply(client: Client, document: Document, *, dry_run: bool) -> list[dict[str, Any]]:
+    """Apply a document; refusals name the definitions, and not only their places. Raises as `Client.apply`."""
+    try:
+        return client.apply(document.entity, document.json, dry_run=dry_run)
+    except Refused as exc:
+        members = json.loads(document.json)
+        faults = tuple(_with_name(error, members) for error in exc.errors)
+        raise Refused(str(exc), faults) from exc
+
+
+def _with_name(error: FieldError, members: dict[str, Any]) -> FieldError:
+    """The fault with its definition's name behind the place: `automations.3 (on-production)`."""
+    match error.loc:
+        case (str(kind), int(index), *rest):
+            definitions = members.get(kind)
+            if isinstance(definitions, list) and 0 <= index < len(definitions) and isinstance(definitions[index], dict):
+                name = definitions[index].get("name")
+                if isinstance(name, str) and name:
+                    shown = name if len(name) <= MAX_SHOWN_NAME else f"{name[: MAX_SHOWN_NAME - 1]}…"
+                    place = f"{kind}.{index} ({shown})"
+                    return FieldError((place, *rest), error.msg)
+    return error
+
+
+MAX_SHOWN_NAME = 80
+"""Characters of a name in a fault."""
+
+
+def _print_changes(title: str, changes: list[dict[str, Any]], every: bool) -> None:
     table = Table("kind", "name", "change")
     for change in changes:
         verb = str(change["change"])
@@ -145,7 +197,7 @@ def _print_changes(entity: str, changes: list[dict[str, Any]], *, every: bool) -
         kind, name = visible_line(change["kind"]), visible_line(change["name"])
         what = "\n".join(visible_line(line) for line in _told(verb, change))
         table.add_row(Text(kind), Text(name), Text(what, style=COLOURS.get(verb, "")))
-    click.echo(visible_line(f"entity {entity}"))
+    click.echo(visible_line(title))
     if table.row_count:
         Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
     counts = Counter(str(change["change"]) for change in changes)
@@ -173,9 +225,35 @@ MAX_SHOWN_CHARS = 200
 """Of one value; a payload may have a MiB."""
 
 
-def export_definitions(entity: str | None) -> None:
-    """Print webhooks and automations as YAML, of all entities that the key can read if none is named."""
+def export_definitions(entity: str | None, *, projects: bool = False, entities: bool = False) -> None:
+    """Print definitions as YAML, of all entities that the key can read if none is named.
+
+    Args:
+        entity: its name.
+        projects: whether projects and collections are printed too.
+        entities: whether the entities themselves come first, in a document of their own.
+    """
     with Client(load_settings(), on_expiry=_tell_expiry) as client:
         names = [entity] if entity is not None else list(client.entities())
-        documents = [{"entity": name, **client.export(name)} for name in names]
+        documents = [{"entity": name, **client.export(name, projects=projects)} for name in names]
+        if entities:
+            listed = [_entity(name, client.entity(name) or {}) for name in names]
+            documents.insert(0, {"entities": _parents_first(listed)})
     click.echo(write_documents(documents), nl=False)
+
+
+def _entity(name: str, stored: dict[str, Any]) -> dict[str, Any]:
+    told = {"kind": stored.get("kind"), "parent": stored.get("parent")}
+    return {"name": name, **{member: value for member, value in told.items() if value not in (None, "team")}}
+
+
+def _parents_first(entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An organization comes before those that belong to it, as they are created."""
+    left, found, done = entities, list[dict[str, Any]](), set[str]()
+    names = {one["name"] for one in entities}
+    while left:
+        ready = [one for one in left if one.get("parent") in done or one.get("parent") not in names] or left
+        found += ready
+        done |= {one["name"] for one in ready}
+        left = [one for one in left if one["name"] not in done]
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 import yaml
@@ -80,7 +80,19 @@ class Document:
     json: bytes
 
 
-def read_documents(name: str, file: IO[bytes]) -> list[Document]:
+@dataclass(frozen=True, slots=True)
+class Entities:
+    """A document that lists entities: of each its name, and what else is said of it."""
+
+    place: str
+    members: dict[str, dict[str, Any]]
+
+
+ENTITY_MEMBERS = ("kind", "parent", "quotas")
+"""What a document may say of an entity besides its name."""
+
+
+def read_documents(name: str, file: IO[bytes]) -> list[Document | Entities]:
     """The YAML documents of a file, empty ones left out.
 
     Raises:
@@ -95,11 +107,13 @@ def read_documents(name: str, file: IO[bytes]) -> list[Document]:
     except yaml.YAMLError as exc:
         raise UnreadableInput(f"{name}: {' '.join(str(exc).split())}") from exc
     if not bodies:
-        raise UnreadableInput(f"{name}: is empty; each document must have `entity` and definitions")
+        raise UnreadableInput(f"{name}: is empty; each document must have `entity` and definitions, or `entities`")
     return [_document(f"{name}, document {number}", body) for number, body in enumerate(bodies, start=1)]
 
 
-def _document(place: str, body: object) -> Document:
+def _document(place: str, body: object) -> Document | Entities:
+    if isinstance(body, dict) and "entities" in body:
+        return _entities(place, body)
     if not isinstance(body, dict) or not isinstance(body.get("entity"), str) or not body["entity"]:
         raise UnreadableInput(f"{place}: entity: is required, the name of the entity that the definitions belong to")
     entity = body.pop("entity")
@@ -107,3 +121,26 @@ def _document(place: str, body: object) -> Document:
         return Document(entity, json.dumps(body).encode())
     except ValueError as exc:  # Python writes no integer of more than some thousands of digits
         raise UnreadableInput(f"{place}: holds a value that JSON does not have: {exc}") from exc
+
+
+def _entities(place: str, body: dict[str, Any]) -> Entities:
+    """Their names and members; what their values may be, the API says."""
+    if others := [str(key) for key in body if key != "entities"]:
+        what = "a document with entities has nothing else; put it into a document of its own, after `---`"
+        raise UnreadableInput(f"{place}: {others[0]}: {what}")
+    listed = body["entities"]
+    if not isinstance(listed, list):
+        raise UnreadableInput(f"{place}: entities: must be a list of objects with `name`")
+    found: dict[str, dict[str, Any]] = {}
+    for index, one in enumerate(listed):
+        here = f"{place}: entities.{index}"
+        if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not one["name"]:
+            raise UnreadableInput(f"{here}: name: is required, the name of an entity")
+        if unknown := [str(key) for key in one if key not in ("name", *ENTITY_MEMBERS)]:
+            raise UnreadableInput(
+                f"{here}.{unknown[0]}: is not known here; accepted: name, {', '.join(ENTITY_MEMBERS)}"
+            )
+        if one["name"] in found:
+            raise UnreadableInput(f"{here}.name: comes twice")
+        found[one["name"]] = {key: value for key, value in one.items() if key != "name"}
+    return Entities(place, found)

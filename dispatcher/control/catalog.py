@@ -189,7 +189,7 @@ def list_entities(connection: Connection, principal: Principal, page: PageReques
 def put_project(connection: Connection, principal: Principal, entity_name: str, name: str, raw: object) -> ProjectView:
     """Register a project, or change its description where the body has one."""
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
-    _check_name("project", name, known=is_name(name) and store.find_project(connection, entity.id, name) is not None)
+    check_name("project", name, known=is_name(name) and store.find_project(connection, entity.id, name) is not None)
     body = parse_body(ProjectBody, raw)
     project_id = store.ensure_project(connection, entity.id, name, datetime.now(UTC))
     if "description" in body.model_fields_set:
@@ -236,8 +236,8 @@ def put_collection(
     """Register a collection, and its project if that is unknown; store the collection's type if the body has one."""
     entity = require(connection, principal, entity_name, Action.AUTOMATE)
     known = is_name(project) and store.find_project(connection, entity.id, project)
-    _check_name("project", project, known=bool(known))
-    _check_name("collection", name, known=False)
+    check_name("project", project, known=bool(known))
+    check_name("collection", name, known=False)
     body = parse_body(CollectionBody, raw)
     now = datetime.now(UTC)
     project_id = store.ensure_project(connection, entity.id, project, now)
@@ -267,7 +267,7 @@ def list_collections(
     return page.page(rows, _collection_view, lambda row: row.id)
 
 
-def _check_name(member: str, name: str, *, known: bool) -> None:
+def check_name(member: str, name: str, *, known: bool) -> None:
     """Refuse what no event has as a name, and new names with characters that are not seen, which events may have."""
     if not is_name(name):
         raise InvalidDefinition.at((member,), f"must be {NAME_FORM}")

@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dispatcher.control.bodies import Body
+from dispatcher.control.catalog import EntityBody
+from dispatcher.control.manifest_projects import ProjectDefinition
 from dispatcher.control.manifests import ManifestBody
+from dispatcher.control.quotas import QuotasBody
 from dispatcher.control.slack import SlackBody
 from dispatcher.control.webhook_checks import MAX_NAME_LENGTH, WebhookBody
 from shared.domain.automations import schema as automations
@@ -74,22 +77,53 @@ def _slack() -> Schema:
 def _manifest() -> Schema:
     schema = _with_definitions(ManifestBody)
     definitions = dict(automations.definitions())
-    for name, own in (("Webhook", _webhook()), ("SlackIntegration", _slack())):
+    project = _with_definitions(ProjectDefinition, name=False)
+    for name, own in (("Webhook", _webhook()), ("SlackIntegration", _slack()), ("Project", project)):
         definitions |= own.pop("$defs", {})
         definitions[name] = {key: value for key, value in own.items() if key != "$schema"}
     definitions["Automation"] = automations.definition()
     properties = dict(schema["properties"])
-    for member, name in (("webhooks", "Webhook"), ("slack", "SlackIntegration"), ("automations", "Automation")):
+    for member, name in (
+        ("projects", "Project"),
+        ("webhooks", "Webhook"),
+        ("slack", "SlackIntegration"),
+        ("automations", "Automation"),
+    ):
         properties[member] = {**properties[member], "items": {"$ref": f"#/$defs/{name}"}}
     properties["entity"] = {"type": "string", "minLength": 1, "description": "The team that the definitions belong to."}
     return {
         **schema,
         "title": "HooklineDocument",
         "description": "Definitions of one entity, as `hookline apply` takes and `hookline export` writes them.",
-        "required": ["entity"],
-        "properties": properties,
+        "oneOf": [
+            {"required": ["entity"], "not": {"required": ["entities"]}},
+            {"required": ["entities"], "maxProperties": 1},
+        ],
+        "properties": {**properties, "entities": _entities()},
         "$defs": {**schema.get("$defs", {}), **definitions},
     }
+
+
+def _entities() -> Schema:
+    """A list of entities, which is a document of its own; the API checks what is said of each."""
+    quotas = QuotasBody.model_json_schema()
+    members = {**EntityBody.model_json_schema()["properties"], "quotas": _without_title(quotas)}
+    name = {"type": "string", "minLength": 1}
+    item: Schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name"],
+        "properties": {"name": name, **members},
+    }
+    return {
+        "type": "array",
+        "items": item,
+        "description": "Entities, which an instance administrator's key creates where they are missing.",
+    }
+
+
+def _without_title(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key != "title"}
 
 
 SCHEMAS: Mapping[str, Callable[[], Schema]] = {
@@ -101,11 +135,11 @@ SCHEMAS: Mapping[str, Callable[[], Schema]] = {
 """Makes each schema, by the name under which it is served."""
 
 
-def _with_definitions(model: type[Body]) -> Schema:
+def _with_definitions(model: type[Body], *, name: bool = True) -> Schema:
     """A model's schema; its rates and names are checked by hand, so their form is put in."""
     schema = model.model_json_schema(ref_template="#/$defs/{model}")
     made: Schema = {"$schema": DRAFT, **_with_rates(schema)}
-    if "name" in made["properties"]:
+    if name and "name" in made["properties"]:
         made["properties"]["name"] = _WEBHOOK_NAME
     return made
 

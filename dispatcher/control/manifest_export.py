@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from dispatcher.control import automations, slack, webhooks
 from dispatcher.control.access import Action, require
+from dispatcher.control.manifest_projects import export_projects
 from dispatcher.control.slack import SlackBody
 from dispatcher.control.webhook_checks import WebhookBody
 from shared.domain.automations.model import cooldown_to_json
@@ -27,11 +28,17 @@ _PAGE = 500
 _Row = TypeVar("_Row")
 
 
-def export(connection: Connection, principal: Principal, entity_name: str) -> dict[str, list[dict[str, Any]]]:
-    """The entity's definitions as a manifest, without members that have their defaults; `slack` if there are any."""
+def export(
+    connection: Connection, principal: Principal, entity_name: str, *, projects: bool = False
+) -> dict[str, list[dict[str, Any]]]:
+    """The entity's definitions as a manifest, without members that have their defaults; `slack` if there are any.
+
+    With `projects` its projects and collections too, those among them that events have named.
+    """
     entity = require(connection, principal, entity_name, Action.READ)
     own_slack = [_brief_slack(stored) for stored in all_webhooks(connection, entity, WebhookKind.SLACK)]
     return {
+        **({"projects": export_projects(connection, entity)} if projects else {}),
         "webhooks": [_brief_webhook(stored) for stored in all_webhooks(connection, entity)],
         **({"slack": own_slack} if own_slack else {}),
         "automations": [

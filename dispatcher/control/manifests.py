@@ -1,4 +1,4 @@
-"""Manifests: webhooks, Slack integrations and automations of an entity, applied as a whole.
+"""Manifests: projects, webhooks, Slack integrations and automations of an entity, applied as a whole.
 
 Nothing is deleted unless the manifest says `prune: true`, and then only of the kinds that it lists.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -21,6 +22,7 @@ from dispatcher.control.automations import AutomationEdit
 from dispatcher.control.bodies import Body, View, parse_form
 from dispatcher.control.faults import FaultCollector
 from dispatcher.control.manifest_export import all_automations, all_webhooks
+from dispatcher.control.manifest_projects import CatalogChange, check_projects, write_projects
 from dispatcher.control.quotas import within_quotas
 from dispatcher.control.webhook_checks import Checks, KnownSecrets, check_webhook
 from dispatcher.control.webhook_resolver import ResolvedAutomation, WebhookResolver
@@ -43,6 +45,11 @@ class ManifestBody(Body):
     """A manifest; its definitions are those of REST."""
 
     entity: str | None = Field(default=None, description="If given, it must be the entity of the path.")
+    projects: list[Any] = Field(
+        default=[],
+        max_length=MAX_DEFINITIONS,
+        description="Projects and registries, with their collections; those that are missing are registered.",
+    )
     webhooks: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
     slack: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
     automations: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
@@ -51,7 +58,7 @@ class ManifestBody(Body):
     )
 
 
-Kind = Literal["webhook", "slack", "automation"]
+Kind = Literal["webhook", "slack", "automation", "project", "collection"]
 Members = dict[str, Any]
 Done = Literal["created", "updated", "unchanged", "deleted"]
 _S = TypeVar("_S", StoredWebhook, StoredAutomation)
@@ -123,6 +130,8 @@ def _apply(target: _Target, body: ManifestBody, checks: Checks) -> list[Change]:
     """
     connection = target.connection
     log, collector = _ChangeLog(target), FaultCollector()
+    if projects := check_projects(connection, target.entity, body.projects, collector):
+        log.registered(write_projects(connection, target.entity, projects, datetime.now(UTC)))
     endpoints = _Endpoints(target, checks, collector)
     endpoints.read_stored(_names(body.webhooks) | _names(body.slack))
     for loc, raw in _once_each("webhooks", body.webhooks, collector):
@@ -163,6 +172,14 @@ class _ChangeLog:
         )
         if done != "unchanged":
             self._record(done, stored, audit, detail)
+
+    def registered(self, changes: Sequence[CatalogChange]) -> None:
+        """Projects and collections are registered now; the audit log counts them with the manifest."""
+        for one in changes:
+            values: dict[str, Any] = {}
+            if one.member is not None:
+                values = {"detail": [one.member], "before": {one.member: one.before}, "after": {one.member: one.after}}
+            self.changes.append(Change(kind=one.kind, name=one.name, change=one.change, **values))
 
     def deleted(self, kind: Kind, stored: _S, audit: _AuditRow[_S]) -> None:
         """A definition is deleted now."""

@@ -189,3 +189,27 @@ def _collections() -> Select[Any]:
     return select(
         collections.c.id, projects.c.name, collections.c.name, collections.c.type, collections.c.created_at
     ).join(projects, projects.c.id == collections.c.project_id)
+
+
+def projects_named(connection: Connection, entity_id: int, names: Collection[str]) -> dict[str, StoredProject]:
+    """Those of an entity's projects that have one of these names."""
+    query = _projects(entity_id).where(projects.c.name.in_(names))
+    return {row.name: StoredProject(*row) for row in connection.execute(query)}
+
+
+def collection_types(connection: Connection, project_id: int) -> dict[str, str]:
+    """The type of each of a project's collections, by name."""
+    query = select(collections.c.name, collections.c.type).where(collections.c.project_id == project_id)
+    return {row.name: row.type for row in connection.execute(query)}
+
+
+def all_projects(connection: Connection, entity_id: int) -> list[StoredProject]:
+    """All projects of an entity, by name."""
+    query = _projects(entity_id).order_by(projects.c.name)
+    return [StoredProject(*row) for row in connection.execute(query)]
+
+
+def all_collections(connection: Connection, entity_id: int) -> list[StoredCollection]:
+    """All collections of an entity, by the names of project and collection."""
+    query = _collections().where(projects.c.entity_id == entity_id).order_by(projects.c.name, collections.c.name)
+    return [StoredCollection(*row) for row in connection.execute(query)]

@@ -244,3 +244,59 @@ def test_an_update_tells_old_and_new_values(api: Api) -> None:
         (["enabled"], {"enabled": True}, {"enabled": False})
     ]
     assert all(one["before"] is one["after"] is None for one in answered if one not in updated)
+
+
+PROJECTS: list[dict[str, Any]] = [
+    {"name": "churn", "description": "Who leaves"},
+    {"name": "wandb-registry-model", "collections": [{"name": "llm/models", "type": "model"}, {"name": "data"}]},
+]
+
+
+def test_projects_and_collections_that_are_missing_are_registered(api: Api) -> None:
+    assert apply(api, {"projects": PROJECTS}, key="member") == [
+        ("project", "churn", "created"),
+        ("project", "wandb-registry-model", "created"),
+        ("collection", "wandb-registry-model/data", "created"),
+        ("collection", "wandb-registry-model/llm/models", "created"),
+    ]
+    assert {change for _, _, change in apply(api, {"projects": PROJECTS})} == {"unchanged"}
+    assert {change for _, _, change in apply(api, {"projects": [{"name": "churn"}], "prune": True})} == {"unchanged"}
+    changed = [
+        {"name": "churn", "description": None},
+        {"name": PROJECTS[1]["name"], "collections": [{"name": "data", "type": "dataset"}]},
+    ]
+    tried = apply(api, {"projects": changed}, "?dry_run=true")
+    assert tried == apply(api, {"projects": changed})
+    assert [change for _, _, change in tried] == ["updated", "unchanged", "updated"]
+    assert "projects" not in api.ok("GET", f"{ACME}/export")
+    exported = api.ok("GET", f"{ACME}/export?projects=true", key="member")["projects"]
+    assert exported == [
+        {"name": "churn"},
+        {
+            "name": "wandb-registry-model",
+            "collections": [{"name": "data", "type": "dataset"}, {"name": "llm/models", "type": "model"}],
+        },
+    ]
+    assert {change for _, _, change in apply(api, {"projects": exported})} == {"unchanged"}
+
+
+def test_projects_are_refused_with_all_else(api: Api) -> None:
+    body = {
+        "projects": [
+            {"name": "a"},
+            {"name": "a"},
+            {"name": ""},
+            {"name": "b", "collections": [{"name": "c"}, {"name": "c"}]},
+            {"name": "c", "color": "red"},
+        ],
+        "automations": [automation(action={"no_op": True})],
+    }
+    refused = api.refused("POST", f"{ACME}/apply", body, status=422)
+    assert refused.locs == [
+        ["projects", 1, "name"],
+        ["projects", 2, "name"],
+        ["projects", 3, "collections", 1, "name"],
+        ["projects", 4, "color"],
+    ]
+    assert api.ok("GET", f"{ACME}/projects")["items"] == []
+    api.refused("POST", f"{ACME}/apply", {"projects": PROJECTS}, status=403, key="publisher")

@@ -222,6 +222,68 @@ def test_a_fault_in_the_last_document_changes_nothing(api: Api, tmp_path: Path) 
     assert all(request.url.query == b"dry_run=true" for request in api.requests)
 
 
+def test_refusals_name_the_definition(api: Api, tmp_path: Path) -> None:
+    errors = [
+        {"loc": ["webhooks", 0, "url"], "msg": "must be https"},
+        {"loc": ["webhooks", 7, "url"], "msg": "must be https"},
+    ]
+    api.answer = lambda _request: httpx.Response(422, json={"detail": "2 faults", "errors": errors})
+    result = run("apply", "-f", definitions(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "hookline: webhooks.0 (deploy-hook).url: must be https",
+        "hookline: webhooks.7.url: must be https",
+    ]
+
+
+ENTITIES = """\
+entities:
+  - {name: org, kind: organization}
+  - {name: acme, parent: org, quotas: {webhooks: 5}}
+  - {name: old}
+"""
+
+
+def test_missing_entities_are_created_and_others_changed_as_the_file_says(api: Api, tmp_path: Path) -> None:
+    quotas = {"webhooks": {"limit": 200, "used": 1}, "secrets": {"limit": 500, "used": 0}}
+    stored: dict[str, dict[str, Any]] = {
+        "acme": {"name": "acme", "kind": "team", "parent": None, "quotas": quotas},
+        "old": {"name": "old", "kind": "organization", "parent": "org", "quotas": quotas},
+    }
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/apply"):
+            return httpx.Response(200, json={"changes": []})
+        name = request.url.path.split("/")[3]
+        if request.method == "GET" and name not in stored:
+            return httpx.Response(404, json={"detail": "no entity"})
+        return httpx.Response(200, json=stored.get(name, {}))
+
+    api.answer = answer
+    file = definitions(tmp_path, f"{ENTITIES}---\nentity: org\nautomations: []\n")
+    shown = run("diff", "--all", "-f", file)
+    assert {request.method for request in api.requests} == {"GET"}, "a diff writes nothing, and tries no new entity"
+    assert "1 created, 1 updated, 0 deleted, 1 unchanged" in shown.stdout
+    assert 'parent: null → "org"' in shown.stdout and 'quotas: {"webhooks": 200} → {"webhooks": 5}' in shown.stdout
+    api.requests.clear()
+    assert run("apply", "-f", file).exit_code == 0
+    written = [(one.method, one.url.path, json.loads(one.content)) for one in api.requests if one.method != "GET"]
+    assert written == [
+        ("PUT", "/v1/entities/org", {"kind": "organization", "parent": None}),
+        ("PUT", "/v1/entities/acme", {"kind": "team", "parent": "org"}),
+        ("PATCH", "/v1/entities/acme", {"quotas": {"webhooks": 5}}),
+        ("POST", "/v1/entities/org/apply", {"automations": []}),
+    ]
+
+
+def test_a_refused_entity_is_named(api: Api, tmp_path: Path) -> None:
+    api.answer = lambda request: httpx.Response(
+        404 if request.method == "GET" else 403, json={"detail": "needs an admin"}
+    )
+    result = run("apply", "-f", definitions(tmp_path, "entities: [{name: acme}]\n"))
+    assert (result.exit_code, result.stderr) == (1, "hookline: entity acme: 403: needs an admin\n")
+
+
 def test_several_documents_are_tried_and_then_applied(api: Api, tmp_path: Path) -> None:
     api.answer = created
     result = run("apply", "-f", definitions(tmp_path, f"{WEBHOOKS}---\nentity: beta\n"))

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from dispatcher.cli import main
+from dispatcher.client.input_files import ENTITY_MEMBERS
 from dispatcher.client.yaml_documents import read_values
 from dispatcher.control.bodies import parse_body, parse_form
+from dispatcher.control.catalog import EntityBody
 from dispatcher.control.definition_schemas import SCHEMAS, UNSAID_OF_ENDPOINTS
 from dispatcher.control.manifests import ManifestBody
 from dispatcher.control.slack import SlackBody
@@ -128,7 +130,13 @@ def test_the_schemas_are_schemas() -> None:
 
 def test_a_document_has_the_members_that_apply_takes() -> None:
     made = SCHEMAS["manifest"]()
-    assert made["properties"].keys() == ManifestBody.model_fields.keys()
+    assert made["properties"].keys() == ManifestBody.model_fields.keys() | {"entities"}
+    members = made["properties"]["entities"]["items"]["properties"].keys()
+    assert members == {"name", *ENTITY_MEMBERS} == {"name", "quotas", *EntityBody.model_fields}
+    listed = {"entities": [{"name": "acme", "parent": "org", "quotas": {"webhooks": 5, "secrets": None}}]}
+    assert VALIDATORS["manifest"].is_valid(listed)
+    assert not VALIDATORS["manifest"].is_valid({**listed, "entity": "acme"})
+    assert not VALIDATORS["manifest"].is_valid({"entities": [{"name": "acme", "color": "red"}]})
     with pytest.raises(InvalidDefinition):
         parse_form(ManifestBody, {"entity": "acme", "nosuch": 1})
     assert not VALIDATORS["manifest"].is_valid({"entity": "acme", "nosuch": 1})
@@ -152,7 +160,8 @@ def _documents() -> list[tuple[str, Any]]:
             found += [
                 (path.name, one) for one in read_values(block.encode(), max_bytes=1 << 20) if isinstance(one, dict)
             ]
-    return [(name, one) for name, one in found if "entity" in one and {"automations", "webhooks", "slack"} & one.keys()]
+    kinds = {"automations", "webhooks", "slack", "projects"}
+    return [(name, one) for name, one in found if "entities" in one or ("entity" in one and kinds & one.keys())]
 
 
 def test_what_the_docs_and_examples_show_is_valid() -> None:

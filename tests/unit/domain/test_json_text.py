@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dispatcher.client.input_files import read_documents
+from dispatcher.client.input_files import Document, read_documents
 from shared.domain.automations.model import Grants
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
@@ -169,6 +169,7 @@ def test_definitions_keep_the_number_in_json_and_yaml(number: int) -> None:
     refuse_unfit(raw)
     yaml_text = f"entity: acme\nn: {number}\nlist: [{number}]\ntext: '{number}'\n"
     (document,) = read_documents("file", BytesIO(yaml_text.encode()))
+    assert isinstance(document, Document)
     assert read_json(document.json) == {"n": number, "list": [number], "text": str(number)}
     parsed = parse_automation(raw, lambda _name: Grants(frozenset(), has_access_token=False), lambda _name: True)
     stored = read_json(write_json(parsed.to_json()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 import yaml
@@ -11,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.client import input_files
-from dispatcher.client.input_files import MAX_DOCUMENT_BYTES, Document, UnreadableInput, read_batches, read_documents
+from dispatcher.client.input_files import (
+    MAX_DOCUMENT_BYTES,
+    Document,
+    Entities,
+    UnreadableInput,
+    read_batches,
+    read_documents,
+)
 from dispatcher.client.yaml_documents import read_values, write_documents
 
 
@@ -43,7 +51,33 @@ def test_a_line_that_is_not_json_is_named() -> None:
 
 
 def read(text: str) -> list[Document]:
-    return read_documents("defs.yaml", io.BytesIO(text.encode()))
+    documents = read_documents("defs.yaml", io.BytesIO(text.encode()))
+    return [one for one in documents if isinstance(one, Document)]
+
+
+def test_entities_are_a_document_of_their_own() -> None:
+    text = b"entities:\n- {name: org, kind: organization}\n- {name: team, parent: org, quotas: {webhooks: 5}}\n"
+    (listed,) = read_documents("defs.yaml", io.BytesIO(text))
+    assert isinstance(listed, Entities)
+    assert listed.members == {"org": {"kind": "organization"}, "team": {"parent": "org", "quotas": {"webhooks": 5}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        ("entities: 5", "entities: must be a list of objects"),
+        ("entities: [{kind: team}]", "entities.0: name: is required"),
+        (
+            "entities: [{name: a, color: red}]",
+            "entities.0.color: is not known here; accepted: name, kind, parent, quotas",
+        ),
+        ("entities: [{name: a}, {name: a}]", "entities.1.name: comes twice"),
+        ("entities: []\nentity: a", "entity: a document with entities has nothing else"),
+    ],
+)
+def test_what_is_wrong_with_entities_is_named(text: str, refusal: str) -> None:
+    with pytest.raises(UnreadableInput, match="document 1: " + re.escape(refusal)):
+        read_documents("defs.yaml", io.BytesIO(text.encode()))
 
 
 def test_documents_are_json_without_their_entity() -> None:

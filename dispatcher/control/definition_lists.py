@@ -58,6 +58,15 @@ class AutomationQuery(_Query):
     collection: str | None = None
     webhook: str | None = None
     action: Annotated[str | None, Field(pattern="^(webhook|slack|no_op)$")] = None
+    applies_to_project: str | None = None
+    """Those that watch this project, by its name or as a part of the entity."""
+    applies_to_collection: str | None = None
+    """With `applies_to_project`: those that watch this collection of it."""
+
+    @property
+    def place(self) -> tuple[str, str | None] | None:
+        """The place that they watch."""
+        return None if self.applies_to_project is None else (self.applies_to_project, self.applies_to_collection)
 
 
 class WebhookQuery(_Query):
@@ -108,6 +117,9 @@ def list_automations(
         webhook_id=webhook_number(connection, entity, query.webhook),
         action=query.action,
         enabled=query.enabled,
+        applies_to=None
+        if query.applies_to_project is None
+        else (query.applies_to_project, query.applies_to_collection),
     )
     rows = list_automation_rows(connection, entity.id, wanted, page.sort, after=page.after, limit=page.with_one_more)
     shown, answered = page.read_page(rows, lambda row: automation_view(entity, row))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from dispatcher.api.event_log import streams
 from dispatcher.console.entities import EntityDep, EntityVisit
-from dispatcher.console.listing import list_url
+from dispatcher.console.listing import ListUrl, list_url
 from dispatcher.console.metric_plots import MetricPlot, plot_of
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
@@ -26,8 +26,6 @@ from shared.storage.definitions.catalog import REGISTRY_PREFIX
 
 router = APIRouter(prefix="/e/{entity}")
 LISTED = 50
-COVERING = 50
-"""Automations that a page lists beside those of its own."""
 SHOWN_DELIVERIES = 10
 PLOTS = 24
 SINCE = ("15m", "1h", "6h", "24h", "7d")
@@ -61,7 +59,7 @@ def project_page(
 ) -> Response:
     """One project or registry: its automations, and those that cover it; or its collections."""
     url = list_url(request, ("name", "tab", "text"))
-    own, covering, collections = None, None, None
+    applying, collections = None, None
     with read_transaction(resources.engine) as connection:
         project = catalog.get_project(connection, visit.principal, visit.entity, name)
         if tab == "collections":
@@ -74,16 +72,15 @@ def project_page(
                 text=url.filters["text"][:512] or None,
             )
         else:
-            own = _automations(connection, visit, {"project": name, "cursor": url.cursor or None, "limit": LISTED})
-            covering = [] if url.cursor else _of_everything(connection, visit)
+            applying = _applying(connection, visit, url, {"applies_to_project": name})
     return render(
         request,
         "project.html",
         project=project,
         registry=is_registry(name),
         tab="collections" if tab == "collections" else "automations",
-        own=own,
-        covering=covering,
+        applying=applying,
+        own=[one for one in applying.items if one["scope"].get("project") == name] if applying else [],
         collections=collections,
         url=url,
         event_words=event_words,
@@ -98,10 +95,7 @@ def collection_page(
     url = list_url(request, ("project", "name"))
     with read_transaction(resources.engine) as connection:
         collection = catalog.get_collection(connection, visit.principal, visit.entity, project, name)
-        own = _automations(
-            connection, visit, {"project": project, "collection": name, "cursor": url.cursor or None, "limit": LISTED}
-        )
-        above = _automations(connection, visit, {"project": project, "limit": COVERING}).items
+        applying = _applying(connection, visit, url, {"applies_to_project": project, "applies_to_collection": name})
         newest = deliveries.list_deliveries(
             connection,
             visit.principal,
@@ -109,14 +103,13 @@ def collection_page(
             {"project": project, "collection": name},
             PageRequest(SHOWN_DELIVERIES),
         )
-        covering = [one for one in above if not one["scope"].get("collection")] + _of_everything(connection, visit)
     return render(
         request,
         "collection.html",
         collection=collection,
         registry=is_registry(project),
-        own=own,
-        covering=covering,
+        applying=applying,
+        own=[one for one in applying.items if one["scope"].get("collection") == name],
         deliveries=newest,
         url=url,
         statuses=STATUSES,
@@ -124,14 +117,10 @@ def collection_page(
     )
 
 
-def _automations(connection: Connection, visit: EntityVisit, wanted: dict[str, Any]) -> Page[Any]:
-    return list_automations(connection, visit.principal, visit.entity, {**wanted, "stats": True})
-
-
-def _of_everything(connection: Connection, visit: EntityVisit) -> list[Any]:
-    """The automations that watch the whole entity: as many as are shown."""
-    listed = list_automations(connection, visit.principal, visit.entity, {"limit": COVERING * 2, "stats": True}).items
-    return [one for one in listed if not one["scope"].get("project") and not one["scope"].get("collection")][:COVERING]
+def _applying(connection: Connection, visit: EntityVisit, url: ListUrl, wanted: dict[str, str]) -> Page[Any]:
+    """The automations that watch a place, with how each did of late."""
+    query = {**wanted, "cursor": url.cursor or None, "limit": LISTED, "stats": True}
+    return list_automations(connection, visit.principal, visit.entity, query)
 
 
 @router.get("/metrics")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+_T = TypeVar("_T")
 ASYNC_COMMIT_SQL = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
 """SQL, always true, that makes the commit of this transaction asynchronous on PostgreSQL: it does not wait for fsync.
 
@@ -103,10 +104,27 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads, from one snapshot: REPEATABLE READ on PostgreSQL. It takes no row locks.
 
     With PostgreSQL's default each statement would see what was committed by then: a webhook's row as it was before an
-    edit, and no more the secrets that it names.
+    edit, and no more the secrets that it names. What is found by `recalled` is looked up once.
     """
-    with engine.connect() as connection, _repeatable_read(connection), connection.begin():
+    with (
+        engine.connect().execution_options(hookline_recalled={}) as connection,
+        _repeatable_read(connection),
+        connection.begin(),
+    ):
         yield connection
+
+
+def recalled(connection: Connection, key: Hashable, find: Callable[[], _T]) -> _T:
+    """What `find` gives. In a transaction that only reads it is asked once a key: a snapshot stays as it is.
+
+    A page asks several parts of the control layer, each of which looks up the entity.
+    """
+    known: dict[Hashable, Any] | None = connection.get_execution_options().get("hookline_recalled")
+    if known is None:
+        return find()
+    if key not in known:
+        known[key] = find()
+    return cast("_T", known[key])
 
 
 @contextmanager

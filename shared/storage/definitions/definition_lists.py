@@ -61,6 +61,8 @@ class AutomationFilter:
     action: str | None = None
     """`webhook`, `slack` or `no_op`."""
     enabled: bool | None = None
+    applies_to: tuple[str, str | None] | None = None
+    """A project, and perhaps a collection in it: those that watch it, by its name or with more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,9 @@ def list_automation_rows(
     ):
         if value is not None:
             query = query.where(column == value)
+    if wanted.applies_to is not None:
+        places = zip((automations.c.scope_project, automations.c.scope_collection), wanted.applies_to, strict=True)
+        query = query.where(*(or_(column.is_(None), column == name) for column, name in places if name is not None))
     if wanted.text is not None:
         parts = (automations.c.name, automations.c.definition["description"].as_string())
         query = query.where(or_(*(part.icontains(wanted.text, autoescape=True) for part in parts)))

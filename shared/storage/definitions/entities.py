@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
 
+from shared.storage.database.transactions import recalled
 from shared.storage.database.upserts import insert_into
 from shared.storage.schema.tables import entities
 
@@ -42,8 +43,12 @@ def _entities() -> Select[Any]:
 
 def find_entity(connection: Connection, name: str) -> StoredEntity | None:
     """The entity of this name."""
-    row = connection.execute(_entities().where(entities.c.name == name)).first()
-    return None if row is None else StoredEntity(*row)
+
+    def find() -> StoredEntity | None:
+        row = connection.execute(_entities().where(entities.c.name == name)).first()
+        return None if row is None else StoredEntity(*row)
+
+    return recalled(connection, ("entity", name), find)
 
 
 def list_entities(

@@ -235,3 +235,23 @@ def test_projects_and_collections_are_found_by_a_part_of_the_name(api: Api) -> N
     assert names(api, "?kind=project&text=i", "projects") == ["digits"]
     assert names(api, "?text=_", "collections") == ["LLM_big"]
     api.refused("GET", f"{ACME}/projects?kind=registries", status=422, key="member")
+
+
+def test_an_entity_is_looked_up_once_in_a_snapshot_and_each_time_where_it_may_change(api: Api, engine: Engine) -> None:
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        seen.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        with read_transaction(engine) as connection:
+            assert find_entity(connection, "acme") == find_entity(connection, "acme") is not None
+            assert find_entity(connection, "never") is None is find_entity(connection, "never")
+        assert len([one for one in seen if "FROM entities" in one]) == 2
+        seen.clear()
+        with write_transaction(engine) as connection:
+            find_entity(connection, "acme"), find_entity(connection, "acme")
+        assert len([one for one in seen if "FROM entities" in one]) == 2
+    finally:
+        event.remove(engine, "before_cursor_execute", note)

@@ -107,7 +107,10 @@ def test_projects_registries_and_collections_lead_to_their_automations(world: Wo
     assert "/automations/new?project=wandb-registry-model&collection=llm" in inside
     collection = member.get(f"{ENTITY}/collection?project=wandb-registry-model&name=llm").text
     assert collection.index("deploy-on-production") < collection.index("Automations that cover it")
-    assert "once a day" in collection.partition("Automations that cover it")[2]
+    covering = collection.partition("Automations that cover it")[2]
+    assert "once a day" in covering and "deploy-on-production" not in covering.partition("Newest deliveries")[0]
+    other = member.get(f"{ENTITY}/collection?project=nlp&name=bert").text
+    assert "once a day" in other and ">deploy-on-production<" not in other
     for path in (
         "/project?name=never",
         "/project",

@@ -223,6 +223,11 @@ class Settings(BaseSettings):
         description="The most connections to the database that one process opens. More threads than that take turns: "
         "each needs a connection for milliseconds. PostgreSQL's `max_connections` must cover all processes.",
     )
+    database_pooling: Literal["session", "transaction"] = Field(
+        "session",
+        description="`transaction` behind a pooler that gives each transaction another server, such as PgBouncer with "
+        "`pool_mode = transaction`, which is refused otherwise ([how](scale-out.md#pgbouncer)).",
+    )
     lease_margin: Duration = Field(
         timedelta(seconds=30),
         description="How long past a webhook's time-out a claimed delivery stays with its worker.",

@@ -104,22 +104,23 @@ def _start(options: dict[str, Any] | None = None, **_kwargs: Any) -> None:
 
 
 @signals.celeryd_after_setup.connect
-def _require_keys(instance: Any, **_kwargs: Any) -> None:
+def _require_storage(instance: Any, **_kwargs: Any) -> None:
     """Refuse to start without keys where this worker sends requests; one that only evaluates never decrypts a secret.
+
+    Any worker is refused behind a pooler that the settings don't name.
 
     The queues of `-Q` and `-X` are known from this signal on.
     """
-    from shared.storage.database.engine import open_engine
+    from shared.storage.database.engine import open_engine, try_connection
     from shared.storage.maintenance import installation
     from shared.vault import Vault
 
-    if not {DELIVER_QUEUE, SLOW_QUEUE} & set(instance.app.amqp.queues.consume_from):
-        return
     try:
-        vault = Vault.open(settings)
         engine = open_engine(settings)
         try:
-            installation.check_keys(engine, settings, vault)
+            try_connection(engine)
+            if {DELIVER_QUEUE, SLOW_QUEUE} & set(instance.app.amqp.queues.consume_from):
+                installation.check_keys(engine, settings, Vault.open(settings))
         finally:
             engine.dispose()
     except HooklineError as exc:

@@ -41,7 +41,8 @@ from shared.observability.heartbeat import beat
 from shared.observability.logs import configure_logging, get_logger
 from shared.settings import Settings
 from shared.storage.database.clock import DatabaseClock
-from shared.storage.database.engine import checkpoint, open_engine
+from shared.storage.database.engine import checkpoint, open_engine, try_connection
+from shared.storage.database.pooler import TransactionPooler
 from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.backlog import DueWebhook, due_webhooks, queue_state
 from shared.storage.evaluation.offsets import read_all_offsets
@@ -104,7 +105,8 @@ class Pump:
         ]
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads. Raises TransactionPooler where the settings don't fit what is before the database."""
+        try_connection(self._engine)
         self._presence.start()
         for thread in self._threads:
             thread.start()
@@ -125,7 +127,7 @@ class Pump:
                 work()
             except SchemaTooOld:
                 self._stop.wait(FAILURE_REST_SECONDS)
-            except (RedisError, SQLAlchemyError, OSError) as exc:
+            except (RedisError, SQLAlchemyError, TransactionPooler, OSError) as exc:
                 if isinstance(exc, SQLAlchemyError):
                     self._schema.doubt()
                 error = str(exc).partition("\n")[0]

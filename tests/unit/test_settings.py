@@ -103,6 +103,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "drain_slice": [("1ms", timedelta(milliseconds=1))],
     "worker_threads": [("1", 1), ("500", 500)],
     "database_connections": [("1", 1), ("1000", 1000)],
+    "database_pooling": [("session", "session"), ("transaction", "transaction")],
     "lease_margin": [("0s", timedelta()), ("1m", timedelta(minutes=1))],
     "sweep_interval": [("250ms", timedelta(milliseconds=250))],
     "reload_interval": [("0s", timedelta())],

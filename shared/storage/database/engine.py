@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,11 @@ import psycopg
 from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from shared.settings import Settings
+from shared.storage.database.pooler import is_pooled, refuse_transaction_mode
 from shared.storage.database.transactions import SQLITE_BUSY_SECONDS
 
 _KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
@@ -26,7 +27,7 @@ _UNANSWERED = {"tcp_user_timeout": 20_000}
 Without them it would wait for two hours. libpq (section 34.1.2 of PostgreSQL's manual) and the server have the same
 names for them, the server with `tcp_` in front.
 """
-POSTGRES_OPTIONS: dict[str, str | int] = {
+POSTGRES_OPTIONS: dict[str, str | int | None] = {
     "application_name": "hookline",
     "connect_timeout": 10,
     **_KEEPALIVES,
@@ -70,7 +71,7 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
     On SQLite: write-ahead log and foreign keys are on. Every `write_transaction` takes the write lock when it begins,
     since SQLite refuses a lock that is taken later without waiting. The connection that was used last is used next,
     since its statements are prepared. On PostgreSQL: `POSTGRES_OPTIONS` and `SESSION` hold, except what the URL sets,
-    for the latter by `options`.
+    for the latter by `options`. With `database_pooling` as `transaction`, `SESSION` does not, and no statement is kept.
 
     Errors show statements without their parameters, since they end up in logs: payloads and names have no place there.
     """
@@ -98,19 +99,48 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
         return engine
     given = make_url(url).query
     options = {name: value for name, value in POSTGRES_OPTIONS.items() if name not in given}
-    engine = create_engine(url, pool_pre_ping=ping, connect_args=options, **common)
-    session = {name: value for name, value in SESSION.items() if name not in str(given.get("options", ""))}
-    if session:
-        event.listen(engine, "connect", partial(_prepare_postgresql, session))
+    if settings.database_pooling == "transaction":
+        # Each transaction may run on another of the server's connections: no statement and no setting may stay there.
+        options["prepare_threshold"] = None
+        engine = create_engine(url, pool_pre_ping=ping, connect_args=options, **common)
+    else:
+        engine = create_engine(url, pool_pre_ping=ping, connect_args=options, **common)
+        session = {name: value for name, value in SESSION.items() if name not in str(given.get("options", ""))}
+        event.listen(engine, "connect", _Session(engine, options, session).prepare)
     event.listen(engine, "handle_error", _as_lost_connection, retval=True)
     return engine
 
 
-def _prepare_postgresql(session: Mapping[str, str | int], connection: psycopg.Connection, _record: Any) -> None:
-    """Set the session's settings by SELECT, since PgBouncer refuses libpq's `options`."""
-    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in session.items())
-    connection.execute(f"SELECT {settings}".encode())
-    connection.commit()
+def try_connection(engine: Engine) -> None:
+    """Connect once, so that a process does not start behind a pooler that it can't work with.
+
+    A database that can't be reached is left to whoever needs it first: it may come up later.
+
+    Raises:
+        TransactionPooler: naming the setting.
+    """
+    with suppress(SQLAlchemyError), engine.connect():
+        pass
+
+
+class _Session:
+    """What each new connection is told, and the first is asked, where a connection keeps its server."""
+
+    def __init__(self, engine: Engine, options: Mapping[str, Any], session: Mapping[str, str | int]) -> None:
+        _, given = engine.dialect.create_connect_args(engine.url)
+        self._connect = partial(psycopg.connect, **{**given, **options})
+        settings = [f"set_config('{name}', '{value}', false)" for name, value in session.items()]
+        # By SELECT, since PgBouncer refuses libpq's `options`.
+        self._sql = f"SELECT {', '.join(['pg_backend_pid()', *settings])}".encode()
+        self._asked = False
+
+    def prepare(self, connection: psycopg.Connection[Any], _record: Any) -> None:
+        """Set the session's settings. Raises TransactionPooler where the server changes between transactions."""
+        pid, *_ = connection.execute(self._sql).fetchone() or (0,)
+        connection.commit()
+        if not self._asked and is_pooled(connection, pid):
+            refuse_transaction_mode(connection, self._connect)
+        self._asked = True
 
 
 def _as_lost_connection(context: ExceptionContext) -> OperationalError | None:

@@ -67,7 +67,7 @@ def change_automation(
 ) -> AutomationView:
     """Change some members of an automation; the result is checked as a whole."""
     with write_transaction(resources.engine) as connection:
-        conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
+        conditions.check(connection, partial(current_version, connection, principal, entity, automation_id))
         return with_etag(response, automations.change(connection, principal, entity, automation_id, body))
 
 
@@ -77,7 +77,7 @@ def delete_automation(
 ) -> None:
     """Delete an automation; its deliveries stay in the history."""
     with write_transaction(resources.engine) as connection:
-        conditions.check(connection, partial(_current, connection, principal, entity, automation_id))
+        conditions.check(connection, partial(current_version, connection, principal, entity, automation_id))
         automations.delete(connection, principal, entity, automation_id)
 
 
@@ -126,7 +126,8 @@ def with_etag(response: Response, view: AutomationView) -> AutomationView:
     return view
 
 
-def _current(connection: Connection, principal: Principal, entity: str, automation_id: str) -> Version:
+def current_version(connection: Connection, principal: Principal, entity: str, automation_id: str) -> Version:
+    """The version that a change would replace. Raises NotFound."""
     require(connection, principal, entity, Action.AUTOMATE)
     return _version(automations.get(connection, principal, entity, automation_id))
 

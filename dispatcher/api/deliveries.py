@@ -78,22 +78,7 @@ async def _criteria(
     ] = None,
     until: Annotated[str | None, Query(description="Created before this time (RFC 3339), or longer ago: 1h.")] = None,
 ) -> dict[str, Any]:
-    given = {
-        "status": status,
-        "automation": automation,
-        "webhook": webhook,
-        "event": event,
-        "event_type": event_type,
-        "project": project,
-        "run": run,
-        "collection": collection,
-        "response_code": response_code,
-        "min_attempts": min_attempts,
-        "max_attempts": max_attempts,
-        "reason": reason,
-        "since": since,
-        "until": until,
-    }
+    given = locals()
     return {name: value for name, value in given.items() if value is not None}
 
 

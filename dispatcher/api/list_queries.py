@@ -43,20 +43,7 @@ async def _automation_query(
     webhook: Annotated[str | None, Query(description="A webhook's or Slack integration's id or name.")] = None,
     action: Annotated[Annotated[str, _ACTION] | None, Query(description="The kind of action.")] = None,
 ) -> dict[str, Any]:
-    return _given(
-        limit=limit,
-        cursor=cursor,
-        sort=sort,
-        stats=stats,
-        name=name,
-        text=text,
-        enabled=enabled,
-        event=event,
-        project=project,
-        collection=collection,
-        webhook=webhook,
-        action=action,
-    )
+    return _given(locals())
 
 
 async def _webhook_query(
@@ -70,12 +57,11 @@ async def _webhook_query(
     enabled: Enabled = None,
     state: Annotated[list[Annotated[str, _STATE]] | None, Query(description=_ANY)] = None,
 ) -> dict[str, Any]:
-    return _given(
-        limit=limit, cursor=cursor, sort=sort, stats=stats, name=name, text=text, enabled=enabled, state=state
-    )
+    return _given(locals())
 
 
-def _given(**query: Any) -> dict[str, Any]:
+def _given(query: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that were given."""
     return {name: value for name, value in query.items() if value is not None}
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
+from sqlalchemy import Connection
 
 from dispatcher.api import automations as automations_api
 from dispatcher.api import slack as slack_api
 from dispatcher.api import webhooks as webhooks_api
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import Paging
+from dispatcher.api.etags import Conditions, IfMatch, Version
 from dispatcher.api.idempotency import OnceDep
+from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import revisions
+from dispatcher.control.access import Action, require
 from dispatcher.control.automations import AutomationView
+from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page
 from dispatcher.control.revisions import RevisionDetail, RevisionView
 from dispatcher.control.slack import SlackView
@@ -25,6 +32,14 @@ from shared.storage.database.transactions import read_transaction
 router = APIRouter(prefix="/v1/entities/{entity}", tags=["revisions"])
 
 Number = Annotated[int, Path(ge=1, lt=MAX_ROW_NUMBER, description="The revision's number.")]
+
+
+def _check(conditions: Conditions, connection: Connection, current: Callable[[], Version]) -> None:
+    """Hold a restoration to its conditions: what was deleted has no ETag, so none that was named. Raises Problem."""
+    try:
+        conditions.check(connection, current)
+    except NotFound:
+        raise Problem(412, "precondition-failed", "it was deleted: restore it without If-Match") from None
 
 
 @router.get("/automations/{automation_id}/revisions")
@@ -51,11 +66,15 @@ def restore_automation_revision(
     automation_id: str,
     number: Number,
     principal: PrincipalDep,
+    conditions: IfMatch,
     once: OnceDep,
     response: Response,
 ) -> AutomationView:
     """Make an automation what it was after an edit, as a new edit. A deleted one lives again."""
     with once.writing() as connection:
+        require(connection, principal, entity, Action.AUTOMATE)
+        current = partial(automations_api.current_version, connection, principal, entity, automation_id)
+        _check(conditions, connection, current)
         restored = revisions.restore_automation(connection, principal, entity, automation_id, number)
     return automations_api.with_etag(response, restored)
 
@@ -85,11 +104,17 @@ def restore_webhook_revision(
     number: Number,
     principal: PrincipalDep,
     resources: ResourcesDep,
+    conditions: IfMatch,
     once: OnceDep,
     response: Response,
 ) -> WebhookView:
     """Make a webhook what it was after an edit, as a new edit. A deleted one lives again."""
     with once.writing() as connection:
+        require(connection, principal, entity, Action.ADMINISTER)
+        current = partial(
+            webhooks_api.current_version, connection, principal, entity, webhook_id, resources.checks.vault
+        )
+        _check(conditions, connection, current)
         restored = revisions.restore_webhook(connection, principal, entity, webhook_id, number, checks=resources.checks)
     resources.wake_if_open(IdKind.WEBHOOK, restored)
     return webhooks_api.with_etag(response, restored)
@@ -120,11 +145,14 @@ def restore_slack_revision(
     number: Number,
     principal: PrincipalDep,
     resources: ResourcesDep,
+    conditions: IfMatch,
     once: OnceDep,
     response: Response,
 ) -> SlackView:
     """Make a Slack integration what it was after an edit, as a new edit. A deleted one lives again."""
     with once.writing() as connection:
+        require(connection, principal, entity, Action.ADMINISTER)
+        _check(conditions, connection, partial(slack_api.current_version, connection, principal, entity, slack_id))
         restored = revisions.restore_slack(connection, principal, entity, slack_id, number, checks=resources.checks)
     resources.wake_if_open(IdKind.SLACK, restored)
     return slack_api.with_etag(response, restored)

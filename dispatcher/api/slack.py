@@ -67,7 +67,7 @@ def change_slack(
 ) -> SlackView:
     """Change a Slack integration by a JSON merge patch; null resets a member to its default."""
     with write_transaction(resources.engine) as connection:
-        conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
+        conditions.check(connection, partial(current_version, connection, principal, entity, slack_id))
         changed = slack.change(connection, principal, entity, slack_id, body, checks=resources.checks)
     resources.wake_if_open(IdKind.SLACK, changed)
     return with_etag(response, changed)
@@ -79,7 +79,7 @@ def delete_slack(
 ) -> None:
     """Delete a Slack integration that no automation uses; its pending deliveries become dead letters."""
     with write_transaction(resources.engine) as connection:
-        conditions.check(connection, partial(_current, connection, principal, entity, slack_id))
+        conditions.check(connection, partial(current_version, connection, principal, entity, slack_id))
         slack.delete(connection, principal, entity, slack_id)
 
 
@@ -128,7 +128,8 @@ def with_etag(response: Response, view: SlackView) -> SlackView:
     return view
 
 
-def _current(connection: Connection, principal: Principal, entity: str, slack_id: str) -> Version:
+def current_version(connection: Connection, principal: Principal, entity: str, slack_id: str) -> Version:
+    """The version that a change would replace. Raises NotFound."""
     require(connection, principal, entity, Action.ADMINISTER)
     return _version(slack.get(connection, principal, entity, slack_id))
 

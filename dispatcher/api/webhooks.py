@@ -68,7 +68,9 @@ def change_webhook(
 ) -> WebhookView:
     """Change a webhook by a JSON merge patch; null resets a member to its default."""
     with write_transaction(resources.engine) as connection:
-        conditions.check(connection, partial(_current, connection, principal, entity, webhook_id, resources.vault))
+        conditions.check(
+            connection, partial(current_version, connection, principal, entity, webhook_id, resources.vault)
+        )
         changed = webhooks.change(connection, principal, entity, webhook_id, body, checks=resources.checks)
     resources.wake_if_open(IdKind.WEBHOOK, changed)
     return with_etag(response, changed)
@@ -80,7 +82,9 @@ def delete_webhook(
 ) -> None:
     """Delete a webhook that no automation uses; its pending deliveries become dead letters."""
     with write_transaction(resources.engine) as connection:
-        conditions.check(connection, partial(_current, connection, principal, entity, webhook_id, resources.vault))
+        conditions.check(
+            connection, partial(current_version, connection, principal, entity, webhook_id, resources.vault)
+        )
         webhooks.delete(connection, principal, entity, webhook_id)
 
 
@@ -129,7 +133,10 @@ def with_etag(response: Response, view: WebhookView) -> WebhookView:
     return view
 
 
-def _current(connection: Connection, principal: Principal, entity: str, webhook_id: str, vault: Vault) -> Version:
+def current_version(
+    connection: Connection, principal: Principal, entity: str, webhook_id: str, vault: Vault
+) -> Version:
+    """The version that a change would replace. Raises NotFound."""
     owner = require(connection, principal, entity, Action.ADMINISTER)
     stored = webhooks.load_webhook(connection, owner, webhook_id)
     return _version(webhooks.webhook_view(connection, owner, stored, vault=vault))

@@ -55,6 +55,7 @@ AREAS = (
     Area("scale", "tests.bench.scale", "1, 2 and 4 workers: CPU of a delivery by role, connections, memory"),
     Area("footprint", "tests.bench.footprint", "bytes of an event in Valkey, of a delivery in PostgreSQL"),
     Area("backlog", "tests.faults.backlog", "1,000,000 events in one partition: memory, fresh events elsewhere"),
+    Area("lists", "tests.bench.lists", "p95 of each list: 1,000,000 deliveries, 5,000 automations, 1,000 webhooks"),
     Area("volume", "tests.bench.volume", "a table of 1,000,000 deliveries over an empty one"),
 )
 BY_NAME = {area.name: area for area in AREAS}

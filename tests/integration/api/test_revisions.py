@@ -23,6 +23,7 @@ from tests.integration.api.conftest import (
     create_webhook,
     full_webhook,
     put_secrets,
+    webhook,
 )
 
 
@@ -224,3 +225,31 @@ def test_slack_integrations_have_revisions_too(api: Api) -> None:
     assert back["channel"] == "#ops"
     one = api.ok("GET", f"{ACME}/slack/{made['id']}/revisions/{found[0]['number']}")
     assert one["definition"] == {**body, "policy": made["policy"], "enabled": True, "paused": False}
+
+
+@pytest.mark.parametrize("kind", ["automations", "webhooks", "slack"])
+def test_a_restoration_with_an_etag_overtakes_no_edit(api: Api, kind: str) -> None:
+    put_secrets(api)
+    create_webhook(api)
+    slack = {"name": "chat", "url_secret": "SLACK_URL"}
+    if kind == "slack":
+        api.ok(
+            "PUT",
+            f"{ACME}/secrets/SLACK_URL",
+            {"value": "https://hooks.slack.com/services/T0/B0/s3cr3ts3cr3t"},
+            status=201,
+        )
+    body = {"automations": automation("restored"), "webhooks": webhook(name="restored"), "slack": slack}[kind]
+    path = f"{ACME}/{kind}/{api.ok('POST', f'{ACME}/{kind}', body, status=201)['id']}"
+    tag = api.send("GET", path).headers["etag"]
+    [first] = api.ok("GET", f"{path}/revisions")["items"]
+    restore = f"{path}/revisions/{first['number']}/restore"
+    api.ok("PATCH", path, {"name": "another"})
+    problem = api.refused("POST", restore, status=412, headers={"If-Match": tag})
+    assert problem.headers["etag"] == api.send("GET", path).headers["etag"]
+    assert api.ok("GET", path)["name"] == "another"
+    fresh = api.send("POST", restore, headers={"If-Match": problem.headers["etag"]})
+    assert (fresh.status_code, fresh.json()["name"]) == (200, body["name"])
+    api.ok("DELETE", path, status=204)
+    assert "deleted" in api.refused("POST", restore, status=412, headers={"If-Match": "*"}).detail
+    assert api.ok("POST", restore)["name"] == body["name"]

@@ -12,7 +12,7 @@ HEAVY := requirements/otel.txt requirements/dev.txt
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo test test-pythons test-fast test-generators serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
+.PHONY: help install install-runtime demo test test-pythons test-fast test-generators test-verifiers serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ test-fast: $(READY) ## the pure tests only
 test-clients: $(READY) ## all versions of the wandb client since 0.19.11 against the API, each from its wheel under build/clients/
 	$(BIN)/python -m tests.clients.environments
 	CLIENTS=all $(BIN)/python -m pytest -n 2 tests/clients
+
+test-verifiers: $(READY) ## signatures checked with the libraries that receivers use, in Python and for Node.js
+	$(BIN)/python -m tests.verifiers.environments
+	$(BIN)/python -m pytest -n 0 tests/verifiers
 
 # In environments of their own: the generators are 140 MB, which nothing else needs.
 test-generators: $(READY) ## clients that are generated from /openapi.json, in Python and TypeScript, against the API

@@ -21,17 +21,17 @@ _AUTOMATION = {
 }
 _WEBHOOK = {
     "name": "deploy-hook",
-    "url": "https://ci.example.com/hooks/deploy?project=${PROJECT_KEY}",
+    "url": "https://ci.example.com/hooks/deploy",
     "url_secret": None,
     "access_token": "DEPLOY_TOKEN",
     "basic": None,
-    "headers": {"X-Api-Key": "${API_KEY}"},
+    "headers": {"X-Api-Key": "${DEPLOY_TOKEN}"},
     "signing_secret": "SIGNING_SECRET",
-    "former_signing_secret": "SIGNING_SECRET_2026",
-    "former_signing_until": "2026-12-01T12:00:00Z",
+    "former_signing_secret": None,
+    "former_signing_until": None,
     "wandb_signature": "base64",
     "client_certificate": "CLIENT_CERTIFICATE",
-    "secrets": ["API_KEY", "DEPLOY_TOKEN", "PROJECT_KEY"],
+    "secrets": ["DEPLOY_TOKEN"],
 }
 _POLICY = {
     "timeout_seconds": 15.0,

@@ -127,7 +127,7 @@ def _url_refusal(url: object, settings: Settings) -> str | None:
     if parts.scheme not in ("http", "https") or not host:
         return form
     if parts.userinfo:
-        return "must not hold a user name or password; put a token into a secret instead"
+        return "must not hold a user name or password: they belong into basic, and a token into a secret"
     if parts.port is not None and not 1 <= parts.port <= 65535:
         return f"{form}, with a port from 1 to 65535 if any"
     port = parts.port or DEFAULT_PORTS[parts.scheme]

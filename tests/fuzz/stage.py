@@ -32,6 +32,7 @@ ENTITY = "acme"
 SECRETS = {
     "TOKEN": "tok-5e6f2b",
     "SIGNING": "whsec_c2lnbmluZy1rZXktb2YtMjQtYnl0ZXMh",
+    "OLD_SIGNING": "a signing key of thirty-two byte",
     "SLACK_URL": "https://hooks.slack.com/services/T000/B000/XXXXXXXXXXXXXXXXXXXXXXXX",
 }
 WEBHOOK = {

@@ -82,6 +82,8 @@ def _check_applied(body: Any, data: bytes) -> None:
 WORDS = (
     *("entity", "webhooks", "slack", "automations", "prune", "name", "url", "access_token", "secrets", "policy"),
     *("schedule_seconds", "timeout_seconds", "rate_limit", "10/s", "jitter", "enabled", "paused", "TOKEN", "SLACK_URL"),
+    *("basic", "headers", "url_secret", "signing_secret", "former_signing_secret", "former_signing_until", "success"),
+    *("wandb_signature", "hex", "retried_statuses", "${TOKEN}", "Authorization", "user", "password_secret", "5xx"),
     *("deploy-hook", "alerts", "on-production", "wh_1", "https://a.example/", "event", "filter", "action", "webhook"),
     *("scope", "project", "conditions", "cooldown", "states", "payload", "no_op", "RUN_STATE", "failed", "concurrency"),
     *(
@@ -108,13 +110,27 @@ WORDS = (
 _webhooks = st.fixed_dictionaries(
     {
         "name": st.sampled_from(["deploy-hook", "b", "c d"]),
-        "url": st.sampled_from(["https://a.example/", WEBHOOK["url"]]),
+        "url": st.sampled_from(["https://a.example/", WEBHOOK["url"], "https://a.example/${TOKEN}", None]),
     },
     optional={
         "access_token": st.sampled_from([None, "TOKEN", "NONE"]),
         "secrets": st.sampled_from([[], ["TOKEN"], ["NONE"]]),
-        "policy": st.sampled_from([{}, {"rate_limit": "60/min", "jitter": 0}, {"schedule_seconds": [1, 2.5]}]),
+        "policy": st.sampled_from(
+            [
+                {},
+                {"rate_limit": "60/min", "jitter": 0},
+                {"schedule_seconds": [1, 2.5]},
+                {"success": {"body": {"ok": True, "error": None}}, "retried_statuses": [404, "5xx"]},
+            ]
+        ),
         "paused": st.booleans(),
+        "basic": st.sampled_from([None, {"user": "ci", "password_secret": "TOKEN"}, {"user": "a:b"}]),
+        "headers": st.sampled_from([{}, {"X-Api-Key": "${TOKEN}"}, {"X-Team": "ml $$"}, {"Host": "x"}]),
+        "url_secret": st.sampled_from([None, "SLACK_URL"]),
+        "signing_secret": st.sampled_from([None, "SIGNING", "TOKEN"]),
+        "former_signing_secret": st.sampled_from([None, "OLD_SIGNING"]),
+        "former_signing_until": st.sampled_from([None, "2026-12-08T00:00:00+02:00", "soon"]),
+        "wandb_signature": st.sampled_from(["base64", "hex", "x"]),
     },
 )
 _automations = st.fixed_dictionaries(

@@ -220,7 +220,7 @@ FORM = "must be an absolute URL such as https://example.com/hooks"
 HOST = "must have the name of a host, or an address, such as https://example.com/hooks"
 USUAL = "must write an address in its usual form, such as 192.0.2.1"
 HTTPS = "must be https; plain http needs HOOKLINE_ALLOW_HTTP=1 or an address in HOOKLINE_ALLOWED_NETWORKS"
-LOGIN = "must not hold a user name or password; put a token into a secret instead"
+LOGIN = "must not hold a user name or password: they belong into basic, and a token into a secret"
 SHAPE = f"{FORM}, at most 2048 characters, without spaces"
 PORT = f"{FORM}, with a port from 1 to 65535 if any"
 

@@ -1,0 +1,1 @@
+"""Signatures of requests, checked by the libraries that receivers use."""

@@ -193,6 +193,16 @@ def export(entity: str | None, projects: bool, entities: bool) -> None:
     export_definitions(entity, projects=projects, entities=entities)
 
 
+class _OfTheClient(click.Command):
+    """Passes on its arguments as they are; click would take a `--` among them for its own."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.params["arguments"] = tuple(args)
+        return []
+
+
 def _of_the_client(name: str, summary: str) -> click.Command:
     """A command of the distribution hookline-client, which takes its own arguments and may not be installed."""
 
@@ -204,18 +214,13 @@ def _of_the_client(name: str, summary: str) -> click.Command:
             sys.exit(2)
         sys.exit(client([name, *arguments], program="hookline"))
 
-    return click.Command(
-        name,
-        callback=run,
-        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
-        help=summary,
-        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-        add_help_option=False,
-    )
+    return _OfTheClient(name, callback=run, help=summary, add_help_option=False)
 
 
 for _name, _summary in {
+    "follow": "Publish the runs in wandb and TensorBoard files, as they are written.",
     "outbox": "Relay the events that a backend wrote in its own transactions.",
+    "run": "Run a command as a run: how it ends becomes the run's state.",
     "spool": "Events that training processes left behind: list them, or send them.",
 }.items():
     main.add_command(_of_the_client(_name, _summary))

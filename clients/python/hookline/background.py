@@ -124,6 +124,7 @@ class Background:
     def publish(self, events: Event | Iterable[Event | Mapping[str, Any] | bytes]) -> bool:
         """Keep events, to be sent soon; whether all of them were kept. Never raises.
 
+        Without room for one, those after it are not kept either, so that they don't overtake it when it is tried again.
         A kept event survives the end of this process, unless there is no spool or `on_error` was told that it can't be
         written.
         """
@@ -133,10 +134,10 @@ class Background:
             one_by_one = [events] if isinstance(events, (Event, Mapping, bytes)) else events
             texts = [batches.encoded(event) for event in one_by_one]
             with self._changed:
-                kept = [self._keep(text) for text in texts]
+                are_kept = all(self._keep(text) for text in texts)
                 self._start()
                 self._changed.notify_all()
-            return all(kept)
+            return are_kept
         except Exception as exc:
             self._tell(exc)
             return False

@@ -10,8 +10,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from hookline import outbox_commands, spool_commands
+from hookline import outbox_commands, spool_commands, supervise
 from hookline.errors import HooklineError
+from hookline.follow import commands as follow_commands
 from hookline.version import __version__
 
 Command = Callable[[argparse.Namespace], int]
@@ -19,7 +20,10 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "hookline-agent") -> int:
     """Run the command with these arguments, and return its exit status."""
-    parsed = _parser(program).parse_args(arguments)
+    ours, words = _cut(list(sys.argv[1:] if arguments is None else arguments))
+    parsed = _parser(program).parse_args(ours)
+    if words is not None:
+        parsed.words = words
     command: Command = parsed.command
     try:
         return command(parsed)
@@ -30,12 +34,22 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "hookline-age
         return 130
 
 
+def _cut(arguments: list[str]) -> tuple[list[str], list[str] | None]:
+    """The arguments of `run`, and the command behind `--`, whose options are none of ours."""
+    if arguments[:1] != ["run"] or "--" not in arguments:
+        return arguments, None
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program, description="Publish to the Hookline at HOOKLINE_URL what happens to models and runs."
     )
     parser.add_argument("--version", action="version", version=f"hookline-client {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    supervise.add_commands(commands)
+    follow_commands.add_commands(commands)
     outbox_commands.add_commands(commands)
     spool_commands.add_commands(commands)
     return parser

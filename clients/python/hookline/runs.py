@@ -170,6 +170,10 @@ class Run:
         except Exception as exc:
             self._warn(exc)
 
+    def add_members(self, **members: Any) -> None:
+        """Add to what filters find as `run.<key>`; events from now on have it."""
+        self._members |= members
+
     def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Publish metrics of one step. Never raises, never waits for the network.
 

@@ -359,3 +359,28 @@ def test_what_others_wrote_gives_no_orders_to_the_terminal(api: Api, command: tu
     api.answer = lambda _request: httpx.Response(status, json=body)
     result = run(*command, stdin="{}\n" if command[0] == "publish" else WEBHOOKS)
     assert raw_controls(result.output) == []
+
+
+def test_commands_of_the_client_get_their_arguments_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hookline import cli as client
+
+    given: list[list[str]] = []
+
+    def record(arguments: list[str], *, program: str) -> int:
+        given.append([program, *arguments])
+        return 7
+
+    monkeypatch.setattr(client, "main", record)
+    words = ["--project", "p", "--", "sh", "-c", "x", "--", "--help"]
+    assert run("run", *words).exit_code == 7
+    assert run("follow", "--help").exit_code == 7
+    assert given == [["hookline", "run", *words], ["hookline", "follow", "--help"]]
+
+
+def test_without_the_client_its_commands_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "hookline.cli", None)
+    result = run("spool", "list")
+    assert result.exit_code == 2
+    assert result.stderr == "hookline: `hookline spool` is part of hookline-client, which is not installed\n"

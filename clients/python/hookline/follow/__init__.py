@@ -1,0 +1,1 @@
+"""Following the files that training programs write: `.wandb` files and TensorBoard's event files."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 from shared.domain.automations.model import Automation, CooldownUnit, WebhookAction
+from shared.domain.conditions.summaries import summarize
 from shared.domain.conditions.windows import Observation, WindowState
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.partitioning import subject_key
@@ -115,14 +117,18 @@ def metric_facts(seen: Observation, compiled: CompiledAutomation, step: int | No
     """The facts about a metric for a payload; None when the event brought no sample of a watched metric."""
     if seen.metric_name is None or seen.condition_index is None:
         return None
+    condition, value = compiled.automation.conditions[seen.condition_index], seen.metric_value or 0
     return MetricFacts(
         seen.metric_name,
-        seen.metric_value or 0,
+        value,
         seen.metric_threshold,
         step=step,
         previous=seen.metric_previous,
         aggregate=seen.metric_aggregate,
-        condition=compiled.automation.conditions[seen.condition_index].text,
+        condition=condition.text,
+        summarize=partial(
+            summarize, condition, value=value, previous=seen.metric_previous, aggregate=seen.metric_aggregate
+        ),
     )
 
 

@@ -59,6 +59,7 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "metric_change": "the newest value less the one before it",
         "metric_aggregate": "what the condition compared with its bound: an aggregate, a change or a z-score",
         "metric_condition": "the condition in words",
+        "metric_summary": "what happened, in a line: val_loss 0.28 → 0.9 (+221 %, limit +50 %)",
     }
 )
 """The meaning of each variable; keys of `OBJECTS`, `ACCESS_TOKEN` and secrets come in addition."""
@@ -77,6 +78,7 @@ ADDED: frozenset[str] = frozenset(
         *("event_source", "artifact_type", "version", "version_index", "aliases", "tags", "artifact_metadata"),
         *("run_url", "run_config", "run_summary"),
         *("metric_step", "metric_previous", "metric_change", "metric_aggregate", "metric_condition"),
+        "metric_summary",
     }
 )
 """Names that came after secrets could have them: a granted secret of such a name stays what is meant."""
@@ -92,7 +94,7 @@ _ON_ARTIFACTS = (
 _ON_RUNS = ("run_id", "run_name", "run_url", "run_config", "run_summary")
 _ON_METRICS = (
     *("metric_name", "metric_value", "metric_threshold", "metric_step", "metric_previous"),
-    *("metric_change", "metric_aggregate", "metric_condition"),
+    *("metric_change", "metric_aggregate", "metric_condition", "metric_summary"),
 )
 _ON_WEBHOOKS = ("webhook_name", "webhook_id", "reason")
 _ON_AUTOMATIONS = ("automation_name", "automation_id", "reason")

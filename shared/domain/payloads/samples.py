@@ -40,6 +40,7 @@ _ASKED: Mapping[str, str] = {
     "metric_change": JsonText("0.03"),
     "metric_aggregate": JsonText("0.97"),
     "metric_condition": "val_accuracy $gt 0.95",
+    "metric_summary": "val_accuracy 0.97 (limit > 0.95)",
 }
 
 

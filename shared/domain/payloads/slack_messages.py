@@ -56,7 +56,7 @@ class SlackMessage:
     @property
     def asked(self) -> tuple[str, ...]:
         """The variables that are found only for who asks."""
-        return self._texts.asked
+        return tuple({*self._texts.asked, "metric_summary"})
 
     @property
     def literal_chars(self) -> int:
@@ -140,7 +140,7 @@ def _facts(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The event's facts that have a value, at most ten, as many as Slack accepts in a section."""
     get = values.get
     bound = f" (threshold {get('metric_threshold')})" if get("metric_threshold") else ""
-    metric = f"{get('metric_name')} = {get('metric_value')}{bound}"
+    metric = get("metric_summary") or f"{get('metric_name')} = {get('metric_value')}{bound}"
     facts = (
         ("Event", get("event_type")),
         ("Project", f"{get('entity_name')}/{get('project_name')}" if get("project_name") else None),

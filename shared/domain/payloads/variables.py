@@ -35,6 +35,8 @@ class MetricFacts:
     """What the condition compared with its bound; None where it compares with nothing."""
     condition: str | None = None
     """The condition in words."""
+    summarize: Callable[[], str] | None = None
+    """Makes a line for people of what happened."""
 
     @property
     def change(self) -> float | None:
@@ -156,6 +158,7 @@ _OF_METRIC: Mapping[str, Callable[[MetricFacts], object]] = {
     "metric_change": attrgetter("change"),
     "metric_aggregate": attrgetter("aggregate"),
     "metric_condition": attrgetter("condition"),
+    "metric_summary": lambda facts: None if facts.summarize is None else facts.summarize(),
 }
 
 

@@ -70,6 +70,9 @@ def test_a_metric_and_a_run_are_told() -> None:
     told = facts(sent(message(), values(raw, metric=MetricFacts("acc", 0.97, 0.95))))
     assert told["Run"] == "run one (r1)"
     assert told["Metric"] == "acc = 0.97 (threshold 0.95)"
+    jump = MetricFacts("loss", 0.9, 0.5, summarize=lambda: "loss 0.28 → 0.9 (+221 %, limit +50 %)")
+    asked = payload_values(check_event(raw), delivery_id="dlv_1", metric=jump, asked=message().asked)
+    assert facts(sent(message(), asked))["Metric"] == "loss 0.28 → 0.9 (+221 %, limit +50 %)"
     assert facts(sent(message(), values(event("RUN_STATE"))))["State"] == "finished"
     tagged = facts(sent(message(), values(event("ADD_COLLECTION_TAG"))))
     assert (tagged["Collection"], tagged["Tag"]) == ("llm-models", "approved")

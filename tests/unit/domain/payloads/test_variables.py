@@ -88,7 +88,7 @@ def test_every_variable_may_be_named_on_every_event_and_is_blank_where_it_has_no
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_what_a_type_can_have_is_found_and_nothing_else(event_type: EventType) -> None:
-    metric = MetricFacts("m", 1.0, 2.0, step=1, previous=0.5, aggregate=1.0, condition="m > 2")
+    metric = MetricFacts("m", 1.0, 2.0, step=1, previous=0.5, aggregate=1.0, condition="m > 2", summarize=lambda: "m 1")
     run = {"id": "r1", "name": "run one", "url": "https://p/r1", "config": {"a": 1}, "summary": {"b": 2}}
     raw = event(event_type, run=run) if event_type in RUN_TYPES else event(event_type)
     found = values(raw, metric if event_type is EventType.RUN_METRIC else None, asked=ADDED)
@@ -97,7 +97,9 @@ def test_what_a_type_can_have_is_found_and_nothing_else(event_type: EventType) -
 
 def test_no_variable_is_made_up() -> None:
     for event_type in EventType:
-        metric = MetricFacts("m", 1.0, 2.0, step=1, previous=0.5, aggregate=1.0, condition="m > 2")
+        metric = MetricFacts(
+            "m", 1.0, 2.0, step=1, previous=0.5, aggregate=1.0, condition="m > 2", summarize=lambda: "m 1"
+        )
         found = values(event(event_type), metric if event_type is EventType.RUN_METRIC else None, asked=ADDED)
         assert {name for name in found if not is_of(event_type, name)} == set()
 

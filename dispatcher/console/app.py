@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
@@ -75,7 +76,13 @@ def mount_console(app: FastAPI) -> None:
         console.include_router(router)
     console.mount("/static", StaticFiles(directory=STATIC))
     app.add_api_route(ROOT, _to_the_start, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/{entity}/settings/webhooks", _to_the_webhooks, methods=["GET"], include_in_schema=False)
     app.mount(ROOT, Guard(console))
+
+
+async def _to_the_webhooks(entity: str) -> RedirectResponse:
+    """Lead from the address that scripts for W&B print to an entity's webhooks."""
+    return RedirectResponse(f"{ROOT}/e/{quote(entity, safe='')}/settings/webhooks")
 
 
 async def _to_the_start() -> RedirectResponse:

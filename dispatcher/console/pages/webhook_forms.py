@@ -20,6 +20,7 @@ from dispatcher.console.once import act_once
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import pretty, render
 from dispatcher.console.visitors import ResourcesDep
+from dispatcher.console.webhook_script import webhook_script
 from dispatcher.control import secrets, webhook_trials, webhooks
 from dispatcher.control.access import Action
 from dispatcher.control.errors import Conflict
@@ -327,7 +328,16 @@ def _test_page(request: Request, webhook: WebhookView, text: str, faults: Faults
         faults=faults,
         trial=trial,
         body="" if trial is None else pretty(trial.request.body),
+        script=webhook_script(webhook.url or "", _scripted(text) if trial is None else trial.request.body),
     )
+
+
+def _scripted(text: str) -> Any:
+    """The payload of a script: what was typed, if that can be read."""
+    try:
+        return json_object("payload", text)
+    except InvalidDefinition:
+        return {}
 
 
 @router.get("/{webhook_id}/delete")

@@ -109,6 +109,58 @@ def plain_window(browser: Browser, world: World) -> Iterator[Window]:
     yield from _watched(browser, world, java_script_enabled=False)
 
 
+@dataclass
+class Walk:
+    """Somebody who does what a page asks, by the names on it, with scripts or without."""
+
+    window: Window
+    scripted: bool
+
+    @property
+    def page(self) -> Page:
+        """The page that is open."""
+        return self.window.page
+
+    @property
+    def suffix(self) -> str:
+        """What makes names of this walk its own."""
+        return "scripted" if self.scripted else "plain"
+
+    def follow(self, name: str, *, within: str | None = None, exact: bool = True) -> None:
+        """Follow the first link of a name, in all of the page or in its named part."""
+        place = self.page.get_by_role("region", name=within, exact=True) if within else self.page
+        with self.page.expect_navigation():
+            place.get_by_role("link", name=name, exact=exact).first.click()
+
+    def press(self, name: str) -> None:
+        """Press a button that leads to another page, or shows this one again."""
+        with self.page.expect_navigation():
+            self.page.get_by_role("button", name=name, exact=True).first.click()
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose what decides which other fields there are: the form follows, or is asked to."""
+        field = self.page.get_by_label(label, exact=True).first
+        if not self.scripted:
+            field.select_option(option)
+            self.press("Preview")
+        elif field.locator("option:checked").inner_text() != option:
+            with self.page.expect_navigation():
+                field.select_option(option)
+
+    def menu(self, name: str, entry: str) -> None:
+        """Open the menu of a row and follow one of its entries."""
+        self.page.get_by_role("button", name=f"Actions for {name}", exact=True).click()
+        with self.page.expect_navigation():
+            self.page.locator(".at-row:popover-open").get_by_role("link", name=entry, exact=True).click()
+
+
+@pytest.fixture(params=[True, False], ids=["with scripts", "without scripts"])
+def walk(request: pytest.FixtureRequest, browser: Browser, world: World) -> Iterator[Walk]:
+    """Somebody at a window with scripts, and at one without."""
+    for window in _watched(browser, world, java_script_enabled=request.param):
+        yield Walk(window, request.param)
+
+
 def _watched(browser: Browser, world: World, **options: Any) -> Iterator[Window]:
     context = browser.new_context(
         base_url=world.url, viewport={"width": 1280, "height": 900}, reduced_motion="reduce", **options

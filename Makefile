@@ -12,7 +12,7 @@ HEAVY := requirements/otel.txt requirements/dev.txt
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo test test-pythons test-fast test-generators test-verifiers serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
+.PHONY: help install install-runtime demo test test-pythons test-fast test-generators test-verifiers test-cloud-events serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -57,6 +57,10 @@ test-verifiers: $(READY) ## signatures checked with the libraries that receivers
 test-generators: $(READY) ## clients that are generated from /openapi.json, in Python and TypeScript, against the API
 	$(BIN)/python -m tests.generators.environments
 	$(BIN)/python -m pytest -n 2 tests/generators
+
+test-cloud-events: $(READY) ## the cloudevents packages of Python and npm publish to the API, in their own environments
+	$(BIN)/python -m tests.cloud_events.environments
+	$(BIN)/python -m pytest -n 2 tests/cloud_events
 
 serve: $(RUNTIME) ## the whole service in the foreground, data under .hookline/
 	$(BIN)/hookline up

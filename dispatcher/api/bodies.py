@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from typing import Annotated, Any
 
 import orjson
@@ -37,19 +38,71 @@ def limit_bytes_of(path: str) -> int:
 
 
 async def read_body(request: Request, limit_bytes: int, *, what: str = "the body") -> bytes:
-    """The body, of which never more than the limit is in memory. Raises Problem: 413, or 400 if the client has left."""
+    """The body, of which never more than the limit is in memory, also where it was sent with gzip.
+
+    Raises Problem: 413, 400 if the client has left or it is no gzip, or 415 for another coding.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit_bytes:
         raise too_large(what, limit_bytes)
+    unpack = _unpacker(request, limit_bytes)
     body = bytearray()
     try:
         async for chunk in request.stream():
-            body += chunk
+            body += chunk if unpack is None else unpack.more(chunk)
             if len(body) > limit_bytes:
                 raise too_large(what, limit_bytes)
+        if unpack is not None:
+            unpack.end()
     except ClientDisconnect:  # it gave up, perhaps because a server was away: no fault for the log
         raise Problem(400, "client-left", f"the connection ended before {what} was read") from None
     return bytes(body)
+
+
+def _unpacker(request: Request, limit_bytes: int) -> Gunzip | None:
+    """What unpacks the body; None where it comes as it is. Raises Problem: 415 (RFC 9110, section 15.5.16)."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("", "identity"):
+        return None
+    if coding in ("gzip", "x-gzip"):
+        return Gunzip(limit_bytes)
+    message = "the body must be sent as it is, or with Content-Encoding: gzip"
+    raise Problem(415, "unsupported-content-coding", message, headers={"Accept-Encoding": "gzip"})
+
+
+class Gunzip:
+    """Unpacks gzip (RFC 1952) piece by piece: never much more than the limit, however much a piece would become."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._left = limit_bytes + 1
+        self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._begun = False
+
+    def more(self, packed: bytes) -> bytes:
+        """What a piece becomes, up to one byte over the limit in all. Raises Problem: 400."""
+        pieces = []
+        while packed and self._left > 0:
+            if self._member.eof:  # one member after another is one body
+                self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            self._begun = True
+            try:
+                piece = self._member.decompress(packed, self._left)
+            except zlib.error:
+                raise _no_gzip() from None
+            self._left -= len(piece)
+            pieces.append(piece)
+            packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+        return b"".join(pieces)
+
+    def end(self) -> None:
+        """The body ends here. Raises Problem: 400, where something is missing."""
+        if self._begun and not self._member.eof:
+            raise _no_gzip()
+
+
+def _no_gzip() -> Problem:
+    error = FieldError((), "must be gzip, as its Content-Encoding says, whole and undamaged")
+    return Problem(400, "not-gzip", "the body is not what its Content-Encoding says, gzip", [error])
 
 
 def media_type(request: Request) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from dispatcher.api.authentication import CallerDep
 from dispatcher.api.bodies import decode_json, media_type, read_body
 from dispatcher.api.caller_cache import Caller
+from dispatcher.api.cloud_events import binary_attributes, with_trace_of_request
 from dispatcher.api.described_forms import reference
 from dispatcher.api.problems import Problem, too_large
 from dispatcher.api.resources import ApiResources, ResourcesDep
@@ -57,9 +58,14 @@ async def publish_events(request: Request, caller: CallerDep, resources: Resourc
     """Publish one event, or a batch that is accepted or refused as a whole.
 
     You may repeat it without an `Idempotency-Key`: `source` and `id` identify an event, and a repeat fires nothing.
+    An event may also have its attributes in `ce-` headers, and its `data` as the body (CloudEvents' binary mode).
     """
     kind = media_type(request)
-    if kind not in (ONE_TYPE, BATCH_TYPE, EITHER_TYPE):
+    structured = kind in (ONE_TYPE, BATCH_TYPE)
+    attributes = None if structured else binary_attributes(request.headers)
+    if attributes is not None:
+        return await _publish_binary(request, kind, attributes, caller, resources)
+    if not structured and kind != EITHER_TYPE:
         raise Problem(415, "unsupported-media-type", f"the body must be {ONE_TYPE}, {BATCH_TYPE} or {EITHER_TYPE}")
     limit_bytes = MAX_EVENT_BYTES if kind == ONE_TYPE else MAX_BATCH_BYTES
     body = await read_body(request, limit_bytes, what="an event" if kind == ONE_TYPE else "a batch")
@@ -67,8 +73,44 @@ async def publish_events(request: Request, caller: CallerDep, resources: Resourc
         events, texts = _check_body(body, kind)
     else:
         events, texts = await run_in(resources.threads.publishing, partial(_check_body, body, kind))
+    return await _append(request, caller, resources, events, texts)
+
+
+async def _publish_binary(
+    request: Request, kind: str, attributes: dict[str, str], caller: Caller, resources: ApiResources
+) -> Accepted:
+    if kind and kind != EITHER_TYPE and not kind.endswith("+json"):
+        raise Problem(415, "unsupported-media-type", f"with `ce-` headers the body must be {EITHER_TYPE}, the data")
+    body = await read_body(request, MAX_EVENT_BYTES, what="an event")
+    check = partial(_check_binary, attributes, body)
+    inline = len(body) <= _CHECKED_INLINE_BYTES
+    events, texts = check() if inline else await run_in(resources.threads.publishing, check)
+    return await _append(request, caller, resources, events, texts)
+
+
+async def _append(
+    request: Request, caller: Caller, resources: ApiResources, events: Sequence[AnyEvent], texts: Sequence[bytes]
+) -> Accepted:
     await _authorize(resources, caller, events)
+    texts = with_trace_of_request(texts, request.headers)
     return Accepted(accepted=await resources.publisher.append(events, texts))
+
+
+def _check_binary(attributes: dict[str, str], body: bytes) -> tuple[Sequence[AnyEvent], Sequence[bytes]]:
+    """The event whose data are the body, and its JSON text."""
+    candidate: dict[str, Any] = dict(attributes)
+    if body:
+        candidate["data"] = decode_json(quote_bare_numbers(body))
+    return _check_one(candidate), [write_json(candidate)]
+
+
+def _check_one(candidate: object) -> list[Event]:
+    """A single event, whose faults carry no index."""
+    try:
+        return check_published([candidate])
+    except InvalidDefinition as exc:
+        faults = [FieldError(error.loc[1:], error.msg) for error in exc.errors]
+    raise InvalidDefinition(*faults)
 
 
 def _check_body(body: bytes, kind: str) -> tuple[Sequence[AnyEvent], Sequence[bytes]]:
@@ -93,11 +135,7 @@ def _check_with_models(body: bytes, kind: str) -> tuple[Sequence[object], list[E
         raise InvalidDefinition.at((), "must be an array of events")
     if len(body) > MAX_EVENT_BYTES:
         raise too_large("an event", MAX_EVENT_BYTES)
-    try:
-        return [value], check_published([value])
-    except InvalidDefinition as exc:
-        faults = [FieldError(error.loc[1:], error.msg) for error in exc.errors]
-    raise InvalidDefinition(*faults)
+    return [value], _check_one(value)
 
 
 async def _authorize(resources: ApiResources, caller: Caller, events: Sequence[AnyEvent]) -> None:

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dispatcher.api import problems
 from dispatcher.api.bodies import HEAD_ONLY, limit_bytes_of
 from dispatcher.api.caller_cache import KEY_EXPIRES_AT
+from dispatcher.api.cloud_events import handshake_answer
 from dispatcher.api.etags import names_tag
 from dispatcher.api.operation_index import operation_index
 from dispatcher.api.pages import ASSETS
@@ -137,7 +138,12 @@ class Methods:
             state = {**scope.get("state", {}), HEAD_ONLY: True}
             await self._app({**scope, "method": "GET", "state": state}, receive, _without_body(send))
         elif scope["type"] == "http" and scope["method"] == "OPTIONS" and (allowed := _allowed_methods(scope)):
-            await Response(status_code=204, headers={"Allow": allowed})(scope, receive, send)
+            fields = {"Allow": allowed}
+            if (handshake := handshake_answer(scope["path"], Headers(scope=scope))) is not None:
+                # Senders such as Azure Event Grid ask for 200.
+                await Response(status_code=200, headers=fields | handshake)(scope, receive, send)
+                return
+            await Response(status_code=204, headers=fields)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -1,0 +1,1 @@
+"""The `cloudevents` packages of Python and npm publish events (`make test-cloud-events`)."""

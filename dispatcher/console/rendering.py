@@ -30,6 +30,7 @@ ONCE_BYTES = 16
 _HERE = Path(__file__).parent
 _ICONS: Mapping[str, str] = json.loads((_HERE / "icons.json").read_text())
 # Control characters but tab and line ends, marks that turn the direction of text, what has no width, and surrogates.
+_JOINER = "\u200d"
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
@@ -104,8 +105,22 @@ def _finalize(value: object) -> object:
 
 
 def visible(text: str) -> str:
-    """The text with each character that is not seen, or that changes how others are, as its code."""
-    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    """The text with each character that is not seen, or that changes how others are, as its code.
+
+    What joins two emoji into one stays.
+    """
+    return _UNSEEN.sub(_code, text)
+
+
+def _code(match: re.Match[str]) -> str:
+    text, at = match.string, match.start()
+    if match[0] == _JOINER and _is_emoji(text[at - 1 : at]) and _is_emoji(text[at + 1 : at + 2]):
+        return match[0]
+    return f"\\u{ord(match[0]):04x}"
+
+
+def _is_emoji(character: str) -> bool:
+    return character != "" and (character >= "\U0001f000" or character == "\ufe0f" or "\u2190" <= character <= "\u2bff")
 
 
 def as_typed(text: str) -> Markup:

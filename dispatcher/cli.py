@@ -118,12 +118,16 @@ def dispatcher() -> None:
     is_flag=True,
     help="Take database, data directory and keys as belonging together, though they did not before.",
 )
-def init(adopt: bool) -> None:
+@click.option(
+    "--require-admin-key",
+    is_flag=True,
+    help="Take HOOKLINE_ADMIN_API_KEY at the first start, and refuse without it, instead of printing a new key.",
+)
+def init(adopt: bool, require_admin_key: bool) -> None:
     """Create or migrate the schema, and the first admin key."""
     from dispatcher.up.composition import prepare
 
-    if not prepare(_configured("init"), say=click.echo, adopt=adopt):
-        click.echo("already initialised")
+    prepare(_configured("init"), say=click.echo, adopt=adopt, require_admin_key=require_admin_key, tell_schema=True)
 
 
 @main.command("copy-database")

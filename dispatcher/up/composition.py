@@ -76,22 +76,28 @@ def prepare(
     embedded: bool = False,
     make_keys: bool = False,
     adopt: bool = False,
-) -> bool:
-    """Bring the database up to date and say the admin key, if one had to be generated; whether it had.
+    require_admin_key: bool = False,
+    tell_schema: bool = False,
+) -> None:
+    """Bring the database up to date and say the admin key, if one had to be generated.
 
-    The options are those of `first_start.prepare`.
+    `tell_schema` says too from which schema to which; the other options are those of `first_start.prepare`.
 
     Raises:
         CannotStart: when the database can't be used.
         StateLost: when it does not belong to the data directory or the keys.
+        AdminKeyMissing: when one would have to be generated and must not.
     """
     try:
-        key = first_start.prepare(settings, embedded=embedded, make_keys=make_keys, adopt=adopt)
+        done = first_start.prepare(
+            settings, embedded=embedded, make_keys=make_keys, adopt=adopt, require_admin_key=require_admin_key
+        )
     except SQLAlchemyError as exc:
         raise CannotStart(f"can't use the database: {getattr(exc, 'orig', None) or exc}") from exc
-    if key is not None:
-        say(f"admin API key (shown once): {key}")
-    return key is not None
+    if tell_schema:
+        say(done.schema_line)
+    if done.key is not None:
+        say(f"admin API key (shown once): {done.key}")
 
 
 def check_keys(settings: Settings, vault: Vault) -> None:

@@ -150,7 +150,9 @@ def test_a_digest_wins_over_the_tag() -> None:
 def test_the_migration_comes_before_the_new_pods() -> None:
     (job,) = of_kind(rendered(), "Job")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
-    assert "serviceAccountName" not in job["spec"]["template"]["spec"], "the chart's does not exist yet"
+    assert job["spec"]["template"]["spec"]["serviceAccountName"] == "release-hookline-migrate", (
+        "the chart's is made later"
+    )
 
 
 @pytest.mark.parametrize(

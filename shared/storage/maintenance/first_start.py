@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from shared.domain.errors import HooklineError
 from shared.domain.ids import IdKind, encode_id
 from shared.observability.logs import get_logger
 from shared.settings import Settings
@@ -14,10 +16,10 @@ from shared.storage.accounts.api_keys import create_key, hash_key, new_key
 from shared.storage.accounts.audit_log import NewChange, insert_changes
 from shared.storage.accounts.members import has_instance_admin
 from shared.storage.database.engine import open_engine
-from shared.storage.database.transactions import write_transaction
+from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.evaluation.offsets import seed_partitions
 from shared.storage.maintenance import installation
-from shared.storage.schema.migrate import migrate
+from shared.storage.schema.migrate import current_revision, migrate
 from shared.storage.schema.tables import api_keys, users
 from shared.vault import load_or_create_keys
 
@@ -28,7 +30,37 @@ STARTER = "hookline (first start)"
 log = get_logger("hookline.init")
 
 
-def prepare(settings: Settings, *, embedded: bool = False, make_keys: bool = False, adopt: bool = False) -> str | None:
+class AdminKeyMissing(HooklineError):
+    """Nobody can administer the instance yet, and a key must not be generated here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was done to a database."""
+
+    key: str | None
+    """The text of the admin key that was generated, to be shown once; None when none was."""
+    schema_before: str | None
+    schema_after: str | None
+
+    @property
+    def schema_line(self) -> str:
+        """The schema's way, in a line for people."""
+        if self.schema_before is None:
+            return f"created: schema {self.schema_after}"
+        if self.schema_before == self.schema_after:
+            return f"already initialised: schema {self.schema_after}"
+        return f"migrated: schema {self.schema_before} to {self.schema_after}"
+
+
+def prepare(
+    settings: Settings,
+    *,
+    embedded: bool = False,
+    make_keys: bool = False,
+    adopt: bool = False,
+    require_admin_key: bool = False,
+) -> Prepared:
     """Migrate the database to this version's schema, and make sure that an instance admin with a key exists.
 
     If HOOKLINE_ADMIN_API_KEY is set it becomes a key of the administrator `admin`, beside others that there may be.
@@ -39,12 +71,11 @@ def prepare(settings: Settings, *, embedded: bool = False, make_keys: bool = Fal
         embedded: whether the streams are in the data directory's own Valkey.
         make_keys: whether to make the data directory's vault key where there is none and nothing was encrypted.
         adopt: whether to take this database, data directory and keys as belonging together, though they did not.
-
-    Returns:
-        The text of the key that was generated, to be shown once; None when none was.
+        require_admin_key: whether to refuse instead of generating a key.
 
     Raises:
         StateLost: when database, data directory and keys do not belong together.
+        AdminKeyMissing: when a key would have to be generated and must not; the schema is migrated by then.
     """
     engine = open_engine(settings)
     beside = embedded or make_keys or adopt or settings.database_url is None
@@ -54,15 +85,23 @@ def prepare(settings: Settings, *, embedded: bool = False, make_keys: bool = Fal
         if make_keys:
             installation.check_missing_keys(engine, settings)
             load_or_create_keys(settings)
+        with read_transaction(engine) as connection:
+            before = current_revision(connection)
         migrate(engine)
         with write_transaction(engine) as connection:
             now = datetime.now(UTC)
             token = installation.join(connection, settings, now, embedded=embedded, adopt=adopt)
             seed_partitions(connection, settings.partitions, now)
             key = _ensure_admin(connection, settings, now)
+            if key is not None and require_admin_key:
+                raise AdminKeyMissing(
+                    "HOOKLINE_ADMIN_API_KEY: is required where nobody administers the instance yet, such as "
+                    "hlk-$(openssl rand -hex 32); it becomes a key of the user admin"
+                )
+            after = current_revision(connection)
         if beside and settings.data_dir.is_dir():
             installation.write_marker(settings, token)
-        return key
+        return Prepared(key, before, after)
     finally:
         engine.dispose()
 

@@ -50,7 +50,7 @@ def _umask() -> Iterator[None]:
 
 
 def start(settings: Settings, *, adopt: bool = False) -> str | None:
-    return prepare(settings, embedded=settings.redis_url is None, make_keys=True, adopt=adopt)
+    return prepare(settings, embedded=settings.redis_url is None, make_keys=True, adopt=adopt).key
 
 
 def add_secret(settings: Settings) -> None:

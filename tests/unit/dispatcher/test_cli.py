@@ -74,14 +74,19 @@ def test_an_unusable_database_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_init_shows_the_admin_key_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys: list[str | None] = ["hk_0123456789", None]
+    outcomes = [
+        first_start.Prepared("hk_0123456789", None, "0009"),
+        first_start.Prepared(None, "0009", "0009"),
+        first_start.Prepared(None, "0008", "0009"),
+    ]
 
-    def prepare(_settings: Settings, **_options: bool) -> str | None:
-        return keys.pop(0)
+    def prepare(_settings: Settings, **_options: bool) -> first_start.Prepared:
+        return outcomes.pop(0)
 
     monkeypatch.setattr(first_start, "prepare", prepare)
-    assert run("init").stdout == "admin API key (shown once): hk_0123456789\n"
-    assert run("init").stdout == "already initialised\n"
+    assert run("init").stdout == "created: schema 0009\nadmin API key (shown once): hk_0123456789\n"
+    assert run("init").stdout == "already initialised: schema 0009\n"
+    assert run("init").stdout == "migrated: schema 0008 to 0009\n"
 
 
 def accept_all(request: httpx.Request) -> httpx.Response:

@@ -140,3 +140,19 @@ livenessProbe:
   timeoutSeconds: 5
   failureThreshold: 4
 {{- end -}}
+
+{{/* Names, and the servers. */}}
+{{- define "hookline.egress" -}}
+- ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+{{- range .Values.networkPolicy.servers }}
+- ports:
+    {{- range .ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+  {{- with .to }}
+  to: {{- toYaml . | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- end -}}

@@ -46,6 +46,7 @@ from worker.evaluation.drain import PartitionDrainer
 from worker.evaluation.evaluator import BatchEvaluator
 from worker.evaluation.ignored_samples import IgnoredSampleReporter
 from worker.evaluation.report import BatchReporter
+from worker.evaluation.run_watches import RunWatches
 from worker.evaluation.unmatched import UnmatchedReporter
 from worker.evaluation.webhook_cache import WebhookCache
 from worker.process.event_loop import EventLoopThread
@@ -212,6 +213,7 @@ def build_process(
             committer=committer,
             reporter=BatchReporter(waker=waker, tracing=tracing),
             unmatched=unmatched,
+            watches=RunWatches(engine=engine, clock=database_clock),
             ignored=IgnoredSampleReporter(engine=engine, clock=database_clock),
             endpoints=fast_path,
             batch_entries=settings.evaluate_batch,

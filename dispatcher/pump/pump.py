@@ -18,8 +18,10 @@ from datetime import datetime
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from dispatcher.pump import silent_runs
 from dispatcher.pump.maintenance import Maintenance
 from dispatcher.pump.notices import append_notices
+from dispatcher.pump.silent_runs import SilentRuns
 from dispatcher.pump.stream_watch import StreamWatch
 from shared.config.descriptors import descriptor_limit, raise_descriptor_limit
 from shared.health.environment import (
@@ -93,6 +95,7 @@ class Pump:
         self._presence = Presence(settings, "dispatcher", self._environment_faults, doing=self._doing)
         self._schema = SchemaGate(self._engine)
         maintenance = Maintenance(settings, self._engine, self._redis, self._stop)
+        self._silent_runs = SilentRuns(self._engine, self._redis, settings.partitions)
         self._threads = [
             threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
             for name, work in (
@@ -100,6 +103,7 @@ class Pump:
                 ("sweep", self._sweep),
                 ("notices", self._once_migrated(self._append_notices)),
                 ("chores", self._once_migrated(maintenance.run_round)),
+                ("silence", self._once_migrated(self._look_for_silence)),
                 ("checkpoint", self._once_migrated(self._checkpoint)),
             )
         ]
@@ -185,6 +189,11 @@ class Pump:
         if append_notices(self._engine, self._redis, self._settings.partitions) == 0:
             self._stop.wait(self._settings.sweep_interval.total_seconds())
 
+    def _look_for_silence(self) -> None:
+        """Have it published of runs that they crashed whose heartbeat stays out."""
+        if self._silent_runs.run_round() < silent_runs.BATCH:
+            self._stop.wait(self._settings.sweep_interval.total_seconds())
+
     def _checkpoint(self) -> None:
         """On SQLite, bring commits to the disk, so that a power failure loses no more than the last second."""
         checkpoint(self._engine)
@@ -222,6 +231,7 @@ class Pump:
         self._set_environment_gauges()
         with read_transaction(self._engine) as connection:
             state = queue_state(connection, now)
+        self._silent_runs.count()
         metrics.DELIVERIES_PENDING.set(state.pending)
         metrics.DELIVERIES_DUE.set(state.due)
         metrics.DELIVERIES_HELD.set(state.held)

@@ -61,6 +61,12 @@ SAMPLES_IGNORED = Counter(
     "hookline_samples_ignored",
     "Metric samples that were ignored, because they were at or before their metric's last step.",
 )
+RUNS_WATCHED = OptionalGauge(
+    "hookline_runs_watched", "Runs whose heartbeat is waited for.", multiprocess_mode="mostrecent"
+)
+RUNS_CRASHED = Counter(
+    "hookline_runs_crashed", "Runs that were published as crashed, because their heartbeat stayed out."
+)
 EVALUATION_LAG_ENTRIES = OptionalGauge(
     "hookline_evaluation_lag_entries",
     "Stream entries that are not evaluated yet.",
@@ -216,6 +222,8 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         OLDEST_DUE,
         WEBHOOKS_DISABLED,
         WEBHOOK_CIRCUIT_OPEN,
+        RUNS_WATCHED,
+        RUNS_CRASHED,
         PUMP_LAST_SWEEP,
         ENVIRONMENT_FAULTS,
         FORGOTTEN,

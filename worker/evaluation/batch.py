@@ -12,6 +12,7 @@ from typing import Any
 from shared.domain.conditions.run_starts import is_start
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.fast_decoding import AnyEvent, read_event
+from shared.domain.events.partitioning import subject_key
 from shared.domain.events.types import EventType
 from shared.domain.filters.budget import FilterBudget
 from shared.domain.matching.compiled import CompiledAutomation
@@ -23,7 +24,7 @@ from shared.storage.evaluation.poison import PoisonEntry
 from worker.evaluation.catalog_discovery import catalog_entry_of
 from worker.evaluation.work_shares import WorkShares
 
-_RUN_STATE = str(EventType.RUN_STATE)
+_RUN_STATE, _RUN_METRIC = str(EventType.RUN_STATE), str(EventType.RUN_METRIC)
 MAX_MATCHES = 5_000
 """A batch ends soon after its matches pass this: each becomes a row."""
 MATCH_SECONDS = 1.0
@@ -36,7 +37,12 @@ that would pass it, and an event that alone may pass it is evaluated alone."""
 
 
 def match_entries(
-    entries: Sequence[Entry], index: AutomationIndex, shares: WorkShares, *, alone: bool = False
+    entries: Sequence[Entry],
+    index: AutomationIndex,
+    shares: WorkShares,
+    *,
+    alone: bool = False,
+    watching: bool = False,
 ) -> Batch:
     """Decode entries and find the automations whose scope and filter hold. What is no event becomes poison.
 
@@ -46,10 +52,12 @@ def match_entries(
         shares: what the filters of each entity may still cost.
         alone: whether the first entry is taken whatever it makes, and no other. Otherwise a first entry that may make
             more than fits is left out too, and the batch is empty.
+        watching: whether it matters when something of a run came.
     """
     batch = Batch(last_id=entries[0].id, count=0)
     # Looked up once and not for each event: most events match nothing, and this loop is their whole cost.
     types: list[str] = []
+    runs_seen = batch.runs_seen
     received, names, matches, matching = batch.received_ms, batch.names, batch.matches, index.matching
     budget, refused, clock = FilterBudget(), batch.too_costly, time.monotonic
     deadline = clock() + MATCH_SECONDS
@@ -81,7 +89,10 @@ def match_entries(
                 event_type = str.__str__(event.type)
                 types.append(event_type)
                 if event_type == _RUN_STATE:
-                    batch.note_state(event, index)
+                    batch.note_state(entry, event, index)
+                elif watching and event_type == _RUN_METRIC:
+                    data: Any = event.data
+                    runs_seen[data.entity, data.project, data.run.id] = entry.received_ms
                 received.append(entry.received_ms)
                 if learned := catalog_entry_of(event):
                     names.add(learned)
@@ -98,6 +109,12 @@ def match_entries(
     batch.effect_bytes = effect_bytes
     batch.types.update(types)
     return batch
+
+
+def entry_number(entry_id: str) -> int:
+    """A number that orders the entries of a partition as their ids do; the first million of a millisecond."""
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds) << 20 | min(int(number or 0), (1 << 20) - 1)
 
 
 @dataclass(slots=True)
@@ -124,7 +141,13 @@ class Batch:
     starts: list[tuple[int, AnyEvent]] = field(default_factory=list)
     """The events that say that a run starts whose metrics automations watch, each with how many matches came before."""
 
-    def note_state(self, event: Any, index: AutomationIndex) -> None:
+    runs_seen: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """When something of a run came last, in Unix milliseconds, by entity, project and run; where that matters."""
+    run_states: list[tuple[str, int, int, AnyEvent]] = field(default_factory=list)
+    """The states of runs: the run's subject, the order of its entry, when it came, and the event."""
+
+    def note_state(self, entry: Entry, event: Any, index: AutomationIndex) -> None:
         """Keep what a state of a run means for what comes after it."""
+        self.run_states.append((subject_key(event), entry_number(entry.id), entry.received_ms, event))
         if is_start(event) and index.watches(EventType.RUN_METRIC, event.data.entity, event.data.project):
             self.starts.append((len(self.matches), event))

@@ -26,6 +26,7 @@ from worker.evaluation.commit import BatchCommitter, NotCommitted
 from worker.evaluation.ignored_samples import IgnoredSampleReporter
 from worker.evaluation.memory_gate import MemoryGate
 from worker.evaluation.report import BatchReporter
+from worker.evaluation.run_watches import RunWatches
 from worker.evaluation.stored_state import StaleAutomation
 from worker.evaluation.unmatched import UnmatchedReporter
 from worker.evaluation.work_shares import WorkShares
@@ -81,6 +82,7 @@ class BatchEvaluator:
         reporter: BatchReporter,
         unmatched: UnmatchedReporter,
         ignored: IgnoredSampleReporter,
+        watches: RunWatches,
         endpoints: EndpointWarmer,
         batch_entries: int,
     ) -> None:
@@ -91,6 +93,7 @@ class BatchEvaluator:
         self._reporter = reporter
         self._unmatched = unmatched
         self._ignored = ignored
+        self._watches = watches
         self._endpoints = endpoints
         self._batch_entries = batch_entries
         self._shares = WorkShares()
@@ -177,8 +180,10 @@ class BatchEvaluator:
             committed = None
             with self._entries_gate.share(ENTRIES_BYTES if alone else entries_bytes):
                 begin()
-                batch = match_entries(entries, index, self._shares, alone=alone)
+                self._watches.refresh()
+                batch = match_entries(entries, index, self._shares, alone=alone, watching=self._watches.active)
                 if batch.count:
+                    self._watches.record(partition, batch)
                     with self._effects_gate.share(batch.effect_bytes):
                         committed = self._committer.commit(partition, offset, batch)
             if committed is None:

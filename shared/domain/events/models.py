@@ -10,14 +10,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     PrivateAttr,
+    ValidationInfo,
 )
 
 from shared.domain.events.types import EventType, RunPhase
-from shared.domain.events.values import Label, Labels, Samples, Step, Time
+from shared.domain.events.values import Heartbeat, Label, Labels, Samples, Step, Time
 from shared.domain.events.values import Name as Name
 
 
@@ -96,6 +98,12 @@ class CollectionTagData(_Data):
     tag: Name
 
 
+def _only_of_running(value: float | None, info: ValidationInfo) -> float | None:
+    if value is not None and info.data.get("state", RunPhase.RUNNING) != RunPhase.RUNNING:
+        raise ValueError("is only for the state running")
+    return value
+
+
 class RunMetricData(_Data):
     run: Run
     step: Step | None = None
@@ -105,6 +113,7 @@ class RunMetricData(_Data):
 class RunStateData(_Data):
     run: Run
     state: RunPhase
+    heartbeat_seconds: Annotated[Heartbeat | None, AfterValidator(_only_of_running)] = None
 
 
 class OwnData(_Model):

@@ -107,4 +107,18 @@ Samples = Annotated[
     ),
 ]
 Step = Annotated[int, Field(ge=0, lt=2**63, strict=True), BeforeValidator(_whole)]
+MIN_HEARTBEAT_SECONDS = 1
+MAX_HEARTBEAT_SECONDS = 30 * 86_400
+
+
+def _seconds(value: object) -> object:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError(f"must be a number of seconds, from {MIN_HEARTBEAT_SECONDS} to {MAX_HEARTBEAT_SECONDS:,}")
+    return value
+
+
+Heartbeat = Annotated[
+    float, Field(ge=MIN_HEARTBEAT_SECONDS, le=MAX_HEARTBEAT_SECONDS, allow_inf_nan=False), BeforeValidator(_seconds)
+]
+"""After how many seconds of silence a run counts as crashed."""
 Time = Annotated[AwareDatetime, BeforeValidator(_time)]

@@ -39,7 +39,7 @@ class WaitingNotice:
 def notify_disabled(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> None:
     """Insert the notice that a webhook was disabled, whatever was being sent to it."""
     row = connection.execute(_webhook(webhook_id)).one()
-    _insert_notices(
+    insert_notices(
         connection, [webhook_disabled(_about(row), reason=reason, failing_since=row.failing_since, now=now)], now
     )
 
@@ -57,7 +57,7 @@ def notify_transition(
     if connection.execute(ordinary.limit(1)).first() is None:
         return
     row = connection.execute(_webhook(webhook_id)).one()
-    _insert_notices(connection, [circuit_changed(_about(row), state=state, reason=reason, now=now)], now)
+    insert_notices(connection, [circuit_changed(_about(row), state=state, reason=reason, now=now)], now)
 
 
 def notify_dead_letters(connection: Connection, ids: Collection[str], now: datetime) -> None:
@@ -70,7 +70,7 @@ def notify_dead_letters(connection: Connection, ids: Collection[str], now: datet
         return
     dead = connection.execute(_dead_letters().where(among(connection, deliveries.c.id, ids))).all()
     watched = {number: _is_watched(connection, number, watching) for number in {row.entity_id for row in dead}}
-    _insert_notices(connection, (_dead_letter(row, now) for row in dead if watched[row.entity_id]), now)
+    insert_notices(connection, (_dead_letter(row, now) for row in dead if watched[row.entity_id]), now)
 
 
 def notify_unmatched(connection: Connection, automation_id: int, *, reason: str, now: datetime) -> None:
@@ -82,7 +82,7 @@ def notify_unmatched(connection: Connection, automation_id: int, *, reason: str,
     )
     row = connection.execute(query).one()
     about = AboutAutomation(row.entity, encode_id(IdKind.AUTOMATION, automation_id), row.name)
-    _insert_notices(connection, [automation_unmatched(about, reason=reason, now=now)], now)
+    insert_notices(connection, [automation_unmatched(about, reason=reason, now=now)], now)
 
 
 def waiting_notices(connection: Connection, limit: int) -> list[WaitingNotice]:
@@ -96,7 +96,8 @@ def delete_notices(connection: Connection, ids: Sequence[int]) -> None:
     connection.execute(delete(notices).where(among(connection, notices.c.id, ids)))
 
 
-def _insert_notices(connection: Connection, events: Iterable[dict[str, Any]], now: datetime) -> None:
+def insert_notices(connection: Connection, events: Iterable[dict[str, Any]], now: datetime) -> None:
+    """Insert events of Hookline's own; the dispatcher moves them to their streams."""
     rows = [{"event": orjson.dumps(event).decode(), "created_at": now} for event in events]
     if rows:
         connection.execute(insert(notices), rows)

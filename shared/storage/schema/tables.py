@@ -458,6 +458,30 @@ kept_revisions = Table(
     Index("ix_kept_revisions_created_at", "created_at"),
 )
 
+# Runs that Hookline watches for silence, by a digest of their subject: names may be longer than what an index takes.
+# Times are those of Redis, which numbers the entries.
+run_watches = Table(
+    "run_watches",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("partition", Integer, nullable=False),
+    Column("entity", String(512), nullable=False),
+    Column("project", String(512), nullable=False),
+    # The event's `run`, as it was sent, or the least of it.
+    Column("run", Text, nullable=False),
+    Column("heartbeat_ms", BigInteger, nullable=True),
+    # Of the newest state that counted: its entry, and a token of its event.
+    Column("state_order", BigInteger, nullable=False),
+    Column("start_token", BigInteger, nullable=False),
+    # 0: it runs; 1: a state of a publisher ended it; 2: Hookline says that it crashed.
+    Column("ended", SmallInteger, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+    Column("check_ms", BigInteger, nullable=True),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Index("ix_run_watches_check_ms", "check_ms"),
+    Index("ix_run_watches_changed_at", "changed_at"),
+)
+
 # Evaluated events, many in a row, for as long as HOOKLINE_EVENT_LOG says. The streams hold the newest as well.
 event_log = Table(
     "event_log",

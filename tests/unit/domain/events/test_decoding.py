@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import check_event, check_events, check_published, decode_event
+from shared.domain.events.fast_decoding import read_event
 from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.domain.events.models import Event, RunMetricData
 from shared.domain.events.partitioning import partition_of, subject_key
@@ -361,6 +362,29 @@ def test_only_values_may_stand_without_quotes() -> None:
     for broken in (text.replace('"n": NaN', "NaN: 1"), text.replace("NaN}", "NaN 1}"), text.replace("NaN}", "+NaN}")):
         with pytest.raises(InvalidDefinition):
             decode_event(broken.encode())
+
+
+SECONDS = "must be a number of seconds, from 1 to 2,592,000"
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"heartbeat_seconds": 0.5}, "Input should be greater than or equal to 1"),
+        ({"heartbeat_seconds": 10**9}, "Input should be less than or equal to 2592000"),
+        ({"heartbeat_seconds": "60"}, SECONDS),
+        ({"heartbeat_seconds": True}, SECONDS),
+        ({"heartbeat_seconds": 60, "state": "finished"}, "is only for the state running"),
+    ],
+)
+def test_a_heartbeat_is_a_number_of_seconds_and_of_runs_that_run(sent: Raw, message: str) -> None:
+    candidate = event("RUN_STATE", **{"state": "running", **sent})
+    assert faults(candidate) == [(("data", "heartbeat_seconds"), message)]
+    for seconds in (None, 1, 90.5):
+        raw = event("RUN_STATE", state="running", heartbeat_seconds=seconds)
+        checked: Any = accepted(raw).data
+        read: Any = read_event(json.dumps(raw).encode()).data
+        assert checked.heartbeat_seconds == read.heartbeat_seconds == seconds
 
 
 def test_a_step_may_be_left_out() -> None:

@@ -1,0 +1,156 @@
+"""Writes down what came of runs that are watched for silence. Must not decide that one is silent.
+
+Costs an event of a run nothing while no run is watched, and a look into a dict otherwise: the database is written to
+once in an eighth of a run's heartbeat, and when a run changes its state.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine
+
+from shared.domain.conditions.run_starts import event_token
+from shared.domain.delivery.notices import SOURCE
+from shared.domain.delivery.silent_runs import COARSE_PARTS
+from shared.domain.events.fast_decoding import AnyEvent, QuickRun
+from shared.domain.events.partitioning import run_key
+from shared.domain.events.types import RunPhase
+from shared.domain.json_text import write_json
+from shared.storage.database.clock import DatabaseClock
+from shared.storage.database.transactions import read_statement, write_transaction
+from shared.storage.evaluation.run_watches import (
+    CRASHED,
+    ENDED,
+    RUNS,
+    KnownWatch,
+    RunStateRow,
+    changed_since,
+    known_keys,
+    watch_key,
+    write_seen,
+    write_states,
+)
+from worker.evaluation.batch import Batch
+
+REFRESH_SECONDS = 1.0
+"""How long a watch that another process made may stay unknown."""
+OVERLAP = timedelta(seconds=10)
+"""Changes so long before the last look are read again: transactions may commit in another order than their times."""
+MAX_RUN_BYTES = 16 << 10
+"""A run's members beyond this are left out of the event that it crashed."""
+
+
+class RunWatches:
+    """The watched runs that a process knows. Threads of evaluations share it.
+
+    `_lock` guards all attributes below it. `active` is read without it: a run that is watched a moment later is known
+    a moment later.
+    """
+
+    def __init__(self, *, engine: Engine, clock: DatabaseClock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[int, int]] = {}
+        """By key of a run that runs: how fine its silence is measured, and when it was seen last, in milliseconds."""
+        self._read_to: datetime | None = None
+        self._refreshed_at = float("-inf")
+
+    @property
+    def active(self) -> bool:
+        """Whether any run is watched."""
+        return bool(self._known)
+
+    def refresh(self) -> None:
+        """Take in what other processes have written, once a second at most. Raises SQLAlchemyError."""
+        if time.monotonic() - self._refreshed_at < REFRESH_SECONDS:
+            return
+        with self._lock:
+            now = self._clock.now()
+            with read_statement(self._engine) as connection:
+                changed = changed_since(connection, None if self._read_to is None else self._read_to - OVERLAP)
+            self._read_to, self._refreshed_at = now, time.monotonic()
+            for one in changed:
+                self._learn(one)
+
+    def _learn(self, one: KnownWatch) -> None:
+        if one.ended != RUNS or one.heartbeat_ms is None:
+            self._known.pop(one.key, None)
+            return
+        _, seen_ms = self._known.get(one.key, (0, 0))
+        self._known[one.key] = one.heartbeat_ms // COARSE_PARTS, max(seen_ms, one.seen_ms)
+
+    def record(self, partition: int, batch: Batch) -> None:
+        """Write down what a batch says of watched runs, before it is committed. Raises SQLAlchemyError."""
+        seen = self._worth_writing(batch)
+        rows: list[RunStateRow] = []
+        if batch.run_states:
+            now = self._clock.now()
+            rows = [
+                _row(watch_key(subject), partition, order, received_ms, event, now)
+                for subject, order, received_ms, event in batch.run_states
+            ]
+            watched = {row["key"] for row in rows if _starts_watch(row)}
+            if unknown := {row["key"] for row in rows} - watched:
+                with read_statement(self._engine) as connection:
+                    watched |= known_keys(connection, unknown)
+            rows = [row for row in rows if row["key"] in watched]
+        if not rows and not seen:
+            return
+        with write_transaction(self._engine) as connection:
+            write_states(connection, rows)
+            write_seen(connection, seen)
+        with self._lock:
+            for row in rows:
+                self._learn(KnownWatch(row["key"], row["heartbeat_ms"], row["seen_ms"], row["ended"]))
+            for key, seen_ms in seen.items():
+                if key in self._known:
+                    self._known[key] = self._known[key][0], seen_ms
+
+    def _worth_writing(self, batch: Batch) -> dict[str, int]:
+        seen: dict[str, int] = {}
+        known = self._known
+        for (entity, project, run), received_ms in batch.runs_seen.items():
+            key = watch_key(run_key(entity, project, run))
+            watch = known.get(key)
+            if watch is not None and received_ms - watch[1] >= watch[0]:
+                seen[key] = received_ms
+        return seen
+
+
+def _starts_watch(row: RunStateRow) -> bool:
+    return row["ended"] == RUNS and row["heartbeat_ms"] is not None
+
+
+def _row(key: str, partition: int, order: int, received_ms: int, event: AnyEvent, now: datetime) -> RunStateRow:
+    data: Any = event.data
+    runs = data.state == RunPhase.RUNNING
+    heartbeat = data.heartbeat_seconds if runs else None
+    return {
+        "key": key,
+        "partition": partition,
+        "entity": data.entity,
+        "project": data.project,
+        "run": _members(data.run),
+        "heartbeat_ms": None if heartbeat is None else round(heartbeat * 1000),
+        "state_order": order,
+        "start_token": event_token(event),
+        "ended": RUNS if runs else CRASHED if event.source == SOURCE else ENDED,
+        "seen_ms": received_ms,
+        "check_ms": received_ms if heartbeat is not None else None,
+        "changed_at": now,
+    }
+
+
+def _members(run: Any) -> str:
+    members = run.members if isinstance(run, QuickRun) else run.model_dump(mode="json", exclude_unset=True)
+    text = write_json(members)
+    if len(text) > MAX_RUN_BYTES:
+        text = write_json(
+            {"id": run.id, "name": run.name} | ({"display_name": run.display_name} if run.display_name else {})
+        )
+    return text.decode()

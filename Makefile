@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Every file that is installed must have one of the hashes in requirements/.
 PINNED := $(PIP_INSTALL) --require-hashes
 LIGHT := requirements/build.txt requirements/runtime.txt requirements/local.txt
-HEAVY := requirements/otel.txt requirements/dev.txt
+HEAVY := requirements/otel.txt requirements/oidc.txt requirements/dev.txt
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help

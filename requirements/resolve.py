@@ -31,11 +31,12 @@ class Part:
     upon: tuple[str, ...] = ()
 
 
-LIGHT = ("build", "runtime", "otel", "local")
+LIGHT = ("build", "runtime", "otel", "oidc", "local")
 PARTS = {
     "build": Part("What builds the project."),
     "runtime": Part("What every part of Hookline needs."),
     "otel": Part("What HOOKLINE_OTEL=1 needs, on top of runtime.txt.", ("otel",), ("runtime",)),
+    "oidc": Part("What HOOKLINE_OIDC_ISSUER needs, on top of runtime.txt.", ("oidc",), ("runtime",)),
     "local": Part("What `hookline up` and the demo need, on top of runtime.txt.", ("embedded", "demo"), ("runtime",)),
     "dev": Part("What tests, checks and benchmarks need, on top of those.", ("dev",), LIGHT),
     "fuzz": Part("What guides `make fuzz`, on top of dev.txt.", ("dev", "fuzz"), (*LIGHT, "dev")),

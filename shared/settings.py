@@ -37,6 +37,7 @@ from shared.config.setting_types import (
     PositiveDuration,
     RedisUrl,
     RootPath,
+    Scopes,
     SecretKeys,
 )
 
@@ -125,6 +126,26 @@ class Settings(BaseSettings):
         False,
         description="Whether people may sign in to the console over plain http from other machines. Everybody on the "
         "way could read their sessions: only for networks that are private as a whole.",
+    )
+    oidc_issuer: HttpUrl | None = Field(
+        None,
+        description="The OpenID Connect provider with which people sign in to the console, besides API keys "
+        "([security.md](security.md#signing-in-with-an-identity-provider)): its issuer, as its metadata say it. "
+        "Needs the extra `oidc`.",
+    )
+    oidc_client_id: str | None = Field(None, min_length=1, description="Hookline's client id at the provider.")
+    oidc_client_secret: SecretStr | None = Field(
+        None, description="Hookline's client secret at the provider; unset for a public client, which PKCE protects."
+    )
+    oidc_scopes: Scopes = Field("openid email profile", description="What the provider is asked for.")
+    oidc_claim: str = Field(
+        "sub",
+        min_length=1,
+        description="The claim that tells whose account it is, the first time that it is used: its value is a user's "
+        "name. `email` is compared with users' addresses instead, if the provider has verified it.",
+    )
+    oidc_name: str = Field(
+        "single sign-on", min_length=1, max_length=64, description="What the console calls the provider."
     )
     api_key: SecretStr | None = Field(None, description="The API key that the `hookline` commands use.")
     partitions: int = Field(

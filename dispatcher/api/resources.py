@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from dispatcher.api.caller_cache import CallerCache
 from dispatcher.api.health_cache import HealthCache
+from dispatcher.api.identity_provider import IdentityProvider, open_identity_provider
 from dispatcher.api.threads import Threads
 from dispatcher.control.slack import SlackView
 from dispatcher.control.webhook_checks import Checks
@@ -62,6 +63,7 @@ class ApiResources:
     threads: Threads
     presence: Presence
     health: HealthCache
+    identity_provider: IdentityProvider | None
 
     @property
     def checks(self) -> Checks:
@@ -86,7 +88,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
     """Open the resources on the running event loop, and close them in reverse order.
 
     Raises:
-        InvalidSetting: when there is no usable key for secrets, or tracing is on and not installed.
+        InvalidSetting: when there is no usable key for secrets, tracing is on and not installed, or the identity
+            provider is not configured as a whole.
     """
     threads = Threads()
     threads.bound_ordinary()
@@ -124,6 +127,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
             callers=callers,
             threads=threads,
             presence=presence,
+            identity_provider=open_identity_provider(settings),
             health=HealthCache(partial(take_snapshot, settings, engine, vault)),
         )
 

@@ -26,6 +26,7 @@ from dispatcher.console.pages import (
     manifest,
     me,
     members,
+    oidc,
     overview,
     projects,
     replays,
@@ -41,6 +42,7 @@ from dispatcher.console.pages import (
 
 ROUTERS = (
     start.router,
+    oidc.router,
     me.router,
     overview.router,
     revisions.router,  # before those whose paths would fit its

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Response
 
+from dispatcher.api.identity_provider import is_loopback
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.failures import SignInNeeded
 from dispatcher.console.origins import origin_of
@@ -74,15 +74,11 @@ def is_secure(request: Request, settings: Settings) -> bool:
 
 def may_sign_in(request: Request, settings: Settings) -> bool:
     """Whether nobody on the way can read the session: https, this machine, or a setting that says so."""
-    return is_secure(request, settings) or settings.console_insecure or _is_loopback(origin_of(request, settings))
-
-
-def _is_loopback(origin: str) -> bool:
-    host = urlsplit(origin).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return (
+        is_secure(request, settings)
+        or settings.console_insecure
+        or is_loopback(urlsplit(origin_of(request, settings)).hostname or "")
+    )
 
 
 def presented_token(request: Request, settings: Settings) -> str | None:

@@ -1,6 +1,7 @@
-"""Signing in to the console with an API key, and out again.
+"""Signing in to the console with an API key or an account of an identity provider, and out again.
 
-A session may do what its key may do at that moment: it ends with the key, and sees a change of role at once.
+A session may do what its user may do at that moment: it ends with the key or the account behind it, and sees a change
+of role at once.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from dispatcher.control.access import Action, entities_with
 from dispatcher.control.audit import record_change
 from dispatcher.control.bodies import View
 from dispatcher.control.errors import Forbidden, NotFound
+from dispatcher.control.identities import Account, user_of_account
 from shared.domain.ids import IdKind, decode_id, encode_id
 from shared.storage.accounts import sessions as store
 from shared.storage.accounts.api_keys import hash_key
 from shared.storage.accounts.sessions import OpenSession, StoredSession
-from shared.storage.accounts.users import Principal, find_principal
+from shared.storage.accounts.users import Principal, find_principal, find_user_as_principal
 
 IDLE = timedelta(hours=12)
 """A session that is not used for so long ends."""
@@ -35,8 +37,8 @@ class SessionView(View):
     id: str
     browser: str
     """What the browser said it is."""
-    key_hint: str
-    """How the key begins that it was made with."""
+    key_hint: str | None
+    """How the key begins that it was made with; null if it was made with an account of an identity provider."""
     created_at: datetime
     seen_at: datetime
     ends_at: datetime
@@ -60,14 +62,47 @@ def sign_in(connection: Connection, key: str, *, browser: str, presented: str | 
     principal = find_principal(connection, digest, now=datetime.now(UTC))
     if principal is None:
         return None
+    return _begin(connection, principal, browser=browser, presented=presented, key_digest=digest)
+
+
+def sign_in_with_account(
+    connection: Connection, account: Account, *, claim: str, browser: str, presented: str | None
+) -> NewSession:
+    """Make a session of an account that an identity provider vouches for, and end the one that was presented.
+
+    Raises:
+        Forbidden: when the account is nobody's here, or its user can't read anything.
+    """
+    identity = user_of_account(connection, account, claim=claim)
+    principal = find_user_as_principal(connection, identity.user_id)
+    assert principal is not None  # noqa: S101 - read in this transaction
+    return _begin(connection, principal, browser=browser, presented=presented, identity_id=identity.id)
+
+
+def _begin(
+    connection: Connection,
+    principal: Principal,
+    *,
+    browser: str,
+    presented: str | None,
+    key_digest: bytes | None = None,
+    identity_id: int | None = None,
+) -> NewSession:
     if not principal.is_admin and not entities_with(principal, Action.READ):
-        raise Forbidden("this key can publish events only: sign in with the key of a member or administrator")
+        what = "this key can publish events only" if key_digest else "you have no role that may look at anything"
+        raise Forbidden(f"{what}: sign in as a member or administrator of an entity")
     now, token = datetime.now(UTC), store.new_token()
     store.delete_ended(connection, now=now)
     if presented:
         store.delete_by_token(connection, presented)
     number = store.insert_session(
-        connection, token=token, key_digest=digest, browser=browser, now=now, ends_at=now + IDLE
+        connection,
+        token=token,
+        key_digest=key_digest,
+        identity_id=identity_id,
+        browser=browser,
+        now=now,
+        ends_at=now + IDLE,
     )
     session_id = encode_id(IdKind.SESSION, number)
     record_change(connection, principal, "session.create", entity=None, target_id=session_id, name="")

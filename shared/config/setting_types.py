@@ -165,6 +165,16 @@ def _http_url(value: object) -> str:
     return str(value)
 
 
+_SCOPES = re.compile(r"openid( [\x21\x23-\x5B\x5D-\x7E]+)*", re.ASCII)
+"""RFC 6749, section 3.3; OpenID Connect asks for the first."""
+
+
+def _scopes(value: object) -> str:
+    if not isinstance(value, str) or not _SCOPES.fullmatch(value):
+        raise ValueError("must be openid, and others after it, separated by single spaces")
+    return value
+
+
 def _host(url: object) -> str | None:
     """The host in a URL, which may be blank; None when host and port can't be read."""
     try:
@@ -184,6 +194,9 @@ BrokerUrl = Annotated[str, BeforeValidator(_broker_url)]
 
 
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
+
+
+Scopes = Annotated[str, BeforeValidator(_scopes)]
 
 
 AdminKey = Annotated[SecretStr, BeforeValidator(_admin_key)]

@@ -68,6 +68,12 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
         ("https://dash.example.com", ("https://dash.example.com",)),
         ("http://localhost:3000, https://[::1]:8443", ("http://localhost:3000", "https://[::1]:8443")),
     ],
+    "oidc_issuer": [("https://id.example.com/realm", "https://id.example.com/realm")],
+    "oidc_client_id": [("hookline", "hookline")],
+    "oidc_client_secret": [("s3cret", SecretStr("s3cret"))],
+    "oidc_scopes": [("openid", "openid"), ("openid groups", "openid groups")],
+    "oidc_claim": [("email", "email")],
+    "oidc_name": [("Example", "Example")],
     "api_key": [("hlk-2", SecretStr("hlk-2"))],
     "host": [("0.0.0.0", "0.0.0.0"), ("::1", "::1")],
     "port": [("0", 0), ("65535", 65535)],
@@ -144,6 +150,7 @@ def below(limit: int) -> str:
     return f"Input should be less than or equal to {limit}"
 
 
+SCOPES = "must be openid, and others after it, separated by single spaces"
 REFUSED: list[tuple[str, str, str]] = [
     *(
         ("redis_url", value, REDIS)
@@ -209,6 +216,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("ca_bundle", "/", f"{BUNDLE}/: Is a directory"),
     ("ca_bundle", __file__, f"{BUNDLE}{__file__}: is not ASCII text"),
     ("ca_bundle", authority.__file__, f"{BUNDLE}{authority.__file__}: holds no certificate that can be read"),
+    *(("oidc_scopes", value, SCOPES) for value in ("email", "openid  email", "openid\n")),
     ("log_level", "TRACE", LEVELS),
     ("log_level", "info", LEVELS),
     ("log_format", "xml", "Input should be 'auto', 'console' or 'json'"),
@@ -312,6 +320,7 @@ def test_settings_do_not_show_secrets_and_cannot_be_changed() -> None:
         secret_keys=KEY,
         admin_api_key="admin-s3cret-of-20-characters",
         api_key="api-s3cret",
+        oidc_client_secret="oidc-s3cret",
         redis_url="redis://user:redis-s3cret@cache/0",
         broker_url="amqp://user:broker-s3cret@rabbit//",
         database_url="postgresql://user:database-s3cret@db/hookline",

@@ -15,7 +15,7 @@ from dispatcher.console.listing import list_url
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep, Visitor
-from dispatcher.control import identity, users
+from dispatcher.control import identities, identity, users
 from dispatcher.control.identity import NewKey, UserView
 from dispatcher.control.paging import page_request
 from shared.storage.accounts.users import Role
@@ -95,6 +95,7 @@ def _user_page(
         one = users.get(connection, visitor.principal, user_id)
         asked = page_request(LISTED, url.cursor or None)
         keys = identity.list_keys(connection, visitor.principal, asked, user=one.name)
+        accounts = identities.list_of(connection, visitor.principal, user_id)
     shown = _form_of(one) if form is None else form
     return render(
         request,
@@ -102,6 +103,7 @@ def _user_page(
         status=422 if faults.all else 200,
         one=one,
         keys=keys,
+        accounts=accounts,
         url=url,
         roles=list(Role),
         rows=_rows(shown) + [("", Role.MEMBER.value)] * NEW_ROLES,
@@ -163,6 +165,14 @@ def make_key(user_id: str, request: Request, visitor: AdminDep, resources: Resou
         told = Faults({"key_name" if name == "name" else name: said for name, said in made.by_field.items()})
         return _user_page(request, visitor, resources, user_id, told, None)
     return render(request, "key_made.html", key=made, back=f"/console/admin/users/{user_id}")
+
+
+@router.post("/users/{user_id}/unlink")
+def unlink(user_id: str, visitor: AdminDep, resources: ResourcesDep) -> Response:
+    """Take a user's accounts at the identity provider away, and end their sessions."""
+    with write_transaction(resources.engine) as connection:
+        identities.unlink(connection, visitor.principal, user_id)
+    return RedirectResponse(f"/console/admin/users/{user_id}?done=unlinked", 303)
 
 
 @router.get("/users/{user_id}/delete")

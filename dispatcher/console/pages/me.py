@@ -49,6 +49,7 @@ def _me_page(
         invited=invited,
         sessions=mine,
         own=visitor.opened.session.id,
+        provider=resources.settings.oidc_name,
         faults=faults,
         form=form,
         url=url,

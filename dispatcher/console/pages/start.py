@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from dispatcher.api.resources import ApiResources
 from dispatcher.console import preferences
 from dispatcher.console.forms import SIGN_IN_BYTES, Form, FormDep, read_form
-from dispatcher.console.origins import local_path
+from dispatcher.console.origins import ROOT, local_path
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import (
     ResourcesDep,
@@ -42,10 +43,43 @@ def sign_in_page(
     lost: str = "",
     out: str = "",
 ) -> Response:
-    """The form for an API key."""
+    """The form for an API key, and the way to the identity provider."""
+    return door(
+        request,
+        resources,
+        onward=local_path(onward),
+        lost=lost == "1",
+        out=out in ("1", "account"),
+        by_account=out == "account",
+    )
+
+
+def door(
+    request: Request,
+    resources: ApiResources,
+    *,
+    onward: str = f"{ROOT}/",
+    status: int = 200,
+    fault: str = "",
+    account_fault: str = "",
+    lost: bool = False,
+    out: bool = False,
+    by_account: bool = False,
+) -> Response:
+    """The page for signing in, with what was refused."""
     open_to_all = may_sign_in(request, resources.settings)
     return render(
-        request, "sign_in.html", onward=local_path(onward), lost=lost == "1", out=out == "1", fault="", open=open_to_all
+        request,
+        "sign_in.html",
+        status=status if open_to_all or status == 200 else 403,
+        onward=onward,
+        lost=lost,
+        out=out,
+        by_account=by_account,
+        fault=fault,
+        account_fault=account_fault,
+        open=open_to_all,
+        provider=resources.settings.oidc_name if resources.identity_provider else "",
     )
 
 
@@ -54,7 +88,7 @@ def sign_in(request: Request, resources: ResourcesDep, form: Annotated[Form, Dep
     """Make a session of a key."""
     settings, onward = resources.settings, local_path(form.text("next"))
     if not may_sign_in(request, settings):
-        return render(request, "sign_in.html", status=403, onward=onward, lost=False, out=False, fault="", open=False)
+        return door(request, resources, onward=onward, status=403)
     try:
         with write_transaction(resources.engine) as connection:
             made = sessions.sign_in(
@@ -65,12 +99,18 @@ def sign_in(request: Request, resources: ResourcesDep, form: Annotated[Form, Dep
             )
         fault = "This key is unknown, revoked or expired."
     except Forbidden as exc:
-        made, fault = None, f"{exc}."[0].upper() + f"{exc}."[1:]
+        made, fault = None, sentence_of(exc)
     if made is None:
-        return render(request, "sign_in.html", status=403, onward=onward, lost=False, out=False, fault=fault, open=True)
+        return door(request, resources, onward=onward, status=403, fault=fault)
     answer = RedirectResponse(onward, 303)
     remember(answer, request, settings, made)
     return answer
+
+
+def sentence_of(refusal: Exception) -> str:
+    """What was refused, as a sentence."""
+    text = str(refusal)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 @router.post("/sign-out")
@@ -78,7 +118,8 @@ def sign_out(request: Request, resources: ResourcesDep, visitor: VisitorDep) -> 
     """End the session."""
     with write_transaction(resources.engine) as connection:
         sessions.sign_out(connection, visitor.opened)
-    answer = RedirectResponse("/console/sign-in?out=1", 303)
+    how = "1" if visitor.opened.session.key_hint else "account"
+    answer = RedirectResponse(f"/console/sign-in?out={how}", 303)
     forget(answer, request, resources.settings)
     return answer
 

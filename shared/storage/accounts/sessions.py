@@ -1,4 +1,4 @@
-"""Sessions of people who signed in to the console: kept as hashes, each bound to the key that it was made with."""
+"""Sessions of people who signed in to the console: kept as hashes, each bound to the key or the account behind it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from shared.storage.accounts.api_keys import hash_key, is_valid
 from shared.storage.accounts.users import Principal, roles_of
-from shared.storage.schema.tables import api_keys, sessions, users
+from shared.storage.schema.tables import api_keys, sessions, user_identities, users
 
 TOKEN_RANDOM_BYTES = 32
 MAX_BROWSER_CHARS = 255
@@ -25,7 +25,8 @@ class StoredSession:
     id: int
     user_id: int
     user_name: str
-    key_hint: str
+    key_hint: str | None
+    """How the key begins that it was made with; None if it was made with an account of an identity provider."""
     browser: str
     created_at: datetime
     seen_at: datetime
@@ -50,7 +51,11 @@ _COLUMNS = (
     sessions.c.seen_at,
     sessions.c.ends_at,
 )
-_OWNERS = sessions.join(api_keys, api_keys.c.id == sessions.c.key_id).join(users, users.c.id == api_keys.c.user_id)
+_OWNERS = (
+    sessions.outerjoin(api_keys, api_keys.c.id == sessions.c.key_id)
+    .outerjoin(user_identities, user_identities.c.id == sessions.c.identity_id)
+    .join(users, users.c.id == func.coalesce(api_keys.c.user_id, user_identities.c.user_id))
+)
 
 
 def new_token() -> str:
@@ -59,15 +64,25 @@ def new_token() -> str:
 
 
 def insert_session(
-    connection: Connection, *, token: str, key_digest: bytes, browser: str, now: datetime, ends_at: datetime
+    connection: Connection,
+    *,
+    token: str,
+    browser: str,
+    now: datetime,
+    ends_at: datetime,
+    key_digest: bytes | None = None,
+    identity_id: int | None = None,
 ) -> int:
-    """Store a session of the key with this digest; only the token's digest is kept."""
-    key_id = select(api_keys.c.id).where(api_keys.c.digest == key_digest).scalar_subquery()
+    """Store a session of the key with this digest, or of an account; only the token's digest is kept."""
+    key_id = None
+    if key_digest is not None:
+        key_id = select(api_keys.c.id).where(api_keys.c.digest == key_digest).scalar_subquery()
     statement = (
         insert(sessions)
         .values(
             digest=hash_key(token),
             key_id=key_id,
+            identity_id=identity_id,
             browser=browser[:MAX_BROWSER_CHARS],
             created_at=now,
             seen_at=now,
@@ -111,8 +126,10 @@ def list_sessions(connection: Connection, user_id: int, *, now: datetime, limit:
 
 def delete_session(connection: Connection, session_id: int, *, user_id: int) -> bool:
     """End a user's session; whether there was one."""
-    mine = select(api_keys.c.id).where(api_keys.c.user_id == user_id)
-    statement = delete(sessions).where(sessions.c.id == session_id, sessions.c.key_id.in_(mine))
+    keys = select(api_keys.c.id).where(api_keys.c.user_id == user_id)
+    accounts = select(user_identities.c.id).where(user_identities.c.user_id == user_id)
+    mine = or_(sessions.c.key_id.in_(keys), sessions.c.identity_id.in_(accounts))
+    statement = delete(sessions).where(sessions.c.id == session_id, mine)
     return bool(connection.execute(statement).rowcount)
 
 

@@ -112,13 +112,28 @@ api_keys = Table(
 )
 
 # Who is signed in to the console. What a session may do is what its key may do at that moment.
+# Accounts of identity providers: by what the provider never gives to anybody else, not by an address or a name.
+user_identities = Table(
+    "user_identities",
+    metadata,
+    _id(),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("issuer", String(512), nullable=False),
+    Column("subject", String(255), nullable=False),
+    _created(),
+    UniqueConstraint("issuer", "subject"),
+    UniqueConstraint("user_id", "issuer"),
+)
+
+# Each is bound to the key, or to the account, that it was made with, and ends with it.
 sessions = Table(
     "sessions",
     metadata,
     _id(),
     # SHA-256 of the cookie's 256 random bits, as for keys.
     Column("digest", LargeBinary(32), nullable=False, unique=True),
-    Column("key_id", ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("key_id", ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=True, index=True),
+    Column("identity_id", ForeignKey("user_identities.id", ondelete="CASCADE"), nullable=True, index=True),
     # What the browser said it is, to tell one's own sessions apart.
     Column("browser", String(255), nullable=False, server_default=""),
     _created(),

@@ -148,6 +148,7 @@ ACTIONS: dict[str, set[str]] = {
     "/console/admin/users/usr_999": ROOT,
     "/console/admin/users/usr_2/keys": ROOT,
     "/console/admin/users/usr_999/delete": ROOT,
+    "/console/admin/users/usr_999/unlink": ROOT,
     "/console/admin/keys/key_999/revoke": ROOT,
 }
 """Every action, sent so that it changes nothing: what it names is not there, or is so already, or is in use."""
@@ -155,7 +156,8 @@ WORDS = {"hostile-event": HOSTILE[:200], "hostile-collection": HOSTILE[:300]}
 """What stands in paths for names that events gave."""
 
 
-OPEN = {"/", "/sign-in", "/sign-out", "/preferences", "/admin", "/e/{entity}/find"}
+ACCOUNTS = {"/oidc/start", "/oidc/callback", "/oidc/sign-out"}
+OPEN = {"/", "/sign-in", "/sign-out", "/preferences", "/admin", "/e/{entity}/find", *ACCOUNTS}
 """Routes that are no pages of their own, or for nobody yet: they are tried where they are expected."""
 
 

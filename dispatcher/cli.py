@@ -244,5 +244,38 @@ def schema(name: str) -> None:
     click.echo(schema_text(SCHEMAS[name]() if name in SCHEMAS else json_schema(EventType(name))))
 
 
+@main.group()
+def templates() -> None:
+    """Requests of well-known services to start from: GitHub, Slack, Teams, PagerDuty and others."""
+
+
+@templates.command("list")
+def list_templates() -> None:
+    """List the payload templates."""
+    from dispatcher.client.template_texts import template_list
+    from dispatcher.control.payload_templates import views
+
+    click.echo(template_list(views.list_templates().model_dump()["items"]), nl=False)
+
+
+@templates.command("show")
+@click.argument("name")
+@click.option("--event", default="ADD_ARTIFACT_ALIAS", show_default=True, help="The type of the automation's events.")
+def show_template(name: str, event: str) -> None:
+    """Print the payload template NAME as a YAML document for `hookline apply`."""
+    from dispatcher.client.template_texts import template_document
+    from dispatcher.control.errors import NotFound
+    from dispatcher.control.payload_templates import views
+    from shared.domain.errors import InvalidDefinition
+
+    try:
+        detail = views.show_template(name, event)
+    except NotFound as exc:
+        raise click.UsageError(str(exc)) from None
+    except InvalidDefinition as exc:
+        raise click.BadParameter(exc.errors[0].msg, param_hint="--event") from None
+    click.echo(template_document(detail.model_dump(mode="json")), nl=False)
+
+
 if __name__ == "__main__":
     main()

@@ -15,7 +15,7 @@ from dispatcher.control.definition_lists import ListedSlackView, ListedWebhookVi
 from dispatcher.control.paging import MAX_LIMIT, PageRequest
 from dispatcher.control.webhook_resolver import list_owners
 from shared.domain.events.types import EventType
-from shared.domain.payloads.names import OBJECTS, VARIABLES, variables_of
+from shared.domain.payloads.names import described_variables
 
 MAX_PROPOSED = 200
 """Projects and collections that a field proposes; any other may be typed."""
@@ -96,11 +96,10 @@ class PickedVariable:
 
 def variables_for(event: str, chosen: ListedWebhookView | None) -> list[PickedVariable]:
     """The variables that a payload may name: the webhook's secrets, and those that the event can have."""
-    names = variables_of(EventType(event) if event in set(EventType) else None)
+    described = described_variables(EventType(event) if event in set(EventType) else None)
     words: dict[str, str] = {}
     if chosen is not None:
         words = {"ACCESS_TOKEN": "the webhook's access token"} if chosen.access_token else {}
         words |= dict.fromkeys(chosen.secrets, "a secret that the webhook grants")
-    words |= {name: VARIABLES[name] for name in names if name not in words}
-    words |= {f"{name}.<KEY>": meaning for name, meaning in OBJECTS.items() if name in names}
+    words |= {name: meaning for name, meaning in described.items() if name not in words}
     return [PickedVariable(name, meaning) for name, meaning in words.items()]

@@ -21,18 +21,20 @@ from dispatcher.console.editor_choices import COMMON_FIELDS, choices_of, variabl
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.filter_forms import MODES, OPERATORS, subject_of
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
+from dispatcher.console.json_fields import shown_json
 from dispatcher.console.metric_plots import ConditionPlot, condition_plot
 from dispatcher.console.once import act_once
-from dispatcher.console.payload_examples import EXAMPLES, HINTS
-from dispatcher.console.rendering import pretty, render
+from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import EVENTS, OUTCOMES, REASONS, event_words
 from dispatcher.control import automations, previews, revisions
 from dispatcher.control.errors import Conflict
 from dispatcher.control.paging import PageRequest
+from dispatcher.control.payload_templates.services import TEMPLATES
+from dispatcher.control.payload_templates.words import words_of
 from dispatcher.control.revisions import RevisionView
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.types import RunPhase
+from shared.domain.events.types import EventType, RunPhase
 from shared.domain.ids import IdKind
 from shared.domain.payloads.content_types import FORM, PLAIN
 from shared.dry_runs.preview import Preview
@@ -130,9 +132,7 @@ def _submit(
     request: Request, visit: EntityVisit, resources: ApiResources, form: Form, one: dict[str, Any] | None
 ) -> Response:
     if form.has("example"):
-        payload = pretty(EXAMPLES.get(form.text("example"), {}))
-        filled = Form({**form.fields, "action.payload": [payload]})
-        return _editor_page(request, visit, resources, one, filled, Faults())
+        return _editor_page(request, visit, resources, one, _filled(form), Faults())
     if form.has("show"):
         return _editor_page(request, visit, resources, one, form, Faults())
     try:
@@ -240,9 +240,25 @@ def _editor_page(
         filter_fields=COMMON_FIELDS,
         variables=variables_for(form.text("event"), choices.chosen),
         content_types=_content_types(form.text("action.content_type")),
-        examples=list(EXAMPLES),
-        example_hint=HINTS.get(form.text("example"), ""),
+        templates=TEMPLATES.values(),
+        filled_from=TEMPLATES.get(form.text("template")) if form.has("example") else None,
         **_words(),
+    )
+
+
+def _filled(form: Form) -> Form:
+    """The form with the payload of the chosen service for the chosen event."""
+    template, event = TEMPLATES.get(form.text("template")), form.text("event")
+    if template is None or event not in set(EventType):
+        return form
+    action = template.action(words_of(EventType(event)))
+    return Form(
+        {
+            **form.fields,
+            "action.payload": [shown_json(action["payload"])],
+            "action.payload_types": [action["payload_types"]],
+            "action.content_type": [action.get("content_type", "")],
+        }
     )
 
 

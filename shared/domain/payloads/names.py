@@ -132,6 +132,13 @@ def variables_of(event: EventType | None) -> tuple[str, ...]:
     return tuple(VARIABLES) if event is None else _OF_EVENT[event]
 
 
+def described_variables(event: EventType | None) -> dict[str, str]:
+    """The variables that an event of this type can have, keys of objects included, and what each means."""
+    names = variables_of(event)
+    keys = {f"{name}.<KEY>": meaning for name, meaning in OBJECTS.items() if name in names}
+    return {**{name: VARIABLES[name] for name in names}, **keys}
+
+
 def object_key(name: str) -> tuple[str, str] | None:
     """The object and the key, or path, that a variable such as `artifact_metadata.lr` names; None for any other."""
     of, dot, path = name.partition(".")

@@ -22,7 +22,10 @@ from tests.integration.api.test_deliveries import history as history
 
 SLACK = {"name": "team", "url_secret": "SLACK_URL", "team": "acme", "channel": "#deploys"}
 ENTITY = "/v1/entities/{entity}"
-OPEN = {"healthz", "readyz", "metrics", "list_schemas", "get_schema"}
+OPEN = {"healthz", "readyz", "metrics", "list_schemas", "get_schema"} | {
+    "list_payload_templates",
+    "get_payload_template",
+}
 # Each answers everybody with what is the caller's own, and is tested for that where it belongs.
 OWN = {
     "get_health",

@@ -162,7 +162,9 @@ def test_the_editor_is_prefilled_and_has_examples(member: httpx.Client) -> None:
     assert (
         'value="a&#34;b"' in text and 'value="gone-hook" selected' in text and 'value="LINK_ARTIFACT" selected' in text
     )
-    filled = html.unescape(member.post(f"{ENTITY}/automations/new", data={**FIELDS, "example": "GitHub dispatch"}).text)
+    filled = html.unescape(
+        member.post(f"{ENTITY}/automations/new", data={**FIELDS, "example": "fill", "template": "github-dispatch"}).text
+    )
     assert '"event_type": "hookline"' in filled and 'value="^prod"' in filled
     more = member.post(f"{ENTITY}/automations/new", data={**FIELDS, "show": "terms"}).text
     assert more.count('name="filter.field"') == 2

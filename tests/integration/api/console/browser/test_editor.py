@@ -119,8 +119,10 @@ def test_the_variables_are_those_of_the_event(window: Window) -> None:
     assert listed.filter(has_text="${run_id}").count() == 0
     assert listed.first.inner_text().startswith("${ACCESS_TOKEN}")
     with page.expect_navigation():
-        page.get_by_role("button", name="GitHub dispatch").click()
+        page.get_by_label("Start from what a service asks for").select_option("github-dispatch")
+        page.get_by_role("button", name="Fill in the payload").click()
     page.get_by_text("must be one of the types").wait_for()
+    window.check_accessibility()
     assert "client_payload" in page.get_by_role("textbox", name="Payload").input_value()
 
 

@@ -12,6 +12,9 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries
 
@@ -116,17 +119,39 @@ def _among(column: ColumnElement[Any], values: tuple[Any, ...]) -> ColumnElement
 
 
 def indexed(entity_id: int | None, wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
-    """The conditions that an index leads to."""
-    conditions: list[ColumnElement[bool]] = []
-    if entity_id is not None:
-        conditions.append(deliveries.c.entity_id == entity_id)
-    if wanted.automation_id is not None:
-        conditions.append(deliveries.c.automation_id == wanted.automation_id)
-    if wanted.webhook_id is not None:
-        conditions.append(deliveries.c.webhook_id == wanted.webhook_id)
-    if wanted.event_id is not None:
-        conditions.append(deliveries.c.event_id == wanted.event_id)
-    return conditions
+    """The conditions that an index leads to; the first is the one to be led by."""
+    given = [
+        (column, value)
+        for column, value in (
+            (deliveries.c.event_id, wanted.event_id),
+            (deliveries.c.automation_id, wanted.automation_id),
+            (deliveries.c.webhook_id, wanted.webhook_id),
+            (deliveries.c.entity_id, entity_id),
+        )
+        if value is not None
+    ]
+    return [(column if place == 0 else _Beside(column)) == value for place, (column, value) in enumerate(given)]
+
+
+class _Beside(FunctionElement[Any]):
+    """A column that is compared, and by which SQLite looks nothing up.
+
+    It has no statistics, and takes the first index that brings the order of a list: that of all deliveries of an
+    entity, instead of the few of an event. PostgreSQL knows better by itself.
+    """
+
+    inherit_cache = True
+
+
+@compiles(_Beside)
+def _plainly(element: _Beside, compiler: SQLCompiler, **more: Any) -> str:
+    return compiler.process(element.clauses, **more)
+
+
+@compiles(_Beside, "sqlite")
+def _unindexed_column(element: _Beside, compiler: SQLCompiler, **more: Any) -> str:
+    # https://www.sqlite.org/optoverview.html, "disqualifying WHERE clause terms using unary +"
+    return f"+{compiler.process(element.clauses, **more)}"
 
 
 def _in_time(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:

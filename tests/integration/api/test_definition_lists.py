@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,8 @@ from sqlalchemy import Engine, event, insert, update
 
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.definitions import definition_lists
+from shared.storage.definitions.definition_lists import AutomationFilter, Sort, list_automation_rows
 from shared.storage.definitions.entities import find_entity
 from shared.storage.delivery import delivery_stats
 from shared.storage.delivery.history import new_delivery_id
@@ -145,6 +148,38 @@ def test_each_order_goes_on_where_a_page_ended(
         page = api.ok("GET", f"{ACME}/{what}?sort={sort}&limit=1&cursor={cursor}")
         found += [one["name"] for one in page["items"]]
     assert found == expected.get((what, sort), ["deploy-hook", "other"])
+
+
+def test_the_newest_deliveries_tell_the_same_order_as_each_automation_asked_by_itself(
+    api: Api, defined: dict[str, dict[str, Any]], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("c", "d", "e"):
+        defined[name] = create_automation(api, automation(name))
+    monkeypatch.setattr(delivery_stats, "MAX_COUNTED", 4)
+    monkeypatch.setattr(definition_lists, "MAX_COUNTED", 4)
+    entity_id, chance = acme(engine), random.Random(3)
+    for _ in range(40):
+        status = chance.choice(("delivered", "delivered", "dead", "skipped", "skipped"))
+        of = chance.choice(("a", "a", "a", "a", "b", "b", "c", "d"))
+        deliver(engine, entity_id, defined[of]["id"], status, replay_of=chance.choice((None, None, "dlv_x")))
+
+    def paged(limit: int, wanted: AutomationFilter) -> list[int]:
+        found, after = [], None
+        with read_transaction(engine) as connection:
+            while rows := list(
+                list_automation_rows(connection, entity_id, wanted, Sort.LAST_FIRED, after=after, limit=limit)
+            ):
+                found += [row.id for _, row in rows]
+                after = rows[-1][0]
+        return found
+
+    for wanted in (AutomationFilter(), AutomationFilter(event_types=("ADD_ARTIFACT_ALIAS",))):
+        monkeypatch.setattr(definition_lists, "_RECENT", 0)
+        expected = paged(10, wanted)
+        for recent in (1, 3, 8, 1000):
+            monkeypatch.setattr(definition_lists, "_RECENT", recent)
+            for limit in (1, 2, 3):
+                assert paged(limit, wanted) == expected, (recent, limit)
 
 
 def test_a_list_tells_how_deliveries_went_in_one_query(

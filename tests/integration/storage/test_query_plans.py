@@ -217,6 +217,25 @@ def test_postgresql_does_not_plan_a_list_anew_each_time(grown: Engine, name: str
     assert kept > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("list of an event", "ix_deliveries_event_id"),
+        ("list of an automation", "ix_deliveries_automation_id_seq"),
+        ("list of a webhook", "ix_deliveries_webhook_id_seq"),
+    ],
+)
+def test_sqlite_does_not_walk_through_all_deliveries_of_an_entity(grown: Engine, name: str, index: str) -> None:
+    if grown.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL has statistics")
+    with grown.connect() as connection:
+        with _statements(connection) as seen:
+            QUERIES[name](connection)
+        plans = [_plan(connection, *one) for one in seen]
+    assert any(index in plan for plan in plans)
+    assert not any("ix_deliveries_entity_id_seq" in plan for plan in plans)
+
+
 _TILL_KEPT = 15
 """The driver prepares a statement at its sixth time, and PostgreSQL plans that anew for five times."""
 _KEPT_PLANS = text("SELECT sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE '%FROM deliveries%'")

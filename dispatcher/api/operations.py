@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dispatcher.api.problems import Problem
@@ -102,10 +102,17 @@ def _database_fault(resources: ApiResources) -> FieldError | None:
     return None if fault is None else FieldError(("database",), fault)
 
 
+def _why_not_redis(exc: Exception) -> str:
+    """A server that answers with an error can be reached: its first word, such as MISCONF, says what it has."""
+    if isinstance(exc, ResponseError):
+        return f"answers with an error ({str(exc).partition(' ')[0]}): its log says why"
+    return f"can't be reached ({type(exc).__name__})"
+
+
 async def _redis_fault(resources: ApiResources) -> FieldError | None:
     try:
         async with asyncio.timeout(PING_SECONDS):
             await resources.redis.ping()
     except (RedisError, OSError, TimeoutError) as exc:
-        return FieldError(("redis",), f"can't be reached ({type(exc).__name__})")
+        return FieldError(("redis",), _why_not_redis(exc))
     return None

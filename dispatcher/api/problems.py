@@ -24,6 +24,7 @@ from shared.observability.logs import get_logger
 from shared.vault import SecretUnreadable
 
 MAX_ERRORS = 1000
+MAX_SAID = 500
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "1"
 FULL_RETRY_AFTER_SECONDS = "5"
@@ -171,6 +172,7 @@ def problem_of(exc: Exception) -> Problem:
             log.warning("api.streams_full", reason=str(exc))
             return Problem(503, "streams-full", str(exc), headers={"Retry-After": FULL_RETRY_AFTER_SECONDS})
         case StreamUnavailable():
+            log.error("api.streams_unavailable", error=_said(exc.__cause__ or exc))
             return _unavailable(str(exc))
         case SecretUnreadable():
             log.error("api.secret_unreadable", error=str(exc))
@@ -184,10 +186,16 @@ def problem_of(exc: Exception) -> Problem:
                 "something that this request refers to was changed at the same moment: reload it and retry",
             )
         case PoolTimeoutError() | DBAPIError():
-            log.error("api.database_unavailable", error=type(exc).__name__)
+            log.error("api.database_unavailable", error=_said(exc))
             return _unavailable("the database can't be reached or is too busy: nothing was changed, try again")
         case _:
             return Problem(500, "internal", "Hookline failed to handle this request; its log says why")
+
+
+def _said(exc: BaseException) -> str:
+    """What a server said, in a line for the log: SQLAlchemy's own text has the whole statement."""
+    cause = getattr(exc, "orig", None) or exc
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:MAX_SAID]}"
 
 
 def _unavailable(detail: str) -> Problem:

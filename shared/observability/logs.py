@@ -24,6 +24,7 @@ import structlog
 
 from shared.domain.visible_text import visible, visible_json
 from shared.observability.log_masking import LogMask
+from shared.observability.repeated_lines import RepeatedLines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,7 @@ def configure_logging(settings: Settings, process: str, *, file: str | None = No
     renderer = _Renderer(settings, process)
     output = _Output(Path(file).open("a", encoding="utf-8") if file else sys.stderr, renderer)  # noqa: SIM115 - for good
     _Logger.output = output
-    _processors[:] = [structlog.stdlib.filter_by_level, *_ABOUT, renderer]
+    _processors[:] = [structlog.stdlib.filter_by_level, *_ABOUT, RepeatedLines(), renderer]
     structlog.configure(
         processors=_processors,
         logger_factory=_Logger,

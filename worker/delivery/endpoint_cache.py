@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
 from sqlalchemy import Connection, Engine
@@ -23,6 +23,7 @@ from shared.storage.delivery.webhook_snapshots import (
     load_secrets,
     load_secrets_of,
 )
+from shared.storage.delivery.webhook_states import webhook_names
 from shared.vault import SecretUnreadable, Vault
 
 log = get_logger("hookline.deliver")
@@ -103,6 +104,7 @@ class EndpointCache:
             snapshots = [one for one in load_endpoints(connection, webhook_ids).values() if not one.paused]
             secrets = load_secrets_of(connection, snapshots)
         opened = {}
+        unusable: list[tuple[WebhookSnapshot, str, str]] = []
         for snapshot in snapshots:
             try:
                 opened[snapshot.id] = snapshot, self._open_with(snapshot, secrets[snapshot.id])
@@ -110,13 +112,22 @@ class EndpointCache:
                 if reported:
                     metrics.SECRETS_UNREADABLE.inc()
                     # Ours to mend, not the receiver's: the deliveries stay due until the key is back.
-                    webhook_id = public_id(snapshot.kind, snapshot.id)
-                    log.error("webhook.secret_unreadable", webhook_id=webhook_id, error=str(exc))
+                    unusable.append((snapshot, "webhook.secret_unreadable", str(exc)))
             except EndpointUnusable as exc:
                 if reported:
                     metrics.WEBHOOKS_UNUSABLE.inc()
-                    log.error("webhook.unusable", webhook_id=public_id(snapshot.kind, snapshot.id), error=str(exc))
+                    unusable.append((snapshot, "webhook.unusable", str(exc)))
+        if unusable:
+            self._report(unusable)
         return opened
+
+    def _report(self, unusable: Sequence[tuple[WebhookSnapshot, str, str]]) -> None:
+        with read_statement(self._engine) as connection:
+            named = {one.id: one for one in webhook_names(connection, ids=[one.id for one, _, _ in unusable])}
+        for snapshot, event, error in unusable:
+            of = named.get(snapshot.id)
+            names = {} if of is None else {"entity": of.entity, "webhook": of.name}
+            log.error(event, webhook_id=public_id(snapshot.kind, snapshot.id), **names, error=error)
 
     def _open_with(self, snapshot: WebhookSnapshot, secrets: SealedSecrets) -> Endpoint:
         endpoint = open_endpoint(snapshot, secrets, self._vault, self._contexts)

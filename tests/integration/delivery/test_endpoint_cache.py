@@ -89,8 +89,9 @@ def test_a_secret_that_can_not_be_used_holds_deliveries_until_it_is_mended(
     scene.evaluate()
     with capture_logs() as logs:
         assert scene.process.webhooks.drain(hook) == 0
-    assert [(line["webhook_id"], line["error"]) for line in logs if line["event"] == "webhook.unusable"] == [
-        (f"wh_{hook}", words)
+    members = ("webhook_id", "entity", "webhook", "error")
+    assert [[line[name] for name in members] for line in logs if line["event"] == "webhook.unusable"] == [
+        [f"wh_{hook}", "acme", "hook", words]
     ]
     assert value not in str(logs)
     (waiting,) = scene.pending()

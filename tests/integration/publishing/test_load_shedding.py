@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from structlog.testing import capture_logs
 
 from dispatcher.publishing.publisher import Publisher, StreamFull
 from dispatcher.pump.maintenance import Maintenance
@@ -140,6 +141,23 @@ def test_a_full_stream_is_answered_with_when_to_come_back(settings: Settings, re
     assert problem.headers["retry-after"] == "5"
     assert "nothing was accepted" in problem.detail
     assert redis.keys("hookline:events:*") == []
+
+
+def test_the_log_says_what_the_streams_answered(settings: Settings, redis: Redis) -> None:
+    first_start.prepare(settings)
+    key = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    with running(settings) as client:
+        assert client.request("PUT", "/v1/entities/acme", json={}, headers=key).is_success
+        redis.config_set("min-replicas-to-write", 3)
+        try:
+            with capture_logs() as logs:
+                refused = client.request("POST", "/v1/events", json=alias_event(), headers=key)
+        finally:
+            redis.config_set("min-replicas-to-write", 0)
+    problem_of(refused, 503)
+    (line,) = [line for line in logs if line["event"] == "api.streams_unavailable"]
+    assert "NOREPLICAS" in line["error"]
+    assert "NOREPLICAS" not in refused.text
 
 
 def test_evaluated_entries_go_early_where_memory_is_nearly_full_and_others_never(scene: Scene) -> None:

@@ -19,7 +19,7 @@ import pytest
 from tests.authority import TRUSTS_NOBODY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 HOOKLINE = str(Path(sys.executable).with_name("hookline"))
 DEADLINE_SECONDS = 60.0
@@ -64,9 +64,10 @@ class Up:
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[Up]:
-    """A running one, started in `folder` with no setting but the flags; ready."""
+def up(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Up]:
+    """A running one, started in `folder` with no setting but the flags, and `HOOKLINE_…` as given; ready."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HOOKLINE_")}
+    environment |= {f"HOOKLINE_{name}": value for name, value in (settings or {}).items()}
     command = [HOOKLINE, "up", "--data-dir", "data", "--workers", "1", "--port", "0"]
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     try:

@@ -6,7 +6,7 @@ kind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -111,11 +111,45 @@ def change(
         InvalidDefinition: naming each fault.
         Conflict: when the name is taken, or automations use what would be taken away.
     """
+    return _edit(
+        connection, principal, entity_name, webhook_id, lambda before: apply_patch(before, patch), checks=checks
+    )
+
+
+def replace(
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    webhook_id: str,
+    body: Mapping[str, Any],
+    *,
+    checks: Checks,
+) -> WebhookView:
+    """Make a webhook what a whole definition says; `enabled` and `paused` stay where it lacks them. Raises as `change`.
+
+    Unlike a merge patch it takes out what is not named, and keeps a null where it means one, as in a success rule.
+    """
+
+    def whole(before: dict[str, Any]) -> dict[str, Any]:
+        return {"enabled": before["enabled"], "paused": before["paused"], **body}
+
+    return _edit(connection, principal, entity_name, webhook_id, whole, checks=checks)
+
+
+def _edit(
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    webhook_id: str,
+    wanted: Callable[[dict[str, Any]], Any],
+    *,
+    checks: Checks,
+) -> WebhookView:
     entity = require(connection, principal, entity_name, Action.ADMINISTER)
     lock_edits(connection)
     stored = load_webhook(connection, entity, webhook_id)
     before = webhook_body(stored)
-    fields = check_webhook(connection, entity, apply_patch(before, patch), checks=checks, before=stored.fields)
+    fields = check_webhook(connection, entity, wanted(before), checks=checks, before=stored.fields)
     stored = save_webhook(connection, entity, stored, fields, by=principal.user_name)
     check_automations(connection, stored)
     if changed := changed_members(before, webhook_body(stored)):

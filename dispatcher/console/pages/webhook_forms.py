@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -159,13 +158,6 @@ def header_lines(field: str, text: str) -> dict[str, str]:
     return headers
 
 
-def whole_patch(before: Any, wanted: Any) -> Any:
-    """The merge patch that makes `wanted` of `before`, with a null for each member that is not wanted any more."""
-    if not isinstance(before, Mapping) or not isinstance(wanted, Mapping):
-        return wanted
-    return {**dict.fromkeys(before), **{name: whole_patch(before.get(name), one) for name, one in wanted.items()}}
-
-
 def json_object(field: str, text: str) -> Any:
     """The JSON in a field; an empty object for a blank one. Raises InvalidDefinition."""
     if not text.strip():
@@ -206,15 +198,7 @@ def _saved(
     now = webhooks.get(connection, visit.principal, visit.entity, one.id, vault=resources.vault)
     if revision and revision != str(now.revision):
         raise Conflict("somebody else changed this webhook meanwhile: look at it again before you save")
-    return webhooks.change(
-        connection, visit.principal, visit.entity, one.id, _patch(now, body), checks=resources.checks
-    )
-
-
-def _patch(now: WebhookView, body: dict[str, Any]) -> dict[str, Any]:
-    """What makes the webhook what the form says: a plain patch would keep what was taken out of policy and headers."""
-    stored = now.model_dump(mode="json")
-    return {**body, **{name: whole_patch(stored[name], body[name]) for name in ("policy", "headers")}}
+    return webhooks.replace(connection, visit.principal, visit.entity, one.id, body, checks=resources.checks)
 
 
 def _draft_trial(
@@ -229,8 +213,8 @@ def _draft_trial(
             if one is None:
                 draft = webhooks.create(connection, visit.principal, visit.entity, body, checks=resources.checks)
             else:
-                draft = webhooks.change(
-                    connection, visit.principal, visit.entity, one.id, _patch(one, body), checks=resources.checks
+                draft = webhooks.replace(
+                    connection, visit.principal, visit.entity, one.id, body, checks=resources.checks
                 )
             trial = webhook_trials.prepare(
                 connection,

@@ -400,14 +400,14 @@ def test_headers_passwords_and_rotation_are_made_and_taken_out_in_the_form(
         "url": "https://example.com/",
         "headers": "X-Team: ml",
         "signing_secret": "SIGNING",
-        "policy": '{"success": {"body": {"done": true}}}',
+        "policy": '{"success": {"body": {"done": true, "error": null}}}',
         "revision": revision,
     }
     saved = admin.post(f"{path}/edit", data=changed)
     assert saved.status_code == 303, saved.text
     stored = world.call("GET", f"/entities/acme/webhooks/{number}")
     assert (stored["headers"], stored["basic"], stored["secrets"]) == ({"X-Team": "ml"}, None, [])
-    assert stored["policy"]["success"]["body"] == {"done": True}
+    assert stored["policy"]["success"]["body"] == {"done": True, "error": None}
     assert stored["policy"]["retried_statuses"] == [408, 425, 429, "5xx"]
     kept = world.call("GET", f"/entities/acme/webhooks/{number}/revisions")["items"]
     assert len(kept) == 2, "one edit is one revision"

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic_core import from_json
 
 from shared.domain.errors import InvalidDefinition, Loc
+from shared.domain.events.members import member_at
 from shared.domain.filters.filters import MISSING, Filter, Predicate, parse_filter
 from shared.domain.filters.patterns import pattern_of
 from shared.domain.payloads.masking import shown
@@ -169,18 +170,7 @@ def _within(key: object, value: object, depth: int) -> object:
 def _getter(path: str) -> Callable[[_Body], object]:
     if path == TEXT:
         return lambda body: body.text
-    return lambda body: MISSING if body.members is None else _member(body.members, path)
-
-
-def _member(values: Mapping[str, Any], key: str) -> object:
-    """A member by its whole key, else by the dotted path through nested objects, as filters of events look it up."""
-    while key not in values:
-        head, dot, key = key.partition(".")
-        inner = values.get(head)
-        if not dot or not isinstance(inner, dict):
-            return MISSING
-        values = inner
-    return values[key]
+    return lambda body: MISSING if body.members is None else member_at(body.members, path, MISSING)
 
 
 def _members(text: str, *, cut: bool) -> Mapping[str, Any] | None:

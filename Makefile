@@ -12,7 +12,7 @@ HEAVY := requirements/otel.txt requirements/oidc.txt requirements/dev.txt
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo test test-pythons test-fast test-generators test-verifiers test-cloud-events serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
+.PHONY: help install install-runtime demo test test-pythons test-fast test-generators test-verifiers test-cloud-events test-sources serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -61,6 +61,10 @@ test-generators: $(READY) ## clients that are generated from /openapi.json, in P
 test-cloud-events: $(READY) ## the cloudevents packages of Python and npm publish to the API, in their own environments
 	$(BIN)/python -m tests.cloud_events.environments
 	$(BIN)/python -m pytest -n 2 tests/cloud_events
+
+# In environments of their own, with the client's wheel. TORCH=1 adds frameworks: 1.6 GB where torch has a build for CPUs.
+test-sources: $(READY) ## the client's tests on each Python from 3.10 on; TORCH=1 adds its callbacks in real trainings
+	$(BIN)/python -m tests.sources $(if $(TORCH),--torch) $(PYTHONS)
 
 serve: $(RUNTIME) ## the whole service in the foreground, data under .hookline/
 	$(BIN)/hookline up

@@ -107,18 +107,20 @@ def _engine(arguments: argparse.Namespace) -> Iterator[sa.Engine]:
         import hookline.outbox  # noqa: F401 - says what to install
     except ImportError as exc:
         raise InvalidConfiguration(str(exc)) from exc
+    engine = None
     try:
-        engine = sa.create_engine(url, pool_pre_ping=True)
-        names = [arguments.table, f"{arguments.table}_lease"]
-        there = set(sa.inspect(engine).get_table_names(schema=arguments.schema))
-    except (sa.exc.SQLAlchemyError, ImportError) as exc:
-        # Not the URL itself: it has a password.
-        raise HooklineError(f"the database can't be used: {str(exc).splitlines()[0]}") from exc
-    if missing := [name for name in names if name not in there]:
-        raise InvalidConfiguration(
-            f"the database has no table {missing[0]}: add hookline.outbox.table(metadata) to the backend's migrations"
-        )
-    try:
+        try:
+            engine = sa.create_engine(url, pool_pre_ping=True)
+            there = set(sa.inspect(engine).get_table_names(schema=arguments.schema))
+        except (sa.exc.SQLAlchemyError, ImportError) as exc:
+            # Not the URL itself: it has a password.
+            raise HooklineError(f"the database can't be used: {str(exc).splitlines()[0]}") from exc
+        if missing := [name for name in (arguments.table, f"{arguments.table}_lease") if name not in there]:
+            raise InvalidConfiguration(
+                f"the database has no table {missing[0]}; "
+                "add hookline.outbox.table(metadata) to the backend's migrations"
+            )
         yield engine
     finally:
-        engine.dispose()
+        if engine is not None:
+            engine.dispose()

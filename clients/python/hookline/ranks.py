@@ -14,4 +14,5 @@ def is_rank_zero() -> bool:
         value = os.environ.get(name, "").strip()
         if value.isdigit():
             return int(value) == 0
-    return True
+    # Launchers that number only the machines and the processes on each.
+    return all(os.environ.get(name, "0").strip() in ("", "0") for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))

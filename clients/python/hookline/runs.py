@@ -151,7 +151,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        self.finish(self._failure or _state_after(kind, exc))
+        self.finish(self._failure or state_after(kind, exc))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -187,10 +187,18 @@ class Run:
             with self._lock:
                 at = self._step if step is None else int(step)
                 self._step = at + 1
-            found = values.samples(metrics)
-            for part in _parts(found):
+            self.log_at(metrics, at)
+        except Exception as exc:
+            self._warn(exc)
+
+    def log_at(self, metrics: Mapping[str, Any], step: int) -> None:
+        """As `log`, for metrics that count steps of their own: the run's next step stays as it is."""
+        try:
+            if not self._speaks():
+                return
+            for part in _parts(values.samples(metrics)):
                 self._publish(
-                    events.run_metrics(project=self.project, run=self._of(), step=at, metrics=part, **self._common)
+                    events.run_metrics(project=self.project, run=self._of(), step=step, metrics=part, **self._common)
                 )
         except Exception as exc:
             self._warn(exc)
@@ -287,7 +295,8 @@ def _parts(found: Mapping[str, values.Sample]) -> list[dict[str, values.Sample]]
     return parts
 
 
-def _state_after(kind: type[BaseException] | None, exc: BaseException | None) -> State:
+def state_after(kind: type[BaseException] | None, exc: BaseException | None) -> State:
+    """The state of a run that an exception leaves, or none."""
     if kind is None or issubclass(kind, GeneratorExit):
         return "finished"
     if issubclass(kind, KeyboardInterrupt):
@@ -312,7 +321,7 @@ def _watch_exceptions(run: Run) -> None:
 
     def hook(kind: type[BaseException], exc: BaseException, traceback: TracebackType | None) -> None:
         for one in list(_watched):
-            one._failure = one._failure or _state_after(kind, exc)
+            one._failure = one._failure or state_after(kind, exc)
         former(kind, exc, traceback)
 
     sys.excepthook = hook

@@ -192,7 +192,7 @@ def _follow(paths: list[str], one: runs.Run) -> Any:
     def end() -> None:
         stopping.set()
         thread.join()
-        follower.look()
+        follower.look(thoroughly=True)
         follower.close()
 
     return end

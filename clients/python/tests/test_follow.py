@@ -153,8 +153,7 @@ def test_by_default_what_is_there_already_is_left_out_and_what_comes_is_not(publ
     new = folder.parent / "run-3" / "run-r3.wandb"
     new.parent.mkdir()
     new.write_bytes(WandbFile().run("r3").history(0, loss=3).data)
-    follower._walk_after = 0
-    follower.look()
+    follower.look(thoroughly=True)
     assert told(published)[1:] == [(1, {"loss": 0.5}), "running", (0, {"loss": 3})]
     assert published[1]["data"]["run"]["config"] == {"lr": 0.1}
 
@@ -358,8 +357,7 @@ def test_the_real_wandb_offline(published: Published, tmp_path: Path, wait_until
             pass
 
         def look() -> bool:
-            follower._walk_after = 0
-            follower.look()
+            follower.look(thoroughly=True)
             return len(published.of_type("RUN_METRIC")) >= 5
 
         wait_until(look, "metrics while it runs")

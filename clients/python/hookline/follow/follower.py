@@ -103,8 +103,13 @@ class Follower:
         if positions is not None:
             self._open_positions(positions)
 
-    def look(self) -> int:
-        """Publish what is new; how many events. Does not raise for anything in the files."""
+    def look(self, *, thoroughly: bool = False) -> int:
+        """Publish what is new; how many events. Does not raise for anything in the files.
+
+        Large trees are searched for new files now and then only, unless `thoroughly`.
+        """
+        if thoroughly:
+            self._walk_after = 0.0
         self._find()
         count = 0
         for file in list(self._files.values()):

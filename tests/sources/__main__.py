@@ -36,7 +36,8 @@ FRAMEWORKS = (
 def wheel() -> Path:
     """The client's wheel, built anew."""
     shutil.rmtree(FOLDER / "dist", ignore_errors=True)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", FOLDER / "dist", CLIENT]
+    folder, client = str(FOLDER / "dist"), str(CLIENT)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, client]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (built,) = (FOLDER / "dist").glob("*.whl")
     return built
@@ -55,7 +56,16 @@ def environment(name: str, python: str, *installs: tuple[str, ...]) -> Path:
 
 
 def _install(interpreter: Path, *what: str) -> None:
-    command = [interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--prefer-binary", *what]
+    command = [
+        str(interpreter),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--prefer-binary",
+        *what,
+    ]
     subprocess.run(command, check=True)
 
 
@@ -63,7 +73,8 @@ def _test(interpreter: Path, built: Path, tests: str, *flags: str) -> bool:
     """Install the wheel, and run tests with it from a folder that has no sources."""
     _install(interpreter, "--force-reinstall", "--no-deps", str(built))
     own = {name: value for name, value in os.environ.items() if not name.startswith(("HOOKLINE_", "PYTHONPATH"))}
-    command = [interpreter, "-m", "pytest", "-q", "-c", CLIENT / "pyproject.toml", *flags, CLIENT / tests]
+    settings = str(CLIENT / "pyproject.toml")
+    command = [str(interpreter), "-m", "pytest", "-q", "-c", settings, *flags, str(CLIENT / tests)]
     return subprocess.run(command, cwd=FOLDER, env=own, check=False).returncode == 0
 
 

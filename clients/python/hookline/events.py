@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 MAX_EVENT_BYTES = 1 << 20
+MAX_HEARTBEAT_SECONDS = 30 * 86_400
 State = Literal["running", "finished", "failed", "crashed", "killed", "preempted"]
 STATES: tuple[State, ...] = ("running", "finished", "failed", "crashed", "killed", "preempted")
 TYPES = (
@@ -232,8 +233,10 @@ def run_state(
     if heartbeat_seconds is not None:
         if state != "running":
             raise InvalidEvent("data.heartbeat_seconds: only the state running may have it")
-        if not 0 < heartbeat_seconds < float("inf"):
-            raise InvalidEvent(f"data.heartbeat_seconds: must be above 0, not {heartbeat_seconds!r}")
+        if not 1 <= heartbeat_seconds <= MAX_HEARTBEAT_SECONDS:
+            raise InvalidEvent(
+                f"data.heartbeat_seconds: must be 1 to {MAX_HEARTBEAT_SECONDS} seconds, not {heartbeat_seconds!r}"
+            )
         whole = int(heartbeat_seconds)
         members["heartbeat_seconds"] = whole if whole == heartbeat_seconds else heartbeat_seconds
     return _event("RUN_STATE", project, members, common)

@@ -128,7 +128,7 @@ def test_without_an_entity_there_is_no_event(monkeypatch: pytest.MonkeyPatch) ->
 def test_states_and_heartbeats_are_checked() -> None:
     with pytest.raises(InvalidEvent, match=r"data\.state"):
         events.run_state(project="m", run="r", state="done")  # type: ignore[arg-type]
-    for wrong in (0, -1, math.inf, math.nan):
+    for wrong in (0, 0.5, -1, 2_592_001, math.inf, math.nan):
         with pytest.raises(InvalidEvent, match="heartbeat_seconds"):
             events.run_state(project="m", run="r", state="running", heartbeat_seconds=wrong)
     with pytest.raises(InvalidEvent, match="heartbeat_seconds"):

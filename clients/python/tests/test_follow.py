@@ -347,7 +347,7 @@ def test_the_real_wandb_offline(published: Published, tmp_path: Path, wait_until
     )
     environment = {**os.environ, "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path), "HOME": str(tmp_path)}
     environment["WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL"] = "1"
-    follower = Follower([tmp_path / "wandb"], since="start", heartbeat_seconds=0.1)
+    follower = Follower([tmp_path / "wandb"], since="start", heartbeat_seconds=1)
     command = [sys.executable, "-c", TRAINING, "0" if end == "finished" else "3"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, cwd=tmp_path

@@ -127,13 +127,16 @@ def test_other_ranks_are_silent(published: Published, monkeypatch: pytest.Monkey
     assert list(published) == []
 
 
-def test_a_silent_run_beats_with_the_same_event_and_stops_at_its_end(published: Published, wait_until: Wait) -> None:
-    with hookline.run(project="m", heartbeat_seconds=0.2) as run:
+def test_a_silent_run_beats_with_the_same_event_and_stops_at_its_end(
+    published: Published, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hookline.runs._BEATS", 20)
+    with hookline.run(project="m", heartbeat_seconds=1) as run:
         wait_until(lambda: len(published) >= 4, "beats")
         beats = published.of_type("RUN_STATE")
         assert {event["id"] for event in beats} == {published[0]["id"]}
         assert {event["data"]["state"] for event in beats} == {"running"}
-        assert published[0]["data"]["heartbeat_seconds"] == 0.2
+        assert published[0]["data"]["heartbeat_seconds"] == 1
         run.finish()
         assert run._stopping.is_set()
         assert states(published)[-1] == "finished"

@@ -15,7 +15,7 @@ from dispatcher.control.definition_lists import ListedSlackView, ListedWebhookVi
 from dispatcher.control.paging import MAX_LIMIT, PageRequest
 from dispatcher.control.webhook_resolver import list_owners
 from shared.domain.events.types import EventType
-from shared.domain.payloads.names import described_variables
+from shared.domain.payloads.names import VARIABLES, described_variables
 
 MAX_PROPOSED = 200
 """Projects and collections that a field proposes; any other may be typed."""
@@ -103,3 +103,9 @@ def variables_for(event: str, chosen: ListedWebhookView | None) -> list[PickedVa
         words |= dict.fromkeys(chosen.secrets, "a secret that the webhook grants")
     words |= {name: meaning for name, meaning in described.items() if name not in words}
     return [PickedVariable(name, meaning) for name, meaning in words.items()]
+
+
+def blank_variables(event: str) -> list[str]:
+    """The variables that a payload may name although events of this type have no value for them."""
+    described = described_variables(EventType(event) if event in set(EventType) else None)
+    return [name for name in VARIABLES if name not in described]

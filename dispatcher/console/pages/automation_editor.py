@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.automation_forms import FIELDS, definition_of, form_of
 from dispatcher.console.condition_forms import BLANK, COLUMNS, KINDS
-from dispatcher.console.editor_choices import COMMON_FIELDS, choices_of, variables_for
+from dispatcher.console.editor_choices import COMMON_FIELDS, blank_variables, choices_of, variables_for
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.filter_forms import MODES, OPERATORS, subject_of
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
@@ -239,6 +239,7 @@ def _editor_page(
         choices=choices,
         filter_fields=COMMON_FIELDS,
         variables=variables_for(form.text("event"), choices.chosen),
+        blank_variables=blank_variables(form.text("event")),
         content_types=_content_types(form.text("action.content_type")),
         templates=TEMPLATES.values(),
         filled_from=TEMPLATES.get(form.text("template")) if form.has("example") else None,

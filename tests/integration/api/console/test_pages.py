@@ -292,6 +292,28 @@ def test_what_is_echoed_of_a_url_is_text(visitors: dict[str, httpx.Client], path
     assert "<script>window" not in answer.text and "<script>x" not in answer.text
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/events?project={}&author={}&id={}&source={}&since={}&type={}",
+        "/events?run={}",
+        "/events/one?id={}",
+        "/projects?text={}&kind={}",
+        "/project?name={}",
+        "/collection?project={}&name={}",
+        "/metrics?project=digits&metric={}&run={}&since={}",
+        "/automations/new?event={}&project={}&alias={}&metric={}&threshold={}&webhook={}&state={}",
+        "/automations/{{accuracy}}/series?run={}&project={}&since={}",
+    ],
+)
+def test_names_in_a_url_are_text(world: World, visitors: dict[str, httpx.Client], path: str) -> None:
+    probe = quote(HOSTILE[:400], safe="")
+    answer = visitors["admin"].get(filled(world, path.replace("{}", probe).replace("{{", "{").replace("}}", "}")))
+    assert answer.status_code in (200, 404, 422), answer.text
+    assert "<script>window" not in answer.text and "<img" not in answer.text
+    assert not [tag for tag, attributes in _Elements(answer.text).elements if "data-canary" in attributes]
+
+
 def test_secrets_and_keys_are_on_no_page(world: World, visitors: dict[str, httpx.Client]) -> None:
     admin = visitors["admin"]
     kept = [*SECRETS.values(), *world.keys.values(), *admin.cookies.values()]

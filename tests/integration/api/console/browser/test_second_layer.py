@@ -16,9 +16,9 @@ HOSTILE_PAGES = (
     "/automations/{hostile}",
     "/automations/{hostile}/edit",
     "/automations/{hostile}/revisions/{first:hostile}",
-    "/deliveries",
+    "/deliveries?event={hostile-event}",
     "/deliveries/{refused}",
-    "/events",
+    "/events?id={hostile-event}",
     "/events/one?id={hostile-event}",
     "/collection?project=wandb-registry-model&name={hostile-collection}",
 )

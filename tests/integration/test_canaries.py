@@ -122,10 +122,11 @@ def echoing(tls: ssl.SSLContext | None = None) -> Iterator[Echoing]:
             headers = self.headers.items()
             endpoint.requests.append(str([self.path, headers]).encode() + body)
             token = self.headers.get("Authorization", "none")
+            bare = SECRETS["TOKEN"] if SECRETS["TOKEN"] in token else ""  # what it was not sent it may not know
             answer = echo(self.path, headers, body)
             self.send_response(500 if len(endpoint.requests) % 3 else 302, f"failed {token} {self.path}")
             for name in ("X-Echo", "Retry-After", "Location", "Set-Cookie", "WWW-Authenticate", "Content-Type"):
-                self.send_header(name, f"{token} {self.path} {SECRETS['TOKEN']}")
+                self.send_header(name, f"{token} {self.path} {bare}")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
@@ -234,6 +235,18 @@ def define(api: Caller, hostile: str, chat: str) -> str:
         action = {"webhook": webhook, "payload": without_token if webhook == "whole" else payload}
         automation = {"name": f"to-{webhook}", "event": "ADD_ARTIFACT_ALIAS", "action": action}
         api.ok("POST", f"{ACME}/automations", automation)
+    others: dict[str, Any] = {
+        "application/x-www-form-urlencoded": {
+            "innocent": INNOCENT,
+            "g": "$GRANTED",
+            "in": {"json": "<$GRANTED> $SIGNING"},
+        },
+        "text/plain": f"{INNOCENT} ${{GRANTED}} ${{PEM_GRANTED}} $event_author",
+    }
+    for content_type, sent in others.items():
+        action = {"webhook": "hostile", "payload": sent, "content_type": content_type}
+        automation = {"name": f"as-{content_type[:4]}", "event": "ADD_ARTIFACT_ALIAS", "action": action}
+        api.ok("POST", f"{ACME}/automations", automation)
     talks = {"name": "talks", "event": "ADD_ARTIFACT_ALIAS", "action": {"slack": "chat", "title": INNOCENT}}
     api.ok("POST", f"{ACME}/automations", talks)
     return str(hook["id"])
@@ -272,7 +285,8 @@ def look_around(api: Caller, webhook_id: str) -> None:
         api.ok("GET", f"{ACME}/deliveries/export?format={form}")
     for path in ("/v1/keys", "/v1/users", "/v1/audit", "/v1/schemas", "/openapi.json", "/healthz", "/readyz"):
         api.ok("GET", path)
-    api.ok("POST", f"{ACME}/automations/dry-run", {"automation": "to-hostile", "events": [alias_event()]})
+    for name in ("to-hostile", "as-appl", "as-text"):
+        api.ok("POST", f"{ACME}/automations/dry-run", {"automation": name, "events": [alias_event()]})
     viewer = "{ viewer { username teams { edges { node { name } } } } }"
     found = api.ok("POST", "/graphql", {"query": viewer})
     assert "errors" not in found, found
@@ -413,6 +427,8 @@ def test_no_canary_is_found_anywhere(
         sent = b"".join(hostile.requests)
         assert SECRETS["TOKEN"].encode() in sent, "the endpoint never got what it was to echo"
         assert b'gr\\"anted' in sent
+        assert b"g=gr%22anted" in sent
+        assert f"{INNOCENT} {SECRETS['GRANTED']}".encode() in sent
         assert SLACK_PATH.encode() in b"".join(chat.requests)
     exported = b"".join(request.body for request in collector.requests)  # protobuf holds texts as they are
     for span in ("publish", "evaluate ADD_ARTIFACT_ALIAS", "attempt"):

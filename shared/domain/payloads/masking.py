@@ -1,7 +1,8 @@
 """Taking secrets out of text that others wrote, such as an endpoint's answer that repeats the request it got.
 
 A value is found as it is, under any nesting of JSON's, percent-encoding's and HTML's or XML's escapes that frameworks
-make (`unescaping.py`), in hexadecimal, and in base64 of it or of a text that contains it. What somebody transformed
+make (`unescaping.py`), in hexadecimal, and in base64 of it or of a text that contains it as a body
+spells it. What somebody transformed
 otherwise (compressed, encrypted, base64 in lines, upper case, a part of it) can't be recognized.
 
 Nobody may learn a value from what is masked. So only whole values are masked, and what is left out where an answer was
@@ -16,6 +17,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+from shared.domain.payloads.content_types import escape_form
+from shared.domain.payloads.sealed import as_unicode, escape_json
 from shared.domain.payloads.unescaping import readings
 
 SHORTEST_CODED = 8
@@ -113,11 +116,17 @@ def _whole(group: list[tuple[int, int, str]], end: int) -> tuple[int, int, str]:
 
 @lru_cache(maxsize=128)
 def _coded(value: str) -> frozenset[str]:
-    """A value in hexadecimal and base64, wherever in a longer text it stands.
+    """A value in hexadecimal and base64, wherever in a longer text it stands, also as a body spells it.
 
     Kept, since a webhook's secrets are the same for days.
     """
-    given = value.encode("utf-8", "surrogatepass")
+    in_json = escape_json(value)
+    spellings = dict.fromkeys((value, in_json, escape_form(as_unicode(value)), escape_form(in_json)))
+    return frozenset(coded for spelling in spellings for coded in _coded_once(spelling))
+
+
+def _coded_once(spelling: str) -> frozenset[str]:
+    given = spelling.encode("utf-8", "surrogatepass")
     found = {given.hex(), given.hex().upper(), base64.b64encode(given).decode()}
     for before in range(3):
         whole = base64.b64encode(bytes(before) + given).decode()

@@ -190,3 +190,14 @@ def test_many_large_values_cost_little() -> None:
     _now, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 64 << 20
+
+
+@pytest.mark.parametrize("spelled", ["k%3D%3D", 'k\\"', "a+b%26c"])
+def test_a_value_is_found_in_base64_of_a_body_that_spells_it_in_another_way(spelled: str) -> None:
+    value = "0123456789-" + {"k%3D%3D": "k==", 'k\\"': 'k"', "a+b%26c": "a b&c"}[spelled]
+    body = f"before=0123456789-{spelled}&after".encode()
+    for begin in range(3):
+        coded = base64.b64encode(b"x" * begin + body).decode()
+        masked = Mask({"TOKEN": value})(f"got {coded}.")
+        assert "***TOKEN***" in masked
+        assert base64.b64encode(b"0123456789-").decode()[:10] not in masked

@@ -12,7 +12,7 @@ HEAVY := requirements/otel.txt requirements/oidc.txt requirements/dev.txt
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo test test-pythons test-fast test-generators test-verifiers test-cloud-events test-sources serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
+.PHONY: help install install-runtime demo demo-console test test-pythons test-fast test-generators test-verifiers test-cloud-events test-sources serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ $(READY): $(RUNTIME) $(HEAVY)
 install: $(READY) ## make .venv/ with everything, in exactly the versions of requirements/
 
 install-runtime: $(RUNTIME) ## make .venv/ with what `make serve` and `make demo` need
+
+demo-console: $(RUNTIME) ## the demo, which then goes on running with the console open for looking
+	$(BIN)/python -m examples.demo --console
 
 demo: $(RUNTIME) ## the whole way on recorded input: start, define, publish, deliver, verify
 	$(BIN)/python -m examples.demo

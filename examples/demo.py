@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,8 +146,12 @@ def _is_through(plan: Plan, observed: Observed) -> bool:
     )
 
 
-def demonstrate(plan: Plan) -> list[str]:
-    """Run everything, show it, and return what was not as expected."""
+def demonstrate(plan: Plan, *, console: bool = False) -> list[str]:
+    """Run everything, show it, and return what was not as expected.
+
+    Args:
+        console: whether the service goes on running at the end, for people to look at it, until they interrupt it.
+    """
     board = Board(plan.manifest["automations"], plan.expected, plan.secrets)
     observed: Observed = ([], [])
     with (
@@ -177,6 +182,8 @@ def demonstrate(plan: Plan) -> list[str]:
         records, history = observed
         board.account(records, history)
         texts = {f"the answer on delivery {row.id}": service.delivery_text(plan.entity, row.id) for row in history}
+        if console:
+            _open_console(board, service, plan.entity)
         exit_code = service.stop()
         texts["the service's log"] = service.log_text()
     problems = differences(plan.expected, records, history, plan.paths) + leaks(plan.secrets, texts)
@@ -184,6 +191,20 @@ def demonstrate(plan: Plan) -> list[str]:
         problems.append(f"hookline up ended with {exit_code} after SIGTERM, not with 0")
     _say_verdict(board, plan, records, problems)
     return problems
+
+
+def _open_console(board: Board, service: Service, entity: str) -> None:
+    """Say where to look, and wait until somebody has looked enough."""
+    key = service.make_reader(entity)
+    board.say("")
+    board.say("The service goes on running. Look at what fired, what did not and why in the console:")
+    board.say(f"  {service.url}/console/e/{entity}")
+    board.say(f"  sign in with the key {key}")
+    board.say(
+        "It is a member's: it may look at everything and edit automations. Ctrl-C stops the service and removes its data."
+    )
+    with suppress(KeyboardInterrupt):
+        service.wait()
 
 
 def _say_verdict(board: Board, plan: Plan, records: Sequence[Received], problems: Sequence[str]) -> None:
@@ -205,7 +226,7 @@ def main() -> int:
     """Run the demo; 0 when everything was exactly as expected."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return 1 if demonstrate(make_plan()) else 0
+        return 1 if demonstrate(make_plan(), console="--console" in sys.argv[1:]) else 0
     except DemoFailed as exc:
         print(f"FAILED: {exc}", file=sys.stderr)
         return 1

@@ -25,6 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 READY_DEADLINE_SECONDS = 90.0
 STOP_DEADLINE_SECONDS = 45.0
 COMMAND_DEADLINE_SECONDS = 60.0
+WATCH_SECONDS = 1.0
 _READY = re.compile(r"^hookline ready on (http://\S+)$", re.MULTILINE)
 _HOOKLINE = Path(sys.executable).with_name("hookline")
 
@@ -133,6 +134,17 @@ class Service:
         env |= {"HOOKLINE_ADMIN_API_KEY": self.admin_key, "HOOKLINE_ALLOWED_NETWORKS": "127.0.0.0/8"}
         env |= {"HOOKLINE_URL": self.url, "HOOKLINE_API_KEY": self.admin_key} if self.url else {}
         return env | {"PYTHONUNBUFFERED": "1"}
+
+    def make_reader(self, entity: str) -> str:
+        """A new key with which a person may look at an entity. Raises DemoFailed when it is refused."""
+        made = self._answer("POST", "/v1/keys", json={"name": "reader", "entity": entity, "role": "member"})
+        return str(made.json()["key"])
+
+    def wait(self) -> None:
+        """Wait until the service ends. Raises DemoFailed then: it is ended by `stop` only."""
+        while True:
+            self.check_alive()
+            time.sleep(WATCH_SECONDS)
 
     def put(self, path: str, body: dict[str, Any]) -> None:
         """PUT under /v1. Raises DemoFailed with the answer when it is refused."""

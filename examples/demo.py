@@ -200,9 +200,7 @@ def _open_console(board: Board, service: Service, entity: str) -> None:
     board.say("The service goes on running. Look at what fired, what did not and why in the console:")
     board.say(f"  {service.url}/console/e/{entity}")
     board.say(f"  sign in with the key {key}")
-    board.say(
-        "It is a member's: it may look at everything and edit automations. Ctrl-C stops the service and removes its data."
-    )
+    board.say("It may look at everything and edit automations. Ctrl-C stops the service and removes its data.")
     with suppress(KeyboardInterrupt):
         service.wait()
 

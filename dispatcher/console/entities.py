@@ -63,7 +63,8 @@ class EntityVisit:
             raise Forbidden(f"this needs the role admin in {self.entity!r}; yours is {self.frame.role}")
 
 
-def _visit(entity: str, request: Request, visitor: VisitorDep, resources: ResourcesDep) -> EntityVisit:
+def visit_of(entity: str, request: Request, visitor: VisitorDep, resources: ResourcesDep) -> EntityVisit:
+    """The visitor at an entity. Raises NotFound and Forbidden for those who may not look at it."""
     principal = visitor.principal
     lag = request.app.state.lag.current(resources.settings, resources.engine)
     with read_transaction(resources.engine) as connection:
@@ -82,4 +83,4 @@ def _visit(entity: str, request: Request, visitor: VisitorDep, resources: Resour
     return EntityVisit(visitor, frame)
 
 
-EntityDep = Annotated[EntityVisit, Depends(_visit)]
+EntityDep = Annotated[EntityVisit, Depends(visit_of)]

@@ -48,7 +48,8 @@ async def _resources(request: Request) -> ApiResources:
 ResourcesDep = Annotated[ApiResources, Depends(_resources)]
 
 
-def _visitor(request: Request, resources: ResourcesDep) -> Visitor:
+def visitor_of(request: Request, resources: ResourcesDep) -> Visitor:
+    """Who is signed in. Raises SignInNeeded when nobody is."""
     token = presented_token(request, resources.settings)
     opened = None
     if token:
@@ -64,7 +65,7 @@ def _visitor(request: Request, resources: ResourcesDep) -> Visitor:
     return visitor
 
 
-VisitorDep = Annotated[Visitor, Depends(_visitor)]
+VisitorDep = Annotated[Visitor, Depends(visitor_of)]
 
 
 def is_secure(request: Request, settings: Settings) -> bool:

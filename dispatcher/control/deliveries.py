@@ -225,19 +225,23 @@ def _two_way(page: PageRequest, found: FoundDeliveries) -> TwoWayPage[DeliveryVi
     return TwoWayPage(items=[DeliveryView(**_members(row)) for row in shown], next=next_, previous=previous)
 
 
+def newest_number(connection: Connection, principal: Principal, entity_name: str) -> int:
+    """The number of the entity's newest delivery, which grows with each; 0 where there is none."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    return store.newest_seq(connection, entity.id)
+
+
 def count_newer(
-    connection: Connection, principal: Principal, entity_name: str, raw: object, *, after: str | None, limit: int
+    connection: Connection, principal: Principal, entity_name: str, raw: object, *, after: int, limit: int
 ) -> int:
-    """How many deliveries match that were stored after one, `limit` at most; after none is all of them.
+    """How many deliveries match whose numbers are greater, `limit` at most.
 
     Raises:
-        NotFound: when that one is not kept any more.
         InvalidDefinition: for a query that can't be understood.
     """
     entity = require(connection, principal, entity_name, Action.READ)
     wanted = _filter(connection, entity, parse_body(DeliveryQuery, raw))
-    position = 0 if after is None else _load_delivery(connection, entity, after).seq
-    return len(store.search_deliveries(connection, entity.id, wanted, after=position, limit=limit).rows)
+    return len(store.search_deliveries(connection, entity.id, wanted, after=after, limit=limit).rows)
 
 
 @dataclass(frozen=True, slots=True)

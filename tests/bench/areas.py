@@ -52,6 +52,7 @@ AREAS = (
     Area("tenants", "tests.bench.tenants", "10,000 entities with 10 automations each over one with 100,000"),
     Area("runs", "tests.bench.runs", "100,000 watched runs over 100: rate, bytes of a series"),
     Area("publishing", "tests.bench.publishing", "POST /v1/events on one API process"),
+    Area("tabs", "tests.bench.tabs", "POST /v1/events beside 100 open pages of the console, over without them"),
     Area("scale", "tests.bench.scale", "1, 2 and 4 workers: CPU of a delivery by role, connections, memory"),
     Area("footprint", "tests.bench.footprint", "bytes of an event in Valkey, of a delivery in PostgreSQL"),
     Area("backlog", "tests.faults.backlog", "1,000,000 events in one partition: memory, fresh events elsewhere"),

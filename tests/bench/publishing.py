@@ -45,7 +45,7 @@ def measure(rounds: int, quick: bool) -> list[Figure]:
     wall: list[float] = []
     core: list[float] = []
     single: list[float] = []
-    with _api() as api:
+    with running_api() as api:
         api.post(_bodies("warm", 20), BATCH_TYPE)
         for number in range(rounds):
             seconds, cpu = api.post(_bodies(f"round-{number}", batches), BATCH_TYPE)
@@ -75,12 +75,14 @@ def _bodies(label: str, batches: int) -> list[bytes]:
     return [orjson.dumps(events[start : start + BATCH]) for start in range(0, len(events), BATCH)]
 
 
-class _Api:
+class Api:
     """A running API process, and the streams that it appends to."""
 
     def __init__(self, tree: Tree, port: int, key: str, redis_url: str) -> None:
         self._tree = tree
         self._port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.key = key
         self._headers = f"Host: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
         self._redis_url = redis_url
 
@@ -127,7 +129,7 @@ class _Api:
 
 
 @contextmanager
-def _api() -> Iterator[_Api]:
+def running_api() -> Iterator[Api]:
     """One API process on servers of its own, with an entity to publish for."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookline-bench-")))
@@ -152,7 +154,7 @@ def _api() -> Iterator[_Api]:
         )
         tree.wait_until(lambda: _answers(client), what="API")
         client.put(f"/v1/entities/{watched.ENTITY}", json={}).raise_for_status()
-        yield _Api(tree, port, key, redis_url)
+        yield Api(tree, port, key, redis_url)
 
 
 def _answers(client: httpx.Client) -> bool:

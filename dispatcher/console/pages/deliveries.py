@@ -27,9 +27,10 @@ def deliveries_page(request: Request, visit: EntityDep, resources: ResourcesDep)
     """The deliveries that match, newest first."""
     url = list_url(request, FILTERS)
     wanted = {name: value for name, value in url.filters.items() if value}
-    page, fault = None, ""
+    page, fault, newest = None, "", 0
     try:
         with read_transaction(resources.engine) as connection:
+            newest = deliveries.newest_number(connection, visit.principal, visit.entity)
             asked = page_request(None, url.cursor or None, two_way=True)
             page = deliveries.list_deliveries(connection, visit.principal, visit.entity, wanted, asked)
     except InvalidDefinition as exc:
@@ -39,6 +40,7 @@ def deliveries_page(request: Request, visit: EntityDep, resources: ResourcesDep)
         "deliveries.html",
         status=422 if fault else 200,
         page=page,
+        newest=newest,
         url=url,
         fault=fault,
         statuses=STATUSES,

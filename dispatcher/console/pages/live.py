@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
+from dispatcher.api.resources import ApiResources
 from dispatcher.console import preferences
 from dispatcher.console.alerts import version_of
-from dispatcher.console.entities import EntityDep
+from dispatcher.console.entities import EntityDep, visit_of
 from dispatcher.console.forms import FormDep
 from dispatcher.console.listing import ListUrl, list_url
 from dispatcher.console.origins import local_path
 from dispatcher.console.pages.deliveries import FILTERS
 from dispatcher.console.preferences import preferences_of
+from dispatcher.console.quiet import QuietEntities
 from dispatcher.console.rendering import render
-from dispatcher.console.visitors import ResourcesDep, VisitorDep, is_secure
+from dispatcher.console.visitors import ResourcesDep, VisitorDep, is_secure, presented_token, visitor_of
 from dispatcher.control import deliveries
-from dispatcher.control.errors import NotFound
 from shared.domain.errors import InvalidDefinition
+from shared.domain.ids import MAX_ROW_NUMBER
 from shared.storage.database.transactions import read_transaction
 
 router = APIRouter()
@@ -26,23 +31,41 @@ MAX_NEWS = 20
 _DAY_SECONDS = 86_400
 
 
+Number = Annotated[int, Query(ge=0, le=MAX_ROW_NUMBER)]
+
+
 @router.get("/e/{entity}/deliveries/news")
-def delivery_news(
-    request: Request, visit: EntityDep, resources: ResourcesDep, after: str = "", seen: int = 0
+async def delivery_news(
+    entity: str, request: Request, resources: ResourcesDep, after: Number = 0, known: Number = 0
 ) -> Response:
-    """How many deliveries match that are newer than the newest on the page; nothing if as many were told already."""
-    url = list_url(request, FILTERS)
+    """How many deliveries match that are newer than the page; nothing if as many were told already.
+
+    Args:
+        after: the number of the entity's newest delivery when the page was made.
+        known: the same when it asked last.
+    """
+    quiet: QuietEntities = request.app.state.quiet
+    token = presented_token(request, resources.settings) or ""
+    if quiet.is_quiet(token, entity, known):
+        return Response(status_code=204)
+    return await run_in_threadpool(_news, entity, request, resources, after, known)
+
+
+def _news(entity: str, request: Request, resources: ApiResources, after: int, known: int) -> Response:
+    visit, url = visit_of(entity, request, visitor_of(request, resources), resources), list_url(request, FILTERS)
     try:
         with read_transaction(resources.engine) as connection:
+            newest = deliveries.newest_number(connection, visit.principal, entity)
+            request.app.state.quiet.remember(presented_token(request, resources.settings) or "", entity, newest)
+            if newest <= known:
+                return Response(status_code=204)
             count = deliveries.count_newer(
-                connection, visit.principal, visit.entity, url.given, after=after or None, limit=MAX_NEWS + 1
+                connection, visit.principal, entity, url.given, after=after, limit=MAX_NEWS + 1
             )
-    except (InvalidDefinition, NotFound):
-        return Response(status_code=204)
-    if count == seen:
+    except InvalidDefinition:
         return Response(status_code=204)
     shown = ListUrl(f"{visit.frame.path}/deliveries", url.filters, "")
-    return render(request, "news.html", count=count, most=MAX_NEWS, url=shown, after=after)
+    return render(request, "news.html", count=count, most=MAX_NEWS, url=shown, after=after, newest=newest)
 
 
 @router.get("/e/{entity}/alerts")

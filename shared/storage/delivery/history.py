@@ -266,6 +266,12 @@ def deliveries_made(connection: Connection, entity_id: int, event_ids: Collectio
     return {(source, event_id): made for source, event_id, made in connection.execute(query)}
 
 
+def newest_seq(connection: Connection, entity_id: int) -> int:
+    """The number of the entity's newest delivery; 0 where there is none."""
+    query = select(deliveries.c.seq).where(deliveries.c.entity_id == entity_id).order_by(deliveries.c.seq.desc())
+    return connection.execute(query.limit(1)).scalar() or 0
+
+
 def creation_times(connection: Connection, seqs: Collection[int]) -> tuple[datetime, datetime]:
     """The earliest and the latest time at which these deliveries were created."""
     query = select(deliveries.c.created_at).where(among(connection, deliveries.c.seq, seqs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -12,11 +13,13 @@ import pytest
 from sqlalchemy import update
 
 from dispatcher.console.alerts import LagWatch
+from dispatcher.console.quiet import NEWEST_SECONDS, QuietEntities
 from shared.domain.health_checks import OPEN_SECONDS
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.database.transactions import write_transaction
 from shared.storage.schema.tables import webhooks
 from tests.integration.api.console.world import World
+from tests.integration.processes import wait_until
 from tests.integration.scene import alias_event
 
 ENTITY = "/console/e/acme"
@@ -73,20 +76,42 @@ def test_what_was_counted_is_replayed_once_and_can_be_stopped(world: World, admi
     assert "No delivery matches" in admin.get(f"{LIST}/replay?event=nothing").text
 
 
+def quiet_for_all(world: World) -> None:
+    """Let pass the time for which it is remembered that nothing is new."""
+    begun = time.monotonic()
+    wait_until(lambda: time.monotonic() - begun > NEWEST_SECONDS, "the end of what is remembered")
+
+
+def test_who_lost_the_right_to_look_is_told_nothing(world: World) -> None:
+    quiet = QuietEntities()
+    assert not quiet.is_quiet("mine", "acme", 5)
+    quiet.remember("mine", "acme", 5)
+    assert quiet.is_quiet("mine", "acme", 5) and quiet.is_quiet("mine", "acme", 6)
+    assert not quiet.is_quiet("mine", "acme", 4)
+    assert not quiet.is_quiet("other", "acme", 5) and not quiet.is_quiet("mine", "other", 5)
+    with world.visitor("outsider") as outsider, world.visitor(None) as nobody:
+        assert outsider.get(f"{LIST}/news").status_code == 404
+        assert nobody.get(f"{LIST}/news").status_code == 303
+
+
 def test_an_open_list_is_told_how_many_are_new(world: World, admin: httpx.Client) -> None:
     page = admin.get(f"{LIST}?collection=fresh").text
     (ask,) = re.findall(r'data-from="([^"]+/news[^"]*)"', page)
     ask = html.unescape(ask)
     assert admin.get(ask).status_code == 204
     world.publish(alias_event("gone", event_id="news-1", collection="fresh"))
+    quiet_for_all(world)
     told = admin.get(ask)
     assert "1 new delivery." in told.text and f'href="{LIST}?collection=fresh"' in told.text
     (ask,) = re.findall(r'data-from="([^"]+/news[^"]*)"', told.text)
-    assert admin.get(html.unescape(ask)).status_code == 204
-    newest = html.unescape(re.findall(r'data-from="([^"]+/news[^"]*)"', admin.get(f"{LIST}?collection=fresh").text)[0])
-    assert "after=dlv_" in newest and admin.get(newest).status_code == 204
-    for wrong in (f"{LIST}/news?after=dlv_x", f"{LIST}/news?since=soon", f"{LIST}/news?automation=nothing"):
+    ask = html.unescape(ask)
+    assert admin.get(ask).status_code == 204
+    world.publish(alias_event("gone", event_id="news-2", collection="elsewhere"))
+    quiet_for_all(world)
+    assert "1 new delivery." in admin.get(ask).text
+    for wrong in (f"{LIST}/news?since=soon", f"{LIST}/news?automation=nothing"):
         assert admin.get(wrong).status_code == 204
+    assert admin.get(f"{LIST}/news?after=x").status_code == 422
     older = admin.get(f"{LIST}?cursor=YWZ0ZXIgNQ").text
     assert "/news" not in older
 

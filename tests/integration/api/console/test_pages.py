@@ -82,7 +82,7 @@ PAGES: dict[str, set[str]] = {
     "/deliveries/replay": ADMIN,
     "/deliveries/replay?status=dead": ADMIN,
     "/deliveries/replays/{replay}": READ,
-    "/deliveries/news?event=none&seen=7": READ,
+    "/deliveries/news?event=none": READ,
     "/alerts": READ,
     "/console/me": ANYBODY,
     "/console/me/entities/acme/leave": ANYBODY,
@@ -570,8 +570,15 @@ COSTS = {
     "/collection?project=wandb-registry-model&name=llm": 14,
     "/metrics?project=digits": 12,
     "/events": 15,  # one for each partition of the event log among them
+    "/deliveries/replays/{replay}": 12,
+    "/deliveries/news": 12,
+    "/alerts": 8,
     "/settings/webhooks": 12,
+    "/settings/slack": 12,
+    "/settings/slack/{alerts}": 12,
     "/settings/secrets": 12,
+    "/settings/manifest": 12,
+    "/console/me": 12,
 }
 """The most queries that a page may make, whatever it lists."""
 

@@ -5,6 +5,7 @@ A picture is what Debian's Chromium shows of a real page, so it is drawn again w
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ from shared.storage.database.engine import open_engine
 from shared.storage.schema.migrate import migrate
 from tests.integration.api.console.browser.conftest import ARGUMENTS, DEADLINE_MS, Window
 from tests.integration.api.console.world import opened_world
+from tests.integration.scene import metric_event
 
 FOLDER = Path(__file__).parents[5] / "docs" / "pictures"
 WIDTH = 1200
@@ -40,8 +42,18 @@ def main() -> int:
             _draw(page, f"/e/acme/automations/{automation}/edit", folder / "console-editor.png", height=1000)
             dead = world.delivery(status="dead")
             _draw(page, f"/e/acme/deliveries/{dead}", folder / "console-delivery.png", scheme="dark")
+            _draw(page, "/e/acme/events/one?id=promote-1", folder / "console-event.png", height=900)
+            world.publish(*(metric_event(step, run="r2", accuracy=_accuracy(step)) for step in range(60)))
+            seen = f"/e/acme/automations/{world.ids['accuracy']}/series?project=digits&run=r2"
+            _draw(page, seen, folder / "console-series.png")
             browser.close()
     return 0
+
+
+def _accuracy(step: int) -> float:
+    """What a run logs that learns, with some noise, and then forgets a little."""
+    learned = 0.95 - 0.45 * math.exp(-step / 12) - (0.12 if step in range(34, 42) else 0)
+    return round(learned + 0.02 * math.sin(step * 2.3), 4)
 
 
 def _draw(

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +24,7 @@ from dispatcher.pump.notices import append_notices
 from dispatcher.pump.silent_runs import SilentRuns
 from dispatcher.pump.stream_watch import StreamWatch
 from shared.config.descriptors import descriptor_limit, raise_descriptor_limit
+from shared.domain.health_checks import DISABLED_RECENT_SECONDS, RECENT_SECONDS
 from shared.health.environment import (
     EnvironmentFault,
     FaultKind,
@@ -46,8 +47,15 @@ from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.engine import checkpoint, open_engine, try_connection
 from shared.storage.database.pooler import TransactionPooler
 from shared.storage.database.transactions import read_transaction
-from shared.storage.delivery.backlog import DueWebhook, due_webhooks, queue_state
+from shared.storage.delivery.backlog import (
+    DueWebhook,
+    count_recent_dead,
+    count_recently_disabled,
+    due_webhooks,
+    queue_state,
+)
 from shared.storage.evaluation.offsets import read_all_offsets
+from shared.storage.evaluation.poison import count_poison
 from shared.storage.schema.errors import SchemaTooOld
 from shared.storage.schema.gate import SchemaGate
 
@@ -231,6 +239,10 @@ class Pump:
         self._set_environment_gauges()
         with read_transaction(self._engine) as connection:
             state = queue_state(connection, now)
+            recent, disabled = (now - timedelta(seconds=s) for s in (RECENT_SECONDS, DISABLED_RECENT_SECONDS))
+            metrics.DELIVERIES_DEAD_RECENT.set(count_recent_dead(connection, recent))
+            metrics.POISON_RECENT.set(count_poison(connection, recent))
+            metrics.WEBHOOKS_DISABLED_RECENT.set(count_recently_disabled(connection, disabled))
         self._silent_runs.count()
         metrics.DELIVERIES_PENDING.set(state.pending)
         metrics.DELIVERIES_DUE.set(state.due)

@@ -129,7 +129,7 @@ CHECKS: tuple[HealthCheck, ...] = (
         threshold=0,
         severity=Severity.TICKET,
         runbook="HooklineDeadLetters",
-        rule='sum(increase(hookline_deliveries_total{outcome=~"dead|refused"}[30m])) > 0',
+        rule="max(hookline_deliveries_dead_recent) > 0",
     ),
     HealthCheck(
         name="circuits_open",
@@ -146,7 +146,7 @@ CHECKS: tuple[HealthCheck, ...] = (
         threshold=0,
         severity=Severity.TICKET,
         runbook="HooklineWebhookDisabled",
-        rule="sum(increase(hookline_webhooks_disabled_automatically_total[1h])) > 0",
+        rule="max(hookline_webhooks_disabled_recent) > 0",
     ),
     HealthCheck(
         name="secrets_unreadable",
@@ -163,7 +163,7 @@ CHECKS: tuple[HealthCheck, ...] = (
         threshold=0,
         severity=Severity.TICKET,
         runbook="HooklinePoisonEntries",
-        rule="sum(increase(hookline_poison_entries_total[30m])) > 0",
+        rule="max(hookline_poison_entries_recent) > 0",
     ),
     HealthCheck(
         name="stream_memory",

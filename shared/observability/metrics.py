@@ -134,6 +134,21 @@ OLDEST_DUE = OptionalGauge(
     "How long the longest-waiting due delivery has been due, in seconds.",
     multiprocess_mode="mostrecent",
 )
+DELIVERIES_DEAD_RECENT = OptionalGauge(
+    "hookline_deliveries_dead_recent",
+    "Dead letters of the last 30 minutes that are stored; of many, 10,000 at most.",
+    multiprocess_mode="mostrecent",
+)
+POISON_RECENT = OptionalGauge(
+    "hookline_poison_entries_recent",
+    "Poison entries of the last 30 minutes that are stored; of many, 10,000 at most.",
+    multiprocess_mode="mostrecent",
+)
+WEBHOOKS_DISABLED_RECENT = OptionalGauge(
+    "hookline_webhooks_disabled_recent",
+    "Webhooks that Hookline disabled in the last hour and that still are.",
+    multiprocess_mode="mostrecent",
+)
 WEBHOOKS_DISABLED = OptionalGauge(
     "hookline_webhooks_disabled", "Webhooks that are disabled.", multiprocess_mode="mostrecent"
 )
@@ -219,6 +234,9 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         DELIVERIES_DUE,
         DELIVERIES_HELD,
         DELIVERIES_DEAD,
+        DELIVERIES_DEAD_RECENT,
+        POISON_RECENT,
+        WEBHOOKS_DISABLED_RECENT,
         OLDEST_DUE,
         WEBHOOKS_DISABLED,
         WEBHOOK_CIRCUIT_OPEN,

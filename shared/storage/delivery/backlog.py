@@ -83,6 +83,17 @@ def queue_state(connection: Connection, now: datetime) -> QueueState:
     )
 
 
+def count_recently_disabled(connection: Connection, since: datetime) -> int:
+    """Webhooks that Hookline disabled since then, and that still are."""
+    query = select(func.count()).where(
+        webhooks.c.deleted_at.is_(None),
+        ~webhooks.c.enabled,
+        webhooks.c.disabled_reason.is_not(None),
+        webhooks.c.updated_at >= since,
+    )
+    return int(connection.execute(query.select_from(webhooks)).scalar_one())
+
+
 COUNTED_DEAD = 10_000
 """How many of the newest dead letters are looked at for those of the last minutes."""
 

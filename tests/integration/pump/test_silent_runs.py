@@ -164,7 +164,7 @@ def test_killed_dispatchers_publish_each_crash_once(past: Past, tmp_path: Path) 
         (tmp_path / "log").write_bytes(b"")
     both = [start(dispatcher_command(), settings, tmp_path / f"log-{number}") for number in range(2)]
     try:
-        wait_until(told, "all crashes")
+        wait_until(told, "all crashes", seconds=180)
     finally:
         for process in both:
             process.kill()

@@ -58,7 +58,9 @@ def put_entity(
 def change_entity(entity: str, body: JsonBody, principal: PrincipalDep, resources: ResourcesDep) -> EntityDetail:
     """Change settings of an entity, for its administrators, or its quotas, for instance administrators."""
     with write_transaction(resources.engine) as connection:
-        return catalog.change_entity(connection, principal, entity, body)
+        changed = catalog.change_entity(connection, principal, entity, body)
+    resources.event_rates.forget()
+    return changed
 
 
 @router.delete("/{entity}", status_code=204)

@@ -22,6 +22,7 @@ from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.api.threads import run_in
 from dispatcher.control.definition_schemas import SCHEMAS
 from dispatcher.control.errors import Forbidden, NotFound
+from dispatcher.publishing.event_rates import RateExceeded
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import check_published, json_schema
 from shared.domain.events.fast_decoding import AnyEvent, quick_event, quick_events
@@ -92,6 +93,11 @@ async def _append(
     request: Request, caller: Caller, resources: ApiResources, events: Sequence[AnyEvent], texts: Sequence[bytes]
 ) -> Accepted:
     await _authorize(resources, caller, events)
+    try:
+        await resources.event_rates.take(events)
+    except RateExceeded as exc:
+        seconds = str(exc.retry_after_seconds)
+        raise Problem(429, "event-rate-exceeded", str(exc), headers={"Retry-After": seconds}) from None
     texts = with_trace_of_request(texts, request.headers)
     return Accepted(accepted=await resources.publisher.append(events, texts))
 

@@ -18,10 +18,11 @@ from sqlalchemy import Engine
 from dispatcher.api.caller_cache import CallerCache
 from dispatcher.api.health_cache import HealthCache
 from dispatcher.api.identity_provider import IdentityProvider, open_identity_provider
-from dispatcher.api.threads import Threads
+from dispatcher.api.threads import Threads, run_in
 from dispatcher.control.slack import SlackView
 from dispatcher.control.webhook_checks import Checks
 from dispatcher.control.webhooks import WebhookView
+from dispatcher.publishing.event_rates import EventRates
 from dispatcher.publishing.publisher import Publisher
 from shared.config.descriptors import descriptor_limit
 from shared.domain.ids import IdKind, decode_id
@@ -43,6 +44,8 @@ from shared.observability.logs import get_logger
 from shared.observability.tracing import open_tracing
 from shared.settings import Settings
 from shared.storage.database.engine import open_engine
+from shared.storage.database.transactions import read_transaction
+from shared.storage.definitions.quotas import event_rate_limits
 from shared.vault import Vault
 
 log = get_logger("hookline.api")
@@ -61,6 +64,7 @@ class ApiResources:
     waker: Waker
     callers: CallerCache
     threads: Threads
+    event_rates: EventRates
     presence: Presence
     health: HealthCache
     identity_provider: IdentityProvider | None
@@ -126,10 +130,16 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
             waker=Waker(broker, waking),
             callers=callers,
             threads=threads,
+            event_rates=EventRates(redis, partial(run_in, threads.publishing, partial(_event_rates, engine))),
             presence=presence,
             identity_provider=open_identity_provider(settings),
             health=HealthCache(partial(take_snapshot, settings, engine, vault)),
         )
+
+
+def _event_rates(engine: Engine) -> dict[str, int]:
+    with read_transaction(engine) as connection:
+        return event_rate_limits(connection)
 
 
 def _environment_faults(settings: Settings, engine: Engine, redis: SyncRedis) -> list[EnvironmentFault]:

@@ -49,5 +49,10 @@ def _told(stored: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:
     """What is stored of an entity, in the form of the file: of its quotas those that the file names."""
     named = members.get("quotas")
     quotas = stored.get("quotas", {})
-    limits = {quota: quotas.get(quota, {}).get("limit") for quota in named} if isinstance(named, dict) else {}
+    limits = {quota: _limit(stored, quotas, quota) for quota in named} if isinstance(named, dict) else {}
     return {"kind": stored.get("kind"), "parent": stored.get("parent"), "quotas": limits}
+
+
+def _limit(stored: dict[str, Any], quotas: dict[str, Any], quota: str) -> Any:
+    """A limit; that of events stands beside the quotas, since nothing is stored that it counts."""
+    return quotas[quota].get("limit") if quota in quotas else stored.get(quota)

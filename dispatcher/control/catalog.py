@@ -14,7 +14,7 @@ from dispatcher.control.audit import changed_members, record_change
 from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import Page, PageRequest
-from dispatcher.control.quotas import QuotasBody, QuotaView, quota_views
+from dispatcher.control.quotas import QuotasBody, QuotaView, event_rate, quota_views
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.values import NAME_FORM, is_name
 from shared.domain.visible_text import NO_UNSEEN, has_unseen
@@ -51,6 +51,8 @@ class EntityDetail(EntityView):
     """An entity, and how much it has of what it may have."""
 
     quotas: dict[str, QuotaView]
+    events_per_second: int | None
+    """The most events that it may publish over HTTP in a second, on average over ten; null: no limit."""
 
 
 class EntityPatchBody(Body):
@@ -300,7 +302,11 @@ def _entity_view(stored: StoredEntity) -> EntityView:
 
 
 def _entity_detail(connection: Connection, stored: StoredEntity) -> EntityDetail:
-    return EntityDetail(**_entity_view(stored).model_dump(), quotas=quota_views(connection, stored))
+    return EntityDetail(
+        **_entity_view(stored).model_dump(),
+        quotas=quota_views(connection, stored),
+        events_per_second=event_rate(connection, stored),
+    )
 
 
 def _project_view(stored: StoredProject) -> ProjectView:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from dispatcher.control.bodies import Body, View
 from dispatcher.control.errors import QuotaExceeded
 from shared.domain.errors import FieldError
-from shared.domain.quotas import DEFAULT_LIMITS, MAX_LIMIT, Quota, exceeded, limits_of
+from shared.domain.quotas import DEFAULT_LIMITS, EVENTS_PER_SECOND, MAX_LIMIT, Quota, exceeded, limits_of
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.quotas import read_own_limits, read_uses
 
@@ -43,6 +43,9 @@ class QuotasBody(Body):
     webhooks: int | None = _limit(Quota.WEBHOOKS)
     secrets: int | None = _limit(Quota.SECRETS)
     definition_bytes: int | None = _limit(Quota.DEFINITION_BYTES)
+    events_per_second: int | None = Field(
+        default=None, ge=1, le=MAX_LIMIT, description="Events that it publishes over HTTP; no limit by default."
+    )
 
 
 @contextmanager
@@ -64,6 +67,11 @@ def within_quotas(connection: Connection, entity: StoredEntity) -> Iterator[None
                 for quota in passed
             ),
         )
+
+
+def event_rate(connection: Connection, entity: StoredEntity) -> int | None:
+    """The most events that the entity may publish in a second; None: no limit."""
+    return read_own_limits(connection, entity.id).get(EVENTS_PER_SECOND)
 
 
 def quota_views(connection: Connection, entity: StoredEntity) -> dict[str, QuotaView]:

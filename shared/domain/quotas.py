@@ -24,6 +24,8 @@ DEFAULT_LIMITS: Final[Mapping[Quota, int]] = MappingProxyType(
     {Quota.AUTOMATIONS: 1000, Quota.WEBHOOKS: 200, Quota.SECRETS: 500, Quota.DEFINITION_BYTES: 16 << 20}
 )
 """The limits of an entity that has none of its own: several times what teams have, and what a worker holds easily."""
+EVENTS_PER_SECOND: Final = "events_per_second"
+"""The name of the limit on publishing, which counts no definitions and is none by default."""
 MAX_LIMIT: Final = 1 << 40
 """The largest limit that can be set; it stands for none."""
 

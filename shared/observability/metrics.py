@@ -29,6 +29,10 @@ EVENTS_REFUSED = Counter(
     ["reason"],
 )
 with_zero_series(EVENTS_REFUSED, reason=("full", "out_of_memory", "unavailable"))
+EVENTS_OVER_QUOTA = Counter(
+    "hookline_events_over_quota",
+    "Events that the API refused, because their entity publishes more in a second than its quota allows.",
+)
 API_CONNECTIONS = OptionalGauge("hookline_api_connections", "Open connections to the API.", multiprocess_mode="livesum")
 CONNECTIONS_CUT = Counter(
     "hookline_connections_cut",
@@ -200,7 +204,7 @@ BUILD_INFO = OptionalGauge(
 )
 
 EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
-    "API": (EVENTS_PUBLISHED, EVENTS_REFUSED, API_CONNECTIONS, CONNECTIONS_CUT, BUILD_INFO),
+    "API": (EVENTS_PUBLISHED, EVENTS_REFUSED, EVENTS_OVER_QUOTA, API_CONNECTIONS, CONNECTIONS_CUT, BUILD_INFO),
     "worker": (
         EVENTS_EVALUATED,
         POISON_ENTRIES,

@@ -6,13 +6,20 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, Text, cast, func, select, update
 
-from shared.domain.quotas import Quota
+from shared.domain.quotas import EVENTS_PER_SECOND, Quota
 from shared.storage.schema.tables import automations, entities, secrets, webhooks
 
 
 def read_own_limits(connection: Connection, entity_id: int) -> dict[str, int]:
     """The limits that were set for an entity, by quota."""
     return dict(connection.execute(select(entities.c.quotas).where(entities.c.id == entity_id)).scalar_one() or {})
+
+
+def event_rate_limits(connection: Connection) -> dict[str, int]:
+    """The most events a second of each entity that has such a limit, by name."""
+    rows = connection.execute(select(entities.c.name, entities.c.quotas).where(entities.c.quotas.is_not(None)))
+    limits = {row.name: (row.quotas or {}).get(EVENTS_PER_SECOND) for row in rows}
+    return {name: limit for name, limit in limits.items() if limit}
 
 
 def write_own_limits(connection: Connection, entity_id: int, limits: Mapping[str, int]) -> None:

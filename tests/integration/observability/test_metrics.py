@@ -58,6 +58,7 @@ ADDED = {
     "hookline_pump_last_sweep_timestamp_seconds": set[str](),
     "hookline_workers": {"queue"},
     "hookline_environment_faults": {"fault"},
+    "hookline_events_over_quota_total": set[str](),
     "hookline_api_connections": set[str](),
     "hookline_connections_cut_total": {"reason"},
 }

@@ -83,6 +83,10 @@ class Template:
     """Literals of the sealed text, with an empty place for a variable between each two."""
     _slots: tuple[Slot, ...] = field(repr=False)
     """The variable of each empty place."""
+    _names: tuple[str, ...] = field(repr=False)
+    """The variables of the places, in their order, where all are inside JSON strings without a default; else none."""
+    _typed: tuple[int, ...] = field(repr=False)
+    """The places of JSON values."""
     content_type: str = JSON
 
     @classmethod
@@ -91,6 +95,7 @@ class Template:
     ) -> Template:
         """The template of these literals and places."""
         names = frozenset(slot.name for slot in slots)
+        is_plain = all(slot.way is Way.TEXT and slot.default is None for slot in slots)
         return cls(
             variables=names,
             secrets=secrets,
@@ -98,6 +103,8 @@ class Template:
             required=tuple(dict.fromkeys(slot.name for slot in slots if slot.default is None)),
             _parts=(with_content_type(parts[0], content_type), *parts[1:]),
             _slots=slots,
+            _names=tuple(slot.name for slot in slots) if is_plain else (),
+            _typed=tuple(place for place, slot in enumerate(slots) if slot.way is Way.VALUE),
             content_type=content_type,
         )
 
@@ -111,11 +118,24 @@ class Template:
         """
         if not self._slots:
             return self._parts[0]
+        if self._names:
+            return self._render_texts(values)
         found = self._found(values)
         if (inserted := _bytes_of(found)) > MAX_INSERTED_BYTES:
             raise PayloadTooLarge.alone(inserted)
         parts = list(self._parts)
         parts[1::2] = self._written(found) if is_json(self.content_type) else _each_written(self._slots, found)
+        return "".join(parts)
+
+    def _render_texts(self, values: Mapping[str, str]) -> str:
+        """As `render`: the usual case of places in strings, for which nothing is asked twice."""
+        get = values.get
+        texts = [get(name, "") for name in self._names]
+        chars = sum(map(len, texts))
+        if 4 * chars > MAX_INSERTED_BYTES and (inserted := sum(map(utf8_bytes, texts))) > MAX_INSERTED_BYTES:
+            raise PayloadTooLarge.alone(inserted)
+        parts = list(self._parts)
+        parts[1::2] = seal_all(texts)
         return "".join(parts)
 
     def unfilled(self, values: Mapping[str, str]) -> tuple[str, ...]:
@@ -142,13 +162,12 @@ class Template:
 
     def _written(self, found: list[str | None]) -> list[str]:
         """The values as JSON: all that is text in one call."""
-        typed = [place for place, slot in enumerate(self._slots) if slot.way is Way.VALUE]
         texts = [value or "" for value in found]
-        for place in typed:
+        for place in self._typed:
             if type(found[place]) is JsonText:
                 texts[place] = ""
         written = seal_all(texts)
-        for place in typed:
+        for place in self._typed:
             value = found[place]
             written[place] = f'"{written[place]}"' if type(value) is str else _json_value(value).replace("$", "$$")
         return written

@@ -138,9 +138,8 @@ class AttemptRequest(View):
 
     url: str
     """A URL that is a secret is shown as `***NAME***`."""
-    headers: dict[str, str] | None
-    """With `***NAME***` in place of secrets, and without signatures. Null for a first attempt that succeeded over a
-    connection that had served a request before: of these no headers are kept."""
+    headers: dict[str, str]
+    """With `***NAME***` in place of secrets, and without signatures."""
     bytes: int
     """Head and body as they were sent; 0 if there was no connection to send them over."""
 
@@ -158,7 +157,8 @@ class AttemptView(View):
     """What the endpoint answered; null, as `error` is, for members of an entity whose `answers_hidden` is true."""
     response_truncated: bool
     request: AttemptRequest | None
-    """Null, as `connection` and `timings` are, where no request could be made, and for attempts of older versions."""
+    """Null, as `connection` and `timings` are, where no request could be made, and where it was not kept: of most
+    successes over a connection that served others, and in attempts of older versions."""
     response_headers: list[HeaderView] | None
     """The first 2 KiB of them, in the order in which they came, without cookies. Null where they are not kept or, as
     `error`, hidden."""

@@ -95,8 +95,8 @@ class Endpoint:
     """The headers with secrets in them as people may see them, by name."""
     tls: ssl.SSLContext | None = None
 
-    def request(self, delivery: Deliverable, now: datetime, *, all_headers: bool = False) -> Request:
-        """The request of a delivery's next attempt, signed at `now`; `all_headers` as in `Request`.
+    def request(self, delivery: Deliverable, now: datetime, *, keep_exchange: bool = False) -> Request:
+        """The request of a delivery's next attempt, signed at `now`; `keep_exchange` as in `Request`.
 
         Raises:
             SecretUnavailable, SecretsTooLarge: as `open_payload`.
@@ -115,7 +115,7 @@ class Endpoint:
             headers=headers,
             timeout_seconds=self.policy.timeout_seconds,
             connect_timeout_seconds=self.policy.connect_timeout_seconds,
-            all_headers=all_headers or delivery.attempts > 0,
+            keep_exchange=keep_exchange or delivery.attempts > 0,
             tls=self.tls,
             success=self.policy.success,
         )

@@ -142,7 +142,7 @@ def prepare_trial(
         sealed = default_payload(samples, content_type=content_type, types=types)
     else:
         sealed = template.render(samples)
-    request = endpoint.request(_SampleDelivery(delivery_id, sealed), now, all_headers=True)
+    request = endpoint.request(_SampleDelivery(delivery_id, sealed), now, keep_exchange=True)
     return WebhookTrial(
         endpoint=endpoint,
         request=request,

@@ -49,7 +49,8 @@ class Trace:
     """The request, head and body, once it is written."""
     remote_address: str | None = None
     tls_version: str | None = None
-    reused: bool = False
+    place: int = 0
+    """Which request of its connection it is: 1 for the first."""
     lookup_seconds: float | None = None
     connect_seconds: float | None = None
     handshake_seconds: float | None = None
@@ -110,6 +111,7 @@ class Http11Connection(asyncio.Protocol):
         "idle_since",
         "is_open",
         "remote_address",
+        "served",
         "tls_version",
     )
 
@@ -124,6 +126,8 @@ class Http11Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.remote_address: str | None = None
         self.tls_version: str | None = None
+        self.served = 0
+        """How many requests it was given."""
 
     async def request(self, request: bytes, timeout_seconds: float, trace: Trace) -> Response:
         """Send a request, head and body, and read its answer; afterwards `is_open` tells whether another may follow.

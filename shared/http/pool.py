@@ -87,8 +87,7 @@ class ConnectionPool:
             if self._closed:
                 connection.abort()  # `close` did not know it yet
                 raise PoolClosed("closed")
-        else:
-            trace.reused = True
+        connection.served = trace.place = connection.served + 1
         trace.remote_address, trace.tls_version = connection.remote_address, connection.tls_version
         self._busy.add(connection)
         try:

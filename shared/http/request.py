@@ -32,9 +32,8 @@ class Request:
     """For everything, from the look-up of the name to the end of the answer."""
     connect_timeout_seconds: float = 5.0
     """For TCP and TLS alone."""
-    all_headers: bool = True
-    """False: those of a success over a connection that had served a request before are not kept. Searching them for
-    secrets would take as long as sending the request."""
+    keep_exchange: bool = True
+    """Whether the outcome has an exchange in any case; otherwise some successes have none (`client.KEPT_EACH`)."""
     tls: ssl.SSLContext | None = None
     """The context with the webhook's client certificate; None for the one that all others share."""
     success: SuccessRule | None = None

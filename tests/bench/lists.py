@@ -50,7 +50,7 @@ ENTITY = "bench"
 ADMIN = Principal(1, "bench", is_admin=True, roles={1: Role.ADMIN})
 NOW = datetime.now(UTC)
 PAYLOAD = '{"ref":"main","message":"' + "m" * 200 + '"}'
-EXCHANGE = stored_exchange(Exchange(600, 230, None, remote_address="203.0.113.7:443", reused=True), {})
+EXCHANGE = stored_exchange(Exchange(600, 230, remote_address="203.0.113.7:443", reused=True), {})
 _STATUSES = ("delivered",) * 90 + ("dead",) * 6 + ("refused",) * 2 + ("skipped",) * 2
 
 

@@ -5,13 +5,16 @@ Declares the commands and their options; each imports what it works with when it
 
 from __future__ import annotations
 
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import click
 
 from worker.commands.completion import automation_names
 from worker.commands.output import as_json, opened, operators_group, print_json, print_rows, say
 from worker.commands.subjects import about
+
+if TYPE_CHECKING:
+    from worker.operations.automations import RunQuestion
 
 Outcome = Literal["fired", "skipped", "no_match", "out_of_scope"]
 OUTCOMES: tuple[Outcome, ...] = ("fired", "skipped", "no_match", "out_of_scope")
@@ -147,7 +150,9 @@ def explain(
     if plot:
         if run is None or event is not None:
             raise click.UsageError("--plot needs --run, and takes no --event")
-        _plot(automation, entity, run, project, since, until, today=today, as_json=as_json)
+        from worker.operations.automations import RunQuestion
+
+        _plot(automation, entity, RunQuestion(run, project, since, until, today), as_json=as_json)
         return
     if project is not None:
         raise click.UsageError("--project belongs to --plot")
@@ -174,23 +179,13 @@ def explain(
     click.get_current_context().exit(0 if answer.summary.fired else 1)
 
 
-def _plot(
-    automation: str,
-    entity: str | None,
-    run: str,
-    project: str | None,
-    since: str | None,
-    until: str | None,
-    *,
-    today: bool,
-    as_json: bool,
-) -> None:
+def _plot(automation: str, entity: str | None, asked: RunQuestion, *, as_json: bool) -> None:
     from worker.commands.series_plot import print_series
     from worker.operations.automations import read_run_series
 
     with opened() as (settings, engine):
-        found = read_run_series(settings, engine, automation, entity, run, project, since, until, today=today)
+        found = read_run_series(settings, engine, automation, entity, asked)
     if as_json:
         print_json(found)
     else:
-        print_series(run, found)
+        print_series(asked.run, found)

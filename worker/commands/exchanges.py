@@ -19,7 +19,7 @@ def exchange_members(row: Mapping[str, Any]) -> dict[str, object]:
     steps = [f"{name} {row['timings'][step]:g} ms" for step, name in _STEPS.items() if row["timings"][step] is not None]
     return {
         "request": f"POST {request['url']}",
-        "request_headers": "\n".join(f"{name}: {value}" for name, value in (request["headers"] or {}).items()),
+        "request_headers": "\n".join(f"{name}: {value}" for name, value in request["headers"].items()),
         "request_bytes": request["bytes"],
         "address": f"{address} (connection used before)" if connection["reused"] else address,
         "tls_version": connection["tls_version"],

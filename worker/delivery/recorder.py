@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
@@ -206,11 +206,9 @@ class OutcomeRecorder:
 
     def _masked(self, attempt: CompletedAttempt) -> CompletedAttempt:
         outcome = self.endpoint.mask_outcome(attempt.outcome, attempt.delivery.payload)
-        headers = attempt.headers
-        if headers is not None:
-            kept = outcome.exchange is not None and outcome.exchange.answer_headers is not None
-            headers = self.endpoint.mask_headers(headers) if kept else {}
-        return CompletedAttempt(attempt.delivery, attempt.started_at, outcome, attempt.probe, headers)
+        if outcome.exchange is None or attempt.headers is None:
+            return attempt if outcome is attempt.outcome else replace(attempt, outcome=outcome)
+        return replace(attempt, outcome=outcome, headers=self.endpoint.mask_headers(attempt.headers))
 
     def delays_seconds(self, batch: DecidedBatch) -> list[float]:
         """How late requests were sent that nothing but Hookline held up."""

@@ -105,17 +105,21 @@ def _explain_past(
         return service.dry_run_past(past, redis, settings.partitions, engine, page)
 
 
+@dataclass(frozen=True, slots=True)
+class RunQuestion:
+    """Of which run, of which time, what an automation's conditions saw is asked."""
+
+    run: str
+    project: str | None
+    """None: that of the automation's scope."""
+    since: str | None
+    until: str | None
+    today: bool
+    """Whether by what the automation is now, and not by what it was then."""
+
+
 def read_run_series(
-    settings: Settings,
-    engine: Engine,
-    automation: str,
-    entity: str | None,
-    run: str,
-    project: str | None,
-    since: str | None,
-    until: str | None,
-    *,
-    today: bool,
+    settings: Settings, engine: Engine, automation: str, entity: str | None, asked: RunQuestion
 ) -> RunSeries:
     """Read what the conditions of an automation saw of a run, from all that is kept or since a time.
 
@@ -124,15 +128,15 @@ def read_run_series(
         redis.exceptions.RedisError: when the streams can't be read.
     """
     now = datetime.now(UTC)
-    time_range = parse_time_range(since or "1970-01-01T00:00:00Z", until, now)
+    time_range = parse_time_range(asked.since or "1970-01-01T00:00:00Z", asked.until, now)
     with read_transaction(engine) as connection:
         stored = resolve_automation(connection, automation, entity)
         of_scope = stored.definition["scope"].get("project")
-        if project is None and of_scope is None:
+        if asked.project is None and of_scope is None:
             raise InvalidDefinition.at(("project",), "is required, since the automation watches more than one project")
         if not stored.definition.get("conditions"):
             raise InvalidDefinition.at(("automation",), "must be an automation with metric conditions")
-        wanted = SeriesWanted(project or of_scope, run, PLOT_POINTS, today)
+        wanted = SeriesWanted(asked.project or of_scope, asked.run, PLOT_POINTS, asked.today)
         prepared = prepare_series(connection, stored, wanted, time_range, settings, now)
     with open_redis(settings) as redis:
         return read_series(prepared, wanted, redis, settings.partitions, engine)

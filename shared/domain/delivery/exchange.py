@@ -21,9 +21,8 @@ class Exchange(NamedTuple):
     """The request, head and body; 0 where none was sent."""
     received_bytes: int = 0
     """What was read of the answer, head and body."""
-    answer_headers: str | None = ""
-    """A line `name: value` for each, as they came. Cookies are left out: they are credentials of the endpoint's. None:
-    neither these nor those of the request are kept (`shared.http.request.Request.all_headers`)."""
+    answer_headers: str = ""
+    """A line `name: value` for each, as they came. Cookies are left out: they are credentials of the endpoint's."""
     headers_truncated: bool = False
     remote_address: str | None = None
     """`address:port`, which was connected to, or was tried last."""
@@ -42,9 +41,8 @@ class Exchange(NamedTuple):
 class StoredExchange(NamedTuple):
     """An exchange as it was kept, with the request's headers, both without secrets. Times are in milliseconds."""
 
-    request_headers: list[tuple[str, str]] | None
-    """None as those of the answer where they are not kept."""
-    answer_headers: list[tuple[str, str]] | None
+    request_headers: list[tuple[str, str]]
+    answer_headers: list[tuple[str, str]]
     headers_truncated: bool
     sent_bytes: int
     received_bytes: int
@@ -58,13 +56,14 @@ class StoredExchange(NamedTuple):
 
 
 def stored_exchange(exchange: Exchange, request_headers: Mapping[str, str]) -> str:
-    """An exchange as JSON text. Its headers, and those of the request, have to be masked, unless they are not kept."""
-    row: dict[str, object] = {"sent": exchange.sent_bytes}
-    if exchange.answer_headers is not None:
-        row["request"] = "\n".join([f"{name}: {value}" for name, value in request_headers.items()])
-        row["answer"] = exchange.answer_headers
+    """An exchange as JSON text. Its headers, and those of the request, have to be masked."""
+    row: dict[str, object] = {
+        "sent": exchange.sent_bytes,
+        "request": "\n".join([f"{name}: {value}" for name, value in request_headers.items()]),
+    }
     for name, value in (
         ("received", exchange.received_bytes),
+        ("answer", exchange.answer_headers),
         ("truncated", exchange.headers_truncated),
         ("address", exchange.remote_address),
         ("tls", exchange.tls_version),
@@ -87,8 +86,8 @@ def read_exchange(text: str) -> StoredExchange:
     """The exchange that `stored_exchange` wrote."""
     row = orjson.loads(text)
     return StoredExchange(
-        request_headers=header_pairs(row.get("request")),
-        answer_headers=header_pairs(row.get("answer")),
+        request_headers=header_pairs(row.get("request", "")),
+        answer_headers=header_pairs(row.get("answer", "")),
         headers_truncated=row.get("truncated", False),
         sent_bytes=row["sent"],
         received_bytes=row.get("received", 0),
@@ -119,11 +118,11 @@ def shown_exchange(url: str | None, exchange: StoredExchange | None, *, hidden: 
     return {
         "request": {
             "url": url,
-            "headers": None if exchange.request_headers is None else dict(exchange.request_headers),
+            "headers": dict(exchange.request_headers),
             "bytes": exchange.sent_bytes,
         },
         "response_headers": None
-        if hidden or exchange.answer_headers is None
+        if hidden
         else [{"name": name, "value": value} for name, value in exchange.answer_headers],
         "response_headers_truncated": exchange.headers_truncated,
         "response_bytes": exchange.received_bytes,
@@ -141,12 +140,10 @@ def shown_exchange(url: str | None, exchange: StoredExchange | None, *, hidden: 
     }
 
 
-def header_pairs(lines: str | None) -> list[tuple[str, str]] | None:
+def header_pairs(lines: str) -> list[tuple[str, str]]:
     """Lines `name: value` as pairs; what a cut has left of a line, or a text that is no header, has a blank name."""
-    if not lines:
-        return None if lines is None else []
     found = []
-    for line in lines.split("\n"):
+    for line in lines.split("\n") if lines else ():
         name, colon, value = line.partition(": ")
         found.append((name, value) if colon and " " not in name else ("", line))
     return found

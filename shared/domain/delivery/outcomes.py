@@ -91,7 +91,8 @@ class Outcome:
     proxy: str | None = None
     """Host and port of the egress proxy that the request went through, without its password; None for none."""
     exchange: Exchange | None = None
-    """None where no request was made, and for an outcome that was read back from an attempt's row."""
+    """None where no request was made, for most successes over used connections, and for an outcome that was read back
+    from an attempt's row."""
 
 
 _KINDS = {

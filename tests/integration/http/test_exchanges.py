@@ -9,6 +9,7 @@ import pytest
 
 from shared.domain.delivery.exchange import Exchange
 from shared.domain.delivery.outcomes import Outcome, OutcomeKind
+from shared.http.client import KEPT_EACH
 from shared.http.connection import KEPT_HEADER_BYTES
 from tests.integration.http.hostile import Visit, answering, behaving
 from tests.integration.http.sending import SOON_SECONDS, Run, opened, request, send
@@ -100,23 +101,22 @@ def test_many_headers_are_kept_in_part_and_those_of_an_interim_answer_are_none(r
         assert first.answer_headers == "X-Id: 1\nX-Id: 2\nContent-Length: 2"
         assert first.received_bytes == len(interim) + len(ANSWER)
         assert second.headers_truncated
-        assert second.answer_headers is not None
         assert KEPT_HEADER_BYTES - 1100 < len(second.answer_headers) <= KEPT_HEADER_BYTES + 100
 
     run(scenario())
 
 
-def test_headers_of_usual_successes_are_kept_on_demand(run: Run) -> None:
+def test_of_usual_successes_the_first_and_each_sixteenth_have_an_exchange(run: Run) -> None:
     broken = ANSWER.replace(b"200 OK", b"500 No")
+    answers = [ANSWER] * (KEPT_EACH + 1) + [broken, ANSWER]
 
     async def scenario() -> None:
-        async with behaving(answering(ANSWER, ANSWER, broken, ANSWER)) as endpoint, opened() as sender:
-            asked = replace(request(f"http://127.0.0.1:{endpoint.port}"), all_headers=False)
-            found = [
-                exchange(await sender.send(one)) for one in (asked, asked, asked, replace(asked, all_headers=True))
-            ]
-        assert [one.reused for one in found] == [False, True, True, True]
-        assert [one.answer_headers is None for one in found] == [False, True, False, False]
-        assert found[1].received_bytes == len(ANSWER)
+        async with behaving(answering(*answers)) as endpoint, opened() as sender:
+            asked = replace(request(f"http://127.0.0.1:{endpoint.port}"), keep_exchange=False)
+            found = [await sender.send(asked) for _ in range(KEPT_EACH + 2)]
+            found.append(await sender.send(replace(asked, keep_exchange=True)))
+        kept = [number for number, one in enumerate(found) if one.exchange is not None]
+        assert kept == [0, KEPT_EACH, KEPT_EACH + 1, KEPT_EACH + 2]
+        assert [exchange(found[number]).reused for number in kept] == [False, True, True, True]
 
     run(scenario())

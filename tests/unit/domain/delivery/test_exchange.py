@@ -58,10 +58,3 @@ def test_what_is_hidden_tells_nothing_of_the_endpoint() -> None:
 def test_a_line_that_is_no_header_is_kept_as_it_is() -> None:
     kept = read_exchange(stored_exchange(Exchange(answer_headers="A: b\n(not shown: why)\nC"), {}))
     assert kept.answer_headers == [("A", "b"), ("", "(not shown: why)"), ("", "C")]
-
-
-def test_headers_that_are_not_kept_are_not_written() -> None:
-    kept = read_exchange(stored_exchange(Exchange(10, 20, None, False, "192.0.2.1:443"), {"Authorization": "canary"}))
-    assert (kept.request_headers, kept.answer_headers) == (None, None)
-    shown = shown_exchange("https://a.example", kept)
-    assert (shown["request"]["headers"], shown["response_headers"]) == (None, None)

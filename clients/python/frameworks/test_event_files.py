@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def test_scalars_are_followed_while_they_are_written(published: Published, tmp_p
         opened.add_text("note", "text", step)
         if step == 4:
             opened.flush()
-            follower.look(thoroughly=True)
+            until = time.monotonic() + 60  # one of the writers flushes from a thread of its own
+            while len(published.of_type("RUN_METRIC")) < 10 and time.monotonic() < until:
+                follower.look(thoroughly=True)
+                time.sleep(0.05)
             assert len(published.of_type("RUN_METRIC")) == 10
     opened.close()
     follower.look()

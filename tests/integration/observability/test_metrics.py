@@ -39,6 +39,11 @@ PROMISED = {
     "hookline_build_info": {"version"},
 }
 ADDED = {
+    "hookline_deliveries_dead_recent": set[str](),
+    "hookline_poison_entries_recent": set[str](),
+    "hookline_webhooks_disabled_recent": set[str](),
+    "hookline_runs_watched": set[str](),
+    "hookline_runs_crashed_total": set[str](),
     "hookline_poison_entries_total": set[str](),
     "hookline_automations_unmatched_total": {"reason"},
     "hookline_samples_ignored_total": set[str](),
@@ -89,6 +94,8 @@ EVERY_FACT = """
     t.DELIVERIES_HELD.set(1)
     t.DELIVERIES_DEAD.set(3)
     t.DELIVERIES_DEAD_RECENT.set(2)
+    t.RUNS_WATCHED.set(1)
+    t.RUNS_CRASHED.inc()
     t.POISON_RECENT.set(1)
     t.WEBHOOKS_DISABLED_RECENT.set(1)
     t.FORGOTTEN.labels(table="deliveries").inc(8)

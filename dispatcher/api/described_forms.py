@@ -63,6 +63,7 @@ _DEFINITION: dict[str, Any] = {
         "description": "For RUN_METRIC.",
     },
     "states": {"type": "array", "items": reference("RunPhase"), "description": "For RUN_STATE."},
+    "silent_for": {**_TEXT_OR_NULL, "description": "For the state silent.", "examples": ["30m"]},
     "action": {"anyOf": [reference("WebhookAction"), reference("SlackAction"), reference("NoOpAction")]},
     "cooldown": {"anyOf": [reference("Cooldown"), {"type": "null"}]},
     "rate_limit": {**_TEXT_OR_NULL, "examples": ["60/min"]},

@@ -87,6 +87,8 @@ def sentence(definition: Mapping[str, Any]) -> list[Part]:
     parts += _scope(definition.get("scope") or {})
     if states := definition.get("states"):
         parts += [Part(" to "), *_listed(states)]
+    if silence := definition.get("silent_for"):
+        parts += [Part(" for "), Part(silence, code=True)]
     parts += _filter(definition.get("filter") or {})
     for index, condition in enumerate(definition.get("conditions") or ()):
         parts += [Part(", and " if index else ", where "), *_condition(condition)]

@@ -37,7 +37,7 @@ AutomationView = dict[str, Any]
 """An automation as it is answered: the members of its definition, its id, entity, revision and times."""
 
 # Metric windows and cooldowns start anew when one of these members changes, or what the filter means.
-_EPOCH_MEMBERS = ("event", "scope", "conditions", "states", "enabled")
+_EPOCH_MEMBERS = ("event", "scope", "conditions", "states", "silent_for", "enabled")
 
 
 def create(connection: Connection, principal: Principal, entity_name: str, raw: object) -> AutomationView:

@@ -15,7 +15,15 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from sqlalchemy import Engine
 
-from shared.domain.delivery.silent_runs import Verdict, WatchedRun, crashed_event, judge
+from shared.domain.delivery.silent_runs import (
+    Silences,
+    SilentRun,
+    Verdict,
+    WatchedRun,
+    crashed_event,
+    judge,
+    silent_event,
+)
 from shared.messaging.streams import stream_key
 from shared.observability import metrics
 from shared.observability.logs import get_logger
@@ -25,10 +33,13 @@ from shared.storage.delivery.notices import insert_notices
 from shared.storage.evaluation.offsets import read_all_offsets
 from shared.storage.evaluation.run_watches import (
     DueWatch,
+    asked_silences,
     count_watches,
     due_watches,
     end_crashed,
     look_again,
+    look_at_all,
+    note_told,
 )
 
 BATCH = 500
@@ -58,11 +69,18 @@ class SilentRuns:
         self._redis = redis
         self._partitions = partitions
         self._clock = DatabaseClock(engine)
+        self._silences = Silences()
         self._beat: Any = redis.register_script(_BEAT)
 
     def run_round(self) -> int:
         """Look at up to `BATCH` runs that are due; returns how many. Raises RedisError, SQLAlchemyError."""
         now_ms, alive_since_ms = map(int, self._beat(keys=[ALIVE_KEY], args=[OUTAGE_MS]))
+        with read_transaction(self._engine) as connection:
+            silences = asked_silences(connection)
+        if silences != self._silences:
+            with write_transaction(self._engine) as connection:
+                look_at_all(connection, now_ms)
+            self._silences = silences
         with read_transaction(self._engine) as connection:
             due = due_watches(connection, now_ms, BATCH)
         if not due:
@@ -72,7 +90,7 @@ class SilentRuns:
             (
                 one,
                 judge(
-                    WatchedRun(one.heartbeat_ms, one.seen_ms),
+                    WatchedRun(one.heartbeat_ms, one.seen_ms, one.told_ms, silences.of(one.entity, one.project)),
                     evaluated_ms=evaluated_ms.get(one.partition, 0),
                     alive_since_ms=alive_since_ms,
                 ),
@@ -91,13 +109,18 @@ class SilentRuns:
         now = self._clock.now()
         later = {one.key: _not_before(verdict.check_ms, now_ms) for one, verdict in verdicts if not verdict.crashed}
         crashed: list[DueWatch] = []
+        events: list[dict[str, Any]] = []
         with write_transaction(self._engine) as connection:
             for one, verdict in sorted(verdicts, key=lambda judged: judged[0].key):
+                about = _about(one, now)
+                if verdict.told_ms and note_told(connection, one, verdict.told_ms[-1]):
+                    events += [silent_event(about, silence_ms) for silence_ms in verdict.told_ms]
                 if verdict.crashed and end_crashed(connection, one, now):
                     crashed.append(one)
+                    events.append(crashed_event(about, one.heartbeat_ms or 0))
                 elif not verdict.crashed:
                     look_again(connection, {one.key: later[one.key]})
-            insert_notices(connection, [_event(one, now) for one in crashed], now)
+            insert_notices(connection, events, now)
         for one in crashed:
             log.info("run.silent", entity=one.entity, project=one.project, run=json.loads(one.run).get("id"))
         metrics.RUNS_CRASHED.inc(len(crashed))
@@ -131,13 +154,12 @@ def _not_before(check_ms: int | None, now_ms: int) -> int | None:
     return None if check_ms is None else max(check_ms, now_ms + 1000)
 
 
-def _event(one: DueWatch, now: datetime) -> dict[str, Any]:
-    return crashed_event(
+def _about(one: DueWatch, now: datetime) -> SilentRun:
+    return SilentRun(
         key=one.key,
         entity=one.entity,
         project=one.project,
         run=json.loads(one.run),
         seen_ms=one.seen_ms,
-        heartbeat_ms=one.heartbeat_ms or 0,
         time=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     )

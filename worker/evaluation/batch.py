@@ -13,7 +13,7 @@ from shared.domain.conditions.run_starts import is_start
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.fast_decoding import AnyEvent, read_event
 from shared.domain.events.partitioning import subject_key
-from shared.domain.events.types import EventType
+from shared.domain.events.types import EventType, RunPhase
 from shared.domain.filters.budget import FilterBudget
 from shared.domain.matching.compiled import CompiledAutomation
 from shared.domain.matching.index import AutomationIndex
@@ -92,7 +92,7 @@ def match_entries(
                     batch.note_state(entry, event, index)
                 elif watching and event_type == _RUN_METRIC:
                     data: Any = event.data
-                    runs_seen[data.entity, data.project, data.run.id] = entry.received_ms
+                    runs_seen[data.entity, data.project, data.run.id] = entry.received_ms, event
                 received.append(entry.received_ms)
                 if learned := catalog_entry_of(event):
                     names.add(learned)
@@ -141,13 +141,15 @@ class Batch:
     starts: list[tuple[int, AnyEvent]] = field(default_factory=list)
     """The events that say that a run starts whose metrics automations watch, each with how many matches came before."""
 
-    runs_seen: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    """When something of a run came last, in Unix milliseconds, by entity, project and run; where that matters."""
+    runs_seen: dict[tuple[str, str, str], tuple[int, AnyEvent]] = field(default_factory=dict)
+    """By entity, project and run, where that matters: when something came of it last, in Unix milliseconds; what."""
     run_states: list[tuple[str, int, int, AnyEvent]] = field(default_factory=list)
     """The states of runs: the run's subject, the order of its entry, when it came, and the event."""
 
     def note_state(self, entry: Entry, event: Any, index: AutomationIndex) -> None:
         """Keep what a state of a run means for what comes after it."""
+        if event.data.state == RunPhase.SILENT:
+            return
         self.run_states.append((subject_key(event), entry_number(entry.id), entry.received_ms, event))
         if is_start(event) and index.watches(EventType.RUN_METRIC, event.data.entity, event.data.project):
             self.starts.append((len(self.matches), event))

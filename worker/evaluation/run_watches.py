@@ -15,19 +15,20 @@ from sqlalchemy import Engine
 
 from shared.domain.conditions.run_starts import event_token
 from shared.domain.delivery.notices import SOURCE
-from shared.domain.delivery.silent_runs import COARSE_PARTS
+from shared.domain.delivery.silent_runs import COARSE_PARTS, Silences
 from shared.domain.events.fast_decoding import AnyEvent, QuickRun
 from shared.domain.events.partitioning import run_key
 from shared.domain.events.types import RunPhase
 from shared.domain.json_text import write_json
 from shared.storage.database.clock import DatabaseClock
-from shared.storage.database.transactions import read_statement, write_transaction
+from shared.storage.database.transactions import read_statement, read_transaction, write_transaction
 from shared.storage.evaluation.run_watches import (
     CRASHED,
     ENDED,
     RUNS,
     KnownWatch,
     RunStateRow,
+    asked_silences,
     changed_since,
     known_keys,
     watch_key,
@@ -47,23 +48,24 @@ MAX_RUN_BYTES = 16 << 10
 class RunWatches:
     """The watched runs that a process knows. Threads of evaluations share it.
 
-    `_lock` guards all attributes below it. `active` is read without it: a run that is watched a moment later is known
-    a moment later.
+    `_lock` guards all attributes below it. They are read without it where what is a moment old does: a run that is
+    watched a moment later is known a moment later.
     """
 
     def __init__(self, *, engine: Engine, clock: DatabaseClock) -> None:
         self._engine = engine
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[int, int]] = {}
-        """By key of a run that runs: how fine its silence is measured, and when it was seen last, in milliseconds."""
+        self._known: dict[str, tuple[int | None, int]] = {}
+        """By key of a run that runs: its heartbeat, and when it was seen last, in milliseconds."""
+        self._silences = Silences()
         self._read_to: datetime | None = None
         self._refreshed_at = float("-inf")
 
     @property
     def active(self) -> bool:
         """Whether any run is watched."""
-        return bool(self._known)
+        return bool(self._known or self._silences)
 
     def refresh(self) -> None:
         """Take in what other processes have written, once a second at most. Raises SQLAlchemyError."""
@@ -71,34 +73,31 @@ class RunWatches:
             return
         with self._lock:
             now = self._clock.now()
-            with read_statement(self._engine) as connection:
+            with read_transaction(self._engine) as connection:
                 changed = changed_since(connection, None if self._read_to is None else self._read_to - OVERLAP)
+                self._silences = asked_silences(connection)
             self._read_to, self._refreshed_at = now, time.monotonic()
             for one in changed:
                 self._learn(one)
 
     def _learn(self, one: KnownWatch) -> None:
-        if one.ended != RUNS or one.heartbeat_ms is None:
+        if one.ended != RUNS:
             self._known.pop(one.key, None)
             return
-        _, seen_ms = self._known.get(one.key, (0, 0))
-        self._known[one.key] = one.heartbeat_ms // COARSE_PARTS, max(seen_ms, one.seen_ms)
+        _, seen_ms = self._known.get(one.key, (None, 0))
+        self._known[one.key] = one.heartbeat_ms, max(seen_ms, one.seen_ms)
 
     def record(self, partition: int, batch: Batch) -> None:
         """Write down what a batch says of watched runs, before it is committed. Raises SQLAlchemyError."""
-        seen = self._worth_writing(batch)
-        rows: list[RunStateRow] = []
-        if batch.run_states:
-            now = self._clock.now()
-            rows = [
-                _row(watch_key(subject), partition, order, received_ms, event, now)
-                for subject, order, received_ms, event in batch.run_states
-            ]
-            watched = {row["key"] for row in rows if _starts_watch(row)}
-            if unknown := {row["key"] for row in rows} - watched:
-                with read_statement(self._engine) as connection:
-                    watched |= known_keys(connection, unknown)
-            rows = [row for row in rows if row["key"] in watched]
+        if not batch.run_states and not batch.runs_seen:
+            return
+        now = self._clock.now()
+        rows, seen = self._worth_writing(partition, batch, now)
+        states = [
+            _row(watch_key(subject), partition, order, received_ms, event, now, self._silences)
+            for subject, order, received_ms, event in batch.run_states
+        ]
+        rows += self._watched(states)
         if not rows and not seen:
             return
         with write_transaction(self._engine) as connection:
@@ -111,24 +110,66 @@ class RunWatches:
                 if key in self._known:
                     self._known[key] = self._known[key][0], seen_ms
 
-    def _worth_writing(self, batch: Batch) -> dict[str, int]:
+    def _watched(self, rows: list[RunStateRow]) -> list[RunStateRow]:
+        """The states of runs that are watched, or are from now on."""
+        watched = {row["key"] for row in rows if row["check_ms"] is not None or self._asked(row)}
+        if unknown := {row["key"] for row in rows} - watched:
+            with read_statement(self._engine) as connection:
+                watched |= known_keys(connection, unknown)
+        return [row for row in rows if row["key"] in watched]
+
+    def _asked(self, row: RunStateRow) -> bool:
+        return bool(self._silences.of(row["entity"], row["project"]))
+
+    def _worth_writing(self, partition: int, batch: Batch, now: datetime) -> tuple[list[RunStateRow], dict[str, int]]:
+        """The rows of runs that are watched from now on, and when others were seen, where it is time to write that."""
+        rows: list[RunStateRow] = []
         seen: dict[str, int] = {}
-        known = self._known
-        for (entity, project, run), received_ms in batch.runs_seen.items():
+        known, silences = self._known, self._silences
+        for (entity, project, run), (received_ms, event) in batch.runs_seen.items():
             key = watch_key(run_key(entity, project, run))
-            watch = known.get(key)
-            if watch is not None and received_ms - watch[1] >= watch[0]:
+            watch, asked = known.get(key), silences.of(entity, project)
+            if watch is None:
+                if asked:
+                    rows.append(_first_row(key, partition, received_ms, event, now))
+                continue
+            waits = [*asked, *(() if watch[0] is None else (watch[0],))]
+            if waits and received_ms - watch[1] >= min(waits) // COARSE_PARTS:
                 seen[key] = received_ms
-        return seen
+        return rows, seen
 
 
-def _starts_watch(row: RunStateRow) -> bool:
-    return row["ended"] == RUNS and row["heartbeat_ms"] is not None
+def _first_row(key: str, partition: int, received_ms: int, event: AnyEvent, now: datetime) -> RunStateRow:
+    """A run of which no state was heard: it runs, as long as nothing else is known."""
+    data: Any = event.data
+    return {
+        "key": key,
+        "partition": partition,
+        "entity": data.entity,
+        "project": data.project,
+        "run": _members(data.run),
+        "heartbeat_ms": None,
+        "state_order": 0,
+        "start_token": 0,
+        "ended": RUNS,
+        "seen_ms": received_ms,
+        "check_ms": received_ms,
+        "changed_at": now,
+    }
 
 
-def _row(key: str, partition: int, order: int, received_ms: int, event: AnyEvent, now: datetime) -> RunStateRow:
+def _row(
+    key: str,
+    partition: int,
+    order: int,
+    received_ms: int,
+    event: AnyEvent,
+    now: datetime,
+    silences: Silences,
+) -> RunStateRow:
     data: Any = event.data
     runs = data.state == RunPhase.RUNNING
+    asked = runs and bool(silences.of(data.entity, data.project))
     heartbeat = data.heartbeat_seconds if runs else None
     return {
         "key": key,
@@ -141,7 +182,7 @@ def _row(key: str, partition: int, order: int, received_ms: int, event: AnyEvent
         "start_token": event_token(event),
         "ended": RUNS if runs else CRASHED if event.source == SOURCE else ENDED,
         "seen_ms": received_ms,
-        "check_ms": received_ms if heartbeat is not None else None,
+        "check_ms": received_ms if asked or heartbeat is not None else None,
         "changed_at": now,
     }
 

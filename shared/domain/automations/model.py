@@ -112,6 +112,8 @@ class Automation:
     enabled: bool = True
     conditions: tuple[Condition, ...] = ()
     states: frozenset[RunPhase] = frozenset()
+    silent_for: timedelta | None = None
+    """How long nothing of a run has come for the state `silent`; None without that state."""
     cooldown: Cooldown | None = None
     rate_limit: Rate | None = None
     template: Template | SlackMessage | None = None
@@ -134,6 +136,8 @@ class Automation:
             body["conditions"] = [condition_to_json(condition) for condition in self.conditions]
         if self.event is EventType.RUN_STATE:
             body["states"] = sorted(str(state) for state in self.states)
+            if self.silent_for is not None:
+                body["silent_for"] = format_duration(self.silent_for)
         return body
 
 

@@ -47,6 +47,8 @@ DEFAULT_RUN_COOLDOWN = Cooldown(CooldownUnit.RUN, timedelta(hours=24))
 DEFAULT_DEAD_LETTER_COOLDOWN = Cooldown(CooldownUnit.WEBHOOK, timedelta(hours=1))
 """An endpoint that is down may cause thousands of dead letters; one notification an hour is enough for its owners."""
 
+MIN_SILENCE, MAX_SILENCE = timedelta(minutes=1), timedelta(days=30)
+SILENCE_FORM = "a duration from 1m to 30d"
 MEMBERS = (
     "name",
     "description",
@@ -56,6 +58,7 @@ MEMBERS = (
     "filter",
     "conditions",
     "states",
+    "silent_for",
     "action",
     "cooldown",
     "rate_limit",
@@ -159,10 +162,12 @@ class _Reading:
             self._fault(("scope", "collection"), f"{event} events happen in a project, not in a collection")
         if event in NOTICE_TYPES and scope.project is not None:
             self._fault(("scope", "project"), f"{event} events are in no project: leave it out")
+        expression, conditions, states = self._filter(event), self._conditions(event), self._states(event)
         return {
-            "filter": self._filter(event),
-            "conditions": self._conditions(event),
-            "states": self._states(event),
+            "filter": expression,
+            "conditions": conditions,
+            "states": states,
+            "silent_for": self._silent_for(states),
             "cooldown": self._cooldown(event),
         }
 
@@ -262,6 +267,20 @@ class _Reading:
             return frozenset()
         states = [self._one_of(state, RunPhase, ("states", index)) for index, state in enumerate(raw)]
         return frozenset(state for state in states if state is not None)
+
+    def _silent_for(self, states: Collection[RunPhase]) -> timedelta | None:
+        raw = self.raw.get("silent_for")
+        if RunPhase.SILENT not in states:
+            if raw is not None:
+                self._fault(("silent_for",), "is only for the state silent")
+            return None
+        if raw is None:
+            self._fault(("silent_for",), f"is required with the state silent: {SILENCE_FORM}")
+            return None
+        silence = self._parsed(("silent_for",), raw, parse_duration)
+        if silence is not None and not MIN_SILENCE <= silence <= MAX_SILENCE:
+            self._fault(("silent_for",), f"must be {SILENCE_FORM}")
+        return silence
 
     def _cooldown(self, event: EventType) -> Cooldown | None:
         if "cooldown" not in self.raw:

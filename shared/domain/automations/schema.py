@@ -52,6 +52,7 @@ UNSAID: tuple[Unsaid, ...] = (
         r"|a payload names (variables|secrets) at most|would keep [\d,]+ values of each run",
     ),
     Unsaid("Text that can't be stored: U+0000 and lone surrogates.", r"U\+0000|surrogates"),
+    Unsaid("How short and how long a silence may be.", r"a duration from 1m to 30d"),
     Unsaid("Durations over ten years that are written with units.", r"no longer than ten years"),
     Unsaid(
         "Whole numbers written as fractions (`5.0`), which are whole to JSON Schema, and numbers beyond 64-bit floats.",
@@ -61,6 +62,7 @@ UNSAID: tuple[Unsaid, ...] = (
 """What the schema accepts and the parser refuses; there is nothing that the parser accepts and the schema refuses."""
 
 _NULL: Final[Schema] = {"type": "null"}
+_NO_COLLECTION: Final[Schema] = {"properties": {"collection": _NULL}}
 _NOTHING: Final[Schema] = {"anyOf": [_NULL, {"type": "array", "maxItems": 0}]}
 _NAME: Final[Schema] = TypeAdapter(Name).json_schema()
 _SPACES: Final = " \\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"
@@ -137,6 +139,7 @@ def _members() -> dict[str, Schema]:
         "filter": {"description": "An expression over the event's fields; none: every event in scope."},
         "conditions": {"description": "Statements about metrics, which must all hold; for RUN_METRIC."},
         "states": {"description": "The states that fire; for RUN_STATE."},
+        "silent_for": {"description": "How long nothing of a run has come; for the state silent."},
         "action": _action(),
         "cooldown": {
             "type": ["object", "null"],
@@ -230,6 +233,7 @@ def _of_events(label: str, events: tuple[EventType, ...]) -> Schema:
         "cooldown": {"properties": {"per": {"enum": [str(unit) for unit in units]}}},
         "conditions": _NOTHING,
         "states": _NOTHING,
+        "silent_for": _NULL,
     }
     required = []
     if event is EventType.RUN_METRIC:
@@ -239,9 +243,15 @@ def _of_events(label: str, events: tuple[EventType, ...]) -> Schema:
     if event is EventType.RUN_STATE:
         phases = {"enum": [str(phase) for phase in RunPhase]}
         properties["states"] = {"type": "array", "minItems": 1, "items": phases}
+        del properties["silent_for"]
         required = ["states"]
+        silent = {"properties": {"states": {"type": "array", "contains": {"const": str(RunPhase.SILENT)}}}}
+        lasts: Schema = {"properties": {"silent_for": _DURATION}, "required": ["silent_for"]}
+        none: Schema = {"properties": {"silent_for": _NULL}}
+        properties["scope"] = _NO_COLLECTION
+        return {"properties": properties, "required": required, "if": silent, "then": lasts, "else": none}
     if event in RUN_TYPES:
-        properties["scope"] = {"properties": {"collection": _NULL}}
+        properties["scope"] = _NO_COLLECTION
     if event in NOTICE_TYPES:
         properties["scope"] = {"properties": {"project": _NULL}}
     return {"properties": properties, "required": required} if required else {"properties": properties}

@@ -121,7 +121,8 @@ class QuickStateData(msgspec.Struct):
     state: RunPhase
     author: _Label = ""
     heartbeat_seconds: Any = None
-    """Always none: an event with one is left to the models."""
+    silent_seconds: Any = None
+    """Both are always none: an event with one is left to the models."""
 
 
 class _Quick(msgspec.Struct, tag_field="type"):
@@ -251,7 +252,9 @@ def quick_event(body: bytes) -> QuickEvent | None:
         if not body.isascii():
             body.decode()  # members that are skipped must be UTF-8 as well
         event: QuickEvent = _decode(body)
-        if event.__class__ is QuickState and event.data.heartbeat_seconds is not None:
+        if event.__class__ is QuickState and (
+            event.data.heartbeat_seconds is not None or event.data.silent_seconds is not None
+        ):
             return None
         if event.time is not None:
             if not _PLAIN_TIME(event.time):

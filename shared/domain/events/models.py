@@ -104,6 +104,12 @@ def _only_of_running(value: float | None, info: ValidationInfo) -> float | None:
     return value
 
 
+def _only_of_silent(value: float | None, info: ValidationInfo) -> float | None:
+    if value is not None and info.data.get("state", RunPhase.SILENT) != RunPhase.SILENT:
+        raise ValueError("is only for the state silent")
+    return value
+
+
 class RunMetricData(_Data):
     run: Run
     step: Step | None = None
@@ -114,6 +120,7 @@ class RunStateData(_Data):
     run: Run
     state: RunPhase
     heartbeat_seconds: Annotated[Heartbeat | None, AfterValidator(_only_of_running)] = None
+    silent_seconds: Annotated[Heartbeat | None, AfterValidator(_only_of_silent)] = None
 
 
 class OwnData(_Model):

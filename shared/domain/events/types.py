@@ -69,7 +69,7 @@ PUBLISHED_TYPES = tuple(event_type for event_type in EventType if event_type not
 
 
 class RunPhase(StrEnum):
-    """The states of a run that a RUN_STATE event may report."""
+    """The states of a run that a RUN_STATE event may report; `silent` is Hookline's own, and no end."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -77,3 +77,4 @@ class RunPhase(StrEnum):
     CRASHED = "crashed"
     KILLED = "killed"
     PREEMPTED = "preempted"
+    SILENT = "silent"

@@ -19,7 +19,7 @@ from shared.domain.conditions.windows import CompiledConditions, Observation, Wi
 from shared.domain.events.models import Event, RunMetricEvent, RunStateEvent
 from shared.domain.events.partitioning import subject_key
 from shared.domain.filters.budget import FilterBudget, FilterTooCostly
-from shared.domain.matching.compiled import CompiledAutomation, firing_id
+from shared.domain.matching.compiled import CompiledAutomation, firing_id, is_of_silence
 from shared.domain.matching.firing_rules import (
     GLOBAL_KEY,
     AutomationState,
@@ -368,7 +368,11 @@ def _no_match(
 
 
 def _in_states(compiled: CompiledAutomation, event: Event) -> bool:
-    return not isinstance(event, RunStateEvent) or event.data.state in compiled.automation.states
+    if not isinstance(event, RunStateEvent):
+        return True
+    silence = compiled.automation.silent_for
+    lasts = silence is None or is_of_silence(event, silence.total_seconds())
+    return event.data.state in compiled.automation.states and lasts
 
 
 def _unmet(seen: Observation) -> Reason:

@@ -17,6 +17,7 @@ from shared.domain.conditions.conditions import needed_values
 from shared.domain.conditions.windows import explain
 from shared.domain.durations import Rate, format_duration
 from shared.domain.events.models import Event, OwnData, RunMetricData, RunMetricEvent, RunStateData, RunStateEvent
+from shared.domain.events.types import RunPhase
 from shared.domain.events.values import non_finite
 from shared.domain.explain.simulator import Considered, DryRunOutcome, Reason, Samples, Subject
 from shared.domain.filters.budget import EVENT_UNITS, FilterBudget, FilterTooCostly
@@ -119,6 +120,10 @@ def _stages(subject: Subject, considered: Considered, disabled: str | None) -> I
         states = " or ".join(sorted(automation.states))
         held = event.data.state in automation.states
         yield _leaf(f"run state is {states}", held, str(event.data.state), Reason.STATE, telling=True)
+        if automation.silent_for is not None and event.data.state is RunPhase.SILENT:
+            seconds, silent = automation.silent_for.total_seconds(), event.data.silent_seconds
+            text = f"the run was silent for {format_duration(automation.silent_for)}"
+            yield _leaf(text, silent == seconds, silent, Reason.STATE, telling=True)
     if considered.reason is Reason.FILTER_TOO_COSTLY:
         yield _leaf(TOO_COSTLY, False, None, Reason.FILTER_TOO_COSTLY)
         return

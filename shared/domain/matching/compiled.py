@@ -27,6 +27,8 @@ from shared.domain.matching.scope_groups import ScopeKey
 
 STATE = "state"
 """The pseudo-field of an automation that asks for states of a run."""
+SILENCE = "silent_seconds"
+"""The pseudo-field of an automation that asks for silent runs."""
 METRICS = "metrics"
 """The pseudo-field of an automation with conditions: the names of the metrics that an event brings."""
 STEP = "step"
@@ -190,6 +192,8 @@ def compile_automation(
     matches = _predicate(automation.event, automation.filter)
     if automation.event is EventType.RUN_STATE:
         matches = partial(_in_states, automation.states, matches)
+        if automation.silent_for is not None:
+            matches = partial(_silent_for, automation.silent_for.total_seconds(), matches)
     kept_values = _kept_values(automation.conditions)
     if kept_values > FREE_VALUES:
         matches = partial(_counted, (kept_values - FREE_VALUES) * VALUE_UNITS, matches)
@@ -227,6 +231,15 @@ def _in_states(states: frozenset[RunPhase], matches: Callable[[Any], bool], even
     return event.data.state in states and matches(event)
 
 
+def _silent_for(seconds: float, matches: Callable[[Any], bool], event: Any) -> bool:
+    return is_of_silence(event, seconds) and matches(event)
+
+
+def is_of_silence(event: Any, seconds: float) -> bool:
+    """Whether an event says that its run was silent for just so long, or says something else than that it was."""
+    return bool(event.data.state != RunPhase.SILENT or event.data.silent_seconds == seconds)
+
+
 def _counted(units: int, matches: Callable[[Any], bool], event: Any) -> bool:
     if not matches(event):
         return False
@@ -242,6 +255,8 @@ def _fields_asked(automation: Automation) -> tuple[str, ...]:
     asked = set(automation.filter.fields)
     if automation.states:
         asked.add(STATE)
+    if automation.silent_for is not None:
+        asked.add(SILENCE)
     if _kept_values(automation.conditions) > FREE_VALUES:
         asked.add(STEP)
     return _intern(tuple(sorted(asked)))

@@ -19,6 +19,7 @@ from shared.domain.filters.budget import FilterBudget
 from shared.domain.filters.fields import field_getter, member_field
 from shared.domain.matching.compiled import (
     METRICS,
+    SILENCE,
     STATE,
     STEP,
     CompiledAutomation,
@@ -52,6 +53,7 @@ def _metric_names(event: Any) -> list[str]:
 
 _OWN_GETTERS: dict[tuple[EventType, str], Callable[[Any], Any]] = {
     (EventType.RUN_STATE, STATE): attrgetter("data.state"),
+    (EventType.RUN_STATE, SILENCE): attrgetter("data.silent_seconds"),
     (EventType.RUN_METRIC, METRICS): _metric_names,
     (EventType.RUN_METRIC, STEP): attrgetter("data.step"),
 }

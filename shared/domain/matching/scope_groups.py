@@ -33,7 +33,7 @@ LONGEST_REMEMBERED = 512
 _serials = count()
 _REPEATING = frozenset({str, type(None), Missing, RunPhase})
 # The fields whose values hardly repeat.
-_UNIQUE = frozenset({"version", "aliases", "tags", "reason", "step"})
+_UNIQUE = frozenset({"version", "aliases", "tags", "reason", "step", "silent_seconds"})
 
 
 class Group:

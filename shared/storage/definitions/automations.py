@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Text, bindparam, cast, insert, select, update
 
+from shared.domain.durations import parse_duration
 from shared.domain.ids import IdKind, decode_id
 from shared.domain.quotas import weight_bytes
 from shared.storage.database.bulk import among
@@ -294,6 +295,11 @@ def _edited(before: StoredAutomation, change: RevisionChange, content: dict[str,
     return edited(before, content_of(before), change, content, revision)
 
 
+def _silent_ms(definition: dict[str, Any]) -> int | None:
+    silence = definition.get("silent_for")
+    return None if silence is None else round(parse_duration(silence).total_seconds() * 1000)
+
+
 def _columns(fields: AutomationFields) -> dict[str, Any]:
     return {
         "name": fields.name,
@@ -308,6 +314,7 @@ def _columns(fields: AutomationFields) -> dict[str, Any]:
         "unmatched_reason": None,
         "ignored_at": None,
         "ignored_sample": None,
+        "silent_ms": _silent_ms(fields.definition),
         "weight_bytes": weight_bytes(fields.definition),
     }
 

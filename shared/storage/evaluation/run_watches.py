@@ -14,9 +14,12 @@ from typing import Any, Final, TypedDict
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, update
 
+from shared.domain.delivery.silent_runs import Silences
+from shared.domain.matching.index import organizations_above
 from shared.storage.database.bulk import among
 from shared.storage.database.upserts import insert_into
-from shared.storage.schema.tables import run_watches
+from shared.storage.definitions.entities import organization_links
+from shared.storage.schema.tables import automations, entities, run_watches
 
 RUNS: Final = 0
 ENDED: Final = 1
@@ -56,6 +59,20 @@ class KnownWatch:
     ended: int
 
 
+def asked_silences(connection: Connection) -> Silences:
+    """The silences that enabled automations ask for."""
+    query = (
+        select(entities.c.name, automations.c.scope_project, automations.c.silent_ms)
+        .join(entities, entities.c.id == automations.c.entity_id)
+        .where(automations.c.silent_ms.is_not(None), automations.c.deleted_at.is_(None), automations.c.enabled)
+    )
+    asked = [(row[0], row[1], row[2]) for row in connection.execute(query)]
+    if not asked:
+        return Silences()
+    parents = {link.name: link.parent for link in organization_links(connection)}
+    return Silences(asked, organizations_above(parents))
+
+
 @dataclass(frozen=True, slots=True)
 class DueWatch:
     """A watch that the dispatcher has to look at."""
@@ -67,6 +84,7 @@ class DueWatch:
     run: str
     heartbeat_ms: int | None
     seen_ms: int
+    told_ms: int
 
 
 def changed_since(connection: Connection, since: datetime | None) -> list[KnownWatch]:
@@ -112,7 +130,10 @@ def write_states(connection: Connection, rows: Sequence[RunStateRow]) -> None:
 _TOUCH = (
     update(run_watches)
     .where(run_watches.c.key == bindparam("of"), run_watches.c.seen_ms < bindparam("seen"))
-    .values(seen_ms=bindparam("seen"))
+    .values(
+        seen_ms=bindparam("seen"),
+        check_ms=case((run_watches.c.ended == RUNS, func.coalesce(run_watches.c.check_ms, bindparam("seen")))),
+    )
 )
 
 
@@ -135,6 +156,7 @@ def due_watches(connection: Connection, now_ms: int, limit: int) -> list[DueWatc
         run_watches.c.run,
         run_watches.c.heartbeat_ms,
         run_watches.c.seen_ms,
+        case((run_watches.c.told_seen_ms == run_watches.c.seen_ms, run_watches.c.told_ms), else_=0),
     )
     query = select(*columns).where(run_watches.c.check_ms <= now_ms).order_by(run_watches.c.check_ms).limit(limit)
     return [DueWatch(*row) for row in connection.execute(query)]
@@ -145,6 +167,19 @@ def end_crashed(connection: Connection, watch: DueWatch, now: datetime) -> bool:
     same = run_watches.c.key == watch.key, run_watches.c.seen_ms == watch.seen_ms, run_watches.c.ended == RUNS
     values: dict[str, Any] = {"ended": CRASHED, "check_ms": None, "changed_at": now}
     return connection.execute(update(run_watches).where(*same).values(values)).rowcount == 1
+
+
+def note_told(connection: Connection, watch: DueWatch, told_ms: int) -> bool:
+    """Write down that a silence was published, unless something came of the run meanwhile. Says whether it did."""
+    same = run_watches.c.key == watch.key, run_watches.c.seen_ms == watch.seen_ms, run_watches.c.ended == RUNS
+    values = {"told_ms": told_ms, "told_seen_ms": watch.seen_ms}
+    return connection.execute(update(run_watches).where(*same).values(values)).rowcount == 1
+
+
+def look_at_all(connection: Connection, now_ms: int) -> None:
+    """Have all runs looked at soon that nobody would look at for a while: automations ask for other silences now."""
+    late = or_(run_watches.c.check_ms.is_(None), run_watches.c.check_ms > now_ms)
+    connection.execute(update(run_watches).where(run_watches.c.ended == RUNS, late).values(check_ms=now_ms))
 
 
 def look_again(connection: Connection, times_ms: dict[str, int | None]) -> None:

@@ -284,9 +284,17 @@ automations = Table(
     # A sample of a run that it ignored last, because it was not after its metric's last step, and when.
     Column("ignored_at", UtcDateTime, nullable=True),
     Column("ignored_sample", Json, nullable=True),
+    # For how long a run is silent that it fires on; null where it does not.
+    Column("silent_ms", BigInteger, nullable=True),
     # What its definition counts for among its entity's (domain.quotas); null: stored by an older version.
     Column("weight_bytes", Integer, nullable=True),
     Index("ix_automations_event_type", "event_type"),
+    Index(
+        "ix_automations_silent_ms",
+        "silent_ms",
+        postgresql_where=text("silent_ms IS NOT NULL"),
+        sqlite_where=text("silent_ms IS NOT NULL"),
+    ),
     Index(
         "uq_automations_live_name",
         "entity_id",
@@ -492,6 +500,9 @@ run_watches = Table(
     Column("ended", SmallInteger, nullable=False),
     Column("seen_ms", BigInteger, nullable=False),
     Column("check_ms", BigInteger, nullable=True),
+    # The longest silence that was published, and of which `seen_ms`.
+    Column("told_ms", BigInteger, nullable=False, server_default="0"),
+    Column("told_seen_ms", BigInteger, nullable=False, server_default="0"),
     Column("changed_at", UtcDateTime, nullable=False),
     Index("ix_run_watches_check_ms", "check_ms"),
     Index("ix_run_watches_changed_at", "changed_at"),

@@ -159,7 +159,8 @@ def _units(event_type: EventType) -> str:
         (ALIAS | {"conditions": None, "states": None}, "conditions", ()),
         (ALIAS | {"conditions": [], "states": []}, "states", frozenset()),
         (STATE | {"states": ["failed", "failed"]}, "states", {RunPhase.FAILED}),
-        (STATE | {"states": list(RunPhase)}, "states", set(RunPhase)),
+        (STATE | {"states": list(RunPhase), "silent_for": "1m"}, "states", set(RunPhase)),
+        (STATE | {"states": ["silent"], "silent_for": 90}, "silent_for", timedelta(seconds=90)),
         (STATE | {"cooldown": None}, "cooldown", None),
         (
             STATE | {"cooldown": {"per": "automation", "period": 90}},
@@ -194,6 +195,7 @@ def test_what_is_accepted(raw: Raw, member: str, value: object) -> None:
 EVENTS = f"must be one of {', '.join(EventType)}"
 PHASES = f"must be one of {', '.join(RunPhase)}"
 STATES = f"is required with RUN_STATE: a list of {', '.join(RunPhase)}"
+SILENCE = "a duration from 1m to 30d"
 NAME = (
     "is required: 1 to 255 characters, not only spaces, without control characters; "
     "no other automation of the entity may have it"
@@ -647,7 +649,11 @@ def definitions(draw: st.DrawFn) -> Raw:
     if event_type is EventType.RUN_METRIC:
         needed["conditions"] = st.lists(conditions, min_size=1, max_size=3)
     if event_type is EventType.RUN_STATE:
-        needed["states"] = st.lists(st.sampled_from(list(map(str, RunPhase))), min_size=1)
+        phases = [str(phase) for phase in RunPhase if phase is not RunPhase.SILENT]
+        needed["states"] = st.lists(st.sampled_from(phases), min_size=1)
+        if draw(st.booleans()):
+            needed["states"] = st.just(["silent", "failed"])
+            needed["silent_for"] = st.sampled_from(["1m", "90s", "30d", 3600])
     cooldowns = st.fixed_dictionaries({"per": st.sampled_from(units), "period": periods})
     comparing: st.SearchStrategy[Raw] = notice_comparisons if event_type in NOTICE_TYPES else comparisons
     if event_type is EventType.AUTOMATION_UNMATCHED:
@@ -697,3 +703,18 @@ def test_garbage_anywhere_is_refused_or_means_something(raw: Raw, data: st.DataO
         assert all(error.msg for error in refusal.errors)
     else:
         assert parse(automation.to_json()) == automation
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"states": ["silent"]}, f"is required with the state silent: {SILENCE}"),
+        ({"states": ["silent"], "silent_for": "59s"}, f"must be {SILENCE}"),
+        ({"states": ["silent"], "silent_for": "31d"}, f"must be {SILENCE}"),
+        ({"states": ["silent"], "silent_for": "soon"}, "must be a duration such as 30s, 15m, 24h or 5d"),
+        ({"states": ["failed"], "silent_for": "5m"}, "is only for the state silent"),
+    ],
+)
+def test_how_long_a_silence_lasts(members: dict[str, Any], message: str) -> None:
+    assert faults(STATE | members) == [(("silent_for",), message)]
+    assert faults(ALIAS | {"silent_for": "5m"}) == [(("silent_for",), "is only for the state silent")]

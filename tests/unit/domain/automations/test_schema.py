@@ -335,6 +335,7 @@ SAID_BY_THE_PARSER_ALONE = {
     "RE2 patterns": {**HOLDS, "filter": {"alias": {"$regex": "("}}},
     "Bounds over": {**HOLDS, "filter": {"$and": [{"alias": "a"}] * 1001}},
     "Text that can't": {**HOLDS, "description": "\0"},
+    "How short": {**HOLDS, "event": "RUN_STATE", "states": ["silent"], "silent_for": "5s"},
     "Durations": {**HOLDS, "cooldown": {"per": "collection", "period": "4000d"}},
     "Whole numbers": {
         **HOLDS,

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.delivery.silent_runs import COARSE_PARTS, GRACE_MS, WatchedRun, crashed_event, deadline_ms, judge
+from shared.domain.delivery.silent_runs import (
+    COARSE_PARTS,
+    GRACE_MS,
+    Silences,
+    SilentRun,
+    WatchedRun,
+    crashed_event,
+    deadline_ms,
+    judge,
+    silent_event,
+)
 from shared.domain.events.decoding import decode_event
 from shared.domain.events.types import EventType
 from shared.domain.json_text import write_json
@@ -40,11 +52,40 @@ def test_a_run_without_a_heartbeat_is_not_waited_for() -> None:
 def test_the_event_is_the_same_for_the_same_silence() -> None:
     def made(seen_ms: int) -> dict[str, object]:
         run = {"id": "r1", "name": "first", "user": "alice"}
-        about = {"key": "k", "entity": "acme", "project": "digits", "time": "2026-11-23T09:00:00Z"}
-        return crashed_event(**about, run=run, seen_ms=seen_ms, heartbeat_ms=90_000)
+        time = "2026-11-23T09:00:00Z"
+        about = SilentRun(key="k", entity="acme", project="digits", time=time, run=run, seen_ms=seen_ms)
+        assert silent_event(about, 60_000) == silent_event(about, 60_000)
+        assert silent_event(about, 60_000)["id"] != silent_event(about, 90_000)["id"]
+        data: Any = silent_event(about, 60_000)["data"]
+        assert (data["state"], data["silent_seconds"]) == ("silent", 60)
+        return crashed_event(about, 90_000)
 
     assert made(5) == made(5)
     assert made(5)["id"] != made(6)["id"]
     event = decode_event(write_json(made(5)))
     assert (event.type, event.source, event.data.author) == (EventType.RUN_STATE, "/hookline", "hookline")
     assert "heartbeat of 1m30s" in str(made(5)["data"])
+
+
+def test_each_silence_that_is_asked_for_is_told_once_and_the_next_is_waited_for() -> None:
+    def look(evaluated_ms: int, told_ms: int = 0, heartbeat_ms: int | None = None) -> Any:
+        run = WatchedRun(heartbeat_ms, 0, told_ms, (60_000, 600_000))
+        return judge(run, evaluated_ms=evaluated_ms, alive_since_ms=0)
+
+    assert (look(60_000).told_ms, look(60_000).check_ms) == ((), deadline_ms(60_000))
+    assert (look(100_000).told_ms, look(100_000).check_ms) == ((60_000,), deadline_ms(600_000))
+    assert (look(100_000, 60_000).told_ms, look(100_000, 60_000).crashed) == ((), False)
+    assert look(10**9).told_ms == (60_000, 600_000)
+    assert look(10**9, 600_000).check_ms is None
+    assert look(100_000, 60_000, heartbeat_ms=80_000).crashed
+    assert look(60_000, heartbeat_ms=10_000).crashed
+
+
+def test_silences_are_those_of_the_entity_of_the_project_and_of_organizations_above() -> None:
+    asked = [("acme", None, 5), ("acme", "p", 3), ("acme", "q", 4), ("corp", None, 9), ("corp", "p", 1)]
+    silences = Silences(asked, {"acme": ("corp",)})
+    assert silences.of("acme", "p") == (3, 5, 9)
+    assert silences.of("acme", "x") == (5, 9)
+    assert silences.of("other", "p") == ()
+    assert not Silences()
+    assert silences == Silences(asked, {"acme": ("corp",)}) != Silences(asked)

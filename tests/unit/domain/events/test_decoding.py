@@ -196,7 +196,7 @@ STEP = ("data", "step")
         (
             event("RUN_STATE", state="exploded"),
             ("data", "state"),
-            "Input should be 'running', 'finished', 'failed', 'crashed', 'killed' or 'preempted'",
+            "Input should be 'running', 'finished', 'failed', 'crashed', 'killed', 'preempted' or 'silent'",
         ),
         (in_metric(step=-1), STEP, "Input should be greater than or equal to 0"),
         (in_metric(step=2**63), STEP, "Input should be less than 9223372036854775808"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.api.console.browser.conftest import Window
 from tests.integration.scene import alias_event
 
@@ -100,3 +102,46 @@ def _replay(window: Window, collection: str) -> None:
     page.get_by_role("button", name="Stop it").click()
     page.wait_for_url("**done=stopped")
     page.get_by_text("All of them have ended").wait_for()
+
+
+def test_no_secret_is_left_in_the_browser(window: Window, capfd: pytest.CaptureFixture[str]) -> None:
+    """After each flow that shows or takes one: in no storage, address, cache, page gone back to, nor in the log."""
+    page, value = window.page, "typed-canary-1f0a77c2"
+    # Going back to a page that a form led to, Chromium under Playwright sends the form again, without asking.
+    window.expected = ("Failed to load resource: the server responded with a status of 422",)
+    window.sign_in("admin")
+    window.open("/e/acme/settings/webhooks/new")
+    page.get_by_label("Name of the secret").fill("TYPED_HERE")
+    page.get_by_label("Value", exact=True).fill(value)
+    page.get_by_role("button", name="Store the secret").click()
+    page.get_by_text("The secret TYPED_HERE is stored").wait_for()
+    assert value not in page.content()
+    window.open("/e/acme/settings/webhooks/new")
+    page.get_by_label("Name of the secret").fill("MADE_HERE")
+    page.get_by_role("button", name="Generate a signing secret").click()
+    made = page.locator("#made").inner_text()
+    window.open("/me")
+    page.get_by_label("Name", exact=True).fill("canary key")
+    page.get_by_role("button", name="Make key").click()
+    key = page.locator("#made").inner_text()
+    page.get_by_role("link", name="I have stored it").click()
+    kept = [value, made, key, window.world.keys["admin"]]
+    assert made.startswith("whsec_") and key.startswith("hlk-")
+    seen = [page.content()]
+    for _ in range(3):
+        page.go_back()
+        seen += [page.url, page.content()]
+    stored = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, history.state])"
+    databases = "indexedDB.databases().then(all => all.length)"
+    assert page.evaluate(databases) == 0 and page.evaluate("caches.keys().then(all => all.length)") == 0
+    seen += [page.evaluate(stored), *capfd.readouterr()]
+    assert not [one for one in kept for text in seen if one in text]
+    for name in ("TYPED_HERE", "MADE_HERE"):
+        window.world.call("DELETE", f"/entities/acme/secrets/{name}")
+
+
+def test_what_only_scripts_can_do_is_not_offered_without_them(plain_window: Window) -> None:
+    plain_window.sign_in("admin")
+    plain_window.open("/e/acme/settings/manifest")
+    assert not plain_window.page.get_by_role("button", name="Copy").is_visible()
+    assert not plain_window.page.locator("#live-switch").is_visible()

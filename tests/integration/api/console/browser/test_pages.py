@@ -10,7 +10,7 @@ from tests.integration.api.console.browser.conftest import Window
 from tests.integration.api.console.test_pages import ADMIN, DOWNLOADS, ENTITY, PAGES, filled
 
 OWN_PAGES = ("/console/?all=1",)
-PARTS = ("/deliveries/news",)
+PARTS = ("/deliveries/news", "/alerts")
 """What scripts ask for: parts of pages."""
 
 

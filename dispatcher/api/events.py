@@ -22,6 +22,7 @@ from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.api.threads import run_in
 from dispatcher.control.definition_schemas import SCHEMAS
 from dispatcher.control.errors import Forbidden, NotFound
+from dispatcher.control.vocabulary import Vocabulary, vocabulary
 from dispatcher.publishing.event_rates import RateExceeded
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import check_published, json_schema
@@ -171,6 +172,12 @@ class EventTypes(BaseModel):
 def list_schemas() -> EventTypes:
     """List the event types and definitions that have a schema."""
     return EventTypes(types=[str(event_type) for event_type in EventType], definitions=list(SCHEMAS))
+
+
+@router.get("/vocabulary")
+def get_vocabulary() -> Vocabulary:
+    """List for each event type the variables of payloads and the fields of filters, for forms and editors."""
+    return vocabulary()
 
 
 @router.get("/schemas/{event_type}")

@@ -214,6 +214,7 @@ ANSWERS: dict[str, Any] = {
             "secrets": {"limit": 500, "used": 3},
             "definition_bytes": {"limit": 16_777_216, "used": 9144},
         },
+        "events_per_second": None,
     },
     "ProjectView": {"name": "wandb-registry-model", "description": "Released models", "created_at": _NOON},
     "CollectionView": {

@@ -78,6 +78,33 @@ def test_schemas_of_events_are_valid_and_fit_what_is_published(api: Api) -> None
     api.refused("GET", "/v1/schemas/NOTHING", status=404)
 
 
+def test_forms_find_the_words_of_each_event_type(api: Api) -> None:
+    words = {one["event"]: one for one in api.client.request("GET", "/v1/vocabulary").json()["events"]}
+    assert words.keys() == {str(event_type) for event_type in EventType}
+    alias = words["ADD_ARTIFACT_ALIAS"]
+    assert alias["fields"] == sorted(
+        ["alias", "aliases", "artifact_type", "author", "collection", "project", "tag", "tags", "version"]
+    )
+    assert (alias["objects"], alias["cooldown_units"]) == (["metadata."], ["collection", "automation"])
+    assert "alias" in alias["variables"] and "run_id" not in alias["variables"]
+    create_webhook(api)
+    for event_type, one in words.items():
+        own: Any = {
+            "RUN_METRIC": {"conditions": [{"metric": "m", "finite": False}]},
+            "RUN_STATE": {"states": ["failed"]},
+        }
+        texts = {name: "${" + name + "}" for name in one["variables"] if "<" not in name}
+        definition = {
+            "name": event_type,
+            "event": event_type,
+            "filter": {"$and": [{field: {"$exists": True}} for field in one["fields"]]},
+            "action": {"webhook": "deploy-hook", "payload": texts},
+            "cooldown": {"per": one["cooldown_units"][0], "period": "1h"},
+            **own.get(event_type, {}),
+        }
+        api.ok("POST", f"{ACME}/automations", definition, status=201)
+
+
 def test_definitions_have_schemas_by_which_editors_check(api: Api) -> None:
     names = api.client.request("GET", "/v1/schemas").json()["definitions"]
     schemas = {name: api.client.request("GET", f"/v1/schemas/{name}").json() for name in names}

@@ -22,7 +22,7 @@ from tests.integration.api.test_deliveries import history as history
 
 SLACK = {"name": "team", "url_secret": "SLACK_URL", "team": "acme", "channel": "#deploys"}
 ENTITY = "/v1/entities/{entity}"
-OPEN = {"healthz", "readyz", "metrics", "list_schemas", "get_schema"} | {
+OPEN = {"healthz", "readyz", "metrics", "list_schemas", "get_schema", "get_vocabulary"} | {
     "list_payload_templates",
     "get_payload_template",
 }

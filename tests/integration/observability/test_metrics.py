@@ -64,8 +64,6 @@ ADDED = {
     "hookline_workers": {"queue"},
     "hookline_environment_faults": {"fault"},
     "hookline_events_over_quota_total": set[str](),
-    "hookline_runs_crashed_total": set[str](),
-    "hookline_runs_watched": set[str](),
     "hookline_api_connections": set[str](),
     "hookline_connections_cut_total": {"reason"},
 }

@@ -19,7 +19,7 @@ FILES = tuple(PARTS)
 INSTALLED = {
     "production": ("runtime", "otel"),
     "serve and demo": ("build", "runtime", "local"),
-    "everything": ("build", "runtime", "local", "otel", "dev"),
+    "everything": ("build", "runtime", "local", "otel", "oidc", "dev"),
 }
 EXTRAS = {"production": {"otel"}, "serve and demo": {"embedded", "demo"}, "everything": {"dev"}}
 # redis needs async-timeout before 3.11.3, which Debian 12's Python is.

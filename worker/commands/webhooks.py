@@ -115,10 +115,8 @@ def test(webhook: str, entity: str | None, as_json: bool) -> None:
 
 
 @webhooks.command("rotate-signing")
-@click.argument("webhook", shell_complete=webhook_names)
-@click.argument("secret")
+@about("webhook", webhook_names, then="secret")
 @click.option("--keep", default="7d", show_default=True, help="How long the present secret signs as well, such as 24h.")
-@click.option("--entity", help="The entity; needed if several have one of this name.")
 @as_json
 def rotate_signing(webhook: str, secret: str, keep: str, entity: str | None, as_json: bool) -> None:
     """Sign requests to WEBHOOK, an id or a name, with SECRET, the name of a secret of its entity.

@@ -141,11 +141,12 @@ def test_a_signing_secret_is_rotated(operated: Scene) -> None:
     assert (shown["signing_secret"], shown["former_signing_secret"]) == ("TWO", "ONE")
     left = datetime.fromisoformat(shown["former_signing_until"]) - datetime.now(UTC)
     assert timedelta(hours=1) < left <= timedelta(hours=2)
-    for arguments in (("signed", "TWO"), ("signed", "NONE"), ("signed", "SHORT"), ("unsigned", "ONE"), ("no", "ONE")):
+    for arguments in (("signed", "TWO"), ("signed", "NONE"), ("signed", "SHORT"), ("unsigned", "ONE"), ("signed",)):
         run(webhooks, "rotate-signing", *arguments, code=2)
+    run(webhooks, "rotate-signing", "no", "ONE", code=1)
     run(webhooks, "rotate-signing", "signed", "ONE", "--keep", "soon", code=2)
     assert answer(webhooks, "show", "signed")["signing_secret"] == "TWO"
-    assert answer(webhooks, "rotate-signing", "signed", "ONE")["former_signing_secret"] == "TWO"
+    assert answer(webhooks, "rotate-signing", "acme", "signed", "ONE")["former_signing_secret"] == "TWO"
 
 
 @pytest.mark.parametrize("step", [timedelta(hours=2), timedelta(hours=-2)])

@@ -13,10 +13,12 @@ from fastapi import Depends, Request
 from dispatcher.api.bodies import MAX_BODY_BYTES, media_type, read_body
 from dispatcher.api.problems import Problem
 from dispatcher.console.visitors import VisitorDep
-from shared.domain.errors import FieldError
+from shared.domain.errors import FieldError, InvalidDefinition
 
 MAX_FIELDS = 2000
 SIGN_IN_BYTES = 8 << 10
+KEY_DAYS = ("", "30", "90", "365")
+"""How long keys last that a form asks for; blank: for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,12 @@ def faults_at(errors: Iterable[FieldError], fields: Iterable[str], message: str 
 
 
 def key_expiry(form: Form, now: datetime) -> dict[str, str]:
-    """When a key that the form asks for ends, as a member of `KeyBody`; nothing where it never does."""
+    """When a key that the form asks for ends, as a member of `KeyBody`; nothing where it never does.
+
+    Raises:
+        InvalidDefinition: for another choice than the form's, which must not become a key that never ends.
+    """
     days = form.text("lasts")
-    return {"expires_at": (now + timedelta(days=int(days))).isoformat()} if days in ("30", "90", "365") else {}
+    if days not in KEY_DAYS:
+        raise InvalidDefinition.at(("lasts",), "must be 30, 90 or 365 days, or blank for a key that never ends")
+    return {"expires_at": (now + timedelta(days=int(days))).isoformat()} if days else {}

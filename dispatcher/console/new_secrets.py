@@ -6,17 +6,21 @@ A value that was typed is never shown again; one that was made here is shown thi
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import secrets as random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.entities import EntityVisit
 from dispatcher.console.forms import Faults, Form, faults_at
+from dispatcher.console.once import act_once
 from dispatcher.control import secrets
 from dispatcher.control.errors import Conflict
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.storage.database.transactions import write_transaction
 
 GENERATED_BYTES = 32
 _TAKEN = "must be a new name: the value of a secret that is there is replaced on the page of secrets"
@@ -40,6 +44,11 @@ def generated_secret() -> str:
     return "whsec_" + base64.b64encode(random.token_bytes(GENERATED_BYTES)).decode()
 
 
+def making(name: str) -> str:
+    """What the form of a secret makes: a secret of this name, so that one of another name is another one."""
+    return f"secret {hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:16]} "
+
+
 def store_secret(resources: ApiResources, visit: EntityVisit, form: Form, uses: Mapping[str, str]) -> StoredNow:
     """Store the secret that the form has beside its own fields, and choose it where the form says.
 
@@ -49,19 +58,24 @@ def store_secret(resources: ApiResources, visit: EntityVisit, form: Form, uses: 
     name, use = form.text(FIELDS["name"]).strip(), form.text("new_secret_use")
     generated = generated_secret() if form.text("store_secret") == "generate" else ""
     kept = {key: values for key, values in form.fields.items() if key not in ("new_secret_value", "store_secret")}
+
+    def act(connection: Connection) -> str:
+        value = {"value": generated or form.text(FIELDS["value"])}
+        view, is_new = secrets.put(
+            connection,
+            visit.principal,
+            visit.entity,
+            name,
+            value,
+            vault=resources.vault,
+            settings=resources.settings,
+        )
+        if not is_new:
+            raise Conflict(_TAKEN, FieldError(("name",), _TAKEN))
+        return json.dumps({"generated": generated, "short": bool(view.warning)})
+
     try:
-        with write_transaction(resources.engine) as connection:
-            view, is_new = secrets.put(
-                connection,
-                visit.principal,
-                visit.entity,
-                name,
-                {"value": generated or form.text(FIELDS["value"])},
-                vault=resources.vault,
-                settings=resources.settings,
-            )
-            if not is_new:
-                raise Conflict(_TAKEN, FieldError(("name",), _TAKEN))
+        stored = json.loads(act_once(resources, visit.principal, form, act, makes=making(name)))
     except (InvalidDefinition, Conflict) as exc:
         found = faults_at(exc.errors, FIELDS, str(exc))
         return StoredNow(Form(kept), Faults({FIELDS.get(key, key): said for key, said in found.by_field.items()}))
@@ -71,6 +85,6 @@ def store_secret(resources: ApiResources, visit: EntityVisit, form: Form, uses: 
         Form({**kept, field: chosen, "new_secret_name": [""]}),
         Faults(),
         name=name,
-        generated=generated,
-        is_short=bool(view.warning),
+        generated=stored["generated"],
+        is_short=stored["short"],
     )

@@ -1,21 +1,24 @@
-"""Forms that take effect once, however often they are sent: each brings a token that is kept with where it led.
+"""Forms that take effect once, however often they are sent: each brings a token that is kept with what came of it.
 
-The token is claimed in the transaction of the change, so a second click waits for the first and is led to the same
-page. Tokens are kept for a day beside the keys of `Idempotency-Key`, which forget them as they forget those.
+The token is claimed in the transaction of the change, so a second click waits for the first and gets the same page.
+Tokens are kept for a day beside the keys of `Idempotency-Key`, which forget them as they forget those. What came of a
+form is kept encrypted, since it may be a new key or secret, and is given to the same user alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
 from dispatcher.api.idempotency import KEPT, MAX_KEYS, REMOVED_IN_PASSING
 from dispatcher.api.resources import ApiResources
-from dispatcher.console.forms import Form
+from dispatcher.console.forms import Form, key_expiry
 from dispatcher.console.rendering import ONCE
+from dispatcher.control import identity
+from dispatcher.control.identity import NewKey
 from shared.storage.accounts import idempotency_keys as store
 from shared.storage.accounts.idempotency_keys import KeyClaim
 from shared.storage.accounts.users import Principal
@@ -28,16 +31,22 @@ _NO_DIGEST = b""
 _SEE_OTHER = 303
 
 
-def act_once(resources: ApiResources, principal: Principal, form: Form, act: Callable[[Connection], str]) -> str:
-    """Carry out what a form is for, unless that was done before; returns where it leads either way.
+def act_once(
+    resources: ApiResources, principal: Principal, form: Form, act: Callable[[Connection], str], *, makes: str = ""
+) -> str:
+    """Carry out what a form is for, unless that was done before; returns what came of it either way.
 
     A form without a token is carried out each time. What the action raises changes nothing, and frees the token.
+
+    Args:
+        act: does it, and returns where the form leads, or what it made.
+        makes: what it makes, where that is what `act` returns: a form that leads somewhere never gets it.
     """
     token = form.text(ONCE)
     with write_transaction(resources.engine) as connection:
         claim = None
         if _TOKEN.fullmatch(token):
-            claim = KeyClaim(principal.user_id, _PREFIX + token, datetime.now(UTC))
+            claim = KeyClaim(principal.user_id, f"{_PREFIX}{makes}{token}", datetime.now(UTC))
             store.remove_requests_before(connection, claim.created_at - KEPT, limit=REMOVED_IN_PASSING)
             if store.count_keys(connection, claim.user_id, most=MAX_KEYS) >= MAX_KEYS:
                 claim = None  # so many forms a day are no person's
@@ -45,7 +54,22 @@ def act_once(resources: ApiResources, principal: Principal, form: Form, act: Cal
             found = store.find_request(connection, claim.user_id, claim.key)
             if found is not None and found.body is not None:
                 return resources.vault.decrypt(found.body)
-        led_to = act(connection)
+        came = act(connection)
         if claim is not None and store.mark_effective(connection, claim):
-            store.complete(connection, claim, status_code=_SEE_OTHER, body=resources.vault.encrypt(led_to))
-    return led_to
+            store.complete(connection, claim, status_code=_SEE_OTHER, body=resources.vault.encrypt(came))
+    return came
+
+
+def make_key_once(resources: ApiResources, principal: Principal, form: Form, body: Mapping[str, str]) -> NewKey:
+    """Make a key once: a second click shows the same one, whose text nobody has seen yet.
+
+    Raises:
+        InvalidDefinition: for what the form says, also of when the key ends.
+        And as `identity.create_key`.
+    """
+
+    def act(connection: Connection) -> str:
+        wanted = {**body, **key_expiry(form, datetime.now(UTC))}
+        return identity.create_key(connection, principal, wanted).model_dump_json()
+
+    return NewKey.model_validate_json(act_once(resources, principal, form, act, makes="key "))

@@ -6,11 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.administration import AdminDep
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
 from dispatcher.console.listing import list_url
+from dispatcher.console.once import act_once
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep, Visitor
@@ -64,17 +66,18 @@ def create(request: Request, visitor: AdminDep, resources: ResourcesDep, form: F
     name = form.text("entity").strip()
     body = {"kind": form.text("kind"), "parent": form.text("parent").strip() or None}
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            _, is_new = catalog.put_entity(connection, visitor.principal, name, body)
-            if not is_new:
-                taken = "must be a new name: there is an entity of this name"
-                raise Conflict(taken, FieldError(("entity",), taken))
+    def act(connection: Connection) -> str:
+        _, is_new = catalog.put_entity(connection, visitor.principal, name, body)
+        if not is_new:
+            taken = "must be a new name: there is an entity of this name"
+            raise Conflict(taken, FieldError(("entity",), taken))
+        return f"/console/admin/entities/{name}?done=created"
 
-    if isinstance(faults := attempt(act, FIELDS), Faults):
-        return _entities_page(request, visitor, resources, faults, form)
+    led_to = attempt(lambda: act_once(resources, visitor.principal, form, act), FIELDS)
+    if isinstance(led_to, Faults):
+        return _entities_page(request, visitor, resources, led_to, form)
     resources.callers.clear()
-    return RedirectResponse(f"/console/admin/entities/{name}?done=created", 303)
+    return RedirectResponse(led_to, 303)
 
 
 @router.get("/{entity}")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.administration import AdminDep
-from dispatcher.console.forms import Faults, Form, FormDep, key_expiry
+from dispatcher.console.forms import Faults, Form, FormDep
 from dispatcher.console.listing import list_url
+from dispatcher.console.once import act_once, make_key_once
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep, Visitor
 from dispatcher.control import identities, identity, users
-from dispatcher.control.identity import NewKey, UserView
+from dispatcher.control.identity import UserView
 from dispatcher.control.paging import page_request
 from shared.storage.accounts.users import Role
 from shared.storage.database.transactions import read_transaction, write_transaction
@@ -65,14 +66,13 @@ def create(request: Request, visitor: AdminDep, resources: ResourcesDep, form: F
     if email := form.text("email").strip():
         body["email"] = email
 
-    def act() -> UserView:
-        with write_transaction(resources.engine) as connection:
-            return identity.create_user(connection, visitor.principal, body)
+    def act(connection: Connection) -> str:
+        return f"/console/admin/users/{identity.create_user(connection, visitor.principal, body).id}?done=created"
 
-    made = attempt(act, FIELDS)
-    if isinstance(made, Faults):
-        return _users_page(request, visitor, resources, made, form)
-    return RedirectResponse(f"/console/admin/users/{made.id}?done=created", 303)
+    led_to = attempt(lambda: act_once(resources, visitor.principal, form, act), FIELDS)
+    if isinstance(led_to, Faults):
+        return _users_page(request, visitor, resources, led_to, form)
+    return RedirectResponse(led_to, 303)
 
 
 @router.get("/users/{user_id}")
@@ -89,6 +89,8 @@ def _user_page(
     faults: Faults,
     form: Form | None,
     done: str = "",
+    *,
+    key_form: Form | None = None,
 ) -> Response:
     url = list_url(request, ())
     with read_transaction(resources.engine) as connection:
@@ -109,6 +111,7 @@ def _user_page(
         rows=_rows(shown) + [("", Role.MEMBER.value)] * NEW_ROLES,
         faults=faults,
         form=shown,
+        key_form=key_form or Form(),
         done=done,
     )
 
@@ -152,18 +155,13 @@ def change(user_id: str, request: Request, visitor: AdminDep, resources: Resourc
 @router.post("/users/{user_id}/keys")
 def make_key(user_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep, form: FormDep) -> Response:
     """Make a key of a user; this page alone shows it."""
-
-    def act() -> NewKey:
-        with write_transaction(resources.engine) as connection:
-            owner = users.get(connection, visitor.principal, user_id)
-            expiry = key_expiry(form, datetime.now(UTC))
-            body = {"name": form.text("key_name").strip(), "user": owner.name, **expiry}
-            return identity.create_key(connection, visitor.principal, body)
-
-    made = attempt(act, ("name",))
+    with read_transaction(resources.engine) as connection:
+        owner = users.get(connection, visitor.principal, user_id)
+    body = {"name": form.text("key_name").strip(), "user": owner.name}
+    made = attempt(lambda: make_key_once(resources, visitor.principal, form, body), ("name", "lasts"))
     if isinstance(made, Faults):
         told = Faults({"key_name" if name == "name" else name: said for name, said in made.by_field.items()})
-        return _user_page(request, visitor, resources, user_id, told, None)
+        return _user_page(request, visitor, resources, user_id, told, None, key_form=form)
     return render(request, "key_made.html", key=made, back=f"/console/admin/users/{user_id}")
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from dispatcher.api.resources import ApiResources
-from dispatcher.console.forms import Faults, Form, FormDep, key_expiry
+from dispatcher.console.forms import Faults, Form, FormDep
 from dispatcher.console.listing import list_url
+from dispatcher.console.once import make_key_once
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep, Visitor, VisitorDep
@@ -60,13 +60,8 @@ def _me_page(
 @router.post("/keys")
 def make_key(request: Request, resources: ResourcesDep, visitor: VisitorDep, form: FormDep) -> Response:
     """Make another key of one's own; this page alone shows it."""
-
-    def act() -> identity.NewKey:
-        with write_transaction(resources.engine) as connection:
-            body = {"name": form.text("name").strip(), **key_expiry(form, datetime.now(UTC))}
-            return identity.create_key(connection, visitor.principal, body)
-
-    made = attempt(act, ("name",))
+    body = {"name": form.text("name").strip()}
+    made = attempt(lambda: make_key_once(resources, visitor.principal, form, body), ("name", "lasts"))
     if isinstance(made, Faults):
         return _me_page(request, resources, visitor, made, form)
     return render(request, "key_made.html", key=made, back="/console/me")

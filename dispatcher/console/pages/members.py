@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from dispatcher.console.entities import EntityDep, EntityVisit
-from dispatcher.console.forms import Faults, Form, FormDep, key_expiry
+from dispatcher.console.forms import Faults, Form, FormDep
 from dispatcher.console.listing import list_url
+from dispatcher.console.once import make_key_once
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.control import identity, invitations, members
 from dispatcher.control.access import Action
-from dispatcher.control.identity import NewKey
 from dispatcher.control.invitations import InvitationView
 from dispatcher.control.members import MemberView
 from dispatcher.control.paging import PageRequest, page_request
@@ -124,16 +122,10 @@ def _keys_page(
 def make_key(request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
     """Make a key of a service user; this page alone shows it."""
     body = {"name": form.text("name").strip(), "entity": visit.entity, "role": form.text("role")}
-    body |= key_expiry(form, datetime.now(UTC))
     if service_user := form.text("user"):
         body["user"] = service_user
-
-    def act() -> NewKey:
-        with write_transaction(resources.engine) as connection:
-            return identity.create_key(connection, visit.principal, body)
-
     visit.require(Action.ADMINISTER)
-    made = attempt(act, ("name", "role"))
+    made = attempt(lambda: make_key_once(resources, visit.principal, form, body), ("name", "role", "lasts"))
     if isinstance(made, Faults):
         return _keys_page(request, visit, resources, made, form)
     resources.callers.clear()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
 
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, FormDep
 from dispatcher.console.listing import list_url
-from dispatcher.console.new_secrets import generated_secret
+from dispatcher.console.new_secrets import generated_secret, making
+from dispatcher.console.once import act_once
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
@@ -50,26 +53,27 @@ def put(request: Request, visit: EntityDep, resources: ResourcesDep, form: FormD
     name, value = form.text("name").strip(), form.text("value")
     generated = generated_secret() if form.has("generate") else ""
 
-    def store() -> tuple[SecretView, bool]:
-        with write_transaction(resources.engine) as connection:
-            return secrets.put(
-                connection,
-                visit.principal,
-                visit.entity,
-                name,
-                {"value": generated or value},
-                vault=resources.vault,
-                settings=resources.settings,
-            )
+    def act(connection: Connection) -> str:
+        view, is_new = secrets.put(
+            connection,
+            visit.principal,
+            visit.entity,
+            name,
+            {"value": generated or value},
+            vault=resources.vault,
+            settings=resources.settings,
+        )
+        done = "short" if view.warning else "created" if is_new else "replaced"
+        return json.dumps({"generated": generated, "done": done})
 
-    stored = attempt(store, ("name", "value"))
-    if isinstance(stored, Faults):
-        return _form_page(request, name, stored)
-    if generated:
-        return render(request, "secret_made.html", name=name, value=generated)
-    view, is_new = stored
-    done = "short" if view.warning else "created" if is_new else "replaced"
-    return RedirectResponse(f"{_path(visit)}?done={done}", 303)
+    visit.require(Action.ADMINISTER)
+    kept = attempt(lambda: act_once(resources, visit.principal, form, act, makes=making(name)), ("name", "value"))
+    if isinstance(kept, Faults):
+        return _form_page(request, name, kept)
+    stored = json.loads(kept)
+    if stored["generated"]:
+        return render(request, "secret_made.html", name=name, value=stored["generated"])
+    return RedirectResponse(f"{_path(visit)}?done={stored['done']}", 303)
 
 
 @router.get("/{name}/delete")

@@ -8,12 +8,14 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.entities import EntityDep, EntityVisit
-from dispatcher.console.forms import Faults, Form, FormDep, faults_at
+from dispatcher.console.forms import Faults, Form, FormDep
 from dispatcher.console.listing import list_url
 from dispatcher.console.new_secrets import StoredNow, store_secret
+from dispatcher.console.once import act_once
 from dispatcher.console.pages.revisions import gone_page
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import pretty, render
@@ -27,7 +29,7 @@ from dispatcher.control.paging import MAX_LIMIT, PageRequest
 from dispatcher.control.slack import SlackView
 from dispatcher.control.webhook_trials import TrialView
 from shared.delivery.webhook_trial import WebhookTrial
-from shared.domain.errors import EndpointUnusable, InvalidDefinition
+from shared.domain.errors import EndpointUnusable
 from shared.domain.ids import IdKind
 from shared.storage.database.transactions import read_transaction, write_transaction
 
@@ -91,20 +93,26 @@ def _submit(
         "team": form.text("team").strip() or None,
         "channel": form.text("channel").strip() or None,
     }
-    try:
-        with write_transaction(resources.engine) as connection:
-            if one is None:
-                body = {key: value for key, value in body.items() if value is not None}
-                saved = slack.create(connection, visit.principal, visit.entity, body, checks=resources.checks)
-            else:
-                now = slack.get(connection, visit.principal, visit.entity, one.id)
-                if form.text("revision") != str(now.revision):
-                    raise Conflict("somebody else changed this integration meanwhile: look at it again first")
-                saved = slack.change(connection, visit.principal, visit.entity, one.id, body, checks=resources.checks)
-    except (InvalidDefinition, Conflict) as exc:
-        return _form_page(request, visit, resources, one, form, faults_at(exc.errors, FIELDS, str(exc)))
-    resources.wake_if_open(IdKind.SLACK, saved)
-    return RedirectResponse(f"{_path(visit)}/{saved.id}?done={'created' if one is None else 'saved'}", 303)
+    saved: list[SlackView] = []
+
+    def act(connection: Connection) -> str:
+        if one is None:
+            given = {key: value for key, value in body.items() if value is not None}
+            view = slack.create(connection, visit.principal, visit.entity, given, checks=resources.checks)
+        else:
+            now = slack.get(connection, visit.principal, visit.entity, one.id)
+            if form.text("revision") != str(now.revision):
+                raise Conflict("somebody else changed this integration meanwhile: look at it again first")
+            view = slack.change(connection, visit.principal, visit.entity, one.id, body, checks=resources.checks)
+        saved.append(view)
+        return f"{_path(visit)}/{view.id}?done={'created' if one is None else 'saved'}"
+
+    led_to = attempt(lambda: act_once(resources, visit.principal, form, act), FIELDS)
+    if isinstance(led_to, Faults):
+        return _form_page(request, visit, resources, one, form, led_to)
+    for view in saved:
+        resources.wake_if_open(IdKind.SLACK, view)
+    return RedirectResponse(led_to, 303)
 
 
 def _form_page(

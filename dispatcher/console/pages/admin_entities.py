@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.administration import AdminDep
+from dispatcher.console.deletion import deletion_page
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
 from dispatcher.console.listing import list_url
 from dispatcher.console.once import act_once
@@ -160,18 +161,15 @@ def delete_page(entity: str, request: Request, visitor: AdminDep, resources: Res
 
 def _confirm(request: Request, name: str, faults: Faults) -> Response:
     path = f"/console/admin/entities/{name}"
-    return render(
+    return deletion_page(
         request,
-        "delete.html",
-        status=409 if faults.all else 200,
+        faults,
         what="entity",
         name=name,
-        section_of="admin-entities",
+        section="admin-entities",
         words="Its service users, projects and collections go with it. One that was ever used can't be deleted.",
-        users=[],
         back=path,
         trail=[("Entities", "/console/admin/entities"), (name, path)],
-        faults=faults,
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.administration import AdminDep
+from dispatcher.console.deletion import deletion_page
 from dispatcher.console.forms import Faults, Form, FormDep
 from dispatcher.console.listing import list_url
 from dispatcher.console.once import act_once, make_key_once
@@ -183,18 +184,15 @@ def _confirm(request: Request, visitor: Visitor, resources: ApiResources, user_i
     with read_transaction(resources.engine) as connection:
         one = users.get(connection, visitor.principal, user_id)
     path = f"/console/admin/users/{one.id}"
-    return render(
+    return deletion_page(
         request,
-        "delete.html",
-        status=409 if faults.all else 200,
+        faults,
         what="user",
         name=one.name,
-        section_of="admin-users",
+        section="admin-users",
         words="All keys, sessions and roles go with it. The audit log keeps the name.",
-        users=[],
         back=path,
         trail=[("Users", "/console/admin/users"), (one.name, path)],
-        faults=faults,
     )
 
 

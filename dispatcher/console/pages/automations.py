@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from dispatcher.console.deletion import deletion_page
 from dispatcher.console.entities import EntityDep
 from dispatcher.console.forms import Faults
 from dispatcher.console.listing import ListUrl, list_url
@@ -94,17 +95,15 @@ def delete_page(automation_id: str, request: Request, visit: EntityDep, resource
     with read_transaction(resources.engine) as connection:
         one = automations.get(connection, visit.principal, visit.entity, automation_id)
     path = f"{visit.frame.path}/automations"
-    return render(
+    return deletion_page(
         request,
-        "delete.html",
+        Faults(),
         what="automation",
         name=one["name"],
-        section_of="automations",
+        section="automations",
         words="It fires no more. Its deliveries stay in the history.",
-        users=[],
         back=f"{path}/{automation_id}",
         trail=[("Automations", path), (one["name"], f"{path}/{automation_id}")],
-        faults=Faults(),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
+from dispatcher.console.deletion import deletion_page
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, FormDep
 from dispatcher.console.listing import list_url
@@ -86,17 +86,17 @@ def delete_page(name: str, request: Request, visit: EntityDep, resources: Resour
 
 
 def _confirm(request: Request, visit: EntityVisit, one: SecretView, faults: Faults) -> Response:
-    values: dict[str, Any] = {
-        "what": "secret",
-        "name": one.name,
-        "section_of": "secrets",
-        "words": "Its value can't be read or brought back.",
-        "users": [f"the webhook {user}" for user in one.used_by],
-        "back": _path(visit),
-        "trail": [("Secrets", _path(visit))],
-        "faults": faults,
-    }
-    return render(request, "delete.html", status=409 if faults.all else 200, **values)
+    return deletion_page(
+        request,
+        faults,
+        what="secret",
+        name=one.name,
+        section="secrets",
+        words="Its value can't be read or brought back.",
+        users=[f"the webhook {user}" for user in one.used_by],
+        back=_path(visit),
+        trail=[("Secrets", _path(visit))],
+    )
 
 
 @router.post("/{name}/delete")

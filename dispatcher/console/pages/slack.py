@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
+from dispatcher.console.deletion import deletion_page
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep
 from dispatcher.console.listing import list_url
@@ -19,6 +20,7 @@ from dispatcher.console.once import act_once
 from dispatcher.console.pages.revisions import gone_page
 from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import pretty, render
+from dispatcher.console.switches import SWITCHES, Switch
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import STATUSES, event_words
 from dispatcher.control import deliveries, secrets, slack, webhook_trials
@@ -213,18 +215,15 @@ def delete_page(slack_id: str, request: Request, visit: EntityDep, resources: Re
 
 def _confirm(request: Request, visit: EntityVisit, one: SlackView, faults: Faults) -> Response:
     path = f"{_path(visit)}/{one.id}"
-    return render(
+    return deletion_page(
         request,
-        "delete.html",
-        status=409 if faults.all else 200,
+        faults,
         what="Slack integration",
         name=one.name,
-        section_of="slack",
+        section="slack",
         words="What waits to be posted by it becomes dead letters. Its deliveries stay in the history.",
-        users=[],
         back=path,
         trail=[("Slack", _path(visit)), (one.name, path)],
-        faults=faults,
     )
 
 
@@ -241,21 +240,12 @@ def delete(slack_id: str, request: Request, visit: EntityDep, resources: Resourc
     return RedirectResponse(f"{_path(visit)}?done=deleted", 303)
 
 
-Change = Literal["pause", "resume", "enable", "disable"]
-_CHANGES: dict[str, dict[str, bool]] = {
-    "pause": {"paused": True},
-    "resume": {"paused": False},
-    "enable": {"enabled": True},
-    "disable": {"enabled": False},
-}
-
-
 @router.post("/{slack_id}/{change}")
-def switch(slack_id: str, change: Change, visit: EntityDep, resources: ResourcesDep) -> Response:
+def switch(slack_id: str, change: Switch, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Pause, resume, enable or disable an integration."""
     with write_transaction(resources.engine) as connection:
         changed = slack.change(
-            connection, visit.principal, visit.entity, slack_id, _CHANGES[change], checks=resources.checks
+            connection, visit.principal, visit.entity, slack_id, SWITCHES[change], checks=resources.checks
         )
     resources.wake_if_open(IdKind.SLACK, changed)
     return RedirectResponse(f"{_path(visit)}/{slack_id}?done={change}", 303)

@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
+from dispatcher.console.deletion import deletion_page
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
 from dispatcher.console.new_secrets import StoredNow, store_secret
@@ -333,18 +334,15 @@ def delete_page(webhook_id: str, request: Request, visit: EntityDep, resources: 
 
 def _confirm(request: Request, visit: EntityVisit, one: WebhookView, faults: Faults) -> Response:
     path = f"{_path(visit)}/{one.id}"
-    return render(
+    return deletion_page(
         request,
-        "delete.html",
-        status=409 if faults.all else 200,
+        faults,
         what="webhook",
         name=one.name,
-        section_of="webhooks",
+        section="webhooks",
         words="What waits to be delivered to it becomes dead letters. Its deliveries stay in the history.",
-        users=[],
         back=path,
         trail=[("Webhooks", _path(visit)), (one.name, path)],
-        faults=faults,
     )
 
 

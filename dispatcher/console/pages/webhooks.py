@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
@@ -11,6 +9,7 @@ from dispatcher.console.entities import EntityDep
 from dispatcher.console.listing import list_url
 from dispatcher.console.pages.revisions import gone_page
 from dispatcher.console.rendering import render
+from dispatcher.console.switches import SWITCHES, Switch
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import STATUSES, event_words
 from dispatcher.control import deliveries, webhooks
@@ -18,7 +17,7 @@ from dispatcher.control.definition_lists import list_webhooks
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import PageRequest
 from shared.domain.errors import InvalidDefinition
-from shared.domain.ids import IdKind, decode_id
+from shared.domain.ids import IdKind
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/e/{entity}/settings/webhooks")
@@ -66,22 +65,12 @@ def webhook_page(
     )
 
 
-Change = Literal["pause", "resume", "enable", "disable"]
-_CHANGES: dict[str, dict[str, bool]] = {
-    "pause": {"paused": True},
-    "resume": {"paused": False},
-    "enable": {"enabled": True},
-    "disable": {"enabled": False},
-}
-
-
 @router.post("/{webhook_id}/{change}")
-def change(webhook_id: str, change: Change, visit: EntityDep, resources: ResourcesDep) -> Response:
+def change(webhook_id: str, change: Switch, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Pause, resume, enable or disable a webhook."""
     with write_transaction(resources.engine) as connection:
         changed = webhooks.change(
-            connection, visit.principal, visit.entity, webhook_id, _CHANGES[change], checks=resources.checks
+            connection, visit.principal, visit.entity, webhook_id, SWITCHES[change], checks=resources.checks
         )
-    if changed.enabled and not changed.paused and (number := decode_id(IdKind.WEBHOOK, changed.id)):
-        resources.wake([number])
+    resources.wake_if_open(IdKind.WEBHOOK, changed)
     return RedirectResponse(f"{visit.frame.path}/settings/webhooks/{webhook_id}?done={change}", 303)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from dispatcher.control.access import Action, require, require_instance_admin
 from dispatcher.control.bodies import View
 from dispatcher.control.errors import NotFound
-from dispatcher.control.paging import MAX_LIMIT, PageRequest, cursor_after
+from dispatcher.control.paging import MAX_LIMIT, PageRequest, cursor_after, decode_cursor, encode_cursor
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import decode_event
 from shared.domain.events.fast_decoding import AnyEvent
@@ -386,16 +384,11 @@ def _span(query: EventQuery, now: datetime) -> TimeRange:
 
 
 def _cursor(way: str, position: Position) -> str:
-    text = f"{way} {position.entry_id}@{position.partition}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return encode_cursor(f"{way} {position.entry_id}@{position.partition}")
 
 
 def _parse_cursor(cursor: str) -> _Turn:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        text = ""
-    match = _CURSOR.fullmatch(text)
+    match = _CURSOR.fullmatch(decode_cursor(cursor))
     if match is None or int(match[2]) > MAX_ROW_NUMBER or int(match[3]) > MAX_ROW_NUMBER:
         raise InvalidDefinition.at(("cursor",), "must be the `next` or `previous` of an earlier answer")
     return _Turn(match[1] == "newer", Position(int(match[2]), int(match[3]), int(match[4])))

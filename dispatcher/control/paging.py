@@ -119,8 +119,8 @@ def sorted_page_request(limit: int, sort: Sort, cursor: str | None) -> SortedPag
     if sort is Sort.CREATED:
         return SortedPageRequest(limit, sort, (page_request(limit, cursor).after,))
     try:
-        given, *key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError, TypeError):
+        given, *key = json.loads(decode_cursor(cursor))
+    except (ValueError, TypeError):
         given, key = None, []
     expected = {Sort.NAME: [str], Sort.CHANGED: [int], Sort.LAST_FIRED: [int, int]}[sort]
     fits = [type(value) for value in key] == expected and all(
@@ -132,7 +132,7 @@ def sorted_page_request(limit: int, sort: Sort, cursor: str | None) -> SortedPag
 
 
 def _sorted_cursor(sort: Sort, key: SortKey) -> str:
-    return cursor_after(int(key[0])) if sort is Sort.CREATED else _encode(json.dumps([sort, *key]))
+    return cursor_after(int(key[0])) if sort is Sort.CREATED else encode_cursor(json.dumps([sort, *key]))
 
 
 def size_bytes(item: object) -> int:
@@ -160,24 +160,29 @@ def page_request(limit: int | None, cursor: str | None, *, two_way: bool = False
 
 def cursor_after(position: int) -> str:
     """The cursor of the page that begins after a position."""
-    return _encode(f"after {position}")
+    return encode_cursor(f"after {position}")
 
 
 def cursor_before(position: int) -> str:
     """The cursor of the page that ends before a position."""
-    return _encode(f"before {position}")
+    return encode_cursor(f"before {position}")
 
 
-def _encode(text: str) -> str:
+def encode_cursor(text: str) -> str:
+    """The text as a cursor that stands in a URL as it is."""
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _position(cursor: str, encode: Callable[[int], str]) -> int | None:
+def decode_cursor(cursor: str) -> str:
+    """The text in a cursor; blank for what no `encode_cursor` made of ASCII."""
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
-        return None
-    number = text.rpartition(" ")[2]
+        return ""
+
+
+def _position(cursor: str, encode: Callable[[int], str]) -> int | None:
+    number = decode_cursor(cursor).rpartition(" ")[2]
     if not (number.isdecimal() and len(number) < 20 and int(number) <= MAX_ROW_NUMBER):
         return None
     return int(number) if encode(int(number)) == cursor else None

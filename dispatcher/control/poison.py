@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from sqlalchemy import Connection
 from dispatcher.control.access import require_instance_admin
 from dispatcher.control.bodies import View
 from dispatcher.control.errors import NotFound
-from dispatcher.control.paging import Page, PageRequest
+from dispatcher.control.paging import Page, PageRequest, decode_cursor, encode_cursor
 from shared.domain.errors import InvalidDefinition
 from shared.storage.accounts.users import Principal
 from shared.storage.evaluation import poison as store
@@ -86,17 +85,14 @@ def _view(stored: StoredPoison) -> PoisonView:
 
 def _cursor(row: StoredPoison) -> str:
     microseconds = round(row.created_at.timestamp() * 1_000_000)
-    key = json.dumps(["poison", microseconds, row.partition, row.entry_id])
-    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+    return encode_cursor(json.dumps(["poison", microseconds, row.partition, row.entry_id]))
 
 
 def _place(cursor: str) -> Place:
     try:
-        kind, microseconds, partition, entry_id = json.loads(
-            base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        )
+        kind, microseconds, partition, entry_id = json.loads(decode_cursor(cursor))
         if kind == "poison" and 0 <= partition <= MAX_PARTITION and _ENTRY_ID.fullmatch(entry_id):
             return datetime.fromtimestamp(microseconds / 1_000_000, UTC), partition, entry_id
-    except (binascii.Error, ValueError, TypeError, OverflowError, OSError):
+    except (ValueError, TypeError, OverflowError, OSError):
         pass
     raise InvalidDefinition.at(("cursor",), "must be the `next` of an earlier answer")

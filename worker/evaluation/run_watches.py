@@ -140,7 +140,7 @@ class RunWatches:
 
 
 def _first_row(key: str, partition: int, received_ms: int, event: AnyEvent, now: datetime) -> RunStateRow:
-    """A run of which no state was heard: it runs, as long as nothing else is known."""
+    """A watched run of which no state was heard: it runs, as long as nothing else is known."""
     data: Any = event.data
     return {
         "key": key,
@@ -172,18 +172,12 @@ def _row(
     asked = runs and bool(silences.of(data.entity, data.project))
     heartbeat = data.heartbeat_seconds if runs else None
     return {
-        "key": key,
-        "partition": partition,
-        "entity": data.entity,
-        "project": data.project,
-        "run": _members(data.run),
+        **_first_row(key, partition, received_ms, event, now),
         "heartbeat_ms": None if heartbeat is None else round(heartbeat * 1000),
         "state_order": order,
         "start_token": event_token(event),
         "ended": RUNS if runs else CRASHED if event.source == SOURCE else ENDED,
-        "seen_ms": received_ms,
         "check_ms": received_ms if asked or heartbeat is not None else None,
-        "changed_at": now,
     }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypedDict
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, delete, func, or_, select, update
 
 from shared.domain.delivery.silent_runs import Silences
 from shared.domain.matching.index import organizations_above
@@ -164,16 +164,19 @@ def due_watches(connection: Connection, now_ms: int, limit: int) -> list[DueWatc
 
 def end_crashed(connection: Connection, watch: DueWatch, now: datetime) -> bool:
     """Write down that a run crashed, unless something of it came meanwhile. Says whether it did."""
-    same = run_watches.c.key == watch.key, run_watches.c.seen_ms == watch.seen_ms, run_watches.c.ended == RUNS
     values: dict[str, Any] = {"ended": CRASHED, "check_ms": None, "changed_at": now}
-    return connection.execute(update(run_watches).where(*same).values(values)).rowcount == 1
+    return connection.execute(update(run_watches).where(_unchanged(watch)).values(values)).rowcount == 1
 
 
 def note_told(connection: Connection, watch: DueWatch, told_ms: int) -> bool:
     """Write down that a silence was published, unless something came of the run meanwhile. Says whether it did."""
-    same = run_watches.c.key == watch.key, run_watches.c.seen_ms == watch.seen_ms, run_watches.c.ended == RUNS
     values = {"told_ms": told_ms, "told_seen_ms": watch.seen_ms}
-    return connection.execute(update(run_watches).where(*same).values(values)).rowcount == 1
+    return connection.execute(update(run_watches).where(_unchanged(watch)).values(values)).rowcount == 1
+
+
+def _unchanged(watch: DueWatch) -> ColumnElement[bool]:
+    seen_ms, ended = run_watches.c.seen_ms, run_watches.c.ended
+    return and_(run_watches.c.key == watch.key, seen_ms == watch.seen_ms, ended == RUNS)
 
 
 def look_at_all(connection: Connection, now_ms: int) -> None:

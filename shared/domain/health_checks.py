@@ -213,11 +213,3 @@ RATES_ONLY: frozenset[str] = frozenset(
     }
 )
 """The alerts without a check: they are about rates over time, which only Prometheus sees."""
-
-
-def check_named(name: str) -> HealthCheck:
-    """The check of this name. Raises KeyError."""
-    for check in CHECKS:
-        if check.name == name:
-            return check
-    raise KeyError(name)

@@ -11,7 +11,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 from shared.config.egress_proxy import EgressProxy, NoProxy
@@ -31,9 +31,6 @@ MAX_UNRESOLVED = 10_000
 MAX_HEAD_BYTES = 16 << 10
 """The largest head of a proxy's answer."""
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: |\r)")
-
-Judge = Callable[[list[AddressInfo]], None]
-OpenSocket = Callable[[list[AddressInfo]], Awaitable[socket.socket]]
 
 
 class Tunnels:

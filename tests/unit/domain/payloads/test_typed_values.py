@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidDefinition
@@ -46,7 +46,8 @@ def body(payload: object, types: PayloadTypes = PayloadTypes.JSON, metadata: dic
     sealed = template.render(values)
     json.loads(mask_payload(sealed))
     assert sealed_secrets(sealed) == template.secrets
-    return orjson.loads(open_payload(sealed, {**SECRETS, "ACCESS_TOKEN": "token"}))
+    # Not by orjson, which reads an integer beyond 64 bits as a fraction.
+    return json.loads(open_payload(sealed, {**SECRETS, "ACCESS_TOKEN": "token"}))
 
 
 @pytest.mark.parametrize("key", METADATA)
@@ -182,6 +183,7 @@ JSON = st.recursive(
 
 
 @settings(max_examples=150)
+@example(value=-(2**63) - 1)
 @given(value=JSON)
 def test_any_value_arrives_as_it_was_sent_and_forges_no_slot(value: Any) -> None:
     payload = {"v": "${artifact_metadata.k}", "in": "<${artifact_metadata.k}>", "s": "${TOKEN}"}

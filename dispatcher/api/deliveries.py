@@ -19,7 +19,8 @@ from dispatcher.api.bodies import HEAD_ONLY, JsonBody, TwoWayPaging, accepts
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import deliveries, exports, replays
-from dispatcher.control.deliveries import DeliveryDetail, DeliveryView, ReplayPreview, ReplayQuery, Selection
+from dispatcher.control.deliveries import ReplayPreview, ReplayQuery, Selection
+from dispatcher.control.delivery_views import DeliveryDetail, DeliveryView
 from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
 from dispatcher.control.paging import TwoWayPage
 from dispatcher.control.replays import ReplayView

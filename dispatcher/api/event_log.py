@@ -16,7 +16,8 @@ from dispatcher.api.bodies import Paging
 from dispatcher.api.problems import RETRY_AFTER_SECONDS, Problem
 from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control import event_log
-from dispatcher.control.event_log import EntryPage, EventDetail, EventPage, EventQuery
+from dispatcher.control.event_log import EventQuery
+from dispatcher.control.event_views import EntryPage, EventDetail, EventPage
 from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, PageRequest
 from shared.domain.events.types import EventType
 from shared.dry_runs.event_search import EntryKind

@@ -8,10 +8,9 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import require_instance_admin
 from dispatcher.control.bodies import View
-from dispatcher.control.deliveries import Named
-from shared.domain.ids import encode_id
+from dispatcher.control.delivery_views import Named
 from shared.storage.accounts.users import Principal
-from shared.storage.definitions.webhooks import ID_KINDS, WebhookKind
+from shared.storage.definitions.webhooks import WebhookKind, public_id
 from shared.storage.delivery import dead_letters as store
 from shared.storage.delivery.dead_letters import DeadLetterCount
 
@@ -50,10 +49,11 @@ def count_dead_letters(connection: Connection, principal: Principal) -> DeadLett
 
 
 def _view(row: DeadLetterCount) -> DeadLettersOfWebhook:
-    kind = ID_KINDS[WebhookKind(row.webhook_kind or WebhookKind.WEBHOOK)]
     return DeadLettersOfWebhook(
         entity=row.entity,
-        webhook=Named(id=encode_id(kind, row.webhook_id), name=row.webhook_name or ""),
+        webhook=Named(
+            id=public_id(row.webhook_kind or WebhookKind.WEBHOOK, row.webhook_id), name=row.webhook_name or ""
+        ),
         dead=row.dead,
         refused=row.refused,
         newest_at=row.newest_at,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from datetime import datetime, timedelta
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 from sqlalchemy import Connection
@@ -13,30 +13,27 @@ from sqlalchemy import Connection
 from dispatcher.control.access import Action, may, require
 from dispatcher.control.audit import record_change
 from dispatcher.control.bodies import Body, View, one_or_many, one_or_many_of, parse_body
+from dispatcher.control.delivery_views import DeliveryDetail, DeliveryView, attempt_view, delivery_view, members
 from dispatcher.control.errors import Conflict, NotFound
-from dispatcher.control.exchange_views import ConnectionView, HeaderView, TimingsView
 from dispatcher.control.moments import Moment, time_of
 from dispatcher.control.paging import PageRequest, TwoWayPage, cursor_after, cursor_before
-from shared.domain.delivery.exchange import shown_exchange
 from shared.domain.delivery.retries import RequestRate
-from shared.domain.delivery.waiting import WaitReason
 from shared.domain.durations import Rate
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
-from shared.domain.ids import IdKind, decode_id, encode_id
+from shared.domain.ids import IdKind, decode_id
 from shared.domain.payloads.sealed import content_type_of, shown_payload
 from shared.storage.accounts.users import Principal
 from shared.storage.database.clock import database_time
 from shared.storage.definitions.automations import find_by_name_or_id
 from shared.storage.definitions.entities import StoredEntity
-from shared.storage.definitions.webhooks import ID_KINDS, WebhookKind, find_webhook
+from shared.storage.definitions.webhooks import ID_KINDS, find_webhook
 from shared.storage.delivery import history as store
 from shared.storage.delivery import replay
 from shared.storage.delivery.history import (
     DeliveryFilter,
     DeliveryStatus,
     FoundDeliveries,
-    StoredAttempt,
     StoredDelivery,
 )
 
@@ -84,104 +81,6 @@ class ReplayQuery(DeliveryQuery):
     ] = None
 
 
-class Named(View):
-    """Something that the delivery refers to; it may have been deleted."""
-
-    id: str
-    name: str
-
-
-class EventView(View):
-    """The event that a delivery is about."""
-
-    id: str
-    source: str
-    type: str
-    received_at: datetime
-    project: str | None
-    """Null for a notice, and as `run` and `collection` for a delivery from before Hookline kept them."""
-    run: str | None
-    """The run's id; null for events that are about none."""
-    collection: str | None
-    """The collection's name; null for events that are about none."""
-
-
-class Waiting(View):
-    """What a pending delivery waits for."""
-
-    reason: WaitReason
-    until: datetime | None
-    """When it ends by itself; null if that is not known, as with a paused webhook."""
-
-
-class DeliveryView(View):
-    """A delivery."""
-
-    id: str
-    status: DeliveryStatus
-    reason: str | None
-    automation: Named | None
-    webhook: Named | None
-    event: EventView
-    attempts: int
-    next_attempt_at: datetime | None
-    """When the next attempt is due; null when there is none, or it is underway."""
-    created_at: datetime
-    finished_at: datetime | None
-    replay_of: str | None
-    waiting: Waiting | None
-    """Why a pending delivery was not sent yet; null for others."""
-
-
-class AttemptRequest(View):
-    """A request as it was sent, without its body."""
-
-    url: str
-    """A URL that is a secret is shown as `***NAME***`."""
-    headers: dict[str, str]
-    """With `***NAME***` in place of secrets, and without signatures."""
-    bytes: int
-    """Head and body as they were sent; 0 if there was no connection to send them over."""
-
-
-class AttemptView(View):
-    """One request of a delivery."""
-
-    number: int
-    started_at: datetime
-    duration_ms: int
-    outcome: str
-    status_code: int | None
-    error: str | None
-    response_body: str | None
-    """What the endpoint answered; null, as `error` is, for members of an entity whose `answers_hidden` is true."""
-    response_truncated: bool
-    request: AttemptRequest | None
-    """Null, as `connection` and `timings` are, where no request could be made, and where it was not kept: of most
-    successes over a connection that served others, and in attempts of older versions."""
-    response_headers: list[HeaderView] | None
-    """The first 2 KiB of them, in the order in which they came, without cookies. Null where they are not kept or, as
-    `error`, hidden."""
-    response_headers_truncated: bool
-    response_bytes: int | None
-    """What was read of the answer, head and body."""
-    connection: ConnectionView | None
-    timings: TimingsView | None
-
-
-class DeliveryDetail(DeliveryView):
-    """A delivery with its payload and attempts."""
-
-    replays: list[str]
-    """The deliveries that replayed this one, oldest first."""
-    payload: Any
-    """What is sent, with `***NAME***` in place of each secret: the value of JSON, else the text; null when there is
-    none."""
-    content_type: str | None
-    """The body's content type; null when there is none."""
-    attempt_log: list[AttemptView]
-
-
 @dataclass(frozen=True, slots=True)
 class ReplayedDeliveries:
     """New deliveries, by their ids, and the webhooks that have work now."""
@@ -222,7 +121,7 @@ def _two_way(page: PageRequest, found: FoundDeliveries) -> TwoWayPage[DeliveryVi
         next_ = None if beyond is None else cursor_after(beyond)
         first = newest if newest is not None else max((page.position or 0) - 1, 0)
         previous = None if page.position is None else cursor_before(first)
-    return TwoWayPage(items=[DeliveryView(**_members(row)) for row in shown], next=next_, previous=previous)
+    return TwoWayPage(items=[delivery_view(row) for row in shown], next=next_, previous=previous)
 
 
 def newest_number(connection: Connection, principal: Principal, entity_name: str) -> int:
@@ -264,7 +163,7 @@ def read_next(
     """The next deliveries of a selection, newest first, and the position to go on from; None after the last."""
     found = store.search_deliveries(connection, selection.entity_id, selection.wanted, before=before, limit=limit)
     end = found.rows[-1].seq if len(found.rows) == limit else found.searched_to
-    return [DeliveryView(**_members(row)) for row in found.rows], end
+    return [delivery_view(row) for row in found.rows], end
 
 
 def get(connection: Connection, principal: Principal, entity_name: str, delivery_id: str) -> DeliveryDetail:
@@ -274,11 +173,11 @@ def get(connection: Connection, principal: Principal, entity_name: str, delivery
     sealed = store.sealed_payload(connection, stored.seq)
     hidden = entity.answers_hidden and not may(principal, entity, Action.ADMINISTER)
     return DeliveryDetail(
-        **_members(stored),
+        **members(stored),
         replays=replay.list_replays(connection, entity.id, stored.id),
         payload=None if sealed is None else shown_payload(sealed),
         content_type=None if sealed is None else content_type_of(sealed),
-        attempt_log=[_attempt_view(attempt, hidden=hidden) for attempt in store.list_attempts(connection, stored.seq)],
+        attempt_log=[attempt_view(attempt, hidden=hidden) for attempt in store.list_attempts(connection, stored.seq)],
     )
 
 
@@ -418,55 +317,3 @@ def _load_delivery(connection: Connection, entity: StoredEntity, delivery_id: st
     if stored is None:
         raise NotFound(f"{entity.name!r} has no delivery {delivery_id!r}")
     return stored
-
-
-def _members(stored: StoredDelivery) -> dict[str, Any]:
-    return {
-        "id": stored.id,
-        "status": stored.status,
-        "reason": stored.reason,
-        "automation": _named_view(IdKind.AUTOMATION, stored.automation_id, stored.automation_name),
-        "webhook": _named_view(_webhook_kind(stored), stored.webhook_id, stored.webhook_name),
-        "event": EventView(
-            id=stored.event_id,
-            source=stored.event_source,
-            type=stored.event_type,
-            project=stored.event_project,
-            run=stored.event_run,
-            collection=stored.event_collection,
-            received_at=stored.event_received_at,
-        ),
-        "attempts": stored.attempts,
-        "next_attempt_at": stored.next_attempt_at,
-        "created_at": stored.created_at,
-        "finished_at": stored.finished_at,
-        "replay_of": stored.replay_of,
-        "waiting": _waiting(stored, datetime.now(UTC)),
-    }
-
-
-def _waiting(stored: StoredDelivery, now: datetime) -> Waiting | None:
-    wait = store.wait_for(stored, now)
-    return None if wait is None else Waiting(reason=wait.reason, until=wait.until)
-
-
-def _webhook_kind(stored: StoredDelivery) -> IdKind:
-    return IdKind.WEBHOOK if stored.webhook_kind is None else ID_KINDS[WebhookKind(stored.webhook_kind)]
-
-
-def _named_view(kind: IdKind, number: int | None, name: str | None) -> Named | None:
-    return None if number is None else Named(id=encode_id(kind, number), name=name or "")
-
-
-def _attempt_view(stored: StoredAttempt, *, hidden: bool) -> AttemptView:
-    return AttemptView(
-        number=stored.number,
-        started_at=stored.started_at,
-        duration_ms=stored.duration_ms,
-        outcome=stored.outcome,
-        status_code=stored.status_code,
-        error=None if hidden else stored.error,
-        response_body=None if hidden else stored.response_body,
-        response_truncated=stored.response_truncated,
-        **shown_exchange(stored.request_url, stored.exchange, hidden=hidden),
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,25 +12,27 @@ from redis import Redis
 from sqlalchemy import Connection, Engine
 
 from dispatcher.control.access import Action, require, require_instance_admin
-from dispatcher.control.bodies import View
 from dispatcher.control.errors import NotFound
+from dispatcher.control.event_views import (
+    EntryPage,
+    EventDetail,
+    EventFactsView,
+    EventPage,
+    entry_view,
+    facts_view,
+    outcome_view,
+)
 from dispatcher.control.paging import MAX_LIMIT, PageRequest, cursor_after, decode_cursor, encode_cursor
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import decode_event
-from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.types import EventType
-from shared.domain.explain.dry_run import DryRunResult
-from shared.domain.explain.past import InForce
-from shared.domain.explain.simulator import DryRunOutcome, Reason
-from shared.domain.explain.text import Explanation
-from shared.domain.ids import MAX_ROW_NUMBER, IdKind, encode_id
+from shared.domain.ids import MAX_ROW_NUMBER
 from shared.domain.json_text import read_event_json
-from shared.dry_runs.event_history import entry_order
 from shared.dry_runs.event_outcomes import outcomes_of, run_history
 from shared.dry_runs.event_search import EntryKind, EventFilter, EventSearch, FoundEntry, find_event
 from shared.dry_runs.kept_entries import KeptEntries, KeptEntry, Position
 from shared.dry_runs.service import evaluated_to, organizations_of
-from shared.dry_runs.time_range import TimeRange, moment, parse_moment, unix_ms
+from shared.dry_runs.time_range import TimeRange, parse_moment, unix_ms
 from shared.settings import Settings
 from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction
@@ -41,103 +43,6 @@ from shared.storage.evaluation.event_log import EventLog
 
 _CURSOR = re.compile(r"(older|newer) (\d{1,19})-(\d{1,19})@(\d{1,4})", re.ASCII)
 _ENTRY = re.compile(r"(\d{1,4}):(\d{1,19})-(\d{1,19})", re.ASCII)
-_SHOWN_POISON = 64 << 10
-
-
-class EventFactsView(View):
-    """A kept event."""
-
-    entry: str
-    """Where it is kept: its partition and its id in the stream."""
-    id: str
-    source: str
-    type: str
-    time: datetime | None
-    received_at: datetime
-    """When the stream received it."""
-    entity: str
-    project: str | None
-    run: str | None
-    """The id of the run, of events about runs."""
-    collection: str | None
-    author: str
-    evaluated: bool
-    """Whether evaluation has passed it."""
-
-
-class EventPage(View):
-    """One page of events, newest first."""
-
-    items: list[EventFactsView]
-    next: str | None
-    """The cursor of the page with older events; null when no older ones are kept."""
-    previous: str | None
-    """The cursor of the page with newer events, also of those that are still to come; null when there was none."""
-    scanned: int
-    """How many entries were looked at."""
-    complete: bool
-    """Whether the page ended at its limit or where nothing more is kept. If false, it ended after so many entries:
-    it may have fewer items than there are, or none, and `next` goes on."""
-
-
-class EntryView(View):
-    """An entry of a stream, for instance administrators."""
-
-    kind: EntryKind
-    entry: str
-    received_at: datetime
-    event: EventFactsView | None
-    """Null for poison."""
-    reason: str | None
-    """Why it is no event."""
-    body: str | None
-    """Of poison: its first 64 KiB."""
-
-
-class EntryPage(View):
-    """One page of entries, newest first."""
-
-    items: list[EntryView]
-    next: str | None
-    previous: str | None
-    scanned: int
-    complete: bool
-
-
-class NamedAutomation(View):
-    """An automation, also a deleted one."""
-
-    id: str
-    name: str
-    deleted: bool
-
-
-class AutomationOutcomeView(View):
-    """What an automation made of the event."""
-
-    automation: NamedAutomation
-    outcome: DryRunOutcome
-    reason: Reason | None
-    delivery: str | None
-    """The id of the delivery that was stored, also of a skipped one."""
-    delivery_status: str | None
-    decisive: list[Explanation]
-    """The terms that made the outcome."""
-    explanation: Explanation
-    in_force: InForce | None
-    notes: list[str]
-
-
-class EventDetail(EventFactsView):
-    """A kept event, and what the automations made of it."""
-
-    event: dict[str, Any]
-    """As it was published."""
-    automations: list[AutomationOutcomeView]
-    """Those that are, or were, about events of its type, in the order of their ids."""
-    next: str | None
-    """The cursor of the page with the next automations; null on the last."""
-    notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +90,7 @@ def list_events(
     search = EventSearch(wanted)
     found, following, previous = _page(search, KeptEntries(redis, settings.partitions, EventLog(engine)), query, now)
     return EventPage(
-        items=[_facts(one, offsets) for one in found],
+        items=[facts_view(one, offsets) for one in found],
         next=following,
         previous=previous,
         scanned=search.scanned,
@@ -220,7 +125,7 @@ def list_entries(
     search = EventSearch(wanted)
     found, following, previous = _page(search, KeptEntries(redis, settings.partitions, EventLog(engine)), query, now)
     return EntryPage(
-        items=[_entry_view(one, offsets) for one in found],
+        items=[entry_view(one, offsets) for one in found],
         next=following,
         previous=previous,
         scanned=search.scanned,
@@ -264,7 +169,7 @@ def get_event(
     event = decode_event(found.body)
     before = run_history(entries, event, found.position)
     with read_transaction(engine) as connection:
-        facts = _facts(found, evaluated_to(connection))
+        facts = facts_view(found, evaluated_to(connection))
         outcomes = list(
             outcomes_of(
                 connection,
@@ -283,24 +188,9 @@ def get_event(
     return EventDetail(
         **facts.model_dump(),
         event=read_event_json(found.body),
-        automations=[_outcome(one.stored.id, one.stored.name, one.deleted, one.result) for one in shown],
+        automations=[outcome_view(one.stored.id, one.stored.name, one.deleted, one.result) for one in shown],
         next=cursor_after(shown[-1].stored.id) if len(outcomes) > page.limit else None,
         notes=notes,
-    )
-
-
-def _outcome(number: int, name: str, deleted: bool, result: DryRunResult) -> AutomationOutcomeView:
-    recorded = result.recorded
-    return AutomationOutcomeView(
-        automation=NamedAutomation(id=encode_id(IdKind.AUTOMATION, number), name=name, deleted=deleted),
-        outcome=result.outcome,
-        reason=result.reason,
-        delivery=None if recorded is None else recorded.delivery,
-        delivery_status=None if recorded is None else recorded.status,
-        decisive=list(result.decisive),
-        explanation=result.explanation,
-        in_force=result.in_force,
-        notes=list(result.notes),
     )
 
 
@@ -405,44 +295,3 @@ def _at(entries: KeptEntries, position: Position, wanted: EventFilter) -> FoundE
     found = entries.find(position)
     kept: list[KeptEntry] = [] if found is None else [found]
     return next(EventSearch(wanted).among(iter(kept)), None)
-
-
-def _facts(found: FoundEntry, offsets: Mapping[int, tuple[int, int]]) -> EventFactsView:
-    event, position = found.event, found.position
-    assert event is not None  # noqa: S101 - poison is never asked for here
-    return _event_view(event, position, offsets)
-
-
-def _event_view(event: AnyEvent, position: Position, offsets: Mapping[int, tuple[int, int]]) -> EventFactsView:
-    data = event.data
-    reached = offsets.get(position.partition)
-    return EventFactsView(
-        entry=f"{position.partition}:{position.entry_id}",
-        id=event.id,
-        source=event.source,
-        type=str(event.type),
-        time=_time(event.time),
-        received_at=moment(position.received_ms),
-        entity=data.entity,
-        project=getattr(data, "project", None),
-        run=getattr(getattr(data, "run", None), "id", None),
-        collection=getattr(getattr(data, "collection", None), "name", None),
-        author=data.author,
-        evaluated=reached is not None and entry_order(position.entry_id) <= reached,
-    )
-
-
-def _time(value: datetime | str | None) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
-
-
-def _entry_view(found: FoundEntry, offsets: Mapping[int, tuple[int, int]]) -> EntryView:
-    event, position = found.event, found.position
-    return EntryView(
-        kind=found.kind,
-        entry=f"{position.partition}:{position.entry_id}",
-        received_at=moment(position.received_ms),
-        event=None if event is None else _event_view(event, position, offsets),
-        reason=found.reason,
-        body=found.body[:_SHOWN_POISON].decode(errors="replace") if event is None else None,
-    )

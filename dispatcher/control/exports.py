@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from dispatcher.control.deliveries import DeliveryView
+from dispatcher.control.delivery_views import DeliveryView
 
 COLUMNS = (
     "id",

@@ -17,7 +17,8 @@ from dispatcher.console.rendering import query, render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import EVENTS, OUTCOMES, REASONS, STATUSES, happened_words
 from dispatcher.control import event_log
-from dispatcher.control.event_log import AutomationOutcomeView, EventDetail, EventPage, EventQuery
+from dispatcher.control.event_log import EventQuery
+from dispatcher.control.event_views import AutomationOutcomeView, EventDetail, EventPage
 from dispatcher.control.paging import page_request
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType

@@ -17,7 +17,8 @@ from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import OUTCOMES, REASONS
 from dispatcher.control import automations, series
-from dispatcher.control.event_log import EventFactsView, EventQuery
+from dispatcher.control.event_log import EventQuery
+from dispatcher.control.event_views import EventFactsView
 from dispatcher.control.series import SeriesQuery, SeriesView
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType

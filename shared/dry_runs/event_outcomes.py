@@ -21,7 +21,7 @@ from shared.domain.matching.compiled import firing_id
 from shared.dry_runs.kept_entries import KeptEntries, KeptEntry, Position
 from shared.dry_runs.service import complete_since, evaluated_to, organizations_of, read_recorded, was_evaluated
 from shared.dry_runs.time_range import TimeRange
-from shared.dry_runs.timeline import automation_timeline
+from shared.dry_runs.timeline import automation_timelines
 from shared.settings import Settings
 from shared.storage.definitions.automations import StoredAutomation, concerned_by
 
@@ -30,6 +30,9 @@ MAX_BEFORE = 20_000
 MAX_BEFORE_BYTES = 64 << 20
 MAX_REPLAYED = 20_000
 """How many events of the run all automations of an answer look at together, before the one that is asked for."""
+
+_LOOKED_UP = 16
+"""Automations whose revisions and deliveries are read, and in memory, at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +111,16 @@ def outcomes_of(
     most = MAX_REPLAYED // max(1, len(candidates))
     samples = before.arrivals[-most:]
     cut = (f"windows begin {len(samples)} events before",) if len(samples) < len(before.arrivals) else ()
-    for stored, deleted in candidates:
-        begin_ms = min(samples[0].received_ms if samples else position.received_ms, position.received_ms)
-        span = TimeRange(begin_ms, position.received_ms + 1)
-        timeline = automation_timeline(connection, stored, span, organizations, deleted=deleted)
-        ids = [firing_id(stored.id, one.event) for one in (*samples, arrival)]
+    begin_ms = min(samples[0].received_ms if samples else position.received_ms, position.received_ms)
+    span = TimeRange(begin_ms, position.received_ms + 1)
+    for begin in range(0, len(candidates), _LOOKED_UP):
+        some = candidates[begin : begin + _LOOKED_UP]
+        timelines = automation_timelines(connection, some, span, organizations)
+        ids = [firing_id(stored.id, one.event) for stored, _ in some for one in (*samples, arrival)]
         witness = Witness(read_recorded(connection, ids), since_ms, evaluated)
-        simulator = PastSimulator(timeline)
-        for earlier in samples:
-            simulator.consider(earlier, witness)
-        result = past_result_of(simulator.consider(arrival, witness), stored.name)
-        yield AutomationOutcome(stored, deleted, replace(result, notes=(*result.notes, *cut)))
+        for (stored, deleted), timeline in zip(some, timelines, strict=True):
+            simulator = PastSimulator(timeline)
+            for earlier in samples:
+                simulator.consider(earlier, witness)
+            result = past_result_of(simulator.consider(arrival, witness), stored.name)
+            yield AutomationOutcome(stored, deleted, replace(result, notes=(*result.notes, *cut)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -25,9 +25,10 @@ from shared.storage.definitions.kept_revisions import (
     KeptRevision,
     RevisionChange,
     RevisionKind,
-    list_revisions,
+    list_revisions_of,
     read_contents,
 )
+from shared.storage.definitions.webhooks import StoredWebhook
 
 Content = Mapping[str, Any]
 MAX_PERIODS = 200
@@ -58,23 +59,48 @@ def automation_timeline(
 
     `stored` is what it is now, or, if it is `deleted`, what it was last.
     """
-    kept = list_revisions(connection, RevisionKind.AUTOMATION, stored.id)
-    now = None if deleted else automation_store.content_of(stored)
-    states = _states(
-        connection,
-        RevisionKind.AUTOMATION,
-        stored.id,
-        kept,
-        time_range,
-        now,
-        now_since=stored.updated_at,
-        made_at=stored.created_at,
-    )
-    webhooks = {
-        number: _webhook_states(connection, number, time_range)
-        for number in {state.content["webhook_id"] for state in states if state.content is not None}
-        if number is not None
+    return automation_timelines(connection, [(stored, deleted)], time_range, organizations)[0]
+
+
+def automation_timelines(
+    connection: Connection,
+    automations: Sequence[tuple[StoredAutomation, bool]],
+    time_range: TimeRange,
+    organizations: Mapping[str, tuple[str, ...]],
+) -> list[Timeline]:
+    """The timelines of many automations, each with whether it is deleted, by as many queries as of one."""
+    if not automations:
+        return []
+    history = _read_history(connection, RevisionKind.AUTOMATION, {stored.id for stored, _ in automations}, time_range)
+    states_of = [
+        _states(
+            history.kept[stored.id],
+            history.contents,
+            time_range,
+            None if deleted else automation_store.content_of(stored),
+            now_since=stored.updated_at,
+            made_at=stored.created_at,
+        )
+        for stored, deleted in automations
+    ]
+    named = {state.content["webhook_id"] for states in states_of for state in states if state.content is not None} - {
+        None
     }
+    webhooks = _webhook_states(connection, named, time_range) if named else {}
+    return [
+        _timeline(stored, states, webhooks, organizations)
+        for (stored, _), states in zip(automations, states_of, strict=True)
+    ]
+
+
+def _timeline(
+    stored: StoredAutomation,
+    states: list[_State],
+    all_webhooks: Mapping[int, tuple[_State, ...]],
+    organizations: Mapping[str, tuple[str, ...]],
+) -> Timeline:
+    named = {state.content["webhook_id"] for state in states if state.content is not None}
+    webhooks = {number: all_webhooks[number] for number in named if number is not None}
     begins = {state.since_ms or 0 for state in states}
     begins |= {state.since_ms or 0 for of_one in webhooks.values() for state in of_one}
     periods = []
@@ -96,11 +122,25 @@ def _place(states: list[_State] | tuple[_State, ...], moment_ms: int) -> int:
     return max(0, bisect_right([state.since_ms or 0 for state in states], moment_ms) - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class _History:
+    """The kept revisions of targets, newest first, and the contents of those that a time range touches."""
+
+    kept: Mapping[int, list[KeptRevision]]
+    contents: Mapping[int, Content]
+
+
+def _read_history(
+    connection: Connection, kind: RevisionKind, target_ids: Collection[int], time_range: TimeRange
+) -> _History:
+    kept = list_revisions_of(connection, kind, target_ids)
+    touching = [one.id for of_one in kept.values() for one in _touching(of_one, time_range)]
+    return _History(kept, read_contents(connection, kind, target_ids, touching))
+
+
 def _states(
-    connection: Connection,
-    kind: RevisionKind,
-    target_id: int,
     kept: list[KeptRevision],
+    contents: Mapping[int, Content],
     time_range: TimeRange,
     now: Content | None,
     *,
@@ -112,7 +152,6 @@ def _states(
     `kept` is newest first; `now` is None for a deleted target.
     """
     touching = _touching(kept, time_range)
-    contents = read_contents(connection, kind, target_id, [one.id for one in touching])
     states = []
     for one in reversed(touching):
         gone = one.change is RevisionChange.DELETE
@@ -143,16 +182,25 @@ def _touching(kept: list[KeptRevision], time_range: TimeRange) -> list[KeptRevis
     return touching
 
 
-def _webhook_states(connection: Connection, webhook_id: int, time_range: TimeRange) -> tuple[_State, ...]:
-    kept = list_revisions(connection, RevisionKind.WEBHOOK, webhook_id)
-    stored = webhook_store.find_of_any(connection, webhook_id)
+def _webhook_states(
+    connection: Connection, webhook_ids: Collection[int], time_range: TimeRange
+) -> dict[int, tuple[_State, ...]]:
+    history = _read_history(connection, RevisionKind.WEBHOOK, webhook_ids, time_range)
+    found = webhook_store.find_of_any(connection, webhook_ids)
+    return {
+        webhook_id: _states_of_webhook(history.kept[webhook_id], history.contents, found.get(webhook_id), time_range)
+        for webhook_id in webhook_ids
+    }
+
+
+def _states_of_webhook(
+    kept: list[KeptRevision], contents: Mapping[int, Content], stored: StoredWebhook | None, time_range: TimeRange
+) -> tuple[_State, ...]:
     if stored is None and not kept:
         return ()
     states = _states(
-        connection,
-        RevisionKind.WEBHOOK,
-        webhook_id,
         kept,
+        contents,
         time_range,
         None if stored is None else webhook_store.content_of(stored),
         now_since=kept[0].at if stored is None else stored.updated_at,

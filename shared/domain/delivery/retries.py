@@ -141,7 +141,8 @@ def decide(policy: DeliveryPolicy, outcome: Outcome, *, attempt: int, jitter: fl
         return Decision(verdict=Verdict.REFUSED, reason=reason, disable_webhook=outcome.status == GONE)
     delay = _scheduled_delay(policy, attempt=attempt)
     if delay is None:
-        return Decision(verdict=Verdict.DEAD, reason=f"out of retries after {attempt} attempts: {reason}")
+        made = "1 attempt" if attempt == 1 else f"{attempt} attempts"
+        return Decision(verdict=Verdict.DEAD, reason=f"out of retries after {made}: {reason}")
     delay *= 1 + policy.jitter * (2 * jitter - 1)
     return Decision(verdict=Verdict.RETRY, reason=reason, delay_seconds=max(delay, _requested_delay(policy, outcome)))
 

@@ -226,7 +226,7 @@ _HEAD = (
 
 
 def _kept(row: Any) -> KeptRevision:
-    values = {**row._mapping}
+    values = {key: value for key, value in row._mapping.items() if key != "target_id"}
     return KeptRevision(**{**values, "change": RevisionChange(values["change"])})
 
 
@@ -240,20 +240,34 @@ def list_revisions(
     return [_kept(row) for row in connection.execute(query.order_by(kept_revisions.c.id.desc()).limit(limit))]
 
 
+def list_revisions_of(
+    connection: Connection, kind: RevisionKind, target_ids: Collection[int]
+) -> dict[int, list[KeptRevision]]:
+    """The kept revisions of many targets without their contents, each newest first, as `list_revisions` of each."""
+    found: dict[int, list[KeptRevision]] = {target_id: [] for target_id in target_ids}
+    query = select(kept_revisions.c.target_id, *_HEAD).where(
+        kept_revisions.c.kind == kind, among(connection, kept_revisions.c.target_id, target_ids)
+    )
+    for row in connection.execute(query.order_by(kept_revisions.c.target_id, kept_revisions.c.id.desc())):
+        if len(found[row.target_id]) < MAX_REVISIONS:
+            found[row.target_id].append(_kept(row))
+    return found
+
+
 def find_content(connection: Connection, kind: RevisionKind, target_id: int, number: int) -> dict[str, Any] | None:
     """What a target was after one kept revision; None when there is no such revision of it."""
-    return read_contents(connection, kind, target_id, [number]).get(number)
+    return read_contents(connection, kind, [target_id], [number]).get(number)
 
 
 def read_contents(
-    connection: Connection, kind: RevisionKind, target_id: int, numbers: Sequence[int]
+    connection: Connection, kind: RevisionKind, target_ids: Collection[int], numbers: Sequence[int]
 ) -> dict[int, dict[str, Any]]:
-    """What a target was after each of these kept revisions."""
+    """What these targets were after each of these kept revisions."""
     found: dict[int, dict[str, Any]] = {}
     for begin in range(0, len(numbers), _ROWS_READ):
         query = select(kept_revisions.c.id, kept_revisions.c.content).where(
             kept_revisions.c.kind == kind,
-            kept_revisions.c.target_id == target_id,
+            among(connection, kept_revisions.c.target_id, target_ids),
             kept_revisions.c.id.in_(numbers[begin : begin + _ROWS_READ]),
         )
         found |= {row.id: unpack_content(row.content) for row in connection.execute(query)}

@@ -165,10 +165,11 @@ def find_webhooks(
     return _stored(connection, connection.execute(query).all())
 
 
-def find_of_any(connection: Connection, webhook_id: int) -> StoredWebhook | None:
-    """The webhook or Slack integration of this id, of whichever entity."""
-    owner = connection.scalar(select(webhooks.c.entity_id).where(webhooks.c.id == webhook_id))
-    return None if owner is None else find_webhook(connection, owner, webhook_id=webhook_id, kind=None)
+def find_of_any(connection: Connection, webhook_ids: Collection[int]) -> dict[int, StoredWebhook]:
+    """The webhooks and Slack integrations of these ids, of whichever entity, by id."""
+    query = select(webhooks.c.entity_id).where(among(connection, webhooks.c.id, webhook_ids)).distinct()
+    owners = connection.scalars(query).all()
+    return {one.id: one for owner in owners for one in many_webhooks(connection, owner, ids=webhook_ids)}
 
 
 def many_webhooks(
@@ -352,7 +353,7 @@ def keep_changed(connection: Connection, before: StoredWebhook, *, now: datetime
 
 def keep_disabled(connection: Connection, webhook_id: int, *, reason: str, now: datetime) -> None:
     """Keep a revision of a webhook that this transaction disabled because of its failures."""
-    after = find_of_any(connection, webhook_id)
+    after = find_of_any(connection, [webhook_id]).get(webhook_id)
     if after is None:
         return
     edit = Edited(

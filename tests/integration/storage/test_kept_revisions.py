@@ -31,7 +31,7 @@ def test_that_a_worker_disabled_a_webhook_is_kept_with_the_reason(scene: Scene) 
     ]
     with read_transaction(scene.process.engine) as connection:
         numbers = [row.id for row in list_revisions(connection, RevisionKind.WEBHOOK, hook)]
-        contents = read_contents(connection, RevisionKind.WEBHOOK, hook, numbers)
+        contents = read_contents(connection, RevisionKind.WEBHOOK, [hook], numbers)
     assert [contents[number]["enabled"] for number in numbers] == [False, True]
 
 

@@ -551,6 +551,13 @@ def test_filters_stand_in_the_url(world: World, visitors: dict[str, httpx.Client
     assert wrong.status_code == 422 and "RFC 3339" in wrong.text
 
 
+def test_what_waits_is_no_success(world: World, visitors: dict[str, httpx.Client]) -> None:
+    for page, name in (("/automations", "retried"), ("/settings/webhooks", "retried-hook")):
+        text = visitors["member"].get(f"{ENTITY}{page}").text
+        row = text[text.index(f'<bdi class="name">{name}</bdi>') :].partition("</tr>")[0]
+        assert re.search(r"\d+ of \d+ waiting", row) and "without a failure" not in row, page
+
+
 def test_an_empty_entity_says_what_to_do_first(world: World, visitors: dict[str, httpx.Client]) -> None:
     text = visitors["outsider"].get("/console/e/other").text
     assert "First steps" in text and "Add a webhook" in text
@@ -570,6 +577,7 @@ COSTS = {
     "/collection?project=wandb-registry-model&name=llm": 14,
     "/metrics?project=digits": 12,
     "/events": 15,  # one for each partition of the event log among them
+    "/events/one?id=promote-1": 24,  # those of one automation and of one webhook, for all that are shown
     "/deliveries/replays/{replay}": 12,
     "/deliveries/news": 12,
     "/alerts": 8,

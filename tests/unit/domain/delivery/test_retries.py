@@ -206,7 +206,7 @@ def test_an_answer_against_the_success_rule_is_retried_and_ends_as_a_dead_letter
 
     last = decide(DeliveryPolicy(schedule_seconds=()), outcome, attempt=1, jitter=0)
     assert last.verdict is Verdict.DEAD
-    assert last.reason == "out of retries after 1 attempts: the endpoint answered 200, but its body is wrong"
+    assert last.reason == "out of retries after 1 attempt: the endpoint answered 200, but its body is wrong"
 
 
 @settings(max_examples=200)

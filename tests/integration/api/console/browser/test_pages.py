@@ -42,6 +42,26 @@ def test_the_page_for_signing_in_is_accessible(window: Window) -> None:
     window.check_width()
 
 
+def test_long_names_and_filters_have_room(window: Window) -> None:
+    """A long name pushes the buttons below it, and a narrow page has its filters in two columns as wide as itself."""
+    page = window.page
+    window.come_back("admin")
+    page.goto(filled(window.world, "/automations/{hostile}"))
+    name, main = page.get_by_role("heading", level=1).bounding_box(), page.locator("main").bounding_box()
+    assert name is not None and main is not None and name["width"] > main["width"] * 0.8
+    page.goto(filled(window.world, "/automations/{record}"))
+    top = page.get_by_role("heading", level=1).bounding_box()
+    button = page.get_by_role("link", name="Edit automation").bounding_box()
+    assert top is not None and button is not None and button["y"] < top["y"] + top["height"]
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.goto(filled(window.world, "/deliveries"))
+    form = page.get_by_role("search", name="Filters")
+    fields = [one.bounding_box() for one in form.locator("input:not([type=hidden])").all()]
+    edges = {round(one["x"] + one["width"]) for one in fields if one is not None}
+    room = form.bounding_box()
+    assert room is not None and len(edges) == 2 and max(edges) == round(room["x"] + room["width"])
+
+
 def test_members_are_told_what_they_may_not_do(window: Window) -> None:
     window.expected = ("Failed to load resource: the server responded with a status of 403",)
     window.sign_in("member")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Histogram
 
 from shared.observability import metrics
+from shared.observability.process_metrics import HELP
 
 if TYPE_CHECKING:
     from shared.observability.metric_types import OptionalGauge
@@ -83,7 +84,22 @@ UNITS = (("_timestamp_seconds", "Unix time"), ("_seconds", "seconds"), ("_bytes"
 
 def metrics_reference() -> str:
     """The page: a table for each kind of process that shows metrics."""
-    return HEAD + "\n".join(map(_section, metrics.EXPOSED_BY))
+    return HEAD + "\n".join([*map(_section, metrics.EXPOSED_BY), _processes()])
+
+
+def _processes() -> str:
+    """What every process shows of itself."""
+    head = (
+        "## Every process\n\n"
+        "Those that share a directory are shown together. Without descriptors, scrapes are answered from a reserve: "
+        "counts go on, and of these metrics only the first two are shown.\n\n"
+        "| metric | type | unit | meaning |\n|---|---|---|---|\n"
+    )
+    rows = []
+    for name, meaning in HELP.items():
+        unit = next((unit for ending, unit in UNITS if name.removesuffix("_total").endswith(ending)), "")
+        rows.append(f"| `{name}` | {'counter' if name.endswith('_total') else 'gauge'} | {unit} | {meaning} |\n")
+    return head + "".join(rows)
 
 
 def _section(shown_by: str) -> str:

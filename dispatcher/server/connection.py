@@ -102,7 +102,15 @@ class Connection(HttpToolsProtocol):
                 self._write_problem(503, "unavailable", BUSY, [("retry-after", "1")])
                 transport.close()
 
-    def _may_go(self, newcomer: Connection) -> bool:
+    def leave_if_idle(self) -> bool:
+        """End the connection if it waits for a request; whether it did. For when descriptors are scarce."""
+        if not self._may_go(None):
+            return False
+        self._cut("crowded")
+        self.transport.abort()
+        return True
+
+    def _may_go(self, newcomer: Connection | None) -> bool:
         return self is not newcomer and not self._is_answering and not self._in_body and not self.transport.is_closing()
 
     @property

@@ -15,6 +15,7 @@ from dispatcher.server.memory import return_large_blocks
 from shared.config.descriptors import raise_descriptor_limit
 from shared.interpreter import tune_interpreter
 from shared.observability import metrics
+from shared.observability.descriptor_reserve import Reserve
 from shared.observability.logs import get_logger
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ TOLD_SECONDS = 60
 """How often at most the same trouble is logged: each refused connection a line would fill a disk."""
 RESERVED_DESCRIPTORS = 200
 """For files, Redis, the broker, and requests that test webhooks; connections to the database come on top."""
+NEWCOMERS = 8
+"""The connections for which room is made each second when no descriptor is left, so that the health check and a scrape
+are answered. Twice as many descriptors are held in reserve for them."""
 FEWEST_CONNECTIONS = 10
 """The connections that are held even with too few descriptors: without any the health check could not be answered."""
 
@@ -60,6 +64,7 @@ class Server(uvicorn.Server):
         self._ticks = 0
         self._cuts: Counter[str] = Counter()
         self._no_descriptors_until = 0
+        self._reserve = Reserve(2 * NEWCOMERS)
 
     async def on_tick(self, counter: int) -> bool:
         """Sweep the connections once a second; uvicorn calls this ten times a second."""
@@ -82,13 +87,18 @@ class Server(uvicorn.Server):
             log.warning("api.connection_cut", reason=reason, connections=len(self.server_state.connections))
 
     def _probe_descriptors(self) -> None:
-        """Log when no file can be opened any more, since libuv then closes new connections silently."""
+        """Log and make room when no file can be opened any more, since libuv then closes new connections silently."""
+        self._reserve.fill()
         try:
             os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as exc:
             if self._ticks >= self._no_descriptors_until:
                 self._no_descriptors_until = self._ticks + TICKS_A_SECOND * TOLD_SECONDS
                 log.error("api.no_descriptors", error=exc.strerror, hint="raise the limit of open files (ulimit -n)")
+            missing = NEWCOMERS - sum(self._reserve.let_go() for _ in range(NEWCOMERS))
+            for one in [one for one in self.server_state.connections if isinstance(one, Connection)]:
+                if missing and one.leave_if_idle():
+                    missing -= 1
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:

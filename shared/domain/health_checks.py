@@ -210,6 +210,7 @@ RATES_ONLY: frozenset[str] = frozenset(
         "HooklineEventsRefused",
         "HooklineWebhookUnusable",
         "HooklineTargetDown",
+        "HooklineDescriptorsNearLimit",
     }
 )
-"""The alerts without a check: they are about rates over time, which only Prometheus sees."""
+"""The alerts without a check: they are about rates over time, or about each process, which only Prometheus sees."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import PROCESS_COLLECTOR, REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from shared.observability.metrics import BUILD_INFO
 from shared.observability.metrics_server import start_metrics_server
 from shared.observability.metrics_variable import MULTIPROC_VARIABLE
 from shared.observability.multiprocess import shared_registry
+from shared.observability.process_metrics import ProcessMetrics
 from shared.settings import Settings
 from shared.version import __version__
 
@@ -39,5 +41,13 @@ def serve(settings: Settings) -> None:
 
 def _registry() -> CollectorRegistry:
     """This process's values, or those of all processes that share a directory."""
-    folder = os.environ.get(MULTIPROC_VARIABLE)
-    return REGISTRY if folder is None else shared_registry(Path(folder))
+    return _registry_of(os.environ.get(MULTIPROC_VARIABLE))
+
+
+@cache
+def _registry_of(folder: str | None) -> CollectorRegistry:
+    if folder is not None:
+        return shared_registry(Path(folder))
+    REGISTRY.unregister(PROCESS_COLLECTOR)  # ours says more, and even when no descriptor is left
+    REGISTRY.register(ProcessMetrics())
+    return REGISTRY

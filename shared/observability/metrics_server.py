@@ -1,4 +1,7 @@
-"""The server of `/metrics` of a worker or the pump: one thread for each scrape, few at a time, none for long."""
+"""The server of `/metrics` of a worker or the pump: one thread for each scrape, few at a time, none for long.
+
+It answers when the process has no file descriptors left, too: that is when people need to see it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from shared.config.listening import why_not_listening
 from shared.config.setting_types import InvalidSetting
+from shared.observability.descriptor_reserve import Reserve
 from shared.observability.logs import get_logger
+from shared.observability.process_metrics import is_exhausted
 
 MAX_SCRAPES = 8
 """The most connections at a time, of which Prometheus needs one. A further one ends the oldest, so that idle
@@ -23,7 +28,9 @@ connections can't keep it out."""
 SCRAPE_SECONDS = 10.0
 """How long a scrape may take: as long as Prometheus waits for it by default."""
 PAUSE_SECONDS = 0.1
-"""How long the server waits when the process has no file descriptors left."""
+"""How long the server waits when the process has no file descriptors left, and none is in reserve either."""
+RESERVED_DESCRIPTORS = 8
+"""Held open for scrapes. More than one, since another thread may take a descriptor that was just closed."""
 
 log = get_logger("hookline.metrics")
 
@@ -45,16 +52,31 @@ class _Server(ThreadingMixIn, WSGIServer):
         self._begun: OrderedDict[socket.socket, float] = OrderedDict()
         """The open connections and when they began, oldest first. The server's thread and those of scrapes change it,
         under the lock."""
+        self._reserve = Reserve(RESERVED_DESCRIPTORS)
+        self._told = False
         super().__init__(*args, **more)
 
     def get_request(self) -> Any:
-        """Accept a connection. Without file descriptors it waits, since the server would retry immediately."""
+        """Accept a connection, with a reserved descriptor if there is no other.
+
+        If that fails, too, it waits, since the server would retry immediately.
+        """
         try:
             return super().get_request()
         except OSError as exc:
+            if is_exhausted(exc):
+                self._tell()
+                while self._reserve.let_go():
+                    with suppress(OSError):
+                        return super().get_request()
             log.warning("metrics.not_accepted", error=exc.strerror)
             time.sleep(PAUSE_SECONDS)
             raise
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            log.error("process.no_descriptors", hint="raise the limit of open files (LimitNOFILE, ulimit -n)")
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -69,7 +91,9 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """End connections that take too long; called twice a second."""
+        """End connections that take too long, and fill the reserve up; called twice a second."""
+        if self._reserve.fill():
+            self._told = False
         begun_before = time.monotonic() - SCRAPE_SECONDS
         with self._lock:
             for request in [one for one, begun in self._begun.items() if begun < begun_before]:

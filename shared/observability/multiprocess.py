@@ -4,6 +4,9 @@ prometheus_client keeps a file for each process and kind of metric in it, for ev
 are merged into one, so that restarts don't make scrapes slower, and exemplars are read from files beside them. The
 folder is read by `SharedCollector`, by one reader at a time. Must not name a metric: `metrics.py` does.
 
+Reading needs file descriptors. Where none is left, the last answer is brought up to date with what this process has
+counted since, which is in its memory: so no count jumps back, which Prometheus would take for a restart.
+
 A merge is a small transaction. The new file is complete before the plan names the files that it replaces. Until the
 plan exists nothing is lost, since those files are still there; once it exists, carrying it out again leads to the same
 end.
@@ -15,17 +18,25 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
+from fnmatch import fnmatch
 from pathlib import Path
 
 import orjson
-from prometheus_client import CollectorRegistry, Metric, multiprocess
+from prometheus_client import REGISTRY, CollectorRegistry, Metric, multiprocess
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from shared.observability.exemplars import exemplar_key, read_exemplars, write_file
+from shared.observability.process_metrics import ProcessMetrics, is_exhausted
 
 MERGED = "merged"
 _LOCK = "scrape.lock"
+
+
+_SampleKey = tuple[str, frozenset[tuple[str, str]]]
+"""A sample's name and labels."""
 
 
 class SharedCollector(Collector):
@@ -33,13 +44,26 @@ class SharedCollector(Collector):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._metrics = multiprocess.MultiProcessCollector(None, str(folder))  # type: ignore[no-untyped-call]
+        self._last: tuple[list[Metric], dict[_SampleKey, float]] = [], {}
+        """The last answer, and what this process alone had counted just after it: never more than the answer has."""
 
     def collect(self) -> Iterable[Metric]:
         """The metrics, added up, with the newest exemplar of each bucket."""
+        try:
+            metrics = self._read()
+        except OSError as exc:
+            if not is_exhausted(exc):
+                raise
+            return self._from_memory()
+        self._last = metrics, {_key(sample): sample.value for metric in _own() for sample in metric.samples}
+        return metrics
+
+    def _read(self) -> list[Metric]:
         with _exclusive(self._folder):
             merge_ended(self._folder)
-            metrics = list(self._metrics.collect())  # type: ignore[no-untyped-call]
+            files = [str(file) for file in _files(self._folder, "*.db")]
+            merge = multiprocess.MultiProcessCollector.merge
+            metrics = list(merge(files, accumulate=True))  # type: ignore[no-untyped-call]
             exemplars = read_exemplars(self._folder)
         for metric in metrics:
             if metric.type == "histogram" and exemplars:
@@ -49,12 +73,51 @@ class SharedCollector(Collector):
                 ]
         return metrics
 
+    def _from_memory(self) -> list[Metric]:
+        """The last answer with what this process has counted since, or has set its gauges to."""
+        last, then = self._last
+        answer = {metric.name: copy(metric) for metric in last}
+        for own in _own():
+            metric = answer.setdefault(own.name, Metric(own.name, own.documentation, own.type))
+            samples = {_key(sample): sample for sample in metric.samples}
+            for sample in own.samples:
+                key = _key(sample)
+                known, before = samples.get(key), then.get(key, 0.0)
+                if known is None:
+                    samples[key] = sample
+                elif sample.value != before:
+                    now = sample.value if own.type == "gauge" else known.value + sample.value - before
+                    samples[key] = known._replace(value=now)
+            metric.samples = list(samples.values())
+        return list(answer.values())
+
+    def running(self) -> list[int]:
+        """The ids of the processes that share the folder and run. Raises OSError."""
+        owners = {file.stem.rpartition("_")[2] for file in _files(self._folder, "*_*.db")}
+        return [int(owner) for owner in owners if owner.isdigit() and _is_running(int(owner))]
+
 
 def shared_registry(folder: Path) -> CollectorRegistry:
-    """A registry with the counts of all processes of a folder."""
+    """A registry with the counts of all processes of a folder, and with what they take of their host."""
     registry = CollectorRegistry()
-    registry.register(SharedCollector(folder))
+    shared = SharedCollector(folder)
+    registry.register(shared)
+    registry.register(ProcessMetrics(shared.running))
     return registry
+
+
+def _own() -> list[Metric]:
+    """What this process has counted itself, from its memory; nothing of its host and its interpreter."""
+    return [metric for metric in REGISTRY.collect() if not metric.name.startswith(("process_", "python_"))]
+
+
+def _key(sample: Sample) -> _SampleKey:
+    return sample.name, frozenset(sample.labels.items())
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """The files of the folder with such a name. Raises OSError, while `glob` finds nothing without descriptors."""
+    return [file for file in folder.iterdir() if fnmatch(file.name, pattern)]
 
 
 @contextmanager
@@ -75,10 +138,10 @@ def merge_ended(folder: Path) -> None:
 
     Their live gauges, which describe a running process, and their exemplars are deleted.
     """
-    for plan in folder.glob("*.plan"):
+    for plan in _files(folder, "*.plan"):
         _carry_out(plan)
     left: dict[str, list[Path]] = {}
-    for file in folder.glob("*_*.db"):
+    for file in _files(folder, "*_*.db"):
         kind, _, owner = file.stem.rpartition("_")
         if owner.isdigit() and not _is_running(int(owner)):
             left.setdefault(kind, []).append(file)
@@ -88,7 +151,7 @@ def merge_ended(folder: Path) -> None:
                 file.unlink(missing_ok=True)
         else:
             _merge(folder, kind, files)
-    for file in folder.glob("exemplars_*.json"):
+    for file in _files(folder, "exemplars_*.json"):
         if not _is_running(int(file.stem.rpartition("_")[2])):
             file.unlink(missing_ok=True)
 

@@ -401,3 +401,28 @@ def test_few_descriptors_are_told_and_do_not_silence_the_api(api: tuple[psutil.P
                 client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
         assert _is_healthy(f"http://127.0.0.1:{port}/healthz")
     assert '"event": "api.connection_cut"' in log.read_text()
+
+
+def test_an_api_without_descriptors_answers_the_health_check_and_a_scrape(
+    api: tuple[psutil.Process, int, Path],
+) -> None:
+    process, port, log = api
+    health, metrics = (f"http://127.0.0.1:{port}/{page}" for page in ("healthz", "metrics"))
+    taken = {int(one.name) for one in Path(f"/proc/{process.pid}/fd").iterdir()}
+    limit = max(taken) + 1  # usually none is left then, however many connections end
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (limit, 400))
+    with ExitStack() as stack:
+        for _ in range(20):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            with suppress(ConnectionError):
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        wait_until(lambda: '"event": "api.no_descriptors"' in log.read_text(), "log line")
+        for _ in range(3):
+            wait_until(lambda: _is_healthy(health), "health check")
+            wait_until(lambda: f"process_max_fds {limit}.0" in _text(metrics), "scrape")
+
+
+def _text(url: str) -> str:
+    with suppress(httpx.TransportError):
+        return httpx.get(url, trust_env=False).text
+    return ""

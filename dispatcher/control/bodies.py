@@ -106,10 +106,24 @@ def parse_form(model: type[_B], raw: object) -> _B:
     raise InvalidDefinition(*faults)  # outside the handler: its cause would contain the body
 
 
+_PLAIN_WORDS = {
+    "missing": "is required",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+}
+"""What pydantic says in Python's words, by its kinds of errors."""
+
+
 def _fault(model: type[BaseModel], error: Any) -> FieldError:
     loc: Loc = tuple(error["loc"])
-    if error["type"] == "missing":
-        return FieldError(loc, "is required")
+    if (words := _PLAIN_WORDS.get(error["type"])) is not None:
+        return FieldError(loc, words)
+    if error["type"] in ("enum", "literal_error"):
+        return FieldError(loc, f"must be {error['ctx']['expected']}")
+    if error["type"] == "too_short":
+        return FieldError(loc, f"must have at least {error['ctx']['min_length']}")
     if error["type"] == "extra_forbidden":
         members = f"; accepted: {', '.join(model.model_fields)}" if len(loc) == 1 else ""
         return FieldError(loc, f"is not known here{members}")

@@ -65,11 +65,12 @@ def payload_values(
     data: Any = event.data
     values: dict[str, str] = {
         "entity_name": data.entity,
-        "event_author": data.author,
         "event_type": str.__str__(event.type),
         "event_id": event.id,
         "delivery_id": delivery_id,
     }
+    if data.author:  # blank stands for what was not sent, here and below
+        values["event_author"] = data.author
     if event.time is not None:
         values["event_time"] = event.time if isinstance(event.time, str) else event.time_text
     if isinstance(data, OwnData):
@@ -77,7 +78,8 @@ def payload_values(
     elif (run := getattr(data, "run", None)) is not None:
         values["project_name"] = data.project
         values["run_id"] = run.id
-        values["run_name"] = run.name if run.display_name is None else run.display_name
+        if name := run.name if run.display_name is None else run.display_name:
+            values["run_name"] = name
         if (state := getattr(data, "state", None)) is not None:
             values["run_state"] = str.__str__(state)
     else:
@@ -137,13 +139,13 @@ def _version_index(event: Any) -> int | None:
 
 def _run_url(event: Any) -> object:
     url = members_sent(event).get("url")
-    return url if isinstance(url, str) else None
+    return url if isinstance(url, str) and url else None
 
 
 _ASKED: Mapping[str, Callable[[Any], object]] = {
     "event_source": attrgetter("source"),
-    "artifact_type": attrgetter("data.collection.type"),
-    "version": attrgetter("data.artifact.version"),
+    "artifact_type": lambda event: event.data.collection.type or None,
+    "version": lambda event: event.data.artifact.version or None,
     "version_index": _version_index,
     "aliases": attrgetter("data.artifact.aliases"),
     "tags": attrgetter("data.artifact.tags"),

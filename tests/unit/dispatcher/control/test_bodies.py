@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,39 @@ def test_faults_are_placed(raw: object, faults: list[tuple[str | int, ...]]) -> 
     with pytest.raises(InvalidDefinition) as refusal:
         parse_body(Sample, raw)
     assert [error.loc for error in refusal.value.errors] == faults
+
+
+class Size(StrEnum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+class Whole(Body):
+    text: str = ""
+    flag: bool = False
+    sizes: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (1,)
+    names: dict[str, str] = Field(default={})
+    inner: Inner | None = None
+    size: Annotated[Size, Field(strict=False)] = Size.SMALL
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "words"),
+    [
+        ("text", 5, "must be text"),
+        ("flag", "yes", "must be true or false"),
+        ("sizes", "5xx", "must be a list"),
+        ("sizes", [], "must have at least 1"),
+        ("names", [1], "must be an object"),
+        ("names", {"a": 1}, "must be text"),
+        ("inner", "x", "must be an object"),
+        ("size", "LARGE", "must be 'small' or 'large'"),
+    ],
+)
+def test_a_fault_of_type_is_said_in_the_words_of_json(member: str, value: object, words: str) -> None:
+    with pytest.raises(InvalidDefinition) as refusal:
+        parse_body(Whole, {member: value})
+    assert [error.msg for error in refusal.value.errors] == [words]
 
 
 def test_what_is_accepted_is_said_and_what_was_sent_is_not() -> None:

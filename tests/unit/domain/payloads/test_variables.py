@@ -204,7 +204,23 @@ def test_the_time_is_what_was_sent(time: str | None) -> None:
     [({"id": "r"}, ""), ({"id": "r", "name": "n"}, "n"), ({"id": "r", "name": "n", "display_name": "d"}, "d")],
 )
 def test_a_run_is_named_as_people_see_it(run: Raw, name: str) -> None:
-    assert values(event("RUN_METRIC", run=run))["run_name"] == name
+    assert values(event("RUN_METRIC", run=run)).get("run_name", "") == name
+
+
+def test_what_was_not_sent_is_null_where_types_are_kept_and_is_told() -> None:
+    names = ("event_author", "artifact_type", "version", "run_name", "run_url")
+    of_artifacts = {"collection": {"name": "m"}, "artifact": {"id": "a"}, "author": ""}
+    for raw in (
+        event("CREATE_ARTIFACT", **of_artifacts),
+        event("RUN_STATE", author="", run={"id": "r", "name": "", "url": ""}),
+    ):
+        named = [name for name in names if is_of(EventType(raw["type"]), name)]
+        template = parse_payload(
+            [f"${{{name}}}" for name in named], secrets=(), has_access_token=False, types=PayloadTypes.JSON
+        )
+        found = values(raw, asked=template.asked)
+        assert json.loads(open_payload(template.render(found), {})) == [None] * len(named)
+        assert template.unfilled(found) == tuple(named)
 
 
 def test_the_metric_that_fired() -> None:

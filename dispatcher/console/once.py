@@ -1,14 +1,18 @@
 """Forms that take effect once, however often they are sent: each brings a token that is kept with what came of it.
 
-The token is claimed in the transaction of the change, so a second click waits for the first and gets the same page.
+The token is claimed in the transaction of the change, so a second click waits for the first and gets the same page. A
+form that was changed since, as one that a browser's Back button shows again, is another one: it is carried out.
 Tokens are kept for a day beside the keys of `Idempotency-Key`, which forget them as they forget those. What came of a
 form is kept encrypted, since it may be a new key or secret, and is given to the same user alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
@@ -29,6 +33,8 @@ _PREFIX = "console "
 """No key of a client collides with a token by accident."""
 _NO_DIGEST = b""
 _SEE_OTHER = 303
+_MAX_CHANGED = 20
+"""How many contents of a page's form take effect once each; a further one is carried out as without a token."""
 
 
 def act_once(
@@ -42,22 +48,33 @@ def act_once(
         act: does it, and returns where the form leads, or what it made.
         makes: what it makes, where that is what `act` returns: a form that leads somewhere never gets it.
     """
-    token = form.text(ONCE)
+    token, sent = form.text(ONCE), _digest(form)
     with write_transaction(resources.engine) as connection:
         claim = None
         if _TOKEN.fullmatch(token):
-            claim = KeyClaim(principal.user_id, f"{_PREFIX}{makes}{token}", datetime.now(UTC))
-            store.remove_requests_before(connection, claim.created_at - KEPT, limit=REMOVED_IN_PASSING)
-            if store.count_keys(connection, claim.user_id, most=MAX_KEYS) >= MAX_KEYS:
-                claim = None  # so many forms a day are no person's
-        if claim is not None and not store.insert_claim(connection, claim, _NO_DIGEST):
-            found = store.find_request(connection, claim.user_id, claim.key)
-            if found is not None and found.body is not None:
-                return resources.vault.decrypt(found.body)
+            now = datetime.now(UTC)
+            store.remove_requests_before(connection, now - KEPT, limit=REMOVED_IN_PASSING)
+            # so many forms a day are no person's
+            if store.count_keys(connection, principal.user_id, most=MAX_KEYS) < MAX_KEYS:
+                first = KeyClaim(principal.user_id, f"{_PREFIX}{makes}{token}", now)
+                for number in range(_MAX_CHANGED):
+                    claim = first if number == 0 else replace(first, key=f"{first.key} {number}")
+                    if store.insert_claim(connection, claim, _NO_DIGEST):
+                        break
+                    found = store.find_request(connection, claim.user_id, claim.key)
+                    kept = "" if found is None or found.body is None else resources.vault.decrypt(found.body)
+                    if kept.startswith(sent):
+                        return kept.removeprefix(sent)
+                    claim = None
         came = act(connection)
         if claim is not None and store.mark_effective(connection, claim):
-            store.complete(connection, claim, status_code=_SEE_OTHER, body=resources.vault.encrypt(came))
+            store.complete(connection, claim, status_code=_SEE_OTHER, body=resources.vault.encrypt(sent + came))
     return came
+
+
+def _digest(form: Form) -> str:
+    """What tells one form from another. It is kept encrypted only, since a short secret could be found by it."""
+    return hashlib.sha256(json.dumps(form.fields, sort_keys=True).encode()).hexdigest()
 
 
 def make_key_once(resources: ApiResources, principal: Principal, form: Form, body: Mapping[str, str]) -> NewKey:

@@ -15,6 +15,7 @@ from dispatcher.control.secrets import check_value
 from shared.domain.automations.model import Grants
 from shared.domain.delivery.request_parts import (
     header_faults,
+    loose_references,
     sample_url,
     secrets_in_headers,
     secrets_in_url,
@@ -197,7 +198,7 @@ def check_webhook(
         *((("secrets", index), name) for index, name in enumerate(body.secrets)),
     ]
     known = known or KnownSecrets(connection, entity, checks)
-    faults = [*_url_faults(body, checks.settings), *_authentication_faults(body), *known.missing(named)]
+    faults = [*_url_faults(body, checks.settings, before), *_authentication_faults(body), *known.missing(named)]
     if not faults:
         faults += known.unfit(_uses(body, before))
     if not faults and body.url_secret is not None and body.client_certificate is not None:
@@ -277,15 +278,19 @@ _NEEDS_TLS = "is shown in TLS only: the webhook's url must be https"
 _ONE_AUTHORIZATION = "must be the only one of access_token, basic and an Authorization header: a request has one"
 
 
-def _url_faults(body: WebhookBody, settings: Settings) -> list[FieldError]:
+def _url_faults(body: WebhookBody, settings: Settings, before: WebhookFields | None = None) -> list[FieldError]:
     if body.url_secret is not None:
         if body.url is not None:
             return [FieldError(("url",), "must be left out where url_secret names the URL")]
         return []
     if body.url is None:
         return [FieldError(("url",), _NO_URL)]
-    if faults := under(("url",), url_faults(body.url, frozenset(body.secrets))):
-        return faults
+    granted = frozenset(body.secrets)
+    faults = url_faults(body.url, granted)
+    if not faults and (before is None or before.url != body.url):
+        faults = loose_references(body.url, granted)
+    if faults:
+        return under(("url",), faults)
     try:
         check_webhook_url(sample_url(body.url) if secrets_in_url(body.url) else body.url, settings)
     except InvalidDefinition as exc:

@@ -38,6 +38,7 @@ _OWNED_PREFIXES = ("hookline-", "proxy-")
 _PLACE = re.compile(r"\$(?:\$|\{([^{}]*)\}|)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _URL_PLACE = re.compile(r"\$\{([^{}]*)\}")
+_BARE_NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def header_faults(headers: Mapping[str, str], granted: frozenset[str]) -> list[FieldError]:
@@ -71,6 +72,8 @@ def _value_fault(value: str, granted: frozenset[str]) -> str | None:
             return "must write a secret as ${NAME}, and a $ as $$"
         if place[1] is not None and (fault := _reference_fault(place[1], granted)):
             return fault
+    if not value:
+        return "must have a value of printable ASCII"
     filled = fill_header(value, dict.fromkeys(granted, "x"))
     if not _VALUE.fullmatch(filled):
         return "must be printable ASCII without line breaks, and without spaces at its ends"
@@ -129,6 +132,16 @@ def url_faults(url: str, granted: frozenset[str]) -> list[FieldError]:
         return [FieldError((), "may have secrets in its path and query only")]
     faults = [fault for place in places if (fault := _reference_fault(place[1], granted))]
     return [FieldError((), faults[0])] if faults else []
+
+
+def loose_references(url: str, granted: frozenset[str]) -> list[FieldError]:
+    """What looks like a secret in a URL and is none: a `${` that is not closed, and a granted name without braces.
+
+    Other dollars are usual in URLs (`?$filter=`). URLs that are stored may have anything.
+    """
+    rest = _URL_PLACE.sub("", url)
+    is_loose = "${" in rest or any(name in granted for name in _BARE_NAME.findall(rest))
+    return [FieldError((), "must write a secret as ${NAME}")] if is_loose else []
 
 
 def _path_and_query(url: str) -> tuple[int, int]:

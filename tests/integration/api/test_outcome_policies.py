@@ -52,8 +52,8 @@ def create_policy(api: Api, name: str) -> dict[str, Any]:
     [
         ({"retried_statuses": [200]}, ["policy", "retried_statuses", 0], "must not be 2xx"),
         ({"retried_statuses": ["404"]}, ["policy", "retried_statuses", 0], "a class of them"),
-        ({"retried_statuses": 404}, ["policy", "retried_statuses"], "tuple"),
-        ({"success": {"status": 200}}, ["policy", "success", "status"], "tuple"),
+        ({"retried_statuses": 404}, ["policy", "retried_statuses"], "must be a list"),
+        ({"success": {"status": 200}}, ["policy", "success", "status"], "must be a list"),
         ({"success": {"body": {"$regex": "("}}}, ["policy", "success", "body"], "$regex must be a valid RE2 pattern"),
         ({"success": {"text": "ok"}}, ["policy", "success", "text"], "is not known here"),
         ({"success": {}}, ["policy", "success"], "must have status, body or both"),

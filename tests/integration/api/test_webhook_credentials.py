@@ -106,8 +106,8 @@ BAD: list[tuple[dict[str, Any], list[Any], str]] = [
     ({"headers": {"X-Key": "${LINES}"}, "secrets": ["LINES"]}, ["headers", "X-Key"], "as a part of a header"),
     ({"headers": {"Content-Length": "5"}}, ["headers", "Content-Length"], "Hookline sets itself"),
     ({"headers": {"X": "a\r\nB: c"}}, ["headers", "X"], "printable ASCII"),
-    ({"headers": {"X": 5}}, ["headers", "X"], "string"),
-    ({"headers": ["X: y"]}, ["headers"], "dictionary"),
+    ({"headers": {"X": 5}}, ["headers", "X"], "text"),
+    ({"headers": ["X: y"]}, ["headers"], "object"),
     ({"headers": {"Authorization": "x"}, "access_token": "GENIE"}, ["access_token"], "the only one"),
     ({"basic": {"user": "a", "password_secret": "PASSWORD"}, "access_token": "GENIE"}, ["access_token"], "only one"),
     (

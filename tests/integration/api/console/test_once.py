@@ -52,6 +52,18 @@ def test_what_is_created_twice_is_one(world: World, admin: httpx.Client) -> None
         admin.post(f"{path}/delete")
 
 
+def test_a_form_that_is_changed_after_it_took_effect_is_another_one(world: World, admin: httpx.Client) -> None:
+    """A browser's Back button shows the form with its token again."""
+    fields = {"name": "before back", "url": f"{world.scene.receiver.url}/back", "once": "b" * 22}
+    paths = []
+    for changed in ({}, {"name": "after back"}, {"name": "after back"}, {}):
+        answer = admin.post(f"{ENTITY}/settings/webhooks/new", data={**fields, **changed})
+        paths.append(answer.headers["location"].partition("?")[0])
+    assert paths[1] == paths[2] != paths[0] == paths[3]
+    for path in paths[:2]:
+        admin.post(f"{path}/delete")
+
+
 def test_a_token_belongs_to_one_user(world: World, admin: httpx.Client) -> None:
     fields = {"name": "made by two", "event": "LINK_ARTIFACT", "action": "no_op", "once": "a" * 22}
     made = admin.post(f"{ENTITY}/automations/new", data=fields).headers["location"].partition("?")[0]

@@ -18,6 +18,7 @@ from shared.domain.delivery.request_parts import (
     fill_header,
     fill_url,
     header_faults,
+    loose_references,
     mask_header,
     mask_url,
     sample_url,
@@ -192,3 +193,26 @@ def test_basic_is_as_the_rfc_has_it() -> None:
     ] * 4
     with pytest.raises(InvalidDefinition):
         check_password("two\nlines")
+
+
+@pytest.mark.parametrize(
+    ("url", "is_loose"),
+    [
+        ("https://e.com/${KEY}?$filter=a&price=5$", False),
+        ("https://e.com/?a=$$x", False),
+        ("https://e.com/${KEY}/${", True),
+        ("https://e.com/?key=${KEY", True),
+        ("https://e.com/?key=$KEY&b=1", True),
+        ("https://e.com/?key=$KEYS", False),
+    ],
+)
+def test_what_looks_like_a_secret_in_a_new_url_is_one(url: str, is_loose: bool) -> None:
+    assert [fault.msg for fault in loose_references(url, frozenset({"KEY"}))] == [
+        "must write a secret as ${NAME}"
+    ] * is_loose
+
+
+def test_a_header_without_a_value_is_told_so() -> None:
+    assert [str(fault) for fault in header_faults({"X-Empty": ""}, frozenset())] == [
+        "X-Empty: must have a value of printable ASCII"
+    ]

@@ -18,6 +18,7 @@ from fastapi import Request
 from dispatcher.control.identities import Account
 from shared.config.setting_types import InvalidSetting
 from shared.domain.errors import HooklineError
+from shared.domain.visible_text import shortened
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class IdentityProvider:
         except MismatchingStateError as exc:
             raise SignInFailed("this was not begun in this browser, or too long ago: try again") from exc
         except OAuthError as exc:
-            raise SignInFailed(f"the identity provider refused: {_short(exc.description or exc.error)}") from exc
+            reason = shortened(exc.description or exc.error, MAX_REASON_CHARS)
+            raise SignInFailed(f"the identity provider refused: {reason}") from exc
         except httpx.HTTPError as exc:
             raise SignInFailed("the identity provider can't be reached") from exc
         except (JoseError, ValueError, KeyError, TypeError, RuntimeError) as exc:
@@ -123,10 +125,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_REASON_CHARS else f"{text[: MAX_REASON_CHARS - 1]}…"
 
 
 def open_identity_provider(settings: Settings) -> IdentityProvider | None:

@@ -21,7 +21,7 @@ from dispatcher.client.input_files import Batch, Document, Entities, read_batche
 from dispatcher.client.messages import complain
 from dispatcher.client.yaml_documents import write_documents
 from shared.domain.errors import FieldError
-from shared.domain.visible_text import visible_line
+from shared.domain.visible_text import shortened, visible_line
 from shared.settings import load_settings
 
 BATCHES_PER_SECOND = 10  # a slow rate is spread evenly, not sent in bursts
@@ -178,8 +178,7 @@ def _with_name(error: FieldError, members: dict[str, Any]) -> FieldError:
             if isinstance(definitions, list) and 0 <= index < len(definitions) and isinstance(definitions[index], dict):
                 name = definitions[index].get("name")
                 if isinstance(name, str) and name:
-                    shown = name if len(name) <= MAX_SHOWN_NAME else f"{name[: MAX_SHOWN_NAME - 1]}…"
-                    place = f"{kind}.{index} ({shown})"
+                    place = f"{kind}.{index} ({shortened(name, MAX_SHOWN_NAME)})"
                     return FieldError((place, *rest), error.msg)
     return error
 
@@ -218,7 +217,7 @@ def _told(verb: str, change: dict[str, Any]) -> Iterator[str]:
 
 def _short(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 1]}…"
+    return shortened(text, MAX_SHOWN_CHARS)
 
 
 MAX_SHOWN_CHARS = 200

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from dispatcher.control.audit import ChangeView
 from shared.domain.ids import IdKind, decode_id
+from shared.domain.visible_text import shortened
 
 FILTERS = ("by", "action", "target", "since", "until")
 _THINGS = {
@@ -68,4 +69,4 @@ def _short(value: Any) -> str:
         text = ", ".join(value)
     else:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_DETAIL_CHARS else f"{text[: MAX_DETAIL_CHARS - 1]}…"
+    return shortened(text, MAX_DETAIL_CHARS)

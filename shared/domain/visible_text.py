@@ -37,6 +37,11 @@ def visible_json(text: str) -> str:
     return _OBEYED_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def shortened(text: str, max_chars: int) -> str:
+    """The text, or as much of a longer one as leaves room for an ellipsis in so many characters."""
+    return text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
+
+
 def _written_out(found: re.Match[str]) -> str:
     number = ord(found[0])
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"

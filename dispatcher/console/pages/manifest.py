@@ -28,6 +28,7 @@ from dispatcher.control import manifest_export, manifests
 from dispatcher.control.errors import Conflict, Forbidden
 from dispatcher.control.manifests import Change
 from shared.domain.errors import InvalidDefinition
+from shared.domain.visible_text import shortened
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/e/{entity}/settings/manifest")
@@ -195,4 +196,4 @@ def _values(change: Change) -> list[tuple[str, str, str]]:
 
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, indent=2) if isinstance(value, dict | list) else json.dumps(value)
-    return text if len(text) <= MAX_VALUE_CHARS else f"{text[: MAX_VALUE_CHARS - 1]}…"
+    return shortened(text, MAX_VALUE_CHARS)

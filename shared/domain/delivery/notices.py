@@ -15,6 +15,7 @@ from shared.domain.delivery.circuits import CircuitState
 from shared.domain.events.decoding import check_event
 from shared.domain.events.types import EventType
 from shared.domain.events.values import MAX_NAME_LENGTH
+from shared.domain.visible_text import shortened
 
 SOURCE = "/hookline"
 AUTHOR = "hookline"
@@ -112,8 +113,7 @@ def _event(
 
 def _label(text: str) -> str:
     """Text as a `Label` takes it: one line, and no longer than that."""
-    line = _UNFIT.sub(" ", text)
-    return line if len(line) <= MAX_NAME_LENGTH else f"{line[: MAX_NAME_LENGTH - 1]}…"
+    return shortened(_UNFIT.sub(" ", text), MAX_NAME_LENGTH)
 
 
 def _instant(moment: datetime) -> str:

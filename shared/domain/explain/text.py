@@ -25,6 +25,7 @@ from shared.domain.filters.fields import field_getter
 from shared.domain.filters.terms import MISSING, Term
 from shared.domain.json_text import read_json, write_json
 from shared.domain.matching.throttling import FiringState, cooldown_refusal, rate_refusal
+from shared.domain.visible_text import shortened
 
 MAX_SHOWN_CHARS = 500
 """A value or an operand of an explanation is cut here: longer ones hide what an explanation is about."""
@@ -100,11 +101,7 @@ def to_json_value(value: object) -> Any:
     text = write_json(value)
     if len(text) <= MAX_SHOWN_CHARS:
         return read_json(text)
-    return _cut(value if isinstance(value, str) else text.decode())
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 1]}…"
+    return shortened(value if isinstance(value, str) else text.decode(), MAX_SHOWN_CHARS)
 
 
 def _stages(subject: Subject, considered: Considered, disabled: str | None) -> Iterator[_Stage]:

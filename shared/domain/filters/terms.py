@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from shared.domain.filters.budget import charge
 from shared.domain.filters.patterns import CALL_UNITS, REMEMBERED_TEXT_CHARS, pattern_of
+from shared.domain.visible_text import shortened
 
 MAX_OPERAND_CHARS: Final = 200
 """Longer operands are cut in `Term.text`."""
@@ -82,9 +83,7 @@ class Comparison:
         return COMPARISON_UNITS + ELEMENT_UNITS * sum(map(len, structured))
 
     def __str__(self) -> str:
-        operand = self.operand_json
-        cut = operand if len(operand) <= MAX_OPERAND_CHARS else f"{operand[: MAX_OPERAND_CHARS - 1]}…"
-        return f"{self.field} {self.op} {cut}"
+        return f"{self.field} {self.op} {shortened(self.operand_json, MAX_OPERAND_CHARS)}"
 
 
 @dataclass(frozen=True, slots=True)

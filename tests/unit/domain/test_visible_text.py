@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher.client.yaml_documents import read_values, write_documents
-from shared.domain.visible_text import has_unseen, visible, visible_json, visible_line
+from shared.domain.visible_text import has_unseen, shortened, visible, visible_json, visible_line
 
 OBEYED = [*map(chr, (*range(0x20), *range(0x7F, 0xA0))), "\u061c", "\u200e", "\u200f", "\u2028", "\u2029"]
 OBEYED += [*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))]
@@ -73,3 +73,10 @@ def test_all_control_characters_are_meant() -> None:
     marks = {one for one in every if unicodedata.category(one) == "Cc" or "RIGHT-TO-LEFT" in unicodedata.name(one, "")}
     marks -= {one for one in marks if unicodedata.category(one) not in ("Cc", "Cf")}
     assert marks <= set(OBEYED)
+
+
+@given(st.text(), st.integers(1, 20))
+def test_shortened_text_fits_and_begins_as_the_text_does(text: str, max_chars: int) -> None:
+    shown = shortened(text, max_chars)
+    assert len(shown) <= max_chars
+    assert shown == text if len(text) <= max_chars else text.startswith(shown[:-1]) and shown.endswith("…")

@@ -13,10 +13,10 @@ from shared.domain.explain.past import InForce
 from shared.domain.explain.simulator import DryRunOutcome, Reason
 from shared.domain.explain.text import Explanation
 from shared.domain.ids import IdKind, encode_id
-from shared.dry_runs.event_history import entry_order
 from shared.dry_runs.event_search import EntryKind, FoundEntry
 from shared.dry_runs.kept_entries import Position
 from shared.dry_runs.time_range import moment
+from shared.messaging.streams import entry_order
 
 _SHOWN_POISON = 64 << 10
 

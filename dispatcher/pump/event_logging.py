@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from redis import Redis
 from sqlalchemy import Engine
 
-from shared.messaging.streams import read_within
+from shared.messaging.streams import entry_order, read_within
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.evaluation.event_log import MAX_BYTES, MAX_ENTRIES, LoggedEntry, insert_row, logged_to
 
@@ -34,10 +34,10 @@ def log_events(
     rows_left = MAX_ROWS
     logged: dict[int, str] = {}
     for partition, offset in offsets.items():
-        after, end = reached.get(partition, (0, 0)), _order(offset)
+        after, end = reached.get(partition, (0, 0)), entry_order(offset)
         while rows_left > 0 and after < end:
             found = read_within(redis, partition, f"{after[0]}-{after[1]}", MAX_ENTRIES, MAX_BYTES).entries
-            entries = [LoggedEntry(order, entry.body) for entry in found if (order := _order(entry.id)) <= end]
+            entries = [LoggedEntry(order, entry.body) for entry in found if (order := entry_order(entry.id)) <= end]
             if not entries:
                 # What was evaluated is trimmed already.
                 after = end
@@ -53,8 +53,3 @@ def log_events(
             after = entries[-1].order
         logged[partition] = f"{after[0]}-{after[1]}"
     return logged
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number)

@@ -17,7 +17,7 @@ from shared.domain.events.decoding import decode_event
 from shared.domain.explain.simulator import Arrival
 from shared.dry_runs.kept_entries import MAX_NUMBER
 from shared.dry_runs.time_range import TimeRange
-from shared.messaging.streams import Entry, read_within
+from shared.messaging.streams import Entry, entry_order, read_within
 from shared.storage.evaluation.event_log import EventLog
 
 MAX_ENTRIES = 100_000
@@ -101,9 +101,3 @@ class EventHistoryReader:
 
 def _order(placed: tuple[int, Entry]) -> tuple[int, int]:
     return entry_order(placed[1].id)
-
-
-def entry_order(entry_id: str) -> tuple[int, int]:
-    """The order of an entry among those of all partitions: when its stream received it, and a number."""
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number)

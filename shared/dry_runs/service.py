@@ -26,9 +26,10 @@ from shared.domain.explain.simulator import Arrival, Reason, Recorded, Simulator
 from shared.domain.matching.compiled import compile_automation, firing_id
 from shared.domain.matching.firing_rules import state_keys
 from shared.domain.matching.index import organizations_above
-from shared.dry_runs.event_history import EventHistoryReader, entry_order
+from shared.dry_runs.event_history import EventHistoryReader
 from shared.dry_runs.time_range import EPOCH_START, TimeRange, moment, unix_ms
 from shared.dry_runs.timeline import automation_timeline
+from shared.messaging.streams import entry_order
 from shared.settings import Settings
 from shared.storage.database.transactions import read_statement
 from shared.storage.definitions.automations import StoredAutomation

@@ -87,6 +87,12 @@ def stream_key(partition: int) -> str:
     return f"hookline:events:{{{partition}}}"
 
 
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """The order of an entry among those of all partitions: when its stream received it, and a number."""
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)
+
+
 def read_after(redis: Redis, partition: int, offset: str, count: int) -> list[Entry]:
     """Up to `count` entries after an offset, oldest first."""
     raw: Any = redis.xrange(stream_key(partition), min=f"({offset}", max="+", count=count)

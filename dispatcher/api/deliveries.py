@@ -17,6 +17,7 @@ from dispatcher.api.answers import json_answer
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import HEAD_ONLY, JsonBody, TwoWayPaging, accepts
 from dispatcher.api.idempotency import OnceDep
+from dispatcher.api.list_queries import EventTypeName
 from dispatcher.api.resources import ResourcesDep
 from dispatcher.control import deliveries, exports, replays
 from dispatcher.control.deliveries import ReplayPreview, ReplayQuery, Selection
@@ -25,7 +26,6 @@ from dispatcher.control.exports import MEDIA_TYPES, ExportFormat
 from dispatcher.control.paging import TwoWayPage
 from dispatcher.control.replays import ReplayView
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.types import EventType
 from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery.history import DeliveryStatus
@@ -51,7 +51,6 @@ class ReplayCount(BaseModel):
 
 
 _STATUS = WithJsonSchema({"type": "string", "enum": [str(status) for status in DeliveryStatus]})
-_EVENT_TYPE = WithJsonSchema({"type": "string", "enum": [str(event_type) for event_type in EventType]})
 
 
 async def _criteria(
@@ -62,9 +61,7 @@ async def _criteria(
     automation: Annotated[str | None, Query(description="An automation's id or name.")] = None,
     webhook: Annotated[str | None, Query(description="A webhook's or Slack integration's id or name.")] = None,
     event: Annotated[str | None, Query(description="An event's id.")] = None,
-    event_type: Annotated[
-        list[Annotated[str, _EVENT_TYPE]] | None, Query(description="Given several times: any will do.")
-    ] = None,
+    event_type: Annotated[list[EventTypeName] | None, Query(description="Given several times: any will do.")] = None,
     project: Annotated[str | None, Query(description="The project or registry of the event.")] = None,
     run: Annotated[str | None, Query(description="The id of the event's run.")] = None,
     collection: Annotated[str | None, Query(description="The collection of the event, such as a model's name.")] = None,

@@ -12,11 +12,14 @@ from shared.domain.events.types import EventType
 from shared.storage.definitions.definition_lists import Sort, WebhookStateName
 
 _ANY = "Given several times: any will do."
-_EVENT = WithJsonSchema({"type": "string", "enum": [str(event_type) for event_type in EventType]})
 _STATE = WithJsonSchema({"type": "string", "enum": [str(state) for state in WebhookStateName]})
 _SORT = WithJsonSchema({"type": "string", "enum": [str(sort) for sort in Sort], "default": str(Sort.CREATED)})
 _ACTION = WithJsonSchema({"type": "string", "enum": ["webhook", "slack", "no_op"]})
 
+EventTypeName = Annotated[
+    str, WithJsonSchema({"type": "string", "enum": [str(event_type) for event_type in EventType]})
+]
+"""The name of an event type; control refuses others, in its own words."""
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 Cursor = Annotated[str | None, Query(description="The `next` of the previous page.")]
 SortBy = Annotated[
@@ -37,7 +40,7 @@ async def _automation_query(
     name: Name = None,
     text: Annotated[str | None, Query(description="A part of the name or the description, in any case.")] = None,
     enabled: Enabled = None,
-    event: Annotated[list[Annotated[str, _EVENT]] | None, Query(description=_ANY)] = None,
+    event: Annotated[list[EventTypeName] | None, Query(description=_ANY)] = None,
     project: Annotated[str | None, Query(description="The project or registry of the scope.")] = None,
     collection: Annotated[str | None, Query(description="The collection of the scope.")] = None,
     webhook: Annotated[str | None, Query(description="A webhook's or Slack integration's id or name.")] = None,

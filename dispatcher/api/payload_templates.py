@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import WithJsonSchema
 
+from dispatcher.api.list_queries import EventTypeName
 from dispatcher.control.payload_templates import views
 from dispatcher.control.payload_templates.views import PayloadTemplateDetail, PayloadTemplates
 from shared.domain.events.types import EventType
 
 router = APIRouter(prefix="/v1/payload-templates", tags=["automations"])
-
-_EVENT = WithJsonSchema({"type": "string", "enum": [str(event_type) for event_type in EventType]})
 
 
 @router.get("")
@@ -26,7 +24,7 @@ def list_payload_templates() -> PayloadTemplates:
 def get_payload_template(
     template: str,
     event: Annotated[
-        Annotated[str, _EVENT], Query(description="The type of the events that the payload is about.")
+        EventTypeName, Query(description="The type of the events that the payload is about.")
     ] = EventType.ADD_ARTIFACT_ALIAS,
 ) -> PayloadTemplateDetail:
     """Get a payload template for a type of event: webhook, action, secrets, and the variables of such events."""

@@ -19,6 +19,10 @@ from shared.domain.json_values import refuse_unfit
 MAX_FAULTS = 1000
 
 
+Text = Annotated[str, Field(min_length=1, max_length=512)]
+"""What a list is searched for: as long as a name may be."""
+
+
 class Body(BaseModel):
     """Base of everything that is sent in: unknown members are refused, types are not converted."""
 

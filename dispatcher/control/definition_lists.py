@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
 from dispatcher.control.automations import AutomationView, automation_view
-from dispatcher.control.bodies import Body, View, one_or_many_of, parse_body
+from dispatcher.control.bodies import Body, Text, View, one_or_many_of, parse_body
 from dispatcher.control.deliveries import webhook_number
 from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, SortedPageRequest, sorted_page_request
 from dispatcher.control.slack import SlackView, slack_view
@@ -32,8 +32,6 @@ from shared.storage.definitions.webhooks import StoredWebhook, WebhookKind
 from shared.storage.delivery.delivery_stats import MAX_COUNTED, DeliveryStats, automation_stats, webhook_stats
 from shared.storage.delivery.history import DeliveryStatus
 from shared.vault import Vault
-
-Text = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class _Query(Body):

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, may, require
 from dispatcher.control.audit import record_change
-from dispatcher.control.bodies import Body, View, one_or_many, one_or_many_of, parse_body
+from dispatcher.control.bodies import Body, Text, View, one_or_many, one_or_many_of, parse_body
 from dispatcher.control.delivery_views import DeliveryDetail, DeliveryView, attempt_view, delivery_view, members
 from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.moments import Moment, time_of
@@ -45,9 +45,6 @@ MAX_REPLAYED = 10_000
 
 
 Code = Annotated[int, Field(ge=100, le=599)]
-
-
-Text = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class DeliveryQuery(Body):

@@ -18,7 +18,13 @@ from dispatcher.control.errors import Conflict, NotFound
 from dispatcher.control.paging import Page, PageRequest
 from dispatcher.control.quotas import within_quotas
 from shared.delivery.answers import MIN_SECRET_CHARS
-from shared.domain.delivery.request_parts import check_header_secret, check_password, check_url_secret
+from shared.domain.delivery.request_parts import (
+    HEADER_VALUE,
+    SECRET_NAME,
+    check_header_secret,
+    check_password,
+    check_url_secret,
+)
 from shared.domain.delivery.signing import check_new_signing_secret, check_signing_secret
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.payloads.names import ADDED, VARIABLES
@@ -34,10 +40,7 @@ from shared.storage.definitions.secrets import SecretUses
 from shared.vault import Vault
 
 MAX_VALUE_BYTES = 64 << 10
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _WORD = re.compile(r"[a-z_]{1,20}")
-# A header field's value by RFC 9110, without obsolete text and without white space around it.
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*")
 
 
 def _check_size(value: SecretStr) -> SecretStr:
@@ -155,7 +158,7 @@ def check_value(value: str, uses: SecretUses, *, settings: Settings, loc: tuple[
     Raises:
         InvalidDefinition: at `loc`, without the value.
     """
-    if uses.as_access_token and not _HEADER_VALUE.fullmatch(value):
+    if uses.as_access_token and not HEADER_VALUE.fullmatch(value):
         raise InvalidDefinition.at(
             loc, "an access token goes into a header: it must be printable ASCII without line breaks or outer spaces"
         )
@@ -196,7 +199,7 @@ def _check_as(what: str, check: Callable[[], None], loc: tuple[str, ...]) -> Non
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not SECRET_NAME.fullmatch(name):
         raise InvalidDefinition.at(
             ("name",), "must be 1 to 255 letters, digits and underscores, and not begin with a digit"
         )

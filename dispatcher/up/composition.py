@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dispatcher.up.supervisor import Child, Supervisor
 from dispatcher.up.valkey import READY_SECONDS, EmbeddedValkey
 from shared.config.listening import why_not_listening
+from shared.config.server_urls import in_brackets
 from shared.domain.errors import HooklineError
 from shared.domain.visible_text import visible, visible_json
 from shared.observability.logs import get_logger, writes_json
@@ -157,7 +158,7 @@ def run_up(settings: Settings, *, workers: int, say: Callable[[str], None]) -> b
         supervisor = Supervisor(groups, relay=_relay(settings, groups))
         return asyncio.run(
             supervisor.run(
-                on_ready=lambda: say(f"hookline ready on http://{_in_brackets(settings.host)}:{port}"),
+                on_ready=lambda: say(f"hookline ready on http://{in_brackets(settings.host)}:{port}"),
                 on_stop=listener.close,  # so that clients are refused instead of waiting in the backlog
             )
         )
@@ -276,17 +277,13 @@ class _Parts:
 
     async def _api_is_ready(self) -> bool:
         host, port = self.listener.getsockname()[:2]
-        url = f"http://{_in_brackets(WILDCARDS.get(host, host))}:{port}/readyz"
+        url = f"http://{in_brackets(WILDCARDS.get(host, host))}:{port}/readyz"
         # An empty TLS context, because loading the certificates costs more than the whole request.
         async with httpx.AsyncClient(trust_env=False, verify=SSLContext(PROTOCOL_TLS_CLIENT)) as client:
             try:
                 return (await client.get(url)).status_code == httpx.codes.OK
             except httpx.TransportError:
                 return False
-
-
-def _in_brackets(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _relay(settings: Settings, groups: list[list[Child]]) -> Callable[[str, str], None]:

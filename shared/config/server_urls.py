@@ -129,7 +129,7 @@ def _of_redis(url: str, address: RedisAddress) -> BrokerAddress:
     """The broker in kombu's URLs, which differ for a server behind a socket and for Sentinels."""
     if address.master is not None:
         # Without the login, since `celery inspect stats` shows kombu's list of them to everybody.
-        sentinels = ";".join(f"sentinel://{_in_brackets(host)}:{port}" for host, port in address.hosts)
+        sentinels = ";".join(f"sentinel://{in_brackets(host)}:{port}" for host, port in address.hosts)
         return BrokerAddress(sentinels, address.tls, address)
     if address.path is not None:
         user, password = (quote(address.login.get(name, ""), safe="") for name in _LOGIN)
@@ -277,5 +277,6 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _in_brackets(host: str) -> str:
+def in_brackets(host: str) -> str:
+    """A host as a URL has it: IPv6 addresses stand in brackets."""
     return f"[{host}]" if ":" in host else host

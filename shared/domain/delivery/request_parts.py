@@ -24,7 +24,7 @@ MAX_USER_CHARS = 255
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A header's name (RFC 9110, section 5.6.2)."""
-_VALUE = re.compile(r"[\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*")
+HEADER_VALUE = re.compile(r"[\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*")
 """A header's value by RFC 9110, section 5.5, without obsolete text and without white space around it."""
 _OWNED = frozenset(
     {
@@ -36,7 +36,7 @@ _OWNED = frozenset(
 """The headers that the sender makes itself, or that say how a message is framed."""
 _OWNED_PREFIXES = ("hookline-", "proxy-")
 _PLACE = re.compile(r"\$(?:\$|\{([^{}]*)\}|)")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _URL_PLACE = re.compile(r"\$\{([^{}]*)\}")
 _BARE_NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -75,13 +75,13 @@ def _value_fault(value: str, granted: frozenset[str]) -> str | None:
     if not value:
         return "must have a value of printable ASCII"
     filled = fill_header(value, dict.fromkeys(granted, "x"))
-    if not _VALUE.fullmatch(filled):
+    if not HEADER_VALUE.fullmatch(filled):
         return "must be printable ASCII without line breaks, and without spaces at its ends"
     return None
 
 
 def _reference_fault(name: str, granted: frozenset[str]) -> str | None:
-    if _NAME.fullmatch(name) and name in granted:
+    if SECRET_NAME.fullmatch(name) and name in granted:
         return None
     available = ", ".join(sorted(granted)) or "none: name them in secrets"
     return f"must name secrets that the webhook was granted, as ${{NAME}}; available: {available}"
@@ -114,7 +114,7 @@ def check_header_secret(value: str) -> None:
     Raises:
         InvalidDefinition: without the value.
     """
-    if len(value) > MAX_HEADER_SECRET_CHARS or not _VALUE.fullmatch(value):
+    if len(value) > MAX_HEADER_SECRET_CHARS or not HEADER_VALUE.fullmatch(value):
         raise InvalidDefinition.at(
             (),
             f"must be printable ASCII of at most {MAX_HEADER_SECRET_CHARS} characters, without line breaks and outer "

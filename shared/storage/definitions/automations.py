@@ -244,7 +244,7 @@ def insert_automations(
     made = insert(automations).returning(automations.c.id, sort_by_parameter_order=True)
     numbers = list(connection.scalars(made, rows))
     edits = [
-        created(number, entity_id, revision, _content_of_fields(fields))
+        created(number, entity_id, revision, content_of(fields))
         for number, (fields, revision) in zip(numbers, new, strict=True)
     ]
     keep_revisions(connection, RevisionKind.AUTOMATION, edits, by=by, now=now)
@@ -265,10 +265,7 @@ def update_automations(
     ]
     if rows:
         connection.execute(update(automations).where(automations.c.id == bindparam("of")), rows)
-    kept = [
-        _edited(before, RevisionChange.UPDATE, _content_of_fields(fields), revision)
-        for before, fields, revision in edits
-    ]
+    kept = [_edited(before, RevisionChange.UPDATE, content_of(fields), revision) for before, fields, revision in edits]
     keep_revisions(connection, RevisionKind.AUTOMATION, kept, by=by, now=now)
 
 
@@ -282,13 +279,9 @@ def delete_automation(
     keep_revisions(connection, RevisionKind.AUTOMATION, [edit], by=by, now=now)
 
 
-def content_of(stored: StoredAutomation) -> dict[str, Any]:
+def content_of(automation: StoredAutomation | AutomationFields) -> dict[str, Any]:
     """What a revision keeps of an automation: the members of its definition, and what is stored beside it."""
-    return {**stored.definition, "epoch": stored.epoch, "webhook_id": stored.webhook_id}
-
-
-def _content_of_fields(fields: AutomationFields) -> dict[str, Any]:
-    return {**fields.definition, "epoch": fields.epoch, "webhook_id": fields.webhook_id}
+    return {**automation.definition, "epoch": automation.epoch, "webhook_id": automation.webhook_id}
 
 
 def _edited(before: StoredAutomation, change: RevisionChange, content: dict[str, Any], revision: int) -> Edited:

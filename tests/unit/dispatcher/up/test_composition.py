@@ -11,6 +11,7 @@ import pytest
 from dispatcher.up import composition
 from dispatcher.up.composition import CannotStart, absolute_database_url, listen
 from dispatcher.up.supervisor import Child
+from shared.config.server_urls import in_brackets
 from shared.settings import load_settings
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ def test_lines_are_told_apart_unless_they_are_json(
 
 
 def test_an_ipv6_host_stands_in_brackets() -> None:
-    assert composition._in_brackets("::1") == "[::1]"
-    assert composition._in_brackets("127.0.0.1") == "127.0.0.1"
+    assert in_brackets("::1") == "[::1]"
+    assert in_brackets("127.0.0.1") == "127.0.0.1"
 
 
 def test_listen_takes_ipv6() -> None:

@@ -34,7 +34,7 @@ def main(url: str, key: str) -> None:
         specversion="1.0",
         id="generated-1",
         source="/generated",
-        type_="ADD_ARTIFACT_ALIAS",
+        type_=models.AliasEventType.ADD_ARTIFACT_ALIAS,
         data=models.AliasData(
             entity="acme",
             project="models",

@@ -52,6 +52,31 @@ def answer(group: click.Group, *arguments: str, code: int = 0) -> Any:
     return json.loads(run(group, *arguments, "--json", code=code))
 
 
+def test_the_memory_of_the_streams_is_shown(operated: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = operated.settings
+    monkeypatch.setattr("shared.settings.load_settings", lambda: settings)
+    empty = answer(streams, "memory")
+    assert empty["total"]["length"] == 0
+    assert {(row["length"], row["bytes"], row["oldest"], row["newest"]) for row in empty["partitions"]} == {
+        (0, 0, None, None)
+    }
+    operated.publish(alias_event(event_id="e1"), alias_event(event_id="e2"))
+    found = answer(streams, "memory")
+    assert len(found["partitions"]) == settings.partitions
+    (held,) = (row for row in found["partitions"] if row["length"])
+    assert held["length"] == found["total"]["length"] == 2
+    assert held["bytes"] == found["total"]["streams_bytes"] > 100
+    assert held["oldest"] <= held["newest"]
+    assert found["total"]["used_bytes"] == found["total"]["streams_bytes"] + found["total"]["other_bytes"]
+    assert 0 < found["total"]["fill"] < 1
+    assert "streams: 2 entries" in run(streams, "memory")
+    run(streams, "memory", "--max-fill", "0.9999")
+    run(streams, "memory", "--max-fill", "0", code=1)
+    run(streams, "memory", "--max-fill", "much", code=2)
+    settings = operated.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    run(streams, "memory", code=2)
+
+
 def test_dead_letters_are_found_shown_and_replayed_once(operated: Scene) -> None:
     hook = operated.webhook()
     operated.automation(hook)

@@ -24,7 +24,7 @@ from dispatcher.pump.notices import append_notices
 from dispatcher.pump.silent_runs import SilentRuns
 from dispatcher.pump.stream_watch import StreamWatch
 from shared.config.descriptors import descriptor_limit, raise_descriptor_limit
-from shared.domain.health_checks import DISABLED_RECENT_SECONDS, RECENT_SECONDS
+from shared.domain.health_checks import DISABLED_RECENT_SECONDS, KEY_ENDS_SECONDS, RECENT_SECONDS
 from shared.health.environment import (
     EnvironmentFault,
     FaultKind,
@@ -43,6 +43,7 @@ from shared.observability import exposition, metrics
 from shared.observability.heartbeat import beat
 from shared.observability.logs import configure_logging, get_logger
 from shared.settings import Settings
+from shared.storage.accounts.api_keys import count_ending
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.engine import checkpoint, open_engine, try_connection
 from shared.storage.database.pooler import TransactionPooler
@@ -242,6 +243,7 @@ class Pump:
             recent, disabled = (now - timedelta(seconds=s) for s in (RECENT_SECONDS, DISABLED_RECENT_SECONDS))
             metrics.DELIVERIES_DEAD_RECENT.set(count_recent_dead(connection, recent))
             metrics.POISON_RECENT.set(count_poison(connection, recent))
+            metrics.KEYS_ENDING.set(count_ending(connection, now, within=timedelta(seconds=KEY_ENDS_SECONDS)))
             metrics.WEBHOOKS_DISABLED_RECENT.set(count_recently_disabled(connection, disabled))
         self._silent_runs.count()
         metrics.DELIVERIES_PENDING.set(state.pending)

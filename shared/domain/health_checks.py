@@ -13,6 +13,8 @@ EVALUATE, DELIVER, DELIVER_SLOW = "evaluate", "deliver", "deliver_slow"
 RECENT_SECONDS = 1800
 """How far back dead letters and poison entries count as news."""
 DISABLED_RECENT_SECONDS = 3600
+KEY_ENDS_SECONDS = 7 * 86_400
+"""From when on the coming end of an API key is told of."""
 OVERDUE_SECONDS = 60
 """From when on due deliveries are a backlog: a burst that is being sent is none."""
 OPEN_SECONDS = 900
@@ -194,6 +196,15 @@ CHECKS: tuple[HealthCheck, ...] = (
         severity=Severity.TICKET,
         runbook="HooklineEnvironmentFault",
         rule="max by (fault) (hookline_environment_faults) > 0",
+        lasting_seconds=300,
+    ),
+    HealthCheck(
+        name="keys_ending",
+        meaning=f"API keys that end within {KEY_ENDS_SECONDS // 86_400} days, without those of the last two weeks.",
+        threshold=0,
+        severity=Severity.TICKET,
+        runbook="HooklineKeysEnding",
+        rule="max(hookline_api_keys_ending) > 0",
         lasting_seconds=300,
     ),
 )

@@ -21,6 +21,7 @@ from shared.domain.health_checks import (
     DELIVER_SLOW,
     DISABLED_RECENT_SECONDS,
     EVALUATE,
+    KEY_ENDS_SECONDS,
     OPEN_SECONDS,
     OVERDUE_SECONDS,
     RECENT_SECONDS,
@@ -33,6 +34,7 @@ from shared.health.presence import Process, open_presence_redis, read_processes
 from shared.messaging.stream_memory import StreamMemory, read_memory
 from shared.messaging.streams import Lag, read_lags
 from shared.settings import Settings
+from shared.storage.accounts.api_keys import count_ending
 from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.secrets import newest_secrets
@@ -132,6 +134,7 @@ class Health:
     recent_poison: int | None = None
     circuits_open: int | None = None
     recently_disabled: int | None = None
+    keys_ending: int | None = None
     webhooks: list[TroubledWebhook] | None = None
     """The first `SHOWN`, those with most waiting first."""
     unreadable: list[tuple[str, str]] | None = None
@@ -192,6 +195,7 @@ def _look_at_database(health: Health, connection: Connection, vault: Vault, now:
     recent = now - timedelta(seconds=RECENT_SECONDS)
     health.recent_dead = count_recent_dead(connection, recent)
     health.recent_poison = count_poison(connection, recent)
+    health.keys_ending = count_ending(connection, now, within=timedelta(seconds=KEY_ENDS_SECONDS))
     states = webhook_states(connection, now)
     opened_before = now - timedelta(seconds=OPEN_SECONDS)
     health.circuits_open = sum(
@@ -293,6 +297,8 @@ def _environment(health: Health) -> _Measured:
     return len(health.environment), "; ".join(one.text for one in health.environment[:10]) or None
 
 
+_KEYS_HINT = f"celery -A worker keys list --ends-within {KEY_ENDS_SECONDS // 86_400}d"
+
 _VALUES: Mapping[str, Callable[[Health], _Measured]] = {
     "database": lambda health: (float(health.database_fault is not None), health.database_fault),
     "redis": lambda health: (float(health.redis_fault is not None), health.redis_fault),
@@ -310,4 +316,5 @@ _VALUES: Mapping[str, Callable[[Health], _Measured]] = {
     f"workers_{DELIVER}": lambda health: _workers(health, DELIVER),
     f"workers_{DELIVER_SLOW}": lambda health: _workers(health, DELIVER_SLOW),
     "environment": _environment,
+    "keys_ending": lambda health: (health.keys_ending, _KEYS_HINT if health.keys_ending else None),
 }

@@ -190,6 +190,11 @@ ENVIRONMENT_FAULTS = OptionalGauge(
     ["fault"],
     multiprocess_mode="mostrecent",
 )
+KEYS_ENDING = OptionalGauge(
+    "hookline_api_keys_ending",
+    "API keys that end within seven days, without those made in the last two weeks.",
+    multiprocess_mode="mostrecent",
+)
 FORGOTTEN = Counter("hookline_forgotten_rows", "Rows deleted because they were older than their retention.", ["table"])
 AUTOMATIONS_LOADED = OptionalGauge(
     "hookline_automations_loaded", "Automations that a worker process matches against.", multiprocess_mode="mostrecent"
@@ -248,6 +253,7 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         RUNS_CRASHED,
         PUMP_LAST_SWEEP,
         ENVIRONMENT_FAULTS,
+        KEYS_ENDING,
         FORGOTTEN,
         BUILD_INFO,
     ),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from shared.storage.schema.tables import api_keys, users
 
@@ -61,6 +61,20 @@ def find_expiry(connection: Connection, digest: bytes) -> datetime | None:
     """When the unrevoked key with this digest ends, or ended, by itself; None if it does not, or there is none."""
     query = select(api_keys.c.expires_at).where(api_keys.c.digest == digest, api_keys.c.revoked_at.is_(None))
     return connection.execute(query).scalar()
+
+
+def count_ending(connection: Connection, now: datetime, *, within: timedelta) -> int:
+    """How many keys end within this time, of those that were made at least twice as long ago.
+
+    Keys that live for hours, as programs of an identity provider get them, end by design and are left out.
+    """
+    query = select(func.count()).where(
+        api_keys.c.revoked_at.is_(None),
+        api_keys.c.expires_at > now,
+        api_keys.c.expires_at <= now + within,
+        api_keys.c.created_at <= now - 2 * within,
+    )
+    return int(connection.execute(query.select_from(api_keys)).scalar_one())
 
 
 def create_key(

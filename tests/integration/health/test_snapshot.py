@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 from redis import Redis
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, insert, update
 
 from shared.domain.health_checks import CHECKS
 from shared.health.environment import EnvironmentFault, clock_faults
@@ -18,10 +18,11 @@ from shared.health.presence import PROCESSES_KEY, Doing, Presence, read_processe
 from shared.health.snapshot import CheckStatus, Health, take_snapshot
 from shared.messaging.streams import FIELD, stream_key
 from shared.settings import Settings
+from shared.storage.accounts.api_keys import create_key, new_key, revoke_key
 from shared.storage.database.engine import open_engine
 from shared.storage.database.transactions import write_transaction
 from shared.storage.delivery.webhook_health import disable_webhook
-from shared.storage.schema.tables import deliveries, pending_deliveries, webhooks
+from shared.storage.schema.tables import deliveries, pending_deliveries, users, webhooks
 from shared.vault import Vault
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer
@@ -106,6 +107,25 @@ def _poison(scene: Scene) -> None:
     scene.evaluate()
 
 
+def _key(scene: Scene, *, made_days_ago: float, ends_in_days: float, revoked: bool = False) -> None:
+    now = datetime.now(UTC)
+    made, ends = now - timedelta(days=made_days_ago), now + timedelta(days=ends_in_days)
+    with write_transaction(scene.process.engine) as connection:
+        user = connection.execute(
+            insert(users).values(name=f"user-{ends}-{made}", created_at=made).returning(users.c.id)
+        ).scalar_one()
+        key = create_key(connection, user_id=user, name="k", text=new_key(), now=made, expires_at=ends)
+        if revoked:
+            revoke_key(connection, key, of=None, now=now)
+
+
+def _keys_that_are_right(scene: Scene) -> None:
+    _key(scene, made_days_ago=100, ends_in_days=8)
+    _key(scene, made_days_ago=100, ends_in_days=-1)
+    _key(scene, made_days_ago=0.1, ends_in_days=0.1)
+    _key(scene, made_days_ago=100, ends_in_days=3, revoked=True)
+
+
 HURTS: dict[str, tuple[Callable[[Scene], object], set[str]]] = {
     "nothing": (lambda _scene: None, set()),
     "a delivery": (_fired, set()),
@@ -115,6 +135,8 @@ HURTS: dict[str, tuple[Callable[[Scene], object], set[str]]] = {
     "circuits_open": (_circuit, {"circuits_open"}),
     "webhooks_disabled": (_disabled, {"webhooks_disabled"}),
     "poison_entries": (_poison, {"poison_entries"}),
+    "keys_ending": (lambda scene: _key(scene, made_days_ago=100, ends_in_days=6), {"keys_ending"}),
+    "keys that don't end soon": (_keys_that_are_right, set()),
 }
 
 

@@ -63,6 +63,7 @@ ADDED = {
     "hookline_pump_last_sweep_timestamp_seconds": set[str](),
     "hookline_workers": {"queue"},
     "hookline_environment_faults": {"fault"},
+    "hookline_api_keys_ending": set[str](),
     "hookline_events_over_quota_total": set[str](),
     "hookline_api_connections": set[str](),
     "hookline_connections_cut_total": {"reason"},
@@ -73,6 +74,7 @@ EVERY_FACT = """
     t.count_published({"RUN_STATE": 2, "RUN_METRIC": 3})
     t.count_cut_connection("crowded")
     t.EVENTS_REFUSED.labels(reason="full").inc(4)
+    t.KEYS_ENDING.set(1)
     t.STREAM_MEMORY.set(3000)
     t.STREAM_MEMORY_BOUND.set(9000)
     t.count_evaluated({"RUN_STATE": 1}, [0.04])

@@ -80,6 +80,8 @@ def store_secret(resources: ApiResources, visit: EntityVisit, form: Form, uses: 
         found = faults_at(exc.errors, FIELDS, str(exc))
         return StoredNow(Form(kept), Faults({FIELDS.get(key, key): said for key, said in found.by_field.items()}))
     field = use if use in uses else next(iter(uses))
+    if stored["generated"] and field == "access_token" and "signing_secret" in uses:
+        field = "signing_secret"  # the form's first choice, for a value that was made to sign
     chosen = [*form.texts(field), name] if field == "secrets" else [name]
     return StoredNow(
         Form({**kept, field: chosen, "new_secret_name": [""]}),

@@ -58,14 +58,28 @@ function sendOnce() {
   addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
 }
 
-// Fields whose choice decides which others there are: the form comes again, at the same place.
+// Fields whose choice decides which others there are: the form comes again, at the same place. Keys pass options on
+// their way to another one, so what they chose counts when the field is left, or by Enter.
 function followChoices() {
   for (const button of document.querySelectorAll("button[data-follows]")) {
     for (const id of button.dataset.follows.split(" ")) {
-      document.getElementById(id)?.addEventListener("change", () => {
+      const field = document.getElementById(id);
+      if (!field) continue;
+      let byKeys = false;
+      let chosen = field.value;
+      const follow = () => {
+        if (field.value === chosen) return;
+        chosen = field.value;
         button.form.action = `#${id}`;
         button.form.requestSubmit(button);
+      };
+      field.addEventListener("pointerdown", () => { byKeys = false; });
+      field.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter") byKeys = true;
+        else if (byKeys) follow();
       });
+      field.addEventListener("change", () => { if (!byKeys) follow(); });
+      field.addEventListener("blur", follow);
     }
   }
 }

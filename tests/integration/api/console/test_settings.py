@@ -66,10 +66,17 @@ def test_a_secret_is_made_inside_a_form(world: World, admin: httpx.Client) -> No
     (shown,) = set(re.findall(r"whsec_[\w+/=]{44}", html.unescape(made.text)))
     assert 'name="secrets" value="MADE_SIGNING" checked' in made.text
     assert 'name="secrets" value="SIGNING" checked' in made.text
+    signing = {**form, "new_secret_name": "MADE_TO_SIGN", "new_secret_use": "access_token", "store_secret": "generate"}
+    first = re.findall(
+        r'<select id="f-(\w+)"(?:(?!</select>).)*value="MADE_TO_SIGN" selected',
+        admin.post(f"{SETTINGS}/webhooks/new", data=signing).text,
+        re.DOTALL,
+    )
+    assert first == ["signing_secret"]  # not the access token, which stands first in the list of uses
     assert shown not in admin.get(f"{SETTINGS}/webhooks/new").text
     bad = admin.post(f"{SETTINGS}/slack/new", data={"new_secret_name": "1 bad", "store_secret": "given"})
     assert bad.status_code == 422 and 'id="e-new_secret_name"' in bad.text
-    for name in ("INSIDE", "MADE_SIGNING"):
+    for name in ("INSIDE", "MADE_SIGNING", "MADE_TO_SIGN"):
         world.call("DELETE", f"/entities/acme/secrets/{name}")
 
 

@@ -165,6 +165,24 @@ def test_an_automation_is_made_by_keys_alone(window: Window) -> None:
     _remove(window)
 
 
+def test_options_that_keys_pass_are_not_chosen(window: Window) -> None:
+    """Each arrow key chooses an option of a closed list: the form comes again once the list is left."""
+    page = window.page
+    window.come_back("member")
+    window.open("/e/acme/automations/new?event=LINK_ARTIFACT")
+    event = page.locator("#f-event")
+    event.focus()
+    page.evaluate("window.isSame = true")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    chosen = event.input_value()
+    assert chosen != "LINK_ARTIFACT" and page.evaluate("window.isSame === true")
+    with page.expect_navigation():
+        page.keyboard.press("Tab")
+    assert page.locator("#f-event").input_value() == chosen
+    page.locator("#f-event:focus").wait_for()
+
+
 def _tab_to(window: Window, name: str) -> None:
     """Press Tab until the element of this name has focus; each on the way must be seen."""
     for _ in range(80):

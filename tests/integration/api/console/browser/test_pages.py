@@ -117,13 +117,14 @@ def _make_and_test(window: Window, name: str) -> None:
     page.wait_for_url("**/settings/webhooks")
     page.get_by_role("link", name="New webhook").first.click()
     page.wait_for_url("**/webhooks/new")
-    page.get_by_label("Name").fill(name)
+    page.get_by_label("Name", exact=True).fill(name)
     page.get_by_label("URL", exact=True).fill(f"{receiver.url}/made")
     page.get_by_label("Access token").select_option("DEPLOY_TOKEN")
     page.get_by_label("Payload for the test").fill('{"event_type": "deploy"}')
     page.get_by_role("button", name="Test").click()
     page.get_by_role("heading", name="The endpoint answered 204").wait_for()
-    assert page.get_by_label("Name").input_value() == name
+    assert page.get_by_label("Name", exact=True).input_value() == name
+    page.locator("#answer:focus").wait_for()  # keys go on from what came of it
     page.get_by_role("button", name="Save").click()
     page.wait_for_url("**?done=created")
     page.get_by_role("heading", name=name).wait_for()

@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from dispatcher.console.forms import Form
 from dispatcher.console.json_fields import read_json_field, shown_json
 from dispatcher.console.rendering import visible
 from shared.domain.errors import FieldError
+from shared.domain.json_text import read_json
 
 KINDS = {"threshold": "threshold", "change": "change", "zscore": "outlier"}
 """What a condition compares."""
@@ -90,7 +93,7 @@ def _condition(row: Mapping[str, str]) -> dict[str, Any]:
 def number_of(text: str) -> Any:
     """A number as it is written; text that is none, to be refused where it stands."""
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        value = read_json(text)
+    except orjson.JSONDecodeError:
         return text
     return value if isinstance(value, int | float) and not isinstance(value, bool) else text

@@ -11,12 +11,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from dispatcher.console.forms import Form
 from dispatcher.console.json_fields import read_json_field, shown_json
 from dispatcher.console.rendering import visible
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.types import ALIAS_TYPES, TAG_TYPES
 from shared.domain.filters.filters import parse_filter
+from shared.domain.json_text import read_json
 
 OPERATORS = {
     "$eq": "is",
@@ -145,16 +148,16 @@ def _value_text(field: str, op: str, value: Any) -> str | None:
 def _value_of(field: str, op: str, text: str) -> Any:
     if op in ("$in", "$nin"):
         try:
-            parsed = json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
+            parsed = read_json(text)
+        except orjson.JSONDecodeError:
             parsed = None
         return parsed if isinstance(parsed, list) else [part.strip() for part in text.split(",") if part.strip()]
     if op == "$exists":
         return {"true": True, "": True, "false": False}.get(text.strip().lower(), text)
     if field.startswith(TYPED) and op not in ("$regex", "$contains") and _JSON_SCALAR.fullmatch(text):
         try:
-            return json.loads(text)
-        except (json.JSONDecodeError, ValueError):
+            return read_json(text)
+        except orjson.JSONDecodeError:
             return text
     return text
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+import orjson
 
 from dispatcher.console.rendering import pretty, visible
 from shared.domain.errors import FieldError
+from shared.domain.json_text import read_json
 
 
 def read_json_field(name: str, text: str, faults: list[FieldError]) -> Any:
@@ -14,10 +16,9 @@ def read_json_field(name: str, text: str, faults: list[FieldError]) -> Any:
     if not text.strip():
         return None
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as exc:
-        where = f": see line {exc.lineno}, column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
-        faults.append(FieldError(tuple(name.split(".")), f"is not JSON{where}"))
+        return read_json(text)
+    except orjson.JSONDecodeError as exc:
+        faults.append(FieldError(tuple(name.split(".")), f"is not JSON: see line {exc.lineno}, column {exc.colno}"))
         return None
 
 

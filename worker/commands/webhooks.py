@@ -124,10 +124,15 @@ def rotate_signing(webhook: str, secret: str, keep: str, entity: str | None, as_
     Until the time is over, requests have two signatures: the receiver may check either, and changes in between.
     """
     from shared.domain.durations import parse_duration
+    from shared.domain.errors import InvalidDefinition
     from worker.operations.signing_rotation import rotate_signing
 
     with opened() as (settings, engine):
-        row = rotate_signing(settings, engine, webhook, secret, parse_duration(keep), entity)
+        try:
+            kept = parse_duration(keep)
+        except InvalidDefinition as exc:
+            raise exc.under("keep") from None
+        row = rotate_signing(settings, engine, webhook, secret, kept, entity)
     if as_json:
         print_json(row)
         return

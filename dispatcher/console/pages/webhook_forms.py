@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
@@ -32,6 +32,7 @@ from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.delivery.signing import WandbSignature
 from shared.domain.errors import EndpointUnusable, FieldError, InvalidDefinition
 from shared.domain.ids import IdKind
+from shared.domain.json_text import read_json
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/e/{entity}/settings/webhooks")
@@ -141,7 +142,7 @@ def _body(form: Form) -> dict[str, Any]:
     members["headers"] = header_lines("headers", form.text("headers"))
     members["wandb_signature"] = form.text("wandb_signature") or WandbSignature.BASE64
     members["secrets"] = form.texts("secrets")
-    members["policy"] = json_object("policy", form.text("policy"))
+    members["policy"] = json_value("policy", form.text("policy"))
     return members
 
 
@@ -159,15 +160,15 @@ def header_lines(field: str, text: str) -> dict[str, str]:
     return headers
 
 
-def json_object(field: str, text: str) -> Any:
+def json_value(field: str, text: str) -> Any:
     """The JSON in a field; an empty object for a blank one. Raises InvalidDefinition."""
     if not text.strip():
         return {}
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as exc:
-        where = f", see line {exc.lineno}, column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else ""
-        raise InvalidDefinition(FieldError((field,), f"must be a JSON object{where}")) from None
+        return read_json(text)
+    except orjson.JSONDecodeError as exc:
+        where = f"see line {exc.lineno}, column {exc.colno}"
+        raise InvalidDefinition(FieldError((field,), f"must be JSON: {where}")) from None
 
 
 def _save(
@@ -206,7 +207,7 @@ def _draft_trial(
     resources: ApiResources, visit: EntityVisit, one: WebhookView | None, body: dict[str, Any], payload: str
 ) -> WebhookTrial:
     """The test request to a webhook as it would be: it is stored, read and taken back, in one transaction."""
-    raw = {"payload": json_object("payload", payload)} if payload.strip() else {}
+    raw = {"payload": json_value("payload", payload)} if payload.strip() else {}
     body = {**body, "name": body["name"] or DRAFT_NAME}
     trial = None
     try:
@@ -289,7 +290,7 @@ async def test(webhook_id: str, request: Request, visit: EntityDep, resources: R
 
 
 def _prepared(resources: ApiResources, visit: EntityVisit, webhook_id: str, payload: str) -> WebhookTrial:
-    raw = {"payload": json_object("payload", payload)} if payload.strip() else {}
+    raw = {"payload": json_value("payload", payload)} if payload.strip() else {}
     with read_transaction(resources.engine) as connection:
         return webhook_trials.prepare(
             connection,
@@ -320,7 +321,7 @@ def _test_page(request: Request, webhook: WebhookView, text: str, faults: Faults
 def _scripted(text: str) -> Any:
     """The payload of a script: what was typed, if that can be read."""
     try:
-        return json_object("payload", text)
+        return json_value("payload", text)
     except InvalidDefinition:
         return {}
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dispatcher.console.automation_forms import definition_of, form_of
 from dispatcher.console.filter_forms import MODES, OPERATORS
 from dispatcher.console.forms import Form
+from dispatcher.console.pages.webhook_forms import json_value
 from shared.domain.errors import InvalidDefinition
 from shared.domain.filters.filters import parse_filter
 
@@ -128,10 +129,26 @@ def test_json_that_can_t_be_read_is_named() -> None:
     assert [error.loc for error in refused.value.errors] == [("filter",), ("action", "payload")]
 
 
+@pytest.mark.parametrize("text", ["9" * 5000, "[NaN]", "1e999", '"\\ud800"'])
+def test_fields_read_json_as_the_api_does(text: str) -> None:
+    form = form_of(definition())
+    with pytest.raises(InvalidDefinition) as refused:
+        definition_of(Form({**form.fields, "action.payload": [text]}))
+    assert [error.loc for error in refused.value.errors] == [("action", "payload")]
+    with pytest.raises(InvalidDefinition) as refused:
+        json_value("payload", text)
+    assert "must be JSON: see line 1" in str(refused.value)
+    rows = {"filter.field": ["metadata.x"], "filter.op": ["$in"], "filter.value": [f"[{text}]"]}
+    assert definition_of(Form({**form.fields, **rows}))["filter"]["metadata.x"] == {"$in": [f"[{text}]"]}
+
+
 def test_numbers_that_are_none_stay_to_be_refused() -> None:
     form = form_of(definition(event="RUN_METRIC", conditions=[{"metric": "loss", "op": "$lt", "threshold": 1}]))
     got = definition_of(Form({**form.fields, "condition.threshold": ["much"], "condition.window": ["true"]}))
     assert got["conditions"] == [{"metric": "loss", "op": "$lt", "threshold": "much", "window": "true"}]
+    for text in ("NaN", "9" * 5000):
+        got = definition_of(Form({**form.fields, "condition.threshold": [text]}))
+        assert got["conditions"][0]["threshold"] == text
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -22,7 +22,7 @@ from dispatcher.control.slack import SlackBody, SlackView
 from shared.domain.ids import IdKind
 from shared.storage.accounts.users import Principal
 from shared.storage.database.transactions import read_transaction, write_transaction
-from shared.storage.definitions.webhooks import WebhookKind
+from shared.storage.definitions.webhook_fields import WebhookKind
 
 router = APIRouter(prefix="/v1/entities/{entity}/slack", tags=["slack"])
 

@@ -22,7 +22,7 @@ from shared.messaging.streams import read_lags
 from shared.settings import Settings
 from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction
-from shared.storage.definitions.webhooks import WebhookKind, public_id
+from shared.storage.definitions.webhook_fields import WebhookKind, public_id
 from shared.storage.delivery.webhook_alerts import SilentWebhook, silent_webhooks
 from shared.storage.evaluation.offsets import read_all_offsets
 

@@ -31,7 +31,7 @@ from shared.storage.definitions.automations import AutomationFields, StoredAutom
 from shared.storage.definitions.catalog import ensure_collection, ensure_project
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.revisions import lock_edits, next_revision, next_revisions
-from shared.storage.definitions.webhooks import public_id
+from shared.storage.definitions.webhook_fields import public_id
 
 AutomationView = dict[str, Any]
 """An automation as it is answered: the members of its definition, its id, entity, revision and times."""

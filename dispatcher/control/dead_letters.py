@@ -10,7 +10,7 @@ from dispatcher.control.access import require_instance_admin
 from dispatcher.control.bodies import View
 from dispatcher.control.delivery_views import Named
 from shared.storage.accounts.users import Principal
-from shared.storage.definitions.webhooks import WebhookKind, public_id
+from shared.storage.definitions.webhook_fields import WebhookKind, public_id
 from shared.storage.delivery import dead_letters as store
 from shared.storage.delivery.dead_letters import DeadLetterCount
 

@@ -28,7 +28,8 @@ from shared.storage.definitions.definition_lists import (
     list_webhook_rows,
 )
 from shared.storage.definitions.entities import StoredEntity
-from shared.storage.definitions.webhooks import StoredWebhook, WebhookKind
+from shared.storage.definitions.webhook_fields import WebhookKind
+from shared.storage.definitions.webhooks import StoredWebhook
 from shared.storage.delivery.delivery_stats import MAX_COUNTED, DeliveryStats, automation_stats, webhook_stats
 from shared.storage.delivery.history import DeliveryStatus
 from shared.vault import Vault

@@ -27,7 +27,8 @@ from shared.storage.accounts.users import Principal
 from shared.storage.database.clock import database_time
 from shared.storage.definitions.automations import find_by_name_or_id
 from shared.storage.definitions.entities import StoredEntity
-from shared.storage.definitions.webhooks import ID_KINDS, find_webhook
+from shared.storage.definitions.webhook_fields import ID_KINDS
+from shared.storage.definitions.webhooks import find_webhook
 from shared.storage.delivery import history as store
 from shared.storage.delivery import replay
 from shared.storage.delivery.history import (

@@ -10,7 +10,7 @@ from dispatcher.control.exchange_views import ConnectionView, HeaderView, Timing
 from shared.domain.delivery.exchange import shown_exchange
 from shared.domain.delivery.waiting import WaitReason
 from shared.domain.ids import IdKind, encode_id
-from shared.storage.definitions.webhooks import ID_KINDS, WebhookKind
+from shared.storage.definitions.webhook_fields import ID_KINDS, WebhookKind
 from shared.storage.delivery import history as store
 from shared.storage.delivery.history import (
     DeliveryStatus,

@@ -21,7 +21,8 @@ from shared.storage.definitions import automations as automation_store
 from shared.storage.definitions import webhooks as webhook_store
 from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity
-from shared.storage.definitions.webhooks import StoredWebhook, WebhookKind
+from shared.storage.definitions.webhook_fields import WebhookKind
+from shared.storage.definitions.webhooks import StoredWebhook
 
 _PAGE = 500
 

@@ -36,7 +36,8 @@ from shared.storage.definitions import webhooks as webhook_store
 from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.revisions import lock_edits
-from shared.storage.definitions.webhooks import ID_KINDS, StoredWebhook, WebhookFields, WebhookKind, public_id
+from shared.storage.definitions.webhook_fields import ID_KINDS, WebhookFields, WebhookKind, public_id
+from shared.storage.definitions.webhooks import StoredWebhook
 
 MAX_DEFINITIONS = 10_000
 

@@ -35,7 +35,8 @@ from shared.storage.definitions.kept_revisions import (
 )
 from shared.storage.definitions.revisions import lock_edits, next_revision
 from shared.storage.definitions.secrets import secret_ids
-from shared.storage.definitions.webhooks import StoredWebhook, WebhookEdit, WebhookKind, fields_of_content
+from shared.storage.definitions.webhook_fields import WebhookFields, WebhookKind, fields_of_content
+from shared.storage.definitions.webhooks import StoredWebhook, WebhookEdit
 
 _KINDS = {
     IdKind.AUTOMATION: (RevisionKind.AUTOMATION, "automation"),
@@ -190,7 +191,7 @@ def _revive(
     principal: Principal,
     entity: StoredEntity,
     target_id: int,
-    fields: webhook_store.WebhookFields,
+    fields: WebhookFields,
 ) -> StoredWebhook:
     namesake = webhook_store.find_webhook(connection, entity.id, name=fields.name, kind=None)
     if namesake is not None:

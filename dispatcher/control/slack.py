@@ -26,7 +26,8 @@ from shared.storage.definitions import webhooks as store
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.revisions import lock_edits
 from shared.storage.definitions.secrets import SecretUses
-from shared.storage.definitions.webhooks import StoredWebhook, WebhookFields, WebhookKind, public_id
+from shared.storage.definitions.webhook_fields import WebhookFields, WebhookKind, public_id
+from shared.storage.definitions.webhooks import StoredWebhook
 
 
 class SlackBody(Body):

@@ -31,7 +31,7 @@ from shared.http.egress import check_webhook_url
 from shared.settings import Settings
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.secrets import SecretUses, ciphertexts, secret_ids
-from shared.storage.definitions.webhooks import WebhookFields
+from shared.storage.definitions.webhook_fields import WebhookFields
 from shared.vault import Vault
 
 MAX_NAME_LENGTH = 64

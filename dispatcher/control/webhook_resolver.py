@@ -22,7 +22,8 @@ from shared.domain.payloads.content_types import PayloadTypes
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity, related_entities
-from shared.storage.definitions.webhooks import ID_KINDS, StoredWebhook, WebhookKind, find_webhooks, public_id
+from shared.storage.definitions.webhook_fields import ID_KINDS, WebhookKind, public_id
+from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks
 
 
 def list_owners(connection: Connection, principal: Principal, entity_name: str) -> list[str]:

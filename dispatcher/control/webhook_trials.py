@@ -47,7 +47,8 @@ from shared.http.tls import TlsContexts
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions.entities import related_entities
 from shared.storage.definitions.secrets import ciphertexts, secret_ids
-from shared.storage.definitions.webhooks import WebhookFields, snapshot_of_fields
+from shared.storage.definitions.webhook_fields import WebhookFields
+from shared.storage.definitions.webhooks import snapshot_of_fields
 from shared.storage.delivery.webhook_snapshots import load_secrets
 from shared.vault import SecretUnreadable, Vault
 

@@ -34,7 +34,8 @@ from shared.storage.definitions.automations import StoredAutomation, automations
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.revisions import lock_edits, next_revision, next_revisions
 from shared.storage.definitions.secrets import ciphertexts, secret_ids
-from shared.storage.definitions.webhooks import StoredWebhook, WebhookEdit, WebhookFields, WebhookKind, public_id
+from shared.storage.definitions.webhook_fields import WebhookFields, WebhookKind, public_id
+from shared.storage.definitions.webhooks import StoredWebhook, WebhookEdit
 from shared.storage.delivery.abandon import abandon_deliveries
 from shared.storage.delivery.history import DELETED_REASON
 from shared.vault import Vault

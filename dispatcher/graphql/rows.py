@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, case, func, select
 from shared.delivery.endpoint import SECRET_URLS
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.definitions.catalog import StoredCollection
-from shared.storage.definitions.webhooks import WebhookKind
+from shared.storage.definitions.webhook_fields import WebhookKind
 from shared.storage.schema.tables import automations, collections, entities, projects, webhooks
 
 SLACK = "slack"

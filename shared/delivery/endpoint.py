@@ -41,7 +41,7 @@ from shared.domain.payloads.content_types import JSON, header_of
 from shared.domain.payloads.sealed import ACCESS_TOKEN, content_type_of, open_payload
 from shared.http.request import USER_AGENT, Request, check_header, check_target
 from shared.http.tls import TlsContexts
-from shared.storage.definitions.webhooks import WebhookKind, public_id
+from shared.storage.definitions.webhook_fields import WebhookKind, public_id
 from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot
 from shared.vault import Vault
 

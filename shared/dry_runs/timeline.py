@@ -28,6 +28,7 @@ from shared.storage.definitions.kept_revisions import (
     list_revisions_of,
     read_contents,
 )
+from shared.storage.definitions.webhook_fields import fields_of_content
 from shared.storage.definitions.webhooks import StoredWebhook
 
 Content = Mapping[str, Any]
@@ -222,7 +223,7 @@ def _subject(
     if content["webhook_id"] is not None:
         state = WebhookState(stored.webhook_name or "", enabled=False, disabled_reason="it was deleted")
         if webhook is not None and webhook.content is not None:
-            fields = webhook_store.fields_of_content(webhook.content)
+            fields = fields_of_content(webhook.content)
             grants = Grants(frozenset(fields.secrets), fields.access_token is not None)
             reason = webhook.content["disabled_reason"]
             state = WebhookState(fields.name, fields.enabled, fields.paused, reason)

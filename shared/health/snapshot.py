@@ -38,7 +38,7 @@ from shared.storage.accounts.api_keys import count_ending
 from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.secrets import newest_secrets
-from shared.storage.definitions.webhooks import public_id
+from shared.storage.definitions.webhook_fields import public_id
 from shared.storage.delivery.backlog import QueueState, count_overdue, count_recent_dead, queue_state
 from shared.storage.delivery.webhook_states import WebhookState, webhook_states
 from shared.storage.evaluation.offsets import read_all_offsets

@@ -27,7 +27,8 @@ from shared.storage.definitions.automations import AutomationFields, insert_auto
 from shared.storage.definitions.entities import find_entity, insert_entity
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.secrets import insert_secret, replace_secret
-from shared.storage.definitions.webhooks import WebhookFields, insert_webhook
+from shared.storage.definitions.webhook_fields import WebhookFields
+from shared.storage.definitions.webhooks import insert_webhook
 from shared.storage.delivery.backlog import due_webhooks
 from shared.storage.evaluation.new_deliveries import NewDelivery
 from shared.storage.schema.tables import attempts, deliveries, pending_deliveries, webhooks

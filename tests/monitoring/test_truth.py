@@ -18,7 +18,8 @@ from shared.storage.database.engine import open_engine
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import find_entity
 from shared.storage.definitions.revisions import next_revision
-from shared.storage.definitions.webhooks import WebhookFields, insert_webhook
+from shared.storage.definitions.webhook_fields import WebhookFields
+from shared.storage.definitions.webhooks import insert_webhook
 from shared.storage.schema.tables import attempts, deliveries
 from tests.integration.processes import wait_until
 from tests.monitoring.scene import Scene, scene

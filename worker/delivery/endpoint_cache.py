@@ -15,7 +15,7 @@ from shared.observability import metrics
 from shared.observability.logs import get_logger
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.transactions import read_statement, read_transaction
-from shared.storage.definitions.webhooks import public_id
+from shared.storage.definitions.webhook_fields import public_id
 from shared.storage.delivery.webhook_snapshots import (
     SealedSecrets,
     WebhookSnapshot,

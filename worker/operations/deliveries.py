@@ -22,7 +22,7 @@ from shared.domain.payloads.sealed import content_type_of, shown_payload
 from shared.dry_runs.time_range import parse_moment
 from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction, write_transaction
-from shared.storage.definitions.webhooks import ID_KINDS, public_id
+from shared.storage.definitions.webhook_fields import ID_KINDS, public_id
 from shared.storage.delivery import history as store
 from shared.storage.delivery import replay
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus, StoredAttempt, StoredDelivery

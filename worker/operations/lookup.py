@@ -10,7 +10,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.definitions.automations import StoredAutomation, automations_of_all, find_by_name_or_id
 from shared.storage.definitions.entities import StoredEntity, find_entity
-from shared.storage.definitions.webhooks import ID_KINDS, public_id
+from shared.storage.definitions.webhook_fields import ID_KINDS, public_id
 from shared.storage.delivery.webhook_states import (
     WebhookState,
     webhook_names,

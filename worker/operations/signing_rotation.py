@@ -14,7 +14,8 @@ from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import write_transaction
 from shared.storage.definitions.revisions import lock_edits, next_revision
 from shared.storage.definitions.secrets import ciphertexts, secret_ids
-from shared.storage.definitions.webhooks import WebhookEdit, find_webhook, public_id, update_webhooks
+from shared.storage.definitions.webhook_fields import public_id
+from shared.storage.definitions.webhooks import WebhookEdit, find_webhook, update_webhooks
 from shared.vault import Vault
 from worker.operations.audit import OPERATOR, Row, record_change
 from worker.operations.lookup import resolve_webhook

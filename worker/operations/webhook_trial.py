@@ -14,7 +14,7 @@ from shared.http.tls import TlsContexts
 from shared.settings import Settings
 from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction
-from shared.storage.definitions.webhooks import WebhookKind, public_id
+from shared.storage.definitions.webhook_fields import WebhookKind, public_id
 from shared.vault import Vault
 from worker.operations.audit import Row
 from worker.operations.lookup import resolve_webhook

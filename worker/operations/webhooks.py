@@ -19,7 +19,8 @@ from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.automations import automations_of_webhook
 from shared.storage.definitions.revisions import lock_edits, next_revision
-from shared.storage.definitions.webhooks import StoredWebhook, find_webhook, keep_changed, public_id
+from shared.storage.definitions.webhook_fields import public_id
+from shared.storage.definitions.webhooks import StoredWebhook, find_webhook, keep_changed
 from shared.storage.delivery.webhook_snapshots import SealedSecrets, WebhookSnapshot, load_endpoint, load_secrets
 from shared.storage.delivery.webhook_states import (
     WebhookState,

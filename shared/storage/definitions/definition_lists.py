@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, func, or_, sele
 
 from shared.storage.database.bulk import among, chunks
 from shared.storage.definitions.automations import StoredAutomation, many_automations
-from shared.storage.definitions.webhooks import StoredWebhook, WebhookKind, many_webhooks
+from shared.storage.definitions.webhook_fields import WebhookKind
+from shared.storage.definitions.webhooks import StoredWebhook, many_webhooks
 from shared.storage.delivery.delivery_stats import MAX_COUNTED, SKIPPED, last_fired_seq
 from shared.storage.schema.tables import automations, deliveries, webhooks
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from shared.storage.definitions.webhooks import WebhookKind
+from shared.storage.definitions.webhook_fields import WebhookKind
 from shared.storage.maintenance import first_start
 from tests.integration.api.conftest import Api, running
 from tests.integration.receiver import Answer, Received

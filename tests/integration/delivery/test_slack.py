@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from shared.storage.definitions.webhooks import WebhookKind
+from shared.storage.definitions.webhook_fields import WebhookKind
 from tests.integration.receiver import Answer
 from tests.integration.scene import Scene, alias_event
 from tests.servers import free_port

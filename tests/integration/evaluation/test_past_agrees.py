@@ -27,13 +27,8 @@ from shared.storage.database.transactions import read_transaction, write_transac
 from shared.storage.definitions import automations as store
 from shared.storage.definitions.automations import AutomationFields, StoredAutomation, find_automation, find_deleted
 from shared.storage.definitions.revisions import next_revision
-from shared.storage.definitions.webhooks import (
-    WebhookFields,
-    find_webhook,
-    insert_webhook,
-    keep_changed,
-    keep_disabled,
-)
+from shared.storage.definitions.webhook_fields import WebhookFields
+from shared.storage.definitions.webhooks import find_webhook, insert_webhook, keep_changed, keep_disabled
 from shared.storage.delivery.webhook_health import disable_webhook
 from shared.storage.delivery.webhook_states import pause_webhook, resume_webhook
 from shared.storage.schema.tables import deliveries

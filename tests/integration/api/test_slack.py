@@ -135,7 +135,7 @@ def test_an_automation_names_it_by_name_or_id_and_answers_with_the_name(api: Api
     for action, loc in refused:
         assert api.refused("POST", f"{ACME}/automations", automation("n", action=action), status=422).locs == [loc]
     changed = api.ok("PATCH", f"{ACME}/automations/{by_id['id']}", {"action": {"webhook": "deploy-hook"}})
-    assert changed["action"] == {"webhook": "deploy-hook"}
+    assert changed["action"] == {"webhook": "deploy-hook", "payload_types": "json"}  # an action that is new
 
 
 def test_manifests_carry_integrations_there_and_back(api: Api, slack: Any) -> None:

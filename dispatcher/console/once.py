@@ -1,9 +1,11 @@
 """Forms that take effect once, however often they are sent: each brings a token that is kept with what came of it.
 
 The token is claimed in the transaction of the change, so a second click waits for the first and gets the same page. A
-form that was changed since, as one that a browser's Back button shows again, is another one: it is carried out.
-Tokens are kept for a day beside the keys of `Idempotency-Key`, which forget them as they forget those. What came of a
-form is kept encrypted, since it may be a new key or secret, and is given to the same user alone.
+page that shows a new key or secret is shown again only as long as a second click may follow: a browser's Back button
+sends the form again too, for whoever sits there by then. A form that was changed since, as one that the Back button
+shows again, is another one: it is carried out. Tokens are kept for a day beside the keys of `Idempotency-Key`, which
+forget them as they forget those. What came of a form is kept encrypted, since it may be a new key or secret, and is
+given to the same user alone.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -22,6 +24,7 @@ from dispatcher.api.resources import ApiResources
 from dispatcher.console.forms import Form, key_expiry
 from dispatcher.console.rendering import ONCE
 from dispatcher.control import identity
+from dispatcher.control.errors import Conflict
 from dispatcher.control.identity import NewKey
 from shared.storage.accounts import idempotency_keys as store
 from shared.storage.accounts.idempotency_keys import KeyClaim
@@ -33,6 +36,8 @@ _PREFIX = "console "
 """No key of a client collides with a token by accident."""
 _NO_DIGEST = b""
 _SEE_OTHER = 303
+SHOWN_AGAIN = timedelta(seconds=5)
+"""How long a page with a new key or secret is shown again to who sends its form again."""
 _MAX_CHANGED = 20
 """How many contents of a page's form take effect once each; a further one is carried out as without a token."""
 
@@ -47,6 +52,9 @@ def act_once(
     Args:
         act: does it, and returns where the form leads, or what it made.
         makes: what it makes, where that is what `act` returns: a form that leads somewhere never gets it.
+
+    Raises:
+        Conflict: when what it made was shown a while ago.
     """
     token, sent = form.text(ONCE), _digest(form)
     with write_transaction(resources.engine) as connection:
@@ -64,6 +72,10 @@ def act_once(
                     found = store.find_request(connection, claim.user_id, claim.key)
                     kept = "" if found is None or found.body is None else resources.vault.decrypt(found.body)
                     if kept.startswith(sent):
+                        if makes and found is not None and now - found.claim.created_at > SHOWN_AGAIN:
+                            raise Conflict(
+                                "this was done already, and what it made was shown once: open the form anew for another"
+                            )
                         return kept.removeprefix(sent)
                     claim = None
         came = act(connection)

@@ -165,13 +165,19 @@ def explain(
     if today and since is None:
         raise click.UsageError("--today belongs to --since")
 
+    from shared.domain.errors import InvalidDefinition
     from worker.commands.explanation_tree import Shown, print_answer, trial_of
     from worker.operations.automations import explain
+    from worker.operations.lookup import UnknownName
 
     shown = Shown(only, reason, event_id, run, collection, limit)
     trial = trial_of(event, since, until, shown, with_state=with_state, today=today)
     with opened() as (settings, engine):
-        answer = explain(settings, engine, automation, entity, trial)
+        try:
+            answer = explain(settings, engine, automation, entity, trial)
+        except UnknownName as exc:
+            # Elsewhere this is 1, which says here that nothing would fire.
+            raise InvalidDefinition(*exc.errors) from exc
     if as_json:
         print_json(answer)
     else:

@@ -69,7 +69,7 @@ def test_every_route_refuses_query_parameters_that_it_does_not_know(api: Api) ->
     problem_of(api.client.request("GET", f"{ACME}/webhooks?limitt=3"), 401)
 
 
-READS_NO_BODY = ("replay", "accept", "/restore", "{slack_id}/test")
+READS_NO_BODY = ("replay", "accept", "/restore", "/stop", "{slack_id}/test")
 
 
 def test_every_route_bounds_its_body(api: Api) -> None:

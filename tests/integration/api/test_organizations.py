@@ -11,6 +11,7 @@ from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.revisions import current_revision_value
 from tests.integration.api.conftest import Api, automation, full_webhook, put_secrets, webhook
 
+TYPED = {"payload_types": "json"}
 ORG, RED, BLUE = (f"/v1/entities/{name}" for name in ("org", "red", "blue"))
 
 
@@ -46,8 +47,8 @@ def test_an_organization_uses_its_teams_webhooks_and_a_team_its_organizations(or
     )
     up = org.ok("POST", f"{RED}/automations", using("up", own["id"]), key="rita", status=201)
 
-    assert down["action"] == {"webhook": hook["id"], "payload": {"k": "${DEPLOY}"}}
-    assert up["action"] == {"webhook": own["id"]}
+    assert down["action"] == {"webhook": hook["id"], "payload": {"k": "${DEPLOY}"}, **TYPED}
+    assert up["action"] == {"webhook": own["id"], **TYPED}
     again = org.ok("PATCH", f"{ORG}/automations/{down['id']}", {"enabled": False}, key="olga")
     assert again["action"] == down["action"]
     exported = org.ok("GET", f"{ORG}/export", key="olga")
@@ -88,10 +89,14 @@ def test_the_own_name_comes_first_and_ambiguous_names_are_refused_naming_them(or
     assert f"{red['id']} of 'red', {blue['id']} of 'blue'" in problem.errors[0]["msg"]
     assert org.ok("POST", f"{ORG}/automations", using("b", blue["id"]), status=201)["action"]["webhook"] == blue["id"]
     assert org.ok("POST", f"{ORG}/automations", using("c", "hook"), key="olga", status=201)["action"] == {
-        "webhook": red["id"]
+        "webhook": red["id"],
+        **TYPED,
     }
     org.ok("POST", f"{ORG}/webhooks", webhook("hook"), status=201)
-    assert org.ok("POST", f"{ORG}/automations", using("d", "hook"), status=201)["action"] == {"webhook": "hook"}
+    assert org.ok("POST", f"{ORG}/automations", using("d", "hook"), status=201)["action"] == {
+        "webhook": "hook",
+        **TYPED,
+    }
 
 
 def test_what_another_entity_uses_is_kept(org: Api) -> None:

@@ -51,7 +51,7 @@ def test_a_training_fires_an_automation(hookline: Hookline, variables: dict[str,
     subprocess.run(command, env=variables, check=True, timeout=100, stdout=subprocess.DEVNULL)
     hookline.work()
     (request,) = hookline.receiver.requests
-    assert json.loads(request.body) == {"run": "r1", "loss": "0.25"}
+    assert json.loads(request.body) == {"run": "r1", "loss": 0.25}
 
 
 def test_a_killed_training_and_an_outage_lose_and_double_nothing(hookline: Hookline, variables: dict[str, str]) -> None:

@@ -39,6 +39,7 @@ SERVER = """
         t.count_finished("delivered", 3)
     t.mark_consuming(["deliver"])
     x.serve(load_settings(metrics_port=int(sys.argv[1])))
+    print(">", "serving", flush=True)
     taken = []
     for line in sys.stdin:
         if line == "exhaust\\n":
@@ -75,6 +76,11 @@ class Exhaustible:
         self._process.stdin.flush()
         return next(line[2:].strip() for line in self._process.stdout if line.startswith("> "))  # others are its log
 
+    def serves(self) -> bool:
+        """Waits until it has its port; False where somebody else was given that first."""
+        assert self._process.stdout is not None
+        return any(line.startswith("> serving") for line in self._process.stdout)
+
     def scraped(self) -> dict[str, float]:
         """Its samples by name, those with labels added up."""
         answer = httpx.get(self._url, trust_env=False, timeout=30)
@@ -96,17 +102,22 @@ class Exhaustible:
 @contextmanager
 def serving(shared: Path | None) -> Iterator[Exhaustible]:
     """Such a process, in a folder that it shares with others or not."""
-    port = free_port()
     variables = {} if shared is None else {"PROMETHEUS_MULTIPROC_DIR": str(shared)}
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(SERVER), str(port)],
-        env=os.environ | variables,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    for _ in range(5):
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(SERVER), str(port)],
+            env=os.environ | variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        server = Exhaustible(process, port)
+        if server.serves():
+            break
+        process.wait()
+    with process:
         try:
-            server = Exhaustible(process, port)
             wait_until(server.is_up, "metrics")
             yield server
         finally:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import httpx
 import pytest
 
+from dispatcher.console import once as once_module
 from tests.integration.api.console.test_pages import ENTITY
 from tests.integration.api.console.world import World
 from tests.integration.scene import alias_event
@@ -123,6 +125,10 @@ def test_a_secret_that_is_generated_twice_is_one(world: World, admin: httpx.Clie
         shown = [admin.post(f"{ENTITY}{path}", data={**fields, "once": once}) for _ in range(2)]
         values = [re.findall(r">(whsec_[\w+/=]+)<", answer.text) for answer in shown]
         assert values[0] == values[1] and len(values[0]) == 1, page
+        with pytest.MonkeyPatch.context() as later:
+            later.setattr(once_module, "SHOWN_AGAIN", timedelta())
+            again = admin.post(f"{ENTITY}{path}", data={**fields, "once": once})
+        assert again.status_code == 422 and "shown once" in again.text and values[0][0] not in again.text
         other = {**fields, "name": "TWICE_C", "new_secret_name": "TWICE_C", "once": once}
         assert admin.post(f"{ENTITY}{path}", data=other).status_code == 200  # another one is no repeat
         kept = world.call("GET", "/entities/acme/secrets")["items"]

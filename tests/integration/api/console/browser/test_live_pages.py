@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from dispatcher.console import once
 from tests.integration.api.console.browser.conftest import Window
 from tests.integration.scene import alias_event
 
@@ -104,9 +107,12 @@ def _replay(window: Window, collection: str) -> None:
     page.get_by_text("All of them have ended").wait_for()
 
 
-def test_no_secret_is_left_in_the_browser(window: Window, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_secret_is_left_in_the_browser(
+    window: Window, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After each flow that shows or takes one: in no storage, address, cache, page gone back to, nor in the log."""
     page, value = window.page, "typed-canary-1f0a77c2"
+    monkeypatch.setattr(once, "SHOWN_AGAIN", timedelta())  # as later, when no second click follows any more
     # Going back to a page that a form led to, Chromium under Playwright sends the form again, without asking.
     window.expected = ("Failed to load resource: the server responded with a status of 422",)
     window.sign_in("admin")

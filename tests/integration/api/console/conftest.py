@@ -24,8 +24,8 @@ def bare_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, bare_template: Path) -> Iterator[World]:
-    """A running service with something of everything."""
+    """A running service with something of everything; of one module, since tests leave things in it."""
     with opened_world(tmp_path_factory.mktemp("console-world"), bare_template) as world:
         yield world

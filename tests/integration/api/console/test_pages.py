@@ -195,7 +195,7 @@ def filled(world: World, path: str) -> str:
     return ("" if path.startswith("/console") else ENTITY) + re.sub(r"{([\w:-]+)}", value, path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def visitors(world: World) -> Iterator[dict[str, httpx.Client]]:
     """A browser for each key that may sign in, and one for nobody."""
     with (

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hookline import batches, transport
 from hookline.batches import Answer
-from hookline.client import NOWHERE, OnError, refused
+from hookline.client import NOWHERE, OnError, report
 from hookline.configuration import Endpoint
 from hookline.errors import Fault, InvalidConfiguration, Refused, Unreachable
 from hookline.events import Event
@@ -66,8 +65,7 @@ class AsyncClient:
 
     async def publish(self, events: Event | Iterable[Event | Mapping[str, Any] | bytes]) -> int:
         """Publish events in order, and return how many Hookline accepted. Raises what `Client.publish` raises."""
-        one_by_one = [events] if isinstance(events, (Event, Mapping, bytes)) else events
-        texts = [batches.encoded(event) for event in one_by_one]
+        texts = batches.encoded_all(events)
         accepted = 0
         refusals: list[tuple[bytes, tuple[Fault, ...]]] = []
         async with self._turn:
@@ -75,25 +73,18 @@ class AsyncClient:
                 outcome = await self._publish_batch(batch, accepted)
                 accepted += outcome.accepted
                 refusals += outcome.refusals
-        if refusals:
-            error = refused(refusals, accepted)
-            if self._on_error is None:
-                raise error
-            self._on_error(error)
+        report(refusals, accepted, self._on_error)
         return accepted
 
     async def _publish_batch(self, batch: list[bytes], accepted: int) -> batches.Outcome:
         outcome = batches.Outcome.of(batch)
-        until = time.monotonic() + self._patience_seconds
-        tries = 0
+        patience = batches.Patience(self._patience_seconds)
         while outcome.pending:
             try:
                 outcome.take(await self._post(batches.body(outcome.pending[0])), self.url)
-                tries = 0
+                patience.renew()
             except Unreachable as exc:
-                tries += 1
-                wait_seconds = batches.backoff_seconds(tries, exc)
-                if time.monotonic() + wait_seconds > until:
+                if (wait_seconds := patience.wait_seconds(exc)) is None:
                     exc.accepted = accepted + outcome.accepted
                     raise
                 await asyncio.sleep(wait_seconds)

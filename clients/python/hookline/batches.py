@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from hookline.errors import Fault, InvalidEvent, Refused, Unreachable
@@ -59,6 +59,12 @@ def encoded(event: Event | Mapping[str, Any] | bytes) -> bytes:
     if len(text) > MAX_EVENT_BYTES:
         raise InvalidEvent(f"an event must have at most {MAX_EVENT_BYTES} bytes; this one has {len(text)}")
     return text
+
+
+def encoded_all(events: Event | Iterable[Event | Mapping[str, Any] | bytes]) -> list[bytes]:
+    """The JSON texts of one event or of several. Raises InvalidEvent as `encoded`."""
+    one_by_one = [events] if isinstance(events, (Event, Mapping, bytes)) else events
+    return [encoded(event) for event in one_by_one]
 
 
 def cut(
@@ -128,6 +134,24 @@ class Outcome:
         self.refusals += [(batch[index], tuple(found)) for index, found in sorted(faults.items())]
         if rest := [event for index, event in enumerate(batch) if index not in faults]:
             self.pending.appendleft(rest)
+
+
+class Patience:
+    """How long one batch is tried again: `seconds` from when it is made."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = monotonic() + seconds
+        self._tries = 0
+
+    def renew(self) -> None:
+        """There was an answer: the next wait is a short one again."""
+        self._tries = 0
+
+    def wait_seconds(self, unreachable: Unreachable) -> float | None:
+        """How long to wait before the next try; None when it would come too late."""
+        self._tries += 1
+        seconds = backoff_seconds(self._tries, unreachable)
+        return None if monotonic() + seconds > self._until else seconds
 
 
 def backoff_seconds(tries: int, unreachable: Unreachable) -> float:

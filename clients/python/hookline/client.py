@@ -90,19 +90,13 @@ class Client:
             Refused: after everything else was sent, with the events that Hookline refused.
             Unreachable: after the last try; events of later batches were not sent. Publish all of them again.
         """
-        one_by_one = [events] if isinstance(events, (Event, Mapping, bytes)) else events
-        texts = [batches.encoded(event) for event in one_by_one]
         accepted = 0
         refusals: list[tuple[bytes, tuple[Fault, ...]]] = []
-        for batch in batches.cut(texts):
+        for batch in batches.cut(batches.encoded_all(events)):
             outcome = self.publish_batch(batch, patience_seconds=self._patience_seconds, accepted=accepted)
             accepted += outcome.accepted
             refusals += outcome.refusals
-        if refusals:
-            error = refused(refusals, accepted)
-            if self._on_error is None:
-                raise error
-            self._on_error(error)
+        report(refusals, accepted, self._on_error)
         return accepted
 
     def publish_batch(self, batch: list[bytes], *, patience_seconds: float = 0.0, accepted: int = 0) -> batches.Outcome:
@@ -113,16 +107,13 @@ class Client:
             Unreachable: when it could not be sent in time.
         """
         outcome = batches.Outcome.of(batch)
-        until = time.monotonic() + patience_seconds
-        tries = 0
+        patience = batches.Patience(patience_seconds)
         while outcome.pending:
             try:
                 outcome.take(self._sender().post(batches.body(outcome.pending[0])), self.url)
-                tries = 0
+                patience.renew()
             except Unreachable as exc:
-                tries += 1
-                wait_seconds = batches.backoff_seconds(tries, exc)
-                if time.monotonic() + wait_seconds > until:
+                if (wait_seconds := patience.wait_seconds(exc)) is None:
                     exc.accepted = accepted + outcome.accepted
                     raise
                 log.info("trying again in %.1f s: %s", wait_seconds, exc)
@@ -135,6 +126,16 @@ class Client:
     def _sender(self) -> Transport:
         own = transport.substituted()
         return self._transport if own is None else own
+
+
+def report(refusals: list[tuple[bytes, tuple[Fault, ...]]], accepted: int, on_error: OnError | None) -> None:
+    """Tell of events that were taken out of their batches, if there are any. Raises Refused without `on_error`."""
+    if not refusals:
+        return
+    error = refused(refusals, accepted)
+    if on_error is None:
+        raise error
+    on_error(error)
 
 
 def refused(refusals: list[tuple[bytes, tuple[Fault, ...]]], accepted: int) -> Refused:

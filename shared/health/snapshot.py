@@ -39,7 +39,13 @@ from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.secrets import newest_secrets
 from shared.storage.definitions.webhook_fields import public_id
-from shared.storage.delivery.backlog import QueueState, count_overdue, count_recent_dead, queue_state
+from shared.storage.delivery.backlog import (
+    QueueState,
+    count_overdue,
+    count_recent_dead,
+    count_recently_disabled,
+    queue_state,
+)
 from shared.storage.delivery.webhook_states import WebhookState, webhook_states
 from shared.storage.evaluation.offsets import read_all_offsets
 from shared.storage.evaluation.poison import count_poison
@@ -201,10 +207,7 @@ def _look_at_database(health: Health, connection: Connection, vault: Vault, now:
     health.circuits_open = sum(
         one.enabled and one.circuit.opened_at is not None and one.circuit.opened_at <= opened_before for one in states
     )
-    disabled_after = now - timedelta(seconds=DISABLED_RECENT_SECONDS)
-    health.recently_disabled = sum(
-        not one.enabled and one.disabled_reason is not None and one.updated_at >= disabled_after for one in states
-    )
+    health.recently_disabled = count_recently_disabled(connection, now - timedelta(seconds=DISABLED_RECENT_SECONDS))
     troubled = sorted((found for one in states if (found := _trouble(one, now))), key=lambda one: -one.pending)
     health.webhooks = troubled[:SHOWN]
     tried = newest_secrets(connection, limit=SECRETS_TRIED)

@@ -1,15 +1,25 @@
-"""Rows of the audit log in words, with the way to what was changed."""
+"""Pages of the audit log: its rows in words, with the way to what was changed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from fastapi import Request, Response
+from sqlalchemy import Connection
+
+from dispatcher.api.resources import ApiResources
+from dispatcher.console.listing import list_url
+from dispatcher.console.rendering import render
 from dispatcher.control.audit import ChangeView
+from dispatcher.control.paging import PageRequest, TwoWayPage, page_request
+from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, decode_id
 from shared.domain.visible_text import shortened
+from shared.storage.database.transactions import read_transaction
 
 FILTERS = ("by", "action", "target", "since", "until")
 _THINGS = {
@@ -44,7 +54,31 @@ class ShownChange:
     details: list[tuple[str, str]]
 
 
-def shown_change(one: ChangeView) -> ShownChange:
+def changes_page(
+    request: Request,
+    resources: ApiResources,
+    template: str,
+    list_changes: Callable[[Connection, Mapping[str, str], PageRequest], TwoWayPage[ChangeView]],
+) -> Response:
+    """The changes that the address asks for, or what is wrong with it."""
+    url, page, fault = list_url(request, FILTERS), None, ""
+    try:
+        with read_transaction(resources.engine) as connection:
+            page = list_changes(connection, url.given, page_request(None, url.cursor or None, two_way=True))
+    except InvalidDefinition as exc:
+        fault = str(exc)
+    return render(
+        request,
+        template,
+        status=422 if fault else 200,
+        page=page,
+        changes=[] if page is None else [_shown(one) for one in page.items],
+        url=url,
+        fault=fault,
+    )
+
+
+def _shown(one: ChangeView) -> ShownChange:
     """A row of the log as it is shown."""
     kind, _, verb = one.action.partition(".")
     words = f"{_THINGS.get(kind, kind)}: {verb.replace('_', ' ')}"

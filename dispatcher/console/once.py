@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
@@ -56,32 +56,45 @@ def act_once(
     Raises:
         Conflict: when what it made was shown a while ago.
     """
-    token, sent = form.text(ONCE), _digest(form)
+    token, sent, now = form.text(ONCE), _digest(form), datetime.now(UTC)
     with write_transaction(resources.engine) as connection:
         claim = None
         if _TOKEN.fullmatch(token):
-            now = datetime.now(UTC)
-            store.remove_requests_before(connection, now - KEPT, limit=REMOVED_IN_PASSING)
-            # so many forms a day are no person's
-            if store.count_keys(connection, principal.user_id, most=MAX_KEYS) < MAX_KEYS:
-                first = KeyClaim(principal.user_id, f"{_PREFIX}{makes}{token}", now)
-                for number in range(_MAX_CHANGED):
-                    claim = first if number == 0 else replace(first, key=f"{first.key} {number}")
-                    if store.insert_claim(connection, claim, _NO_DIGEST):
-                        break
-                    found = store.find_request(connection, claim.user_id, claim.key)
-                    kept = "" if found is None or found.body is None else resources.vault.decrypt(found.body)
-                    if kept.startswith(sent):
-                        if makes and found is not None and now - found.claim.created_at > SHOWN_AGAIN:
-                            raise Conflict(
-                                "this was done already, and what it made was shown once: open the form anew for another"
-                            )
-                        return kept.removeprefix(sent)
-                    claim = None
+            claim = _claim(resources, connection, KeyClaim(principal.user_id, f"{_PREFIX}{makes}{token}", now), sent)
+        if isinstance(claim, _Done):
+            if makes and now - claim.at > SHOWN_AGAIN:
+                raise Conflict("this was done already, and what it made was shown once: open the form anew for another")
+            return claim.came
         came = act(connection)
         if claim is not None and store.mark_effective(connection, claim):
             store.complete(connection, claim, status_code=_SEE_OTHER, body=resources.vault.encrypt(sent + came))
     return came
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What came of a form, and when."""
+
+    came: str
+    at: datetime
+
+
+def _claim(resources: ApiResources, connection: Connection, first: KeyClaim, sent: str) -> KeyClaim | _Done | None:
+    """Claim a token for what was sent, unless that was done; None where the form is carried out as without a token."""
+    store.remove_requests_before(connection, first.created_at - KEPT, limit=REMOVED_IN_PASSING)
+    if store.count_keys(connection, first.user_id, most=MAX_KEYS) >= MAX_KEYS:
+        return None  # so many forms a day are no person's
+    for number in range(_MAX_CHANGED):
+        claim = first if number == 0 else replace(first, key=f"{first.key} {number}")
+        if store.insert_claim(connection, claim, _NO_DIGEST):
+            return claim
+        found = store.find_request(connection, claim.user_id, claim.key)
+        if found is None or found.body is None:
+            continue
+        kept = resources.vault.decrypt(found.body)
+        if kept.startswith(sent):
+            return _Done(kept.removeprefix(sent), found.claim.created_at)
+    return None
 
 
 def _digest(form: Form) -> str:

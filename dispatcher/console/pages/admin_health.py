@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from dispatcher.console.administration import AdminDep
-from dispatcher.console.changes import FILTERS, shown_change
+from dispatcher.console.changes import changes_page
 from dispatcher.console.listing import list_url
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.control import audit, dead_letters, poison
 from dispatcher.control.health import full_health
-from dispatcher.control.paging import DEFAULT_LIMIT, page_request
+from dispatcher.control.paging import DEFAULT_LIMIT
 from shared.domain.errors import InvalidDefinition
 from shared.storage.database.transactions import read_transaction
 
@@ -64,19 +64,9 @@ def poison_entry_page(
 @router.get("/audit")
 def audit_page(request: Request, visitor: AdminDep, resources: ResourcesDep) -> Response:
     """Who changed what in all entities and of the instance itself, newest first."""
-    url, page, fault = list_url(request, FILTERS), None, ""
-    try:
-        with read_transaction(resources.engine) as connection:
-            asked = page_request(None, url.cursor or None, two_way=True)
-            page = audit.list_all_changes(connection, visitor.principal, url.given, asked)
-    except InvalidDefinition as exc:
-        fault = str(exc)
-    return render(
+    return changes_page(
         request,
+        resources,
         "admin_audit.html",
-        status=422 if fault else 200,
-        page=page,
-        changes=[] if page is None else [shown_change(one) for one in page.items],
-        url=url,
-        fault=fault,
+        lambda connection, given, asked: audit.list_all_changes(connection, visitor.principal, given, asked),
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.forms import Faults, Form, FormDep
@@ -71,9 +72,8 @@ def make_key(request: Request, resources: ResourcesDep, visitor: VisitorDep, for
 def revoke_key(key_id: str, request: Request, resources: ResourcesDep, visitor: VisitorDep) -> Response:
     """Revoke one of one's own keys, and with it its sessions."""
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            identity.revoke_key(connection, visitor.principal, key_id)
+    def act(connection: Connection) -> None:
+        identity.revoke_key(connection, visitor.principal, key_id)
 
     return _done(request, resources, visitor, act, "revoked")
 
@@ -83,9 +83,8 @@ def choose_default(request: Request, resources: ResourcesDep, visitor: VisitorDe
     """Choose where the wandb client works when no entity is named."""
     chosen: dict[str, Any] = {"default_entity": form.text("default_entity") or None}
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            users.change(connection, visitor.principal, visitor.principal.user_name, chosen)
+    def act(connection: Connection) -> None:
+        users.change(connection, visitor.principal, visitor.principal.user_name, chosen)
 
     return _done(request, resources, visitor, act, "default", fields=("default_entity",))
 
@@ -119,9 +118,8 @@ def leave(entity: str, request: Request, resources: ResourcesDep, visitor: Visit
 def accept(entity: str, request: Request, resources: ResourcesDep, visitor: VisitorDep) -> Response:
     """Accept an invitation."""
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            invitations.accept(connection, visitor.principal, entity)
+    def act(connection: Connection) -> None:
+        invitations.accept(connection, visitor.principal, entity)
 
     return _done(request, resources, visitor, act, "accepted")
 
@@ -130,9 +128,8 @@ def accept(entity: str, request: Request, resources: ResourcesDep, visitor: Visi
 def decline(entity: str, request: Request, resources: ResourcesDep, visitor: VisitorDep) -> Response:
     """Decline an invitation."""
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            invitations.decline(connection, visitor.principal, entity)
+    def act(connection: Connection) -> None:
+        invitations.decline(connection, visitor.principal, entity)
 
     return _done(request, resources, visitor, act, "declined")
 
@@ -149,13 +146,18 @@ def _done(
     request: Request,
     resources: ApiResources,
     visitor: Visitor,
-    act: Callable[[], None],
+    act: Callable[[Connection], object],
     done: str,
     *,
     fields: tuple[str, ...] = (),
 ) -> Response:
     """Act, and say so, or show the page with what was refused."""
-    if isinstance(faults := attempt(act, fields), Faults):
+
+    def acted() -> None:
+        with write_transaction(resources.engine) as connection:
+            act(connection)
+
+    if isinstance(faults := attempt(acted, fields), Faults):
         return _me_page(request, resources, visitor, faults, Form())
     resources.callers.clear()
     return RedirectResponse(f"/console/me?done={done}", 303)

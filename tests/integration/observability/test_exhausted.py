@@ -150,7 +150,10 @@ def test_scrapes_are_answered_without_descriptors(tmp_path: Path, *, is_shared: 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="process metrics are read from /proc")
 def test_processes_that_share_a_folder_are_added_up() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+    script = "print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()  # an interpreter that still starts needs descriptors
         registry = CollectorRegistry()
         registry.register(ProcessMetrics(lambda: [other.pid, os.getpid(), 2**22 + 1]))
         alone = CollectorRegistry()

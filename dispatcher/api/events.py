@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from dispatcher.api.authentication import CallerDep
@@ -17,6 +17,7 @@ from dispatcher.api.bodies import decode_json, media_type, read_body
 from dispatcher.api.caller_cache import Caller
 from dispatcher.api.cloud_events import binary_attributes, with_trace_of_request
 from dispatcher.api.described_forms import reference
+from dispatcher.api.operation_index import checked_query
 from dispatcher.api.problems import Problem, too_large
 from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.api.threads import run_in
@@ -34,6 +35,7 @@ from shared.domain.json_text import quote_bare_numbers, write_json
 
 router = APIRouter(prefix="/v1", tags=["events"])
 
+_OPEN = (Depends(checked_query),)
 ONE_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
 EITHER_TYPE = "application/json"
@@ -168,19 +170,19 @@ class EventTypes(BaseModel):
     """What teams define: an automation, a webhook, a Slack integration, and the document of `hookline apply`."""
 
 
-@router.get("/schemas")
+@router.get("/schemas", dependencies=_OPEN)
 def list_schemas() -> EventTypes:
     """List the event types and definitions that have a schema."""
     return EventTypes(types=[str(event_type) for event_type in EventType], definitions=list(SCHEMAS))
 
 
-@router.get("/vocabulary")
+@router.get("/vocabulary", dependencies=_OPEN)
 def get_vocabulary() -> Vocabulary:
     """List for each event type the variables of payloads and the fields of filters, for forms and editors."""
     return vocabulary()
 
 
-@router.get("/schemas/{event_type}")
+@router.get("/schemas/{event_type}", dependencies=_OPEN)
 def get_schema(event_type: str) -> dict[str, Any]:
     """Get the JSON Schema of one event type, or of a definition: `automation`, `webhook`, `slack` or `manifest`.
 

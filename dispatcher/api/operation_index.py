@@ -88,3 +88,12 @@ def operation_index(request: Request) -> OperationIndex:
     """The index of the application that serves a request."""
     found: OperationIndex = request.app.state.operation_index
     return found
+
+
+def checked_query(request: Request) -> None:
+    """Refuse unknown query parameters where no key is asked for, as `authentication` does elsewhere.
+
+    Raises:
+        InvalidDefinition: as `OperationIndex.check_query` does.
+    """
+    operation_index(request).check_query(request)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 
 from dispatcher.api.list_queries import EventTypeName
-from dispatcher.api.operation_index import operation_index
+from dispatcher.api.operation_index import checked_query
 from dispatcher.control.payload_templates import views
 from dispatcher.control.payload_templates.views import PayloadTemplateDetail, PayloadTemplates
 from shared.domain.events.types import EventType
 
 
-def _check_query(request: Request) -> None:
-    """As wherever a key is asked for; here none is."""
-    operation_index(request).check_query(request)
-
-
-router = APIRouter(prefix="/v1/payload-templates", tags=["automations"], dependencies=[Depends(_check_query)])
+router = APIRouter(prefix="/v1/payload-templates", tags=["automations"], dependencies=[Depends(checked_query)])
 
 
 @router.get("")

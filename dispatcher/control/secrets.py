@@ -162,9 +162,9 @@ def check_value(value: str, uses: SecretUses, *, settings: Settings, loc: tuple[
         raise InvalidDefinition.at(
             loc, "an access token goes into a header: it must be printable ASCII without line breaks or outer spaces"
         )
-    if uses.as_signing_secret:
+    if uses.as_signing_secret or uses.as_former_signing_secret:
         _check_as("a signing secret", partial(check_new_signing_secret, value), loc)
-    if uses.as_kept_signing_secret or uses.as_former_signing_secret:
+    if uses.as_kept_signing_secret:
         _check_as("a signing secret", partial(check_signing_secret, value), loc)
     if uses.as_url:
         _check_as("a webhook's URL", partial(check_webhook_url, value, settings), loc)

@@ -241,7 +241,7 @@ def _uses(body: WebhookBody, before: WebhookFields | None) -> list[tuple[Loc, st
         (("access_token",), body.access_token, SecretUses(as_access_token=True)),
         (("basic", "password_secret"), password, SecretUses(as_basic_password=True)),
         (("signing_secret",), body.signing_secret, signing),
-        (("former_signing_secret",), body.former_signing_secret, SecretUses(as_former_signing_secret=True)),
+        (("former_signing_secret",), body.former_signing_secret, SecretUses(as_kept_signing_secret=True)),
         (("client_certificate",), body.client_certificate, SecretUses(as_client_certificate=True)),
         *(
             (("headers", header), name, SecretUses(in_header=True))

@@ -190,6 +190,8 @@ def test_a_webhook_that_signs_with_an_old_short_key_can_still_be_edited(kept: Ap
     rotated = {"signing_secret": "NEXT", "former_signing_secret": "OLD", "former_signing_until": until}
     assert kept.ok("PATCH", path, rotated)["former_signing_secret"] == "OLD"
     kept.refused("POST", f"{ACME}/webhooks", webhook("other", signing_secret="OLD"), status=422)
+    replaced = kept.refused("PUT", f"{ACME}/secrets/OLD", {"value": "another short key"}, status=422)
+    assert (replaced.locs, "at least 24 bytes" in str(replaced.errors)) == ([["value"]], True)
 
 
 def test_a_new_value_must_fit_every_use(kept: Api) -> None:

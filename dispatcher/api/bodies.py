@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import zlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated, Any
 
 import orjson
@@ -20,6 +22,13 @@ from shared.domain.json_text import read_json
 
 HEAD_ONLY = "head_only"
 """In the state of a HEAD request, which handlers get as a GET: no body is sent, so none need be read for it."""
+GROWN = "body_grown"
+"""In the state of a request: what is told how many bytes of its body there are by now. It may raise Problem or wait."""
+Grown = Callable[[int], Awaitable[None]]
+SLICE_BYTES = 128 << 10
+"""How much is unpacked before the event loop serves others: a fraction of a millisecond."""
+MAX_GZIP_MEMBERS = 1000
+"""More are refused: each costs its own set-up, and 20 bytes may be a whole member."""
 MAX_BODY_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 8 << 20
 MAX_OBJECTS = 200_000
@@ -47,11 +56,17 @@ async def read_body(request: Request, limit_bytes: int, *, what: str = "the body
         raise too_large(what, limit_bytes)
     unpack = _unpacker(request, limit_bytes)
     body = bytearray()
+    grown: Grown | None = getattr(request.state, GROWN, None)
     try:
         async for chunk in request.stream():
-            body += chunk if unpack is None else unpack.more(chunk)
-            if len(body) > limit_bytes:
-                raise too_large(what, limit_bytes)
+            for piece in (chunk,) if unpack is None else unpack.pieces(chunk):
+                body += piece
+                if len(body) > limit_bytes:
+                    raise too_large(what, limit_bytes)
+                if unpack is not None:
+                    if grown is not None:
+                        await grown(len(body))
+                    await asyncio.sleep(0)
         if unpack is not None:
             unpack.end()
     except ClientDisconnect:  # it gave up, perhaps because a server was away: no fault for the log
@@ -76,27 +91,31 @@ class Gunzip:
     def __init__(self, limit_bytes: int) -> None:
         self._left = limit_bytes + 1
         self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        self._begun = False
+        self._members = 0
 
-    def more(self, packed: bytes) -> bytes:
-        """What a piece becomes, up to one byte over the limit in all. Raises Problem: 400."""
-        pieces = []
+    def pieces(self, packed: bytes) -> Iterator[bytes]:
+        """What a chunk becomes, in pieces of `SLICE_BYTES`, up to a byte over the limit in all. Raises Problem: 400."""
         while packed and self._left > 0:
-            if self._member.eof:  # one member after another is one body
-                self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            self._begun = True
+            if self._member.eof or not self._members:  # one member after another is one body
+                self._begin_member()
             try:
-                piece = self._member.decompress(packed, self._left)
+                piece = self._member.decompress(packed, min(self._left, SLICE_BYTES))
             except zlib.error:
                 raise _no_gzip() from None
             self._left -= len(piece)
-            pieces.append(piece)
             packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-        return b"".join(pieces)
+            yield piece
+
+    def _begin_member(self) -> None:
+        self._members += 1
+        if self._members > MAX_GZIP_MEMBERS:
+            error = FieldError((), f"must be gzip of at most {MAX_GZIP_MEMBERS} members; one is enough")
+            raise Problem(400, "not-gzip", "the body has too many gzip members", [error])
+        self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
 
     def end(self) -> None:
         """The body ends here. Raises Problem: 400, where something is missing."""
-        if self._begun and not self._member.eof:
+        if self._members and not self._member.eof:
             raise _no_gzip()
 
 
@@ -112,16 +131,21 @@ def media_type(request: Request) -> str:
 
 def decode_json(body: bytes) -> Any:
     """The body's JSON. Raises Problem: 400, or 413 for one that would take many times its length in memory."""
-    if len(body) > MAX_OBJECTS and body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
-        raise Problem(413, "too-large", f"the body must have at most {MAX_OBJECTS} objects and arrays")
-    if len(body) > MAX_MEMBERS and body.count(b",") > MAX_MEMBERS:
-        raise Problem(413, "too-large", f"the body must have at most {MAX_MEMBERS} commas")
+    check_few_values(body)
     try:
         return read_json(body)
     except orjson.JSONDecodeError as exc:
         where = f"line {exc.lineno}, column {exc.colno}"
         error = FieldError((), f"is not JSON: {exc.msg} at {where}")
     raise Problem(400, "not-json", f"the body is not JSON ({where})", [error])
+
+
+def check_few_values(body: bytes) -> None:
+    """Refuse JSON that would take many times its length in memory, before it is read. Raises Problem: 413."""
+    if len(body) > MAX_OBJECTS and body.count(b"{") + body.count(b"[") > MAX_OBJECTS:
+        raise Problem(413, "too-large", f"the body must have at most {MAX_OBJECTS} objects and arrays")
+    if len(body) > MAX_MEMBERS and body.count(b",") > MAX_MEMBERS:
+        raise Problem(413, "too-large", f"the body must have at most {MAX_MEMBERS} commas")
 
 
 async def _json(request: Request, limit_bytes: int) -> Any:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from dispatcher.api.authentication import CallerDep
-from dispatcher.api.bodies import decode_json, media_type, read_body
+from dispatcher.api.bodies import check_few_values, decode_json, media_type, read_body
 from dispatcher.api.caller_cache import Caller
 from dispatcher.api.cloud_events import binary_attributes, with_trace_of_request
 from dispatcher.api.described_forms import reference
@@ -124,8 +124,9 @@ def _check_one(candidate: object) -> list[Event]:
 
 def _check_body(body: bytes, kind: str) -> tuple[Sequence[AnyEvent], Sequence[bytes]]:
     """The events of a body, each with its JSON text: the quick way where that leaves no doubt."""
+    check_few_values(body)
     quick = None if kind == ONE_TYPE else quick_events(body)
-    if quick is not None and 1 <= len(quick[0]) <= MAX_BATCH_EVENTS:
+    if quick is not None and quick[0]:
         return quick
     if kind != BATCH_TYPE and (event := quick_event(body)) is not None:
         return [event], [body]

@@ -52,6 +52,32 @@ class Places:
 
 
 @dataclass(slots=True)
+class Refusals:
+    """Tells a user's refusals at a bounded rate: to refuse who asks again at once is work that delays others too.
+
+    A first one is told at once, and none later than `most_seconds`. What waits has read no body, and holds no place.
+    """
+
+    per_second: float
+    most_seconds: float
+    _next: dict[int, float] = field(default_factory=dict)
+    """When each user's next refusal may be told, by the event loop's clock."""
+
+    async def wait(self, user_id: int) -> None:
+        """Wait until a refusal of this user may be told."""
+        now = anyio.current_time()
+        if len(self._next) >= _USERS_KEPT:
+            self._next = {user: at for user, at in self._next.items() if at > now}
+        at = min(max(now, self._next.get(user_id, 0.0)), now + self.most_seconds)
+        self._next[user_id] = at + 1 / self.per_second
+        if at > now:
+            await anyio.sleep(at - now)
+
+
+_USERS_KEPT = 1000
+
+
+@dataclass(slots=True)
 class _OwnTurns:
     """One user's turns, and how many of its requests have one or wait for one."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from fastapi import Request
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dispatcher.api import problems
 from dispatcher.api.authentication import caller_of
+from dispatcher.api.bodies import GROWN
 from dispatcher.api.fair_threads import Places, Turns
 from dispatcher.api.problems import Problem
 from dispatcher.api.refusals import CONSOLE, refuse
@@ -57,18 +59,20 @@ class FairUse:
                 await problems.answer(problems.problem_of(exc))(scope, receive, send)
                 return
             threads = resources.threads
-            if user_id is not None and _publishes(scope):
-                receive = _waiting_when_large(receive, threads.large_batches, threads.large_batch_turns, user_id, held)
-            elif user_id is not None:
+            if user_id is not None and not _publishes(scope):
                 places, turns = _of_kind(scope["path"], threads)
                 try:
                     held.enter_context(places.hold(user_id))
                 except Problem as refusal:
+                    await threads.refusals.wait(user_id)
                     await problems.answer(refusal)(scope, receive, send)
                     return
                 if turns is not None:
                     await held.enter_async_context(turns.hold(user_id))
-                receive = _waiting_when_large(receive, None, threads.large_body_turns, user_id, held)
+            if user_id is not None:
+                body = _Body(threads, user_id, held, is_batch=_publishes(scope))
+                receive = body.counted(receive)
+                scope.setdefault("state", {})[GROWN] = body.grown
             await self._app(scope, receive, send)
 
     async def _serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,6 +84,7 @@ class FairUse:
             try:
                 held.enter_context(threads.console.hold(visitor))
             except Problem as refusal:
+                await threads.refusals.wait(-visitor)
                 await refuse(self._app, refusal, scope, receive, send)
                 return
             await held.enter_async_context(threads.console_turns_of_a_visitor.hold(visitor))
@@ -94,27 +99,48 @@ def _publishes(scope: Scope) -> bool:
 def _is_small_batch(scope: Scope) -> bool:
     if not _publishes(scope):
         return False
-    declared = Headers(scope=scope).get("content-length", "")
+    headers = Headers(scope=scope)
+    if "content-encoding" in headers:  # how large it is shows when it is unpacked
+        return False
+    declared = headers.get("content-length", "")
     return declared.isdecimal() and int(declared[:20]) <= LARGE_BYTES
 
 
-def _waiting_when_large(
-    receive: Receive, places: Places | None, turns: Turns, user_id: int, held: AsyncExitStack
-) -> Receive:
-    """A `receive` that takes a place, or raises Problem, and waits for its turn once a body proves to be large."""
-    seen_bytes = 0
+@dataclass(slots=True)
+class _Body:
+    """A request's body on its way: once it proves to be large, the request takes a place, if need be, and its turn."""
 
-    async def counted() -> Message:
-        nonlocal seen_bytes
-        message = await receive()
-        before, seen_bytes = seen_bytes, seen_bytes + len(message.get("body", b""))
-        if before <= LARGE_BYTES < seen_bytes:
-            if places is not None:
-                held.enter_context(places.hold(user_id))
-            await held.enter_async_context(turns.hold(user_id))
-        return message
+    threads: Threads
+    user_id: int
+    held: AsyncExitStack
+    is_batch: bool
+    seen_bytes: int = 0
+    is_large: bool = False
 
-    return counted
+    def counted(self, receive: Receive) -> Receive:
+        """A `receive` that waits for the turn, or raises Problem, with the message that makes the body large."""
+
+        async def received() -> Message:
+            message = await receive()
+            self.seen_bytes += len(message.get("body", b""))
+            await self.grown(self.seen_bytes)
+            return message
+
+        return received
+
+    async def grown(self, by_now_bytes: int) -> None:
+        """There are so many bytes of the body by now, as it came or unpacked. Raises Problem, or waits for the turn."""
+        if self.is_large or by_now_bytes <= LARGE_BYTES:
+            return
+        self.is_large = True
+        if self.is_batch:
+            try:
+                self.held.enter_context(self.threads.large_batches.hold(self.user_id))
+            except Problem:
+                await self.threads.refusals.wait(self.user_id)
+                raise
+        turns = self.threads.large_batch_turns if self.is_batch else self.threads.large_body_turns
+        await self.held.enter_async_context(turns.hold(self.user_id))
 
 
 def _of_kind(path: str, threads: Threads) -> tuple[Places, Turns | None]:

@@ -12,7 +12,6 @@ from dispatcher.control.payload_templates import views
 from dispatcher.control.payload_templates.views import PayloadTemplateDetail, PayloadTemplates
 from shared.domain.events.types import EventType
 
-
 router = APIRouter(prefix="/v1/payload-templates", tags=["automations"], dependencies=[Depends(checked_query)])
 
 

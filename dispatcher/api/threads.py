@@ -14,7 +14,7 @@ from typing import TypeVar
 import anyio.to_thread
 from anyio import CapacityLimiter
 
-from dispatcher.api.fair_threads import FairThreads, Places, Turns
+from dispatcher.api.fair_threads import FairThreads, Places, Refusals, Turns
 
 ORDINARY_THREADS = 20
 ORDINARY_TURNS_OF_A_USER = 3
@@ -66,6 +66,10 @@ class Threads:
     ordinary: Places = field(default_factory=lambda: Places("requests", 2000, 200))
     ordinary_turns: Turns = field(default_factory=lambda: Turns(ORDINARY_TURNS_OF_A_USER))
     """All other requests; their threads are those that FastAPI takes by itself."""
+
+    refusals: Refusals = field(default_factory=lambda: Refusals(per_second=20, most_seconds=5))
+    """Of all kinds. A refusal costs the event loop about a millisecond; a program that waits a second before it tries
+    again, as it is told to, may have twenty requests at a time refused and notices nothing."""
 
     def bound_ordinary(self) -> None:
         """Have FastAPI take no more threads than ordinary requests may have; called on the event loop."""

@@ -6,6 +6,7 @@ The `wandb` client shows `errors[].message` of whatever status it gets, and noth
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -47,7 +48,12 @@ async def graphql(request: Request, principal: PrincipalDep, resources: Resource
     if media_type(request) != "application/json":
         raise Problem(415, "unsupported-media-type", "the body must be application/json")
     threads, user_id = resources.threads.graphql, principal.user_id
-    with threads.places.hold(user_id):
+    with ExitStack() as held:
+        try:
+            held.enter_context(threads.places.hold(user_id))
+        except Problem:
+            await resources.threads.refusals.wait(user_id)
+            raise
         body = await read_body(request, MAX_BODY_BYTES)
         client = client_version(request.headers.get("user-agent", ""))
         return await threads.run(user_id, _answered, resources, principal, body, client)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import msgspec
 
 from shared.domain.events.decoding import decode_event
-from shared.domain.events.limits import MAX_EVENT_BYTES
+from shared.domain.events.limits import MAX_BATCH_EVENTS, MAX_EVENT_BYTES
 from shared.domain.events.models import Event
 from shared.domain.events.types import EventType, RunPhase
 from shared.domain.events.values import MAX_METRICS, MAX_NAME_LENGTH
@@ -271,11 +271,17 @@ def read_event(body: bytes) -> AnyEvent:
 
 
 def quick_events(body: bytes) -> tuple[list[QuickEvent], list[bytes]] | None:
-    """The events of a JSON array, each with its own text, if all are sure to be events; None says nothing, as above."""
+    """The events of a JSON array, each with its own text, if all are sure to be events; None says nothing, as above.
+
+    None too for more than a batch may have.
+    """
     try:
-        texts = [bytes(text) for text in _split(body)]
+        pieces = _split(body)
     except (ValueError, RecursionError, msgspec.MsgspecError):
         return None
+    if len(pieces) > MAX_BATCH_EVENTS:
+        return None
+    texts = [bytes(text) for text in pieces]
     events: list[QuickEvent] = []
     for text in texts:
         event = quick_event(text)

@@ -131,7 +131,7 @@ class SecretUses:
     as_access_token: bool = False
     as_signing_secret: bool = False
     as_kept_signing_secret: bool = False
-    """It was named as signing secret before, or is named as a former one: its value was taken by the rules of its time."""
+    """It was named as signing secret before, or is named as a former one: the rules of its time hold for its value."""
     as_url: bool = False
     as_client_certificate: bool = False
     as_basic_password: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from dispatcher.api import dry_runs as dry_run_routes
@@ -153,6 +155,55 @@ def test_large_batches_have_few_places_of_a_user(api: Api, monkeypatch: pytest.M
     large = [event(author="x" * 100) for _ in range(10)]
     api.ok("POST", "/v1/events", [event()], key="publisher", status=202)
     assert problem_of(api.send("POST", "/v1/events", large, key="publisher"), 429).headers["Retry-After"] == "1"
+    packed = gzip.compress(orjson.dumps(large))
+    assert len(packed) < 1000
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    problem_of(api.send("POST", "/v1/events", content=packed, headers=headers, key="publisher"), 429)
+    small = gzip.compress(orjson.dumps([event()]))
+    assert api.send("POST", "/v1/events", content=small, headers=headers, key="publisher").status_code == 202
+
+
+def test_a_body_that_unpacks_to_a_large_one_waits_for_its_turn(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few hundred bytes of gzip may be 8 MiB of JSON: they are no way around the turns of large bodies."""
+    monkeypatch.setattr(fair_use, "LARGE_BYTES", 1000)
+    turns = api.client.app.state.resources.threads.large_body_turns
+    taken: list[int] = []
+    monkeypatch.setattr(type(turns), "hold", _noting(type(turns).hold, turns, taken))
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    for path in ("apply", "automations", "automations/dry-run"):
+        for spaces in (10, 10_000):
+            content = gzip.compress(b"{" + b" " * spaces + b"}")
+            assert len(content) < 1000
+            answer = api.send("POST", f"{ACME}/{path}", content=content, headers=headers)
+            assert answer.status_code in (200, 422), answer.text
+    assert len(taken) == 3
+
+
+def _noting(hold: Any, noted: Any, taken: list[int]) -> Any:
+    def held(turns: Any, user_id: int) -> Any:
+        if turns is noted:
+            taken.append(user_id)
+        return hold(turns, user_id)
+
+    return held
+
+
+def test_refusals_are_told_at_a_bounded_rate(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = api.client.app.state.resources.threads
+    waited: list[int] = []
+
+    async def wait(_refusals: Any, user_id: int) -> None:
+        waited.append(user_id)
+
+    monkeypatch.setattr(type(threads.refusals), "wait", wait)
+    monkeypatch.setattr(fair_use, "LARGE_BYTES", 1000)
+    for places in (threads.dry_runs.places, threads.large_batches, threads.graphql.places, threads.console):
+        monkeypatch.setattr(places, "most_of_a_user", 0)
+    api.refused("POST", f"{ACME}/automations/dry-run", {}, status=429)
+    api.refused("POST", "/v1/events", [event(author="x" * 100) for _ in range(10)], key="publisher", status=429)
+    assert api.send("POST", "/graphql", {"query": "{ viewer { id } }"}).status_code == 429
+    assert api.client.request("GET", "/console/sign-in").status_code == 429
+    assert len(waited) == 4
 
 
 def test_given_events_end_in_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

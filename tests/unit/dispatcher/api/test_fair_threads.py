@@ -8,7 +8,8 @@ import anyio
 import anyio.from_thread
 import pytest
 
-from dispatcher.api.fair_threads import FairThreads, Places
+from dispatcher.api import fair_threads as fair_threads_module
+from dispatcher.api.fair_threads import FairThreads, Places, Refusals
 from dispatcher.api.problems import Problem
 
 SECONDS = 30
@@ -76,3 +77,40 @@ def test_places_run_out_for_a_user_before_they_do_for_all() -> None:
     with places.hold(1):
         pass
     assert not places._held
+
+
+def test_refusals_of_a_user_are_told_at_a_bounded_rate_and_those_of_others_at_once() -> None:
+    async def check() -> None:
+        refusals = Refusals(per_second=20, most_seconds=1)
+        began = anyio.current_time()
+        told: list[float] = []
+
+        async def refused() -> None:
+            await refusals.wait(1)
+            told.append(anyio.current_time() - began)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(40):
+                group.start_soon(refused)
+            await anyio.wait_all_tasks_blocked()
+            assert len(told) == 1
+            with anyio.fail_after(0):
+                await refusals.wait(2)
+        # Nothing is told early: the first is due at once, the 11th after half a second, and none waits over a second.
+        assert sorted(told)[10] >= 0.5
+        assert sorted(told)[19] >= 0.95
+        assert max(refusals._next.values()) <= began + told[-1] + 1.1
+
+    anyio.run(check)
+
+
+def test_who_was_refused_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair_threads_module, "_USERS_KEPT", 10)
+
+    async def check() -> None:
+        refusals = Refusals(per_second=1e9, most_seconds=1)
+        for user in range(100):
+            await refusals.wait(user)
+            assert len(refusals._next) <= 10
+
+    anyio.run(check)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import decode_event
 from shared.domain.events.fast_decoding import quick_event, quick_events, read_event
+from shared.domain.events.limits import MAX_BATCH_EVENTS
 from shared.domain.events.partitioning import partition_of, subject_key
 from shared.domain.events.types import PUBLISHED_TYPES, RUN_TYPES, EventType
 from shared.domain.filters.fields import field_getter, field_refusal
@@ -153,6 +154,13 @@ def test_a_batch_is_taken_apart_into_the_texts_of_its_events() -> None:
 def test_a_batch_with_any_doubt_is_left_to_the_models(body: bytes) -> None:
     assert quick_events(body) is None
     assert quick_events(b"[" + orjson.dumps(event()) + b"," + orjson.dumps(event(author="a\x7f")) + b"]") is None
+
+
+def test_a_batch_of_too_many_is_not_taken_apart() -> None:
+    one = orjson.dumps(event())
+    most = b"[" + b",".join([one] * MAX_BATCH_EVENTS) + b"]"
+    assert quick_events(most) is not None
+    assert quick_events(most[:-1] + b"," + one + b"]") is None
 
 
 @pytest.mark.parametrize("levels", range(140, 320, 3))

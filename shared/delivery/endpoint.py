@@ -117,6 +117,7 @@ class Endpoint:
             connect_timeout_seconds=self.policy.connect_timeout_seconds,
             keep_exchange=keep_exchange or delivery.attempts > 0,
             tls=self.tls,
+            webhook=self.webhook,
             success=self.policy.success,
         )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from shared.config.egress_proxy import parse_no_proxy, parse_proxy
 from shared.domain.delivery.answer_rules import SuccessRule, includes
@@ -20,6 +21,7 @@ from shared.domain.delivery.requested_waits import requested_wait_seconds
 from shared.http.connection import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES, Response, Trace
 from shared.http.egress import EgressGuard
 from shared.http.failures import failure_of
+from shared.http.judging import JudgingTurns
 from shared.http.pool import ConnectionPool, Origin
 from shared.http.request import USER_AGENT, Request, target, write_head
 from shared.http.tls import TlsContexts
@@ -50,6 +52,7 @@ class WebhookClient:
     def __init__(self, settings: Settings, now: Callable[[], datetime] = _host_time) -> None:
         """`now` gives the time from which an answer's dates count that has no `Date`; it must not block."""
         self._now = now
+        self._turns = JudgingTurns()
         guard, self.contexts = EgressGuard(settings), TlsContexts(settings)
         self._tunnels = _tunnels(settings, guard, self.contexts)
         self._connections = ConnectionPool(
@@ -87,7 +90,7 @@ class WebhookClient:
                 proxy=self._proxy_of(request.url),
                 exchange=_exchange(trace, None),
             )
-        return self._outcome(request, answer, started, trace)
+        return await self._outcome(request, answer, time.perf_counter() - started, trace)
 
     def _proxy_of(self, url: str) -> str | None:
         """What the egress proxy is called, where a request to this URL goes through it."""
@@ -99,12 +102,13 @@ class WebhookClient:
             return None
         return self._tunnels.proxy.name if self._tunnels.lead_to(to.host, to.port) else None
 
-    def _outcome(self, request: Request, answer: Response, started: float, trace: Trace) -> Outcome:
+    async def _outcome(self, request: Request, answer: Response, seconds: float, trace: Trace) -> Outcome:
         # PostgreSQL takes no NUL in text.
         body = answer.body.decode("utf-8", "replace").replace("\0", "\ufffd")
         kind, error, truncated = classify_status(answer.status), None, answer.seen_bytes > len(answer.body)
         if request.success is not None:
-            kind, error = _judged(request.success, kind, answer.status, body, cut=truncated)
+            judge = partial(_judged, request.success, kind, answer.status, body, cut=truncated)
+            kind, error = await self._turns.judged(request.webhook, judge)
         wait = None
         if kind is not OutcomeKind.SUCCESS and answer.waits:
             wait = requested_wait_seconds(answer.status, answer.waits, self._now())
@@ -116,7 +120,7 @@ class WebhookClient:
             retry_after_seconds=wait,
             response_body=body,
             response_truncated=truncated,
-            duration_seconds=time.perf_counter() - started,
+            duration_seconds=seconds,
             exchange=_exchange(trace, answer) if kept else None,
         )
 

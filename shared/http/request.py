@@ -36,6 +36,8 @@ class Request:
     """Whether the outcome has an exchange in any case; otherwise some successes have none (`client.KEPT_EACH`)."""
     tls: ssl.SSLContext | None = None
     """The context with the webhook's client certificate; None for the one that all others share."""
+    webhook: str = ""
+    """Whose request it is: costly success rules take turns by it."""
     success: SuccessRule | None = None
     """Which answers are a success; None for any 2xx."""
 

@@ -6,11 +6,15 @@ import asyncio
 import gzip
 import os
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
+from shared.domain.delivery.answer_rules import SuccessRule
 from shared.domain.delivery.outcomes import OutcomeKind
 from shared.http.client import KEPT_RESPONSE_BYTES, MAX_RESPONSE_BYTES
 from tests.integration.http.hostile import ANSWER, Visit, answering, behaving
@@ -318,5 +322,25 @@ def test_a_retry_after_that_says_nothing_does_no_harm(run: Run, retry_after: str
             outcome = await send(sender, endpoint)
             assert outcome.kind is OutcomeKind.SERVER_ERROR
             assert outcome.retry_after_seconds in (None, 366 * 86400.0)
+
+    run(scenario())
+
+
+def test_a_success_rule_judges_when_it_is_its_webhooks_turn(run: Run) -> None:
+    async def scenario() -> None:
+        async with behaving(answering(ANSWER)) as endpoint, opened() as sender:
+            asked: list[str] = []
+
+            async def judged(webhook: str, judge: Callable[[], Any]) -> Any:
+                asked.append(webhook)
+                return judge()
+
+            sender._turns.judged = judged  # type: ignore[method-assign]
+            for body, kind in (({"$contains": "ok"}, OutcomeKind.SUCCESS), ({"ok": 1}, OutcomeKind.UNSUCCESSFUL)):
+                plain = request(f"http://127.0.0.1:{endpoint.port}")
+                outcome = await sender.send(replace(plain, webhook="wh_7", success=SuccessRule(body=body)))
+                assert outcome.kind is kind
+            assert (await send(sender, endpoint)).kind is OutcomeKind.SUCCESS
+            assert asked == ["wh_7", "wh_7"]
 
     run(scenario())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,7 @@ def test_nothing_changes_by_looking(world: World) -> None:
     with world.visitor("root") as visitor:
         before, waiting = dump(world), ["/console/e/acme", "/console/me", "/console/admin/health"]
         seen: set[str] = set()
+        kinds: Counter[str] = Counter()
         while waiting:
             path = waiting.pop()
             answer = visitor.get(path)
@@ -136,9 +138,18 @@ def test_nothing_changes_by_looking(world: World) -> None:
             links = re.findall(r'(?:href|src)="(/console/[^"#]*)', answer.text)
             for link in {one.replace("&amp;", "&") for one in links} - seen:
                 seen.add(link)
-                waiting.append(link)
+                kind = _kind_of(link)
+                kinds[kind] += 1
+                if kinds[kind] <= 3:
+                    waiting.append(link)
         assert len(seen) > 40
         assert dump(world) == before
+
+
+def _kind_of(link: str) -> str:
+    """What a link has in common with those of other rows, ranges and pages: three of a kind are followed."""
+    path, _, query = link.partition("?")
+    return re.sub(r"\w*_\d+|\d+", "#", path) + "?" + "&".join(sorted(re.findall(r"(\w+)=", query)))
 
 
 def test_only_the_console_s_own_address_answers(world: World) -> None:

@@ -80,7 +80,7 @@ class StatsView(View):
     last_fired_at: datetime | None
     """When the newest delivery was created that is neither skipped nor a replay; null if none of the newest 1000 is."""
     waiting: int
-    """Deliveries that are pending; of an automation those among its newest 1000."""
+    """Deliveries that are pending; of an automation those among its newest 1000 where many are pending in all."""
     failed: int
     """Dead letters, as long as they are kept."""
     outcomes: list[DeliveryStatus]

@@ -7,11 +7,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Integer, ScalarSelect, String, cast, exists, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    ScalarSelect,
+    String,
+    cast,
+    exists,
+    func,
+    literal,
+    select,
+)
 
 from shared.storage.database.bulk import among, is_postgresql
 from shared.storage.database.columns import UtcDateTime
@@ -19,6 +31,8 @@ from shared.storage.schema.tables import DEAD, automations, deliveries, pending_
 
 MAX_COUNTED = 1_000
 """Counts end here: a page of 50 then reads 100,000 index entries at most."""
+FEW_PENDING = 2_000
+"""Up to so many pending deliveries of all entities are read to count those of each automation."""
 OUTCOMES = 50
 SKIPPED = "skipped"
 
@@ -30,7 +44,7 @@ class DeliveryStats:
     last_fired_at: datetime | None
     """When the newest delivery was created that is neither skipped nor a replay, of the newest `MAX_COUNTED`."""
     waiting: int
-    """Pending deliveries; of an automation those among its newest `MAX_COUNTED`."""
+    """Pending deliveries; of an automation those among its newest `MAX_COUNTED`, where many are pending in all."""
     failed: int
     """Dead letters."""
     outcomes: tuple[str, ...]
@@ -39,9 +53,13 @@ class DeliveryStats:
 
 def automation_stats(connection: Connection, ids: Collection[int]) -> dict[int, DeliveryStats]:
     """The statistics of these automations, by their ids."""
+    queued = _queued(connection)
+    if queued is not None:
+        stats = _read(connection, automations.c.id, deliveries.c.automation_id, ids, literal(0))
+        return {number: replace(one, waiting=min(queued.get(number, 0), MAX_COUNTED)) for number, one in stats.items()}
     newest = _newest(deliveries.c.automation_id, automations.c.id, MAX_COUNTED, deliveries.c.seq)
-    queued = select(newest.c.seq).where(exists().where(pending_deliveries.c.seq == newest.c.seq))
-    return _read(connection, automations.c.id, deliveries.c.automation_id, ids, _count(queued))
+    waiting = select(newest.c.seq).where(exists().where(pending_deliveries.c.seq == newest.c.seq))
+    return _read(connection, automations.c.id, deliveries.c.automation_id, ids, _count(waiting))
 
 
 def webhook_stats(connection: Connection, ids: Collection[int]) -> dict[int, DeliveryStats]:
@@ -59,7 +77,7 @@ def last_fired_seq(of: Column[int], owner: Column[int]) -> ScalarSelect[int]:
 
 
 def _read(
-    connection: Connection, owner: Column[int], of: Column[int], ids: Collection[int], waiting: ScalarSelect[int]
+    connection: Connection, owner: Column[int], of: Column[int], ids: Collection[int], waiting: ColumnElement[int]
 ) -> dict[int, DeliveryStats]:
     failed = select(deliveries.c.seq).where(of == owner, deliveries.c.unfulfilled.in_(DEAD))
     fired = select(deliveries.c.created_at).where(deliveries.c.seq == last_fired_seq(of, owner)).scalar_subquery()
@@ -74,6 +92,21 @@ def _read(
         cast(select(pairs).scalar_subquery(), String),
     ).where(among(connection, owner, ids))
     return {row[0]: DeliveryStats(row[1], row[2], row[3], _statuses(row[4])) for row in connection.execute(query).all()}
+
+
+def _queued(connection: Connection) -> dict[int | None, int] | None:
+    """How many deliveries of each automation are pending, where there are few in all: then those alone are read.
+
+    None where there are more than `FEW_PENDING`: each automation's newest deliveries are looked through instead.
+    """
+    some = select(pending_deliveries.c.seq).limit(FEW_PENDING + 1)
+    query = (
+        select(deliveries.c.automation_id, func.count())
+        .where(deliveries.c.seq.in_(some))
+        .group_by(deliveries.c.automation_id)
+    )
+    found: dict[int | None, int] = {number: count for number, count in connection.execute(query)}  # noqa: C416
+    return found if sum(found.values()) <= FEW_PENDING else None
 
 
 def _newest(of: Column[int], owner: Column[int], limit: int, *columns: Column[Any]) -> Any:

@@ -65,9 +65,10 @@ test-cloud-events: $(READY) ## the cloudevents packages of Python and npm publis
 	$(BIN)/python -m tests.cloud_events.environments
 	$(BIN)/python -m pytest -n 2 tests/cloud_events
 
-# In environments of their own, with the client's wheel. TORCH=1 adds frameworks: 1.6 GB where torch has a build for CPUs.
-test-sources: $(READY) ## the client's tests on each Python from 3.10 on; TORCH=1 adds its callbacks in real trainings
-	$(BIN)/python -m tests.sources $(if $(TORCH),--torch) $(PYTHONS)
+# In environments of their own, with the client's wheel. TORCH=1 adds frameworks: 1.6 GB where torch has a build for CPUs;
+# MLFLOW=3, 2 or all adds the plugin in MLflow: 850 MB each.
+test-sources: $(READY) ## the client's tests on each Python from 3.10 on; TORCH=1 adds callbacks in real trainings, MLFLOW=3 the plugin of MLflow
+	$(BIN)/python -m tests.sources $(if $(TORCH),--torch) $(if $(MLFLOW),--mlflow=$(MLFLOW)) $(PYTHONS)
 
 serve: $(RUNTIME) ## the whole service in the foreground, data under .hookline/
 	$(BIN)/hookline up
@@ -77,6 +78,7 @@ lint: $(READY) ## format check, lint, types, layering, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	cd clients/python && ../../$(BIN)/mypy
+	cd clients/mlflow && ../../$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m dispatcher.reference --check
 	$(BIN)/python -m deploy.grafana.generate --check

@@ -44,6 +44,16 @@ NOT_SETTINGS = {
         "HOOKLINE_CONFIG_KEYS",
         "HOOKLINE_OUTBOX_URL",
     ),  # of the Python client
+    *(
+        "HOOKLINE_MLFLOW_AUTHOR_HEADER",
+        "HOOKLINE_MLFLOW_ENTITIES",
+        "HOOKLINE_MLFLOW_MAX_WAITING",
+        "HOOKLINE_MLFLOW_METRICS",
+        "HOOKLINE_MLFLOW_REGISTRY",
+        "HOOKLINE_MLFLOW_RELAY",
+        "HOOKLINE_MLFLOW_STAGES",
+        "HOOKLINE_MLFLOW",  # how they begin
+    ),  # of the plugin of MLflow
 }
 
 

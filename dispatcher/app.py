@@ -43,6 +43,7 @@ from dispatcher.api.proxies import Proxied
 from dispatcher.api.request_log import RequestLog
 from dispatcher.api.resources import open_resources
 from dispatcher.console.app import mount_console
+from dispatcher.console.polls import QuietPolls
 from dispatcher.graphql import endpoint as graphql
 from shared.observability import exposition
 from shared.settings import Settings, load_settings
@@ -110,6 +111,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         CrossOrigin,
         Browsers,
         EncodedSlashes,
+        QuietPolls,
         RequestLog,
         RequestIds,
         Proxied,

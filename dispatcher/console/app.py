@@ -74,7 +74,7 @@ def mount_console(app: FastAPI) -> None:
     """Serve the console under `/console`, from the resources of the application that it is mounted in."""
     console = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     console.state.lag = LagWatch()
-    console.state.quiet = QuietEntities()
+    app.state.quiet = console.state.quiet = QuietEntities()  # for `QuietPolls`, too, which is before all routes
     failures.install(console)
     for router in ROUTERS:
         console.include_router(router)

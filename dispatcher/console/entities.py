@@ -8,9 +8,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from dispatcher.console.alerts import Alert, alerts_of
-from dispatcher.console.preferences import preferences_of
-from dispatcher.console.visitors import ResourcesDep, Visitor, VisitorDep
+from dispatcher.console.alerts import Alert, alerts_of, version_of
+from dispatcher.console.preferences import HIDDEN_COOKIE, preferences_of
+from dispatcher.console.visitors import ResourcesDep, Visitor, VisitorDep, presented_token
 from dispatcher.control.access import Action, may, require
 from dispatcher.control.catalog import list_entities
 from dispatcher.control.errors import Forbidden
@@ -68,10 +68,13 @@ def visit_of(entity: str, request: Request, visitor: VisitorDep, resources: Reso
     principal = visitor.principal
     lag = request.app.state.lag.current(resources.settings, resources.engine)
     with read_transaction(resources.engine) as connection:
-        stored = require(connection, principal, entity, Action.READ)
+        # First the list: mostly it has the entity, which is then not looked up again.
         others = list_entities(connection, principal, PageRequest(MAX_SWITCHED)).items
+        stored = require(connection, principal, entity, Action.READ)
         hidden = preferences_of(request).hidden_alerts
         alerts = alerts_of(connection, stored.id, lag, datetime.now(UTC), hidden)
+    token, taken_away = presented_token(request, resources.settings) or "", request.cookies.get(HIDDEN_COOKIE, "")
+    request.app.state.quiet.remember_alerts(token, entity, taken_away, version_of(alerts))
     frame = Frame(
         entity=stored.name,
         role=str(principal.roles.get(stored.id, "")),

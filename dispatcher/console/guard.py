@@ -50,12 +50,12 @@ class Guard:
             return
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["resources"] = scope["app"].state.resources
-        state["nonce"] = secrets.token_urlsafe(_NONCE_BYTES)
+        state["nonce"] = new_nonce()
         caching = _caching(scope)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*_kept(message["headers"]), *_confining(state["nonce"], caching)]
+                message["headers"] = [*_kept(message["headers"]), *confining(state["nonce"], caching)]
             await send(message)
 
         request = Request(scope)
@@ -70,12 +70,18 @@ class Guard:
             await self._console(scope, receive, guarded)
 
 
+def new_nonce() -> str:
+    """What the scripts of one answer must have."""
+    return secrets.token_urlsafe(_NONCE_BYTES)
+
+
 def _kept(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     ours = {name.lower().encode() for name in (*_FIXED, "Cache-Control")}
     return [(name, value) for name, value in fields if name.lower() not in ours]
 
 
-def _confining(nonce: str, caching: str) -> list[tuple[bytes, bytes]]:
+def confining(nonce: str, caching: str) -> list[tuple[bytes, bytes]]:
+    """The headers that confine what a browser does with an answer, with the nonce of its scripts."""
     fields = {**_FIXED, "Cache-Control": caching}
     return [(name.lower().encode(), value.replace("{nonce}", nonce).encode()) for name, value in fields.items()]
 

@@ -96,6 +96,7 @@ def _environment() -> Environment:
         "digest": digest,
         "seconds": lambda value: span(timedelta(seconds=value)),
         "plain": plain_number,
+        "whole": whole_number,
     }
     return environment
 
@@ -188,6 +189,11 @@ def digest(view: BaseModel) -> str:
 def plain_number(value: float) -> str:
     """A number without a fraction where it has none."""
     return str(int(value)) if float(value).is_integer() else str(round(value, 3))
+
+
+def whole_number(value: int) -> str:
+    """A count, with a thin space between each three digits where there are more than four."""
+    return str(value) if value < 10_000 else f"{value:,}".replace(",", "\u2009")
 
 
 def query(values: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from dispatcher.control.sessions import NewSession
 from shared.settings import Settings
 from shared.storage.accounts.sessions import OpenSession
 from shared.storage.accounts.users import Principal
-from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.database.transactions import read_transaction, reading_once, write_transaction
 
 SECURE_COOKIE = "__Host-hookline"
 """A browser takes it over https only, from the very host, for all paths: no other host or page can plant one."""
@@ -42,7 +42,9 @@ class Visitor:
 
 async def _resources(request: Request) -> ApiResources:
     resources: ApiResources = request.state.resources
-    return resources
+    if request.method != "GET":
+        return resources
+    return replace(resources, engine=reading_once(resources.engine))
 
 
 ResourcesDep = Annotated[ApiResources, Depends(_resources)]

@@ -62,6 +62,22 @@ def get(connection: Connection, principal: Principal, entity_name: str, automati
     return automation_view(entity, load_automation(connection, entity, automation_id))
 
 
+def find(connection: Connection, principal: Principal, entity_name: str, name_or_id: str) -> AutomationView:
+    """One automation by its id or else its name. Raises NotFound."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    stored = store.find_by_name_or_id(connection, entity.id, name_or_id)
+    if stored is None:
+        raise NotFound(f"{entity.name!r} has no automation {name_or_id!r}")
+    return automation_view(entity, stored)
+
+
+def list_names(connection: Connection, principal: Principal, entity_name: str, *, limit: int) -> list[tuple[str, str]]:
+    """The ids and names of the entity's first automations, by their names."""
+    entity = require(connection, principal, entity_name, Action.READ)
+    found = store.automation_names(connection, entity.id, limit=limit)
+    return [(encode_id(IdKind.AUTOMATION, number), name) for number, name in found]
+
+
 def change(
     connection: Connection, principal: Principal, entity_name: str, automation_id: str, patch: object
 ) -> AutomationView:

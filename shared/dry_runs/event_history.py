@@ -87,7 +87,8 @@ class EventHistoryReader:
         since_ms, until_ms = self._range.since_ms, self._range.until_ms
         after = f"{since_ms - 1}-{_LAST_NUMBER}" if since_ms else "0-0"
         if self._log is not None:
-            for order, body in self._log.forwards(partition, (since_ms - 1, MAX_NUMBER), until_ms):
+            begin = since_ms - 1, MAX_NUMBER
+            for order, body in self._log.forwards(partition, begin, until_ms, beside_others=True):
                 after = f"{order[0]}-{order[1]}"
                 yield partition, Entry(after, body)
         while True:

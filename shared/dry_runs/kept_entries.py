@@ -57,7 +57,7 @@ class KeptEntries:
 
     def forwards(self, after: Position | None, until_ms: int | None = None) -> Iterator[KeptEntry]:
         """Oldest first: the entries after a position, or all, that came before a time."""
-        streams = (self._forwards(one, after, until_ms) for one in range(self._partitions))
+        streams = (self._forwards(one, after, until_ms, beside_others=True) for one in range(self._partitions))
         return heapq.merge(*streams, key=_position)
 
     def at(self, received_ms: int) -> Iterator[KeptEntry]:
@@ -93,9 +93,12 @@ class KeptEntries:
             for order, body in self._log.backwards(partition, reached, since_ms):
                 yield KeptEntry(Position(*order, partition), body)
 
-    def _forwards(self, partition: int, after: Position | None, until_ms: int | None) -> Iterator[KeptEntry]:
+    def _forwards(
+        self, partition: int, after: Position | None, until_ms: int | None, *, beside_others: bool = False
+    ) -> Iterator[KeptEntry]:
         if self._log is not None:
-            for order, body in self._log.forwards(partition, _order(after, partition, newer=True) or (0, 0), until_ms):
+            begin = _order(after, partition, newer=True) or (0, 0)
+            for order, body in self._log.forwards(partition, begin, until_ms, beside_others=beside_others):
                 after = Position(*order, partition)
                 yield KeptEntry(after, body)
         yield from self._stream_forwards(partition, after, until_ms)

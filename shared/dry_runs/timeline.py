@@ -16,7 +16,7 @@ from shared.domain.automations.parsing import parse_automation
 from shared.domain.explain.past import Period, Presence, Timeline
 from shared.domain.explain.simulator import Subject, WebhookState
 from shared.domain.matching.compiled import compile_automation
-from shared.dry_runs.time_range import TimeRange, unix_ms
+from shared.dry_runs.time_range import TimeRange, moment, unix_ms
 from shared.storage.definitions import automations as automation_store
 from shared.storage.definitions import webhooks as webhook_store
 from shared.storage.definitions.automations import StoredAutomation
@@ -25,8 +25,7 @@ from shared.storage.definitions.kept_revisions import (
     KeptRevision,
     RevisionChange,
     RevisionKind,
-    list_revisions_of,
-    read_contents,
+    read_history,
 )
 from shared.storage.definitions.webhook_fields import fields_of_content
 from shared.storage.definitions.webhooks import StoredWebhook
@@ -134,9 +133,7 @@ class _History:
 def _read_history(
     connection: Connection, kind: RevisionKind, target_ids: Collection[int], time_range: TimeRange
 ) -> _History:
-    kept = list_revisions_of(connection, kind, target_ids)
-    touching = [one.id for of_one in kept.values() for one in _touching(of_one, time_range)]
-    return _History(kept, read_contents(connection, kind, target_ids, touching))
+    return _History(*read_history(connection, kind, target_ids, moment(time_range.since_ms + 1)))
 
 
 def _states(

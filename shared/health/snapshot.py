@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from redis.exceptions import RedisError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.domain.health_checks import (
@@ -42,13 +42,13 @@ from shared.storage.definitions.webhook_fields import public_id
 from shared.storage.delivery.backlog import (
     QueueState,
     count_overdue,
-    count_recent_dead,
     count_recently_disabled,
     queue_state,
+    recent_dead,
 )
 from shared.storage.delivery.webhook_states import WebhookState, webhook_states
 from shared.storage.evaluation.offsets import read_all_offsets
-from shared.storage.evaluation.poison import count_poison
+from shared.storage.evaluation.poison import recent_poison
 from shared.storage.schema.migrate import current_revision, schema_fault
 from shared.vault import Vault
 from shared.version import __version__
@@ -199,8 +199,8 @@ def _look_at_database(health: Health, connection: Connection, vault: Vault, now:
     health.queue = queue_state(connection, now)
     health.overdue = count_overdue(connection, now, for_seconds=OVERDUE_SECONDS)
     recent = now - timedelta(seconds=RECENT_SECONDS)
-    health.recent_dead = count_recent_dead(connection, recent)
-    health.recent_poison = count_poison(connection, recent)
+    counted = select(recent_dead(recent).scalar_subquery(), recent_poison(recent).scalar_subquery())
+    health.recent_dead, health.recent_poison = connection.execute(counted).one()
     health.keys_ending = count_ending(connection, now, within=timedelta(seconds=KEY_ENDS_SECONDS))
     states = webhook_states(connection, now)
     opened_before = now - timedelta(seconds=OPEN_SECONDS)

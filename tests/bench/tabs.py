@@ -1,7 +1,8 @@
 """Publishing beside people who look: the p95 of `POST /v1/events` beside 100 open lists of the console, over without.
 
-Each tab asks as a browser's does: every 5 s whether there is a new delivery, every 30 s for alerts. Quiet and watched
-spans take turns, so that what else the machine does is in both.
+Each tab asks as a browser's does that was left open for a while: as seldom as its page allows in the end, whether there
+is a new delivery, and for alerts. The tabs are in a process of their own, as browsers are, so that their work is not in
+what is measured. Quiet and watched spans take turns, so that what else the machine does is in both.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import re
 import statistics
+import subprocess
+import sys
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,15 +21,15 @@ import orjson
 
 from tests.bench import watched
 from tests.bench.figures import Figure
+from tests.bench.open_pages import TABS
 from tests.bench.publishing import ONE_TYPE, Api, running_api
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 AREA = "tabs"
-TABS = 100
-NEWS_SECONDS, ALERTS_SECONDS = 5.0, 30.0
-"""As static/console.js and the templates have it."""
+PARTS = ("news", "alerts")
+"""What an open list asks for again."""
 PER_SECOND = 40
 SPAN_SECONDS = 12.0
 LIST = f"/console/e/{watched.ENTITY}/deliveries"
@@ -44,13 +47,12 @@ async def _measure(rounds: int, span_seconds: float) -> list[Figure]:
         limits = httpx.Limits(max_connections=None)
         async with (
             httpx.AsyncClient(base_url=api.url, trust_env=False, timeout=30, limits=limits) as publisher,
-            httpx.AsyncClient(base_url=api.url, trust_env=False, timeout=30, limits=limits) as visitor,
         ):
-            asked = await _sign_in(visitor, api)
+            page = await _sign_in(api)
             await _publish(publisher, api, "warm", 2)
             for number in range(rounds):
                 quiet.append(await _publish(publisher, api, f"quiet-{number}", span_seconds))
-                async with _tabs(visitor, asked):
+                async with _tabs(page):
                     beside.append(await _publish(publisher, api, f"beside-{number}", span_seconds))
     return [
         Figure(
@@ -65,47 +67,40 @@ async def _measure(rounds: int, span_seconds: float) -> list[Figure]:
     ]
 
 
-async def _sign_in(visitor: httpx.AsyncClient, api: Api) -> tuple[str, str]:
-    """Open the list, and return what its page asks for again: news, and alerts."""
-    visitor.headers["Sec-Fetch-Site"] = "same-origin"
-    answer = await visitor.post("/console/sign-in", data={"key": api.key})
-    if answer.status_code != httpx.codes.SEE_OTHER:
-        raise RuntimeError(answer.text)
-    page = (await visitor.get(LIST)).text
-    asked = [address.replace("&amp;", "&") for address in re.findall(r'data-from="([^"]+)"', page)]
-    alerts, news = sorted(asked, key=lambda address: "/news" in address)
-    return news, alerts
+async def _sign_in(api: Api) -> bytes:
+    """Open the list, and return what its pages are to ask, as `tests.bench.open_pages` reads it."""
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    async with httpx.AsyncClient(base_url=api.url, headers=headers, trust_env=False, timeout=30) as visitor:
+        answer = await visitor.post("/console/sign-in", data={"key": api.key})
+        if answer.status_code != httpx.codes.SEE_OTHER:
+            raise RuntimeError(answer.text)
+        page = (await visitor.get(LIST)).text
+        cookies = dict(visitor.cookies)
+    parts = re.findall(r'data-live="\d+" data-most="(\d+)" data-from="([^"]+)"', page)
+    asked = {address.replace("&amp;", "&"): float(most) for most, address in parts}
+    if len(asked) != len(PARTS):
+        raise RuntimeError(f"the list asks {asked}")
+    return orjson.dumps({"url": api.url, "cookies": cookies, "asked": asked})
 
 
 @asynccontextmanager
-async def _tabs(visitor: httpx.AsyncClient, asked: tuple[str, str]) -> AsyncIterator[None]:
-    """Open pages that go on asking, evenly spread as people open them."""
-
-    async def ask(address: str, every_seconds: float, after_seconds: float) -> None:
-        await asyncio.sleep(after_seconds)
-        while True:
-            answer = await visitor.get(address)
-            # With nobody to evaluate what is published, the alert of the lag comes up in the end.
-            if answer.status_code not in (httpx.codes.NO_CONTENT, httpx.codes.OK):
-                raise RuntimeError(f"{address} was answered with {answer.status_code}")
-            await asyncio.sleep(every_seconds)
-
-    pairs = tuple(zip(asked, (NEWS_SECONDS, ALERTS_SECONDS), strict=True))
-    tasks = [
-        asyncio.create_task(ask(address, every, every * number / TABS))
-        for number in range(TABS)
-        for address, every in pairs
-    ]
+async def _tabs(page: bytes) -> AsyncIterator[None]:
+    """Open pages that go on asking, in a process of their own."""
+    pages = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.bench.open_pages", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert pages.stdin is not None and pages.stdout is not None
+    pages.stdin.write(page + b"\n")
+    await pages.stdin.drain()
     try:
+        if await pages.stdout.readline() != b"open\n":
+            raise RuntimeError("the pages could not be opened")
         yield
     finally:
-        for task in tasks:
-            if task.done():
-                task.result()
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        if pages.returncode is not None:
+            raise RuntimeError(f"the pages ended with {pages.returncode}")
+        pages.terminate()
+        await pages.wait()
 
 
 async def _publish(publisher: httpx.AsyncClient, api: Api, label: str, span_seconds: float) -> float:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from dispatcher.api.resources import ApiResources
 from dispatcher.console import preferences
 from dispatcher.console.alerts import version_of
-from dispatcher.console.entities import EntityDep, visit_of
+from dispatcher.console.entities import EntityDep
 from dispatcher.console.forms import FormDep
 from dispatcher.console.listing import ListUrl, list_url
 from dispatcher.console.origins import local_path
@@ -21,9 +19,11 @@ from dispatcher.console.quiet import QuietEntities
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep, VisitorDep, is_secure, presented_token, visitor_of
 from dispatcher.control import deliveries
+from dispatcher.control.access import Action, require
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import MAX_ROW_NUMBER
 from shared.storage.database.transactions import read_transaction
+from shared.storage.delivery.history import newest_seq
 
 router = APIRouter()
 MAX_NEWS = 20
@@ -35,7 +35,7 @@ Number = Annotated[int, Query(ge=0, le=MAX_ROW_NUMBER)]
 
 
 @router.get("/e/{entity}/deliveries/news")
-async def delivery_news(
+def delivery_news(
     entity: str, request: Request, resources: ResourcesDep, after: Number = 0, known: Number = 0
 ) -> Response:
     """How many deliveries match that are newer than the page; nothing if as many were told already.
@@ -45,26 +45,27 @@ async def delivery_news(
         known: the same when it asked last.
     """
     quiet: QuietEntities = request.app.state.quiet
-    token = presented_token(request, resources.settings) or ""
-    if quiet.is_quiet(token, entity, known):
-        return Response(status_code=204)
-    return await run_in_threadpool(_news, entity, request, resources, after, known)
-
-
-def _news(entity: str, request: Request, resources: ApiResources, after: int, known: int) -> Response:
-    visit, url = visit_of(entity, request, visitor_of(request, resources), resources), list_url(request, FILTERS)
+    token, url = presented_token(request, resources.settings) or "", list_url(request, FILTERS)
+    admitted = quiet.admitted(token, entity)
+    if admitted is not None:
+        with read_transaction(resources.engine) as connection:
+            newest = newest_seq(connection, admitted)
+        quiet.remember_newest(entity, newest)
+        if newest <= known:
+            return Response(status_code=204)
+    principal = visitor_of(request, resources).principal
     try:
         with read_transaction(resources.engine) as connection:
-            newest = deliveries.newest_number(connection, visit.principal, entity)
-            request.app.state.quiet.remember(presented_token(request, resources.settings) or "", entity, newest)
+            stored = require(connection, principal, entity, Action.READ)
+            newest = newest_seq(connection, stored.id)
+            quiet.admit(token, entity, stored.id)
+            quiet.remember_newest(entity, newest)
             if newest <= known:
                 return Response(status_code=204)
-            count = deliveries.count_newer(
-                connection, visit.principal, entity, url.given, after=after, limit=MAX_NEWS + 1
-            )
+            count = deliveries.count_newer(connection, principal, entity, url.given, after=after, limit=MAX_NEWS + 1)
     except InvalidDefinition:
         return Response(status_code=204)
-    shown = ListUrl(f"{visit.frame.path}/deliveries", url.filters, "")
+    shown = ListUrl(f"/console/e/{entity}/deliveries", url.filters, "")
     return render(request, "news.html", count=count, most=MAX_NEWS, url=shown, after=after, newest=newest)
 
 

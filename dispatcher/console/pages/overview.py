@@ -9,37 +9,32 @@ from dispatcher.console.entities import EntityDep
 from dispatcher.console.rendering import query, render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import STATUSES, event_words
-from dispatcher.control import deliveries, secrets
-from dispatcher.control.definition_lists import list_automations, list_webhooks
-from dispatcher.control.paging import MAX_LIMIT, PageRequest
+from dispatcher.control import deliveries
+from dispatcher.control.glances import take_glance
+from dispatcher.control.paging import PageRequest
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.database.transactions import read_transaction
+from shared.storage.definitions.glances import MAX_COUNTED
 
 router = APIRouter(prefix="/e/{entity}")
 NEWEST = 5
+SHOWN_WEBHOOKS = 10
 
 
 @router.get("")
 def overview(request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """The entity at a glance."""
-    principal, entity, few = visit.principal, visit.entity, PageRequest(NEWEST)
+    principal, entity = visit.principal, visit.entity
     with read_transaction(resources.engine) as connection:
-        hooks = list_webhooks(connection, principal, entity, {"limit": MAX_LIMIT}, vault=resources.vault)
-        rules = list_automations(connection, principal, entity, {"limit": MAX_LIMIT})
-        kept = secrets.list_secrets(connection, principal, entity, PageRequest(1))
-        newest = deliveries.list_deliveries(connection, principal, entity, {}, few)
-        failed = {
-            status: deliveries.list_deliveries(connection, principal, entity, {"status": status}, few)
-            for status in ("dead", "refused", "skipped")
-        }
+        glance, troubled = take_glance(connection, principal, entity, webhooks=SHOWN_WEBHOOKS)
+        newest = deliveries.list_deliveries(connection, principal, entity, {}, PageRequest(NEWEST))
     return render(
         request,
         "overview.html",
-        webhooks=hooks,
-        automations=rules,
-        has_secret=bool(kept.items),
+        glance=glance,
+        most_counted=MAX_COUNTED,
+        troubled=troubled,
         newest=newest,
-        failed=failed,
         statuses=STATUSES,
         event_words=event_words,
     )

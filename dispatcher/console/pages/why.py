@@ -17,9 +17,7 @@ from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import OUTCOMES, REASONS, STATUSES
 from dispatcher.control import automations, dry_runs
-from dispatcher.control.definition_lists import list_automations
 from dispatcher.control.dry_runs import DryRunView
-from dispatcher.control.paging import MAX_LIMIT
 from shared.domain.errors import InvalidDefinition
 from shared.domain.explain.dry_run import DryRunResult
 from shared.domain.explain.simulator import DryRunOutcome, Reason
@@ -30,6 +28,8 @@ router = APIRouter(prefix="/e/{entity}/why")
 SINCE = ("15m", "1h", "6h", "24h", "7d")
 LOOKED_AT = 200
 SHOWN = 30
+MAX_CHOICES = 200
+"""Of more automations one is chosen by typing its name, for which so many are proposed."""
 MAX_SECONDS = 5.0
 """As long as the streams are read for an answer."""
 
@@ -41,12 +41,12 @@ def why_page(request: Request, visit: EntityDep, resources: ResourcesDep) -> Res
     chosen, event, since = url.filters["automation"], url.filters["event"], url.filters["since"] or "1h"
     one, answer, fault = None, None, ""
     with read_transaction(resources.engine) as connection:
-        listed = list_automations(connection, visit.principal, visit.entity, {"limit": MAX_LIMIT, "sort": "name"})
+        names = automations.list_names(connection, visit.principal, visit.entity, limit=MAX_CHOICES + 1)
         if chosen:
-            one = automations.get(connection, visit.principal, visit.entity, chosen)
-    if chosen:
+            one = automations.find(connection, visit.principal, visit.entity, chosen)
+    if one is not None:
         try:
-            answer = _explained(resources, visit, {"automation": chosen, "since": since}, event)
+            answer = _explained(resources, visit, {"automation": one["id"], "since": since}, event)
         except InvalidDefinition as exc:
             fault = str(exc)
         except (RedisError, OSError):
@@ -59,7 +59,8 @@ def why_page(request: Request, visit: EntityDep, resources: ResourcesDep) -> Res
         since=since,
         since_choices=SINCE,
         automation=one,
-        automations=listed,
+        names=names,
+        is_short=len(names) <= MAX_CHOICES,
         fault=fault,
         answer=answer,
         results=[] if answer is None else _shown(answer, everything=bool(event)),

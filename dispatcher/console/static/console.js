@@ -104,7 +104,11 @@ function shortcuts() {
 }
 
 // Parts of the page that are asked for again while somebody looks at it, and take their new form where they stand.
+// A page that is left alone asks less and less often; what its reader does begins anew. Pages that were opened together
+// do not ask together.
 const LATE_AFTER = 3;
+const SLOWER = 1.3;
+const paces = new Map();
 const policy = globalThis.trustedTypes?.createPolicy("hookline", { createHTML: (text) => text });
 const due = new Map();
 const underway = new Set();
@@ -147,11 +151,26 @@ function isPaused() {
   return localStorage.getItem("hookline-updates") === "paused";
 }
 
+function waitOf(part) {
+  const wait = paces.get(part.id) ?? Number(part.dataset.live);
+  paces.set(part.id, Math.min(wait * SLOWER, Number(part.dataset.most ?? part.dataset.live)));
+  return 1000 * wait * (0.85 + 0.3 * Math.random());
+}
+
+// Somebody is there: what waits for longer than at first is due at once, if it has waited that long.
+function wakeUp() {
+  const now = Date.now();
+  for (const part of document.querySelectorAll("[data-live]")) {
+    paces.delete(part.id);
+    if (due.has(part.id)) due.set(part.id, Math.min(due.get(part.id), now + 1000 * part.dataset.live));
+  }
+}
+
 function tick() {
   if (!isPaused() && document.visibilityState === "visible" && navigator.onLine) {
     const now = Date.now();
     for (const part of document.querySelectorAll("[data-live]")) {
-      if (!due.has(part.id)) due.set(part.id, now + 1000 * part.dataset.live);
+      if (!due.has(part.id)) due.set(part.id, now + waitOf(part));
       if (now < due.get(part.id) || underway.has(part.id)) continue;
       underway.add(part.id);
       refresh(part).finally(() => {
@@ -176,6 +195,7 @@ function keepLive() {
     else localStorage.setItem("hookline-updates", "paused");
     show();
   });
+  for (const sign of ["pointerdown", "keydown", "focus", "visibilitychange"]) addEventListener(sign, wakeUp, true);
   setInterval(tick, 1000);
 }
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from shared.storage.accounts.api_keys import hash_key, is_valid
-from shared.storage.accounts.users import Principal, roles_of
-from shared.storage.schema.tables import api_keys, sessions, user_identities, users
+from shared.storage.accounts.users import Principal, Role
+from shared.storage.schema.tables import api_keys, memberships, sessions, user_identities, users
 
 TOKEN_RANDOM_BYTES = 32
 MAX_BROWSER_CHARS = 255
@@ -96,15 +97,17 @@ def insert_session(
 def find_session(connection: Connection, token: str, *, now: datetime) -> OpenSession | None:
     """The session of a token; None once it has ended, or its key was revoked or has expired."""
     query = (
-        select(*_COLUMNS, users.c.is_admin)
-        .select_from(_OWNERS)
+        select(*_COLUMNS, users.c.is_admin, memberships.c.entity_id, memberships.c.role)
+        .select_from(_OWNERS.outerjoin(memberships, memberships.c.user_id == users.c.id))
         .where(sessions.c.digest == hash_key(token), sessions.c.ends_at > now, is_valid(now))
     )
-    row = connection.execute(query).first()
-    if row is None:
+    rows = connection.execute(query).all()
+    if not rows:
         return None
-    principal = Principal(row.user_id, row.user_name, row.is_admin, roles_of(connection, row.user_id))
-    return OpenSession(StoredSession(*row[:-1]), principal)
+    first = rows[0]
+    roles = {row.entity_id: Role(row.role) for row in rows if row.role is not None}
+    principal = Principal(first.user_id, first.user_name, first.is_admin, MappingProxyType(roles))
+    return OpenSession(StoredSession(*first[: len(_COLUMNS)]), principal)
 
 
 def touch_session(connection: Connection, session_id: int, *, now: datetime, ends_at: datetime) -> None:

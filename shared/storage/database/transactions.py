@@ -35,7 +35,9 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
     edits: list[int] = []
     with (
         _sqlite_writer_lock(engine),
-        engine.connect().execution_options(hookline_write=True, hookline_edits=edits) as connection,
+        engine.connect().execution_options(
+            hookline_write=True, hookline_edits=edits, hookline_recalled=None
+        ) as connection,
         connection.begin(),
     ):
         yield connection
@@ -106,16 +108,26 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
     With PostgreSQL's default each statement would see what was committed by then: a webhook's row as it was before an
     edit, and no more the secrets that it names. What is found by `recalled` is looked up once.
     """
+    known = engine.get_execution_options().get("hookline_recalled")
     with (
-        engine.connect().execution_options(hookline_recalled={}) as connection,
+        engine.connect().execution_options(hookline_recalled={} if known is None else known) as connection,
         _repeatable_read(connection),
         connection.begin(),
     ):
         yield connection
 
 
+def reading_once(engine: Engine) -> Engine:
+    """The engine for one request that only reads: what `recalled` found counts in all its transactions.
+
+    Such a request sees a definition as it was when it looked first. Transactions that write look for themselves.
+    """
+    return engine.execution_options(hookline_recalled={})
+
+
 def recalled(connection: Connection, key: Hashable, find: Callable[[], _T]) -> _T:
-    """What `find` gives. In a transaction that only reads it is asked once a key: a snapshot stays as it is.
+    """What `find` gives, which nobody may change. Where only is read it is asked once a key: in a transaction, whose
+    snapshot stays as it is, or in all those of `reading_once`.
 
     A page asks several parts of the control layer, each of which looks up the entity.
     """

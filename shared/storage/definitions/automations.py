@@ -14,6 +14,7 @@ from shared.domain.durations import parse_duration
 from shared.domain.ids import IdKind, decode_id
 from shared.domain.quotas import weight_bytes
 from shared.storage.database.bulk import among
+from shared.storage.database.transactions import recalled
 from shared.storage.definitions.kept_revisions import (
     Edited,
     RevisionChange,
@@ -67,8 +68,8 @@ class AutomationFields:
     epoch: int
 
 
-def _automations(*, deleted: bool = False) -> Select[Any]:
-    return (
+def _automations(*, deleted: bool | None = False) -> Select[Any]:
+    query = (
         select(
             automations.c.id,
             automations.c.name,
@@ -89,8 +90,10 @@ def _automations(*, deleted: bool = False) -> Select[Any]:
         )
         .join(entities, entities.c.id == automations.c.entity_id)
         .outerjoin(webhooks, webhooks.c.id == automations.c.webhook_id)
-        .where(automations.c.deleted_at.is_not(None) if deleted else automations.c.deleted_at.is_(None))
     )
+    if deleted is None:
+        return query
+    return query.where(automations.c.deleted_at.is_not(None) if deleted else automations.c.deleted_at.is_(None))
 
 
 def _of_entity(entity_id: int) -> Select[Any]:
@@ -101,9 +104,13 @@ def find_automation(
     connection: Connection, entity_id: int, *, automation_id: int | None = None, name: str | None = None
 ) -> StoredAutomation | None:
     """The entity's automation of this id, or else of this name."""
-    wanted = automations.c.id == automation_id if automation_id is not None else automations.c.name == name
-    row = connection.execute(_of_entity(entity_id).where(wanted)).first()
-    return None if row is None else StoredAutomation(*row)
+
+    def find() -> StoredAutomation | None:
+        wanted = automations.c.id == automation_id if automation_id is not None else automations.c.name == name
+        row = connection.execute(_of_entity(entity_id).where(wanted)).first()
+        return None if row is None else StoredAutomation(*row)
+
+    return recalled(connection, ("automation", entity_id, automation_id, name), find)
 
 
 def find_deleted(connection: Connection, entity_id: int, automation_id: int) -> StoredAutomation | None:
@@ -126,20 +133,14 @@ def concerned_by(
         kept_revisions.c.entity_id == entity_id,
         cast(kept_revisions.c.changed, Text).like('%"event"%'),
     )
-    numbers = select(automations.c.id, automations.c.deleted_at.is_not(None)).where(
+    numbers = select(automations.c.id).where(
         mine, (automations.c.event_type == event_type) | automations.c.id.in_(edited)
     )
-    found = {row[0]: bool(row[1]) for row in connection.execute(numbers.order_by(automations.c.id).limit(limit))}
-    rows = [
-        (StoredAutomation(*row), deleted)
-        for deleted in (False, True)
-        for row in connection.execute(
-            _automations(deleted=deleted).where(
-                among(connection, automations.c.id, [one for one, gone in found.items() if gone is deleted])
-            )
-        )
-    ]
-    return sorted(rows, key=lambda one: one[0].id)
+    page = numbers.order_by(automations.c.id).limit(limit).subquery()  # only the numbers are put in order by SQL
+    query = _automations(deleted=None).add_columns(automations.c.deleted_at.is_not(None))
+    rows = connection.execute(query.where(automations.c.id.in_(select(page.c.id))))
+    found = [(StoredAutomation(*row[:-1]), bool(row[-1])) for row in rows]
+    return sorted(found, key=lambda one: one[0].id)
 
 
 def automations_of_all(
@@ -164,6 +165,13 @@ def find_by_name_or_id(connection: Connection, entity_id: int, name_or_id: str) 
     number = decode_id(IdKind.AUTOMATION, name_or_id)
     stored = None if number is None else find_automation(connection, entity_id, automation_id=number)
     return stored or find_automation(connection, entity_id, name=name_or_id)
+
+
+def automation_names(connection: Connection, entity_id: int, *, limit: int) -> list[tuple[int, str]]:
+    """The ids and names of the entity's automations, by their names."""
+    mine = automations.c.entity_id == entity_id, automations.c.deleted_at.is_(None)
+    query = select(automations.c.id, automations.c.name).where(*mine).order_by(automations.c.name).limit(limit)
+    return [(row[0], row[1]) for row in connection.execute(query)]
 
 
 def list_automations(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredAutomation]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, func, or_, select
 
+from shared.domain.quotas import weight_bytes
 from shared.storage.database.bulk import among, chunks
 from shared.storage.definitions.automations import StoredAutomation, many_automations
 from shared.storage.definitions.webhook_fields import WebhookKind
@@ -21,7 +22,10 @@ from shared.storage.schema.tables import automations, deliveries, webhooks
 _RECENT = 2_000
 """How many of an entity's newest deliveries are looked at for automations that fired last."""
 _ROWS_READ = 8
-"""Automations read at a time: a definition may have a MiB."""
+"""Automations read at first: a definition may have a MiB."""
+_MOST_READ = 128
+"""Automations read at a time after some that were all small."""
+_SMALL_BYTES = 64 << 10
 
 
 class Sort(StrEnum):
@@ -112,10 +116,14 @@ def list_automation_rows(
         keys = _fired_lately(connection, entity_id, query, fired, after, limit)
     if keys is None:
         keys = _keys(connection, query, automations, sort, fired, after, limit)
-    for begin in range(0, len(keys), _ROWS_READ):
-        few = dict(keys[begin : begin + _ROWS_READ])
+    begin, count = 0, _ROWS_READ
+    while begin < len(keys):
+        few = dict(keys[begin : begin + count])
         rows = {row.id: row for row in many_automations(connection, entity_id, ids=list(few))}
         yield from ((key, rows[number]) for number, key in few.items())
+        begin += count
+        small = all(weight_bytes(row.definition) <= _SMALL_BYTES for row in rows.values())
+        count = min(4 * count, _MOST_READ) if small else _ROWS_READ
 
 
 def _fired_lately(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
@@ -58,7 +59,12 @@ def list_entities(
     query = _entities().where(entities.c.id > after).order_by(entities.c.id).limit(limit)
     if among is not None:
         query = query.where(entities.c.id.in_(among))
-    return [StoredEntity(*row) for row in connection.execute(query)]
+    found = [StoredEntity(*row) for row in connection.execute(query)]
+    return [recalled(connection, ("entity", one.name), partial(_itself, one)) for one in found]
+
+
+def _itself(found: StoredEntity) -> StoredEntity:
+    return found
 
 
 def insert_entity(connection: Connection, *, name: str, kind: str, parent_id: int | None, now: datetime) -> bool:
@@ -90,13 +96,17 @@ class OrganizationLink:
 
 def organization_links(connection: Connection) -> list[OrganizationLink]:
     """Every entity that belongs to an organization, with that organization."""
-    parents = entities.alias("parents")
-    query = (
-        select(entities.c.id, entities.c.name, parents.c.id, parents.c.name)
-        .join(parents, parents.c.id == entities.c.parent_id)
-        .where(parents.c.kind == "organization")
-    )
-    return [OrganizationLink(*row) for row in connection.execute(query)]
+
+    def find() -> list[OrganizationLink]:
+        parents = entities.alias("parents")
+        query = (
+            select(entities.c.id, entities.c.name, parents.c.id, parents.c.name)
+            .join(parents, parents.c.id == entities.c.parent_id)
+            .where(parents.c.kind == "organization")
+        )
+        return [OrganizationLink(*row) for row in connection.execute(query)]
+
+    return recalled(connection, "organization links", find)
 
 
 def related_entities(connection: Connection, entity_id: int) -> dict[int, str]:

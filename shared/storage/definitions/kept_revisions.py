@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, case, delete, func, insert, select
 
 from shared.storage.database.bulk import among
 from shared.storage.schema.tables import kept_revisions
@@ -226,7 +226,7 @@ _HEAD = (
 
 
 def _kept(row: Any) -> KeptRevision:
-    values = {key: value for key, value in row._mapping.items() if key != "target_id"}
+    values = {key: value for key, value in row._mapping.items() if key not in ("target_id", "content")}
     return KeptRevision(**{**values, "change": RevisionChange(values["change"])})
 
 
@@ -240,18 +240,27 @@ def list_revisions(
     return [_kept(row) for row in connection.execute(query.order_by(kept_revisions.c.id.desc()).limit(limit))]
 
 
-def list_revisions_of(
-    connection: Connection, kind: RevisionKind, target_ids: Collection[int]
-) -> dict[int, list[KeptRevision]]:
-    """The kept revisions of many targets without their contents, each newest first, as `list_revisions` of each."""
-    found: dict[int, list[KeptRevision]] = {target_id: [] for target_id in target_ids}
-    query = select(kept_revisions.c.target_id, *_HEAD).where(
-        kept_revisions.c.kind == kind, among(connection, kept_revisions.c.target_id, target_ids)
-    )
-    for row in connection.execute(query.order_by(kept_revisions.c.target_id, kept_revisions.c.id.desc())):
-        if len(found[row.target_id]) < MAX_REVISIONS:
-            found[row.target_id].append(_kept(row))
-    return found
+def read_history(
+    connection: Connection, kind: RevisionKind, target_ids: Collection[int], since: datetime
+) -> tuple[dict[int, list[KeptRevision]], dict[int, dict[str, Any]]]:
+    """The kept revisions of many targets, each newest first, and the contents of some, by their numbers.
+
+    Those are the newest that was made before `since`, and all after it.
+    """
+    kept: dict[int, list[KeptRevision]] = {target_id: [] for target_id in target_ids}
+    contents: dict[int, dict[str, Any]] = {}
+    number, target = kept_revisions.c.id, kept_revisions.c.target_id
+    first = func.max(number).filter(kept_revisions.c.created_at < since).over(partition_by=target)
+    mine = kept_revisions.c.kind == kind, among(connection, target, target_ids)
+    ranked = select(number, first.label("first")).where(*mine).subquery()
+    content = case((number >= func.coalesce(ranked.c.first, 0), kept_revisions.c.content)).label("content")
+    query = select(target, *_HEAD, content).join(ranked, ranked.c.id == number).order_by(target, number.desc())
+    for row in connection.execute(query):
+        if len(kept[row.target_id]) < MAX_REVISIONS:
+            kept[row.target_id].append(_kept(row))
+            if row.content is not None:
+                contents[row.id] = unpack_content(row.content)
+    return kept, contents
 
 
 def find_content(connection: Connection, kind: RevisionKind, target_id: int, number: int) -> dict[str, Any] | None:

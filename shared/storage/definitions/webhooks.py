@@ -13,11 +13,12 @@ from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, ScalarSelect, Select, bindparam, delete, func, insert, select, update
 
 from shared.domain.delivery.circuits import Circuit
 from shared.domain.delivery.signing import WandbSignature
 from shared.storage.database.bulk import among
+from shared.storage.database.transactions import recalled
 from shared.storage.definitions.kept_revisions import (
     Edited,
     RevisionChange,
@@ -56,8 +57,8 @@ _token, _signing, _url = secrets.alias("token"), secrets.alias("signing"), secre
 _certificate, _password, _former = secrets.alias("certificate"), secrets.alias("password"), secrets.alias("former")
 
 
-def _webhooks(entity_ids: Collection[int]) -> Select[Any]:
-    return (
+def _webhooks(entity_ids: Collection[int] | None = None) -> Select[Any]:
+    query = (
         select(
             webhooks,
             _token.c.name.label("access_token"),
@@ -66,6 +67,7 @@ def _webhooks(entity_ids: Collection[int]) -> Select[Any]:
             _certificate.c.name.label("client_certificate"),
             _password.c.name.label("basic_password"),
             _former.c.name.label("former_signing_secret"),
+            _granted().label("granted"),
         )
         .outerjoin(_token, _token.c.id == webhooks.c.access_token_secret_id)
         .outerjoin(_signing, _signing.c.id == webhooks.c.signing_secret_id)
@@ -73,8 +75,9 @@ def _webhooks(entity_ids: Collection[int]) -> Select[Any]:
         .outerjoin(_certificate, _certificate.c.id == webhooks.c.client_certificate_secret_id)
         .outerjoin(_password, _password.c.id == webhooks.c.basic_password_secret_id)
         .outerjoin(_former, _former.c.id == webhooks.c.former_signing_secret_id)
-        .where(webhooks.c.entity_id.in_(entity_ids), webhooks.c.deleted_at.is_(None))
+        .where(webhooks.c.deleted_at.is_(None))
     )
+    return query if entity_ids is None else query.where(webhooks.c.entity_id.in_(entity_ids))
 
 
 def find_webhook(
@@ -99,18 +102,21 @@ def find_webhooks(
     kind: WebhookKind | None = WebhookKind.WEBHOOK,
 ) -> list[StoredWebhook]:
     """The webhooks of these entities that have this id, or, without an id, this name, in the order of their ids."""
-    wanted = webhooks.c.id == webhook_id if webhook_id is not None else webhooks.c.name == name
-    query = _webhooks(entity_ids).where(wanted).order_by(webhooks.c.id)
-    if kind is not None:
-        query = query.where(webhooks.c.kind == kind)
-    return _stored(connection, connection.execute(query).all())
+
+    def find() -> list[StoredWebhook]:
+        wanted = webhooks.c.id == webhook_id if webhook_id is not None else webhooks.c.name == name
+        query = _webhooks(entity_ids).where(wanted).order_by(webhooks.c.id)
+        if kind is not None:
+            query = query.where(webhooks.c.kind == kind)
+        return _stored(connection.execute(query).all())
+
+    return recalled(connection, ("webhooks", frozenset(entity_ids), webhook_id, name, kind), find)
 
 
 def find_of_any(connection: Connection, webhook_ids: Collection[int]) -> dict[int, StoredWebhook]:
     """The webhooks and Slack integrations of these ids, of whichever entity, by id."""
-    query = select(webhooks.c.entity_id).where(among(connection, webhooks.c.id, webhook_ids)).distinct()
-    owners = connection.scalars(query).all()
-    return {one.id: one for owner in owners for one in many_webhooks(connection, owner, ids=webhook_ids)}
+    query = _webhooks().where(among(connection, webhooks.c.id, webhook_ids))
+    return {one.id: one for one in _stored(connection.execute(query).all())}
 
 
 def many_webhooks(
@@ -118,7 +124,7 @@ def many_webhooks(
 ) -> list[StoredWebhook]:
     """The entity's webhooks of either kind that have one of these ids or names."""
     wanted = among(connection, webhooks.c.id, ids) | among(connection, webhooks.c.name, names)
-    return _stored(connection, connection.execute(_webhooks([entity_id]).where(wanted)).all())
+    return _stored(connection.execute(_webhooks([entity_id]).where(wanted)).all())
 
 
 def list_webhooks(
@@ -126,11 +132,10 @@ def list_webhooks(
 ) -> list[StoredWebhook]:
     """The entity's webhooks of one kind in the order of their ids."""
     query = _webhooks([entity_id]).where(webhooks.c.id > after, webhooks.c.kind == kind)
-    return _stored(connection, connection.execute(query.order_by(webhooks.c.id).limit(limit)).all())
+    return _stored(connection.execute(query.order_by(webhooks.c.id).limit(limit)).all())
 
 
-def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebhook]:
-    granted = _granted(connection, [row.id for row in rows])
+def _stored(rows: Sequence[Row[Any]]) -> list[StoredWebhook]:
     return [
         StoredWebhook(
             id=row.id,
@@ -140,7 +145,7 @@ def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebh
                 url=row.url,
                 access_token=row.access_token,
                 signing_secret=row.signing_secret,
-                secrets=tuple(sorted(granted[row.id])),
+                secrets=tuple(sorted(row.granted.split(","))) if row.granted else (),
                 policy=row.policy,
                 enabled=row.enabled,
                 paused=row.paused,
@@ -167,16 +172,15 @@ def _stored(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredWebh
     ]
 
 
-def _granted(connection: Connection, webhook_ids: Collection[int]) -> dict[int, list[str]]:
-    query = (
-        select(webhook_secrets.c.webhook_id, secrets.c.name)
-        .join(secrets, secrets.c.id == webhook_secrets.c.secret_id)
-        .where(among(connection, webhook_secrets.c.webhook_id, webhook_ids))
+def _granted() -> ScalarSelect[str]:
+    """The names of the secrets that a webhook grants: no name has a comma."""
+    granted = secrets.alias("granted")
+    return (
+        select(func.aggregate_strings(granted.c.name, ","))
+        .select_from(webhook_secrets.join(granted, granted.c.id == webhook_secrets.c.secret_id))
+        .where(webhook_secrets.c.webhook_id == webhooks.c.id)
+        .scalar_subquery()
     )
-    granted = defaultdict(list)
-    for webhook_id, name in connection.execute(query):
-        granted[webhook_id].append(name)
-    return granted
 
 
 def insert_webhook(
@@ -276,7 +280,7 @@ def update_webhooks(
     query = _webhooks({edit.stored.entity_id for edit in edits}).where(
         among(connection, webhooks.c.id, [edit.stored.id for edit in edits])
     )
-    after = {one.id: one for one in _stored(connection, connection.execute(query).all())}
+    after = {one.id: one for one in _stored(connection.execute(query).all())}
     kept = [
         _edited(edit.stored, RevisionChange.UPDATE, content_of(after[edit.stored.id]), edit.revision) for edit in edits
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
 
 from shared.storage.schema.tables import (
     DEAD,
@@ -111,6 +111,11 @@ def count_overdue(connection: Connection, now: datetime, *, for_seconds: float) 
 
 def count_recent_dead(connection: Connection, since: datetime) -> int:
     """Deliveries that became dead letters since then, among the `COUNTED_DEAD` that were created last."""
+    return int(connection.execute(recent_dead(since)).scalar_one())
+
+
+def recent_dead(since: datetime) -> Select[int]:
+    """The query of `count_recent_dead`, for those who count more at once."""
     newest = (
         select(deliveries.c.finished_at)
         .where(deliveries.c.unfulfilled.in_(DEAD))
@@ -118,5 +123,4 @@ def count_recent_dead(connection: Connection, since: datetime) -> int:
         .limit(COUNTED_DEAD)
         .subquery()
     )
-    query = select(func.count()).select_from(newest).where(newest.c.finished_at >= since)
-    return int(connection.execute(query).scalar_one())
+    return select(func.count()).select_from(newest).where(newest.c.finished_at >= since)

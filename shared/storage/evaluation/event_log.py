@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, delete, func, select
 
 from shared.storage.database.transactions import read_statement
 from shared.storage.database.upserts import insert_ignore
-from shared.storage.schema.tables import event_log
+from shared.storage.schema.tables import event_log, partitions
 
 MAX_ENTRIES = 1000
 """The most entries of one row."""
@@ -86,20 +86,39 @@ def delete_rows(connection: Connection, *, before_ms: int, most: int) -> int:
     return connection.execute(delete(event_log).where(event_log.c.id.in_(old))).rowcount
 
 
+class _Head(NamedTuple):
+    """Where a partition is read from a time on."""
+
+    content: bytes | None
+    """The first row that has anything of that time or later."""
+    newest: EntryOrder
+    """The last logged entry: what comes later is in the stream."""
+
+
 class EventLog:
-    """Reads the log, a row at a time. It belongs to one thread."""
+    """Reads the log, a row at a time. It belongs to one thread, and to one reading of the streams beside it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._heads: tuple[int, dict[int, _Head]] | None = None
+        self._oldest: dict[int, int | None] | None = None
 
-    def forwards(self, partition: int, after: EntryOrder, until_ms: int | None) -> Iterator[LoggedEntry]:
-        """Oldest first: the entries of a partition after an id, that came before a time."""
+    def forwards(
+        self, partition: int, after: EntryOrder, until_ms: int | None, *, beside_others: bool = False
+    ) -> Iterator[LoggedEntry]:
+        """Oldest first: the entries of a partition after an id, that came before a time.
+
+        `beside_others`: all partitions are read from that time on, so that one query finds where each begins.
+        """
+        head = self._head(partition, after[0]) if beside_others else None
+        content: bytes | None
         while True:
-            rows = event_log.c.partition == partition, event_log.c.last_ms >= after[0]
-            query = select(event_log.c.content).where(*rows).order_by(event_log.c.last_ms, event_log.c.last_number)
-            beyond = (event_log.c.last_ms > after[0]) | (event_log.c.last_number > after[1])
-            with read_statement(self._engine) as connection:
-                content = connection.scalar(query.where(beyond).limit(1))
+            if head is not None and after >= head.newest:
+                return
+            if head is not None and head.content is not None:
+                content, head = head.content, head._replace(content=None)
+            else:
+                content = self._row_after(partition, after)
             if content is None:
                 return
             for entry in unpack_entries(content):
@@ -110,9 +129,46 @@ class EventLog:
                 after = entry.order
                 yield entry
 
+    def _row_after(self, partition: int, after: EntryOrder) -> bytes | None:
+        rows = event_log.c.partition == partition, event_log.c.last_ms >= after[0]
+        query = select(event_log.c.content).where(*rows).order_by(event_log.c.last_ms, event_log.c.last_number)
+        beyond = (event_log.c.last_ms > after[0]) | (event_log.c.last_number > after[1])
+        with read_statement(self._engine) as connection:
+            return connection.scalar(query.where(beyond).limit(1))
+
+    def _head(self, partition: int, since_ms: int) -> _Head:
+        if self._heads is None or self._heads[0] != since_ms:
+            of_one = event_log.c.partition == partitions.c.partition
+            first = select(event_log.c.content).where(of_one, event_log.c.last_ms >= since_ms)
+            first = first.order_by(event_log.c.last_ms, event_log.c.last_number).limit(1)
+            last = event_log.c.last_ms.desc(), event_log.c.last_number.desc()
+            query = select(
+                partitions.c.partition,
+                first.scalar_subquery(),
+                *(
+                    select(column).where(of_one).order_by(*last).limit(1).scalar_subquery()
+                    for column in (event_log.c.last_ms, event_log.c.last_number)
+                ),
+            )
+            with read_statement(self._engine) as connection:
+                rows = connection.execute(query).all()
+            self._heads = since_ms, {row[0]: _Head(row[1], (row[2] or 0, row[3] or 0)) for row in rows}
+        # A partition without an offset has nothing in the log, which holds what was evaluated.
+        return self._heads[1].pop(partition, _Head(None, (0, 0)))
+
+    def _begins(self, partition: int) -> int | None:
+        """The time of a partition's oldest entry; None where none is logged."""
+        if self._oldest is None:
+            of_one = event_log.c.partition == partitions.c.partition
+            oldest = select(func.min(event_log.c.first_ms)).where(of_one).scalar_subquery()
+            with read_statement(self._engine) as connection:
+                self._oldest = {row[0]: row[1] for row in connection.execute(select(partitions.c.partition, oldest))}
+        return self._oldest.get(partition)
+
     def backwards(self, partition: int, before: EntryOrder | None, since_ms: int) -> Iterator[LoggedEntry]:
         """Newest first: the entries of a partition before an id, or all, that came at a time or later."""
-        while True:
+        begins = self._begins(partition)
+        while begins is not None and (before is None or before[0] >= begins):
             query = select(event_log.c.content).where(event_log.c.partition == partition)
             if before is not None:
                 earlier = (event_log.c.first_ms == before[0]) & (event_log.c.first_number < before[1])

@@ -13,7 +13,7 @@ from sqlalchemy import (
 )
 
 from shared.domain.events.partitioning import START, Offset
-from shared.storage.database.transactions import read_transaction, write_statement
+from shared.storage.database.transactions import read_transaction, recalled, write_statement
 from shared.storage.database.upserts import insert_ignore
 from shared.storage.schema.tables import (
     partitions,
@@ -38,8 +38,12 @@ def read_offset(connection: Connection, partition: int) -> Offset:
 
 def read_offsets(connection: Connection) -> dict[int, Offset]:
     """The committed offsets of all partitions that have one."""
-    rows = connection.execute(select(partitions.c.partition, partitions.c.offset, partitions.c.entries_read))
-    return {row.partition: Offset(row.offset, row.entries_read) for row in rows}
+
+    def read() -> dict[int, Offset]:
+        rows = connection.execute(select(partitions.c.partition, partitions.c.offset, partitions.c.entries_read))
+        return {row.partition: Offset(row.offset, row.entries_read) for row in rows}
+
+    return dict(recalled(connection, "offsets", read))
 
 
 def read_all_offsets(connection: Connection, partitions: int) -> dict[int, Offset]:

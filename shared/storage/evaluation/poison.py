@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, Select, func, select, tuple_
 
 from shared.storage.database.upserts import insert_ignore
 from shared.storage.schema.tables import poison_entries
@@ -50,8 +50,13 @@ COUNTED_POISON = 10_000
 
 def count_poison(connection: Connection, since: datetime) -> int:
     """The poison entries since then, up to `COUNTED_POISON`."""
+    return int(connection.execute(recent_poison(since)).scalar_one())
+
+
+def recent_poison(since: datetime) -> Select[int]:
+    """The query of `count_poison`, for those who count more at once."""
     recent = select(poison_entries.c.partition).where(poison_entries.c.created_at >= since).limit(COUNTED_POISON)
-    return int(connection.execute(select(func.count()).select_from(recent.subquery())).scalar_one())
+    return select(func.count()).select_from(recent.subquery())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

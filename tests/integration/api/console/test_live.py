@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Engine, event, update
 
 from dispatcher.console.alerts import LagWatch
 from dispatcher.console.quiet import NEWEST_SECONDS, QuietEntities
@@ -84,14 +84,54 @@ def quiet_for_all(world: World) -> None:
 
 def test_who_lost_the_right_to_look_is_told_nothing(world: World) -> None:
     quiet = QuietEntities()
-    assert not quiet.is_quiet("mine", "acme", 5)
-    quiet.remember("mine", "acme", 5)
-    assert quiet.is_quiet("mine", "acme", 5) and quiet.is_quiet("mine", "acme", 6)
-    assert not quiet.is_quiet("mine", "acme", 4)
-    assert not quiet.is_quiet("other", "acme", 5) and not quiet.is_quiet("mine", "other", 5)
+    quiet.remember_newest("acme", 5)
+    assert not quiet.has_no_news("mine", "acme", 5)
+    quiet.admit("mine", "acme", 1)
+    assert quiet.has_no_news("mine", "acme", 5) and quiet.has_no_news("mine", "acme", 6)
+    assert not quiet.has_no_news("mine", "acme", 4)
+    assert not quiet.has_no_news("other", "acme", 5) and not quiet.has_no_news("mine", "other", 5)
+    quiet.remember_alerts("mine", "acme", "", "none")
+    assert quiet.has_no_alert("mine", "acme", "", "none")
+    for other in (("mine", "acme", "", "abc"), ("mine", "acme", "hidden", "none"), ("other", "acme", "", "none")):
+        assert not quiet.has_no_alert(*other)
     with world.visitor("outsider") as outsider, world.visitor(None) as nobody:
         assert outsider.get(f"{LIST}/news").status_code == 404
         assert nobody.get(f"{LIST}/news").status_code == 303
+
+
+def test_a_page_that_is_left_open_costs_no_statement_and_no_thread(world: World, admin: httpx.Client) -> None:
+    page = admin.get(LIST).text
+    asked = [html.unescape(one) for one in re.findall(r'data-from="([^"]+/(?:news|alerts)[^"]*)"', page)]
+    assert len(asked) == 2 and all(admin.get(one).status_code == 204 for one in asked)
+    statements: list[str] = []
+    see = lambda _c, _k, statement, *_more: statements.append(statement)  # noqa: E731
+    event.listen(Engine, "before_cursor_execute", see)
+    try:
+        # What is remembered ends at some time: one of a few in a row falls within it.
+        begun = []
+        for _ in range(5):
+            statements.clear()
+            begun.append([admin.get(one) for one in asked])
+            if not statements:
+                break
+    finally:
+        event.remove(Engine, "before_cursor_execute", see)
+    assert statements == []
+    for answer in begun[-1]:
+        assert answer.status_code == 204 and answer.headers["cache-control"] == "no-store"
+        assert "nonce-" in answer.headers["content-security-policy"]
+    with world.visitor(None) as nobody:
+        assert [nobody.get(one).status_code for one in asked] == [303, 303]
+    for odd in ("known=x", "known=", "known=" + "9" * 400, "known=%ff"):
+        assert admin.get(f"{LIST}/news?{odd}").status_code in (204, 422)
+
+
+def test_many_new_deliveries_are_counted_no_more(world: World, admin: httpx.Client) -> None:
+    (ask,) = re.findall(r'data-from="([^"]+/news[^"]*)"', admin.get(f"{LIST}?collection=fresh").text)
+    world.publish(*(alias_event("recorded", event_id=f"many-{n}", collection="fresh") for n in range(21)))
+    quiet_for_all(world)
+    told = admin.get(html.unescape(ask)).text
+    assert "20+ new deliveries." in told and "data-live" not in told
 
 
 def test_an_open_list_is_told_how_many_are_new(world: World, admin: httpx.Client) -> None:
@@ -136,6 +176,7 @@ def test_what_gets_nothing_stands_on_top_of_every_page_until_it_is_hidden(world:
             (ask,) = re.findall(r'data-from="(/console/e/acme/alerts[^"]*)"', member.get(ENTITY).text)
             assert member.get(ask).status_code == 204
             store(circuit_opened_at=opened)
+            member.get(ENTITY)  # which tells the process, as a while that passes does
             told = html.unescape(member.get(ask).text)
             assert "its circuit has been open since" in told and "gone-hook" in told
             assert "gone-hook" not in outsider.get("/console/e/other").text

@@ -59,6 +59,7 @@ SECRETS = {
 WHOLE_PATH = "/api/webhooks/whole-canary-token-in-the-path-31aa?sig=whole-canary-in-the-query"
 ADMIN_KEY = "hlk-canary-admin-key-" + "4a7d" * 6
 WRONG_KEY = "hlk-canary-wrong-key-" + "be21" * 6
+PROXY_PASSWORD = "proxy-canary/+of-20-c4"
 FERNET_KEY = Fernet.generate_key().decode()
 SLACK_PATH = "/services/TCANARY01/BCANARY02/slackCanarySecret55ab"
 KEY_LINES = [line for line in CERTIFICATE.key.splitlines() if len(line) > 60]
@@ -82,6 +83,8 @@ def canaries(new_key: str) -> dict[str, str]:
         "a key that the API made": new_key,
         "a key that nobody has": WRONG_KEY,
         "the key of the vault": FERNET_KEY,
+        "the egress proxy's password": PROXY_PASSWORD,
+        "the egress proxy's password with its user": base64.b64encode(f"hook:{PROXY_PASSWORD}".encode()).decode(),
     }
 
 
@@ -130,6 +133,16 @@ def echoing(tls: ssl.SSLContext | None = None) -> Iterator[Echoing]:
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        def do_CONNECT(self) -> None:
+            """Refuse as a proxy that repeats what it was shown, in its status line, headers and body."""
+            shown = self.headers.get("Proxy-Authorization", "none")
+            endpoint.requests.append(f"CONNECT {shown}".encode())
+            self.send_response(407, f"denied {shown}")
+            self.send_header("Proxy-Authenticate", f"{shown} {PROXY_PASSWORD}")
+            self.send_header("Content-Length", str(len(shown)))
+            self.end_headers()
+            self.wfile.write(shown.encode())
 
         def log_message(self, *_args: object) -> None:
             return
@@ -221,7 +234,7 @@ def define(api: Caller, hostile: str, chat: str) -> str:
     )
     basic = {"access_token": None, "basic": {"user": "ci", "password_secret": "PASSWORD"}}
     api.ok("POST", f"{ACME}/webhooks", {"name": "whole", "url_secret": "WHOLE_URL", **uses, **basic})
-    api.ok("POST", f"{ACME}/webhooks", {"name": "absent", "url": "https://127.0.0.1:1/", **uses})
+    api.ok("POST", f"{ACME}/webhooks", {"name": "absent", "url": "https://127.0.0.2:1/", **uses})
     slack = {"name": "chat", "url_secret": "SLACK_URL", "team": "T", "channel": "#c", "policy": policy}
     api.ok("POST", f"{ACME}/slack", slack)
     payload = {
@@ -376,6 +389,7 @@ def test_no_canary_is_found_anywhere(
         valkey = stack.enter_context(valkey_server(data_dir=tmp_path / "valkey", append_only=True))
         hostile = stack.enter_context(echoing(demanding(tmp_path)))
         chat = stack.enter_context(echoing())
+        proxy = stack.enter_context(echoing())
         collector = stack.enter_context(receiving())
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         api_port, metrics_port = free_port(), free_port()
@@ -389,6 +403,8 @@ def test_no_canary_is_found_anywhere(
             allowed_networks="127.0.0.0/8",
             allowed_ports="1-65535",
             ca_bundle=str(tmp_path / "authority.pem"),
+            egress_proxy=SecretStr(proxy.url.replace("//", f"//hook:{quote(PROXY_PASSWORD, safe='')}@")),
+            egress_no_proxy="127.0.0.1",
             port=api_port,
             partitions=2,
             log_level="DEBUG",
@@ -430,6 +446,7 @@ def test_no_canary_is_found_anywhere(
         assert b"g=gr%22anted" in sent
         assert f"{INNOCENT} {SECRETS['GRANTED']}".encode() in sent
         assert SLACK_PATH.encode() in b"".join(chat.requests)
+        assert base64.b64encode(f"hook:{PROXY_PASSWORD}".encode()) in b"".join(proxy.requests)
     exported = b"".join(request.body for request in collector.requests)  # protobuf holds texts as they are
     for span in ("publish", "evaluate ADD_ARTIFACT_ALIAS", "attempt"):
         search.look("exported spans", exported, holding=span)

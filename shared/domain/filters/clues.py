@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 import re2
 
-from shared.domain.filters.terms import INVERTING, Comparison, Node
+from shared.domain.filters.terms import INVERTING, Comparison, Node, number_key
 
 MAX_CLUES: Final = 256
 """How many clues a cover may have: each takes memory, and a filter may name ten thousand values."""
@@ -93,7 +93,7 @@ def equality_key(value: object) -> Hashable:
     if isinstance(value, bool):
         return Marker.TRUE if value else Marker.FALSE
     if isinstance(value, (int, float)):
-        return value
+        return number_key(value)
     if isinstance(value, (list, tuple)):
         return (list, len(value))
     if isinstance(value, dict):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
 
 from shared.domain.filters.budget import charge
 from shared.domain.filters.patterns import CALL_UNITS, REMEMBERED_TEXT_CHARS, pattern_of
@@ -191,13 +192,18 @@ def _equal(operand: object) -> Test:
 
 
 def _one_of(operands: list[object]) -> Test:
-    # Numbers are equal whatever their type, as their hashes are; true is not 1.
-    scalars = frozenset(operand for operand in operands if isinstance(operand, str) or _is_number(operand))
+    # Numbers are equal whatever their type, as their keys are; true is not 1.
+    scalars: frozenset[Hashable] = frozenset(
+        [operand for operand in operands if isinstance(operand, str)]
+        + [number_key(operand) for operand in operands if _is_number(operand)]
+    )
     others = [_equal_to(operand) for operand in operands if not isinstance(operand, str) and not _is_number(operand)]
 
     def test(value: object) -> bool:
-        if isinstance(value, str) or _is_number(value):
+        if isinstance(value, str):
             return value in scalars
+        if _is_number(value):
+            return number_key(value) in scalars
         if len(others) > FEW_ELEMENTS:
             charge(len(others) * ELEMENT_UNITS)
         return any(other(value) for other in others)
@@ -205,8 +211,22 @@ def _one_of(operands: list[object]) -> Test:
     return _any_element(test)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_MODULUS: Final = sys.hash_info.modulus
+
+
+def number_key(number: float) -> Hashable:
+    """A number as a key of sets and dictionaries: equal numbers have equal keys.
+
+    Python's hash of a number is its remainder by 2^61 - 1, so anybody can write thousands of whole numbers that share
+    one, and make a set of them, and each look into it, take as many comparisons. Hashes of texts can't be foreseen.
+    """
+    if -_MODULUS < number < _MODULUS or (not isinstance(number, int) and not math.isfinite(number)):
+        return number
+    return int, hex(int(number))
 
 
 def _order_test(compare: Callable[[Any, Any], bool], operand: float | str) -> Test:

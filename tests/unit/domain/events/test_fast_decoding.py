@@ -156,6 +156,25 @@ def test_a_batch_with_any_doubt_is_left_to_the_models(body: bytes) -> None:
     assert quick_events(b"[" + orjson.dumps(event()) + b"," + orjson.dumps(event(author="a\x7f")) + b"]") is None
 
 
+@pytest.mark.parametrize(
+    ("twice", "read"),
+    [
+        (b'"author":"eve",', lambda one: one.data.author),
+        (b'"entity":"elsewhere",', lambda one: one.data.entity),
+        (b'"entit\\u0079":"elsewhere",', lambda one: one.data.entity),
+    ],
+)
+def test_of_a_name_that_comes_twice_the_last_value_counts_for_both(twice: bytes, read: Any) -> None:
+    """Otherwise a key could publish to an entity by one decoder and be evaluated for another by the other."""
+    body = orjson.dumps(event(author="alice"))
+    for at in (b'"data":{', None):
+        odd = body.replace(at, at + twice) if at else body[:-2] + b"," + twice[:-1] + b"}}"
+        quick = quick_event(odd)
+        slow = decode_event(odd)
+        assert quick is None or read(quick) == read(slow)
+        assert read(slow) == (read(decode_event(body)) if at else twice.split(b'"')[3].decode())
+
+
 def test_a_batch_of_too_many_is_not_taken_apart() -> None:
     one = orjson.dumps(event())
     most = b"[" + b",".join([one] * MAX_BATCH_EVENTS) + b"]"

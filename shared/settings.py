@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.config.egress_proxy import NoProxyList, ProxyUrl, is_no_proxy_entry
-from shared.config.server_urls import BrokerAddress, parse_broker
+from shared.config.server_urls import NO_CLUSTER, BrokerAddress, parse_broker, parse_redis
 from shared.config.setting_types import (
     AdminKey,
     BrokerUrl,
@@ -62,14 +62,15 @@ class Settings(BaseSettings):
     redis_url: RedisUrl | None = Field(
         None,
         repr=False,
-        description="Redis or Valkey that holds the event streams: `redis://`, `rediss://`, `unix://` or "
-        "`redis+sentinel://` ([brokers.md](brokers.md)); unset: the embedded Valkey.",
+        description="Redis or Valkey that holds the event streams: `redis://`, `rediss://`, `unix://`, "
+        "`redis+sentinel://` or `redis+cluster://` ([brokers.md](brokers.md)); unset: the embedded Valkey.",
     )
     broker_url: BrokerUrl | None = Field(
         None,
+        validate_default=True,
         repr=False,
-        description="Celery's broker: Redis or Valkey, by the same URLs, or RabbitMQ, `amqp://` or `amqps://`; "
-        "unset: the same server as the streams (embedded: its database 1).",
+        description="Celery's broker: Redis or Valkey, by the same URLs except a cluster's, or RabbitMQ, `amqp://` or "
+        "`amqps://`; unset: the same server as the streams (embedded: its database 1).",
     )
     database_url: DatabaseUrl | None = Field(
         None,
@@ -296,6 +297,14 @@ class Settings(BaseSettings):
             return self.egress_no_proxy
         entries = re.split(r"[,\s]+", os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "")
         return ",".join(entry for entry in entries if entry and is_no_proxy_entry(entry))
+
+    @field_validator("broker_url")
+    @classmethod
+    def _needed_beside_a_cluster(cls, broker_url: str | None, info: ValidationInfo) -> str | None:
+        redis_url = info.data.get("redis_url")
+        if broker_url is None and redis_url is not None and parse_redis(redis_url).cluster:
+            raise ValueError(f"must be set where HOOKLINE_REDIS_URL is a Redis Cluster, and {NO_CLUSTER}")
+        return broker_url
 
     @property
     def valkey_socket(self) -> Path:

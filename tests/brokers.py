@@ -16,11 +16,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import pytest
 from kombu import Connection
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from dispatcher.up.valkey import find_server
 from tests.authority import Authority
@@ -274,3 +276,124 @@ def rabbit_server() -> Iterator[Rabbit]:
         finally:
             rabbit.stop()
             rabbit.forget()
+
+
+@dataclass
+class Cluster:
+    """A Redis Cluster: primaries, with a replica each if it has any, by their ports."""
+
+    primaries: tuple[int, ...]
+    replicas: tuple[int, ...]
+    servers: dict[int, psutil.Popen]
+    _command: dict[int, list[str]] = field(default_factory=dict)
+
+    def start_again(self, port: int) -> None:
+        """Start a node that was killed, on what it had."""
+        self.servers[port] = psutil.Popen(self._command[port], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def end(self) -> None:
+        """Kill the nodes that were started again."""
+        for server in self.servers.values():
+            if server.is_running():
+                server.kill()
+            server.wait()
+
+    @property
+    def hosts(self) -> str:
+        """All its nodes, as a URL has them."""
+        return ",".join(f"127.0.0.1:{port}" for port in (*self.primaries, *self.replicas))
+
+    @property
+    def url(self) -> str:
+        """The URL for the streams."""
+        return f"redis+cluster://{USER}:{quote(PASSWORD, safe='')}@{self.hosts}"
+
+    def client(self, port: int) -> Redis:
+        """A client of one of the servers."""
+        return Redis(port=port, username=USER, password=PASSWORD)
+
+    def all_is_well(self) -> bool:
+        """Whether each running node sees all slots covered, and each replica holds what its primary does."""
+        return all(self._agrees(port) for port, server in self.servers.items() if server.is_running())
+
+    def _agrees(self, port: int) -> bool:
+        with self.client(port) as server:
+            state: Any = server.execute_command("CLUSTER INFO")
+            link: Any = server.info("replication")
+        return bool(state["cluster_state"] == "ok" and link.get("master_link_status", "up") == "up")
+
+    def owner(self, key: str) -> int:
+        """The port of the primary that a running node names for a key."""
+        asked = next(port for port, server in self.servers.items() if server.is_running())
+        with self.client(asked) as server:
+            slot: Any = server.execute_command("CLUSTER KEYSLOT", key)
+            ranges: Any = server.execute_command("CLUSTER SLOTS")
+        for first, last, primary, *_replicas in ranges:
+            if first <= slot <= last:
+                return int(primary[1])
+        raise AssertionError(f"no node has the slot {slot}")
+
+
+NODE_TIMEOUT_MS = 1000
+SLOTS = 16384
+
+
+@contextmanager
+def redis_cluster(folder: Path, *, replicas: bool) -> Iterator[Cluster]:
+    """Three primaries, each with a replica or none, all of the wheel's Valkey, which want a password."""
+    ports = [free_port() for _ in range(6 if replicas else 3)]
+    primaries, followers = tuple(ports[:3]), tuple(ports[3:])
+    program = str(find_server())
+    with ExitStack() as stack:
+        servers = {}
+        for port in ports:
+            acl_file = folder / f"{port}.acl"
+            acl_file.write_text(f"user {USER} on >{PASSWORD} ~* &* +@all\nuser default off\n")
+            lines: dict[str, object] = {
+                "port": port,
+                "cluster-enabled": "yes",
+                "cluster-port": free_port(),
+                "cluster-node-timeout": NODE_TIMEOUT_MS,
+                "appendonly": "yes",
+                "aclfile": acl_file,
+                "masteruser": USER,
+                "masterauth": f'"{PASSWORD}"',
+                "repl-diskless-sync-delay": 0,
+            }
+            servers[port] = stack.enter_context(redis_process(program, folder / str(port), lines))
+            wait_until(lambda port=port: listens(port), "a server")  # type: ignore[misc]
+        commands = {port: [program, str(folder / str(port) / "server.conf")] for port in ports}
+        cluster = Cluster(primaries, followers, servers, commands)
+        stack.callback(cluster.end)
+        names = _introduced(cluster, stack)
+        for port, primary in zip(followers, primaries, strict=bool(followers)):
+            with cluster.client(port) as server:
+                wait_until(lambda: _follows(server, names[primary]), "acquaintance with a primary")  # noqa: B023
+        wait_until(cluster.all_is_well, "agreement of the cluster's nodes")
+        yield cluster
+
+
+def _introduced(cluster: Cluster, stack: ExitStack) -> dict[int, str]:
+    """Give each primary its slots and have all nodes meet; their names by port."""
+    clients = {port: stack.enter_context(cluster.client(port)) for port in cluster.servers}
+    names: dict[int, Any] = {}
+    for number, port in enumerate(clients):
+        clients[port].execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+        names[port] = clients[port].execute_command("CLUSTER MYID")
+    share = -(-SLOTS // len(cluster.primaries))
+    for number, port in enumerate(cluster.primaries):
+        last = min(SLOTS, (number + 1) * share) - 1
+        clients[port].execute_command("CLUSTER ADDSLOTSRANGE", number * share, last)
+    first, *others = clients
+    for port in others:
+        bus: Any = clients[port].config_get("cluster-port")
+        clients[first].execute_command("CLUSTER MEET", "127.0.0.1", port, bus["cluster-port"])
+    return names
+
+
+def _follows(server: Any, primary: str) -> bool:
+    try:
+        server.execute_command("CLUSTER REPLICATE", primary)
+    except ResponseError:  # the two have not met yet
+        return False
+    return True

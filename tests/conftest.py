@@ -16,6 +16,11 @@ settings.register_profile("hookline", deadline=None)
 settings.load_profile("hookline")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which server the streams are on in integration tests."""
+    parser.addoption("--streams", choices=("server", "cluster"), default="server")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nobody_is_trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One authority instead of the system's hundreds, which every TLS context reads anew in some 30 ms.

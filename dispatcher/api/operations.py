@@ -15,6 +15,7 @@ from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.api.threads import run_in
 from shared.domain.errors import FieldError
+from shared.messaging.cluster_clients import check_answer
 from shared.observability.exposition import exposition
 from shared.storage.database.transactions import read_transaction
 from shared.storage.maintenance.installation import keys_fault
@@ -112,7 +113,7 @@ def _why_not_redis(exc: Exception) -> str:
 async def _redis_fault(resources: ApiResources) -> FieldError | None:
     try:
         async with asyncio.timeout(PING_SECONDS):
-            await resources.redis.ping()
+            await check_answer(resources.redis)
     except (RedisError, OSError, TimeoutError) as exc:
         return FieldError(("redis",), _why_not_redis(exc))
     return None

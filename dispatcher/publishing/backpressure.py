@@ -13,7 +13,8 @@ from collections.abc import Callable
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from shared.messaging.stream_memory import StreamMemory, memory_of
+from shared.messaging.cluster_clients import async_infos_of
+from shared.messaging.stream_memory import StreamMemory, fullest
 from shared.observability.logs import get_logger
 
 FRESH_SECONDS = 0.25
@@ -81,13 +82,13 @@ class MemoryGate:
     async def _sample(self) -> None:
         counted = self._appended_bytes
         try:
-            info = await self._redis.info("memory")
+            infos = await async_infos_of(self._redis, "memory")
         except ResponseError as exc:
             # Some managed servers keep INFO to themselves: their own limit, refused writes, is the bound then.
             log.debug("streams.memory_unknown", error=str(exc))
             self._memory = StreamMemory(0, 0)
         else:
-            self._memory = memory_of(info, self._max_bytes)
+            self._memory = fullest(infos, self._max_bytes)
         self._sampled_at = self._clock()
         self._appended_bytes -= counted
 

@@ -1,4 +1,7 @@
-"""Publishing: check a batch as a whole, then append all of it in one transaction of the server, or nothing."""
+"""Publishing: check a batch as a whole, then append all of it in one transaction of the server, or nothing.
+
+In a Redis Cluster a transaction is of one partition: of a batch that is refused, other partitions may have their part.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from shared.domain.events.decoding import check_published
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.partitioning import partition_of
 from shared.domain.json_text import write_json
+from shared.messaging.keys import is_cluster
 from shared.messaging.streams import APPEND_ALL, FIELD, stream_key
 from shared.observability import metrics
 from shared.observability.tracing import Tracing
@@ -26,6 +30,10 @@ CONFIRM_SECONDS = 5.0
 OUT_OF_MEMORY = (
     "the server with the event streams is out of memory (its `maxmemory`): nothing was accepted, "
     "publish the same events again later"
+)
+NODE_OUT_OF_MEMORY = (
+    "a node of the Redis Cluster with the event streams is out of memory (its `maxmemory`): not all events were "
+    "accepted, publish the same events again later"
 )
 
 
@@ -47,6 +55,7 @@ class Publisher:
         self._redis = redis
         self._partitions = partitions
         self._keys = [stream_key(partition) for partition in range(partitions)]
+        self._clustered = is_cluster(redis)
         self._append_all: Any = redis.register_script(APPEND_ALL)
         self._memory_gate = MemoryGate(redis, max_stream_bytes)
 
@@ -83,9 +92,10 @@ class Publisher:
                             "bytes of memory): nothing was accepted, publish the same events again later"
                         ),
                     )
-                await self._append_all(keys=keys, args=[FIELD, *bodies])
+                await self._append(keys, bodies)
         except OutOfMemoryError as exc:
-            raise _count_refusal("out_of_memory", events, StreamFull(OUT_OF_MEMORY)) from exc
+            text = NODE_OUT_OF_MEMORY if self._clustered else OUT_OF_MEMORY
+            raise _count_refusal("out_of_memory", events, StreamFull(text)) from exc
         except (RedisError, OSError) as exc:
             raise _count_refusal("unavailable", events, StreamUnavailable(StreamUnavailable.__doc__)) from exc
         self._memory_gate.count_appended(len(events), size_bytes)
@@ -93,6 +103,23 @@ class Publisher:
         if traced:
             traced.record(events)
         return len(events)
+
+    async def _append(self, keys: Sequence[str], bodies: Sequence[bytes]) -> None:
+        """Append bodies to the streams of the same places. Raises RedisError, OSError."""
+        if not self._clustered:
+            await self._append_all(keys=keys, args=[FIELD, *bodies])
+            return
+        parts: dict[str, list[bytes]] = {}
+        for key, body in zip(keys, bodies, strict=True):
+            parts.setdefault(key, []).append(body)
+        # All are waited for: what is refused is published again, and must not overtake what is on its way.
+        answers = await asyncio.gather(
+            *(self._append_all(keys=[key] * len(part), args=[FIELD, *part]) for key, part in parts.items()),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
 
 
 def _count_refusal(reason: str, events: Sequence[AnyEvent], error: HooklineError) -> HooklineError:

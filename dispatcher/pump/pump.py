@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,7 +23,7 @@ from dispatcher.pump import silent_runs
 from dispatcher.pump.maintenance import Maintenance
 from dispatcher.pump.notices import append_notices
 from dispatcher.pump.silent_runs import SilentRuns
-from dispatcher.pump.stream_watch import StreamWatch
+from dispatcher.pump.stream_watch import StreamWatch, watched_together
 from shared.config.descriptors import descriptor_limit, raise_descriptor_limit
 from shared.domain.health_checks import DISABLED_RECENT_SECONDS, KEY_ENDS_SECONDS, RECENT_SECONDS
 from shared.health.environment import (
@@ -96,7 +97,10 @@ class Pump:
         self._redis = open_redis(settings)
         self._waker = Waker(celery_app(settings), self._redis)
         self._stop = threading.Event()
-        self._streams = StreamWatch(self._redis, self._waker, settings.partitions)
+        watches = [
+            StreamWatch(self._redis, self._waker, partitions)
+            for partitions in watched_together(self._redis, settings.partitions)
+        ]
         self._gauged = float("-inf")
         """When the gauges were counted last, by the monotonic clock; the sweep's thread reads and writes it."""
         self._swept: float | None = None
@@ -108,7 +112,7 @@ class Pump:
         self._threads = [
             threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
             for name, work in (
-                ("watch", self._once_migrated(self._watch)),
+                *(("watch", self._once_migrated(partial(self._watch, watch))) for watch in watches),
                 ("sweep", self._sweep),
                 ("notices", self._once_migrated(self._append_notices)),
                 ("chores", self._once_migrated(maintenance.run_round)),
@@ -156,9 +160,9 @@ class Pump:
 
         return round_of_work
 
-    def _watch(self) -> None:
+    def _watch(self, streams: StreamWatch) -> None:
         """Wake drains as soon as their streams have news."""
-        if self._streams.wake_on_news():
+        if streams.wake_on_news():
             self._stop.wait(REST_SECONDS)
 
     def _sweep(self) -> None:

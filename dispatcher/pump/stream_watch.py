@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from redis import Redis
 
+from shared.messaging.keys import is_cluster
 from shared.messaging.streams import stream_key
 from shared.messaging.wakeups import Waker
 
@@ -15,13 +17,19 @@ only."""
 _END_OF_STREAM = "$"
 
 
-class StreamWatch:
-    """The watch over all partitions' streams. One thread uses it; another pump's watch wakes the same drains, once."""
+def watched_together(redis: Redis, partitions: int) -> list[range]:
+    """The partitions whose streams one command can wait for: all, or each by itself in a Redis Cluster, where they are
+    on several nodes, and not in one slot even where they are on one."""
+    return [range(one, one + 1) for one in range(partitions)] if is_cluster(redis) else [range(partitions)]
 
-    def __init__(self, redis: Redis, waker: Waker, partitions: int) -> None:
+
+class StreamWatch:
+    """The watch over partitions' streams. One thread uses it; another pump's watch wakes the same drains, once."""
+
+    def __init__(self, redis: Redis, waker: Waker, partitions: Iterable[int]) -> None:
         self._redis = redis
         self._waker = waker
-        self._partition_of = {stream_key(partition): partition for partition in range(partitions)}
+        self._partition_of = {stream_key(partition): partition for partition in partitions}
         self._seen: dict[Any, Any] = dict.fromkeys(self._partition_of, _END_OF_STREAM)
         """By stream the newest entry that a drain was woken for. It starts at the end: the sweep finds what was
         before."""

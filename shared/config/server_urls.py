@@ -16,17 +16,23 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from shared.config.certificate_rules import EXCLUDED, INCLUDED
 
-REDIS_FORM = (
+_SERVER_FORM = (
     "must be redis://user:password@host:port/number, rediss://… (TLS), unix:///path?db=number or "
     "redis+sentinel://user:password@host:port,host:port/master/number; in a password all but letters and digits "
     "percent-encoded"
 )
-BROKER_FORM = f"{REDIS_FORM}; or amqp://user:password@host:port/vhost or amqps://…, several with ; between"
+REDIS_FORM = f"{_SERVER_FORM}; or redis+cluster://user:password@host:port,host:port"
+BROKER_FORM = f"{_SERVER_FORM}; or amqp://user:password@host:port/vhost or amqps://…, several with ; between"
+NO_CLUSTER = (
+    "must not be a Redis Cluster, on which Celery's queues do not work: name a Redis of its own, alone or under "
+    "Sentinel, or RabbitMQ"
+)
 
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 _REDIS = ("redis", "rediss")
 _SENTINEL = ("redis+sentinel", "rediss+sentinel")
+_CLUSTER = ("redis+cluster", "rediss+cluster")
 _RABBIT = ("amqp", "amqps")
 _TESTS_ONLY = ("memory",)
 
@@ -41,10 +47,12 @@ _PLACE = re.compile(r"(?:\[[^]]*\](?::[0-9]*)?|[^][]*)").fullmatch
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """A Redis or Valkey: at a host and port, behind a socket, or whichever server the Sentinels name as the master."""
+    """A Redis or Valkey: at a host and port, behind a socket, whichever server the Sentinels name as the master, or a
+    Redis Cluster."""
 
     hosts: tuple[tuple[str, int], ...] = ()
-    """The server, or the Sentinels."""
+    """The server, the Sentinels, or nodes of the cluster, which know the others."""
+    cluster: bool = False
     path: str | None = None
     """The path of the server's Unix socket."""
     master: str | None = None
@@ -59,7 +67,8 @@ class RedisAddress:
     @property
     def session(self) -> dict[str, Any]:
         """redis-py's options of each connection to the server."""
-        return {**self.login, "db": self.database, **self._encrypted}
+        number = {} if self.cluster else {"db": self.database}  # a cluster has no other than 0
+        return {**self.login, **number, **self._encrypted}
 
     @property
     def sentinel_session(self) -> dict[str, Any]:
@@ -84,7 +93,7 @@ class BrokerAddress:
 
 
 def parse_redis(url: str) -> RedisAddress:
-    """Parse the URL of a Redis or Valkey.
+    """Parse the URL of a Redis or Valkey that holds the streams.
 
     Raises:
         ValueError: saying what is accepted.
@@ -94,6 +103,8 @@ def parse_redis(url: str) -> RedisAddress:
         return _server(parts)
     if parts.scheme in _SENTINEL:
         return _behind_sentinels(parts)
+    if parts.scheme in _CLUSTER:
+        return _clustered(parts)
     if parts.scheme == "unix":
         return _behind_socket(parts, "db")
     raise ValueError(REDIS_FORM)
@@ -120,6 +131,8 @@ def _broker(url: str) -> BrokerAddress:
         return BrokerAddress(url)
     if parts.scheme == "redis+socket":
         return _of_redis(url, _behind_socket(parts, "virtual_host"))
+    if parts.scheme in _CLUSTER:
+        raise ValueError(NO_CLUSTER)
     if parts.scheme in (*_REDIS, *_SENTINEL, "unix"):
         return _of_redis(url, parse_redis(url))
     raise ValueError(BROKER_FORM)
@@ -183,20 +196,38 @@ def _behind_socket(parts: SplitResult, number: str) -> RedisAddress:
 def _behind_sentinels(parts: SplitResult) -> RedisAddress:
     secure = parts.scheme == "rediss+sentinel"
     options = _options(parts, (*_SENTINEL_LOGIN, *(_TLS if secure else ())), REDIS_FORM)
-    login, _, hosts = parts.netloc.rpartition("@")
-    each = [_split(f"sentinel://{host}", REDIS_FORM) for host in hosts.split(",")]
+    hosts, login = _hosts_and_login(parts, SENTINEL_PORT, REDIS_FORM)
     master, _, number = parts.path.removeprefix("/").partition("/")
-    if not hosts:
-        raise ValueError(f"{REDIS_FORM}: a host is missing")
     if not master:
         raise ValueError(f"{REDIS_FORM}: the name of the master is missing")
     return RedisAddress(
-        hosts=tuple(_place(one, SENTINEL_PORT, REDIS_FORM) for one in each),
+        hosts=hosts,
         master=unquote(master),
         database=_number(number.rstrip("/")),
-        login=_login(_split(f"redis://{login}@host", REDIS_FORM)) if login else {},
+        login=login,
         sentinel_login={name.removeprefix("sentinel_"): options[name] for name in _SENTINEL_LOGIN if options.get(name)},
         tls=_tls(options) if secure else None,
+    )
+
+
+def _clustered(parts: SplitResult) -> RedisAddress:
+    secure = parts.scheme == "rediss+cluster"
+    options = _options(parts, _TLS if secure else (), REDIS_FORM)
+    hosts, login = _hosts_and_login(parts, REDIS_PORT, REDIS_FORM)
+    if parts.path.strip("/") not in ("", "0"):
+        raise ValueError(f"{REDIS_FORM}: a Redis Cluster has no databases with other numbers than 0")
+    return RedisAddress(hosts=hosts, cluster=True, login=login, tls=_tls(options) if secure else None)
+
+
+def _hosts_and_login(parts: SplitResult, port: int, form: str) -> tuple[tuple[tuple[str, int], ...], dict[str, str]]:
+    """The hosts and the login of a URL that may name several hosts, with the port of those without one."""
+    login, _, hosts = parts.netloc.rpartition("@")
+    if not hosts:
+        raise ValueError(f"{form}: a host is missing")
+    each = [_split(f"several://{host}", form) for host in hosts.split(",")]
+    return (
+        tuple(_place(one, port, form) for one in each),
+        _login(_split(f"redis://{login}@host", form)) if login else {},
     )
 
 

@@ -16,6 +16,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from sqlalchemy import Engine
 
+from shared.messaging.cluster_clients import infos_of
 from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_statement
 
@@ -57,12 +58,14 @@ def descriptor_faults(limit: int, needed: int) -> list[EnvironmentFault]:
 
 
 def redis_faults(redis: Redis) -> list[EnvironmentFault]:
-    """Whether the server with the streams may lose entries that nobody has read. Raises RedisError.
+    """Whether the server with the streams, or a node of the cluster, may lose entries that nobody has read.
 
     Managed servers that don't tell are taken for right. `volatile-…` evicts only keys with a time-out; streams have
-    none.
+    none. Raises RedisError.
     """
-    return redis_faults_of(_info(redis, "memory"), _info(redis, "persistence"))
+    found = [redis_faults_of(memory, {}) for memory in _infos(redis, "memory")]
+    found += [redis_faults_of({}, persistence) for persistence in _infos(redis, "persistence")]
+    return list({fault.fault: fault for faults in found for fault in faults}.values())
 
 
 def redis_faults_of(memory: Mapping[str, Any], persistence: Mapping[str, Any]) -> list[EnvironmentFault]:
@@ -78,12 +81,11 @@ def redis_faults_of(memory: Mapping[str, Any], persistence: Mapping[str, Any]) -
     return faults
 
 
-def _info(redis: Redis, section: str) -> Mapping[str, Any]:
+def _infos(redis: Redis, section: str) -> list[Mapping[str, Any]]:
     try:
-        info: Any = redis.info(section)
+        return [info for info in infos_of(redis, section) if isinstance(info, Mapping)]
     except ResponseError:
-        return {}
-    return info if isinstance(info, Mapping) else {}
+        return []
 
 
 def clock_faults(engine: Engine, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> list[EnvironmentFault]:

@@ -1,4 +1,5 @@
-"""Clients of the Redis or Valkey server that an address names; behind Sentinels, of the one that is the master.
+"""Clients of the Redis or Valkey server that an address names; behind Sentinels, of the one that is the master; of a
+Redis Cluster, of all its nodes.
 
 A client holds a pool of connections and may be used from any thread, an asynchronous one on its own event loop. It
 connects when it is used.
@@ -6,10 +7,12 @@ connects when it is used.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import redis.asyncio
+import redis.asyncio.cluster
 import redis.asyncio.sentinel
+import redis.cluster
 import redis.sentinel
 from redis import Redis
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -17,11 +20,14 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from shared.config.server_urls import RedisAddress, parse_redis
+from shared.messaging.cluster_clients import AsyncClusterClient, ClusterClient
 from shared.settings import Settings
 
 # As Any: without types in redis-py.
 _Sentinel: Any = redis.sentinel.Sentinel
 _AsyncSentinel: Any = redis.asyncio.sentinel.Sentinel
+_Node: Any = redis.cluster.ClusterNode
+_AsyncNode: Any = redis.asyncio.cluster.ClusterNode
 
 
 SOCKET_TIMEOUT_SECONDS = 10.0
@@ -38,10 +44,20 @@ _OPTIONS: dict[str, Any] = {
     # A connection that was idle for longer is tried by a PING first: a firewall may have forgotten it.
     "health_check_interval": 30,
 }
+_OF_A_CLUSTER: dict[str, Any] = {"require_full_coverage": False, "max_connections": 10_000}
+"""A cluster of which a part is away is used as far as its servers let it. The other is no bound, as for one server;
+redis-py would refuse the 101st command at a time."""
 
 
 def connect(address: RedisAddress, **options: Any) -> Redis:
-    """A client for threads; `options` are redis-py's."""
+    """A client for threads; `options` are redis-py's.
+
+    That of a cluster has the commands of a server's. What needs several keys is for callers to keep on one node
+    (`shared.messaging.keys`).
+    """
+    if address.cluster:
+        nodes = [_Node(host, port) for host, port in address.hosts]
+        return cast(Redis, ClusterClient(startup_nodes=nodes, **_OF_A_CLUSTER, **address.session, **options))
     if address.master is None:
         return Redis(**_place(address), **address.session, **options)
     sentinels = _Sentinel(
@@ -53,6 +69,10 @@ def connect(address: RedisAddress, **options: Any) -> Redis:
 
 def connect_async(address: RedisAddress, **options: Any) -> redis.asyncio.Redis:
     """A client for an event loop; `options` are redis-py's."""
+    if address.cluster:
+        nodes = [_AsyncNode(host, port) for host, port in address.hosts]
+        client_of_all = AsyncClusterClient(startup_nodes=nodes, **_OF_A_CLUSTER, **address.session, **options)
+        return cast(redis.asyncio.Redis, client_of_all)
     if address.master is None:
         return redis.asyncio.Redis(**_place(address), **address.session, **options)
     sentinels = _AsyncSentinel(

@@ -6,13 +6,14 @@ machine. So intake stops earlier, while there is still room for the work that em
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from shared.messaging.cluster_clients import infos_of
 from shared.settings import Settings
 
 SHARE_OF_LIMIT = 0.75
@@ -28,7 +29,7 @@ worth more than history for dry runs."""
 
 @dataclass(frozen=True, slots=True)
 class StreamMemory:
-    """How much memory the server uses, and the most it may use while events are taken in; a bound of 0 is none."""
+    """How much memory a server uses, and the most it may use while events are taken in; a bound of 0 is none."""
 
     used_bytes: int
     bound_bytes: int
@@ -55,11 +56,17 @@ def memory_of(info: Mapping[str, Any], max_bytes: int | None) -> StreamMemory:
     return StreamMemory(used_bytes, int(bound))
 
 
+def fullest(infos: Iterable[Mapping[str, Any]], max_bytes: int | None) -> StreamMemory:
+    """The memory of the fullest of some servers: in a cluster one that is full refuses its part of the events."""
+    return max((memory_of(info, max_bytes) for info in infos), key=lambda memory: (memory.fill, memory.used_bytes))
+
+
 def read_memory(redis: Redis, settings: Settings) -> StreamMemory:
-    """Ask the server for its memory. One that refuses to tell, as some managed ones do, has no bound. Raises
-    RedisError."""
+    """Ask the server for its memory, in a cluster each node that takes writes, of which the fullest counts.
+
+    One that refuses to tell, as some managed ones do, has no bound. Raises RedisError.
+    """
     try:
-        info: Any = redis.info("memory")
+        return fullest(infos_of(redis, "memory"), settings.max_stream_bytes)
     except ResponseError:
         return StreamMemory(0, 0)
-    return memory_of(info, settings.max_stream_bytes)

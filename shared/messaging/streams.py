@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.domain.events.partitioning import Offset
-from shared.messaging.edits import REVISION_KEY
+from shared.messaging.edits import revision_key
 
 FIELD = b"e"
 """The field of an entry that holds the event's JSON; other fields are ignored."""
@@ -100,7 +100,7 @@ def read_after(redis: Redis, partition: int, offset: str, count: int) -> list[En
 
 
 class StreamRead(NamedTuple):
-    """Entries, and the revision of the newest edit that was told when they were read (`REVISION_KEY`)."""
+    """Entries, and the revision of the newest edit that was told when they were read (`revision_key`)."""
 
     revision: bytes | None
     entries: list[Entry]
@@ -113,7 +113,8 @@ def read_within(redis: Redis, partition: int, offset: str, count: int, max_bytes
     each read makes progress.
     """
     read: Any = redis.register_script(_READ_WITHIN)
-    revision, found = read(keys=[stream_key(partition), REVISION_KEY], args=[offset, count, max_bytes, FIELD])
+    keys = [stream_key(partition), revision_key(redis, partition)]
+    revision, found = read(keys=keys, args=[offset, count, max_bytes, FIELD])
     return StreamRead(revision, entries_of(found))
 
 

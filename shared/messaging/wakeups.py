@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from shared.domain.errors import HooklineError
 from shared.messaging.celery_app import DELIVER_QUEUE, EVALUATE_QUEUE, PARTITION_TASK, SLOW_QUEUE, WEBHOOK_TASK
 from shared.messaging.drain_messages import DrainMessages
+from shared.messaging.keys import key_tag
 from shared.messaging.streams import stream_key
 
 TOKEN_SECONDS = 5
@@ -82,7 +83,7 @@ class Waker:
         pipeline = self._redis.pipeline(transaction=False)
         for partition in partitions:
             pipeline.xrevrange(stream_key(partition), count=1)
-        _take_tokens(pipeline, PARTITION_TASK, partitions)
+        self._take_tokens(pipeline, PARTITION_TASK, partitions)
         answers = pipeline.execute()
         newest, taken = answers[: len(partitions)], answers[len(partitions) :]
         self._send_where_taken(PARTITION_TASK, EVALUATE_QUEUE, partitions, taken)
@@ -90,14 +91,14 @@ class Waker:
 
     def clear_token(self, task: str, key: int) -> None:
         """Let the next news of a key send a message of its own, since the drain that runs reads no further."""
-        self._redis.delete(token_key(task, key))
+        self._redis.delete(token_key(self._redis, task, key))
 
     def _wake(self, task: str, queue: str, keys: Iterable[int], at_a_time: int = 1) -> None:
         keys = list(dict.fromkeys(keys))
         if not keys:
             return
         pipeline = self._redis.pipeline(transaction=False)
-        _take_tokens(pipeline, task, keys)
+        self._take_tokens(pipeline, task, keys)
         self._send_where_taken(task, queue, keys, pipeline.execute(), at_a_time)
 
     def _send_where_taken(
@@ -112,16 +113,15 @@ class Waker:
             self._messages.send(task, queue, [wanted[start : start + size] for start in range(0, len(wanted), size)])
         except (KombuError, OSError, RedisError) as exc:
             # Without their tokens these drains can be woken as soon as the broker is back.
-            self._redis.delete(*(token_key(task, key) for key in wanted))
+            self._redis.delete(*(token_key(self._redis, task, key) for key in wanted))
             raise BrokerUnavailable(BrokerUnavailable.__doc__) from exc
 
+    def _take_tokens(self, pipeline: Any, task: str, keys: Iterable[int]) -> None:
+        """Add one command for each key, whose answer is true where the token was free and is taken now."""
+        for key in keys:
+            pipeline.set(token_key(self._redis, task, key), b"1", nx=True, ex=TOKEN_SECONDS)
 
-def _take_tokens(pipeline: Any, task: str, keys: Iterable[int]) -> None:
-    """Add one command for each key, whose answer is true where the token was free and is taken now."""
-    for key in keys:
-        pipeline.set(token_key(task, key), b"1", nx=True, ex=TOKEN_SECONDS)
 
-
-def token_key(task: str, key: int) -> str:
+def token_key(redis: Redis, task: str, key: int) -> str:
     """The Redis key of a drain's token: while it exists the drain is at work, or a message for it is on its way."""
-    return f"hookline:wake:{task}:{key}"
+    return f"hookline:wake:{task}:{key_tag(redis, key)}"

@@ -12,9 +12,12 @@ from cryptography.fernet import Fernet
 from redis import Redis
 from sqlalchemy import Engine
 
+from shared.config.server_urls import parse_redis
+from shared.messaging.redis_clients import connect
 from shared.settings import Settings, load_settings
 from shared.storage.database.engine import open_engine
 from shared.storage.schema.migrate import migrate
+from tests.brokers import redis_cluster
 from tests.integration.databases import lent_database
 from tests.integration.receiver import Receiver, receiving
 from tests.integration.scene import Scene, opened_scene
@@ -29,6 +32,24 @@ def valkey_url() -> Iterator[str]:
     """A Valkey for the whole session."""
     with valkey_server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis Cluster of three nodes for the whole session, as a URL for the streams."""
+    with redis_cluster(tmp_path_factory.mktemp("cluster"), replicas=False) as cluster:
+        yield cluster.url
+
+
+@pytest.fixture
+def stream_url(request: pytest.FixtureRequest, valkey_url: str) -> str:
+    """The server with the streams, emptied: a Valkey, or a Redis Cluster where `--streams cluster` asks for one."""
+    clustered = request.config.getoption("--streams") == "cluster"
+    url: str = request.getfixturevalue("cluster_url") if clustered else valkey_url
+    with Redis.from_url(valkey_url) as server, connect(parse_redis(url)) as streams:
+        server.flushall()
+        streams.flushall()
+    return url
 
 
 @pytest.fixture(scope="session")
@@ -74,13 +95,11 @@ def migrated_database(request: pytest.FixtureRequest, folder: Path, kind: str) -
 
 
 @pytest.fixture
-def settings(database_url: str, valkey_url: str, tmp_path: Path) -> Settings:
+def settings(database_url: str, valkey_url: str, stream_url: str, tmp_path: Path) -> Settings:
     """Settings on the test's own database and an emptied Valkey."""
-    with Redis.from_url(valkey_url) as redis:
-        redis.flushall()
     return load_settings(
         data_dir=tmp_path / "data",
-        redis_url=valkey_url,
+        redis_url=stream_url,
         broker_url=valkey_url.removesuffix("/0") + "/1",
         database_url=database_url,
         secret_keys=SECRET_KEY,
@@ -102,7 +121,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 @pytest.fixture
 def redis(settings: Settings) -> Iterator[Redis]:
     """A client of the emptied Valkey."""
-    with Redis.from_url(settings.stream_url) as redis:
+    with connect(parse_redis(settings.stream_url)) as redis:
         yield redis
 
 

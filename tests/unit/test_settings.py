@@ -349,6 +349,20 @@ def test_the_broker_is_the_server_with_the_streams_unless_it_is_named(
     assert (settings.stream_url, settings.celery_broker_url) == (streams, broker)
 
 
+def test_beside_a_cluster_the_broker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = "redis+cluster://u:p4ss-w0rd@a,b:7"
+    settings = from_environment(monkeypatch, REDIS_URL=cluster, BROKER_URL="redis://c")
+    assert (settings.stream_url, settings.celery_broker_url) == (cluster, "redis://c")
+    for variables in ({"REDIS_URL": cluster}, {"BROKER_URL": cluster}):
+        monkeypatch.delenv("HOOKLINE_REDIS_URL")
+        monkeypatch.delenv("HOOKLINE_BROKER_URL", raising=False)
+        with pytest.raises(InvalidSetting, match="^HOOKLINE_BROKER_URL: must") as refused:
+            from_environment(monkeypatch, **variables)
+        assert "a Redis of its own" in str(refused.value)
+        assert "p4ss" not in str(refused.value)
+        monkeypatch.setenv("HOOKLINE_REDIS_URL", "")
+
+
 def test_a_socket_path_is_never_longer_than_the_system_takes() -> None:
     short = load_settings(data_dir="/data").valkey_socket
     assert short == Path("/data/valkey.sock")

@@ -16,7 +16,8 @@ from redis import Redis
 
 from shared.domain.events.partitioning import Offset
 from shared.messaging.celery_app import PARTITION_TASK
-from shared.messaging.edits import REVISION_KEY
+from shared.messaging.edits import revision_key
+from shared.messaging.keys import key_tag
 from shared.messaging.streams import FIELD, READ, StreamRead, entries_of, stream_key
 from shared.messaging.wakeups import token_key
 from worker.coordination.webhook_slots import LOCK_SECONDS, RENEW
@@ -110,12 +111,12 @@ class PartitionLease:
         Returns:
             False when the lease was lost: another drain may be at work.
         """
-        lock, holding = _lock_key(self.partition), [self._holder, LOCK_SECONDS * 1000]
+        lock, holding = _lock_key(self._redis, self.partition), [self._holder, LOCK_SECONDS * 1000]
         if offset is None:
             renew: Any = self._redis.register_script(RENEW)
             return bool(renew(keys=[lock], args=holding))
         renew_at: Any = self._redis.register_script(_RENEW_AT)
-        keys = [lock, _offset_key(self.partition), _unfinished_key(self.partition)]
+        keys = [lock, _offset_key(self._redis, self.partition), _unfinished_key(self._redis, self.partition)]
         return bool(renew_at(keys=keys, args=[*holding, offset.entry_id, offset.entries_read]))
 
     def begin_again(self) -> None:
@@ -128,7 +129,8 @@ class PartitionLease:
 
     def _note(self, *unfinished: str) -> None:
         note: Any = self._redis.register_script(_NOTE)
-        note(keys=[_lock_key(self.partition), _unfinished_key(self.partition)], args=[self._holder, *unfinished])
+        keys = [_lock_key(self._redis, self.partition), _unfinished_key(self._redis, self.partition)]
+        note(keys=keys, args=[self._holder, *unfinished])
 
     def release(self, offset: Offset | None, ending: Ending = Ending.FINISHED) -> bool:
         """Release it, and cache where the partition stands, if that is known.
@@ -145,10 +147,10 @@ class PartitionLease:
         release: Any = self._redis.register_script(_RELEASE)
         keys = [
             stream_key(self.partition),
-            _lock_key(self.partition),
-            _offset_key(self.partition),
-            token_key(PARTITION_TASK, self.partition),
-            _unfinished_key(self.partition),
+            _lock_key(self._redis, self.partition),
+            _offset_key(self._redis, self.partition),
+            token_key(self._redis, PARTITION_TASK, self.partition),
+            _unfinished_key(self._redis, self.partition),
         ]
         known = [] if offset is None else [offset.entry_id, offset.entries_read]
         return bool(release(keys=keys, args=[self._holder, self._note_after(ending), *known]))
@@ -170,10 +172,10 @@ def acquire_lease(redis: Redis, partition: int, count: int, max_bytes: int) -> P
     found = acquire(
         keys=[
             stream_key(partition),
-            _lock_key(partition),
-            _offset_key(partition),
-            REVISION_KEY,
-            _unfinished_key(partition),
+            _lock_key(redis, partition),
+            _offset_key(redis, partition),
+            revision_key(redis, partition),
+            _unfinished_key(redis, partition),
         ],
         args=[holder, LOCK_SECONDS * 1000, count, max_bytes, FIELD],
     )
@@ -193,14 +195,14 @@ def _mark(offset: Offset | None) -> str:
     return "-" if offset is None else f"{offset.entry_id} {offset.entries_read}"
 
 
-def _lock_key(partition: int) -> str:
-    return f"hookline:drain:partition:{partition}"
+def _lock_key(redis: Redis, partition: int) -> str:
+    return f"hookline:drain:partition:{key_tag(redis, partition)}"
 
 
-def _offset_key(partition: int) -> str:
-    return f"hookline:offset:{partition}"
+def _offset_key(redis: Redis, partition: int) -> str:
+    return f"hookline:offset:{key_tag(redis, partition)}"
 
 
-def _unfinished_key(partition: int) -> str:
+def _unfinished_key(redis: Redis, partition: int) -> str:
     """Where a drain began, and how often that was begun; no such key while no drain is at work."""
-    return f"hookline:unfinished:{partition}"
+    return f"hookline:unfinished:{key_tag(redis, partition)}"

@@ -62,7 +62,7 @@ class WebhookSlot:
 
 @contextmanager
 def acquire_slot(redis: Redis, name: str, slots: int, *, token: str) -> Iterator[WebhookSlot | None]:
-    """Hold one of a key's slots for the time of the block.
+    """Hold one of a key's slots for the time of the block; the `name` has the key's `key_tag`.
 
     At its end the slot and the `token` that coalesces wake-ups are released in one step. Otherwise a drain that is
     woken in between would find no free slot, and its token would suppress wake-ups until it expires.

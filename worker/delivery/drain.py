@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 
 from shared.delivery.endpoint import Endpoint
 from shared.messaging.celery_app import WEBHOOK_TASK
+from shared.messaging.keys import key_tag
 from shared.messaging.wakeups import token_key
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.delivery.webhook_snapshots import WebhookSnapshot
@@ -112,9 +113,9 @@ class WebhookDrainer:
             SQLAlchemyError, RedisError: when the database or Redis is away. What is in flight then is recorded in the
                 background.
         """
-        token, slots = token_key(WEBHOOK_TASK, webhook_id), self._limits.drains_per_webhook
+        token, slots = token_key(self._redis, WEBHOOK_TASK, webhook_id), self._limits.drains_per_webhook
         # Until its slot is released news wakes nobody, since this drain would claim it.
-        with acquire_slot(self._redis, f"webhook:{webhook_id}", slots, token=token) as slot:
+        with acquire_slot(self._redis, f"webhook:{key_tag(self._redis, webhook_id)}", slots, token=token) as slot:
             opened = None if slot is None else self._endpoints.open_webhook(webhook_id)
             if slot is None or opened is None:
                 return 0

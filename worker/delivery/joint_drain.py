@@ -77,7 +77,7 @@ class JointDrainer:
             SQLAlchemyError, RedisError: when the database or Redis is away.
         """
         # From here on news wakes a drain again, since this one may have looked before.
-        self._redis.delete(*(token_key(WEBHOOK_TASK, one) for one in webhook_ids))
+        self._redis.delete(*(token_key(self._redis, WEBHOOK_TASK, one) for one in webhook_ids))
         opened = self._endpoints.open_webhooks(webhook_ids)
         apart = {one: snapshot.slow for one, (snapshot, _) in opened.items() if not _is_usual(opened[one])}
         if apart:

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from shared.domain.events.partitioning import Offset
+from shared.messaging.keys import key_tag
 from shared.messaging.streams import FIELD, stream_key
 from tests.integration.processes import wait_until
 from worker.coordination import lease_keeper
@@ -18,7 +19,13 @@ from worker.coordination.partition_lease import Ending, PartitionLease, acquire_
 from worker.coordination.webhook_slots import LOCK_SECONDS
 from worker.evaluation.memory_gate import MemoryGate
 
-LOCK, UNFINISHED = "hookline:drain:partition:3", "hookline:unfinished:3"
+
+def lock(redis: Redis) -> str:
+    return f"hookline:drain:partition:{key_tag(redis, 3)}"
+
+
+def unfinished(redis: Redis) -> str:
+    return f"hookline:unfinished:{key_tag(redis, 3)}"
 
 
 @pytest.fixture
@@ -39,13 +46,13 @@ def test_a_lease_is_renewed_while_its_drain_is_at_work_and_not_after(redis: Redi
     lease = acquired(redis)
     with keeper.keeping(lease):
         for _ in range(3):
-            redis.pexpire(LOCK, 2_000)
-            wait_until(lambda: int(redis.pttl(LOCK)) > 2_000, "renewal")
+            redis.pexpire(lock(redis), 2_000)
+            wait_until(lambda: int(redis.pttl(lock(redis))) > 2_000, "renewal")
     assert not lease.release(None)
-    assert redis.get(LOCK) is None
-    assert redis.set(LOCK, "another", px=2_000)
+    assert redis.get(lock(redis)) is None
+    assert redis.set(lock(redis), "another", px=2_000)
     assert not lease.renew()
-    assert int(redis.pttl(LOCK)) <= 2_000, "what is another's stays as it is"
+    assert int(redis.pttl(lock(redis))) <= 2_000, "what is another's stays as it is"
 
 
 def test_a_drain_that_hangs_loses_its_lease(redis: Redis, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,8 +60,8 @@ def test_a_drain_that_hangs_loses_its_lease(redis: Redis, keeper: LeaseKeeper, m
     with keeper.keeping(acquired(redis)):
         began = time.monotonic()
         wait_until(lambda: time.monotonic() - began > 2 * lease_keeper.HANGING_SECONDS, "hanging drain")
-        redis.pexpire(LOCK, 300)
-        wait_until(lambda: redis.get(LOCK) is None, "expiry")
+        redis.pexpire(lock(redis), 300)
+        wait_until(lambda: redis.get(lock(redis)) is None, "expiry")
 
 
 def test_what_a_process_was_at_for_long_is_not_to_blame_for_its_death(
@@ -62,13 +69,13 @@ def test_what_a_process_was_at_for_long_is_not_to_blame_for_its_death(
 ) -> None:
     monkeypatch.setattr(lease_keeper, "EXCUSED_SECONDS", 0.05)
     lease = acquired(redis)
-    assert redis.get(UNFINISHED) == b"- 1"
+    assert redis.get(unfinished(redis)) == b"- 1"
     with keeper.keeping(lease):
-        wait_until(lambda: redis.get(UNFINISHED) is None, "excuse")
+        wait_until(lambda: redis.get(unfinished(redis)) is None, "excuse")
 
 
 def died(redis: Redis) -> None:
-    redis.delete(LOCK)
+    redis.delete(lock(redis))
 
 
 def test_what_was_begun_and_not_finished_is_counted(redis: Redis) -> None:
@@ -120,8 +127,8 @@ def test_a_lease_that_was_lost_neither_notes_nor_forgets_anything(redis: Redis) 
         lease.excuse()
         lease.begin_again()
         lease.release(None, ending)
-    assert redis.get(UNFINISHED) == b"- 2"
-    assert LOCK_SECONDS * 1000 >= int(redis.pttl(LOCK)) > 0
+    assert redis.get(unfinished(redis)) == b"- 2"
+    assert LOCK_SECONDS * 1000 >= int(redis.pttl(lock(redis))) > 0
 
 
 def test_what_is_begun_again_is_read_alone(redis: Redis) -> None:

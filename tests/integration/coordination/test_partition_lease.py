@@ -7,12 +7,15 @@ from redis import Redis
 
 from shared.domain.events.partitioning import START, Offset
 from shared.messaging.celery_app import PARTITION_TASK
+from shared.messaging.keys import key_tag
 from shared.messaging.streams import FIELD, read_after, stream_key
 from shared.messaging.wakeups import token_key
 from worker.coordination.partition_lease import PartitionLease, acquire_lease
 from worker.coordination.webhook_slots import LOCK_SECONDS
 
-LOCK = "hookline:drain:partition:3"
+
+def lock(redis: Redis) -> str:
+    return f"hookline:drain:partition:{key_tag(redis, 3)}"
 
 
 def _take(redis: Redis, count: int = 100, max_bytes: int = 1 << 20) -> PartitionLease:
@@ -55,7 +58,7 @@ def test_one_drain_has_it_until_it_ends(redis: Redis) -> None:
 
 
 def test_its_token_is_given_up_at_its_end_and_not_by_who_found_it_taken(redis: Redis) -> None:
-    token = token_key(PARTITION_TASK, 3)
+    token = token_key(redis, PARTITION_TASK, 3)
     turn = _take(redis)
     redis.set(token, "1")
     assert acquire_lease(redis, 3, 100, 100) is None
@@ -66,15 +69,15 @@ def test_its_token_is_given_up_at_its_end_and_not_by_who_found_it_taken(redis: R
 
 def test_it_expires_with_a_drain_that_died_and_can_be_kept(redis: Redis) -> None:
     turn = _take(redis)
-    assert 0 < redis.pttl(LOCK) <= LOCK_SECONDS * 1000
-    redis.pexpire(LOCK, 3000)
+    assert 0 < redis.pttl(lock(redis)) <= LOCK_SECONDS * 1000
+    redis.pexpire(lock(redis), 3000)
     assert turn.renew()
-    assert redis.pttl(LOCK) > 3000
+    assert redis.pttl(lock(redis)) > 3000
 
 
 def test_one_that_another_took_over_is_neither_kept_nor_ended(redis: Redis) -> None:
     turn = _take(redis)
-    redis.set(LOCK, "another")
+    redis.set(lock(redis), "another")
     assert not turn.renew()
     turn.release(Offset("6-0", 9))
-    assert redis.get(LOCK) == b"another"
+    assert redis.get(lock(redis)) == b"another"

@@ -202,7 +202,10 @@ def test_more_than_is_claimed_at_a_time_is_found_when_that_is_recorded(scene: Sc
     scene.process.joint.drain(hooks)
     scene.settle()
     assert sorted(one.webhook_id for one in scene.pending()) == hooks
-    wait_until(lambda: scene.redis.exists(*(token_key(WEBHOOK_TASK, hook) for hook in hooks)) == len(hooks), "wakes")
+    wait_until(
+        lambda: scene.redis.exists(*(token_key(scene.redis, WEBHOOK_TASK, hook) for hook in hooks)) == len(hooks),
+        "wakes",
+    )
     scene.process.joint.drain(hooks)
     scene.settle()
     assert scene.pending() == []
@@ -273,6 +276,6 @@ def test_each_is_claimed_for_as_long_as_its_own_time_out_says(scene: Scene) -> N
 def test_news_during_a_drain_wakes_another(scene: Scene) -> None:
     hooks = crowd(scene)
     for hook in hooks:
-        scene.redis.set(token_key(WEBHOOK_TASK, hook), b"1", ex=60)
+        scene.redis.set(token_key(scene.redis, WEBHOOK_TASK, hook), b"1", ex=60)
     scene.process.joint.drain(hooks)
-    assert scene.redis.exists(*(token_key(WEBHOOK_TASK, hook) for hook in hooks)) == 0
+    assert scene.redis.exists(*(token_key(scene.redis, WEBHOOK_TASK, hook) for hook in hooks)) == 0

@@ -1,10 +1,11 @@
-"""Brokers as operators have them: RabbitMQ, Redis with TLS, and Redis under Sentinel, in the middle of a load.
+"""Brokers as operators have them: RabbitMQ, Redis with TLS, under Sentinel and as a cluster, in the middle of a load.
 
 What is missing on a host is skipped with its name: see tests/brokers.py.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,19 +13,34 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 import pytest
 from cryptography.fernet import Fernet
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
 
+from dispatcher.publishing.publisher import Publisher, StreamUnavailable
+from shared.domain.events.partitioning import START
 from shared.messaging.celery_app import celery_app
-from shared.messaging.redis_clients import open_redis
+from shared.messaging.cluster_clients import ClusterUnavailable, check_answer
+from shared.messaging.redis_clients import open_async_redis, open_redis
+from shared.messaging.streams import read_after, stream_key
 from shared.settings import Settings, load_settings
 from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import deliveries
 from tests.authority import Authority
-from tests.brokers import MASTER, PASSWORD, SENTINEL_PASSWORD, USER, Rabbit, rabbit_server, tls_redis, watched_redis
+from tests.brokers import (
+    MASTER,
+    PASSWORD,
+    SENTINEL_PASSWORD,
+    USER,
+    Rabbit,
+    rabbit_server,
+    redis_cluster,
+    tls_redis,
+    watched_redis,
+)
 from tests.integration.conftest import migrated_database
 from tests.integration.processes import dispatcher_command, running, start, stop, wait_until, worker_command
 from tests.integration.receiver import Receiver
@@ -159,6 +175,76 @@ def test_the_master_is_lost_under_load(base: dict[str, Any], receiver: Receiver,
             wait_until(lambda: watched.master() != before, "another master")
 
         through_a_load(settings, receiver, tmp_path, hurt=fail_over)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_node_of_a_cluster_is_lost_under_load(
+    base: dict[str, Any], valkey_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Streams on a Redis Cluster of three nodes with a replica each, and a Redis of its own for Celery."""
+    with redis_cluster(tmp_path, replicas=True) as cluster, Redis.from_url(valkey_url) as broker:
+        broker.flushall()
+        settings = load_settings(redis_url=cluster.url, broker_url=valkey_url, **base)
+        lost = cluster.owner(stream_key(0))
+
+        def fail_over() -> None:
+            with cluster.client(lost) as node:
+                assert node.wait(1, 10_000) == 1  # what a replica has not got yet is lost with its primary
+            cluster.servers[lost].kill()
+            cluster.servers[lost].wait()
+            wait_until(lambda: cluster.owner(stream_key(0)) != lost, "another primary")
+
+        assert len({cluster.owner(stream_key(partition)) for partition in range(settings.partitions)}) > 1
+        through_a_load(settings, receiver, tmp_path, hurt=fail_over)
+
+
+def test_a_cluster_without_one_of_its_nodes_says_so_and_takes_events_when_it_is_back(
+    sqlite_template: Path, valkey_url: str, tmp_path: Path
+) -> None:
+    events = [alias_event(collection=f"c{n}", event_id=f"event-{n}") for n in range(40)]
+    with redis_cluster(tmp_path, replicas=False) as cluster:
+        settings = load_settings(redis_url=cluster.url, broker_url=valkey_url)
+
+        async def publish_through_an_outage() -> None:
+            redis = open_async_redis(settings)
+            try:
+                await check_answer(redis)
+                publisher = Publisher(redis, settings.partitions)
+                assert await publisher.publish(events[:20]) == 20
+                cluster.servers[cluster.primaries[1]].kill()
+                cluster.servers[cluster.primaries[1]].wait()
+                await _noticed(redis)
+                with pytest.raises(StreamUnavailable):
+                    await publisher.publish(events[20:])
+                cluster.start_again(cluster.primaries[1])
+                wait_until(cluster.all_is_well, "agreement of the cluster's nodes")
+                assert await publisher.publish(events[20:]) == 20
+            finally:
+                await redis.aclose()
+
+        with open_redis(settings) as threads:
+            assert threads.get("nothing") is None  # it knows the nodes
+            asyncio.run(publish_through_an_outage())
+            found = {
+                entry.body
+                for partition in range(settings.partitions)
+                for entry in read_after(threads, partition, START, 99)
+            }
+    assert found == {orjson.dumps(event) for event in events}
+
+
+async def _noticed(redis: Any) -> None:
+    """Until the nodes that are left say that the cluster is down."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await check_answer(redis)
+            except ClusterUnavailable:
+                return
+            except RedisError:  # the node that was killed was asked
+                pass
+            await asyncio.sleep(0.1)
 
 
 @pytest.mark.slow

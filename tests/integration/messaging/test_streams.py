@@ -33,10 +33,9 @@ NOW = NOW_MS / 1000
 
 
 @pytest.fixture
-def redis(valkey_url: str) -> Iterator[Redis]:
-    """The client that Hookline itself opens, on an emptied Valkey."""
-    with open_redis(load_settings(redis_url=valkey_url)) as redis:
-        redis.flushall()
+def redis(stream_url: str, valkey_url: str) -> Iterator[Redis]:
+    """The client that Hookline itself opens, on emptied streams."""
+    with open_redis(load_settings(redis_url=stream_url, broker_url=valkey_url)) as redis:
         yield redis
 
 

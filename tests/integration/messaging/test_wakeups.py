@@ -8,6 +8,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from celery import Celery
 from redis import Redis
 from redis.lock import Lock
 
+from shared.config.server_urls import parse_redis
 from shared.messaging.celery_app import (
     DELIVER_QUEUE,
     EVALUATE_QUEUE,
@@ -23,18 +25,19 @@ from shared.messaging.celery_app import (
     WEBHOOK_TASK,
     celery_app,
 )
-from shared.messaging.redis_clients import SOCKET_TIMEOUT_SECONDS
-from shared.messaging.wakeups import TOKEN_SECONDS, BrokerUnavailable, Waker
+from shared.messaging.cluster_clients import infos_of
+from shared.messaging.keys import key_tag
+from shared.messaging.redis_clients import SOCKET_TIMEOUT_SECONDS, connect
+from shared.messaging.wakeups import TOKEN_SECONDS, BrokerUnavailable, Waker, token_key
 from shared.settings import load_settings
 from tests.servers import free_port, valkey_server
-from worker.coordination.webhook_slots import LOCK_SECONDS, acquire_slot
+from worker.coordination.webhook_slots import LOCK_SECONDS, WebhookSlot, acquire_slot
 
 
 @pytest.fixture
-def redis(valkey_url: str) -> Iterator[Redis]:
-    """Where tokens are kept: an emptied Valkey."""
-    with Redis.from_url(valkey_url) as redis:
-        redis.flushall()
+def redis(stream_url: str) -> Iterator[Redis]:
+    """Where tokens are kept, emptied as the broker is."""
+    with connect(parse_redis(stream_url)) as redis:
         yield redis
 
 
@@ -147,7 +150,7 @@ def test_a_token_expires_so_that_a_lost_message_delays_and_does_not_silence(
     waker: Waker, broker: Redis, redis: Redis
 ) -> None:
     waker.wake_partitions([5])
-    token = f"hookline:wake:{PARTITION_TASK}:5"
+    token = token_key(redis, PARTITION_TASK, 5)
     left: Any = redis.pttl(token)
     assert 0 < left <= TOKEN_SECONDS * 1000
     broker.flushdb()  # the message is lost
@@ -212,7 +215,7 @@ def test_a_broker_that_goes_away_between_two_wakes_is_an_error(valkey_url: str, 
         waker.wake_partitions([1])
     with pytest.raises(BrokerUnavailable):
         waker.wake_partitions([2])
-    assert redis.exists(f"hookline:wake:{PARTITION_TASK}:2") == 0
+    assert redis.exists(token_key(redis, PARTITION_TASK, 2)) == 0
 
 
 def test_a_message_holds_the_key_and_nothing_else(waker: Waker, broker: Redis) -> None:
@@ -251,35 +254,48 @@ def test_the_application_takes_json_only_and_keeps_no_results(app: Celery) -> No
     assert app.conf.result_backend is None
 
 
+def token(redis: Redis) -> str:
+    return f"token:{key_tag(redis, 1)}"
+
+
+def places(redis: Redis, webhook: int, slots: int) -> AbstractContextManager[WebhookSlot | None]:
+    tag = key_tag(redis, webhook)
+    return acquire_slot(redis, f"webhook:{tag}", slots, token=f"token:{tag}")
+
+
+def place_name(redis: Redis, place: int) -> str:
+    return f"hookline:drain:webhook:{key_tag(redis, 1)}:{place}"
+
+
 def test_a_key_has_as_many_places_as_it_is_given(redis: Redis) -> None:
     with (
-        acquire_slot(redis, "webhook:1", 2, token="token") as first,
-        acquire_slot(redis, "webhook:1", 2, token="token") as second,
+        places(redis, 1, 2) as first,
+        places(redis, 1, 2) as second,
     ):
         assert first is not None
         assert second is not None
-        with acquire_slot(redis, "webhook:1", 2, token="token") as third:
+        with places(redis, 1, 2) as third:
             assert third is None
-        with acquire_slot(redis, "webhook:2", 2, token="token") as elsewhere:
+        with places(redis, 2, 2) as elsewhere:
             assert elsewhere is not None
-    with acquire_slot(redis, "webhook:1", 1, token="token") as free_again:
+    with places(redis, 1, 1) as free_again:
         assert free_again is not None
 
 
 def test_a_place_is_found_in_one_step_however_many_are_taken(redis: Redis) -> None:
     def steps() -> int:
-        return int(redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
+        return sum(info.get("cmdstat_evalsha", {"calls": 0})["calls"] for info in infos_of(redis, "commandstats"))
 
-    with acquire_slot(redis, "webhook:1", 1, token="token"):
+    with places(redis, 1, 1):
         pass  # the server knows the script from now on
     for place in range(31):
-        redis.set(f"hookline:drain:webhook:1:{place}", "another", px=60_000)
+        redis.set(place_name(redis, place), "another", px=60_000)
     before = steps()
-    with acquire_slot(redis, "webhook:1", 32, token="token") as last:
+    with places(redis, 1, 32) as last:
         assert last is not None
-        assert last.name == "hookline:drain:webhook:1:31"
+        assert last.name == place_name(redis, 31)
         assert steps() == before + 1
-        with acquire_slot(redis, "webhook:1", 32, token="token") as none:
+        with places(redis, 1, 32) as none:
             assert none is None
         assert steps() == before + 2
 
@@ -288,58 +304,58 @@ def test_workers_of_earlier_versions_share_the_places(redis: Redis) -> None:
     """They hold a place by redis-py's lock of the same name."""
 
     def earlier(place: int) -> Lock:
-        name = f"hookline:drain:webhook:1:{place}"
+        name = place_name(redis, place)
         return Lock(redis, name, timeout=LOCK_SECONDS, blocking=False, thread_local=False)
 
     first = earlier(0)
     assert first.acquire()
-    with acquire_slot(redis, "webhook:1", 2, token="token") as second:
+    with places(redis, 1, 2) as second:
         assert second is not None
-        assert second.name == "hookline:drain:webhook:1:1"
+        assert second.name == place_name(redis, 1)
         assert not earlier(1).acquire()
         assert first.reacquire()
         first.release()
         assert second.renew()
-        with acquire_slot(redis, "webhook:1", 2, token="token") as again:
+        with places(redis, 1, 2) as again:
             assert again is not None
             assert again.name == first.name
             assert not earlier(0).acquire()
 
 
 def test_a_token_is_given_up_with_the_place_and_not_by_who_found_none(redis: Redis) -> None:
-    with acquire_slot(redis, "webhook:1", 1, token="token") as place:
+    with places(redis, 1, 1) as place:
         assert place is not None
-        redis.set("token", "1")
-        with acquire_slot(redis, "webhook:1", 1, token="token") as second:
+        redis.set(token(redis), "1")
+        with places(redis, 1, 1) as second:
             assert second is None
-        assert redis.exists("token")
-    assert not redis.exists("token", place.name)
+        assert redis.exists(token(redis))
+    assert not redis.exists(token(redis), place.name)
 
 
 def test_a_place_is_given_back_when_its_holder_fails(redis: Redis) -> None:
-    with pytest.raises(ZeroDivisionError), acquire_slot(redis, "partition:1", 1, token="token"):
+    with pytest.raises(ZeroDivisionError), places(redis, 1, 1):
         raise ZeroDivisionError
-    with acquire_slot(redis, "partition:1", 1, token="token") as place:
+    with places(redis, 1, 1) as place:
         assert place is not None
 
 
 def test_a_place_expires_with_a_holder_that_died_and_can_be_kept(redis: Redis) -> None:
-    with acquire_slot(redis, "partition:1", 1, token="token") as place:
+    with places(redis, 1, 1) as place:
         assert place is not None
-        left: Any = redis.pttl("hookline:drain:partition:1:0")
+        left: Any = redis.pttl(place_name(redis, 0))
         assert 0 < left <= LOCK_SECONDS * 1000
-        redis.pexpire("hookline:drain:partition:1:0", 3000)
+        redis.pexpire(place_name(redis, 0), 3000)
         assert place.renew()
-        left = redis.pttl("hookline:drain:partition:1:0")
+        left = redis.pttl(place_name(redis, 0))
         assert left > 3000
 
 
 def test_a_place_that_another_took_over_is_neither_kept_nor_given_back(redis: Redis) -> None:
-    with acquire_slot(redis, "partition:1", 1, token="token") as place:
+    with places(redis, 1, 1) as place:
         assert place is not None
-        redis.delete("hookline:drain:partition:1:0")
+        redis.delete(place_name(redis, 0))
         assert not place.renew()
-        with acquire_slot(redis, "partition:1", 1, token="token") as other:
+        with places(redis, 1, 1) as other:
             assert other is not None
             assert not place.renew()
     assert redis.keys() == []

@@ -95,6 +95,20 @@ def test_sentinels() -> None:
     assert parse_redis("redis+sentinel://a/m").session == {"db": 0}
 
 
+def test_a_cluster_holds_streams_and_is_no_broker() -> None:
+    found = parse_redis(f"rediss+cluster://{WRITTEN}@a,[::1]:7,c:8/0")
+    assert found.hosts == (("a", 6379), ("::1", 7), ("c", 8))
+    assert found.cluster
+    assert found.session == {**LOGIN, "ssl": True, **SAFE}
+    assert "p@ss" not in repr(found)
+    assert parse_redis("redis+cluster://a").session == {}
+    for number in ("1", "0/1", "x"):
+        with pytest.raises(ValueError, match="no databases with other numbers than 0"):
+            parse_redis(f"redis+cluster://a/{number}")
+    with pytest.raises(ValueError, match="must not be a Redis Cluster"):
+        parse_broker("redis+cluster://a")
+
+
 @pytest.mark.parametrize(
     ("hosts", "found"),
     [
@@ -138,6 +152,8 @@ def test_what_celery_shows_of_a_broker_with_sentinels_holds_no_password() -> Non
         ("redis://h?ssl_cert_reqs=none", f"{REDIS_FORM}; redis:// takes no options"),
         ("unix:///x?virtual_host=1", f"{REDIS_FORM}; the options that unix:// takes are db, username, password"),
         ("redis+sentinel:///m", f"{REDIS_FORM}: a host is missing"),
+        ("redis+cluster://u:p@/0", f"{REDIS_FORM}: a host is missing"),
+        ("redis+cluster://a?ssl_cert_reqs=none", f"{REDIS_FORM}; redis+cluster:// takes no options"),
     ],
 )
 def test_an_option_that_is_not_known_is_refused(url: str, message: str) -> None:

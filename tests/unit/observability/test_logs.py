@@ -277,13 +277,15 @@ def test_a_secret_is_masked_in_every_spelling(log_format: str, capsys: pytest.Ca
         "rediss://user:pass-in-url@cache",
         "unix:///run/valkey.sock?db=0&password=pass-in-url",
         "redis+sentinel://user:pass-in-url@a:1,b:2/hookline",
+        "redis+cluster://user:pass-in-url@a:1,b:2",
         "redis+sentinel://a:1,b:2/hookline?sentinel_password=pass-in-url",
         "redis+sentinel://user:pass-in-url@a,[::1]:2/hookline",
         "redis+sentinel://[::1],b/hookline?sentinel_password=pass-in-url",
     ],
 )
 def test_the_passwords_of_urls_are_masked_wherever_they_turn_up(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(load_settings(log_format="json", redis_url=url), "worker")
+    settings = load_settings(log_format="json", redis_url=url, broker_url="redis://broker")
+    configure_logging(settings, "worker")
     get_logger("x").info("login with pass-in-url", url=url)
     (line,) = json_lines(capsys)
     assert "pass-in-url" not in str(line)

@@ -22,9 +22,11 @@ import psutil
 import pytest
 from kombu import Connection
 from redis import Redis
+from redis.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from dispatcher.up.valkey import find_server
+from shared.messaging.keys import is_cluster
 from tests.authority import Authority
 from tests.integration.processes import wait_until
 from tests.servers import free_port
@@ -176,6 +178,12 @@ def tls_redis(folder: Path, authority: Authority, **lines: object) -> Iterator[i
         if not listens(port):
             pytest.skip(f"{program} is built without TLS")
         yield port
+
+
+def configure(redis: Redis, name: str, value: object) -> None:
+    """Set an option of the server, or of all nodes of a cluster."""
+    everywhere = {"target_nodes": RedisCluster.ALL_NODES} if is_cluster(redis) else {}
+    redis.config_set(name, str(value), **everywhere)
 
 
 def listens(port: int) -> bool:

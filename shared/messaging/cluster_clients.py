@@ -64,11 +64,11 @@ class ClusterClient(_Cluster):  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         """What redis-py makes when it connects, such as its table of nodes. Raises RedisError."""
-        if name.startswith("__") or self.__dict__.get("_begun", True):
+        if name.startswith("__") or self.__dict__.get("_made", True):
             raise AttributeError(name)
         with _as_redis_errors():
-            self._connect()
-        return getattr(self, name)
+            self._connect()  # or wait until another thread has
+        return object.__getattribute__(self, name)
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """Execute a command on the node that has its keys. Raises RedisError."""

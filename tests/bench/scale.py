@@ -62,7 +62,7 @@ def measure(rounds: int, quick: bool) -> list[Figure]:
     count = EVENTS // 10 if quick else EVENTS
     found = {workers: Rounds() for workers in WORKERS}
     with ExitStack() as stack:
-        benches = {workers: stack.enter_context(_running(workers)) for workers in WORKERS}
+        benches = {workers: stack.enter_context(running(workers)) for workers in WORKERS}
         for number in range(rounds):
             for workers in WORKERS if number % 2 == 0 else WORKERS[::-1]:
                 benches[workers].round(f"scale-{number}", count, found[workers])
@@ -98,8 +98,8 @@ class Bench:
 
     def __init__(self, hookline: Hookline, engine: sa.Engine, redis: Redis) -> None:
         self._hookline = hookline
-        self._engine = engine
-        self._redis = redis
+        self.engine = engine
+        self.redis = redis
         self._cpu = CpuAccounts(hookline, engine, redis)
 
     def round(self, label: str, count: int, found: Rounds) -> None:
@@ -124,14 +124,14 @@ class Bench:
 
     def _connections(self) -> dict[str, int]:
         """Hookline's, now; those to Valkey with Celery's, less the two that look."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             postgres = sum(bool(row.ours) for row in connection.execute(CLIENTS))
-        clients: Any = self._redis.client_list()
+        clients: Any = self.redis.client_list()
         return {POSTGRES: postgres, VALKEY: len(clients) - 2}
 
 
 @contextmanager
-def _running(workers: int) -> Iterator[Bench]:
+def running(workers: int) -> Iterator[Bench]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="hookline-scale-")))
         database_url = stack.enter_context(postgres_server(durable=True))

@@ -356,7 +356,7 @@ def test_beside_a_cluster_the_broker_is_named(monkeypatch: pytest.MonkeyPatch) -
     for variables in ({"REDIS_URL": cluster}, {"BROKER_URL": cluster}):
         monkeypatch.delenv("HOOKLINE_REDIS_URL")
         monkeypatch.delenv("HOOKLINE_BROKER_URL", raising=False)
-        with pytest.raises(InvalidSetting, match="^HOOKLINE_BROKER_URL: must") as refused:
+        with pytest.raises(InvalidSetting, match=r"^HOOKLINE_BROKER_URL: must") as refused:
             from_environment(monkeypatch, **variables)
         assert "a Redis of its own" in str(refused.value)
         assert "p4ss" not in str(refused.value)

@@ -284,7 +284,7 @@ def test_who_found_no_place_is_woken_when_there_are_some(scene: Scene) -> None:
         scene.evaluate()
         assert scene.process.limiter.acquire(hook, 1, slow=False) == 0  # as its drain does
         woken = wakes(scene)
-        scene.redis.delete(*scene.redis.keys("hookline:wake:*"))
+        scene.redis.delete(*scene.redis.scan_iter("hookline:wake:*"))
         let_go.set()
         wait_until(lambda: wakes(scene) > woken, "wake")
     scene.deliver()

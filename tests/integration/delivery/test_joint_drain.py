@@ -42,7 +42,7 @@ def fire(scene: Scene, hooks: list[int], each: int = 1) -> None:
             scene.publish(alias_event(project=f"p{number}"))
     scene.evaluate()
     Redis.from_url(scene.settings.celery_broker_url).flushdb()
-    scene.redis.delete(*scene.redis.keys("hookline:wake:*"))
+    scene.redis.delete(*scene.redis.scan_iter("hookline:wake:*"))
 
 
 def messages(scene: Scene, queue: str = DELIVER_QUEUE) -> int:
@@ -218,7 +218,7 @@ def test_a_few_with_much_due_get_drains_of_their_own(scene: Scene) -> None:
         scene.publish(alias_event(project="p3"))
     scene.evaluate()
     Redis.from_url(scene.settings.celery_broker_url).flushdb()
-    scene.redis.delete(*scene.redis.keys("hookline:wake:*"))
+    scene.redis.delete(*scene.redis.scan_iter("hookline:wake:*"))
     scene.process.joint.drain(hooks)
     assert messages(scene) == 1
     scene.settle()

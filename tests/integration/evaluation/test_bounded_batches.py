@@ -17,6 +17,7 @@ from shared.domain.events.decoding import check_event
 from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.domain.events.partitioning import partition_of
 from shared.domain.matching import firing_rules
+from shared.messaging.keys import key_tag
 from shared.messaging.streams import FIELD, stream_key
 from shared.storage.database.transactions import read_transaction
 from shared.storage.schema.tables import poison_entries
@@ -197,7 +198,7 @@ def _die(scene: Scene, partition: int, monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             scene.process.partitions.drain(partition)
         except Killed:
-            scene.redis.delete(f"hookline:drain:partition:{partition}")
+            scene.redis.delete(f"hookline:drain:partition:{key_tag(scene.redis, partition)}")
 
 
 def test_what_every_entry_needs_and_misses_sets_nothing_aside(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +232,7 @@ def test_drains_that_died_after_they_had_moved_on_blame_nothing(scene: Scene) ->
         progress = scene.process.evaluator.evaluate_entries(partition, offset, read)
         assert progress.count == 1
         assert lease.renew(progress.offset)
-        scene.redis.delete(f"hookline:drain:partition:{partition}")
+        scene.redis.delete(f"hookline:drain:partition:{key_tag(scene.redis, partition)}")
     scene.publish(alias_event(event_id="last"))
     scene.evaluate()
     assert len(scene.rows()) == 3 * SET_ASIDE_AFTER + 2

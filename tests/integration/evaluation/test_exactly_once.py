@@ -17,6 +17,7 @@ from sqlalchemy import delete, update
 from shared.domain.events.decoding import check_event
 from shared.domain.events.partitioning import START, partition_of
 from shared.messaging.celery_app import celery_app
+from shared.messaging.keys import key_tag
 from shared.messaging.streams import read_after
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.revisions import next_revision
@@ -114,7 +115,7 @@ def _expected(published: Sequence[tuple[str, int]]) -> set[tuple[str, str]]:
 
 
 def _mark(scene: Scene, partition: int, at: str | None) -> None:
-    key = f"hookline:offset:{partition}"
+    key = f"hookline:offset:{key_tag(scene.redis, partition)}"
     scene.redis.delete(key)
     if at is not None:
         scene.redis.set(key, f"{at} 3")

@@ -21,7 +21,7 @@ from shared.domain.explain.simulator import Arrival, DryRunOutcome, Reason
 from shared.dry_runs import service
 from shared.dry_runs.event_history import EventHistoryReader
 from shared.dry_runs.time_range import TimeRange, moment
-from shared.messaging.edits import REVISION_KEY
+from shared.messaging.edits import revision_key
 from shared.messaging.streams import FIELD, stream_key
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions import automations as store
@@ -136,7 +136,7 @@ class Story:
 
     def tell(self) -> None:
         """Let the worker know that there is an edit."""
-        self.scene.redis.incr(REVISION_KEY)
+        self.scene.redis.incr(revision_key(self.scene.redis, 0))
 
 
 def explained(story: Story, span: TimeRange, page: PageWanted = ALL) -> service.DryRunAnswer:

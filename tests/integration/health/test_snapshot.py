@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from redis import Redis
 from sqlalchemy import Engine, insert, update
 
+from shared.config.server_urls import parse_redis
 from shared.domain.health_checks import CHECKS
 from shared.health.environment import EnvironmentFault, clock_faults
 from shared.health.presence import PROCESSES_KEY, Doing, Presence, read_processes
 from shared.health.snapshot import CheckStatus, Health, take_snapshot
+from shared.messaging.redis_clients import connect
 from shared.messaging.streams import FIELD, stream_key
 from shared.settings import Settings
 from shared.storage.accounts.api_keys import create_key, new_key, revoke_key
@@ -42,7 +43,7 @@ def present(settings: Settings, role: str, **doing: Any) -> Iterator[Presence]:
     faults = doing.pop("faults", [])
     one = Presence(settings, role, lambda: faults, name=f"{role}@test", doing=lambda: Doing(**doing))
     one.start()
-    with Redis.from_url(settings.stream_url) as redis:
+    with connect(parse_redis(settings.stream_url)) as redis:
         wait_until(lambda: any(seen.role == role for seen in read_processes(redis)), f"a sign of life of {role}")
         try:
             yield one

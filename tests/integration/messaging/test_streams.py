@@ -26,6 +26,7 @@ from shared.messaging.streams import (
     trim,
 )
 from shared.settings import load_settings
+from tests.brokers import configure
 from tests.servers import free_port
 
 NOW_MS = 1_700_000_000_000
@@ -43,9 +44,9 @@ def redis(stream_url: str, valkey_url: str) -> Iterator[Redis]:
 def small_nodes(redis: Redis) -> Iterator[None]:
     """Trimming drops whole nodes of a stream; this makes every entry a node."""
     before: Any = redis.config_get("stream-node-max-entries")
-    redis.config_set("stream-node-max-entries", 1)
+    configure(redis, "stream-node-max-entries", 1)
     yield
-    redis.config_set("stream-node-max-entries", before["stream-node-max-entries"])
+    configure(redis, "stream-node-max-entries", before["stream-node-max-entries"])
 
 
 def add(redis: Redis, *ids: str, partition: int = 3) -> None:

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine, select
 
 import worker.commands.output
-from shared.messaging.edits import REVISION_KEY
+from shared.messaging.edits import revision_key
 from shared.settings import Settings
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.definitions.entities import find_entity, insert_entity
@@ -248,9 +248,9 @@ def test_the_real_command_explains_without_a_worker(scene: Scene) -> None:
     assert disabled.returncode == 0, disabled.stderr
     with read_transaction(scene.process.engine) as connection:
         assert connection.execute(select(deliveries)).all() == []
-        assert scene.process.redis.get(REVISION_KEY) == str(current_revision_value(connection)).encode(), (
-            "workers are told"
-        )
+        assert (
+            scene.process.redis.get(revision_key(scene.redis, 0)) == str(current_revision_value(connection)).encode()
+        ), "workers are told"
 
 
 @pytest.mark.parametrize("group", ["automations", "deliveries", "secrets", "streams", "webhooks"])

@@ -21,6 +21,7 @@ from shared.messaging.streams import stream_key
 from shared.observability import metrics
 from shared.settings import Settings, load_settings
 from shared.storage.maintenance import first_start
+from tests.brokers import configure
 from tests.integration.api.conftest import problem_of, running
 from tests.integration.conftest import ADMIN_KEY
 from tests.integration.processes import wait_until
@@ -148,12 +149,12 @@ def test_the_log_says_what_the_streams_answered(settings: Settings, redis: Redis
     key = {"Authorization": f"Bearer {ADMIN_KEY}"}
     with running(settings) as client:
         assert client.request("PUT", "/v1/entities/acme", json={}, headers=key).is_success
-        redis.config_set("min-replicas-to-write", 3)
+        configure(redis, "min-replicas-to-write", 3)
         try:
             with capture_logs() as logs:
                 refused = client.request("POST", "/v1/events", json=alias_event(), headers=key)
         finally:
-            redis.config_set("min-replicas-to-write", 0)
+            configure(redis, "min-replicas-to-write", 0)
     problem_of(refused, 503)
     (line,) = [line for line in logs if line["event"] == "api.streams_unavailable"]
     assert "NOREPLICAS" in line["error"]
@@ -162,7 +163,7 @@ def test_the_log_says_what_the_streams_answered(settings: Settings, redis: Redis
 
 def test_evaluated_entries_go_early_where_memory_is_nearly_full_and_others_never(scene: Scene) -> None:
     nodes: Any = scene.redis.config_get("stream-node-max-entries")
-    scene.redis.config_set("stream-node-max-entries", 1)
+    configure(scene.redis, "stream-node-max-entries", 1)
     try:
         scene.publish(*(alias_event(event_id=f"e{number}") for number in range(20)))
         scene.evaluate()
@@ -174,7 +175,7 @@ def test_evaluated_entries_go_early_where_memory_is_nearly_full_and_others_never
         assert tight.trim(datetime.now(UTC))
         assert 5 <= int(scene.redis.xlen(key)) <= 6  # the newest evaluated one is the bound, and stays
     finally:
-        scene.redis.config_set("stream-node-max-entries", nodes["stream-node-max-entries"])
+        configure(scene.redis, "stream-node-max-entries", nodes["stream-node-max-entries"])
 
 
 def test_the_pump_shows_how_full_it_is(scene: Scene) -> None:

@@ -9,10 +9,12 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PINNED := $(PIP_INSTALL) --require-hashes
 LIGHT := requirements/build.txt requirements/runtime.txt requirements/local.txt
 HEAVY := requirements/otel.txt requirements/oidc.txt requirements/dev.txt
+# Half as long again as everything else: a target of its own.
+BROWSER := tests/integration/api/console/browser
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo demo-console test test-pythons test-fast test-generators test-verifiers test-cloud-events test-sources serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
+.PHONY: help install install-runtime demo demo-console test test-pythons test-browser test-clients test-fast test-generators test-verifiers test-cloud-events test-sources serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -39,8 +41,11 @@ demo-console: $(RUNTIME) ## the demo, which then goes on running with the consol
 demo: $(RUNTIME) ## the whole way on recorded input: start, define, publish, deliver, verify
 	$(BIN)/python -m examples.demo
 
-test: $(READY) ## the whole test suite, on real Valkey, PostgreSQL and SQLite; TESTS=tests/unit runs a part
-	$(BIN)/python -m pytest -n 4 --dist worksteal $(TESTS)
+test: $(READY) ## the test suite, on real Valkey, PostgreSQL and SQLite; TESTS=tests/unit runs a part
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(or $(TESTS),--ignore $(BROWSER))
+
+test-browser: $(READY) ## the console's pages in a real Chromium (Debian's package chromium), with and without scripts
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(BROWSER)
 
 test-pythons: ## the suite on each supported Python found here, pyenv's or on PATH; PYTHONS="3.12 3.13" chooses
 	$(PYTHON) -m tests.pythons $(PYTHONS)

@@ -6,8 +6,10 @@ once in an eighth of a run's heartbeat, and when a run changes its state.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +22,7 @@ from shared.domain.events.fast_decoding import AnyEvent, QuickRun
 from shared.domain.events.partitioning import run_key
 from shared.domain.events.types import RunPhase
 from shared.domain.json_text import write_json
+from shared.observability.logs import get_logger
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.transactions import read_statement, read_transaction, write_transaction
 from shared.storage.evaluation.run_watches import (
@@ -37,10 +40,17 @@ from shared.storage.evaluation.run_watches import (
 )
 from worker.evaluation.batch import Batch
 
+log = get_logger("hookline.evaluate")
+
 REFRESH_SECONDS = 1.0
 """How long a watch that another process made may stay unknown."""
 OVERLAP = timedelta(seconds=10)
 """Changes so long before the last look are read again: transactions may commit in another order than their times."""
+MAX_WATCHED_RUNS = 100_000
+"""How many runs of one entity are watched at the same time; each takes some 300 bytes of every worker process. A run
+that starts while there are as many is not watched."""
+TOLD_SECONDS = 60.0
+"""How often a process logs that an entity has too many."""
 MAX_RUN_BYTES = 16 << 10
 """A run's members beyond this are left out of the event that it crashed."""
 
@@ -56,8 +66,11 @@ class RunWatches:
         self._engine = engine
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[int | None, int]] = {}
-        """By key of a run that runs: its heartbeat, and when it was seen last, in milliseconds."""
+        self._known: dict[str, tuple[int | None, int, str]] = {}
+        """By key of a run that runs: its heartbeat, when it was seen last, in milliseconds, and its entity."""
+        self._running: Counter[str] = Counter()
+        """How many of them each entity has."""
+        self._told_at = float("-inf")
         self._silences = Silences()
         self._read_to: datetime | None = None
         self._refreshed_at = float("-inf")
@@ -81,11 +94,15 @@ class RunWatches:
                 self._learn(one)
 
     def _learn(self, one: KnownWatch) -> None:
+        known = self._known.get(one.key)
         if one.ended != RUNS:
-            self._known.pop(one.key, None)
+            if known is not None:
+                del self._known[one.key]
+                self._running[known[2]] -= 1
             return
-        _, seen_ms = self._known.get(one.key, (None, 0))
-        self._known[one.key] = one.heartbeat_ms, max(seen_ms, one.seen_ms)
+        entity = sys.intern(one.entity) if known is None else known[2]
+        self._running[entity] += known is None
+        self._known[one.key] = one.heartbeat_ms, one.seen_ms if known is None else max(known[1], one.seen_ms), entity
 
     def record(self, partition: int, batch: Batch) -> None:
         """Write down what a batch says of watched runs, before it is committed. Raises SQLAlchemyError."""
@@ -97,7 +114,7 @@ class RunWatches:
             _row(watch_key(subject), partition, order, received_ms, event, now, self._silences)
             for subject, order, received_ms, event in batch.run_states
         ]
-        rows += self._watched(states)
+        rows = self._few(rows + self._watched(states))
         if not rows and not seen:
             return
         with write_transaction(self._engine) as connection:
@@ -105,10 +122,31 @@ class RunWatches:
             write_seen(connection, seen)
         with self._lock:
             for row in rows:
-                self._learn(KnownWatch(row["key"], row["heartbeat_ms"], row["seen_ms"], row["ended"]))
+                one = KnownWatch(row["key"], row["entity"], row["heartbeat_ms"], row["seen_ms"], row["ended"])
+                self._learn(one)
             for key, seen_ms in seen.items():
-                if key in self._known:
-                    self._known[key] = self._known[key][0], seen_ms
+                if (known := self._known.get(key)) is not None:
+                    self._known[key] = known[0], seen_ms, known[2]
+
+    def _few(self, rows: list[RunStateRow]) -> list[RunStateRow]:
+        """The rows, without those of runs that start while their entity has as many as may be watched."""
+        kept: list[RunStateRow] = []
+        starting: dict[str, set[str]] = {}
+        for row in rows:
+            entity, key = row["entity"], row["key"]
+            if row["ended"] == RUNS and key not in self._known:
+                new = starting.setdefault(entity, set())
+                if key not in new and self._running[entity] + len(new) >= MAX_WATCHED_RUNS:
+                    self._tell(entity)
+                    continue
+                new.add(key)
+            kept.append(row)
+        return kept
+
+    def _tell(self, entity: str) -> None:
+        if time.monotonic() - self._told_at >= TOLD_SECONDS:
+            self._told_at = time.monotonic()
+            log.warning("run_watches.too_many", entity=entity, most=MAX_WATCHED_RUNS)
 
     def _watched(self, rows: list[RunStateRow]) -> list[RunStateRow]:
         """The states of runs that are watched, or are from now on."""

@@ -54,6 +54,7 @@ class KnownWatch:
     """A watch as workers need it."""
 
     key: str
+    entity: str
     heartbeat_ms: int | None
     seen_ms: int
     ended: int
@@ -89,7 +90,8 @@ class DueWatch:
 
 def changed_since(connection: Connection, since: datetime | None) -> list[KnownWatch]:
     """The watches whose run changed its state since then; all that run when None."""
-    query = select(run_watches.c.key, run_watches.c.heartbeat_ms, run_watches.c.seen_ms, run_watches.c.ended)
+    columns = run_watches.c.key, run_watches.c.entity, run_watches.c.heartbeat_ms, run_watches.c.seen_ms
+    query = select(*columns, run_watches.c.ended)
     wanted = run_watches.c.ended == RUNS if since is None else run_watches.c.changed_at >= since
     return [KnownWatch(*row) for row in connection.execute(query.where(wanted))]
 

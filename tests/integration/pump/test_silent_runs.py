@@ -121,6 +121,29 @@ def test_a_run_that_comes_back_may_crash_again_and_one_that_ended_may_not(past: 
     assert [orjson.loads(text)["id"] for text in waited_for] == ["back"]
 
 
+def test_an_entity_s_runs_are_waited_for_up_to_a_number(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.evaluation.run_watches.MAX_WATCHED_RUNS", 3)
+
+    def waited_for() -> set[str]:
+        with read_transaction(past.scene.process.engine) as connection:
+            rows = connection.scalars(select(run_watches.c.run).where(run_watches.c.ended == 0)).all()
+        return {orjson.loads(text)["id"] for text in rows}
+
+    for number in range(3):
+        past.add(running(f"r{number}"), ago_ms=10_000)
+    past.scene.evaluate()
+    past.add(running("late"), running("r0"), ago_ms=8_000)
+    past.scene.evaluate()
+    assert waited_for() == {"r0", "r1", "r2"}
+
+    past.add(state_event("finished", run="r1"), ago_ms=6_000)
+    past.scene.evaluate()
+    past.add(running("next"), ago_ms=4_000)
+    past.add(running("over"), ago_ms=2_000)
+    past.scene.evaluate()
+    assert waited_for() in ({"r0", "r2", "next"}, {"r0", "r2", "over"})  # of two partitions, in any order
+
+
 def test_what_is_not_evaluated_yet_may_be_a_sign_of_life(past: Past) -> None:
     past.add(running(), ago_ms=LATE_MS)
     past.scene.evaluate()

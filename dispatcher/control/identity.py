@@ -209,6 +209,17 @@ def list_keys(
     return page.page(rows, _key_view, lambda row: row.id)
 
 
+def get_key(connection: Connection, principal: Principal, key_id: str) -> KeyView:
+    """One key that the principal may revoke. Raises NotFound."""
+    number = decode_id(IdKind.KEY, key_id)
+    rows: Sequence[StoredKey] = ()
+    if number is not None:
+        rows = api_keys.list_keys(connection, of=_managed(principal), after=number - 1, limit=1)
+    if not rows or rows[0].id != number:
+        raise NotFound("there is no key of this id; ids of keys are like key_7, see GET /v1/keys")
+    return _key_view(rows[0])
+
+
 def revoke_key(connection: Connection, principal: Principal, key_id: str) -> None:
     """Revoke a key; other processes may honour it for a few seconds more.
 

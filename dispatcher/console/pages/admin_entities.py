@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.administration import AdminDep
-from dispatcher.console.deletion import deletion_page
+from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
 from dispatcher.console.listing import list_url
 from dispatcher.console.once import act_once
@@ -156,14 +156,12 @@ def delete_page(entity: str, request: Request, visitor: AdminDep, resources: Res
     """Whether to delete an entity."""
     with read_transaction(resources.engine) as connection:
         catalog.get_entity(connection, visitor.principal, entity)
-    return _confirm(request, entity, Faults())
+    return ask(request, _question(entity))
 
 
-def _confirm(request: Request, name: str, faults: Faults) -> Response:
+def _question(name: str) -> Question:
     path = f"/console/admin/entities/{name}"
-    return deletion_page(
-        request,
-        faults,
+    return Question(
         what="entity",
         name=name,
         section="admin-entities",
@@ -177,11 +175,8 @@ def _confirm(request: Request, name: str, faults: Faults) -> Response:
 def delete(entity: str, request: Request, visitor: AdminDep, resources: ResourcesDep) -> Response:
     """Delete an entity that was never used."""
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            delete_entity(connection, visitor.principal, entity)
+    def act(connection: Connection) -> None:
+        delete_entity(connection, visitor.principal, entity)
 
-    if isinstance(faults := attempt(act, ()), Faults):
-        return _confirm(request, entity, faults)
-    resources.callers.clear()
-    return RedirectResponse("/console/admin/entities?done=deleted", 303)
+    led_to = "/console/admin/entities?done=deleted"
+    return act_or_ask_again(request, resources, act, lambda: _question(entity), led_to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,8 +11,9 @@ from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.administration import AdminDep
-from dispatcher.console.deletion import deletion_page
+from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.forms import Faults, Form, FormDep
+from dispatcher.console.keys import revocation
 from dispatcher.console.listing import list_url
 from dispatcher.console.once import act_once, make_key_once
 from dispatcher.console.refusals import attempt
@@ -166,6 +168,27 @@ def make_key(user_id: str, request: Request, visitor: AdminDep, resources: Resou
     return render(request, "key_made.html", key=made, back=f"/console/admin/users/{user_id}")
 
 
+@router.get("/users/{user_id}/unlink")
+def unlink_page(user_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep) -> Response:
+    """Whether to take a user's accounts at the identity provider away."""
+    with read_transaction(resources.engine) as connection:
+        one = users.get(connection, visitor.principal, user_id)
+        accounts = identities.list_of(connection, visitor.principal, user_id)
+    path = f"/console/admin/users/{one.id}"
+    question = Question(
+        what="accounts of",
+        name=one.name,
+        section="admin-users",
+        words="Sessions that were begun with them end. The next sign-in finds the user by the configured claim again.",
+        back=path,
+        trail=[("Users", "/console/admin/users"), (one.name, path)],
+        verb="Take away",
+        facts=[(account.issuer, account.subject) for account in accounts],
+        icon="log-out",
+    )
+    return ask(request, question)
+
+
 @router.post("/users/{user_id}/unlink")
 def unlink(user_id: str, visitor: AdminDep, resources: ResourcesDep) -> Response:
     """Take a user's accounts at the identity provider away, and end their sessions."""
@@ -177,16 +200,14 @@ def unlink(user_id: str, visitor: AdminDep, resources: ResourcesDep) -> Response
 @router.get("/users/{user_id}/delete")
 def delete_page(user_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep) -> Response:
     """Whether to delete a user."""
-    return _confirm(request, visitor, resources, user_id, Faults())
+    return ask(request, _question(visitor, resources, user_id))
 
 
-def _confirm(request: Request, visitor: Visitor, resources: ApiResources, user_id: str, faults: Faults) -> Response:
+def _question(visitor: Visitor, resources: ApiResources, user_id: str) -> Question:
     with read_transaction(resources.engine) as connection:
         one = users.get(connection, visitor.principal, user_id)
     path = f"/console/admin/users/{one.id}"
-    return deletion_page(
-        request,
-        faults,
+    return Question(
         what="user",
         name=one.name,
         section="admin-users",
@@ -200,41 +221,40 @@ def _confirm(request: Request, visitor: Visitor, resources: ApiResources, user_i
 def delete(user_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep) -> Response:
     """Delete a user."""
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            users.delete(connection, visitor.principal, user_id)
+    def act(connection: Connection) -> None:
+        users.delete(connection, visitor.principal, user_id)
 
-    if isinstance(faults := attempt(act, ()), Faults):
-        return _confirm(request, visitor, resources, user_id, faults)
-    resources.callers.clear()
-    return RedirectResponse("/console/admin/users?done=deleted", 303)
+    question = partial(_question, visitor, resources, user_id)
+    return act_or_ask_again(request, resources, act, question, "/console/admin/users?done=deleted")
 
 
 @router.get("/keys")
 def keys_page(request: Request, visitor: AdminDep, resources: ResourcesDep, done: str = "") -> Response:
     """All keys."""
-    return _keys_page(request, visitor, resources, Faults(), done)
-
-
-def _keys_page(request: Request, visitor: Visitor, resources: ApiResources, faults: Faults, done: str = "") -> Response:
     url = list_url(request, ())
     with read_transaction(resources.engine) as connection:
         page = identity.list_keys(connection, visitor.principal, page_request(LISTED, url.cursor or None))
-    return render(
-        request, "admin_keys.html", status=409 if faults.all else 200, page=page, url=url, faults=faults, done=done
-    )
+    return render(request, "admin_keys.html", page=page, url=url, done=done)
+
+
+@router.get("/keys/{key_id}/revoke")
+def revoke_page(key_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep) -> Response:
+    """Whether to revoke a key."""
+    return ask(request, _revocation(visitor, resources, key_id))
+
+
+def _revocation(visitor: Visitor, resources: ApiResources, key_id: str) -> Question:
+    with read_transaction(resources.engine) as connection:
+        one = identity.get_key(connection, visitor.principal, key_id)
+    return revocation(one, "admin-keys", "/console/admin/keys", "Keys")
 
 
 @router.post("/keys/{key_id}/revoke")
 def revoke_key(key_id: str, request: Request, visitor: AdminDep, resources: ResourcesDep) -> Response:
     """Revoke a key, and end its sessions."""
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            identity.revoke_key(connection, visitor.principal, key_id)
+    def act(connection: Connection) -> None:
+        identity.revoke_key(connection, visitor.principal, key_id)
 
-    faults = attempt(act, ())
-    resources.callers.clear()
-    if isinstance(faults, Faults):
-        return _keys_page(request, visitor, resources, faults)
-    return RedirectResponse("/console/admin/keys?done=revoked", 303)
+    question = partial(_revocation, visitor, resources, key_id)
+    return act_or_ask_again(request, resources, act, question, "/console/admin/keys?done=revoked")

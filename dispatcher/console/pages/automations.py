@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
 
-from dispatcher.console.deletion import deletion_page
-from dispatcher.console.entities import EntityDep
-from dispatcher.console.forms import Faults
+from dispatcher.api.resources import ApiResources
+from dispatcher.console.confirmation import Question, act_or_ask_again, ask
+from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.listing import ListUrl, list_url
 from dispatcher.console.pages.revisions import gone_page
 from dispatcher.console.rendering import render
@@ -92,12 +94,14 @@ def automation_page(
 @router.get("/{automation_id}/delete")
 def delete_page(automation_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Whether to delete an automation."""
+    return ask(request, _question(visit, resources, automation_id))
+
+
+def _question(visit: EntityVisit, resources: ApiResources, automation_id: str) -> Question:
     with read_transaction(resources.engine) as connection:
         one = automations.get(connection, visit.principal, visit.entity, automation_id)
     path = f"{visit.frame.path}/automations"
-    return deletion_page(
-        request,
-        Faults(),
+    return Question(
         what="automation",
         name=one["name"],
         section="automations",
@@ -108,11 +112,15 @@ def delete_page(automation_id: str, request: Request, visit: EntityDep, resource
 
 
 @router.post("/{automation_id}/delete")
-def delete(automation_id: str, visit: EntityDep, resources: ResourcesDep) -> Response:
+def delete(automation_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Delete an automation."""
-    with write_transaction(resources.engine) as connection:
+
+    def act(connection: Connection) -> None:
         automations.delete(connection, visit.principal, visit.entity, automation_id)
-    return RedirectResponse(f"{visit.frame.path}/automations?done=deleted", 303)
+
+    question = partial(_question, visit, resources, automation_id)
+    led_to = f"{visit.frame.path}/automations?done=deleted"
+    return act_or_ask_again(request, resources, act, question, led_to)
 
 
 @router.post("/{automation_id}/{change}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,7 +11,9 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
+from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.forms import Faults, Form, FormDep
+from dispatcher.console.keys import revocation
 from dispatcher.console.listing import list_url
 from dispatcher.console.once import make_key_once
 from dispatcher.console.refusals import attempt
@@ -68,6 +71,17 @@ def make_key(request: Request, resources: ResourcesDep, visitor: VisitorDep, for
     return render(request, "key_made.html", key=made, back="/console/me")
 
 
+@router.get("/keys/{key_id}/revoke")
+def revoke_page(key_id: str, request: Request, resources: ResourcesDep, visitor: VisitorDep) -> Response:
+    """Whether to revoke one of one's own keys."""
+    return ask(request, _revocation(resources, visitor, key_id))
+
+
+def _revocation(resources: ApiResources, visitor: Visitor, key_id: str) -> Question:
+    with read_transaction(resources.engine) as connection:
+        return revocation(identity.get_key(connection, visitor.principal, key_id), "", "/console/me", "You")
+
+
 @router.post("/keys/{key_id}/revoke")
 def revoke_key(key_id: str, request: Request, resources: ResourcesDep, visitor: VisitorDep) -> Response:
     """Revoke one of one's own keys, and with it its sessions."""
@@ -75,7 +89,8 @@ def revoke_key(key_id: str, request: Request, resources: ResourcesDep, visitor: 
     def act(connection: Connection) -> None:
         identity.revoke_key(connection, visitor.principal, key_id)
 
-    return _done(request, resources, visitor, act, "revoked")
+    question = partial(_revocation, resources, visitor, key_id)
+    return act_or_ask_again(request, resources, act, question, "/console/me?done=revoked")
 
 
 @router.post("/default-entity")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy import Connection
 
+from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep
+from dispatcher.console.keys import revocation
 from dispatcher.console.listing import list_url
 from dispatcher.console.once import make_key_once
 from dispatcher.console.refusals import attempt
@@ -69,18 +72,37 @@ def put_member(request: Request, visit: EntityDep, resources: ResourcesDep, form
     return RedirectResponse(f"{visit.frame.path}/settings/members?done={said}", 303)
 
 
+@router.get("/members/{user_id}/remove")
+def remove_page(user_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """Whether to take somebody's role away."""
+    return ask(request, _removal(visit, resources, user_id))
+
+
+def _removal(visit: EntityVisit, resources: ResourcesDep, user_id: str) -> Question:
+    with read_transaction(resources.engine) as connection:
+        one = members.get(connection, visit.principal, visit.entity, user_id)
+    path = f"{visit.frame.path}/settings/members"
+    return Question(
+        what="member",
+        name=one.name,
+        section="members",
+        words=f"The role {one.role} in {visit.entity} is lost at once, also by keys and sessions. What was made stays.",
+        back=path,
+        trail=[("Members", path)],
+        verb="Remove",
+        icon="user",
+    )
+
+
 @router.post("/members/{user_id}/remove")
 def remove_member(user_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Take somebody's role away."""
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            members.remove(connection, visit.principal, visit.entity, user_id)
+    def act(connection: Connection) -> None:
+        members.remove(connection, visit.principal, visit.entity, user_id)
 
-    if isinstance(faults := attempt(act, ()), Faults):
-        return _members_page(request, visit, resources, faults, Form())
-    resources.callers.clear()
-    return RedirectResponse(f"{visit.frame.path}/settings/members?done=removed", 303)
+    led_to = f"{visit.frame.path}/settings/members?done=removed"
+    return act_or_ask_again(request, resources, act, lambda: _removal(visit, resources, user_id), led_to)
 
 
 @router.post("/members/invitations/{user}/withdraw")
@@ -132,17 +154,26 @@ def make_key(request: Request, visit: EntityDep, resources: ResourcesDep, form: 
     return render(request, "key_made.html", key=made, back=f"{visit.frame.path}/settings/keys")
 
 
+@router.get("/keys/{key_id}/revoke")
+def revoke_page(key_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """Whether to revoke a key."""
+    visit.require(Action.ADMINISTER)
+    return ask(request, _revocation(visit, resources, key_id))
+
+
+def _revocation(visit: EntityVisit, resources: ResourcesDep, key_id: str) -> Question:
+    with read_transaction(resources.engine) as connection:
+        one = identity.get_key(connection, visit.principal, key_id)
+    return revocation(one, "keys", f"{visit.frame.path}/settings/keys", "Keys")
+
+
 @router.post("/keys/{key_id}/revoke")
 def revoke_key(key_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Revoke a key of one of the entity's service users."""
     visit.require(Action.ADMINISTER)
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            identity.revoke_key(connection, visit.principal, key_id)
+    def act(connection: Connection) -> None:
+        identity.revoke_key(connection, visit.principal, key_id)
 
-    faults = attempt(act, ())
-    resources.callers.clear()
-    if isinstance(faults, Faults):
-        return _keys_page(request, visit, resources, faults, Form())
-    return RedirectResponse(f"{visit.frame.path}/settings/keys?done=revoked", 303)
+    led_to = f"{visit.frame.path}/settings/keys?done=revoked"
+    return act_or_ask_again(request, resources, act, lambda: _revocation(visit, resources, key_id), led_to)

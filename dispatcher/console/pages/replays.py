@@ -14,6 +14,7 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
+from dispatcher.console.confirmation import Question, ask
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
 from dispatcher.console.once import act_once
@@ -121,6 +122,27 @@ def progress_page(
     if seen == digest(one):
         return Response(status_code=204)
     return render(request, "replay_progress.html", replay=one, statuses=STATUSES, done=done)
+
+
+@router.get("/replays/{replay_id}/stop")
+def stop_page(replay_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+    """Whether to stop a replay."""
+    visit.require(Action.ADMINISTER)
+    with read_transaction(resources.engine) as connection:
+        one = replays.get(connection, visit.principal, visit.entity, replay_id)
+    path = f"{visit.frame.path}/deliveries"
+    question = Question(
+        what="replay",
+        name=one.id,
+        section="deliveries",
+        words=f"The {one.pending} of {one.total} deliveries that wait still are held back and not sent. They can be "
+        "replayed by another replay.",
+        back=f"{path}/replays/{one.id}",
+        trail=[("Deliveries", path), ("Replay", f"{path}/replays/{one.id}")],
+        verb="Stop",
+        icon="circle-stop",
+    )
+    return ask(request, question)
 
 
 @router.post("/replays/{replay_id}/stop")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
-from dispatcher.console.deletion import deletion_page
+from dispatcher.api.resources import ApiResources
+from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, FormDep
 from dispatcher.console.listing import list_url
@@ -20,8 +22,7 @@ from dispatcher.console.visitors import ResourcesDep
 from dispatcher.control import secrets
 from dispatcher.control.access import Action
 from dispatcher.control.paging import page_request
-from dispatcher.control.secrets import SecretView
-from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.database.transactions import read_transaction
 
 router = APIRouter(prefix="/e/{entity}/settings/secrets")
 LISTED = 100
@@ -80,15 +81,13 @@ def put(request: Request, visit: EntityDep, resources: ResourcesDep, form: FormD
 def delete_page(name: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Whether to delete a secret."""
     visit.require(Action.ADMINISTER)
+    return ask(request, _question(visit, resources, name))
+
+
+def _question(visit: EntityVisit, resources: ApiResources, name: str) -> Question:
     with read_transaction(resources.engine) as connection:
         one = secrets.get(connection, visit.principal, visit.entity, name)
-    return _confirm(request, visit, one, Faults())
-
-
-def _confirm(request: Request, visit: EntityVisit, one: SecretView, faults: Faults) -> Response:
-    return deletion_page(
-        request,
-        faults,
+    return Question(
         what="secret",
         name=one.name,
         section="secrets",
@@ -103,15 +102,11 @@ def _confirm(request: Request, visit: EntityVisit, one: SecretView, faults: Faul
 def delete(name: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Delete a secret that nothing uses."""
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            secrets.delete(connection, visit.principal, visit.entity, name)
+    def act(connection: Connection) -> None:
+        secrets.delete(connection, visit.principal, visit.entity, name)
 
-    if isinstance(faults := attempt(act, ()), Faults):
-        with read_transaction(resources.engine) as connection:
-            one = secrets.get(connection, visit.principal, visit.entity, name)
-        return _confirm(request, visit, one, faults)
-    return RedirectResponse(f"{_path(visit)}?done=deleted", 303)
+    question = partial(_question, visit, resources, name)
+    return act_or_ask_again(request, resources, act, question, f"{_path(visit)}?done=deleted")
 
 
 def _path(visit: EntityVisit) -> str:

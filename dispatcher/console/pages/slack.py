@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
-from dispatcher.console.deletion import deletion_page
+from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep
 from dispatcher.console.listing import list_url
@@ -210,14 +211,13 @@ def _prepared(resources: ApiResources, visit: EntityVisit, slack_id: str) -> Web
 def delete_page(slack_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Whether to delete an integration."""
     visit.require(Action.ADMINISTER)
-    return _confirm(request, visit, _slack(resources, visit, slack_id), Faults())
+    return ask(request, _question(visit, resources, slack_id))
 
 
-def _confirm(request: Request, visit: EntityVisit, one: SlackView, faults: Faults) -> Response:
+def _question(visit: EntityVisit, resources: ApiResources, slack_id: str) -> Question:
+    one = _slack(resources, visit, slack_id)
     path = f"{_path(visit)}/{one.id}"
-    return deletion_page(
-        request,
-        faults,
+    return Question(
         what="Slack integration",
         name=one.name,
         section="slack",
@@ -231,13 +231,11 @@ def _confirm(request: Request, visit: EntityVisit, one: SlackView, faults: Fault
 def delete(slack_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Delete an integration that no automation uses."""
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            slack.delete(connection, visit.principal, visit.entity, slack_id)
+    def act(connection: Connection) -> None:
+        slack.delete(connection, visit.principal, visit.entity, slack_id)
 
-    if isinstance(faults := attempt(act, ()), Faults):
-        return _confirm(request, visit, _slack(resources, visit, slack_id), faults)
-    return RedirectResponse(f"{_path(visit)}?done=deleted", 303)
+    question = partial(_question, visit, resources, slack_id)
+    return act_or_ask_again(request, resources, act, question, f"{_path(visit)}?done=deleted")
 
 
 @router.post("/{slack_id}/{change}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import orjson
@@ -12,12 +13,11 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
 from dispatcher.api.resources import ApiResources
-from dispatcher.console.deletion import deletion_page
+from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
 from dispatcher.console.new_secrets import StoredNow, store_secret
 from dispatcher.console.once import act_once
-from dispatcher.console.refusals import attempt
 from dispatcher.console.rendering import pretty, render
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.webhook_script import webhook_script
@@ -330,14 +330,13 @@ def _scripted(text: str) -> Any:
 def delete_page(webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Whether to delete a webhook."""
     visit.require(Action.ADMINISTER)
-    return _confirm(request, visit, _webhook(resources, visit, webhook_id), Faults())
+    return ask(request, _question(visit, resources, webhook_id))
 
 
-def _confirm(request: Request, visit: EntityVisit, one: WebhookView, faults: Faults) -> Response:
+def _question(visit: EntityVisit, resources: ApiResources, webhook_id: str) -> Question:
+    one = _webhook(resources, visit, webhook_id)
     path = f"{_path(visit)}/{one.id}"
-    return deletion_page(
-        request,
-        faults,
+    return Question(
         what="webhook",
         name=one.name,
         section="webhooks",
@@ -351,13 +350,11 @@ def _confirm(request: Request, visit: EntityVisit, one: WebhookView, faults: Fau
 def delete(webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """Delete a webhook that no automation uses."""
 
-    def act() -> None:
-        with write_transaction(resources.engine) as connection:
-            webhooks.delete(connection, visit.principal, visit.entity, webhook_id)
+    def act(connection: Connection) -> None:
+        webhooks.delete(connection, visit.principal, visit.entity, webhook_id)
 
-    if isinstance(faults := attempt(act, ()), Faults):
-        return _confirm(request, visit, _webhook(resources, visit, webhook_id), faults)
-    return RedirectResponse(f"{_path(visit)}?done=deleted", 303)
+    question = partial(_question, visit, resources, webhook_id)
+    return act_or_ask_again(request, resources, act, question, f"{_path(visit)}?done=deleted")
 
 
 def _path(visit: EntityVisit) -> str:

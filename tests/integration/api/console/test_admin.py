@@ -61,7 +61,7 @@ def test_a_user_is_made_given_roles_and_keys_and_deleted(root: httpx.Client) -> 
     (text,) = re.findall(r"hlk-[\w-]{43}", key.text)
     page = root.get(address).text
     assert text not in page and "first" in page
-    (revoke,) = re.findall(r'action="(/console/admin/keys/key_\d+/revoke)"', page)
+    (revoke,) = re.findall(r'href="(/console/admin/keys/key_\d+/revoke)"', page)
     assert root.post(revoke).headers["location"] == f"{ADMIN}/keys?done=revoked"
     assert root.get(f"{ADMIN}/users?name=vera").headers["location"] == address
     assert root.get(f"{ADMIN}/users?name=acme%2Fadmin").status_code == 303

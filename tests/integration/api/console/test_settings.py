@@ -128,7 +128,7 @@ def test_what_is_one_s_own(world: World) -> None:
         (key,) = re.findall(r"hlk-[\w-]{43}", made.text)
         page = olga.get("/console/me").text
         assert key not in page and "mine-to-go" in page and "acme" not in page
-        (revoke,) = re.findall(r'action="([^"]+/revoke)"><button class="small danger">Revoke<[^>]*> mine-to-go<', page)
+        (revoke,) = re.findall(r'href="([^"]+/revoke)">Revoke<[^>]*> mine-to-go<', page)
         assert olga.post(revoke).headers["location"].endswith("?done=revoked")
         assert "mine-to-go" not in olga.get("/console/me").text
         world.call("PUT", "/entities/acme/members/olga", {"role": "member"})

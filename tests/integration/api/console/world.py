@@ -155,7 +155,7 @@ def _populate(world: World, receiver: Receiver) -> None:
     for name, entity in (("admin", "acme"), ("member", "acme"), ("publisher", "acme"), ("outsider", "other")):
         role = "admin" if name == "outsider" else name
         made = world.call("POST", "/keys", {"name": name, "entity": entity, "role": role}, key="root")
-        world.keys[name] = made["key"]
+        world.keys[name], world.ids[f"{name}-key"] = made["key"], made["id"]
     # Somebody who publishes here and reads elsewhere: signed in, and without the right to see a page of the entity.
     roles = [{"entity": "acme", "role": "publisher"}, {"entity": "other", "role": "member"}]
     world.call("POST", "/users", {"name": "pub", "roles": roles}, key="root")

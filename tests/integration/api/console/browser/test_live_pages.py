@@ -102,7 +102,8 @@ def _replay(window: Window, collection: str) -> None:
     page.get_by_role("button", name="Replay 2 deliveries").click()
     page.wait_for_url("**/replays/**")
     page.get_by_text("0 of 2 have ended").first.wait_for()
-    page.get_by_role("button", name="Stop it").click()
+    page.get_by_role("link", name="Stop it").click()
+    page.get_by_role("button", name="Stop").click()
     page.wait_for_url("**done=stopped")
     page.get_by_text("All of them have ended").wait_for()
 

@@ -14,7 +14,7 @@ BROWSER := tests/integration/api/console/browser
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo demo-console test test-pythons test-browser test-clients test-fast test-generators test-verifiers test-cloud-events test-sources serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
+.PHONY: help install install-runtime demo demo-console demo-mlflow test test-pythons test-browser test-clients test-fast test-generators test-verifiers test-cloud-events test-sources serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -40,6 +40,18 @@ demo-console: $(RUNTIME) ## the demo, which then goes on running with the consol
 
 demo: $(RUNTIME) ## the whole way on recorded input: start, define, publish, deliver, verify
 	$(BIN)/python -m examples.demo
+
+# An environment of its own: MLflow with scikit-learn is 850 MB. MLFLOW_VENV names one that is there.
+MLFLOW_VENV ?= build/mlflow
+$(MLFLOW_VENV)/.ready:
+	$(PYTHON) -m venv --clear $(MLFLOW_VENV)
+	$(MLFLOW_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --prefer-binary \
+	  'mlflow==3.17.2' 'sqlalchemy>=2.0,<2.2'
+	@touch $@
+
+demo-mlflow: $(RUNTIME) $(MLFLOW_VENV)/.ready ## a real training that logs to a real MLflow server fires automations, end to end
+	$(MLFLOW_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall clients/python clients/mlflow
+	$(BIN)/python -m examples.mlflow_demo $(MLFLOW_VENV)/bin/python
 
 test: $(READY) ## the test suite, on real Valkey, PostgreSQL and SQLite; TESTS=tests/unit runs a part
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(or $(TESTS),--ignore $(BROWSER))

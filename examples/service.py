@@ -137,7 +137,14 @@ class Service:
 
     def make_reader(self, entity: str) -> str:
         """A new key with which a person may look at an entity. Raises DemoFailed when it is refused."""
-        made = self._answer("POST", "/v1/keys", json={"name": "reader", "entity": entity, "role": "member"})
+        return self._make_key(entity, "reader", "member")
+
+    def make_publisher(self, entity: str) -> str:
+        """A new key with which a platform publishes an entity's events. Raises DemoFailed when it is refused."""
+        return self._make_key(entity, "platform", "publisher")
+
+    def _make_key(self, entity: str, name: str, role: str) -> str:
+        made = self._answer("POST", "/v1/keys", json={"name": name, "entity": entity, "role": role})
         return str(made.json()["key"])
 
     def wait(self) -> None:

@@ -97,7 +97,7 @@ def test_authors_of_basic_auth(
         run = client.create_run(client.create_experiment(name)).info.run_id
         client.log_metric(run, "acc", 0.5)
         client.create_registered_model(name)
-        client.create_model_version(name, f"{tmp_path}/{run}/artifacts/model", run)
+        client.create_model_version(name, "s3://bucket/model", run)
         client.set_registered_model_alias(name, "champion", "1")
 
         def authors() -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from dispatcher.control import automations, catalog, webhooks
 from dispatcher.control.errors import NotFound
 from dispatcher.graphql import opaque_ids, rows
 from dispatcher.graphql.nodes import CollectionNode, ProjectNode
+from dispatcher.graphql.selections import reads_all_of
 from dispatcher.graphql.session import Info, Session
 from dispatcher.graphql.triggers import TriggerNode, trigger_nodes
 from shared.domain.automations.model import cooldown_to_json
@@ -53,7 +54,7 @@ def resolve_create(_root: Any, info: Info, *, input: dict[str, Any]) -> dict[str
         "action": _action(input["triggered_action_type"], input["triggered_action_config"]),
     }
     view = automations.create(session.connection, session.principal, owner, definition)
-    return {"trigger": _trigger(session, owner, view["id"])}
+    return {"trigger": _trigger(info, owner, view["id"])}
 
 
 @mutation.field("updateFilterTrigger")
@@ -80,7 +81,7 @@ def resolve_update(_root: Any, info: Info, *, input: dict[str, Any]) -> dict[str
         automations.delete(connection, principal, owner, input["id"])
         moved = {**automations.explicit_definition(stored), **patch}
         view = automations.create(connection, principal, target, moved)
-    return {"trigger": _trigger(session, target, view["id"])}
+    return {"trigger": _trigger(info, target, view["id"])}
 
 
 @mutation.field("deleteTrigger")
@@ -158,10 +159,12 @@ def _stored(session: Session, automation_id: str) -> tuple[str, StoredAutomation
     return owner, found
 
 
-def _trigger(session: Session, owner: str, automation_id: str) -> TriggerNode | None:
+def _trigger(info: Info, owner: str, automation_id: str) -> TriggerNode | None:
+    session = info.context
     of, number = session.readable(owner), decode_id(IdKind.AUTOMATION, automation_id)
     stored = find_automation(session.connection, of.id, automation_id=number)
-    nodes = [] if stored is None else trigger_nodes(session, of, [stored])
+    batch = [] if stored is None else [stored]
+    nodes = trigger_nodes(session, of, batch, all_of=reads_all_of(info, ("trigger",)))
     return nodes[0] if nodes else None
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, func, select
+from sqlalchemy import Connection, Row, Select, case, func, select
 
 from shared.delivery.endpoint import SECRET_URLS
 from shared.domain.ids import IdKind, encode_id
 from shared.storage.definitions.catalog import StoredCollection
 from shared.storage.definitions.webhook_fields import WebhookKind
+from shared.storage.definitions.webhooks import granted_secrets
 from shared.storage.schema.tables import automations, collections, entities, projects, webhooks
 
 SLACK = "slack"
@@ -28,6 +29,9 @@ class StoredIntegration:
     url: str
     slack_team: str | None
     slack_channel: str | None
+    has_access_token: bool
+    secrets: tuple[str, ...]
+    """The names of those that it grants to payloads, in alphabetical order."""
 
     @property
     def shown_url(self) -> str:
@@ -45,16 +49,10 @@ class StoredIntegration:
         return encode_id(IdKind.SLACK if self.is_slack else IdKind.WEBHOOK, self.number)
 
 
-def _integrations() -> Select[Any]:
-    return select(
-        webhooks.c.id, webhooks.c.kind, webhooks.c.name, webhooks.c.url, webhooks.c.slack_team, webhooks.c.slack_channel
-    ).where(webhooks.c.deleted_at.is_(None))
-
-
 def list_integrations(connection: Connection, entity_id: int, *, after: int, limit: int) -> list[StoredIntegration]:
     """The entity's integrations in the order of their numbers."""
     query = _integrations().where(webhooks.c.entity_id == entity_id, webhooks.c.id > after)
-    return [StoredIntegration(*row) for row in connection.execute(query.order_by(webhooks.c.id).limit(limit))]
+    return [_stored(row) for row in connection.execute(query.order_by(webhooks.c.id).limit(limit))]
 
 
 def integrations_of(connection: Connection, numbers: Collection[int]) -> dict[int, StoredIntegration]:
@@ -62,7 +60,19 @@ def integrations_of(connection: Connection, numbers: Collection[int]) -> dict[in
     if not numbers:
         return {}
     rows = connection.execute(_integrations().where(webhooks.c.id.in_(numbers)))
-    return {row.id: StoredIntegration(*row) for row in rows}
+    return {row.id: _stored(row) for row in rows}
+
+
+def _integrations() -> Select[Any]:
+    own = (webhooks.c.id, webhooks.c.kind, webhooks.c.name, webhooks.c.url, webhooks.c.slack_team)
+    has_access_token = webhooks.c.access_token_secret_id.is_not(None)
+    columns = (*own, webhooks.c.slack_channel, has_access_token, granted_secrets())
+    return select(*columns).where(webhooks.c.deleted_at.is_(None))
+
+
+def _stored(row: Row[Any]) -> StoredIntegration:
+    *columns, granted = row
+    return StoredIntegration(*columns, tuple(sorted(granted.split(","))) if granted else ())
 
 
 def entity_of_automation(connection: Connection, number: int) -> str | None:

@@ -12,7 +12,6 @@ from itertools import groupby, islice
 from typing import Any
 
 from ariadne import ObjectType, UnionType
-from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode, SelectionSetNode
 
 from dispatcher.graphql import rows
 from dispatcher.graphql.catalog_pages import projects_page
@@ -30,6 +29,7 @@ from dispatcher.graphql.pages import (
     whole,
 )
 from dispatcher.graphql.rows import StoredIntegration
+from dispatcher.graphql.selections import reads_all_of, selected, type_conditions
 from dispatcher.graphql.session import Info, Session
 from shared.domain.errors import InvalidDefinition
 from shared.domain.filters.wandb import SavedEvent, saved_event
@@ -77,18 +77,22 @@ integration = UnionType("Integration", lambda node, *_: "SlackIntegration" if no
 _WEBHOOK = "GenericWebhookIntegration"
 
 
-def trigger_nodes(session: Session, of: StoredEntity, stored: Iterable[StoredAutomation]) -> list[TriggerNode]:
-    """The automations that can be served, in their order."""
+def trigger_nodes(
+    session: Session, of: StoredEntity, stored: Iterable[StoredAutomation], *, all_of: bool
+) -> list[TriggerNode]:
+    """The automations that can be served, in their order; with several conditions only if the client reads `all_of`."""
     batch = list(stored)
     integrations = rows.integrations_of(
         session.connection, {each.webhook_id for each in batch if each.webhook_id is not None}
     )
-    nodes = (_node(of, each, integrations) for each in batch)
+    nodes = (_node(of, each, integrations, all_of=all_of) for each in batch)
     return [node for node in nodes if node is not None and reads(session.client, node.event.type)]
 
 
-def _node(of: StoredEntity, stored: StoredAutomation, known: dict[int, StoredIntegration]) -> TriggerNode | None:
-    event = saved_event(stored.definition)
+def _node(
+    of: StoredEntity, stored: StoredAutomation, known: dict[int, StoredIntegration], *, all_of: bool
+) -> TriggerNode | None:
+    event = saved_event(stored.definition, all_of=all_of)
     target = None if stored.webhook_id is None else known.get(stored.webhook_id)
     payload = stored.definition["action"].get("payload")
     if event is None or (stored.webhook_id is not None and target is None) or not isinstance(payload, dict | None):
@@ -96,16 +100,17 @@ def _node(of: StoredEntity, stored: StoredAutomation, known: dict[int, StoredInt
     return TriggerNode(of, stored, event, target, None if payload is None else write_json(payload).decode())
 
 
+_IN_LISTS = ("edges", "node")
 _NODES_AT_ONCE = 20
 """For how many automations their integrations are looked up together."""
 
 
 def _of_entity(
-    session: Session, of: StoredEntity, after: int = 0, *, project: str | None = None
+    session: Session, of: StoredEntity, after: int = 0, *, project: str | None = None, all_of: bool
 ) -> Iterator[TriggerNode]:
     found = session.scans.automations(of.id, after=after, project=project)
     while batch := list(islice(found, _NODES_AT_ONCE)):
-        yield from trigger_nodes(session, of, batch)
+        yield from trigger_nodes(session, of, batch, all_of=all_of)
 
 
 @entity.field("triggers")
@@ -128,10 +133,11 @@ def resolve_triggers(
     _, number = position_after(after)
     if (name := exact_value(filters, "name")) is not None:
         found = store.find_automation(session.connection, readable.id, name=name)
-        nodes = iter(trigger_nodes(session, readable, [found] if found is not None and found.id > number else []))
+        batch = [found] if found is not None and found.id > number else []
+        nodes = iter(trigger_nodes(session, readable, batch, all_of=reads_all_of(info, _IN_LISTS)))
     else:
-        nodes = _of_entity(session, readable, number)
-    served = (each for each in _in_readable_scopes(info, nodes, ("edges", "node")) if matches(each))
+        nodes = _of_entity(session, readable, number, all_of=reads_all_of(info, _IN_LISTS))
+    served = (each for each in _in_readable_scopes(info, nodes, _IN_LISTS) if matches(each))
     return page_of((((0, each.stored.id), each) for each in served), first)
 
 
@@ -148,7 +154,7 @@ def resolve_projects(
     """The entity's projects; with `triggers`, those that automations watch."""
     session = info.context
     visible = session.visible(node.name)
-    if not node.of_organization and _selected(info, ("edges", "node", "triggers")):
+    if not node.of_organization and selected(info, ("edges", "node", "triggers")):
         return _watched(info, [session.readable(node.name)], after, first)
     return projects_page(
         session, visible, registries=node.of_organization, filters=filters, after=after, first=first, order=order
@@ -188,9 +194,11 @@ def _watched(info: Info, entities: Iterable[StoredEntity], after: str | None, fi
 def _positioned(
     info: Info, entities: Iterable[StoredEntity], begin: Position
 ) -> Iterator[tuple[Position, TriggerNode]]:
+    path = (*_IN_LISTS, "triggers")
     for of in entities:
-        nodes = _of_entity(info.context, of, begin[1] if of.id == begin[0] else 0)
-        for node in _in_readable_scopes(info, nodes, ("edges", "node", "triggers")):
+        after = begin[1] if of.id == begin[0] else 0
+        nodes = _of_entity(info.context, of, after, all_of=reads_all_of(info, path))
+        for node in _in_readable_scopes(info, nodes, path):
             yield (of.id, node.stored.id), node
 
 
@@ -199,7 +207,7 @@ def _in_readable_scopes(info: Info, nodes: Iterable[TriggerNode], path: tuple[st
 
     It has none in clients up to 0.28.0, which can't read what comes back then.
     """
-    conditions = {name for each in _selected(info, (*path, "scope")) for name in _type_conditions(info, each)}
+    conditions = {name for each in selected(info, (*path, "scope")) for name in type_conditions(info, each)}
     entities_too = not conditions or "Entity" in conditions
     return (node for node in nodes if entities_too or node.stored.definition["scope"].get("project") is not None)
 
@@ -218,33 +226,7 @@ def resolve_project_triggers(node: ProjectNode, info: Info) -> list[TriggerNode]
     if node.triggers is not None:
         return list(node.triggers)
     readable = info.context.readable(node.entity.name)
-    return list(_of_entity(info.context, readable, project=node.name))
-
-
-def _selected(info: Info, path: tuple[str, ...]) -> list[SelectionSetNode | None]:
-    """What the document selects at this path below the field that is being resolved, if it has the path at all."""
-    selected = [node.selection_set for node in info.field_nodes]
-    for name in path:
-        selected = [node.selection_set for each in selected for node in _fields(info, each) if node.name.value == name]
-    return selected
-
-
-def _type_conditions(info: Info, selection_set: SelectionSetNode | None) -> Iterator[str]:
-    for selection in selection_set.selections if selection_set else ():
-        if isinstance(selection, FragmentSpreadNode):
-            yield info.fragments[selection.name.value].type_condition.name.value
-        elif isinstance(selection, InlineFragmentNode) and selection.type_condition is not None:
-            yield selection.type_condition.name.value
-
-
-def _fields(info: Info, selection_set: SelectionSetNode | None) -> Iterator[FieldNode]:
-    for selection in selection_set.selections if selection_set else ():
-        if isinstance(selection, FieldNode):
-            yield selection
-        elif isinstance(selection, FragmentSpreadNode):
-            yield from _fields(info, info.fragments[selection.name.value].selection_set)
-        elif isinstance(selection, InlineFragmentNode):
-            yield from _fields(info, selection.selection_set)
+    return list(_of_entity(info.context, readable, project=node.name, all_of=reads_all_of(info)))
 
 
 @trigger.field("id")

@@ -6,7 +6,9 @@ A line is `{"do": "<expression>", "with": {name: value}}`, answered by `{"gave":
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import logging
 import os
@@ -27,12 +29,27 @@ class Calls:
     def __init__(self) -> None:
         self.names: dict[str, Any] = {**vars(automations), "wandb": wandb, "json": json, "connect": self.connect}
         self.names |= {"webhook": self.webhook, "named": self.named, "reread": self.reread, "returned": self.returned}
+        self.names |= {"complete": self.complete, "run": self.run, "script": {}}
 
     def connect(self, url: str, key: str) -> str:
         """Log in; gives the client's version."""
         os.environ.update(WANDB_BASE_URL=url, WANDB_API_KEY=key)  # where older clients look first
         self.names["api"] = wandb.Api(overrides={"base_url": url}, api_key=key)
         return str(wandb.__version__)
+
+    def complete(self, folder: str) -> None:
+        """Import `hookline.wandb` from a folder."""
+        sys.path.append(folder)
+        importlib.import_module("hookline.wandb")
+
+    def run(self, text: str, begin: bool = False) -> str:
+        """Run a piece of a script, whose names are in `script`, where the piece before left them; gives its output."""
+        script = self.names["script"]
+        if begin:
+            script.clear()
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            exec(compile(text, "<script>", "exec"), script)  # noqa: S102 the tests give it
+        return output.getvalue()
 
     def webhook(self, name: str, entity: str = "acme") -> Any:
         """A webhook by its name."""

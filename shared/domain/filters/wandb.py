@@ -3,7 +3,8 @@
 The client names one event type and one `eventFilter`, a JSON text whose shape depends on that type; a definition has
 `event`, `filter`, `conditions` and `states`. This module translates one form into the other, in both directions, and
 refuses a shape that does not belong to the type. What the parts hold (fields, operators, thresholds) is for
-`shared.domain.automations.parsing` to check, and for nothing here. The forms are those of the `wandb` client 0.31.
+`shared.domain.automations.parsing` to check, and for nothing here. The forms are those of the `wandb` client 0.31, and
+one that is not: `all_of`, a list of metric conditions that must all hold, which `hookline.wandb` adds to the client.
 """
 
 from __future__ import annotations
@@ -99,6 +100,9 @@ _METRIC_PARTS: Final[Mapping[WandbEventType, _Part]] = {
         {},
     ),
 }
+ALL_OF: Final = "all_of"
+"""The key of a `run_metric_filter` that has several conditions; its event type is RUN_METRIC, whatever their kinds."""
+_TYPES_BY_KEY: Final[Mapping[str, WandbEventType]] = {part.key: kind for kind, part in _METRIC_PARTS.items()}
 _COMPARISONS: Final = ("$gt", "$gte", "$lt", "$lte")
 _STATES: Final[Mapping[str, frozenset[str]]] = {
     "RUNNING": frozenset({RunPhase.RUNNING}),
@@ -134,7 +138,7 @@ def _members(event_type: WandbEventType, event_filter: str) -> dict[str, Any]:
         return {**members, "filter": _artifact_filter(raw, event_type)}
     if event is EventType.RUN_STATE:
         return {**members, "filter": _run_filter(raw), "states": _states(raw)}
-    return {**members, "filter": _run_filter(raw), "conditions": [_condition(event_type, raw)]}
+    return {**members, "filter": _run_filter(raw), "conditions": _conditions(event_type, raw)}
 
 
 def hookline_type(event_type: WandbEventType) -> EventType:
@@ -144,17 +148,18 @@ def hookline_type(event_type: WandbEventType) -> EventType:
     return EventType.RUN_METRIC if event_type in _METRIC_PARTS else EventType(event_type)
 
 
-def saved_event(definition: Mapping[str, Any]) -> SavedEvent | None:
+def saved_event(definition: Mapping[str, Any], *, all_of: bool = False) -> SavedEvent | None:
     """A stored definition's event as the client reads it; None for one that its form can't express.
 
-    Inexpressible are: notices of Hookline's own, the removal of an alias, several conditions or one of `finite`,
-    thresholds compared by `$eq` or `$ne`, and states other than running, finished, and failed together with crashed.
+    Inexpressible are: notices of Hookline's own, the removal of an alias, a condition of `finite`, several conditions
+    unless the client is one that reads `all_of`, thresholds compared by `$eq` or `$ne`, and states other than running,
+    finished, and failed together with crashed.
     """
     event = EventType(definition["event"])
     if event in NOTICE_TYPES or event is EventType.REMOVE_ARTIFACT_ALIAS:
         return None
     if event is EventType.RUN_METRIC:
-        return _saved_metric(definition)
+        return _saved_metric(definition, all_of=all_of)
     if event is EventType.RUN_STATE:
         states = _wandb_states(definition["states"])
         return None if states is None else _saved_run(definition, WandbEventType.RUN_STATE, "run_state_filter", states)
@@ -223,7 +228,7 @@ def _run_filter(raw: dict[str, Any]) -> Any:
     return _unwrap_and(_object(_decode_json(value, loc) if isinstance(value, str) else value, loc))
 
 
-def _condition(event_type: WandbEventType, raw: dict[str, Any]) -> dict[str, Any]:
+def _conditions(event_type: WandbEventType, raw: dict[str, Any]) -> list[dict[str, Any]]:
     _object(raw, LOC, ("run_filter", "run_metric_filter", "metric_filter"))
     if raw.get("metric_filter") is not None:
         message = "is a form of older clients that is not read here; put a threshold_filter into run_metric_filter"
@@ -231,20 +236,36 @@ def _condition(event_type: WandbEventType, raw: dict[str, Any]) -> dict[str, Any
     part, loc = _METRIC_PARTS[event_type], (*LOC, "run_metric_filter")
     if "run_metric_filter" not in raw:
         raise InvalidDefinition.at(loc, f"is required with {event_type}")
-    kinds = {key: value for key, value in _object(raw["run_metric_filter"], loc).items() if value is not None}
-    if list(kinds) != [part.key]:
+    given = {key: value for key, value in _object(raw["run_metric_filter"], loc).items() if value is not None}
+    if list(given) == [ALL_OF] and event_type is WandbEventType.RUN_METRIC:
+        return _all_of(given[ALL_OF], (*loc, ALL_OF))
+    if list(given) != [part.key]:
         raise InvalidDefinition.at(loc, f"must be an object with {part.key} alone when the event is {event_type}")
-    return _condition_of(part, _object(kinds[part.key], (*loc, part.key), [name for name, _ in part.names]))
+    return [_condition_of(part, given[part.key], (*loc, part.key))]
 
 
-def _condition_of(part: _Part, given: dict[str, Any]) -> dict[str, Any]:
+def _all_of(given: object, loc: Loc) -> list[dict[str, Any]]:
+    if not isinstance(given, list) or not given:
+        raise InvalidDefinition.at(loc, f"must be a list of objects, each with one of {', '.join(_TYPES_BY_KEY)}")
+    conditions = []
+    for index, each in enumerate(given):
+        at = (*loc, index)
+        kinds = {key: value for key, value in _object(each, at, tuple(_TYPES_BY_KEY)).items() if value is not None}
+        if len(kinds) != 1:
+            raise InvalidDefinition.at(at, f"must be an object with one of {', '.join(_TYPES_BY_KEY)}")
+        [(key, value)] = kinds.items()
+        conditions.append(_condition_of(_METRIC_PARTS[_TYPES_BY_KEY[key]], value, (*at, key)))
+    return conditions
+
+
+def _condition_of(part: _Part, raw: object, loc: Loc) -> dict[str, Any]:
     """The client's values at their places in a condition; one that is missing is missing there as well."""
+    given = _object(raw, loc, [name for name, _ in part.names])
     values = {**part.defaults, **given}
     if "prior_window_size" in part.defaults and "prior_window_size" not in given:
         values["prior_window_size"] = values["current_window_size"]
     if "cmp_op" in values and values["cmp_op"] not in _COMPARISONS:
-        loc = (*LOC, "run_metric_filter", part.key, "cmp_op")
-        raise InvalidDefinition.at(loc, f"must be one of {', '.join(_COMPARISONS)}")
+        raise InvalidDefinition.at((*loc, "cmp_op"), f"must be one of {', '.join(_COMPARISONS)}")
     condition: dict[str, Any] = {path[0]: {} for _, path in part.names if len(path) > 1}
     for name, path in part.names:
         if name in values:
@@ -274,16 +295,23 @@ def _wandb_states(phases: Sequence[str]) -> dict[str, Any] | None:
     return {"states": states} if said == set(phases) else None
 
 
-def _saved_metric(definition: Mapping[str, Any]) -> SavedEvent | None:
-    if len(definition["conditions"]) != 1:
+def _saved_metric(definition: Mapping[str, Any], *, all_of: bool) -> SavedEvent | None:
+    conditions = definition["conditions"]
+    if (len(conditions) != 1 and not all_of) or not all(_is_expressible(condition) for condition in conditions):
         return None
-    condition = definition["conditions"][0]
-    if "finite" in condition or condition.get("op", _COMPARISONS[0]) not in _COMPARISONS:
-        return None
-    event_type = _metric_type(condition)
-    part = _METRIC_PARTS[event_type]
-    values = {name: _number(_at(condition, path, part.defaults.get(name))) for name, path in part.names}
-    return _saved_run(definition, event_type, "run_metric_filter", {part.key: values})
+    kinds = [_metric_type(condition) for condition in conditions]
+    parts = [_saved_condition(_METRIC_PARTS[kind], each) for kind, each in zip(kinds, conditions, strict=True)]
+    if len(parts) == 1:
+        return _saved_run(definition, kinds[0], "run_metric_filter", parts[0])
+    return _saved_run(definition, WandbEventType.RUN_METRIC, "run_metric_filter", {ALL_OF: parts})
+
+
+def _is_expressible(condition: Mapping[str, Any]) -> bool:
+    return "finite" not in condition and condition.get("op", _COMPARISONS[0]) in _COMPARISONS
+
+
+def _saved_condition(part: _Part, condition: Mapping[str, Any]) -> dict[str, Any]:
+    return {part.key: {name: _number(_at(condition, path, part.defaults.get(name))) for name, path in part.names}}
 
 
 def _metric_type(condition: Mapping[str, Any]) -> WandbEventType:

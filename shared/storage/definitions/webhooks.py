@@ -67,7 +67,7 @@ def _webhooks(entity_ids: Collection[int] | None = None) -> Select[Any]:
             _certificate.c.name.label("client_certificate"),
             _password.c.name.label("basic_password"),
             _former.c.name.label("former_signing_secret"),
-            _granted().label("granted"),
+            granted_secrets().label("granted"),
         )
         .outerjoin(_token, _token.c.id == webhooks.c.access_token_secret_id)
         .outerjoin(_signing, _signing.c.id == webhooks.c.signing_secret_id)
@@ -172,7 +172,7 @@ def _stored(rows: Sequence[Row[Any]]) -> list[StoredWebhook]:
     ]
 
 
-def _granted() -> ScalarSelect[str]:
+def granted_secrets() -> ScalarSelect[str]:
     """The names of the secrets that a webhook grants: no name has a comma."""
     granted = secrets.alias("granted")
     return (

@@ -34,11 +34,12 @@ def check(data: bytes) -> None:
             _check_refusal(refusal)
             return
         definition = json.loads(json.dumps(automation.to_json()))
-        saved = saved_event(definition)
+        stock, saved = saved_event(definition), saved_event(definition, all_of=True)
+    assert stock == (None if len(automation.conditions) > 1 else saved)
     if saved is None:
-        assert len(automation.conditions) > 1 or _is_beyond(definition), "the client could read this"
+        assert _is_beyond(definition), "the client could read this"
         return
-    assert saved.type == event_type
+    assert saved.type == event_type or "all_of" in text
     again = _automation(saved.type, _as_resent(saved))
     assert _meaning(again) == _meaning(automation)
     resent = event_members(saved.type, _as_resent(saved), stored=definition)
@@ -88,6 +89,7 @@ def _meaning(automation: Automation) -> Any:
 WORDS = (
     *WandbEventType.__members__,
     *("type", "filter", "run_filter", "run_metric_filter", "run_state_filter", "metric_filter", "threshold_filter"),
+    "all_of",
     *("change_filter", "zscore_filter", "name", "agg_op", "window_size", "cmp_op", "threshold", "current_window_size"),
     *(
         "prior_window_size",
@@ -147,6 +149,7 @@ _metric_filters: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         )
     },
 }
+_all_of = st.lists(st.one_of(*(st.fixed_dictionaries(parts) for parts in _metric_filters.values())), max_size=4)
 _states = st.fixed_dictionaries({"states": st.lists(st.sampled_from(["RUNNING", "FINISHED", "failed"]), min_size=1)})
 _inputs: st.SearchStrategy[Any] = st.one_of(
     st.fixed_dictionaries(
@@ -162,6 +165,14 @@ _inputs: st.SearchStrategy[Any] = st.one_of(
             }
         )
         for event_type, parts in _metric_filters.items()
+    ),
+    st.fixed_dictionaries(
+        {
+            "type": st.just("RUN_METRIC"),
+            "filter": st.fixed_dictionaries(
+                {"run_filter": _run_filters, "run_metric_filter": st.fixed_dictionaries({"all_of": _all_of})}
+            ),
+        }
     ),
     st.fixed_dictionaries(
         {

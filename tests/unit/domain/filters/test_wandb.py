@@ -248,9 +248,10 @@ zscores = st.fixed_dictionaries(
 states = st.lists(
     st.sampled_from([["running"], ["finished"], ["failed", "crashed"]]), min_size=1, unique_by=lambda s: s[0]
 ).map(lambda groups: [state for group in groups for state in group])
-definitions = st.builds(
-    lambda condition: {"event": "RUN_METRIC", "conditions": [condition]}, thresholds | changes | zscores
-) | st.builds(lambda chosen: {"event": "RUN_STATE", "states": chosen}, states)
+conditions = thresholds | changes | zscores
+definitions = st.builds(lambda condition: {"event": "RUN_METRIC", "conditions": [condition]}, conditions) | st.builds(
+    lambda chosen: {"event": "RUN_STATE", "states": chosen}, states
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -264,6 +265,82 @@ def test_a_definition_comes_back_with_the_same_meaning(definition: dict[str, Any
     assert same_normal_form(after.filter.to_json(), before.filter.to_json())
     resent = event_members(saved.type, saved.filter, stored=before.to_json())
     assert checked(resent).to_json() == before.to_json()
+
+
+ABOVE = {"name": "acc", "cmp_op": "$gt", "threshold": 0.95}
+BELOW = {"name": "loss", "agg_op": "MIN", "window_size": 3, "cmp_op": "$lt", "threshold": 0.05}
+GROWS = {"name": "loss", "change_amount": 1, "change_type": "ABSOLUTE", "change_dir": "ANY"}
+
+
+def all_of(*parts: object) -> dict[str, object]:
+    return run_filter(run_metric_filter={"all_of": list(parts)})
+
+
+def test_several_conditions_are_read_in_their_order() -> None:
+    made = automation(
+        T.RUN_METRIC, all_of({"threshold_filter": ABOVE}, {"change_filter": GROWS, "zscore_filter": None})
+    )
+    assert [condition.metric for condition in made.conditions] == ["acc", "loss"]
+    alone = automation(T.RUN_METRIC, all_of({"change_filter": GROWS}))
+    assert alone == automation(T.RUN_METRIC_CHANGE, metric("change_filter", **GROWS))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(conditions, min_size=2, max_size=4), expressions)
+def test_several_conditions_come_back_to_who_can_read_them(several: list[Any], expression: dict[str, Any]) -> None:
+    before = checked({"event": "RUN_METRIC", "conditions": several, "filter": expression}).to_json()
+    assert saved_event(before) is None
+    saved = saved_event(before, all_of=True)
+    assert saved is not None
+    assert saved.type is T.RUN_METRIC
+    assert checked(event_members(saved.type, saved.filter, stored=before)).to_json() == before
+
+
+@pytest.mark.parametrize("condition", [{"metric": "a", "finite": True}, {"metric": "a", "op": "$eq", "threshold": 1}])
+def test_what_has_no_form_has_none_among_others_either(condition: dict[str, Any]) -> None:
+    other = {"metric": "a", "op": "$gt", "threshold": 1}
+    assert (
+        saved_event(checked({"event": "RUN_METRIC", "conditions": [other, condition]}).to_json(), all_of=True) is None
+    )
+
+
+KINDS = "threshold_filter, change_filter, zscore_filter"
+
+
+@pytest.mark.parametrize(
+    ("event_type", "parts", "said"),
+    [
+        (
+            T.RUN_METRIC,
+            [],
+            f"eventFilter.run_metric_filter.all_of: must be a list of objects, each with one of {KINDS}",
+        ),
+        (T.RUN_METRIC, {"threshold_filter": ABOVE}, "all_of: must be a list"),
+        (T.RUN_METRIC, [ABOVE], f"all_of.0.name: is not known here; accepted: {KINDS}"),
+        (T.RUN_METRIC, [{}], f"all_of.0: must be an object with one of {KINDS}"),
+        (
+            T.RUN_METRIC,
+            [{"threshold_filter": ABOVE, "change_filter": GROWS}],
+            "all_of.0: must be an object with one of",
+        ),
+        (T.RUN_METRIC, [{"threshold_filter": ABOVE}, 5], "all_of.1: must be a JSON object"),
+        (T.RUN_METRIC, [{"threshold_filter": 5}], "all_of.0.threshold_filter: must be a JSON object"),
+        (T.RUN_METRIC, [{"all_of": []}], "all_of.0.all_of: is not known here"),
+        (T.RUN_METRIC, [{"threshold_filter": {**ABOVE, "cmp_op": "$eq"}}], "all_of.0.threshold_filter.cmp_op: must be"),
+        (
+            T.RUN_METRIC_CHANGE,
+            [{"change_filter": GROWS}],
+            "run_metric_filter: must be an object with change_filter alone",
+        ),
+    ],
+)
+def test_a_faulty_list_of_conditions_is_refused_at_its_place(event_type: T, parts: object, said: str) -> None:
+    assert said in refusal(event_type, run_filter(run_metric_filter={"all_of": parts}))
+
+
+def test_a_list_beside_another_kind_is_refused() -> None:
+    both = run_filter(run_metric_filter={"all_of": [{"threshold_filter": ABOVE}], "threshold_filter": BELOW})
+    assert "must be an object with threshold_filter alone" in refusal(T.RUN_METRIC, both)
 
 
 @pytest.mark.parametrize(

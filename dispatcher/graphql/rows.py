@@ -60,19 +60,26 @@ def integrations_of(connection: Connection, numbers: Collection[int]) -> dict[in
     if not numbers:
         return {}
     rows = connection.execute(_integrations().where(webhooks.c.id.in_(numbers)))
-    return {row.id: _stored(row) for row in rows}
+    return {row.number: _stored(row) for row in rows}
 
 
 def _integrations() -> Select[Any]:
-    own = (webhooks.c.id, webhooks.c.kind, webhooks.c.name, webhooks.c.url, webhooks.c.slack_team)
-    has_access_token = webhooks.c.access_token_secret_id.is_not(None)
-    columns = (*own, webhooks.c.slack_channel, has_access_token, granted_secrets())
-    return select(*columns).where(webhooks.c.deleted_at.is_(None))
+    return select(
+        webhooks.c.id.label("number"),
+        webhooks.c.kind,
+        webhooks.c.name,
+        webhooks.c.url,
+        webhooks.c.slack_team,
+        webhooks.c.slack_channel,
+        webhooks.c.access_token_secret_id.is_not(None).label("has_access_token"),
+        granted_secrets().label("granted"),
+    ).where(webhooks.c.deleted_at.is_(None))
 
 
 def _stored(row: Row[Any]) -> StoredIntegration:
-    *columns, granted = row
-    return StoredIntegration(*columns, tuple(sorted(granted.split(","))) if granted else ())
+    granted = row.granted.split(",") if row.granted else ()
+    own: dict[str, Any] = {name: value for name, value in row._mapping.items() if name != "granted"}
+    return StoredIntegration(**own, secrets=tuple(sorted(granted)))
 
 
 def entity_of_automation(connection: Connection, number: int) -> str | None:

@@ -208,7 +208,7 @@ def test_project_automation_on_two_metrics(page: Client, hookline: Hookline) -> 
 
 def test_experiment_monitoring_and_its_management(page: Client, hookline: Hookline) -> None:
     page("run(text)", text=block("experiment_monitoring"))
-    low = {"project": "research-experiments", "final_loss": 0.05}
+    low: dict[str, Any] = {"project": "research-experiments", "final_loss": 0.05}
     hookline.publish(metrics(1, "research-experiments", final_loss=0.1), metrics(1, "elsewhere", final_loss=0.01))
     assert arrived(hookline) == []
     hookline.publish(metrics(2, **low))

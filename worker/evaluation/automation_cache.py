@@ -31,8 +31,9 @@ log = get_logger("hookline.evaluate")
 
 
 MAX_RELOAD_SHARE = 0.2
-"""The largest share of the time that reloads because of announced edits may take, so that edits without end do not stop
-evaluation."""
+"""The largest share of a core that reloads because of announced edits may take, so that edits without end do not stop
+evaluation. The time for which the database works counts for nothing: all evaluations wait meanwhile, whosever events
+they have, and would wait four times as long again."""
 
 
 class AutomationCache:
@@ -88,19 +89,29 @@ class AutomationCache:
             if self._reloads_done != (asked := self._reloads()):
                 self._reloads_done = asked
                 self._reset()
-            # Another one and not only a higher one: a database that was restored counts from lower again.
-            if announced_revision is not None and announced_revision != self._announced_revision:
+            if announced_revision is not None and not self._has(announced_revision):
                 time.sleep(max(0.0, self._earliest_announced_refresh - time.monotonic()))
                 self._refresh_to(announced_revision)
             elif time.monotonic() - self._refreshed_at >= self._interval_seconds:
                 self._refresh_to(self._announced_revision)
             return self._index
 
+    def _has(self, announced_revision: bytes) -> bool:
+        """Whether the index has this announced edit: the last refresh was for it, or came after it.
+
+        An edit that is not later than the last one that was announced is always looked for: a database that was
+        restored counts from lower again.
+        """
+        last = self._announced_revision
+        if last is not None and last != announced_revision and int(last) < int(announced_revision) <= self._revision:
+            self._announced_revision = announced_revision
+        return announced_revision == self._announced_revision
+
     def _refresh_to(self, announced_revision: bytes | None) -> None:
-        began = time.monotonic()
+        began = time.thread_time()
         self._refresh()
         self._refreshed_at, self._announced_revision = time.monotonic(), announced_revision
-        seconds = self._refreshed_at - began
+        seconds = time.thread_time() - began
         self._earliest_announced_refresh = self._refreshed_at + seconds * (1 / MAX_RELOAD_SHARE - 1)
 
     def invalidate(self) -> None:

@@ -29,6 +29,7 @@ from dispatcher.api import (
     secrets,
     series,
     slack,
+    wandb_files,
     webhook_trials,
     webhooks,
 )
@@ -73,6 +74,7 @@ _ROUTERS = (
     operations.router,
     pages.router,
     graphql.router,
+    wandb_files.router,
 )
 
 

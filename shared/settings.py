@@ -28,6 +28,7 @@ from shared.config.setting_types import (
     CaBundle,
     DatabaseUrl,
     Duration,
+    HeartbeatDuration,
     HttpUrl,
     InvalidSetting,
     Networks,
@@ -149,6 +150,16 @@ class Settings(BaseSettings):
         "single sign-on", min_length=1, max_length=64, description="What the console calls the provider."
     )
     api_key: SecretStr | None = Field(None, description="The API key that the `hookline` commands use.")
+    wandb_runs: bool = Field(
+        False,
+        description="Whether runs of the `wandb` client whose `WANDB_BASE_URL` is this API become events "
+        "([wandb](sources/wandb.md)). Off: `wandb.init()` is refused at once.",
+    )
+    wandb_heartbeat: HeartbeatDuration = Field(
+        timedelta(minutes=5),
+        description="After how long a silence a run of the `wandb` client is published as `crashed`: a second to 30 "
+        "days. The client sends something every 30 seconds.",
+    )
     partitions: int = Field(
         16,
         ge=1,

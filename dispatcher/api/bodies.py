@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from dispatcher.api.authentication import CallerDep
 from dispatcher.api.problems import Problem, too_large
 from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, PageRequest, page_request
+from dispatcher.wandb_runs.streams import MAX_STREAM_BYTES
 from shared.domain.errors import FieldError
 from shared.domain.events.limits import MAX_BATCH_BYTES
 from shared.domain.json_text import read_json
@@ -37,12 +38,22 @@ MAX_MEMBERS = 500_000
 definitions, or a thousand events, have a fraction of them."""
 _LARGE = re.compile(r"/v1/events|/graphql|/v1/entities/[^/]+/(?:apply|automations/dry-run)")
 
+RUN_STREAM = re.compile(r"/files/[^/]+/[^/]+/[^/]+/file_stream")
+RUN_UPLOADS = "/files/uploads"
+MAX_UPLOAD_BYTES = 5 << 30
+"""What is uploaded is dropped as it comes, and takes no memory."""
+
 
 def limit_bytes_of(path: str) -> int:
     """How much a request to a path may bring: 8 MiB where batches, manifests and dry runs go, 1 MiB elsewhere.
 
-    GraphQL's is refused over 1 MiB where it is read, in the form in which its clients take refusals.
+    Streams and uploads of the `wandb` client's runs have limits of their own. GraphQL's is refused over 1 MiB where it
+    is read, in the form in which its clients take refusals.
     """
+    if path == RUN_UPLOADS:
+        return MAX_UPLOAD_BYTES
+    if RUN_STREAM.fullmatch(path):
+        return MAX_STREAM_BYTES
     return max(MAX_BATCH_BYTES, MAX_MANIFEST_BYTES) if _LARGE.fullmatch(path) else MAX_BODY_BYTES
 
 

@@ -5,7 +5,8 @@ An event is answered with 202 once the stream has it, and not before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -96,13 +97,20 @@ async def _append(
     request: Request, caller: Caller, resources: ApiResources, events: Sequence[AnyEvent], texts: Sequence[bytes]
 ) -> Accepted:
     await _authorize(resources, caller, events)
-    try:
+    with refused_rates():
         await resources.event_rates.take(events)
+    texts = with_trace_of_request(texts, request.headers)
+    return Accepted(accepted=await resources.publisher.append(events, texts))
+
+
+@contextmanager
+def refused_rates() -> Iterator[None]:
+    """Answer with 429 where an entity publishes more events than it may."""
+    try:
+        yield
     except RateExceeded as exc:
         seconds = str(exc.retry_after_seconds)
         raise Problem(429, "event-rate-exceeded", str(exc), headers={"Retry-After": seconds}) from None
-    texts = with_trace_of_request(texts, request.headers)
-    return Accepted(accepted=await resources.publisher.append(events, texts))
 
 
 def _check_binary(attributes: dict[str, str], body: bytes) -> tuple[Sequence[AnyEvent], Sequence[bytes]]:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dispatcher.api import problems
 from dispatcher.api.authentication import caller_of
-from dispatcher.api.bodies import GROWN
+from dispatcher.api.bodies import GROWN, RUN_STREAM
 from dispatcher.api.fair_threads import Places, Turns
 from dispatcher.api.problems import Problem
 from dispatcher.api.refusals import CONSOLE, refuse
@@ -45,7 +45,7 @@ class FairUse:
         if scope["type"] == "http" and scope["path"].startswith(CONSOLE):
             await self._serve_page(scope, receive, send)
             return
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/") or _is_small_batch(scope):
+        if scope["type"] != "http" or not _takes_places(scope["path"]) or _is_small_batch(scope):
             await self._app(scope, receive, send)
             return
         request = Request(scope)
@@ -92,8 +92,12 @@ class FairUse:
             await self._app(scope, receive, send)
 
 
+def _takes_places(path: str) -> bool:
+    return path.startswith("/v1/") or RUN_STREAM.fullmatch(path) is not None
+
+
 def _publishes(scope: Scope) -> bool:
-    return bool(scope["path"] == EVENTS and scope["method"] == "POST")
+    return scope["method"] == "POST" and (scope["path"] == EVENTS or RUN_STREAM.fullmatch(scope["path"]) is not None)
 
 
 def _is_small_batch(scope: Scope) -> bool:

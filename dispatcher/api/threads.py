@@ -59,6 +59,8 @@ class Threads:
     """Bodies over 256 KiB that are no events: a user's are read and handled one after another."""
     trials: Places = field(default_factory=lambda: Places("tests of webhooks", 16, 2))
     """They wait for endpoints, without a thread."""
+    uploads: Places = field(default_factory=lambda: Places("uploads of runs' files", 500, 200))
+    """The client sends 128 at a time. They take no thread and hardly any memory: what comes is dropped."""
     console: Places = field(default_factory=lambda: Places("pages", 200, 50))
     console_turns: Turns = field(default_factory=lambda: Turns(8))
     console_turns_of_a_visitor: Turns = field(default_factory=lambda: Turns(2))

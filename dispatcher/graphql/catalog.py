@@ -21,10 +21,15 @@ organization = ObjectType("Organization")
 
 @query.field("entity")
 def resolve_entity(_root: Any, info: Info, *, name: str | None = None) -> EntityNode | None:
-    """The entity of this name, or the default one. Raises as `access.require`."""
+    """The entity of this name, or the default one. Raises as `access.require`.
+
+    Null for a publisher's key where runs are served: the client asks about the entity of its run, and can do without.
+    """
     session = info.context
     name = name or session.default_entity()
-    return None if name is None else EntityNode(session.visible(name))
+    if name is None or session.only_publishes(name):
+        return None
+    return EntityNode(session.visible(name))
 
 
 @query.field("organization")

@@ -12,13 +12,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
+from dispatcher.api.addresses import base_url_of
 from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import MAX_BODY_BYTES, decode_json, media_type, read_body
+from dispatcher.api.events import refused_rates
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.graphql.client_versions import ClientVersion, client_version
 from dispatcher.graphql.execution import Answer, answer_to, refused
 from dispatcher.graphql.refusals import refusal_of
+from shared.domain.events.decoding import check_published
 from shared.domain.json_text import write_json
 from shared.storage.accounts.users import Principal
 
@@ -56,12 +59,22 @@ async def graphql(request: Request, principal: PrincipalDep, resources: Resource
             raise
         body = await read_body(request, MAX_BODY_BYTES)
         client = client_version(request.headers.get("user-agent", ""))
-        return await threads.run(user_id, _answered, resources, principal, body, client)
+        base_url = base_url_of(request, resources.settings)
+        answer = await threads.run(user_id, _answered, resources, principal, body, client, base_url)
+    if answer.events:
+        # After the commit. Where it fails, the client asks again, and what it asked for is known and published then.
+        events = check_published(answer.events)
+        with refused_rates():
+            await resources.event_rates.take(events)
+        await resources.publisher.append(events, [write_json(event) for event in answer.events])
+    return _response(answer)
 
 
-def _answered(resources: ApiResources, principal: Principal, body: bytes, client: ClientVersion) -> Response:
+def _answered(
+    resources: ApiResources, principal: Principal, body: bytes, client: ClientVersion, base_url: str
+) -> Answer:
     # Decoded here and not before: what waits takes no more memory than it came with.
-    return _response(answer_to(resources, principal, decode_json(body), client))
+    return answer_to(resources, principal, decode_json(body), client, base_url)
 
 
 def _response(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:

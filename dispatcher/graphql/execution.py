@@ -8,11 +8,12 @@ nothing that they need not repeat is. A mutation of which any part is refused ch
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ariadne import ScalarType, load_schema_from_path, make_executable_schema
@@ -21,6 +22,7 @@ from graphql import (
     DocumentNode,
     GraphQLError,
     GraphQLObjectType,
+    GraphQLSchema,
     KnownFragmentNamesRule,
     MiddlewareManager,
     NoFragmentCyclesRule,
@@ -36,7 +38,7 @@ from graphql import (
 )
 
 from dispatcher.api.resources import ApiResources
-from dispatcher.graphql import catalog, catalog_pages, mutations, projects, triggers, viewer
+from dispatcher.graphql import catalog, catalog_pages, mutations, projects, runs, triggers, viewer
 from dispatcher.graphql.budget import Budget, OverBudget
 from dispatcher.graphql.client_versions import NEWEST, ClientVersion
 from dispatcher.graphql.refusals import Refusal, refusal_of, without_values
@@ -57,11 +59,18 @@ _TOLD_APART = frozenset({401, 403, 404, 409, 429})
 _WRITTEN_NUL = re.compile(r"\\u(?:0000|\{0+\})")
 _PARTS = (viewer, catalog, catalog_pages, projects, triggers, mutations)
 _date_time = ScalarType("DateTime", serializer=datetime.isoformat)
-SCHEMA = make_executable_schema(
-    load_schema_from_path(str(Path(__file__).with_name("schema.graphql"))),
-    [*(bindable for part in _PARTS for bindable in part.BINDABLES), _date_time],
-    convert_names_case=True,
-)
+
+
+def _schema(files: Sequence[str], parts: Sequence[ModuleType]) -> GraphQLSchema:
+    return make_executable_schema(
+        [load_schema_from_path(str(Path(__file__).with_name(file))) for file in files],
+        [*(bindable for part in parts for bindable in part.BINDABLES), _date_time],
+        convert_names_case=True,
+    )
+
+
+SCHEMA = _schema(["schema.graphql"], _PARTS)
+SCHEMA_WITH_RUNS = _schema(["schema.graphql", "runs.graphql"], [*_PARTS, runs])
 
 
 def _list_costs() -> dict[str, dict[str, dict[str, int]]]:
@@ -90,6 +99,8 @@ class Answer:
 
     status: int
     body: dict[str, Any]
+    events: tuple[dict[str, Any], ...] = ()
+    """To publish before it is answered: of runs that the document began or changed."""
 
 
 class _Refused(Exception):
@@ -99,7 +110,13 @@ class _Refused(Exception):
         self.answer = answer
 
 
-def answer_to(resources: ApiResources, principal: Principal, body: object, client: ClientVersion = NEWEST) -> Answer:
+def answer_to(
+    resources: ApiResources,
+    principal: Principal,
+    body: object,
+    client: ClientVersion = NEWEST,
+    base_url: str = "",
+) -> Answer:
     """The answer to a request's decoded body. Blocks.
 
     Raises:
@@ -108,7 +125,8 @@ def answer_to(resources: ApiResources, principal: Principal, body: object, clien
     try:
         request = _Request.of(body)
         document = parse(request.query, max_tokens=MAX_TOKENS)
-        request.check(document)
+        schema = SCHEMA_WITH_RUNS if resources.settings.wandb_runs else SCHEMA
+        request.check(schema, document)
     except GraphQLError as exc:
         return refused(400, [without_values(exc.message)])
     except RecursionError:
@@ -117,7 +135,8 @@ def answer_to(resources: ApiResources, principal: Principal, body: object, clien
     transaction = write_transaction(resources.engine) if writes else read_transaction(resources.engine)
     try:
         with closing(Budget(writes=writes)) as budget, transaction as connection:
-            return _executed(Session(connection, principal, resources.checks, client, budget), request, document)
+            session = Session(connection, principal, resources.checks, client, budget, base_url)
+            return _executed(schema, session, request, document)
     except _Refused as exc:
         return exc.answer
     except OverBudget as exc:
@@ -149,11 +168,13 @@ class _Request:
             raise GraphQLError("variables must be an object, and operationName text")
         return cls(body["query"], variables, name or None)  # the client sends "" where it has no name
 
-    def check(self, document: DocumentNode) -> None:
+    def check(self, schema: GraphQLSchema, document: DocumentNode) -> None:
         cost = cost_validator(maximum_cost=MAX_COST, default_cost=1, variables=self.variables, cost_map=_LIST_COSTS)
         # What is cheap to check first, and what the next check takes for granted.
         for rules in ([NoFragmentCyclesRule, KnownFragmentNamesRule], [cost], specified_rules):
-            for error in validate(SCHEMA, document, rules):
+            for error in validate(schema, document, rules):
+                if schema is SCHEMA_WITH_RUNS and (why := runs.why_not(document)) is not None:
+                    raise GraphQLError(why)
                 raise error
         if get_operation_ast(document, self.operation_name) is None:
             raise GraphQLError("operationName must name one of the document's operations when it has several")
@@ -164,9 +185,9 @@ def _writes(document: DocumentNode, name: str | None) -> bool:
     return operation is not None and operation.operation is OperationType.MUTATION
 
 
-def _executed(session: Session, request: _Request, document: DocumentNode) -> Answer:
+def _executed(schema: GraphQLSchema, session: Session, request: _Request, document: DocumentNode) -> Answer:
     result = execute_sync(
-        SCHEMA,
+        schema,
         document,
         context_value=session,
         variable_values=request.variables,
@@ -175,7 +196,7 @@ def _executed(session: Session, request: _Request, document: DocumentNode) -> An
     )
     if result.errors:
         raise _Refused(_refusal(result.errors, result.data))
-    return Answer(200, {"data": result.data})
+    return Answer(200, {"data": result.data}, tuple(session.events))
 
 
 def _refusal(errors: Iterable[GraphQLError], data: dict[str, Any] | None) -> Answer:

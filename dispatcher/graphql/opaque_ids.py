@@ -42,6 +42,22 @@ def collection_id(entity: str, project: str, collection: str) -> str:
     return _encoded(f"ArtifactCollection:{orjson.dumps([entity, project, collection]).decode()}")
 
 
+def run_id(entity: str, project: str, run: str, starts: int | None = None) -> str:
+    """`Run:<names as a JSON list>`; with how often it was started, an id by which it can be started again."""
+    return _encoded(f"Run:{orjson.dumps([entity, project, run, *(() if starts is None else (starts,))]).decode()}")
+
+
+def read_starts(text: str) -> int | None:
+    """How often the run had been started when `run_id` was asked for an id to start it again; None for another id."""
+    try:
+        parts = orjson.loads(_decoded(text).removeprefix("Run:"))
+    except orjson.JSONDecodeError:
+        return None
+    if not (isinstance(parts, list) and len(parts) == 4 and type(parts[3]) is int):
+        return None
+    return parts[3] if all(isinstance(name, str) for name in parts[:3]) and run_id(*parts) == text else None
+
+
 def read_entity_id(text: str) -> str | None:
     """The entity's name; None for anything that `entity_id` did not write."""
     name = _decoded(text).removeprefix("Entity:")

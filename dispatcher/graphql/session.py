@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from graphql import GraphQLResolveInfo
 from sqlalchemy import Connection
 
-from dispatcher.control.access import Action, entities_with, require
+from dispatcher.control.access import Action, entities_with, may, require
 from dispatcher.control.errors import Forbidden, NotFound
 from dispatcher.control.webhook_checks import Checks
 from dispatcher.graphql import rows
@@ -31,6 +31,10 @@ class Session:
     checks: Checks
     client: ClientVersion = NEWEST
     budget: Budget = field(default_factory=Budget)
+    base_url: str = ""
+    """Where the client found the API."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """To publish once the transaction is committed."""
     scans: Scans = field(init=False)
     _readable: dict[str, StoredEntity] = field(default_factory=dict)
     _visible: dict[int, str] | None = None
@@ -60,6 +64,13 @@ class Session:
         if name in self.organizations() and not self.may_read(name) and (found := self.found(name)) is not None:
             return found
         return self.readable(name)
+
+    def only_publishes(self, name: str) -> bool:
+        """Whether runs are served, and the principal may publish to this entity, but read nothing there."""
+        if not self.checks.settings.wandb_runs or self.may_read(name):
+            return False
+        found = self.found(name)
+        return found is not None and may(self.principal, found, Action.PUBLISH)
 
     def organizations(self) -> list[str]:
         """The organizations that the principal may read, and those above what it may read."""

@@ -85,10 +85,16 @@ class EventRates:
         Raises:
             RateExceeded: for the entity that has to wait longest; nothing was counted.
         """
+        if limits := await self._current():
+            counts = Counter(event.data.entity for event in events if event.data.entity in limits)
+            await self._count(limits, counts, len(events))
+
+    async def take_of(self, entity: str, events: int) -> None:
+        """Count events of one entity before they are made, as `take` does. Raises RateExceeded."""
         limits = await self._current()
-        if not limits:
-            return
-        counts = Counter(event.data.entity for event in events if event.data.entity in limits)
+        await self._count(limits, {entity: events} if entity in limits and events else {}, events)
+
+    async def _count(self, limits: Mapping[str, int], counts: Mapping[str, int], events: int) -> None:
         if not counts:
             return
         arguments = [part for entity, count in sorted(counts.items()) for part in (entity, count, limits[entity])]
@@ -99,7 +105,7 @@ class EventRates:
             log.debug("event_rate.uncounted", error=type(exc).__name__)
             return
         if answer:
-            metrics.EVENTS_OVER_QUOTA.inc(len(events))
+            metrics.EVENTS_OVER_QUOTA.inc(events)
             entity = answer[1].decode()
             raise RateExceeded(entity, limits[entity], max(1, math.ceil(float(answer[0]))))
 

@@ -129,6 +129,7 @@ class Maintenance:
         if settings.window_retention:
             yield from retention.purge_windows(self._engine, before=now - settings.window_retention, now=now)
             yield from retention.purge_run_watches(self._engine, before=now - settings.window_retention)
+            yield from retention.purge_wandb_runs(self._engine, before=now - settings.window_retention)
         if settings.audit_retention:
             yield from retention.purge_changes(self._engine, before=now - settings.audit_retention)
         if settings.revision_retention:

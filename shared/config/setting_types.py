@@ -16,6 +16,7 @@ from pydantic_settings import NoDecode
 from shared.config.server_urls import parse_broker, parse_redis, split_url
 from shared.domain.durations import DURATION_FORM, parse_duration
 from shared.domain.errors import HooklineError, InvalidDefinition
+from shared.domain.events.values import MAX_HEARTBEAT_SECONDS, MIN_HEARTBEAT_SECONDS
 
 MIN_KEY_CHARS = 20
 MIN_KEY_DIFFERENT = 8
@@ -50,6 +51,14 @@ def _positive_duration(value: object) -> timedelta:
     """A duration above 0: with 0 a loop would spin, or a drain would end before it began."""
     if (duration := _duration(value)) == timedelta():
         raise ValueError(f"must be {DURATION_FORM}, and longer than 0")
+    return duration
+
+
+def _heartbeat_duration(value: object) -> timedelta:
+    """A duration that events may have as the heartbeat of a run."""
+    duration = _duration(value)
+    if not MIN_HEARTBEAT_SECONDS <= duration.total_seconds() <= MAX_HEARTBEAT_SECONDS:
+        raise ValueError(f"must be {DURATION_FORM}, from 1s to {MAX_HEARTBEAT_SECONDS // 86_400}d")
     return duration
 
 
@@ -209,6 +218,9 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 PositiveDuration = Annotated[timedelta, BeforeValidator(_positive_duration)]
+
+
+HeartbeatDuration = Annotated[timedelta, BeforeValidator(_heartbeat_duration)]
 
 
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]

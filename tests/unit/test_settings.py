@@ -86,6 +86,8 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "window_retention": [("0s", timedelta()), ("2d", timedelta(days=2))],
     "audit_retention": [("0s", timedelta()), ("365d", timedelta(days=365))],
     "event_log": [("0s", timedelta()), ("7d", timedelta(days=7))],
+    "wandb_runs": [("true", True), ("0", False)],
+    "wandb_heartbeat": [("90s", timedelta(seconds=90)), ("30d", timedelta(days=30))],
     "revision_retention": [("0s", timedelta()), ("365d", timedelta(days=365))],
     "allowed_networks": [
         ("10.0.0.0/8", (ip_network("10.0.0.0/8"),)),
@@ -191,6 +193,7 @@ REFUSED: list[tuple[str, str, str]] = [
     *((name, "5", DURATION) for name in ("drain_slice", "sweep_interval", "event_retention")),
     *((name, "-5s", DURATION) for name in ("drain_slice", "sweep_interval", "event_retention")),
     ("event_retention", "11000d", f"{DURATION}, and no longer than ten years"),
+    *(("wandb_heartbeat", value, f"{DURATION}, from 1s to 30d") for value in ("0s", "999ms", "31d")),
     ("drain_slice", "0s", SPAN),
     ("sweep_interval", "0ms", SPAN),
     ("allow_http", "maybe", FLAG),

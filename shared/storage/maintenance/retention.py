@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, or_, select, tup
 from shared.domain.durations import parse_duration
 from shared.storage.database.bulk import among, is_postgresql
 from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.definitions.wandb_runs import delete_unseen
 from shared.storage.evaluation.event_log import delete_rows
 from shared.storage.evaluation.run_watches import delete_old
 from shared.storage.schema.tables import (
@@ -28,6 +29,7 @@ from shared.storage.schema.tables import (
     metric_windows,
     poison_entries,
     run_watches,
+    wandb_runs,
 )
 
 BATCH = 500
@@ -170,6 +172,19 @@ def purge_run_watches(engine: Engine, *, before: datetime) -> Iterator[PurgedBat
         if not gone:
             return
         yield PurgedBatch(run_watches.name, gone)
+
+
+def purge_wandb_runs(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch]:
+    """Forget runs of the `wandb` client of which nothing came since a time, one batch for each item.
+
+    Locks (docs/decisions/0012, "forget runs of wandb"): wandb_runs.
+    """
+    while True:
+        with write_transaction(engine) as connection:
+            gone = delete_unseen(connection, before=before, limit=BATCH)
+        if not gone:
+            return
+        yield PurgedBatch(wandb_runs.name, gone)
 
 
 def purge_revisions(engine: Engine, *, before: datetime) -> Iterator[PurgedBatch]:

@@ -508,6 +508,35 @@ run_watches = Table(
     Index("ix_run_watches_changed_at", "changed_at"),
 )
 
+# Runs of the `wandb` client, by a digest of their subject: what has to be known between its requests.
+wandb_runs = Table(
+    "wandb_runs",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
+    Column("project", String(512), nullable=False),
+    Column("run", String(512), nullable=False),
+    # Of this row alone: the ids of the run's events begin with it, so that a run that was forgotten may come back.
+    Column("token", String(16), nullable=False),
+    # What the client said of the run, and the last summary, within bounds; both as JSON.
+    Column("about", Text, nullable=False),
+    Column("summary", Text, nullable=False, server_default="{}"),
+    Column("state", String(16), nullable=False),
+    Column("preempting", Boolean, nullable=False, server_default=text("false")),
+    # How often it was started, and whether anything came since.
+    Column("starts", Integer, nullable=False),
+    Column("streamed", Boolean, nullable=False, server_default=text("false")),
+    # The lines of its history, and the step of the last.
+    Column("history_lines", BigInteger, nullable=False, server_default="0"),
+    Column("last_step", BigInteger, nullable=True),
+    # When `running` was published last.
+    Column("told_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    _created(),
+    Index("ix_wandb_runs_entity_id_seen_at", "entity_id", "seen_at"),
+    Index("ix_wandb_runs_seen_at", "seen_at"),
+)
+
 # Evaluated events, many in a row, for as long as HOOKLINE_EVENT_LOG says. The streams hold the newest as well.
 event_log = Table(
     "event_log",

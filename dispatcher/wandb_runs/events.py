@@ -1,0 +1,77 @@
+"""The events that follow from what the `wandb` client says of a run. Pure.
+
+Their ids are made of the run, of how often it was started, and of the line's number in its history: a request that the
+client repeats becomes the same events again, which fire nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from dispatcher.wandb_runs.history import Logged
+from shared.domain.events.types import EventType, RunPhase
+from shared.storage.definitions.wandb_runs import StoredRun
+
+SOURCE: Final = "/wandb"
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvents:
+    """Makes the events of one run, as it is stored."""
+
+    entity: str
+    author: str
+    run: StoredRun
+    writer: str = ""
+    """Which of the processes that write to one run numbered the lines; blank where there is one."""
+
+    def running(self, heartbeat: timedelta, now: datetime) -> dict[str, Any]:
+        """That it runs. The same for each start, so it is a sign of life as well."""
+        members = {"state": str(RunPhase.RUNNING), "heartbeat_seconds": heartbeat.total_seconds()}
+        return self._event(EventType.RUN_STATE, "running", _rfc_3339(now), members)
+
+    def metrics(self, line: int, logged: Logged) -> Iterator[dict[str, Any]]:
+        """What a line of the history logged: an event, several for very many samples, none without samples."""
+        for number, part in enumerate(logged.parts()):
+            what = f"history/{self.writer}{line}" if number == 0 else f"history/{self.writer}{line}/{number}"
+            members = {"metrics": part} if logged.step is None else {"step": logged.step, "metrics": part}
+            yield self._event(EventType.RUN_METRIC, what, logged.time, members)
+
+    def ended(self, phase: RunPhase, summary: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        """That it ended so."""
+        run = {**self._run(), "summary": {key: value for key, value in summary.items() if not key.startswith("_")}}
+        return self._event(EventType.RUN_STATE, str(phase), _rfc_3339(now), {"run": run, "state": str(phase)})
+
+    def _run(self) -> dict[str, Any]:
+        about = {key: value for key, value in self.run.about.items() if key != "notes"}
+        return {**about, "id": self.run.run, "name": self.run.display_name}
+
+    def _event(self, kind: EventType, what: str, time: str | None, members: Mapping[str, Any]) -> dict[str, Any]:
+        event: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": f"{self.run.token}/{self.run.starts}/{what}",
+            "source": SOURCE,
+            "type": str(kind),
+            "data": {
+                "entity": self.entity,
+                "project": self.run.project,
+                "author": self.author,
+                "run": self._run(),
+                **members,
+            },
+        }
+        return event if time is None else {**event, "time": time}
+
+
+def phase_of_exit(exit_code: int, *, preempting: bool) -> RunPhase:
+    """The state of a run whose program ended, as W&B has it (https://docs.wandb.ai/guides/runs/run-states)."""
+    if exit_code == 0:
+        return RunPhase.FINISHED
+    return RunPhase.PREEMPTED if preempting else RunPhase.FAILED
+
+
+def _rfc_3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -79,7 +79,9 @@ def told(hookline: Hookline) -> list[Any]:
 
 
 def test_a_training_fires_what_the_same_client_defined(hookline: Hookline, tmp_path: Path) -> None:
-    from wandb.automations import OnRunMetric, OnRunState, RunEvent, SendWebhook
+    from wandb.automations import OnRunState, SendWebhook
+
+    from tests.sdk.untyped import OnRunMetric, RunEvent
 
     hookline.webhook("stop")
     hookline.webhook("tell")

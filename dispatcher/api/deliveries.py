@@ -18,7 +18,7 @@ from dispatcher.api.authentication import PrincipalDep
 from dispatcher.api.bodies import HEAD_ONLY, JsonBody, TwoWayPaging, accepts
 from dispatcher.api.idempotency import OnceDep
 from dispatcher.api.list_queries import EventTypeName
-from dispatcher.api.resources import ResourcesDep
+from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control import deliveries, exports, replays
 from dispatcher.control.deliveries import ReplayPreview, ReplayQuery, Selection
 from dispatcher.control.delivery_views import DeliveryDetail, DeliveryView
@@ -106,11 +106,25 @@ async def export_deliveries(
     form: Annotated[str, Query(alias="format", description="csv or jsonl.", examples=["csv"])] = ExportFormat.CSV,
 ) -> Response:
     """Export all deliveries that match, newest first, without payloads. An answer that breaks off is incomplete."""
+    only_head = getattr(request.state, HEAD_ONLY, False)
+    return await export_answer(resources, principal, entity, wanted, form, only_head=only_head)
+
+
+async def export_answer(
+    resources: ApiResources,
+    principal: Principal,
+    entity: str,
+    wanted: dict[str, Any],
+    form: str,
+    *,
+    only_head: bool = False,
+) -> Response:
+    """A file with all deliveries that match. Raises InvalidDefinition for a query or form that is none."""
     chosen = _form(form)
     threads, user_id = resources.threads.exports, principal.user_id
     export = await threads.run(user_id, _begin_export, resources.engine, principal, entity, wanted, chosen)
     headers = {"Content-Disposition": f'attachment; filename="deliveries.{chosen}"'}
-    if getattr(request.state, HEAD_ONLY, False):
+    if only_head:
         return StreamingResponse(iter(()), headers=headers, media_type=MEDIA_TYPES[chosen])
     return StreamingResponse(
         _stream_export(export, partial(threads.run, user_id, _go_on, export)),

@@ -14,15 +14,16 @@ from dispatcher.console.rendering import visible
 from shared.domain.errors import FieldError
 from shared.domain.json_text import read_json
 
-KINDS = {"threshold": "threshold", "change": "change", "zscore": "outlier"}
+KINDS = {"threshold": "threshold", "change": "change", "zscore": "outlier", "finite": "being a number"}
 """What a condition compares."""
-COLUMNS = ("kind", "metric", "aggregate", "window", "prior_window", "op", "type", "direction", "threshold")
+COLUMNS = ("kind", "metric", "aggregate", "window", "prior_window", "op", "type", "direction", "threshold", "finite")
 """The fields of a row. Each row has all of them; those that its kind has no use for are hidden, and not read."""
-BLANK = ("threshold", "", "", "", "", "$gt", "", "", "")
+BLANK = ("threshold", "", "", "", "", "$gt", "", "", "", "false")
 _MEMBERS = {
     "threshold": {"metric", "aggregate", "window", "op", "threshold"},
     "change": {"metric", "aggregate", "window", "prior_window", "change"},
     "zscore": {"metric", "window", "zscore"},
+    "finite": {"metric", "finite"},
 }
 _INNER = {"change": ("type", "direction", "amount"), "zscore": ("direction", "threshold")}
 
@@ -54,11 +55,14 @@ def _row_of(condition: Any) -> dict[str, str] | None:
     """A condition as a row; None for what no row has fields for."""
     if not isinstance(condition, Mapping):
         return None
-    kind = next((one for one in ("change", "zscore") if one in condition), "threshold")
+    kind = next((one for one in ("change", "zscore", "finite") if one in condition), "threshold")
     if not condition.keys() <= _MEMBERS[kind] or not isinstance(condition.get("metric"), str):
         return None
     if kind == "threshold" and "threshold" not in condition:
         return None
+    if kind == "finite":
+        row = dict(zip(COLUMNS, BLANK, strict=True)) | {name: _text(condition[name]) for name in ("metric", "finite")}
+        return row | {"kind": kind} if visible(row["metric"]) == row["metric"] else None
     inner = condition.get(kind) if kind in _INNER else {name: condition.get(name) for name in ("op", "threshold")}
     if not isinstance(inner, Mapping) or (kind in _INNER and not inner.keys() <= set(_INNER[kind])):
         return None
@@ -77,6 +81,8 @@ def _condition(row: Mapping[str, str]) -> dict[str, Any]:
     """The condition that a row says; what is left blank is left out, so that its default holds."""
     kind = row["kind"] if row["kind"] in KINDS else "threshold"
     one: dict[str, Any] = {"metric": row["metric"].strip()}
+    if kind == "finite":
+        return {**one, "finite": row["finite"] == "true"}
     if kind != "zscore":
         one |= {"aggregate": row["aggregate"]} if row["aggregate"] else {}
     windows = ("window", "prior_window") if kind == "change" else ("window",)

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from dispatcher.console.alerts import version_of
 from dispatcher.console.preferences import preferences_of
-from dispatcher.console.words import WAITS
+from dispatcher.console.words import WAITS, with_signs
 from shared.domain.payloads.content_types import is_json
 from shared.version import __version__
 
@@ -97,6 +97,7 @@ def _environment() -> Environment:
         "seconds": lambda value: span(timedelta(seconds=value)),
         "plain": plain_number,
         "whole": whole_number,
+        "signs": with_signs,
     }
     return environment
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,13 @@ _OPERATORS = {
     "$contains": "contains",
     "$exists": "exists:",
 }
+
+
+_SIGNS = {name: sign for name, sign in _OPERATORS.items() if name in ("$gt", "$gte", "$lt", "$lte")} | {
+    "$eq": "=",
+    "$ne": "≠",
+}
+_COMPARISON = re.compile(r"(?<!\S)\$(?:gte?|lte?|eq|ne)(?!\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,11 @@ def simple_terms(expression: Mapping[str, Any]) -> list[tuple[str, str, Any]] | 
         else:
             terms.append((name, "$eq", wanted))
     return terms
+
+
+def with_signs(text: str) -> str:
+    """The text of a condition with the signs that people write for its operators."""
+    return _COMPARISON.sub(lambda found: _SIGNS[found[0]], text)
 
 
 def _scalar(value: Any) -> str:

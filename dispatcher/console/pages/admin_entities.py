@@ -23,7 +23,7 @@ from dispatcher.control.errors import Conflict
 from dispatcher.control.paging import page_request
 from dispatcher.control.removal import delete_entity
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.quotas import DEFAULT_LIMITS, Quota
+from shared.domain.quotas import DEFAULT_LIMITS, EVENTS_PER_SECOND, Quota
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/admin/entities")
@@ -34,7 +34,8 @@ QUOTA_WORDS = {
     Quota.SECRETS: "Secrets",
     Quota.DEFINITION_BYTES: "Bytes of automations' definitions",
 }
-FIELDS = ("entity", "kind", "parent", *(f"quotas.{quota.value}" for quota in Quota))
+RATE = f"quotas.{EVENTS_PER_SECOND}"
+FIELDS = ("entity", "kind", "parent", RATE, *(f"quotas.{quota.value}" for quota in Quota))
 
 
 @router.get("")
@@ -117,7 +118,8 @@ def _form_of(one: EntityDetail) -> Form:
         for name, quota in one.quotas.items()
     }
     hidden = {"answers_hidden": ["1"]} if one.answers_hidden else {}
-    return Form({"kind": [one.kind], "parent": [one.parent or ""], **hidden, **limits})
+    rate = "" if one.events_per_second is None else str(one.events_per_second)
+    return Form({"kind": [one.kind], "parent": [one.parent or ""], RATE: [rate], **hidden, **limits})
 
 
 @router.post("/{entity}")
@@ -137,15 +139,15 @@ def change(entity: str, request: Request, visitor: AdminDep, resources: Resource
 
 
 def _quotas(form: Form) -> dict[str, Any]:
-    """The limits in the form; a blank one is the default. Raises InvalidDefinition."""
+    """The limits in the form; a blank one is the default, or no limit of events. Raises InvalidDefinition."""
     limits: dict[str, Any] = {}
     faults = []
-    for quota in Quota:
-        text = form.text(f"quotas.{quota.value}").strip()
+    for name in (*(quota.value for quota in Quota), EVENTS_PER_SECOND):
+        text = form.text(f"quotas.{name}").strip()
         if text and not (text.isascii() and text.isdecimal() and len(text) < 16):
-            faults.append(FieldError(("quotas", quota.value), "must be a whole number, or blank for the default"))
+            faults.append(FieldError(("quotas", name), "must be a whole number, or blank for the default"))
         else:
-            limits[quota.value] = int(text) if text else None
+            limits[name] = int(text) if text else None
     if faults:
         raise InvalidDefinition(*faults)
     return limits

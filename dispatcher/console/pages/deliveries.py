@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
+from dispatcher.api.deliveries import export_answer
 from dispatcher.console.entities import EntityDep
 from dispatcher.console.forms import FormDep
 from dispatcher.console.listing import list_url
@@ -46,6 +47,13 @@ def deliveries_page(request: Request, visit: EntityDep, resources: ResourcesDep)
         statuses=STATUSES,
         event_words=event_words,
     )
+
+
+@router.get("/export")
+async def export(request: Request, visit: EntityDep, resources: ResourcesDep, format: str = "csv") -> Response:
+    """All deliveries that match, as a file."""
+    wanted = {name: value for name, value in list_url(request, FILTERS).filters.items() if value}
+    return await export_answer(resources, visit.principal, visit.entity, wanted, format)
 
 
 @router.get("/{delivery_id}")

@@ -36,9 +36,11 @@ from shared.domain.json_text import read_json
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/e/{entity}/settings/webhooks")
+TRIED = ("payload", "payload_types")
+"""The fields of a test, which are not saved."""
 SECRET_FIELDS = ("url_secret", "access_token", "signing_secret", "former_signing_secret", "client_certificate")
 FIELDS = (
-    *("name", "url", *SECRET_FIELDS, "former_signing_until", "wandb_signature", "secrets", "policy", "payload"),
+    *("name", "url", *SECRET_FIELDS, "former_signing_until", "wandb_signature", "secrets", "policy", *TRIED),
     *("headers", "basic", "basic.user", "basic.password_secret"),
 )
 SECRET_USES = {
@@ -122,7 +124,7 @@ async def _submit(
     try:
         body = _body(form)
         if form.has("test"):
-            trial = await run_in_threadpool(_draft_trial, resources, visit, one, body, form.text("payload"))
+            trial = await run_in_threadpool(_draft_trial, resources, visit, one, body, form)
             return await again(Faults(), webhook_trials.trial_view(trial, await resources.sender.send(trial.request)))
         led_to = await run_in_threadpool(_save, resources, visit, one, body, form)
     except (InvalidDefinition, Conflict) as exc:
@@ -204,10 +206,10 @@ def _saved(
 
 
 def _draft_trial(
-    resources: ApiResources, visit: EntityVisit, one: WebhookView | None, body: dict[str, Any], payload: str
+    resources: ApiResources, visit: EntityVisit, one: WebhookView | None, body: dict[str, Any], form: Form
 ) -> WebhookTrial:
     """The test request to a webhook as it would be: it is stored, read and taken back, in one transaction."""
-    raw = {"payload": json_value("payload", payload)} if payload.strip() else {}
+    raw = _tried(form)
     body = {**body, "name": body["name"] or DRAFT_NAME}
     trial = None
     try:
@@ -270,27 +272,26 @@ def _form_page(
 def test_page(webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
     """The form of a test request."""
     visit.require(Action.ADMINISTER)
-    return _test_page(request, _webhook(resources, visit, webhook_id), "", Faults(), None)
+    return _test_page(request, _webhook(resources, visit, webhook_id), Form(), Faults(), None)
 
 
 @router.post("/{webhook_id}/test")
 async def test(webhook_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, form: FormDep) -> Response:
     """Send one test request now; its payload is not kept."""
     visit.require(Action.ADMINISTER)
-    text = form.text("payload")
     one = await run_in_threadpool(_webhook, resources, visit, webhook_id)
     try:
-        trial = await run_in_threadpool(_prepared, resources, visit, webhook_id, text)
+        trial = await run_in_threadpool(_prepared, resources, visit, webhook_id, form)
     except InvalidDefinition as exc:
-        return _test_page(request, one, text, faults_at(exc.errors, ("payload",), str(exc)), None)
+        return _test_page(request, one, form, faults_at(exc.errors, TRIED, str(exc)), None)
     except EndpointUnusable as exc:
-        return _test_page(request, one, text, Faults({"": [f"No request can be made to this webhook: {exc}"]}), None)
+        return _test_page(request, one, form, Faults({"": [f"No request can be made to this webhook: {exc}"]}), None)
     view = webhook_trials.trial_view(trial, await resources.sender.send(trial.request))
-    return _test_page(request, one, text, Faults(), view)
+    return _test_page(request, one, form, Faults(), view)
 
 
-def _prepared(resources: ApiResources, visit: EntityVisit, webhook_id: str, payload: str) -> WebhookTrial:
-    raw = {"payload": json_value("payload", payload)} if payload.strip() else {}
+def _prepared(resources: ApiResources, visit: EntityVisit, webhook_id: str, form: Form) -> WebhookTrial:
+    raw = _tried(form)
     with read_transaction(resources.engine) as connection:
         return webhook_trials.prepare(
             connection,
@@ -304,18 +305,27 @@ def _prepared(resources: ApiResources, visit: EntityVisit, webhook_id: str, payl
         )
 
 
-def _test_page(request: Request, webhook: WebhookView, text: str, faults: Faults, trial: TrialView | None) -> Response:
+def _test_page(request: Request, webhook: WebhookView, form: Form, faults: Faults, trial: TrialView | None) -> Response:
     return render(
         request,
         "webhook_test.html",
         status=422 if faults.all else 200,
         webhook=webhook,
-        payload=text,
+        form=form,
         faults=faults,
         trial=trial,
         body="" if trial is None else pretty(trial.request.body),
-        script=webhook_script(webhook.url or "", _scripted(text) if trial is None else trial.request.body),
+        script=webhook_script(
+            webhook.url or "", _scripted(form.text("payload")) if trial is None else trial.request.body
+        ),
     )
+
+
+def _tried(form: Form) -> dict[str, Any]:
+    """What is to be sent, as a test takes it. Raises InvalidDefinition for a payload that is no JSON."""
+    text, types = form.text("payload"), form.text("payload_types")
+    payload = {"payload": json_value("payload", text)} if text.strip() else {}
+    return payload | ({"payload_types": types} if types else {})
 
 
 def _scripted(text: str) -> Any:

@@ -70,6 +70,19 @@ def test_a_user_is_made_given_roles_and_keys_and_deleted(root: httpx.Client) -> 
     assert root.get(address).status_code == 404
 
 
+def test_an_entity_s_rate_of_events_is_set_and_taken_away(world: World, root: httpx.Client) -> None:
+    world.call("PUT", "/entities/paced", {}, key="root")
+    address = f"{ADMIN}/entities/paced"
+    for typed, stored in (("50", 50), ("", None)):
+        saved = root.post(address, data={"kind": "team", "quotas.events_per_second": typed})
+        assert saved.headers["location"].endswith("?done=saved"), saved.text
+        assert f'name="quotas.events_per_second" type="text" value="{typed}"' in root.get(address).text
+        assert world.call("GET", "/entities/paced", key="root")["events_per_second"] == stored
+    for odd in ("0", "fast", "-1", "9" * 15):
+        refused = root.post(address, data={"kind": "team", "quotas.events_per_second": odd})
+        assert refused.status_code == 422 and 'id="e-quotas.events_per_second"' in refused.text, odd
+
+
 def test_the_last_administrator_stays(world: World, root: httpx.Client) -> None:
     me = root.get(f"{ADMIN}/users?name=admin").headers["location"]
     kept = root.post(me, data={"email": ""})

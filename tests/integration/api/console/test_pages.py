@@ -87,6 +87,7 @@ PAGES: dict[str, set[str]] = {
     "/deliveries/replay?status=dead": ADMIN,
     "/deliveries/replays/{replay}": READ,
     "/deliveries/replays/{replay}/stop": ADMIN,
+    "/deliveries/export?status=refused&format=jsonl": READ,
     "/deliveries/news?event=none": READ,
     "/alerts": READ,
     "/console/me": ANYBODY,
@@ -108,7 +109,7 @@ PAGES: dict[str, set[str]] = {
     "/console/admin/audit?action=member": ROOT,
 }
 """Every page, and which keys of the world may see it. Those that are no entity's have their whole address."""
-DOWNLOADS = {"/settings/manifest/export"}
+DOWNLOADS = {"/settings/manifest/export", "/deliveries/export?status=refused&format=jsonl"}
 """Those that a browser saves instead of showing them."""
 ACTIONS: dict[str, set[str]] = {
     "/automations/{record}/enable": READ,
@@ -354,6 +355,31 @@ def test_a_webhook_s_test_shows_what_was_sent_with_secrets_masked(
     refused = visitors["admin"].post(address, data={"payload": '{"x": "${NOTHING}"}'})
     assert refused.status_code == 422
     assert "not available" in refused.text and "${NOTHING}" in html.unescape(refused.text)
+
+
+@pytest.mark.parametrize(("types", "sent"), [("", '"n": 1'), ("json", '"n": 1'), ("text", '"n": "1')])
+def test_a_test_keeps_types_or_sends_text(
+    world: World, visitors: dict[str, httpx.Client], types: str, sent: str
+) -> None:
+    fields = {"payload": '{"n": "${metric_step}"}', "payload_types": types}
+    form = {**fields, "url": f"{world.scene.receiver.url}/draft", "name": "x", "test": "1"}
+    for path, given in (("/{deploy-hook}/test", fields), ("/new", form)):
+        answer = html.unescape(visitors["admin"].post(filled(world, f"/settings/webhooks{path}"), data=given).text)
+        assert sent in answer and f'value="{types or "json"}" selected' in answer, path
+    odd = visitors["admin"].post(filled(world, "/settings/webhooks/{deploy-hook}/test"), data={"payload_types": "x"})
+    assert odd.status_code == 422 and 'id="e-payload_types"' in odd.text
+
+
+def test_a_list_is_exported_as_it_is_filtered(world: World, visitors: dict[str, httpx.Client]) -> None:
+    page = visitors["member"].get(f"{ENTITY}/deliveries?status=refused").text
+    addresses = [html.unescape(one) for one in re.findall(r'href="([^"]+/deliveries/export[^"]*)"', page)]
+    assert [one.partition("?")[2] for one in addresses] == ["status=refused&format=csv", "status=refused&format=jsonl"]
+    table, lines = (visitors["member"].get(one) for one in addresses)
+    assert table.text.startswith("id,status,") and table.headers["content-type"].startswith("text/csv")
+    listed = world.call("GET", "/entities/acme/deliveries?status=refused&limit=500")["items"]
+    assert lines.text.count("\n") == len(listed) == table.text.count(",refused,")
+    for wrong in ("format=xls", "since=soon", "automation=none"):
+        assert visitors["member"].get(f"{ENTITY}/deliveries/export?{wrong}").status_code == 422
 
 
 def test_a_test_in_the_form_saves_nothing(world: World, visitors: dict[str, httpx.Client]) -> None:

@@ -174,6 +174,10 @@ def test_a_pattern_and_a_term_of_the_same_field_both_hold() -> None:
     ("condition", "in_rows"),
     [
         ({"metric": "loss", "zscore": {}}, True),
+        ({"metric": "loss", "finite": False}, True),
+        ({"metric": "loss", "finite": True}, True),
+        ({"metric": "loss", "finite": False, "window": 3}, False),
+        ({"metric": "loss", "finite": "no"}, False),
         ({"metric": "loss", "zscore": {"direction": "DECREASE", "threshold": 2.5}, "window": 20}, True),
         ({"metric": "loss", "change": {"amount": 1, "type": "ABSOLUTE", "direction": "ANY"}, "prior_window": 4}, True),
         ({"metric": "loss", "change": {"amount": 0.1, "unknown": 1}}, False),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dispatcher.console
 from dispatcher.console.rendering import ago, span, visible
-from dispatcher.console.words import EVENTS, OUTCOMES, REASONS, STATUSES, Part, sentence
+from dispatcher.console.words import EVENTS, OUTCOMES, REASONS, STATUSES, Part, sentence, with_signs
 from shared.domain.events.types import EventType
 from shared.domain.explain.simulator import DryRunOutcome, Reason
 from shared.storage.delivery.history import DeliveryStatus
@@ -54,6 +54,11 @@ def test_an_automation_is_a_sentence() -> None:
     )
     state = {"event": "RUN_STATE", "states": ["failed", "crashed"], "action": {"slack": "alerts"}}
     assert text(sentence(state)) == "When a run changes its state to failed or crashed, post to Slack by alerts."
+
+
+def test_titles_of_conditions_have_signs() -> None:
+    assert with_signs("AVERAGE(loss) over 5 $gte 0.9") == "AVERAGE(loss) over 5 ≥ 0.9"
+    assert with_signs("a$gt $gtx $ne 1") == "a$gt $gtx ≠ 1", "a metric's name stays"
 
 
 def test_what_hides_is_shown() -> None:

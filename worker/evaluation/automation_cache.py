@@ -168,6 +168,8 @@ def _compile(packed: bytes) -> CompiledAutomation:
     # Payloads may hold integers of any size, which orjson would read as fractions.
     text = decompress(packed)
     number, entity_id, epoch, webhook_id, secrets, has_access_token, entity, definition = json.loads(text)
+    # Nothing that is evaluated reads it, and thousands of characters of it would keep others from being remembered.
+    description = definition.pop("description", None) or ""
     grants = Grants(frozenset(secrets), has_access_token)
     automation = parse_automation(definition, lambda _webhook: grants, lambda _slack: True)
     if isinstance(automation.action, WebhookAction):
@@ -180,5 +182,5 @@ def _compile(packed: bytes) -> CompiledAutomation:
         entity=entity,
         epoch=epoch,
         webhook_id=webhook_id,
-        definition_bytes=len(text),
+        definition_bytes=len(text) - len(description.encode()),
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hookline.errors import InvalidConfiguration
-from hookline.follow.follower import HEARTBEAT_SECONDS, Follower, default_positions
+from hookline.follow.follower import HEARTBEAT_SECONDS, Follower
+from hookline.follow.places import default_positions
 from hookline.supervise import duration_seconds
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`AsyncClient`: `Client` for asyncio, over httpx (`pip install hookline-client[async]`)."""
+"""`AsyncClient`: `Client` for asyncio, over httpx (the extra `async`)."""
 
 from __future__ import annotations
 
@@ -118,5 +118,5 @@ def _open(timeout_seconds: float) -> httpx.AsyncClient:
     try:
         import httpx
     except ImportError as exc:
-        raise InvalidConfiguration("AsyncClient needs httpx: pip install 'hookline-client[async]'") from exc
+        raise InvalidConfiguration("AsyncClient needs httpx: pip install 'httpx>=0.27,<1'") from exc
     return httpx.AsyncClient(timeout=timeout_seconds)

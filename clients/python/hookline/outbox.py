@@ -10,7 +10,7 @@
     # hookline outbox relay --database-url postgresql+psycopg://…
 
 A rollback takes the events with it, and a crash after the commit loses none. Needs SQLAlchemy
-(`pip install 'hookline-client[outbox]'`).
+(the extra `outbox`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 try:
     import sqlalchemy as sa
 except ImportError as exc:  # pragma: no cover - said once, where it is needed
-    raise ImportError("hookline.outbox needs SQLAlchemy: pip install 'hookline-client[outbox]'") from exc
+    raise ImportError("hookline.outbox needs SQLAlchemy: pip install 'sqlalchemy>=2.0,<2.2'") from exc
 
 from hookline import batches
 

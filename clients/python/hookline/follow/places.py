@@ -44,7 +44,7 @@ class Place:
 
 
 class Positions:
-    """The places of the files that a follower reads, kept for the next one. Locked, so that one process alone has it."""
+    """The places of the files that a follower reads, kept for the next one; one process alone has it, by a lock."""
 
     def __init__(self, path: Path) -> None:
         """Raises InvalidConfiguration while another process has it, HooklineError where it can't be read."""

@@ -324,8 +324,9 @@ def test_places_that_cannot_be_read_are_said(configured: Any, folder: Path, tmp_
     places.write_text("{broken")
     assert main(["follow", str(folder), "--once", "--positions", str(places)]) == 2
     assert main(["follow", str(tmp_path / "nowhere"), "--once"]) == 2
-    for unusable in ({"files": {str(folder / "x.wandb"): {"offset": "x"}}}, {"files": [1]}, [], None):
-        places.write_text(json.dumps(unusable))
+    unusable: list[object] = [{"files": {str(folder / "x.wandb"): {"offset": "x"}}}, {"files": [1]}, [], None]
+    for kept in unusable:
+        places.write_text(json.dumps(kept))
         assert main(["follow", str(folder), "--once", "--positions", str(places)]) == 0
 
 

@@ -14,7 +14,7 @@ BROWSER := tests/integration/api/console/browser
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo demo-console demo-mlflow test test-pythons test-browser test-clients test-fast test-generators test-verifiers test-cloud-events test-sources serve lint format bench drill fuzz smoke deploy-tools docs pictures constraints clean
+.PHONY: help install install-runtime demo demo-console demo-mlflow test test-pythons test-browser test-clients test-fast test-generators test-verifiers test-cloud-events test-sources serve lint format bench day drill fuzz smoke deploy-tools docs pictures constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -109,6 +109,10 @@ bench: $(READY) ## the benchmarks, each against its baseline in the same run
 
 drill: $(READY) ## the fault drills: real processes hurt at random moments under load (about 15 minutes)
 	$(BIN)/python -m tests.faults
+
+# SHORT=1 passes 30 times faster than life; ONLY is a regular expression of the hurts' names.
+day: $(READY) ## an installation hurt in each way that an alert tells of, before a real Prometheus; SHORT=1 takes some minutes
+	$(BIN)/python -m tests.day $(if $(SHORT),--short,--faster $(or $(FASTER),1)) $(if $(ONLY),--only '$(ONLY)')
 
 # Without atheris, which has no wheel for some machines, inputs are random.
 fuzz: $(READY) ## each parser of what others write, FUZZ_SECONDS (60) long, guided by coverage

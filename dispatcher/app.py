@@ -42,6 +42,7 @@ from dispatcher.api.operation_index import OperationIndex
 from dispatcher.api.path_names import EncodedSlashes
 from dispatcher.api.proxies import Proxied
 from dispatcher.api.request_log import RequestLog
+from dispatcher.api.request_times import RequestTimes, RouteNames
 from dispatcher.api.resources import open_resources
 from dispatcher.console.app import mount_console
 from dispatcher.console.polls import QuietPolls
@@ -105,6 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.operation_index = OperationIndex(app)
     # The last is the outermost.
     for layer in (
+        RouteNames,
         Idempotency,
         FairUse,
         ConditionalReads,
@@ -114,6 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         Browsers,
         EncodedSlashes,
         QuietPolls,
+        RequestTimes,
         RequestLog,
         RequestIds,
         Proxied,

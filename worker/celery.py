@@ -75,7 +75,7 @@ def _build_process() -> WorkerProcess:
 
 
 lazy = LazyProcess(_build_process)
-presence = WorkerPresence(settings)
+presence = WorkerPresence(settings, scoreboard)
 register(app, lazy)
 register_control(settings, scoreboard)
 

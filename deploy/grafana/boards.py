@@ -6,6 +6,7 @@ Gauges of the dispatcher are taken by `max`, because every dispatcher exposes th
 from __future__ import annotations
 
 from deploy.grafana.panels import RATE, Dashboard, Panel, late, of_workers, quantiles, rate, stat
+from deploy.grafana.saturation_boards import NIGHT, SATURATION
 
 FAILED_BY_WEBHOOK = rate("hookline_webhook_attempts_total", "webhook, outcome", '{outcome!="2xx"}')
 FLOW = Panel(
@@ -249,4 +250,6 @@ DASHBOARDS = (
             (8, (Panel("Versions", (("count by (version) (hookline_build_info)", "{{version}}"),)),)),
         ),
     ),
+    NIGHT,
+    SATURATION,
 )

@@ -36,6 +36,7 @@ from shared.health.environment import (
 )
 from shared.health.presence import Doing, Presence, read_processes
 from shared.messaging.celery_app import celery_app
+from shared.messaging.queue_lengths import queue_lengths
 from shared.messaging.redis_clients import open_redis
 from shared.messaging.stream_memory import read_memory
 from shared.messaging.streams import Lag, read_lags
@@ -43,12 +44,15 @@ from shared.messaging.wakeups import Waker
 from shared.observability import exposition, metrics
 from shared.observability.heartbeat import beat
 from shared.observability.logs import configure_logging, get_logger
+from shared.observability.metrics_variable import is_multiprocess
+from shared.observability.saturation_metrics import set_load, set_queue_messages
 from shared.settings import Settings
 from shared.storage.accounts.api_keys import count_ending
 from shared.storage.database.clock import DatabaseClock
 from shared.storage.database.engine import checkpoint, open_engine, try_connection
 from shared.storage.database.pooler import TransactionPooler
 from shared.storage.database.transactions import read_transaction
+from shared.storage.delivery import load
 from shared.storage.delivery.backlog import (
     DueWebhook,
     count_recent_dead,
@@ -95,7 +99,8 @@ class Pump:
         self._engine = open_engine(settings)
         self._clock = DatabaseClock(self._engine)
         self._redis = open_redis(settings)
-        self._waker = Waker(celery_app(settings), self._redis)
+        self._celery = celery_app(settings)
+        self._waker = Waker(self._celery, self._redis)
         self._stop = threading.Event()
         watches = [
             StreamWatch(self._redis, self._waker, partitions)
@@ -103,6 +108,8 @@ class Pump:
         ]
         self._gauged = float("-inf")
         """When the gauges were counted last, by the monotonic clock; the sweep's thread reads and writes it."""
+        self._load_read = float("-inf")
+        """The same of the load by name."""
         self._swept: float | None = None
         """When the last sweep was, by the monotonic clock; the sweep's thread writes it, that of `_presence` reads."""
         self._presence = Presence(settings, "dispatcher", self._environment_faults, doing=self._doing)
@@ -242,6 +249,7 @@ class Pump:
         metrics.STREAM_MEMORY.set(memory.used_bytes)
         metrics.STREAM_MEMORY_BOUND.set(memory.bound_bytes)
         self._set_environment_gauges()
+        set_queue_messages(queue_lengths(self._celery))
         with read_transaction(self._engine) as connection:
             state = queue_state(connection, now)
             recent, disabled = (now - timedelta(seconds=s) for s in (RECENT_SECONDS, DISABLED_RECENT_SECONDS))
@@ -249,6 +257,9 @@ class Pump:
             metrics.POISON_RECENT.set(count_poison(connection, recent))
             metrics.KEYS_ENDING.set(count_ending(connection, now, within=timedelta(seconds=KEY_ENDS_SECONDS)))
             metrics.WEBHOOKS_DISABLED_RECENT.set(count_recently_disabled(connection, disabled))
+            if time.monotonic() - self._load_read >= load.SECONDS and not is_multiprocess():
+                set_load(load.read_load(connection, now))
+                self._load_read = time.monotonic()
         self._silent_runs.count()
         metrics.DELIVERIES_PENDING.set(state.pending)
         metrics.DELIVERIES_DUE.set(state.due)

@@ -26,7 +26,9 @@ pump.
 | worker, dispatcher | `/metrics` on `HOOKLINE_METRICS_PORT` of `HOOKLINE_METRICS_HOST`; none unless the port is set |
 | `hookline up` | the API exposes the metrics of all parts |
 
-No label holds a URL, an id or a name that a user chose, except `webhook` behind `HOOKLINE_METRICS_PER_WEBHOOK=1`.
+No label holds a URL, an id or a name that a user chose, with two exceptions: `webhook` behind
+`HOOKLINE_METRICS_PER_WEBHOOK=1`, and `name` of `hookline_load_per_second`, which the dispatcher shows on its own port
+for the ten entities, automations and webhooks with most deliveries.
 
 ## Adding up
 
@@ -66,6 +68,10 @@ worker was restarted:
 **workers**: work by instance, and the lag by partition
 
 ![the workers: events and attempts by instance, lag by partition](pictures/workers.png)
+
+**night** ("3 a.m."): whether it is Hookline itself, the database, Redis, the network or an endpoint. **saturation**:
+requests in flight, connections, time by kind of statement and command, the API by route, queues, open files, and who
+causes the load.
 
 `python -m deploy.grafana.pictures --prometheus URL --minutes 60 --to FOLDER` draws such pictures from any Prometheus,
 without Grafana; `make pictures` draws these again.

@@ -21,6 +21,8 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ClusterDownError, NoScriptError, RedisClusterException, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from shared.messaging.timed_redis import PIPELINE, timing
+
 # As Any: the stubs of both say too little, and too much, of what is inside.
 _Cluster: Any = RedisCluster
 _AsyncCluster: Any = AsyncRedisCluster
@@ -72,7 +74,7 @@ class ClusterClient(_Cluster):  # type: ignore[misc]
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """Execute a command on the node that has its keys. Raises RedisError."""
-        with _as_redis_errors():
+        with timing(args), _as_redis_errors():
             self._connect()
             return super().execute_command(*args, **kwargs)
 
@@ -108,7 +110,7 @@ class AsyncClusterClient(_AsyncCluster):  # type: ignore[misc]
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """Execute a command on the node that has its keys. Raises RedisError."""
-        with _as_redis_errors():
+        with timing(args), _as_redis_errors():
             return await super().execute_command(*args, **kwargs)
 
     def register_script(self, script: str | bytes) -> Any:
@@ -146,7 +148,7 @@ class _AsyncScript(_Script):
 def _translated(execute: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(execute)
     def translated(*args: Any, **kwargs: Any) -> Any:
-        with _as_redis_errors():
+        with timing((PIPELINE,)), _as_redis_errors():
             return execute(*args, **kwargs)
 
     return translated

@@ -21,6 +21,7 @@ from redis.retry import Retry
 
 from shared.config.server_urls import RedisAddress, parse_redis
 from shared.messaging.cluster_clients import AsyncClusterClient, ClusterClient
+from shared.messaging.timed_redis import TimedAsyncRedis, TimedRedis
 from shared.settings import Settings
 
 # As Any: without types in redis-py.
@@ -59,11 +60,11 @@ def connect(address: RedisAddress, **options: Any) -> Redis:
         nodes = [_Node(host, port) for host, port in address.hosts]
         return cast(Redis, ClusterClient(startup_nodes=nodes, **_OF_A_CLUSTER, **address.session, **options))
     if address.master is None:
-        return Redis(**_place(address), **address.session, **options)
+        return TimedRedis(**_place(address), **address.session, **options)
     sentinels = _Sentinel(
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **address.session, **options
     )
-    client: Redis = sentinels.master_for(address.master)
+    client: Redis = sentinels.master_for(address.master, redis_class=TimedRedis)
     return client
 
 
@@ -74,11 +75,11 @@ def connect_async(address: RedisAddress, **options: Any) -> redis.asyncio.Redis:
         client_of_all = AsyncClusterClient(startup_nodes=nodes, **_OF_A_CLUSTER, **address.session, **options)
         return cast(redis.asyncio.Redis, client_of_all)
     if address.master is None:
-        return redis.asyncio.Redis(**_place(address), **address.session, **options)
+        return TimedAsyncRedis(**_place(address), **address.session, **options)
     sentinels = _AsyncSentinel(
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **address.session, **options
     )
-    client: redis.asyncio.Redis = sentinels.master_for(address.master)
+    client: redis.asyncio.Redis = sentinels.master_for(address.master, redis_class=TimedAsyncRedis)
     return client
 
 

@@ -1,6 +1,7 @@
 """Every metric in one place: its name, meaning and labels, and one function for each fact that is counted.
 
-Labels are bounded: never a URL, an event id or a name that a user chose. In a process tree that sets
+Labels are bounded: never a URL, an event id or a name that a user chose, but for the few of `hookline_load_per_second`.
+Those about load and time are in `saturation_metrics`. In a process tree that sets
 PROMETHEUS_MULTIPROC_DIR, all processes' values are added up at exposition. docs/metrics.md is generated from here.
 """
 
@@ -16,6 +17,7 @@ from prometheus_client import (
 
 from shared.domain.delivery.outcomes import OutcomeKind
 from shared.observability.metric_types import BatchHistogram, OptionalGauge, with_zero_series
+from shared.observability.saturation_metrics import OF_APIS, OF_DISPATCHERS, OF_EVERY_PROCESS, OF_WORKERS
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter says nothing here
 
@@ -209,7 +211,16 @@ BUILD_INFO = OptionalGauge(
 )
 
 EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
-    "API": (EVENTS_PUBLISHED, EVENTS_REFUSED, EVENTS_OVER_QUOTA, API_CONNECTIONS, CONNECTIONS_CUT, BUILD_INFO),
+    "API": (
+        EVENTS_PUBLISHED,
+        EVENTS_REFUSED,
+        EVENTS_OVER_QUOTA,
+        API_CONNECTIONS,
+        CONNECTIONS_CUT,
+        *OF_APIS,
+        *OF_EVERY_PROCESS,
+        BUILD_INFO,
+    ),
     "worker": (
         EVENTS_EVALUATED,
         POISON_ENTRIES,
@@ -231,6 +242,8 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         WORKERS,
         AUTOMATIONS_LOADED,
         RELOAD_SECONDS,
+        *OF_WORKERS,
+        *OF_EVERY_PROCESS,
         BUILD_INFO,
     ),
     "dispatcher": (
@@ -255,6 +268,8 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         ENVIRONMENT_FAULTS,
         KEYS_ENDING,
         FORGOTTEN,
+        *OF_DISPATCHERS,
+        *OF_EVERY_PROCESS,
         BUILD_INFO,
     ),
 }

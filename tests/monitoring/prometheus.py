@@ -82,15 +82,21 @@ def _labels(metric: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 @contextmanager
-def prometheus(folder: Path, targets: Mapping[str, Sequence[str]], *, interval: str = "1s") -> Iterator[Prometheus]:
-    """Scrape `targets`, addresses by job, as deploy/prometheus has it.
+def prometheus(
+    folder: Path,
+    targets: Mapping[str, Sequence[str]],
+    *,
+    interval: str = "1s",
+    rules: Sequence[Path] = (),
+) -> Iterator[Prometheus]:
+    """Scrape `targets`, addresses by job, as deploy/prometheus has it, with its rules or those given.
 
     Raises:
         AssertionError: when the jobs are not those of the configuration, or Prometheus does not start.
     """
     assert PROGRAM is not None
     file = folder / "prometheus.yml"
-    file.write_text(yaml.safe_dump(_configuration(targets, interval)))
+    file.write_text(yaml.safe_dump(_configuration(targets, interval, rules)))
     port, log = free_port(), folder / "prometheus.log"
     command = [PROGRAM, f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage", "--log.level=warn"]
@@ -105,10 +111,10 @@ def prometheus(folder: Path, targets: Mapping[str, Sequence[str]], *, interval: 
         stop(process)
 
 
-def _configuration(targets: Mapping[str, Sequence[str]], interval: str) -> dict[str, Any]:
+def _configuration(targets: Mapping[str, Sequence[str]], interval: str, rules: Sequence[Path]) -> dict[str, Any]:
     made = cast("dict[str, Any]", yaml.safe_load(CONFIGURATION.read_text()))
     made["global"] |= {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval}
-    made["rule_files"] = [str(CONFIGURATION.with_name(name)) for name in made["rule_files"]]
+    made["rule_files"] = [str(file) for file in rules or [CONFIGURATION.with_name(name) for name in made["rule_files"]]]
     assert {job["job_name"] for job in made["scrape_configs"]} == targets.keys()
     for job in made["scrape_configs"]:
         job["static_configs"] = [{"targets": list(targets[job["job_name"]])}]

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -41,9 +42,15 @@ class Scene:
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     settings_of: dict[str, Settings] = field(default_factory=dict)
 
-    def start(self, name: str, *arguments: str, port: int | None = None) -> None:
-        """Start a part that serves `/metrics` on `port` or a free one: an API, a pump or a worker, by its name."""
-        own = self.settings.model_copy(update={"metrics_port": 0 if name == "api" else port or free_port()})
+    def start(
+        self, name: str, *arguments: str, port: int | None = None, different: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """Start a part that serves `/metrics` on `port` or a free one: an API, a pump or a worker, by its name.
+
+        `different` are settings of its own.
+        """
+        metrics_port = 0 if name.startswith("api") else port or free_port()
+        own = self.settings.model_copy(update={"metrics_port": metrics_port, **different})
         if name.startswith("worker"):
             own = own.model_copy(update={"allowed_networks": (ip_network(REACHABLE),)})
         self.settings_of[name] = own
@@ -93,7 +100,7 @@ class Scene:
         """Wait until every part serves `/metrics`, and every worker consumes."""
         for name in self.parts:
             shown = "hookline_workers" if name.startswith("worker") else "hookline_"
-            wait_until(lambda name=name, shown=shown: shown in self.exposition(name), f"metrics of {name}")  # type: ignore[misc]
+            wait_until(lambda name=name, shown=shown: shown in self.exposition(name), f"metrics of {name}", seconds=180)  # type: ignore[misc]
 
     def stop(self) -> None:
         """Stop every part: all are told to first, since each takes a while to end."""
@@ -145,11 +152,13 @@ def answer(request: Received) -> Answer:
 
 
 @contextmanager
-def scene(folder: Path, parts: Mapping[str, Sequence[str]], **settings: Any) -> Iterator[Scene]:
+def scene(
+    folder: Path, parts: Mapping[str, Sequence[str]], *, append_only: bool = False, **settings: Any
+) -> Iterator[Scene]:
     """Servers, a receiver and these parts with their arguments, all of them answering."""
     with ExitStack() as stack:
         database_url = stack.enter_context(postgres_server())
-        valkey_url = stack.enter_context(valkey_server())
+        valkey_url = stack.enter_context(valkey_server(append_only=append_only))
         receiver = stack.enter_context(receiving())
         receiver.answer = answer
         made = Scene(_settings(folder, database_url, valkey_url, **settings), folder, receiver)

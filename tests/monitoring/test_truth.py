@@ -166,7 +166,10 @@ def _publish(running: Scene, names: Iterable[str]) -> None:
 
 
 def _all_series(running: Scene) -> set[str]:
-    return set(series(*map(running.exposition, running.parts)))
+    """All but those that depend on the moment, bounded numbers: names by load, and what was asked for just now."""
+    found = series(*map(running.exposition, running.parts))
+    moment = ("hookline_load_per_second", "hookline_database_seconds", "hookline_redis_seconds", "hookline_api_")
+    return {name for name in found if not name.startswith(moment)}
 
 
 def _children(running: Scene) -> list[psutil.Process]:

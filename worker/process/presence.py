@@ -8,9 +8,12 @@ from typing import Any
 from shared.config.descriptors import descriptor_limit
 from shared.health.environment import EnvironmentFault, clock_faults, descriptor_faults, descriptors_needed
 from shared.health.presence import Doing, Presence
+from shared.messaging.celery_app import DELIVER_QUEUE, SLOW_QUEUE
 from shared.observability import metrics
+from shared.observability.saturation_metrics import set_requests_in_flight
 from shared.settings import Settings
 from shared.storage.database.engine import open_engine
+from worker.process.scoreboard import Scoreboard
 
 HANGS_SECONDS = 30.0
 """After so long without a turn of its loop, in which Celery sends a heartbeat every two seconds, a worker consumes
@@ -23,8 +26,8 @@ class WorkerPresence:
     `loop_turned` is called in Celery's loop; the thread that shows signs of life reads when that was.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, scoreboard: Scoreboard) -> None:
+        self._settings, self._scoreboard = settings, scoreboard
         self._presence: Presence | None = None
         self._consumer: Any = None
         self._beats = False
@@ -62,6 +65,9 @@ class WorkerPresence:
         hangs = self._beats and time.monotonic() - self._turned > HANGS_SECONDS
         queues = () if hangs else self._consumed()
         metrics.mark_consuming(queues)
+        in_flight = sum(one.in_flight for one in self._scoreboard.shown())
+        senders = max(1, self._scoreboard.processes()) if {DELIVER_QUEUE, SLOW_QUEUE} & set(queues) else 0
+        set_requests_in_flight(in_flight, senders * self._settings.max_connections)
         return Doing(queues=queues)
 
     def _faults(self) -> list[EnvironmentFault]:

@@ -63,6 +63,11 @@ class Scoreboard:
         found = [one for index in range(PROCESSES) for one in self._row(1 + index * _ROW_CELLS)]
         return sorted(found, key=lambda one: -one.in_flight)
 
+    def processes(self) -> int:
+        """How many processes live that have a row: those that have begun to work."""
+        firsts = (self._cells[1 + index * _ROW_CELLS] for index in range(PROCESSES))
+        return sum(_lives(pid) for pid in firsts if pid)
+
     def _row(self, start: int) -> list[InFlightEntry]:
         pid = self._cells[start]
         if not pid or not _lives(pid):

@@ -14,10 +14,10 @@ from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
 
 from shared.settings import Settings
 from shared.storage.database.pooler import is_pooled, refuse_transaction_mode
+from shared.storage.database.timing import TimedPool, time_calls
 from shared.storage.database.transactions import SQLITE_BUSY_SECONDS
 
 _KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
@@ -78,7 +78,7 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
     url, most = settings.sqlalchemy_url, settings.database_connections
     kept = min(most, KEPT_CONNECTIONS)
     common: dict[str, Any] = {
-        "poolclass": QueuePool,
+        "poolclass": TimedPool,
         "pool_size": kept,
         "max_overflow": most - kept,
         "pool_timeout": POOL_WAIT_SECONDS,
@@ -96,6 +96,7 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        time_calls(engine, most_connections=most)
         return engine
     given = make_url(url).query
     options = {name: value for name, value in POSTGRES_OPTIONS.items() if name not in given}
@@ -108,6 +109,7 @@ def open_engine(settings: Settings, *, ping: bool = True) -> Engine:
         session = {name: value for name, value in SESSION.items() if name not in str(given.get("options", ""))}
         event.listen(engine, "connect", _Session(engine, options, session).prepare)
     event.listen(engine, "handle_error", _as_lost_connection, retval=True)
+    time_calls(engine, most_connections=most)
     return engine
 
 

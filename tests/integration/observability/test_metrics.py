@@ -67,6 +67,19 @@ ADDED = {
     "hookline_events_over_quota_total": set[str](),
     "hookline_api_connections": set[str](),
     "hookline_connections_cut_total": {"reason"},
+    "hookline_requests_in_flight": set[str](),
+    "hookline_request_places": set[str](),
+    "hookline_database_connections": set[str](),
+    "hookline_database_connections_most": set[str](),
+    "hookline_database_wait_seconds": set[str](),
+    "hookline_database_seconds": {"statement"},
+    "hookline_database_faults_total": {"kind"},
+    "hookline_redis_seconds": {"command"},
+    "hookline_redis_faults_total": {"kind"},
+    "hookline_api_request_seconds": {"route"},
+    "hookline_api_requests_total": {"route", "status"},
+    "hookline_queue_messages": {"queue"},
+    "hookline_load_per_second": {"by", "name"},
 }
 EVERY_FACT = """
     from shared.observability import exposition as x, metrics as t
@@ -110,11 +123,24 @@ EVERY_FACT = """
     t.AUTOMATIONS_UNMATCHED.labels(reason="too_costly").inc()
     t.SAMPLES_IGNORED.inc()
     t.SKIPPED.labels(reason="cooldown").inc()
+    from shared.observability import saturation_metrics as s
+    s.DATABASE_CONNECTIONS_MOST.set(40)
+    with s.waiting_for_connection(): pass
+    s.observe_statement("WITH", 0.0)
+    s.observe_command("XADD", 0.0)
+    s.write_durations()
+    s.observe_answer("/v1/events", 202, 0.01)
+    s.set_queue_messages({"deliver": 3})
+    s.set_load({("entity", "acme"): 2.5})
 """
 PRESENT = """
     from shared.observability import exposition, metrics
     metrics.mark_consuming(["evaluate", "deliver"])
     metrics.set_open_connections(7)
+    from shared.observability import saturation_metrics as s
+    s.set_requests_in_flight(5, 1000)
+    s.DATABASE_CONNECTIONS.inc()
+    s.DATABASE_CONNECTIONS_MOST.set(40)
 """
 SHOW = """
     import sys
@@ -143,7 +169,7 @@ def families(text: str) -> dict[str, Metric]:
     return {name: one for name, one in named.items() if not name.startswith(("python_", "process_"))}
 
 
-def value(text: str, name: str, **labels: str) -> float:
+def value(text: str, name: str, /, **labels: str) -> float:
     """One sample's value."""
     (found,) = (
         sample.value
@@ -193,6 +219,11 @@ def test_every_fact_is_counted_where_it_belongs(every_fact: str) -> None:
     assert value(every_fact, "hookline_pump_last_sweep_timestamp_seconds") == 1e9
     assert value(every_fact, "hookline_evaluation_lag_entries", partition="3") == 7
     assert value(every_fact, "hookline_deliveries_pending") == 5
+    assert value(every_fact, "hookline_requests_in_flight") == 5
+    assert value(every_fact, "hookline_database_connections") == 1
+    assert value(every_fact, "hookline_database_seconds_count", statement="WITH") == 1
+    assert value(every_fact, "hookline_api_requests_total", route="/v1/events", status="2xx") == 1
+    assert value(every_fact, "hookline_load_per_second", by="entity", name="acme") == 2.5
 
 
 def test_each_metric_says_what_it_is() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.samples import Sample
 
-from shared.observability.metric_types import BatchHistogram, OptionalGauge, with_zero_series
+from shared.observability.metric_types import BatchHistogram, OptionalGauge, PatientHistogram, with_zero_series
 
 BUCKETS = (0.5, 1, 2.5)
 AMOUNTS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 3.0, 100.0]))
@@ -49,3 +49,20 @@ def test_a_primed_counter_begins_at_0() -> None:
     registry = CollectorRegistry()
     with_zero_series(Counter("c", "Of a test.", ["of"], registry=registry), of=("a", "b"))
     assert registry.get_sample_value("c_total", {"of": "b"}) == 0
+
+
+def test_durations_are_written_together_and_a_slow_one_at_once() -> None:
+    histogram = BatchHistogram("patient_seconds", "A test.", ["kind"], buckets=(0.1, 1), registry=None)
+    patient = PatientHistogram(histogram)
+
+    def written() -> float:
+        return sum(one.value for metric in histogram.collect() for one in metric.samples if one.name.endswith("_count"))
+
+    patient.observe("a", 0.01)  # the first, after a second of nothing
+    assert written() == 1
+    for _ in range(50):
+        patient.observe("a", 0.01)
+    patient.write()
+    assert written() == 51
+    patient.observe("b", 0.5)
+    assert written() == 52

@@ -46,6 +46,7 @@ NOT_SETTINGS = {
     ),  # of the Python client
     *(
         "HOOKLINE_MLFLOW_AUTHOR_HEADER",
+        "HOOKLINE_MLFLOW_CLIENT",
         "HOOKLINE_MLFLOW_ENTITIES",
         "HOOKLINE_MLFLOW_MAX_WAITING",
         "HOOKLINE_MLFLOW_METRICS",

@@ -6,43 +6,21 @@ That keeps these queries out of MLflow's requests, and a parameter that was logg
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from hookline import events
 from hookline.errors import InvalidEvent
 from hookline.relay import Rows
-from hookline.values import MAX_METRICS, clean_name, config_value
+from hookline.values import MAX_METRICS
 
-from hookline_mlflow.facts import Fact, sample_value, typed
+from hookline_mlflow.facts import Fact, sample_value
 from hookline_mlflow.recorder import TABLE
-from hookline_mlflow.registry import OWN_KEYS
+from hookline_mlflow.run_events import KnownRun, event_of, is_end
 
 if TYPE_CHECKING:
     from hookline_mlflow.settings import Settings
 
 _AT_ONCE = 400
-_PARENT, _SOURCE = "mlflow.parentRunId", "mlflow.source.name"
-
-
-@dataclass(frozen=True)
-class KnownRun:
-    """What events say of a run."""
-
-    project: str
-    entity: str | None
-    run: events.Run
-    author: str
-    summary: dict[str, Any]
-    """The last value of each metric, if it was asked for: what W&B calls a run's summary."""
-
-    def ended(self) -> events.Run:
-        """The run as its end tells of it."""
-        run = self.run
-        return events.Run(run.id, run.name, config=run.config, summary=self.summary, **run.members)
 
 
 class Facts(Rows):
@@ -70,7 +48,7 @@ class Facts(Rows):
             value = json.loads(text)
             if "fact" in value:
                 facts[number] = value
-        ended = {str(fact["run"]) for fact in facts.values() if _is_end(fact)}
+        ended = {str(fact["run"]) for fact in facts.values() if is_end(fact)}
         known = self._known({str(fact["run"]) for fact in facts.values()}, ended) if facts else {}
         completed: list[tuple[int, bytes]] = []
         refused: dict[int, str] = {}
@@ -79,7 +57,7 @@ class Facts(Rows):
                 completed.append((number, text))
                 continue
             try:
-                completed.append((number, event_of(fact, known).to_json()))
+                completed.append((number, event_of(fact, known.get(fact["run"])).to_json()))
             except InvalidEvent as exc:
                 refused[number] = str(exc)
         if refused:
@@ -120,23 +98,15 @@ class Facts(Rows):
         )
 
     def _run(self, row: Any, params: dict[str, Any], tags: dict[str, Any], summary: dict[str, Any]) -> KnownRun:
-        members: dict[str, Any] = {
-            "experiment_id": str(row["experiment_id"]),
-            "user": row["user_id"],
-            "parent": tags.get(_PARENT),
-            "source_name": tags.get(_SOURCE),
-            "tags": config_value({key: value for key, value in tags.items() if not key.startswith(OWN_KEYS)}),
-        }
         return KnownRun(
-            project=clean_name(row["experiment"]),
+            run_id=row["run_uuid"],
+            name=row["name"],
+            user=row["user_id"],
+            experiment_id=str(row["experiment_id"]),
+            experiment=row["experiment"],
             entity=self._settings.entity_of(row.get("workspace")),
-            run=events.Run(
-                row["run_uuid"],
-                clean_name(row["name"] or row["run_uuid"]),
-                config=config_value({key: typed(value) for key, value in params.items()}),
-                **{name: value for name, value in members.items() if value not in (None, "")},
-            ),
-            author=clean_name(row["user_id"] or ""),
+            params=params,
+            tags=tags,
             summary=summary,
         )
 
@@ -159,33 +129,3 @@ class Facts(Rows):
             if len(summary) < MAX_METRICS and self._settings.wants(key):
                 summary[key] = sample_value(value, is_nan)
         return found
-
-
-def event_of(fact: Fact, known: dict[str, KnownRun]) -> events.Event:
-    """The event that a fact is, if its run is known. Raises InvalidEvent."""
-    run = known.get(fact["run"])
-    if run is None:
-        raise InvalidEvent(f"data.run: {fact['run']} is not in MLflow any more")
-    common: events.Common = {
-        "entity": run.entity,
-        "author": fact["author"] or run.author,
-        "id": fact["id"],
-        "source": fact["source"],
-        "time": _moment(fact["at_ms"]),
-    }
-    if fact["fact"] == "state":
-        known_run = run.ended() if _is_end(fact) else run.run
-        return events.run_state(project=run.project, run=known_run, state=fact["state"], **common)
-    return events.run_metrics(project=run.project, run=run.run, step=fact["step"], metrics=fact["metrics"], **common)
-
-
-def _is_end(fact: Fact) -> bool:
-    return bool(fact["fact"] == "state" and fact["state"] != "running")
-
-
-def _moment(at_ms: int | None) -> datetime:
-    """A time of MLflow's; now where it has none, or one that no calendar has."""
-    try:
-        return datetime.fromtimestamp((time.time() if at_ms is None else at_ms / 1000), timezone.utc)
-    except (OverflowError, OSError, ValueError):
-        return datetime.now(timezone.utc)

@@ -14,14 +14,14 @@ from hookline import events
 from hookline.values import MAX_METRICS, clean_name
 
 from hookline_mlflow.facts import sample_value
+from hookline_mlflow.run_events import OWN_KEYS
+from hookline_mlflow.tags import artifact_id, tag_name
 
 if TYPE_CHECKING:
     from hookline.events import Artifact, Collection, Event
 
     from hookline_mlflow.settings import Settings
 
-OWN_KEYS = "mlflow."
-"""How the keys of MLflow's own tags begin; they are not published."""
 _IS_PROMPT = "mlflow.prompt.is_prompt"
 _NO_STAGES = frozenset({"None", "Archived", "Deleted_Internal", "", None})
 _DELETED = "Deleted_Internal"
@@ -130,7 +130,7 @@ class Registry:
             yield from _of_tag(change, events.collection_tag_added, events.collection_tag_removed, of_all, common)
             return
         if change.kind == "unlinked":
-            artifact = events.Artifact(_artifact_id(one, one.version), version=f"v{one.version}")
+            artifact = events.Artifact(artifact_id(one.name, one.version), version=f"v{one.version}")
             yield events.artifact_unlinked(**of_all, artifact=artifact, **common)
             return
         of_all["artifact"] = self._artifact(connection, one, one.version)
@@ -186,7 +186,7 @@ class Registry:
             of_row = {"run_id": row.run_id, "source": row.source, "description": row.description}
             metadata = {**self._last_metrics(connection, row.run_id), **own, **of_row}
         return events.Artifact(
-            _artifact_id(one, version),
+            artifact_id(one.name, version),
             version=f"v{version}",
             aliases=[clean_name(alias) for alias in aliases],
             tags=[tag_name(key, value) for key, value in own.items()],
@@ -203,11 +203,6 @@ class Registry:
         return {key: sample_value(value, is_nan) for key, value, is_nan in found}
 
 
-def tag_name(key: str, value: str | None) -> str:
-    """One text for MLflow's key and value: `key:value`, or the key where there is no value."""
-    return clean_name(f"{key}:{value}" if value else key)
-
-
 def _of_tag(change: Change, added: Any, removed: Any, of_all: dict[str, Any], common: events.Common) -> Iterator[Event]:
     one = change.of
     if one.key.startswith(OWN_KEYS):
@@ -216,10 +211,6 @@ def _of_tag(change: Change, added: Any, removed: Any, of_all: dict[str, Any], co
         yield removed(**of_all, tag=tag_name(one.key, change.former), **common)
     build = removed if change.kind == "removed" else added
     yield build(**of_all, tag=tag_name(one.key, one.value), **common)
-
-
-def _artifact_id(one: Any, version: int) -> str:
-    return clean_name(f"models:/{one.name}/{version}")
 
 
 def _same(table: sa.Table, one: Any, *columns: str) -> list[sa.ColumnElement[bool]]:

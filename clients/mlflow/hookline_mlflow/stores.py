@@ -43,6 +43,44 @@ def registry_store(store_uri: str) -> Any:
     return store
 
 
+def rest_tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
+    """A client of a tracking server; it publishes with HOOKLINE_MLFLOW_CLIENT."""
+    from mlflow.tracking._tracking_service import utils
+
+    store = utils._get_rest_store(store_uri, artifact_uri=artifact_uri)
+    _attend(lambda: _publish(store, "RunsClient"))
+    return store
+
+
+def databricks_tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
+    """A client of Databricks; it publishes with HOOKLINE_MLFLOW_CLIENT."""
+    from mlflow.tracking._tracking_service import utils
+
+    store = utils._get_databricks_rest_store(store_uri, artifact_uri=artifact_uri)
+    _attend(lambda: _publish(store, "RunsClient"))
+    return store
+
+
+def rest_registry_store(store_uri: str, tracking_uri: str | None = None) -> Any:
+    """A client of a model registry; it publishes with HOOKLINE_MLFLOW_CLIENT."""
+    from mlflow.tracking._model_registry import utils
+
+    store = utils._get_rest_store(store_uri, tracking_uri=tracking_uri)
+    _attend(lambda: _publish(store, "ModelsClient"))
+    return store
+
+
+def _publish(store: Any, kind: str) -> None:
+    from hookline_mlflow.settings import Settings, is_for_clients
+
+    if is_for_clients():
+        from hookline import background
+
+        from hookline_mlflow import training
+
+        getattr(training, kind)(store, Settings.of_environment(), background.shared())
+
+
 def _attend(begin: Callable[[], None]) -> None:
     """Have a store's changes published if Hookline is configured; if that can't be, MLflow is served without."""
     if not os.environ.get("HOOKLINE_URL"):

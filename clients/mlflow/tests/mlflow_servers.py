@@ -36,7 +36,14 @@ class MlflowServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, and wait until it serves."""
+        """Start it, and wait until it serves; one that does not is ended."""
+        try:
+            self._start()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self) -> None:
         command = [
             str(Path(sys.executable).with_name("mlflow")),
             *("server", "--backend-store-uri", self._backend, "--default-artifact-root", str(self._folder)),

@@ -37,6 +37,7 @@ _NOT_SERVED = {
     **dict.fromkeys(("createArtifact", "createArtifactManifest", "useArtifact", "linkArtifact"), _NO_ARTIFACTS),
     **dict.fromkeys(("artifact", "clientIDMapping", "updateArtifact", "artifactSharedFiles"), _NO_ARTIFACTS),
     **dict.fromkeys(("upsertSweep", "createAgent", "agentHeartbeat", "createRunQueue", "pushToRunQueue"), _NO_SWEEPS),
+    "notifyScriptableRunAlert": "Hookline passes no alerts on: log a metric, and let an automation watch it",
     "rewindRun": "Hookline keeps no history of a run to rewind to (docs/sources/wandb.md)",
 }
 """What a training may ask for and Hookline does not do, by the operation's first field."""

@@ -146,6 +146,7 @@ def test_what_is_not_served_ends_at_once(hookline: Hookline, tmp_path: Path) -> 
     do = [
         "run.log({'t': wandb.Table(columns=['a'], data=[[1]]), 'h': wandb.Histogram([1, 2]), 'a': 2})",
         "run.save('model.txt')",
+        "run.alert('title', 'text')",
         "run.log_model('model.txt', 'm')",
         "run.log_artifact('model.txt', 'm', 'model').wait()",
         "wandb.sweep({'method': 'random', 'parameters': {'a': {'values': [1]}}}, project='digits')",
@@ -181,6 +182,13 @@ def test_a_chunk_that_comes_again_fires_once(hookline: Hookline) -> None:
     # The run was not known: it begins with the first chunk.
     assert told(hookline) == ["running", (0, {"a": 1}), (1, {"a": 0}), "finished"]
     assert len(hookline.receiver.requests) == 3
+
+
+@pytest.mark.parametrize("field", ["notifyScriptableRunAlert", "createArtifact", "upsertSweep", "rewindRun"])
+def test_why_something_is_not_served(hookline: Hookline, field: str) -> None:
+    answer = hookline.graphql(f"mutation M($input: Some!) {{ {field}(input: $input) {{ success }} }}", {"input": {}})
+    assert answer.status_code == 400
+    assert "Hookline" in answer.json()["errors"][0]["message"]
 
 
 UPSERT = "mutation U($input: UpsertBucketInput!) { upsertBucket(input: $input) { bucket { id name } inserted } }"

@@ -65,6 +65,11 @@ def named(path: Path) -> str:
 every_page = pytest.mark.parametrize("page", PAGES, ids=named)
 
 
+@every_page
+def test_no_page_has_what_a_merge_left(page: Path) -> None:
+    assert re.findall(r"^(?:<{7} .*|={7}|>{7} .*)$", page.read_text(), re.MULTILINE) == []
+
+
 @cache
 def prose(page: Path) -> str:
     """A page without its fenced blocks."""

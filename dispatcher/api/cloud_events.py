@@ -18,6 +18,7 @@ from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.observability.trace_context import TRACEPARENT, producer_context, read_traceparent
 
 EVENTS_PATH: Final = "/v1/events"
+IN_PATH: Final = "/v1/in/"
 _PREFIX = "ce-"
 _REQUIRED = ("specversion", "id", "source", "type")
 _NAME = re.compile(r"[a-z0-9]{1,64}")
@@ -80,9 +81,10 @@ def _with_member(text: bytes, header: str) -> bytes:
 def handshake_answer(path: str, headers: Headers) -> dict[str, str] | None:
     """The headers that allow a sender to deliver here; None when it does not ask for that, or by no fit name.
 
-    A sender that asks is allowed, at any rate. What it delivers needs a key all the same, so no callback is called.
+    A sender that asks is allowed, at any rate, whether or not there is such a source. What it delivers needs a key or a
+    proof all the same, so no callback is called.
     """
     origin = headers.get(ORIGIN_HEADER, "")
-    if path != EVENTS_PATH or not _ORIGIN.fullmatch(origin):
+    if not (path == EVENTS_PATH or path.startswith(IN_PATH)) or not _ORIGIN.fullmatch(origin):
         return None
     return {"WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": "*"}

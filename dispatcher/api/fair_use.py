@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dispatcher.api import problems
 from dispatcher.api.authentication import caller_of
 from dispatcher.api.bodies import GROWN, RUN_STREAM
+from dispatcher.api.cloud_events import IN_PATH
 from dispatcher.api.fair_threads import Places, Turns
 from dispatcher.api.problems import Problem
 from dispatcher.api.refusals import CONSOLE, refuse
@@ -50,6 +51,9 @@ class FairUse:
             return
         request = Request(scope)
         resources: ApiResources = request.app.state.resources
+        if scope["path"].startswith(IN_PATH):
+            await self._serve_sender(resources.threads, scope, receive, send)
+            return
         async with AsyncExitStack() as held:
             try:
                 user_id = (await caller_of(request, resources)).principal.user_id
@@ -73,6 +77,17 @@ class FairUse:
                 body = _Body(threads, user_id, held, is_batch=_publishes(scope))
                 receive = body.counted(receive)
                 scope.setdefault("state", {})[GROWN] = body.grown
+            await self._app(scope, receive, send)
+
+    async def _serve_sender(self, threads: Threads, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a webhook in. Each URL has its own places, whether or not there is such a source."""
+        address = zlib.crc32(scope["path"].encode())
+        async with AsyncExitStack() as held:
+            try:
+                held.enter_context(threads.senders.hold(address))
+            except Problem as refusal:
+                await problems.answer(refusal)(scope, receive, send)
+                return
             await self._app(scope, receive, send)
 
     async def _serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from dispatcher.api.caller_cache import CallerCache
 from dispatcher.api.health_cache import HealthCache
 from dispatcher.api.identity_provider import IdentityProvider, open_identity_provider
+from dispatcher.api.source_cache import SourceCache
 from dispatcher.api.threads import Threads, run_in
 from dispatcher.control.slack import SlackView
 from dispatcher.control.webhook_checks import Checks
@@ -63,6 +64,7 @@ class ApiResources:
     sender: WebhookClient
     waker: Waker
     callers: CallerCache
+    sources: SourceCache
     threads: Threads
     event_rates: EventRates
     presence: Presence
@@ -129,6 +131,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[ApiResources]:
             sender=sender,
             waker=Waker(broker, waking),
             callers=callers,
+            sources=SourceCache(engine, vault),
             threads=threads,
             event_rates=EventRates(redis, partial(run_in, threads.publishing, partial(_event_rates, engine))),
             presence=presence,

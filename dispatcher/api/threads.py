@@ -61,6 +61,8 @@ class Threads:
     """They wait for endpoints, without a thread."""
     uploads: Places = field(default_factory=lambda: Places("uploads of runs' files", 500, 200))
     """The client sends 128 at a time. They take no thread and hardly any memory: what comes is dropped."""
+    senders: Places = field(default_factory=lambda: Places("webhooks in", 400, 40))
+    """Nobody knows yet whose they are, so they are told apart by their URLs."""
     console: Places = field(default_factory=lambda: Places("pages", 200, 50))
     console_turns: Turns = field(default_factory=lambda: Turns(8))
     console_turns_of_a_visitor: Turns = field(default_factory=lambda: Turns(2))

@@ -20,6 +20,7 @@ _UNITS = {
     Quota.AUTOMATIONS: "automations",
     Quota.WEBHOOKS: "webhooks and Slack integrations",
     Quota.SECRETS: "secrets",
+    Quota.SOURCES: "sources",
     Quota.DEFINITION_BYTES: "bytes of automations' definitions",
 }
 
@@ -42,6 +43,7 @@ class QuotasBody(Body):
     automations: int | None = _limit(Quota.AUTOMATIONS)
     webhooks: int | None = _limit(Quota.WEBHOOKS)
     secrets: int | None = _limit(Quota.SECRETS)
+    sources: int | None = _limit(Quota.SOURCES)
     definition_bytes: int | None = _limit(Quota.DEFINITION_BYTES)
     events_per_second: int | None = Field(
         default=None, ge=1, le=MAX_LIMIT, description="Events that it publishes over HTTP; no limit by default."

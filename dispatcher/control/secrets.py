@@ -29,6 +29,8 @@ from shared.domain.delivery.signing import check_new_signing_secret, check_signi
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.payloads.names import ADDED, VARIABLES
 from shared.domain.payloads.sealed import ACCESS_TOKEN
+from shared.domain.sources.model import HmacProof, KeyForm
+from shared.domain.sources.proofs import key_of
 from shared.http.egress import check_webhook_url
 from shared.http.tls import check_client_certificate
 from shared.settings import Settings
@@ -40,6 +42,7 @@ from shared.storage.definitions.secrets import SecretUses
 from shared.vault import Vault
 
 MAX_VALUE_BYTES = 64 << 10
+_DECODED = HmacProof(header="", key=KeyForm.BASE64)
 _WORD = re.compile(r"[a-z_]{1,20}")
 
 
@@ -62,7 +65,8 @@ class SecretView(View):
     created_at: datetime
     updated_at: datetime
     used_by: list[str]
-    """Names of the webhooks and Slack integrations that use it, by itself or in URL, headers and payloads."""
+    """Names of the webhooks and Slack integrations that use it, by itself or in URL, headers and payloads; and of the
+    sources whose requests it proves."""
     warning: str | None = None
     """The warnings about a value that was stored."""
 
@@ -146,7 +150,9 @@ def delete(connection: Connection, principal: Principal, entity_name: str, name:
     stored = _load_secret(connection, entity, name)
     users = store.users_of_secrets(connection, [stored.id])[stored.id]
     if users:
-        raise Conflict(f"secret {name!r} is in use by the webhooks {', '.join(users)}: remove it from them first")
+        raise Conflict(
+            f"secret {name!r} is in use by {', '.join(users)} (webhooks or sources): remove it from them first"
+        )
     next_revision(connection)
     store.delete_secret(connection, stored.id)
     record_change(connection, principal, "secret.delete", entity=entity, target_id=name, name=name)
@@ -174,8 +180,23 @@ def check_value(value: str, uses: SecretUses, *, settings: Settings, loc: tuple[
         _check_as("a part of a header", partial(check_header_secret, value), loc)
     if uses.in_url:
         _check_as("a part of a URL", partial(check_url_secret, value), loc)
+    if uses.proves:
+        _check_as("the secret of a source", partial(check_proving_secret, value), loc)
+    if uses.proves_decoded:
+        _check_as("the key of a source", partial(check_proving_key, value), loc)
     if uses.as_client_certificate:
         _check_as("a client certificate", partial(check_client_certificate, value), loc)
+
+
+def check_proving_secret(value: str) -> None:
+    """Refuse what a stranger could guess. Raises InvalidDefinition."""
+    if len(value) < MIN_SECRET_CHARS:
+        raise InvalidDefinition.at((), f"must have at least {MIN_SECRET_CHARS} characters")
+
+
+def check_proving_key(value: str) -> None:
+    """Refuse what is no key in base64. Raises InvalidDefinition."""
+    key_of(_DECODED, value)
 
 
 def _body(raw: object) -> SecretBody:

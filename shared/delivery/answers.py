@@ -33,7 +33,7 @@ def mask_outcome(outcome: Outcome, sent: Mapping[str, str]) -> Outcome:
         return outcome
     values = {name: value for name, value in sent.items() if value}
     mask = Mask(values)
-    masked = _masked(outcome.response_body, values, mask, cut=outcome.response_truncated)
+    masked = masked_text(outcome.response_body, values, mask, cut=outcome.response_truncated)
     body = shown(masked)
     error = outcome.error and mask(outcome.error)
     exchange = outcome.exchange and _masked_exchange(outcome.exchange, values, mask)
@@ -46,7 +46,7 @@ def mask_outcome(outcome: Outcome, sent: Mapping[str, str]) -> Outcome:
 def _masked_exchange(exchange: Exchange, values: Mapping[str, str], mask: Mask) -> Exchange:
     if not exchange.answer_headers:
         return exchange
-    masked = _masked(exchange.answer_headers, values, mask, cut=exchange.headers_truncated)
+    masked = masked_text(exchange.answer_headers, values, mask, cut=exchange.headers_truncated)
     headers = shown(masked, SHOWN_HEADER_BYTES)
     if headers == exchange.answer_headers:
         return exchange
@@ -54,7 +54,11 @@ def _masked_exchange(exchange: Exchange, values: Mapping[str, str], mask: Mask) 
     return exchange._replace(answer_headers=headers, headers_truncated=truncated)
 
 
-def _masked(text: str, values: Mapping[str, str], mask: Mask, *, cut: bool) -> str:
+def masked_text(text: str, values: Mapping[str, str], mask: Mask, *, cut: bool) -> str:
+    """A text that somebody else wrote without these values, by name; a sentence where nothing of it may be shown.
+
+    `cut`: the text goes on where it ends.
+    """
     if not text:
         return text
     short = sorted(name for name, value in values.items() if len(value) < MIN_SECRET_CHARS)

@@ -29,6 +29,7 @@ class IdKind(StrEnum):
     KEY = "key"
     USER = "usr"
     SESSION = "ses"
+    SOURCE = "src"
 
 
 def encode_id(kind: IdKind, number: int) -> str:

@@ -16,12 +16,20 @@ class Quota(StrEnum):
     #: With Slack integrations, which are webhooks of another kind.
     WEBHOOKS = "webhooks"
     SECRETS = "secrets"
+    #: Webhooks in.
+    SOURCES = "sources"
     #: Bytes of all automations' definitions, as JSON.
     DEFINITION_BYTES = "definition_bytes"
 
 
 DEFAULT_LIMITS: Final[Mapping[Quota, int]] = MappingProxyType(
-    {Quota.AUTOMATIONS: 1000, Quota.WEBHOOKS: 200, Quota.SECRETS: 500, Quota.DEFINITION_BYTES: 16 << 20}
+    {
+        Quota.AUTOMATIONS: 1000,
+        Quota.WEBHOOKS: 200,
+        Quota.SECRETS: 500,
+        Quota.SOURCES: 100,
+        Quota.DEFINITION_BYTES: 16 << 20,
+    }
 )
 """The limits of an entity that has none of its own: several times what teams have, and what a worker holds easily."""
 EVENTS_PER_SECOND: Final = "events_per_second"

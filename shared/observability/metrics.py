@@ -35,6 +35,11 @@ EVENTS_OVER_QUOTA = Counter(
     "hookline_events_over_quota",
     "Events that the API refused, because their entity publishes more in a second than its quota allows.",
 )
+SOURCE_REQUESTS = Counter(
+    "hookline_source_requests",
+    "Webhooks in, by the kind of their source and what became of them; the kind `unknown` is no source's URL.",
+    ["kind", "outcome"],
+)
 API_CONNECTIONS = OptionalGauge("hookline_api_connections", "Open connections to the API.", multiprocess_mode="livesum")
 CONNECTIONS_CUT = Counter(
     "hookline_connections_cut",
@@ -215,6 +220,7 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         EVENTS_PUBLISHED,
         EVENTS_REFUSED,
         EVENTS_OVER_QUOTA,
+        SOURCE_REQUESTS,
         API_CONNECTIONS,
         CONNECTIONS_CUT,
         *OF_APIS,

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Table, delete, func, select, update
 
-from shared.storage.schema.tables import audit_log, automations, deliveries, entities, secrets, users, webhooks
+from shared.storage.schema.tables import (
+    audit_log,
+    automations,
+    deliveries,
+    entities,
+    secrets,
+    sources,
+    users,
+    webhooks,
+)
 
 _HISTORY: dict[str, Table] = {
     "webhooks or Slack integrations": webhooks,
     "automations": automations,
     "secrets": secrets,
+    "sources": sources,
     "deliveries": deliveries,
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, Text, cast, func, select, update
 
 from shared.domain.quotas import EVENTS_PER_SECOND, Quota
-from shared.storage.schema.tables import automations, entities, secrets, webhooks
+from shared.storage.schema.tables import automations, entities, secrets, sources, webhooks
 
 
 def read_own_limits(connection: Connection, entity_id: int) -> dict[str, int]:
@@ -37,10 +37,12 @@ def read_uses(connection: Connection, entity_id: int) -> dict[Quota, int]:
     )
     of_webhooks = select(count).where(webhooks.c.entity_id == entity_id, webhooks.c.deleted_at.is_(None))
     of_secrets = select(count).where(secrets.c.entity_id == entity_id)
+    of_sources = select(count).where(sources.c.entity_id == entity_id)
     number, weight_bytes = connection.execute(of_automations).one()
     return {
         Quota.AUTOMATIONS: number,
         Quota.WEBHOOKS: connection.execute(of_webhooks).scalar_one(),
         Quota.SECRETS: connection.execute(of_secrets).scalar_one(),
+        Quota.SOURCES: connection.execute(of_sources).scalar_one(),
         Quota.DEFINITION_BYTES: int(weight_bytes),
     }

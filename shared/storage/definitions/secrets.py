@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, or_, select, union, update
 
 from shared.domain.delivery.request_parts import secrets_in_headers, secrets_in_url
-from shared.storage.schema.tables import entities, secrets, webhook_secrets, webhooks
+from shared.storage.schema.tables import entities, secrets, source_secrets, sources, webhook_secrets, webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def delete_secret(connection: Connection, secret_id: int) -> None:
 
 
 def users_of_secrets(connection: Connection, ids: Collection[int]) -> dict[int, tuple[str, ...]]:
-    """For each of these secrets the sorted names of the webhooks that use it, in whatever way."""
+    """For each of these secrets the sorted names of the webhooks and sources that use it, in whatever way."""
     own = [
         select(column, webhooks.c.name).where(column.in_(ids), webhooks.c.deleted_at.is_(None))
         for column in _USES.values()
@@ -119,14 +120,19 @@ def users_of_secrets(connection: Connection, ids: Collection[int]) -> dict[int, 
         .where(webhook_secrets.c.secret_id.in_(ids), webhooks.c.deleted_at.is_(None))
     )
     found: dict[int, list[str]] = {secret_id: [] for secret_id in ids}
-    for secret_id, name in connection.execute(union(*own, granted)):
+    proving = (
+        select(source_secrets.c.secret_id, sources.c.name)
+        .join(sources, sources.c.id == source_secrets.c.source_id)
+        .where(source_secrets.c.secret_id.in_(ids))
+    )
+    for secret_id, name in connection.execute(union(*own, granted, proving)):
         found[secret_id].append(name)
     return {secret_id: tuple(sorted(names)) for secret_id, names in found.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretUses:
-    """The uses of a secret by webhooks, other than in payloads."""
+    """The uses of a secret by webhooks, other than in payloads, and by sources."""
 
     as_access_token: bool = False
     as_signing_secret: bool = False
@@ -138,6 +144,10 @@ class SecretUses:
     as_former_signing_secret: bool = False
     in_header: bool = False
     in_url: bool = False
+    proves: bool = False
+    """It proves requests of a source."""
+    proves_decoded: bool = False
+    """It does so after it was decoded from base64."""
 
 
 _USES = {
@@ -160,11 +170,25 @@ def uses_of_secret(connection: Connection, secret: StoredSecret) -> SecretUses:
         .where(webhook_secrets.c.secret_id == secret.id, webhooks.c.deleted_at.is_(None))
     )
     parts = connection.execute(granted).all()
+    proving = (
+        select(sources.c.definition)
+        .join(source_secrets, source_secrets.c.source_id == sources.c.id)
+        .where(source_secrets.c.secret_id == secret.id)
+    )
+    proved = list(connection.scalars(proving))
     return SecretUses(
         **{use: any(row[place] == secret.id for row in rows) for place, use in enumerate(_USES)},
         in_header=any(secret.name in secrets_in_headers(row.headers or {}) for row in parts),
         in_url=any(secret.name in secrets_in_url(row.url) for row in parts),
+        proves=bool(proved),
+        proves_decoded=any(decodes_secret(definition) for definition in proved),
     )
+
+
+def decodes_secret(definition: Mapping[str, Any]) -> bool:
+    """Whether a source's secret is base64 of its key."""
+    signature = (definition.get("verify") or {}).get("hmac")
+    return signature is not None and signature.get("key") == "base64"
 
 
 def secret_revision(connection: Connection, entity_id: int, name: str) -> int:

@@ -260,6 +260,54 @@ webhook_secrets = Table(
     PrimaryKeyConstraint("webhook_id", "secret_id"),
 )
 
+# Webhooks in: services whose requests become events of the entity.
+sources = Table(
+    "sources",
+    metadata,
+    _id(),
+    Column("entity_id", ForeignKey("entities.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    # The last part of the URL that the service sends to: it can't be guessed, but it proves nothing.
+    Column("token", String(32), nullable=False, unique=True),
+    # Project, proof, rules and the names of secrets, as they are defined.
+    Column("definition", Json, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("revision", BigInteger, nullable=False),
+    _created(),
+    Column("updated_at", UtcDateTime, nullable=False),
+    UniqueConstraint("entity_id", "name"),
+    # The number is in the `source` of its events, so no other may ever get it.
+    sqlite_autoincrement=True,
+)
+
+source_secrets = Table(
+    "source_secrets",
+    metadata,
+    Column("source_id", ForeignKey("sources.id", ondelete="CASCADE"), nullable=False),
+    Column("secret_id", ForeignKey("secrets.id"), nullable=False, index=True),
+    PrimaryKeyConstraint("source_id", "secret_id"),
+)
+
+# The last requests of each source, masked, with what became of them.
+source_requests = Table(
+    "source_requests",
+    metadata,
+    _id(),
+    Column("source_id", ForeignKey("sources.id", ondelete="CASCADE"), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("reason", Text, nullable=True),
+    # The events that it became, each with its type and id; null for none.
+    Column("events", JSON(none_as_null=True), nullable=True),
+    Column("sender", String(64), nullable=False, server_default=""),
+    Column("headers", Json, nullable=False),
+    Column("body_bytes", Integer, nullable=False),
+    # Masked, and no more than its beginning; null where the sender proved nothing.
+    Column("body", Text, nullable=True),
+    _created(),
+    Index("ix_source_requests_source_id_id", "source_id", "id"),
+)
+
 automations = Table(
     "automations",
     metadata,

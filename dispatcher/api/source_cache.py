@@ -1,0 +1,95 @@
+"""The sources of an API process by the tokens in their URLs: looked up, compiled, and remembered for a few seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic
+
+from sqlalchemy import Engine
+
+from shared.domain.errors import InvalidDefinition
+from shared.domain.ids import IdKind, encode_id
+from shared.domain.sources.model import Source, SourceKind
+from shared.domain.sources.parsing import source_of
+from shared.observability.logs import get_logger
+from shared.storage.database.transactions import read_transaction
+from shared.storage.definitions.sources import AddressedSource, find_addressed
+from shared.vault import SecretUnreadable, Vault
+
+REMEMBERED_SECONDS = 5.0
+"""How long an edited or deleted source may still take requests as it was."""
+MAX_REMEMBERED = 10_000
+"""The number of tokens at which all are dropped: strangers can make up as many as they like."""
+REFUSALS_KEPT_PER_SECOND = 1.0
+"""Strangers must not make the database busy, nor push what matters out of a source's history."""
+
+log = get_logger("hookline.api")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSource:
+    """A source that takes requests."""
+
+    number: int
+    source: Source
+    secrets: dict[str, str]
+    """By name, the present one first."""
+    enabled: bool
+
+    @property
+    def public_id(self) -> str:
+        """Its id outside."""
+        return encode_id(IdKind.SOURCE, self.number)
+
+
+class SourceCache:
+    """The sources of one process, and the tokens that are none's: both take equally long to be told apart.
+
+    The event loop calls `known` and `keeps_refusal`, and threads of the pool call `look_up`. They share `_known`
+    without a lock, since each step on a dictionary is atomic.
+    """
+
+    def __init__(self, engine: Engine, vault: Vault) -> None:
+        self._engine = engine
+        self._vault = vault
+        self._known: dict[str, tuple[float, KnownSource | None]] = {}
+        self._refusals: dict[int, float] = {}
+
+    def known(self, token: str) -> tuple[bool, KnownSource | None]:
+        """Whether the token was looked up a moment ago, and its source, if it has one."""
+        until, source = self._known.get(token, (0.0, None))
+        return monotonic() < until, source
+
+    def look_up(self, token: str) -> KnownSource | None:
+        """The source of a token, from the database; None when it has none, or can't be read."""
+        with read_transaction(self._engine) as connection:
+            found = find_addressed(connection, token)
+        source = None if found is None else self._compiled(found)
+        if len(self._known) >= MAX_REMEMBERED:
+            self._known.clear()
+        self._known[token] = (monotonic() + REMEMBERED_SECONDS, source)
+        return source
+
+    def _compiled(self, found: AddressedSource) -> KnownSource | None:
+        stored = found.stored
+        try:
+            source = source_of(stored.name, SourceKind(stored.kind), found.entity, stored.definition)
+            secrets = {name: self._vault.decrypt(stored) for name, stored in found.ciphertexts.items()}
+        except (InvalidDefinition, SecretUnreadable, ValueError) as exc:
+            log.error("source.unreadable", entity=found.entity, source=stored.name, error=type(exc).__name__)
+            return None
+        return KnownSource(stored.id, source, secrets, stored.enabled)
+
+    def keeps_refusal(self, number: int) -> bool:
+        """Whether a refusal may be kept in a source's history now; at most one in a second is."""
+        now = monotonic()
+        if now - self._refusals.get(number, float("-inf")) < REFUSALS_KEPT_PER_SECOND:
+            return False
+        if len(self._refusals) >= MAX_REMEMBERED:
+            self._refusals.clear()
+        self._refusals[number] = now
+        return True
+
+    def clear(self) -> None:
+        """Forget all: sources were changed here."""
+        self._known.clear()

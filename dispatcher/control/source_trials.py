@@ -1,0 +1,93 @@
+"""What would become of a request to a source: its events, or why there are none. Nothing is published or stored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from pydantic import Field
+from sqlalchemy import Connection
+
+from dispatcher.control.access import Action, require
+from dispatcher.control.bodies import Body, View, parse_body
+from dispatcher.control.sources import load_source
+from shared.domain.errors import HooklineError, InvalidDefinition
+from shared.domain.events.decoding import check_published
+from shared.domain.ids import IdKind, encode_id
+from shared.domain.json_text import quote_bare_numbers, read_json
+from shared.domain.sources.model import InboundRequest, Source, SourceKind
+from shared.domain.sources.parsing import source_of
+from shared.domain.sources.reading import json_of, read_request
+from shared.storage.accounts.users import Principal
+
+MAX_HEADERS = 50
+
+
+class SourceTrialBody(Body):
+    """A request to try; how it proves itself is not checked."""
+
+    headers: Annotated[
+        dict[str, str],
+        Field(default_factory=dict, max_length=MAX_HEADERS, description="Its headers, such as `X-GitHub-Event`."),
+    ]
+    body: Annotated[str, Field(description="Its body, as text.")]
+
+
+class Fault(View):
+    """A fault of an event that would be made."""
+
+    loc: list[str | int]
+    msg: str
+
+
+class SourceTrialView(View):
+    """What would become of a request."""
+
+    events: list[dict[str, Any]]
+    """The events that would be published."""
+    ignored: list[str]
+    """Why it, or parts of it, would be no events."""
+    faults: list[Fault]
+    """Why nothing would be published, though rules or the kind of source make events of it."""
+    answer: dict[str, Any] | None
+    """What the sender would be told instead: the answer to a handshake."""
+
+
+def try_request(
+    connection: Connection, principal: Principal, entity_name: str, source_id: str, raw: object
+) -> SourceTrialView:
+    """Read a request as the source would.
+
+    Raises:
+        NotFound: there is no such source.
+        InvalidDefinition: for a body of the trial itself that is none.
+    """
+    entity = require(connection, principal, entity_name, Action.READ)
+    stored = load_source(connection, entity, source_id)
+    body = parse_body(SourceTrialBody, raw)
+    source = source_of(stored.name, SourceKind(stored.kind), entity.name, stored.definition)
+    headers = {name.lower(): value for name, value in body.headers.items()}
+    request = InboundRequest(headers, {}, body.body.encode("utf-8", "surrogatepass"))
+    return _try(source, encode_id(IdKind.SOURCE, stored.id), request)
+
+
+def _try(source: Source, source_id: str, request: InboundRequest) -> SourceTrialView:
+    try:
+        outcome = read_request(source, source_id, request, read_json(quote_bare_numbers(json_of(request))))
+        faults: list[Fault] = []
+        try:
+            if outcome.events:
+                check_published(outcome.events)
+        except InvalidDefinition as exc:
+            faults = [Fault(loc=list(error.loc), msg=error.msg) for error in exc.errors]
+    except orjson.JSONDecodeError as exc:
+        return _failed(f"is not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}")
+    except HooklineError as exc:
+        return _failed(str(exc))
+    return SourceTrialView(
+        events=list(outcome.events), ignored=list(outcome.ignored), faults=faults, answer=outcome.answer
+    )
+
+
+def _failed(why: str) -> SourceTrialView:
+    return SourceTrialView(events=[], ignored=[], faults=[Fault(loc=[], msg=why)], answer=None)

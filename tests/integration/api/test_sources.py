@@ -1,0 +1,284 @@
+"""Sources: kept like webhooks, and their requests become events of their own entity, once each."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+from sqlalchemy import Engine, select
+
+from shared.messaging.streams import FIELD, stream_key
+from shared.storage.database.transactions import read_transaction
+from shared.storage.definitions.source_requests import KEPT
+from shared.storage.schema.tables import source_requests
+from tests.integration.api.conftest import ACME, Api
+from tests.unit.domain.sources.requests import (
+    REGISTERED,
+    SECRET,
+    azure_event,
+    github_headers,
+    github_push,
+    gitlab_tag,
+    hub_body,
+    mlflow_body,
+    mlflow_headers,
+)
+
+SOURCES = f"{ACME}/sources"
+GENERIC: dict[str, Any] = {
+    "name": "comet",
+    "kind": "generic",
+    "secret": "HOOK",
+    "verify": {"token": {"header": "X-Token"}},
+    "events": [
+        {
+            "when": {"body.event": "stage"},
+            "type": "ADD_ARTIFACT_ALIAS",
+            "data": {
+                "project": "models",
+                "collection": {"name": "${body.model}"},
+                "artifact": {"id": "${body.id}", "metadata": {"entity": "${body.entity}"}},
+                "alias": "${body.stage}",
+                "entity": "other",
+            },
+        }
+    ],
+}
+
+
+@pytest.fixture
+def hooked(api: Api) -> Api:
+    """The API, whose entity has a secret to prove requests with."""
+    api.ok("PUT", f"{ACME}/secrets/HOOK", {"value": SECRET}, status=201)
+    return api
+
+
+def create(api: Api, kind: str = "github", **more: Any) -> dict[str, Any]:
+    body = {"name": f"from {kind}", "kind": kind, "secret": "HOOK", "project": "models", **more}
+    created: dict[str, Any] = api.ok("POST", SOURCES, body, status=201)
+    return created
+
+
+def deliver(api: Api, path: str, body: object, headers: dict[str, str] | None = None) -> httpx.Response:
+    """A request as a service sends it: without a key."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    response = api.client.request("POST", path, content=raw, headers=sent)
+    api.answers.append(response.text)
+    return response
+
+
+def signed(body: object, event: str = "push") -> dict[str, str]:
+    return github_headers(json.dumps(body).encode(), event)
+
+
+def published(redis: Redis) -> list[dict[str, Any]]:
+    """Every event in the streams."""
+    keys = [stream_key(partition) for partition in range(16)]
+    entries = [entry for key in keys for _, entry in redis.xrange(key)]
+    return [json.loads(entry[FIELD.encode() if isinstance(FIELD, str) else FIELD]) for entry in entries]
+
+
+def history(api: Api, source: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(api.ok("GET", f"{SOURCES}/{source['id']}/requests", key="member")["items"])
+
+
+def test_a_source_is_created_changed_and_deleted(hooked: Api) -> None:
+    api, created = hooked, create(hooked)
+
+    assert created["id"].startswith("src_")
+    assert created["path"].startswith("/v1/in/")
+    assert (created["enabled"], created["events"], created["verify"]) == (True, [], None)
+    assert api.ok("GET", f"{SOURCES}/{created['id']}", key="member") == created
+    assert api.ok("GET", f"{SOURCES}/by-name/from github", key="member") == created
+    assert api.ok("GET", SOURCES, key="member") == {"items": [created], "next": None}
+    changed = api.ok("PATCH", f"{SOURCES}/{created['id']}", {"project": "others", "enabled": False})
+    assert changed["path"] == created["path"]
+    assert (changed["project"], changed["enabled"], changed["revision"] > created["revision"]) == (
+        "others",
+        False,
+        True,
+    )
+    assert api.refused("POST", SOURCES, {**GENERIC, "name": "from github"}, status=409).locs == [["name"]]
+    assert "from github" in api.refused("DELETE", f"{ACME}/secrets/HOOK", status=409).detail
+    assert api.ok("GET", f"{ACME}/secrets/HOOK")["used_by"] == ["from github"]
+    api.ok("DELETE", f"{SOURCES}/{created['id']}", status=204)
+    assert api.send("GET", f"{SOURCES}/{created['id']}").status_code == 404
+    actions = [one["action"] for one in api.ok("GET", f"{ACME}/audit?action=source")["items"]]
+    assert actions == ["source.delete", "source.update", "source.create"]
+    api.ok("DELETE", f"{ACME}/secrets/HOOK", status=204)
+
+
+def test_only_administrators_define_sources(hooked: Api) -> None:
+    created = create(hooked)
+    for method, path, body in (
+        ("POST", SOURCES, GENERIC),
+        ("PATCH", f"{SOURCES}/{created['id']}", {"enabled": False}),
+        ("DELETE", f"{SOURCES}/{created['id']}", None),
+    ):
+        hooked.refused(method, path, body, key="member", status=403)
+    hooked.refused("GET", SOURCES, key="publisher", status=403)
+
+
+def test_a_bad_definition_is_refused_at_its_place_and_changes_nothing(hooked: Api) -> None:
+    for change, loc in (
+        ({"secret": "NONE"}, ["secret"]),
+        ({"kind": "svn"}, ["kind"]),
+        ({"name": "src_1"}, ["name"]),
+        ({"former_secret": "HOOK"}, ["former_secret"]),
+        ({"verify": None}, ["verify"]),
+        ({"verify": {"hmac": {"header": "X", "encoding": "octal"}}}, ["verify", "hmac", "encoding"]),
+        ({"events": [{**GENERIC["events"][0], "type": "DEAD_LETTER"}]}, ["events", 0, "type"]),
+        ({"colour": "red"}, ["colour"]),
+    ):
+        assert loc in hooked.refused("POST", SOURCES, GENERIC | change, status=422).locs, change
+    hooked.ok("PUT", f"{ACME}/secrets/SHORT", {"value": "guess"}, status=201)
+    assert hooked.refused("POST", SOURCES, GENERIC | {"secret": "SHORT"}, status=422).locs == [["secret"]]
+    decoded = {"hmac": {"header": "X-S", "key": "base64", "encoding": "base64"}}
+    assert hooked.refused("POST", SOURCES, GENERIC | {"verify": decoded}, status=422).locs == [["secret"]]
+    assert hooked.ok("GET", SOURCES)["items"] == []
+    create(hooked)
+    assert hooked.refused("PUT", f"{ACME}/secrets/HOOK", {"value": "short"}, status=422).locs == [["value"]]
+
+
+def test_quotas_bound_sources(hooked: Api) -> None:
+    hooked.ok("PATCH", ACME, {"quotas": {"sources": 1}})
+    create(hooked)
+    assert hooked.refused("POST", SOURCES, GENERIC, status=409).locs == [["sources"]]
+
+
+def test_each_service_publishes_events_of_the_sources_entity(hooked: Api, redis: Redis) -> None:
+    alias = mlflow_body("model_version_alias.created", name="churn", version="3", alias="prod")
+    now = datetime.now(UTC)
+    sent: list[tuple[str, object, dict[str, str], list[str]]] = [
+        ("mlflow", alias, mlflow_headers(json.dumps(alias).encode(), at=now), ["ADD_ARTIFACT_ALIAS"]),
+        ("github", github_push(), signed(github_push()), ["CREATE_ARTIFACT", "LINK_ARTIFACT"]),
+        ("gitlab", gitlab_tag("churn#prod"), {"X-Gitlab-Token": SECRET}, ["ADD_ARTIFACT_ALIAS"]),
+        ("hugging-face", hub_body(("refs/tags/x", None, "1")), {"X-Webhook-Secret": SECRET}, ["ADD_ARTIFACT_ALIAS"]),
+        (
+            "event-grid",
+            [azure_event("ModelRegistered", REGISTERED)],
+            {"X-Hookline-Token": SECRET},
+            ["CREATE_ARTIFACT", "LINK_ARTIFACT"],
+        ),
+    ]
+    expected: list[str] = []
+    for kind, body, headers, types in sent:
+        source = create(hooked, kind)
+        for _ in range(2):  # the second is a redelivery
+            answer = deliver(hooked, source["path"], body, headers)
+            assert (answer.status_code, answer.json()) == (202, {"accepted": len(types), "ignored": []})
+        first, again = history(hooked, source)
+        assert first["events"] == again["events"]
+        assert [event["type"] for event in first["events"]] == types
+        expected += types * 2
+    events = published(redis)
+    assert sorted(event["type"] for event in events) == sorted(expected)
+    assert len({(event["source"], event["id"]) for event in events}) == len(expected) // 2
+    assert {event["data"]["entity"] for event in events} == {"acme"}
+
+
+def test_a_generic_source_by_rules_stays_in_its_entity(hooked: Api, redis: Redis) -> None:
+    source = hooked.ok("POST", SOURCES, GENERIC, status=201)
+    body = {"event": "stage", "model": "churn", "id": "a-1", "stage": "prod", "entity": "other"}
+    assert deliver(hooked, source["path"], body, {"X-Token": SECRET}).json() == {"accepted": 1, "ignored": []}
+    (event,) = published(redis)
+    assert event["data"]["entity"] == "acme"
+    assert event["source"] == f"/in/{source['id']}"
+
+
+def test_a_stranger_learns_nothing(hooked: Api, redis: Redis) -> None:
+    source = create(hooked)
+    body = github_push()
+    unknown = deliver(hooked, "/v1/in/0123456789abcdef0123456789abcdef", body, signed(body))
+    wrong = deliver(hooked, source["path"], body, github_headers(json.dumps(body).encode(), "push", secret="x" * 20))
+    without = deliver(hooked, source["path"], b"no JSON")
+    assert unknown.status_code == wrong.status_code == without.status_code == 401
+    assert unknown.json() == wrong.json() == without.json()
+    differing = {"x-request-id"}
+    assert {name for name, value in unknown.headers.items() if wrong.headers.get(name) != value} <= differing
+    assert published(redis) == []
+    (kept,) = history(hooked, source)  # one a second at most
+    assert (kept["outcome"], kept["body"], kept["events"]) == ("refused", None, [])
+    assert "does not fit" in kept["reason"]
+    assert not any(SECRET in answer for answer in hooked.answers)
+
+
+def test_why_a_request_became_no_event_is_kept_masked(hooked: Api, redis: Redis) -> None:
+    source = hooked.ok("POST", SOURCES, GENERIC, status=201)
+    token = {"X-Token": SECRET}
+    for body, status, outcome, reason in (
+        ({"event": "other", "leak": SECRET}, 202, "ignored", "no rule's `when` holds of it"),
+        ({"event": "stage", "id": "a-1", "stage": "x"}, 422, "failed", "collection.name: is required"),
+        (b"{", 400, "failed", "not JSON"),
+    ):
+        answer = deliver(hooked, source["path"], body, token)
+        assert answer.status_code == status, answer.text
+        kept = history(hooked, source)[0]
+        assert kept["outcome"] == outcome
+        assert reason in kept["reason"]
+    hooked.ok("PATCH", f"{SOURCES}/{source['id']}", {"enabled": False})
+    assert deliver(hooked, source["path"], {"event": "stage"}, token).json()["accepted"] == 0
+    assert "disabled" in history(hooked, source)[0]["reason"]
+    assert published(redis) == []
+    told = json.dumps(history(hooked, source))
+    assert SECRET not in told
+    assert "***HOOK***" in told
+
+
+def test_the_history_and_the_body_are_bounded(hooked: Api, engine: Engine) -> None:
+    source = hooked.ok("POST", SOURCES, GENERIC, status=201)
+    for number in range(KEPT + 3):
+        deliver(hooked, source["path"], {"number": number}, {"X-Token": SECRET})
+    with read_transaction(engine) as connection:
+        assert len(connection.execute(select(source_requests)).all()) == KEPT
+    assert json.loads(history(hooked, source)[0]["body"]) == {"number": KEPT + 2}
+    assert deliver(hooked, source["path"], b" " * ((1 << 20) + 1), {"X-Token": SECRET}).status_code == 413
+
+
+def test_event_grid_may_shake_hands(hooked: Api) -> None:
+    source = create(hooked, "event-grid")
+    validation = [
+        {
+            "id": "1",
+            "topic": "t",
+            "subject": "",
+            "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
+            "data": {"validationCode": "code-1"},
+        }
+    ]
+    path = source["path"]
+    assert deliver(hooked, path, validation).status_code == 401
+    answer = deliver(hooked, f"{path}?code={SECRET}", validation, {"aeg-event-type": "SubscriptionValidation"})
+    assert (answer.status_code, answer.json()) == (200, {"validationResponse": "code-1"})
+    for address in (path, "/v1/in/nobody"):
+        asked = hooked.client.request("OPTIONS", address, headers={"WebHook-Request-Origin": "eventgrid.azure.net"})
+        assert (asked.status_code, asked.headers["WebHook-Allowed-Origin"]) == (200, "eventgrid.azure.net")
+
+
+def test_a_trial_shows_what_would_become_of_a_body(hooked: Api, redis: Redis) -> None:
+    source = create(hooked)
+    path = f"{SOURCES}/{source['id']}/test"
+    push = {"headers": {"X-GitHub-Event": "push"}, "body": json.dumps(github_push())}
+    tried = hooked.ok("POST", path, push, key="member")
+    assert [event["type"] for event in tried["events"]] == ["CREATE_ARTIFACT", "LINK_ARTIFACT"]
+    assert tried["faults"] == tried["ignored"] == []
+    assert hooked.ok("POST", path, push | {"body": "{"})["faults"][0]["msg"].startswith("is not JSON")
+    assert "X-GitHub-Event" in hooked.ok("POST", path, {"body": "{}"})["faults"][0]["msg"]
+    assert (published(redis), history(hooked, source)) == ([], [])
+
+
+def test_an_edit_holds_for_the_next_request(hooked: Api, redis: Redis) -> None:
+    source = create(hooked)
+    assert deliver(hooked, source["path"], github_push(), signed(github_push())).status_code == 202
+    hooked.ok("PUT", f"{ACME}/secrets/NEXT", {"value": "another secret altogether"}, status=201)
+    hooked.ok("PATCH", f"{SOURCES}/{source['id']}", {"secret": "NEXT"})
+    assert deliver(hooked, source["path"], github_push(), signed(github_push())).status_code == 401
+    hooked.ok("PATCH", f"{SOURCES}/{source['id']}", {"former_secret": "HOOK"})
+    assert deliver(hooked, source["path"], github_push(), signed(github_push())).status_code == 202
+    hooked.ok("DELETE", f"{SOURCES}/{source['id']}", status=204)
+    assert deliver(hooked, source["path"], github_push(), signed(github_push())).status_code == 401

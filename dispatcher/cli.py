@@ -233,8 +233,8 @@ for _name, _summary in {
 @main.command()
 @click.argument("name", default="manifest")
 def schema(name: str) -> None:
-    """Print the JSON Schema NAME, for editors and CI: manifest (the YAML of apply), automation, webhook, slack, or an
-    event type."""
+    """Print the JSON Schema NAME, for editors and CI: manifest (the YAML of apply), automation, webhook, slack,
+    source, or an event type."""
     from dispatcher.control.definition_schemas import SCHEMAS, schema_text
     from shared.domain.events.decoding import json_schema
     from shared.domain.events.types import EventType
@@ -242,6 +242,54 @@ def schema(name: str) -> None:
     if name not in SCHEMAS and name not in EventType.__members__:
         raise click.UsageError(f"there is no schema {name!r}; there are {', '.join((*SCHEMAS, *EventType))}")
     click.echo(schema_text(SCHEMAS[name]() if name in SCHEMAS else json_schema(EventType(name))))
+
+
+@main.group()
+def sources() -> None:
+    """Webhooks in: services whose requests become events. They are defined in the YAML of `apply`."""
+
+
+_entity = click.option("--entity", help="The source's entity; unset: the only one that the key can read.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API answers.")
+
+
+@sources.command("list")
+@_entity
+@_as_json
+def list_sources(entity: str | None, as_json: bool) -> None:
+    """List the sources, with the URL that each service sends to."""
+    from dispatcher.client.source_commands import list_sources
+
+    list_sources(entity, as_json=as_json)
+
+
+@sources.command("history")
+@click.argument("name")
+@_entity
+@click.option("-n", "--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="Requests at most.")
+@_as_json
+def show_history(name: str, entity: str | None, limit: int, as_json: bool) -> None:
+    """Show the last requests to the source NAME, and why one became no event."""
+    from dispatcher.client.source_commands import show_history
+
+    show_history(name, entity, limit=limit, as_json=as_json)
+
+
+@sources.command("test")
+@click.argument("name")
+@click.argument("file", type=INPUT, default="-")
+@click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header of the request.")
+@_entity
+@_as_json
+def try_source(name: str, file: str, headers: tuple[str, ...], entity: str | None, as_json: bool) -> None:
+    """Show what would become of the body in FILE, or on standard input, as a request to the source NAME.
+
+    Nothing is published, and no proof is needed. Ends with 3 when it would become no event.
+    """
+    from dispatcher.client.source_commands import try_source
+
+    if not try_source(name, entity, file=file, headers=headers, as_json=as_json):
+        sys.exit(3)
 
 
 @main.group()

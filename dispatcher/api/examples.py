@@ -257,7 +257,7 @@ ANSWERS: dict[str, Any] = {
     "Manifest": {"webhooks": [_WEBHOOK], "automations": [_AUTOMATION]},
     "EventTypes": {
         "types": ["ADD_ARTIFACT_ALIAS", "RUN_METRIC"],
-        "definitions": ["automation", "webhook", "slack", "manifest"],
+        "definitions": ["automation", "webhook", "slack", "source", "manifest"],
     },
     "get_schema": {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "RUN_STATE", "type": "object"},
     "Readiness": {"status": "ready", "warnings": []},

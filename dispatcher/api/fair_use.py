@@ -86,6 +86,7 @@ class FairUse:
             try:
                 held.enter_context(threads.senders.hold(address))
             except Problem as refusal:
+                await threads.refusals.wait(address)
                 await problems.answer(refusal)(scope, receive, send)
                 return
             await self._app(scope, receive, send)

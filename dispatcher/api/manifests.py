@@ -34,6 +34,8 @@ class Manifest(BaseModel):
     slack: list[dict[str, Any]] = []
     """Left out when there is none."""
     automations: list[dict[str, Any]]
+    sources: list[dict[str, Any]] = []
+    """Left out when there is none."""
 
 
 @router.post("/apply", openapi_extra=accepts(ManifestBody))
@@ -45,14 +47,16 @@ async def apply(
     once: OnceDep,
     dry_run: Annotated[bool, Query(description="Only report what would change.")] = False,
 ) -> Changes:
-    """Apply a manifest of projects, webhooks, Slack integrations and automations: all of it, or nothing."""
+    """Apply a manifest of projects, webhooks, Slack integrations, automations and sources: all of it, or nothing."""
 
     def write() -> Changes:
         with write_transaction(resources.engine) if dry_run else once.writing() as connection:
             changes = manifests.apply(connection, principal, entity, body, checks=resources.checks, dry_run=dry_run)
         return Changes(changes=changes)
 
-    return await resources.threads.manifests.run(principal.user_id, write)
+    changes = await resources.threads.manifests.run(principal.user_id, write)
+    resources.sources.clear()
+    return changes
 
 
 @router.get("/export", response_model=Manifest, response_model_exclude_unset=True)
@@ -62,7 +66,7 @@ async def export(
     resources: ResourcesDep,
     projects: Annotated[bool, Query(description="Also the projects and collections.")] = False,
 ) -> Response:
-    """Export webhooks and automations in the form that `apply` takes."""
+    """Export webhooks, automations and sources in the form that `apply` takes."""
 
     def read() -> Response:
         with read_transaction(resources.engine) as connection:

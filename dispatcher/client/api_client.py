@@ -175,6 +175,31 @@ class Client:
                 return
             cursor = {"cursor": page["next"]}
 
+    def sources(self, entity: str) -> Iterator[dict[str, Any]]:
+        """The entity's sources. Raises Refused, Unreachable."""
+        cursor: dict[str, str] = {}
+        while True:
+            page = self._ask("GET", f"{_entity_path(entity)}/sources", params=cursor)
+            yield from page["items"]
+            if not page.get("next"):
+                return
+            cursor = {"cursor": page["next"]}
+
+    def source(self, entity: str, name: str) -> dict[str, Any]:
+        """The entity's source of this name. Raises Refused, Unreachable."""
+        return self._ask("GET", f"{_entity_path(entity)}/sources/by-name/{quote(name, safe='')}")
+
+    def source_requests(self, entity: str, source_id: str, *, limit: int) -> list[dict[str, Any]]:
+        """The last requests to a source, newest first. Raises Refused, Unreachable."""
+        path = f"{_entity_path(entity)}/sources/{quote(source_id, safe='')}/requests"
+        requests: list[dict[str, Any]] = self._ask("GET", path, params={"limit": limit})["items"]
+        return requests
+
+    def try_source(self, entity: str, source_id: str, *, headers: dict[str, str], body: str) -> dict[str, Any]:
+        """What would become of a request to a source; nothing is published. Raises Refused, Unreachable."""
+        path = f"{_entity_path(entity)}/sources/{quote(source_id, safe='')}/test"
+        return self._ask("POST", path, json={"headers": headers, "body": body})
+
     def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, **request)

@@ -1,4 +1,4 @@
-"""JSON Schemas of definitions: an automation, a webhook, a Slack integration, and the YAML document of `apply`.
+"""JSON Schemas of definitions: an automation, a webhook, a Slack integration, a source, and the YAML of `apply`.
 
 Derived from the models and tables that the parsers read, so that what is added to one is in the other. Must not check
 anything.
@@ -16,6 +16,7 @@ from dispatcher.control.manifest_projects import ProjectDefinition
 from dispatcher.control.manifests import ManifestBody
 from dispatcher.control.quotas import QuotasBody
 from dispatcher.control.slack import SlackBody
+from dispatcher.control.source_checks import SourceBody
 from dispatcher.control.webhook_checks import MAX_NAME_LENGTH, WebhookBody
 from shared.domain.automations import schema as automations
 from shared.domain.automations.schema import DRAFT, RATE, Schema, Unsaid
@@ -74,11 +75,36 @@ def _slack() -> Schema:
     return _with_definitions(SlackBody)
 
 
+def _source() -> Schema:
+    """What a generic source needs, and what any other must leave to its kind."""
+    schema = _with_definitions(SourceBody)
+    schema["properties"]["name"] = {
+        **_WEBHOOK_NAME,
+        "not": {"pattern": r"^src_[1-9][0-9]{0,18}$"},
+        "description": "Unique among the entity's sources.",
+    }
+    generic = {"required": ["kind"], "properties": {"kind": {"const": "generic"}}}
+    some_rules = {"required": ["events"], "properties": {"events": {"minItems": 1}}}
+    rules = [
+        {
+            "if": generic,
+            "then": {"allOf": [_has("verify"), some_rules]},
+            "else": {"allOf": [{"not": _has("verify")}, {"anyOf": [_has("project"), some_rules]}]},
+        },
+    ]
+    return {**schema, "allOf": rules}
+
+
 def _manifest() -> Schema:
     schema = _with_definitions(ManifestBody)
     definitions = dict(automations.definitions())
     project = _with_definitions(ProjectDefinition, name=False)
-    for name, own in (("Webhook", _webhook()), ("SlackIntegration", _slack()), ("Project", project)):
+    for name, own in (
+        ("Webhook", _webhook()),
+        ("SlackIntegration", _slack()),
+        ("Source", _source()),
+        ("Project", project),
+    ):
         definitions |= own.pop("$defs", {})
         definitions[name] = {key: value for key, value in own.items() if key != "$schema"}
     definitions["Automation"] = automations.definition()
@@ -88,6 +114,7 @@ def _manifest() -> Schema:
         ("webhooks", "Webhook"),
         ("slack", "SlackIntegration"),
         ("automations", "Automation"),
+        ("sources", "Source"),
     ):
         properties[member] = {**properties[member], "items": {"$ref": f"#/$defs/{name}"}}
     properties["entity"] = {"type": "string", "minLength": 1, "description": "The team that the definitions belong to."}
@@ -130,6 +157,7 @@ SCHEMAS: Mapping[str, Callable[[], Schema]] = {
     "automation": automations.automation_schema,
     "webhook": _webhook,
     "slack": _slack,
+    "source": _source,
     "manifest": _manifest,
 }
 """Makes each schema, by the name under which it is served."""

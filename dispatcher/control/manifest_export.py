@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from dispatcher.control import automations, slack, webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.manifest_projects import export_projects
+from dispatcher.control.manifest_sources import all_sources, brief_source
 from dispatcher.control.slack import SlackBody
 from dispatcher.control.webhook_checks import WebhookBody
 from shared.domain.automations.model import cooldown_to_json
@@ -32,12 +33,15 @@ _Row = TypeVar("_Row")
 def export(
     connection: Connection, principal: Principal, entity_name: str, *, projects: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
-    """The entity's definitions as a manifest, without members that have their defaults; `slack` if there are any.
+    """The entity's definitions as a manifest, without members that have their defaults.
+
+    It has `slack` and `sources` if there are any.
 
     With `projects` its projects and collections too, those among them that events have named.
     """
     entity = require(connection, principal, entity_name, Action.READ)
     own_slack = [_brief_slack(stored) for stored in all_webhooks(connection, entity, WebhookKind.SLACK)]
+    own_sources = [brief_source(stored) for stored in all_sources(connection, entity)]
     return {
         **({"projects": export_projects(connection, entity)} if projects else {}),
         "webhooks": [_brief_webhook(stored) for stored in all_webhooks(connection, entity)],
@@ -45,6 +49,7 @@ def export(
         "automations": [
             _brief_automation(automations.shown_definition(stored)) for stored in all_automations(connection, entity)
         ],
+        **({"sources": own_sources} if own_sources else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Manifests: projects, webhooks, Slack integrations and automations of an entity, applied as a whole.
+"""Manifests: projects, webhooks, Slack integrations, automations and sources of an entity, applied as a whole.
 
 Nothing is deleted unless the manifest says `prune: true`, and then only of the kinds that it lists.
 """
@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field
 from sqlalchemy import Connection
 
-from dispatcher.control import automations, slack, webhooks
+from dispatcher.control import automations, slack, sources, webhooks
 from dispatcher.control.access import Action, require
 from dispatcher.control.audit import changed_members, record_change
 from dispatcher.control.automations import AutomationEdit
@@ -23,6 +23,7 @@ from dispatcher.control.bodies import Body, View, parse_form
 from dispatcher.control.faults import FaultCollector
 from dispatcher.control.manifest_export import all_automations, all_webhooks
 from dispatcher.control.manifest_projects import CatalogChange, check_projects, write_projects
+from dispatcher.control.manifest_sources import check_sources, prune_sources, write_sources
 from dispatcher.control.quotas import within_quotas
 from dispatcher.control.webhook_checks import Checks, KnownSecrets, check_webhook
 from dispatcher.control.webhook_resolver import ResolvedAutomation, WebhookResolver
@@ -36,6 +37,7 @@ from shared.storage.definitions import webhooks as webhook_store
 from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.revisions import lock_edits
+from shared.storage.definitions.sources import StoredSource
 from shared.storage.definitions.webhook_fields import ID_KINDS, WebhookFields, WebhookKind, public_id
 from shared.storage.definitions.webhooks import StoredWebhook
 
@@ -54,17 +56,18 @@ class ManifestBody(Body):
     webhooks: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
     slack: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
     automations: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
+    sources: list[Any] = Field(default=[], max_length=MAX_DEFINITIONS)
     prune: bool = Field(
         default=False, description="Whether to delete definitions that are not listed, of the kinds that are listed."
     )
 
 
-Kind = Literal["webhook", "slack", "automation", "project", "collection"]
+Kind = Literal["webhook", "slack", "automation", "source", "project", "collection"]
 Members = dict[str, Any]
 Done = Literal["created", "updated", "unchanged", "deleted"]
-_S = TypeVar("_S", StoredWebhook, StoredAutomation)
+_S = TypeVar("_S", StoredWebhook, StoredAutomation, StoredSource)
 _AuditRow = Callable[[Principal, StoredEntity, str, _S, Sequence[str]], NewChange]
-"""Makes the audit log's row of a change: `webhooks.webhook_change`, `automations.automation_change`."""
+"""Makes the audit log's row of a change: `webhooks.webhook_change`, `automations.automation_change` and so on."""
 
 
 class Change(View):
@@ -90,7 +93,7 @@ def apply(
         QuotaExceeded: when the entity would have more than it may have.
     """
     body = parse_form(ManifestBody, raw)
-    action = Action.ADMINISTER if {"webhooks", "slack"} & body.model_fields_set else Action.AUTOMATE
+    action = Action.ADMINISTER if {"webhooks", "slack", "sources"} & body.model_fields_set else Action.AUTOMATE
     entity = require(connection, principal, entity_name, action)
     if body.entity not in (None, entity.name):
         raise InvalidDefinition.at(("entity",), f"must be {entity.name!r}, the entity that the manifest is applied to")
@@ -140,6 +143,15 @@ def _apply(target: _Target, body: ManifestBody, checks: Checks) -> list[Change]:
     for loc, raw in _once_each("slack", body.slack, collector):
         endpoints.add_slack(loc, raw)
     written = endpoints.write(log)
+    wanted = check_sources(
+        connection,
+        target.entity,
+        list(_once_each("sources", body.sources, collector)),
+        checks=checks,
+        collector=collector,
+    )
+    for source, before in write_sources(connection, target.entity, wanted):
+        log.wrote("source", source, before, sources.source_body(source), sources.source_change)
     _write_automations(target, body.automations, endpoints, collector, log)
     if body.prune and "automations" in body.model_fields_set:
         _prune_automations(target, _names(body.automations), log)
@@ -152,6 +164,9 @@ def _apply(target: _Target, body: ManifestBody, checks: Checks) -> list[Change]:
         _prune_webhooks(target, "webhook", _names(body.webhooks), log)
     if body.prune and "slack" in body.model_fields_set:
         _prune_webhooks(target, "slack", _names(body.slack), log)
+    if body.prune and "sources" in body.model_fields_set:
+        for gone in prune_sources(connection, target.entity, _names(body.sources)):
+            log.deleted("source", gone, sources.source_change)
     insert_changes(connection, log.audit_rows)
     return log.changes
 

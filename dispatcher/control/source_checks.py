@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from sqlalchemy import Connection
 
 from dispatcher.control.bodies import Body, parse_body
@@ -37,9 +37,13 @@ SourceName = Annotated[str, AfterValidator(_check_name), Field(description="Uniq
 
 
 class TokenBody(Body):
-    """The secret itself in a header."""
+    """The secret itself, in a header or in the URL's query."""
 
-    header: Annotated[Header, Field(description="Its name, such as `X-Token`.")]
+    header: Annotated[Header | None, Field(description="The header's name, such as `X-Token`.")] = None
+    query: Annotated[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None,
+        Field(description="The parameter of the URL, for services that send no headers of one's own."),
+    ] = None
     prefix: Annotated[str, Field(max_length=64, description="What stands before the secret, such as `Bearer `.")] = ""
 
 
@@ -78,6 +82,15 @@ class HmacBody(Body):
 
 class VerifyBody(Body):
     """How a generic source proves its requests: exactly one of the three."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [one], "properties": {one: {"not": {"type": "null"}}}}
+                for one in ("token", "basic", "hmac")
+            ]
+        }
+    )
 
     token: TokenBody | None = None
     basic: BasicProofBody | None = None

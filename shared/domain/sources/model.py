@@ -48,7 +48,7 @@ class KeyForm(StrEnum):
 class TokenProof:
     """The secret itself in a header, after a prefix; or as a parameter of the URL, for senders without headers."""
 
-    header: str
+    header: str | None
     prefix: str = ""
     query: str | None = None
 

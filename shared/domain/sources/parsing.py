@@ -72,7 +72,7 @@ def source_of(name: str, kind: SourceKind, entity: str, definition: Mapping[str,
     return Source(name=name, kind=kind, entity=entity, project=project, proof=proof, rules=tuple(rules))
 
 
-def proof_header(proof: Proof) -> str:
+def proof_header(proof: Proof) -> str | None:
     """The header that holds a proof, in lower case."""
     return "authorization" if isinstance(proof, BasicProof) else proof.header
 
@@ -97,7 +97,9 @@ def proof_of(raw: Mapping[str, Any]) -> Proof:
             faults.append(FieldError(("basic", "user"), "must not have a colon (RFC 7617)"))
         proof: Proof = BasicProof(members["user"])
     elif given == ["token"]:
-        proof = TokenProof(members["header"].lower(), members.get("prefix") or "")
+        proof = TokenProof(_lower(members.get("header")), members.get("prefix") or "", members.get("query"))
+        if proof.header is None and proof.query is None:
+            faults.append(FieldError(("token",), "must have a header or a query"))
     else:
         proof = _hmac_of(members)
         faults += _signed_faults(proof)

@@ -38,15 +38,20 @@ def unproven(proof: Proof, request: InboundRequest, secrets: Sequence[str], now:
 
 
 def _unproven_token(proof: TokenProof, request: InboundRequest, secrets: Sequence[str]) -> str | None:
-    header = request.headers.get(proof.header)
-    found = [] if header is None or not header.startswith(proof.prefix) else [header.removeprefix(proof.prefix)]
-    if proof.query is not None and (given := request.query.get(proof.query)) is not None:
-        found.append(given)
+    found = []
+    places = []
+    if proof.header is not None:
+        places.append(f"header {proof.header}" + (f" with the prefix {proof.prefix!r}" if proof.prefix else ""))
+        header = request.headers.get(proof.header)
+        if header is not None and header.startswith(proof.prefix):
+            found.append(header.removeprefix(proof.prefix))
+    if proof.query is not None:
+        places.append(f"parameter {proof.query} in the URL")
+        if (given := request.query.get(proof.query)) is not None:
+            found.append(given)
     if not found:
-        also = f" or the URL's parameter {proof.query}" if proof.query else ""
-        what = f" with the prefix {proof.prefix!r}" if header is not None else ""
-        return f"it has no header {proof.header}{what}{also}"
-    return None if _any_same(found, secrets) else f"the token in {proof.header} is not the secret"
+        return f"it has no {' and no '.join(places)}"
+    return None if _any_same(found, secrets) else "the token is not the secret"
 
 
 def _unproven_basic(proof: BasicProof, request: InboundRequest, secrets: Sequence[str]) -> str | None:

@@ -98,19 +98,19 @@ def name_fault(name: str, *, in_list: bool, hidden: frozenset[str]) -> str | Non
     return f"must be one of {known}"
 
 
-def parse_rule(raw: Mapping[str, Any], *, project: str | None, proof_header: str) -> Rule:
+def parse_rule(raw: Mapping[str, Any], *, project: str | None, proof_header: str | None) -> Rule:
     """A rule from its definition, whose form pydantic has checked already.
 
     Args:
         raw: with the members `when`, `each`, `type`, `id`, `time` and `data`.
         project: the source's own, which `data` may leave out then.
-        proof_header: the header that holds the source's proof, which no rule may read.
+        proof_header: the header that holds the source's proof, which no rule may read; None without one.
 
     Raises:
         InvalidDefinition: with every fault at its place.
     """
     faults: list[FieldError] = []
-    hidden = HIDDEN_HEADERS | {proof_header}
+    hidden = HIDDEN_HEADERS if proof_header is None else HIDDEN_HEADERS | {proof_header}
     each = raw.get("each")
     if each is not None and (fault := name_fault(each, in_list=False, hidden=hidden)):
         faults.append(FieldError(("each",), fault))

@@ -108,7 +108,7 @@ def test_forms_find_the_words_of_each_event_type(api: Api) -> None:
 def test_definitions_have_schemas_by_which_editors_check(api: Api) -> None:
     names = api.client.request("GET", "/v1/schemas").json()["definitions"]
     schemas = {name: api.client.request("GET", f"/v1/schemas/{name}").json() for name in names}
-    assert set(names) == {"automation", "webhook", "slack", "manifest"}
+    assert set(names) == {"automation", "webhook", "slack", "source", "manifest"}
     create_webhook(api)
     document: dict[str, Any] = {"entity": "acme", "automations": [automation()]}
     checks = jsonschema_rs.validator_for(schemas["manifest"])

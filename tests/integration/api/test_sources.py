@@ -50,6 +50,10 @@ GENERIC: dict[str, Any] = {
 }
 
 
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For what does not depend on the database."""
+
+
 @pytest.fixture
 def hooked(api: Api) -> Api:
     """The API, whose entity has a secret to prove requests with."""
@@ -78,9 +82,8 @@ def signed(body: object, event: str = "push") -> dict[str, str]:
 
 def published(redis: Redis) -> list[dict[str, Any]]:
     """Every event in the streams."""
-    keys = [stream_key(partition) for partition in range(16)]
-    entries = [entry for key in keys for _, entry in redis.xrange(key)]
-    return [json.loads(entry[FIELD.encode() if isinstance(FIELD, str) else FIELD]) for entry in entries]
+    streams: list[Any] = [redis.xrange(stream_key(partition)) for partition in range(4)]
+    return [json.loads(entry[FIELD]) for stream in streams for _, entry in stream]
 
 
 def history(api: Api, source: dict[str, Any]) -> list[dict[str, Any]]:
@@ -113,6 +116,7 @@ def test_a_source_is_created_changed_and_deleted(hooked: Api) -> None:
     api.ok("DELETE", f"{ACME}/secrets/HOOK", status=204)
 
 
+@ON_SQLITE
 def test_only_administrators_define_sources(hooked: Api) -> None:
     created = create(hooked)
     for method, path, body in (
@@ -124,6 +128,7 @@ def test_only_administrators_define_sources(hooked: Api) -> None:
     hooked.refused("GET", SOURCES, key="publisher", status=403)
 
 
+@ON_SQLITE
 def test_a_bad_definition_is_refused_at_its_place_and_changes_nothing(hooked: Api) -> None:
     for change, loc in (
         ({"secret": "NONE"}, ["secret"]),
@@ -145,6 +150,7 @@ def test_a_bad_definition_is_refused_at_its_place_and_changes_nothing(hooked: Ap
     assert hooked.refused("PUT", f"{ACME}/secrets/HOOK", {"value": "short"}, status=422).locs == [["value"]]
 
 
+@ON_SQLITE
 def test_quotas_bound_sources(hooked: Api) -> None:
     hooked.ok("PATCH", ACME, {"quotas": {"sources": 1}})
     create(hooked)
@@ -182,6 +188,7 @@ def test_each_service_publishes_events_of_the_sources_entity(hooked: Api, redis:
     assert {event["data"]["entity"] for event in events} == {"acme"}
 
 
+@ON_SQLITE
 def test_a_generic_source_by_rules_stays_in_its_entity(hooked: Api, redis: Redis) -> None:
     source = hooked.ok("POST", SOURCES, GENERIC, status=201)
     body = {"event": "stage", "model": "churn", "id": "a-1", "stage": "prod", "entity": "other"}
@@ -191,6 +198,7 @@ def test_a_generic_source_by_rules_stays_in_its_entity(hooked: Api, redis: Redis
     assert event["source"] == f"/in/{source['id']}"
 
 
+@ON_SQLITE
 def test_a_stranger_learns_nothing(hooked: Api, redis: Redis) -> None:
     source = create(hooked)
     body = github_push()
@@ -208,6 +216,7 @@ def test_a_stranger_learns_nothing(hooked: Api, redis: Redis) -> None:
     assert not any(SECRET in answer for answer in hooked.answers)
 
 
+@ON_SQLITE
 def test_why_a_request_became_no_event_is_kept_masked(hooked: Api, redis: Redis) -> None:
     source = hooked.ok("POST", SOURCES, GENERIC, status=201)
     token = {"X-Token": SECRET}
@@ -240,6 +249,7 @@ def test_the_history_and_the_body_are_bounded(hooked: Api, engine: Engine) -> No
     assert deliver(hooked, source["path"], b" " * ((1 << 20) + 1), {"X-Token": SECRET}).status_code == 413
 
 
+@ON_SQLITE
 def test_event_grid_may_shake_hands(hooked: Api) -> None:
     source = create(hooked, "event-grid")
     validation = [
@@ -260,6 +270,7 @@ def test_event_grid_may_shake_hands(hooked: Api) -> None:
         assert (asked.status_code, asked.headers["WebHook-Allowed-Origin"]) == (200, "eventgrid.azure.net")
 
 
+@ON_SQLITE
 def test_a_trial_shows_what_would_become_of_a_body(hooked: Api, redis: Redis) -> None:
     source = create(hooked)
     path = f"{SOURCES}/{source['id']}/test"
@@ -272,6 +283,7 @@ def test_a_trial_shows_what_would_become_of_a_body(hooked: Api, redis: Redis) ->
     assert (published(redis), history(hooked, source)) == ([], [])
 
 
+@ON_SQLITE
 def test_an_edit_holds_for_the_next_request(hooked: Api, redis: Redis) -> None:
     source = create(hooked)
     assert deliver(hooked, source["path"], github_push(), signed(github_push())).status_code == 202
@@ -282,3 +294,29 @@ def test_an_edit_holds_for_the_next_request(hooked: Api, redis: Redis) -> None:
     assert deliver(hooked, source["path"], github_push(), signed(github_push())).status_code == 202
     hooked.ok("DELETE", f"{SOURCES}/{source['id']}", status=204)
     assert deliver(hooked, source["path"], github_push(), signed(github_push())).status_code == 401
+
+
+@ON_SQLITE
+def test_sources_are_applied_exported_and_pruned(hooked: Api) -> None:
+    hub = {"name": "hub", "kind": "hugging-face", "secret": "HOOK", "project": "models"}
+    manifest = {"sources": [GENERIC, hub]}
+    path = f"{ACME}/apply"
+    assert [one["change"] for one in hooked.ok("POST", path, manifest)["changes"]] == ["created", "created"]
+    before = hooked.ok("GET", f"{SOURCES}/by-name/hub")["path"]
+    exported = hooked.ok("GET", f"{ACME}/export")
+    assert exported["sources"] == [GENERIC, hub]
+    again = hooked.ok("POST", path, {"sources": exported["sources"]})["changes"]
+    assert [(one["kind"], one["change"]) for one in again] == [("source", "unchanged")] * 2
+    edited = {"sources": [{**hub, "project": "others"}], "prune": True}
+    dry = hooked.ok("POST", f"{path}?dry_run=true", edited)["changes"]
+    assert dry == hooked.ok("POST", path, edited)["changes"]
+    assert [(one["name"], one["change"], one["detail"]) for one in dry] == [
+        ("hub", "updated", ["project"]),
+        ("comet", "deleted", []),
+    ]
+    assert hooked.ok("GET", f"{SOURCES}/by-name/hub")["path"] == before
+    hooked.ok("POST", path, {"automations": [], "prune": True})
+    assert len(hooked.ok("GET", SOURCES)["items"]) == 1
+    faulty = {"sources": [hub, hub, {**GENERIC, "verify": None}]}
+    assert hooked.refused("POST", path, faulty, status=422).locs == [["sources", 1, "name"], ["sources", 2, "verify"]]
+    hooked.refused("POST", path, manifest, key="member", status=403)

@@ -65,6 +65,7 @@ ADDED = {
     "hookline_environment_faults": {"fault"},
     "hookline_api_keys_ending": set[str](),
     "hookline_events_over_quota_total": set[str](),
+    "hookline_source_requests_total": {"kind", "outcome"},
     "hookline_api_connections": set[str](),
     "hookline_connections_cut_total": {"reason"},
     "hookline_requests_in_flight": set[str](),

@@ -22,9 +22,11 @@ from dispatcher.control.catalog import EntityBody
 from dispatcher.control.definition_schemas import SCHEMAS, UNSAID_OF_ENDPOINTS
 from dispatcher.control.manifests import ManifestBody
 from dispatcher.control.slack import SlackBody
+from dispatcher.control.source_checks import SourceBody
 from dispatcher.control.webhook_checks import WebhookBody, _authentication_faults, _url_faults
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import InvalidDefinition
+from shared.domain.sources.parsing import source_of
 from shared.settings import load_settings
 from tests.unit.domain.automations.test_schema import EXAMPLES, junk, mapping, now_and_then, or_junk
 
@@ -120,6 +122,36 @@ def test_what_goes_together_is_said(members: dict[str, Any], valid: bool) -> Non
     body = parse_body(WebhookBody, raw)
     assert VALIDATORS["webhook"].is_valid(raw) is valid
     assert ([*_url_faults(body, SETTINGS), *_authentication_faults(body)] == []) is valid
+
+
+TOKEN_PROOF = {"token": {"header": "X-Token"}}
+RULE = {"type": "CREATE_ARTIFACT", "data": {"collection": {"name": "c"}, "artifact": {"id": "a"}, "project": "p"}}
+
+
+@pytest.mark.parametrize(
+    ("members", "valid"),
+    [
+        ({"kind": "github", "project": "p"}, True),
+        ({"kind": "github"}, False),
+        ({"kind": "github", "events": [RULE]}, True),
+        ({"kind": "github", "project": "p", "verify": TOKEN_PROOF}, False),
+        ({"kind": "generic", "verify": TOKEN_PROOF, "events": [RULE]}, True),
+        ({"kind": "generic", "verify": TOKEN_PROOF}, False),
+        ({"kind": "generic", "events": [RULE]}, False),
+        ({"kind": "generic", "verify": {}, "events": [RULE]}, False),
+        ({"kind": "generic", "verify": {**TOKEN_PROOF, "basic": {"user": "u"}}, "events": [RULE]}, False),
+    ],
+)
+def test_what_a_source_needs_is_said(members: dict[str, Any], valid: bool) -> None:
+    raw = {"name": "in", "secret": "HOOK", **members}
+    body = parse_body(SourceBody, raw)
+    assert jsonschema_rs.Draft202012Validator(SCHEMAS["source"]()).is_valid(raw) is valid
+    try:
+        source_of(body.name, body.kind, "acme", body.model_dump(mode="json"))
+    except InvalidDefinition:
+        assert not valid
+    else:
+        assert valid
 
 
 def test_the_schemas_are_schemas() -> None:

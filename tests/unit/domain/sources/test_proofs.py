@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
+from shared.domain.errors import InvalidDefinition
 from shared.domain.sources.model import PROOFS, InboundRequest, Proof, SourceKind
 from shared.domain.sources.parsing import proof_of
 from shared.domain.sources.proofs import unproven
@@ -52,7 +53,7 @@ def test_the_secret_before_is_accepted_as_well() -> None:
 
 @pytest.mark.parametrize("kind", list(PROOFS))
 def test_what_is_missing_or_wrong_is_refused(kind: SourceKind) -> None:
-    assert "has no header" in str(reason(PROOFS[kind], {}))
+    assert "it has no header" in str(reason(PROOFS[kind], {}))
     for value in ("", SECRET[:-1], SECRET + "x", "v1,", "sha256=", "v1,AAAA", "sha256=00", "é"):
         headers = dict.fromkeys(
             ("x-mlflow-signature", "x-hub-signature-256", "x-gitlab-token", "x-webhook-secret", "x-hookline-token"),
@@ -132,6 +133,11 @@ def test_basic_and_tokens_of_generic_sources() -> None:
     bearer = proof_of({"token": {"header": "Authorization", "prefix": "Bearer "}})
     assert reason(bearer, {"authorization": f"Bearer {SECRET}"}) is None
     assert reason(bearer, {"authorization": SECRET}) is not None
+    query = proof_of({"token": {"query": "token"}})
+    assert reason(query, {}, {"token": SECRET}) is None
+    assert reason(query, {"token": SECRET}) == "it has no parameter token in the URL"
+    with pytest.raises(InvalidDefinition, match="a header or a query"):
+        proof_of({"token": {"prefix": "Bearer "}})
 
 
 def test_a_reason_never_holds_a_secret_nor_what_was_sent() -> None:

@@ -176,7 +176,7 @@ class EventTypes(BaseModel):
     types: list[str]
     """The event types."""
     definitions: list[str]
-    """What teams define: an automation, a webhook, a Slack integration, a source, and the document of `hookline apply`."""
+    """What teams define: automations, webhooks, Slack integrations, sources, and the document of `hookline apply`."""
 
 
 @router.get("/schemas", dependencies=_OPEN)
@@ -193,7 +193,7 @@ def get_vocabulary() -> Vocabulary:
 
 @router.get("/schemas/{event_type}", dependencies=_OPEN)
 def get_schema(event_type: str) -> dict[str, Any]:
-    """Get the JSON Schema of one event type, or of a definition: `automation`, `webhook`, `slack`, `source` or `manifest`.
+    """Get the JSON Schema of an event type, or of `automation`, `webhook`, `slack`, `source` or `manifest`.
 
     Editors complete and check by it: a YAML file begins with `# yaml-language-server: $schema=<this URL>`.
     """

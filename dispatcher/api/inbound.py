@@ -54,6 +54,14 @@ _BODY = {
 }
 
 
+_HANDSHAKE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer to Event Grid's validation of the endpoint.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
+
+
 class Taken(BaseModel):
     """What became of a request."""
 
@@ -73,7 +81,7 @@ class _Judgement:
     events: Sequence[AnyEvent] = field(default_factory=tuple)
 
 
-@router.post("/{token}", status_code=202, openapi_extra=_BODY, response_model=Taken)
+@router.post("/{token}", status_code=202, openapi_extra=_BODY, response_model=Taken, responses=_HANDSHAKE)
 async def take_webhook(
     token: Annotated[str, Path(description="The last part of a source's `path`.")],
     request: Request,

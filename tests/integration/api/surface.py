@@ -48,7 +48,7 @@ UNUSED_WEBHOOK = "wh_3"
 WATCHING = "aut_2"
 EVENT = "an-event"
 """The id of an event that the streams have."""
-WEBHOOK, AUTOMATION, SLACK, KEY, USER = "wh_1", "aut_1", "slk_2", "key_2", "usr_2"
+WEBHOOK, AUTOMATION, SLACK, SOURCE, KEY, USER = "wh_1", "aut_1", "slk_2", "src_1", "key_2", "usr_2"
 SECRETS = ("DEPLOY_TOKEN", "SIGNING_SECRET", "UNUSED")
 
 
@@ -147,4 +147,6 @@ def _fill(api: Api) -> tuple[Any, Any]:
     condition = {"metric": "acc", "op": "$gt", "threshold": 0.5}
     watching = {"name": "watching", "event": "RUN_METRIC", "conditions": [condition], "action": {"no_op": True}}
     create_automation(api, watching)
+    source = {"name": "repo", "kind": "github", "secret": "SIGNING_SECRET", "project": "plain"}
+    api.ok("POST", f"{ACME}/sources", source, status=201)
     return made, hook

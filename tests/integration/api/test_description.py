@@ -111,6 +111,9 @@ def test_definitions_have_schemas_by_which_editors_check(api: Api) -> None:
     assert set(names) == {"automation", "webhook", "slack", "source", "manifest"}
     create_webhook(api)
     document: dict[str, Any] = {"entity": "acme", "automations": [automation()]}
+    api.ok("PUT", f"{ACME}/secrets/HOOK", {"value": "a secret value"}, status=201)
+    source = {"name": "repo", "kind": "github", "secret": "HOOK", "project": "models"}
+    api.ok("POST", f"{ACME}/sources", source, status=201)
     checks = jsonschema_rs.validator_for(schemas["manifest"])
     assert checks.is_valid(document)
     api.ok("POST", f"{ACME}/apply", {"automations": document["automations"]})

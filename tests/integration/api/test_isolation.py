@@ -22,9 +22,11 @@ from tests.integration.api.test_deliveries import history as history
 
 SLACK = {"name": "team", "url_secret": "SLACK_URL", "team": "acme", "channel": "#deploys"}
 ENTITY = "/v1/entities/{entity}"
+SOURCE = {"name": "repo", "kind": "github", "secret": "TOKEN", "project": "models"}
 OPEN = {"healthz", "readyz", "metrics", "list_schemas", "get_schema", "get_vocabulary"} | {
     "list_payload_templates",
     "get_payload_template",
+    "take_webhook",
 }
 # Each answers everybody with what is the caller's own, and is tested for that where it belongs.
 OWN = {
@@ -61,6 +63,7 @@ MEMBERS = {
     "change_automation_by_name",
     "delete_automation_by_name",
     "dry_run",
+    "try_source",
     "put_project",
     "put_collection",
     "apply",
@@ -116,6 +119,7 @@ def paths(api: Api, history: History) -> dict[str, str]:
     api.ok("PUT", f"{ACME}/projects/p/collections/c", {})
     api.ok("PUT", f"{ACME}/secrets/SLACK_URL", {"value": "https://hooks.slack.com/services/T/B/x"}, status=201)
     slack = api.ok("POST", f"{ACME}/slack", SLACK, status=201)
+    source = api.ok("POST", f"{ACME}/sources", SOURCE, status=201)
     for key in ("admin", "member", "publisher", "outsider"):
         api.send("GET", "/v1/entities", key=key)  # so that the use of each key is noted already
     return {
@@ -123,6 +127,7 @@ def paths(api: Api, history: History) -> dict[str, str]:
         "webhook_id": history.webhook["id"],
         "automation_id": history.automation["id"],
         "slack_id": slack["id"],
+        "source_id": source["id"],
         "delivery_id": delivery,
         "name": "TOKEN",
         "project": "p",
@@ -158,7 +163,12 @@ def test_who_may_not_gets_nothing_and_changes_nothing(api: Api, engine: Engine, 
 
 def _filled(template: str, paths: dict[str, str]) -> str:
     """The path of something that is there; names are unique among things of one kind."""
-    names = {"automations": "on-production", "webhooks": "deploy-hook", "slack": SLACK["name"]}
+    names = {
+        "automations": "on-production",
+        "webhooks": "deploy-hook",
+        "slack": SLACK["name"],
+        "sources": SOURCE["name"],
+    }
     named = {"name": names[template.split("/")[4]]} if "/by-name/" in template else {}
     return template.format(**paths | named)
 

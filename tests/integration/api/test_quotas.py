@@ -51,6 +51,7 @@ def test_members_see_what_their_entity_may_have_and_has(api: Api) -> None:
         "automations": 1,
         "webhooks": 1,
         "secrets": 1,
+        "sources": 0,
         "definition_bytes": quotas["definition_bytes"]["used"],
     }
 

@@ -32,6 +32,7 @@ from tests.integration.api.surface import (
     EXAMPLES,
     KEY,
     SLACK,
+    SOURCE,
     UNUSED_WEBHOOK,
     USER,
     WATCHING,
@@ -55,6 +56,7 @@ KNOWN = {
     "entity": "acme",
     "webhook_id": WEBHOOK,
     "slack_id": SLACK,
+    "source_id": SOURCE,
     "automation_id": AUTOMATION,
     "key_id": KEY,
     "name": "UNUSED",
@@ -73,7 +75,7 @@ UNUSED: dict[str, dict[str, Any]] = {
     **{f"{does}_automation_revision": {"number": 4} for does in ("get", "restore")},
 }
 """What may be deleted, since nothing refers to it, and what is there under another name than `KNOWN`'s."""
-CREATES = {"create_webhook", "create_slack", "create_automation", "create_key", "create_user"}
+CREATES = {"create_webhook", "create_slack", "create_source", "create_automation", "create_key", "create_user"}
 FEW_CHAINED = 5
 """So many different operations at least do what they do to something that an earlier answer named, in a short run."""
 ALL_CHAINED = {f"{does}_{kind}" for does in ("get", "change", "delete") for kind in ("webhook", "slack", "automation")}

@@ -86,6 +86,7 @@ EVERY_FACT = """
     from shared.observability import exposition as x, metrics as t
     x.announce_build()
     t.count_published({"RUN_STATE": 2, "RUN_METRIC": 3})
+    t.SOURCE_REQUESTS.labels(kind="github", outcome="accepted").inc()
     t.count_cut_connection("crowded")
     t.EVENTS_REFUSED.labels(reason="full").inc(4)
     t.KEYS_ENDING.set(1)

@@ -30,8 +30,8 @@ from dispatcher.api import (
     secrets,
     series,
     slack,
-    wandb_files,
     sources,
+    wandb_files,
     webhook_trials,
     webhooks,
 )

@@ -33,7 +33,7 @@ _WEBHOOK = {
     "client_certificate": "CLIENT_CERTIFICATE",
     "secrets": ["DEPLOY_TOKEN"],
 }
-_SOURCE = {
+_SOURCE: dict[str, Any] = {
     "name": "models repo",
     "kind": "github",
     "secret": "GITHUB_HOOK",

@@ -71,6 +71,19 @@ def test_a_busy_hookline_is_tried_again_with_the_same_ids(configured: Any, publi
 
 
 @either
+def test_answers_of_a_newer_hookline_may_say_more(configured: Any, publish: Publish) -> None:
+    fault = {"loc": [1, "data", "project"], "msg": "no", "code": "new"}
+    configured.script = [
+        (422, {"New": "x"}, {"type": "urn:new", "errors": [fault], "more": [{}]}),
+        (202, {}, {"accepted": 1, "batches": [{"id": "b"}]}),
+    ]
+    with pytest.raises(Refused) as caught:
+        publish([metric(1), metric(2)])
+    assert caught.value.accepted == 1
+    assert [str(one) for _, faults in caught.value.refusals for one in faults] == ["data.project: no"]
+
+
+@either
 def test_patience_ends(configured: Any, publish: Publish) -> None:
     configured.script = [(503, {"Retry-After": "30"}, {"detail": "streams are full"})] * 3
     with pytest.raises(Unreachable, match="streams are full") as caught:

@@ -12,7 +12,9 @@ from shared.domain.json_text import write_json
 
 _OLD_CLIENT: Final = re.compile(r"0\.(?:[0-9]|1[0-9])\.")
 MAX_KEPT_BYTES: Final = 16 << 10
-"""Of a config, which is in each event of its run, and of a summary."""
+"""Of a config, and of a summary."""
+MAX_EACH_BYTES: Final = 4 << 10
+"""Of a config in each event about metrics: a run may log ten thousands of lines, and the streams hold them all."""
 _SECRET: Final = re.compile(
     r"(?:^|[_.\-])(?:password|passwd|secret|token|api_?key|access_?key|private_?key|credentials?)$", re.IGNORECASE
 )
@@ -62,10 +64,10 @@ def read_summary(text: str) -> dict[str, Any] | None:
     return within_bounds(_kept(rest)) | own
 
 
-def within_bounds(members: Mapping[str, Any]) -> dict[str, Any]:
-    """The members without the largest ones, where all together have more than `MAX_KEPT_BYTES` of JSON."""
+def within_bounds(members: Mapping[str, Any], most_bytes: int = MAX_KEPT_BYTES) -> dict[str, Any]:
+    """The members without the largest ones, where all together have more than `most_bytes` of JSON."""
     sizes = {key: len(write_json(key)) + len(write_json(value)) + 2 for key, value in members.items()}
-    over_bytes = sum(sizes.values()) - MAX_KEPT_BYTES
+    over_bytes = sum(sizes.values()) - most_bytes
     left_out: set[str] = set()
     for key in sorted(sizes, key=lambda one: -sizes[one]):
         if over_bytes <= 0:

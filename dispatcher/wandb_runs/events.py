@@ -7,10 +7,11 @@ client repeats becomes the same events again, which fire nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from dispatcher.wandb_runs.configs import MAX_EACH_BYTES, within_bounds
 from dispatcher.wandb_runs.history import Logged
 from shared.domain.events.types import EventType, RunPhase
 from shared.storage.definitions.wandb_runs import StoredRun
@@ -27,18 +28,26 @@ class RunEvents:
     run: StoredRun
     writer: str = ""
     """Which of the processes that write to one run numbered the lines; blank where there is one."""
+    _of_metrics: dict[str, Any] = field(init=False, repr=False, compare=False)
+    """The run as events about metrics have it."""
+
+    def __post_init__(self) -> None:
+        run = self._run()
+        if "config" in run:
+            run["config"] = within_bounds(run["config"], MAX_EACH_BYTES)
+        object.__setattr__(self, "_of_metrics", run)
 
     def running(self, heartbeat: timedelta, now: datetime) -> dict[str, Any]:
         """That it runs. The same for each start, so it is a sign of life as well."""
-        members = {"state": str(RunPhase.RUNNING), "heartbeat_seconds": heartbeat.total_seconds()}
-        return self._event(EventType.RUN_STATE, "running", _rfc_3339(now), members)
+        state = {"state": str(RunPhase.RUNNING), "heartbeat_seconds": heartbeat.total_seconds()}
+        return self._event(EventType.RUN_STATE, "running", _rfc_3339(now), {"run": self._run(), **state})
 
     def metrics(self, line: int, logged: Logged) -> Iterator[dict[str, Any]]:
         """What a line of the history logged: an event, several for very many samples, none without samples."""
         for number, part in enumerate(logged.parts()):
             what = f"history/{self.writer}{line}" if number == 0 else f"history/{self.writer}{line}/{number}"
             members = {"metrics": part} if logged.step is None else {"step": logged.step, "metrics": part}
-            yield self._event(EventType.RUN_METRIC, what, logged.time, members)
+            yield self._event(EventType.RUN_METRIC, what, logged.time, {"run": self._of_metrics, **members})
 
     def ended(self, phase: RunPhase, summary: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """That it ended so."""
@@ -59,7 +68,6 @@ class RunEvents:
                 "entity": self.entity,
                 "project": self.run.project,
                 "author": self.author,
-                "run": self._run(),
                 **members,
             },
         }

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
 from dispatcher.api.authentication import CallerDep
@@ -191,14 +191,18 @@ def get_vocabulary() -> Vocabulary:
     return vocabulary()
 
 
-@router.get("/schemas/{event_type}", dependencies=_OPEN)
-def get_schema(event_type: str) -> dict[str, Any]:
+@router.get("/schemas/{event_type}", dependencies=_OPEN, response_model=dict[str, Any])
+def get_schema(event_type: str) -> Response:
     """Get the JSON Schema of an event type, or of `automation`, `webhook`, `slack`, `source` or `manifest`.
 
     Editors complete and check by it: a YAML file begins with `# yaml-language-server: $schema=<this URL>`.
     """
-    if event_type in SCHEMAS:
-        return SCHEMAS[event_type]()
-    if event_type not in EventType.__members__:
+    if event_type not in EventType.__members__ and event_type not in SCHEMAS:
         raise NotFound(f"there is no event type {event_type!r}; there are {', '.join((*EventType, *SCHEMAS))}")
-    return json_schema(EventType(event_type))
+    return Response(_schema_text(event_type), media_type="application/json")
+
+
+@lru_cache(maxsize=len(EventType) + len(SCHEMAS))
+def _schema_text(name: str) -> bytes:
+    """Made once for each: whoever has no key may ask for it again and again."""
+    return write_json(SCHEMAS[name]() if name in SCHEMAS else json_schema(EventType(name)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 
 from dispatcher.api.described_forms import REFERENCE, components, reference, simplified
 from dispatcher.api.examples import ANSWERS, REQUESTS
@@ -26,6 +27,11 @@ _WITH_AUTOMATIONS = {
 
 class HooklineApi(FastAPI):
     """An application whose document is completed."""
+
+    def __init__(self, **described: Any) -> None:
+        super().__init__(**described, openapi_url=None)  # `pages` has it
+        self._texts: dict[str, bytes] = {}
+        """By the prefix of its server's paths."""
 
     def openapi(self) -> dict[str, Any]:
         """The document, made once."""
@@ -48,6 +54,13 @@ class HooklineApi(FastAPI):
             document["paths"] = _with_problems_named(document["paths"])
         prefix = self.state.settings.root_path
         return document | {"servers": [{"url": prefix}]} if prefix else document
+
+    def openapi_text(self) -> bytes:
+        """The document as JSON, made once: whoever has no key may ask for it again and again."""
+        prefix = self.state.settings.root_path
+        if self._texts.get(prefix) is None:
+            self._texts[prefix] = bytes(JSONResponse(self.openapi()).body)
+        return self._texts[prefix]
 
 
 def _add_automation_view(schemas: dict[str, Any]) -> None:

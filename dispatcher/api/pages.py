@@ -13,7 +13,7 @@ from pathlib import Path
 import fastapi_offline
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 ASSETS = "/docs/assets"
@@ -30,6 +30,12 @@ router = APIRouter(include_in_schema=False)
 async def start(request: Request) -> RedirectResponse:
     """Lead from the bare address to the console or, where it is off, to the pages."""
     return RedirectResponse("/console/" if request.app.state.settings.console else "/docs")
+
+
+@router.get(OPENAPI)
+async def openapi(request: Request) -> Response:
+    """The description of REST."""
+    return Response(request.app.openapi_text(), media_type="application/json")
 
 
 @router.get("/docs")

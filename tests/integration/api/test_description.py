@@ -10,6 +10,7 @@ from cryptography.fernet import Fernet
 
 from dispatcher.api.examples import ANSWERS, REQUESTS
 from dispatcher.app import create_app
+from dispatcher.control.definition_schemas import SCHEMAS
 from shared.domain.events.types import EventType
 from shared.settings import load_settings
 from tests.integration.api.conftest import ACME, Api, automation, create_webhook
@@ -122,3 +123,21 @@ def test_definitions_have_schemas_by_which_editors_check(api: Api) -> None:
     document["automations"][0]["filter"] = {"alias": 3}
     assert not checks.is_valid(document)
     api.refused("POST", f"{ACME}/apply", {"automations": [{**automation("b"), "filter": {"alias": 3}}]}, status=422)
+
+
+def test_what_needs_no_key_is_made_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each request without a key would cost ten milliseconds of the event loop or of a thread."""
+    paths = ("/openapi.json", "/v1/schemas/manifest", "/v1/schemas/RUN_METRIC")
+    first = [api.client.request("GET", path) for path in paths]
+
+    def fail(*_: Any) -> Any:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr("dispatcher.api.openapi.HooklineApi.openapi", fail)
+    monkeypatch.setattr("dispatcher.api.events.json_schema", fail)
+    monkeypatch.setitem(SCHEMAS, "manifest", fail)
+    for path, before in zip(paths, first, strict=True):
+        again = api.client.request("GET", path)
+        assert (again.status_code, again.content) == (200, before.content)
+        assert again.headers["content-type"] == "application/json"
+        assert again.json()

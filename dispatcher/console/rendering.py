@@ -133,8 +133,7 @@ def as_typed(text: str) -> Markup:
 def icon(name: str) -> Markup:
     """One of the icons, for eyes only: words stand beside it."""
     return Markup(  # noqa: S704 - from a file of the project
-        f'<svg class="icon" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" '
-        f'stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false">{_ICONS[name]}</svg>'
+        f'<svg class="icon" viewBox="0 0 24 24" aria-hidden="true">{_ICONS[name]}</svg>'
     )
 
 

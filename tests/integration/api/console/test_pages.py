@@ -629,6 +629,7 @@ def test_nothing_is_lost_by_one_click(world: World, visitors: dict[str, httpx.Cl
 
 MOST_QUERIES = 12
 """That a page may make, whatever it lists: beside those for the rows of the event log, of which there are none here."""
+MOST_BYTES = 84 << 10
 CROWD = 60
 CROWDED = ("", "/automations", "/settings/webhooks", "/why", "/automations/new", "/settings/secrets")
 """Pages that are looked at with many rows, too."""
@@ -648,16 +649,21 @@ def test_no_page_makes_many_queries(world: World, visitors: dict[str, httpx.Clie
         if not statement.startswith(("BEGIN", "PRAGMA", "SAVEPOINT")):
             counted.append(statement)
 
+    weighed: dict[str, int] = {}
     looks = [("root" if may == ROOT else "admin", filled(world, path)) for path, may in PAGES.items()]
     looks += [("root", f"/console/e/crowd{path}") for path in CROWDED]
     event.listen(Engine, "before_cursor_execute", count)
     try:
         for key, address in looks:
             counted.clear()
-            assert visitors[key].get(address).status_code == 200
+            answer = visitors[key].get(address)
+            assert answer.status_code == 200
             assert 0 < len(counted) <= MOST_QUERIES, (address, "\n".join(counted))
+            weighed[address] = len(answer.content)
     finally:
         event.remove(Engine, "before_cursor_execute", count)
+    heavy = {one: weight for one, weight in weighed.items() if weight > MOST_BYTES}
+    assert not heavy, "pages are too large"
 
 
 def test_of_many_automations_one_is_chosen_by_its_name(

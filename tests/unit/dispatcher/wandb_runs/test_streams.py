@@ -158,6 +158,13 @@ def test_many_lines_are_made_into_batches_while_they_are_asked_for() -> None:
     assert sum(len(events) for events, _ in batches) == 800
 
 
+def test_metrics_carry_less_of_a_large_config_than_states() -> None:
+    large = replace(RUN, about={"config": {"lr": 0.1, "text": "x" * 8000}})
+    metric, state = published(plan({**lines('{"_step":4,"a":1}'), "complete": True}, large))
+    assert metric["data"]["run"]["config"] == {"lr": 0.1}
+    assert state["data"]["run"]["config"] == {"lr": 0.1, "text": "x" * 8000}
+
+
 @pytest.mark.parametrize(
     "body",
     [

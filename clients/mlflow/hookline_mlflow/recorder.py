@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from hookline_mlflow.settings import Settings
 
 log = logging.getLogger("hookline")
-TABLE = "hookline_mlflow_outbox"
+TABLE = "alembic_hookline_outbox"
+"""MLflow 2 takes a database that has other tables than its own for one that is not set up, and migrates it with each
+store that it makes; it overlooks names that begin like this."""
 _AT_ONCE = 400
 """Rows in one statement: databases bound its parameters."""
 _LOOKS_EVERY_SECONDS = 10.0

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from hookline_mlflow.recorder import TABLE
+
 _STAND_IN = Path(__file__).parents[2] / "python" / "tests" / "conftest.py"
 _spec = importlib.util.spec_from_file_location("stand_in", _STAND_IN)
 assert _spec is not None and _spec.loader is not None
@@ -92,7 +94,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     url: str = request.getfixturevalue(f"{request.param}_url")
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        for table in ("hookline_mlflow_outbox", "hookline_mlflow_outbox_lease"):
+        for table in (TABLE, f"{TABLE}_lease"):
             connection.execute(sa.text(f"DROP TABLE IF EXISTS {table}"))
     yield url
     engine.dispose()
@@ -128,7 +130,7 @@ def waiting(url: str) -> Callable[[], int]:
         engine = sa.create_engine(url)
         try:
             with engine.connect() as connection:
-                return int(connection.execute(sa.text("SELECT count(*) FROM hookline_mlflow_outbox")).scalar_one())
+                return int(connection.execute(sa.text(f"SELECT count(*) FROM {TABLE}")).scalar_one())
         finally:
             engine.dispose()
 

@@ -43,7 +43,7 @@ def test_a_relay_of_its_own(
 
 def test_tables_are_made_by_whoever_may(url: str, configured: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--database-url", url]) == 2
-    assert "no table hookline_mlflow_outbox" in capsys.readouterr().err
+    assert "no table alembic_hookline_outbox" in capsys.readouterr().err
     assert main(["create-tables", "--database-url", url]) == 0
     assert main(["create-tables", "--database-url", url]) == 0
     assert main(["status", "--database-url", url]) == 0

@@ -14,10 +14,10 @@ from hookline.relay import Rows
 from mlflow.entities import Metric, RunStatus
 
 from hookline_mlflow import relaying, stores
+from hookline_mlflow.recorder import TABLE
 
 Build = Callable[[], Any]
 Wait = Callable[..., None]
-TABLE = "hookline_mlflow_outbox"
 
 
 def log_run(store: Any, name: str) -> str:
@@ -30,7 +30,7 @@ def log_run(store: Any, name: str) -> str:
 
 
 def tables(store: Any) -> set[str]:
-    return {name for name in sa.inspect(store.engine).get_table_names() if name.startswith("hookline")}
+    return {name for name in sa.inspect(store.engine).get_table_names() if "hookline" in name}
 
 
 def test_without_a_url_nothing_is_there(tracking: Build, registry: Build, name: str) -> None:
@@ -160,6 +160,18 @@ def test_a_forked_child_relays_by_itself(configured: Any, sqlite_url: str, name:
 def test_a_database_in_memory_has_no_relay(
     configured: Any, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    logging.getLogger("hookline").addHandler(caplog.handler)  # making tables, MLflow 2 replaces those of the root
     with caplog.at_level(logging.WARNING, "hookline"):
         log_run(stores.tracking_store("sqlite://", str(tmp_path)), name)
+    logging.getLogger("hookline").removeHandler(caplog.handler)
     assert "a database in memory can't be relayed" in caplog.text
+
+
+def test_mlflow_takes_its_database_for_complete_with_the_plugin_s_tables_in_it(
+    configured: Any, tracking: Build
+) -> None:
+    from mlflow.store.db import utils
+
+    store = tracking()
+    assert tables(store) == {TABLE, f"{TABLE}_lease"}
+    assert utils._all_tables_exist(store.engine)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 
+from hookline_mlflow.recorder import TABLE
 from hookline_mlflow.stores import writing_session
 
 Build = Callable[[], Any]
@@ -155,7 +156,7 @@ def test_an_event_of_a_run_that_is_gone_is_parked(
     assert waiting() == 2
     configured.start()
     wait_until(lambda: len(of_project(configured, f"{name}-2")) == 1, "the other run's event")
-    rows = Rows(store.engine, name="hookline_mlflow_outbox")
+    rows = Rows(store.engine, name=TABLE)
     wait_until(lambda: rows.waiting() == 0, "an empty outbox")
     assert [reason for _, reason in rows.parked()] == [f"data.run: {gone} is not in MLflow any more"]
     assert stays

@@ -16,9 +16,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow_servers import MlflowServer
 
+from hookline_mlflow.recorder import TABLE
+
 pytestmark = pytest.mark.timeout(900)
 Wait = Callable[..., None]
-TABLE = "hookline_mlflow_outbox"
 
 
 def metrics_of(api: Any, run: str) -> list[tuple[int, float]]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 try:
     import sqlalchemy as sa
+    from sqlalchemy.dialects import mysql
 except ImportError as exc:  # pragma: no cover - said once, where it is needed
     raise ImportError("hookline.outbox needs SQLAlchemy: pip install 'sqlalchemy>=2.0,<2.2'") from exc
 
@@ -53,7 +54,8 @@ def table(metadata: sa.MetaData, name: str = TABLE, *, schema: str | None = None
         metadata,
         # Rows are deleted once they are sent. The order of the numbers is that in which they were written.
         sa.Column("id", key, primary_key=True, autoincrement=True),
-        sa.Column("event", sa.LargeBinary, nullable=False),
+        # MySQL's usual BLOB ends at 64 KiB; an event may have 1 MiB.
+        sa.Column("event", sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         # Refused for good: kept for people to look at.
         sa.Column("parked_at", sa.DateTime(timezone=True)),

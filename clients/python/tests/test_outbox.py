@@ -103,6 +103,18 @@ def test_the_tables_are_part_of_the_backend_s_own(url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize(
+    ("dialect", "type_"),
+    [("mysql", "MEDIUMBLOB"), ("postgresql", "BYTEA"), ("sqlite", "BLOB")],
+)
+def test_an_event_of_a_mebibyte_fits_into_each_database(dialect: str, type_: str) -> None:
+    from sqlalchemy.dialects import registry
+
+    table = outbox.table(sa.MetaData())
+    said = str(sa.schema.CreateTable(table).compile(dialect=registry.load(dialect)()))
+    assert f"event {type_} NOT NULL" in said
+
+
 def test_thousands_are_relayed_in_order(configured: Any, engine: Any) -> None:
     for first in range(0, 2500, 500):
         write(engine, first, 500)

@@ -54,6 +54,7 @@ SECRETS = {
     "HEADER": "header-canary-8c41~/+zz",
     "URL_PART": "url/canary?&#95d1-part",
     "PASSWORD": "pässword:canary-0d77",
+    "PROOF": "proof-canary/+of-a-source-71be",
     "FORMER": "whsec_" + base64.b64encode(b"former-canary-key-of-24-bytes").decode(),
 }
 WHOLE_PATH = "/api/webhooks/whole-canary-token-in-the-path-31aa?sig=whole-canary-in-the-query"
@@ -260,6 +261,12 @@ def define(api: Caller, hostile: str, chat: str) -> str:
         action = {"webhook": "hostile", "payload": sent, "content_type": content_type}
         automation = {"name": f"as-{content_type[:4]}", "event": "ADD_ARTIFACT_ALIAS", "action": action}
         api.ok("POST", f"{ACME}/automations", automation)
+    source = {"name": "repo", "kind": "gitlab", "secret": "PROOF", "project": "models"}
+    path = api.ok("POST", f"{ACME}/sources", source)["path"]
+    told = {"object_kind": "push", "project": {"path_with_namespace": INNOCENT}, "leak": SECRETS["PROOF"]}
+    for value, status in ((SECRETS["PROOF"], 202), (SECRETS["PROOF"][:-1], 401)):
+        sent = api.call("POST", path, told, headers={"X-Gitlab-Token": value})
+        assert sent.status_code == status, sent.text
     talks = {"name": "talks", "event": "ADD_ARTIFACT_ALIAS", "action": {"slack": "chat", "title": INNOCENT}}
     api.ok("POST", f"{ACME}/automations", talks)
     return str(hook["id"])
@@ -290,7 +297,9 @@ def look_around(api: Caller, webhook_id: str) -> None:
     """Ask for everything that there is to read, in every form."""
     tried = api.ok("POST", f"{ACME}/webhooks/{webhook_id}/test", {"payload": {"g": "${GRANTED} $SIGNING"}})
     assert tried["response"] is not None, tried
-    for path in ("webhooks", "slack", "automations", "secrets", "deliveries", "audit", "export", "members"):
+    source_id = api.ok("GET", f"{ACME}/sources")["items"][0]["id"]
+    assert "***PROOF***" in str(api.ok("GET", f"{ACME}/sources/{source_id}/requests"))
+    for path in ("webhooks", "slack", "sources", "automations", "secrets", "deliveries", "audit", "export", "members"):
         api.ok("GET", f"{ACME}/{path}")
     for delivery in api.ok("GET", f"{ACME}/deliveries?limit=500")["items"]:
         api.ok("GET", f"{ACME}/deliveries/{delivery['id']}")

@@ -32,6 +32,7 @@ QUOTA_WORDS = {
     Quota.AUTOMATIONS: "Automations",
     Quota.WEBHOOKS: "Webhooks and Slack integrations",
     Quota.SECRETS: "Secrets",
+    Quota.SOURCES: "Sources",
     Quota.DEFINITION_BYTES: "Bytes of automations' definitions",
 }
 RATE = f"quotas.{EVENTS_PER_SECOND}"

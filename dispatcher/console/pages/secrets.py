@@ -92,7 +92,7 @@ def _question(visit: EntityVisit, resources: ApiResources, name: str) -> Questio
         name=one.name,
         section="secrets",
         words="Its value can't be read or brought back.",
-        users=[f"the webhook {user}" for user in one.used_by],
+        users=[f"the webhook or source {user}" for user in one.used_by],
         back=_path(visit),
         trail=[("Secrets", _path(visit))],
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from shared.domain.quotas import Quota
 from tests.integration.api.console.world import World
 
 ADMIN = "/console/admin"
@@ -30,6 +31,7 @@ def test_an_entity_is_made_bounded_and_deleted(root: httpx.Client) -> None:
     assert root.post(address, data=fields).headers["location"].endswith("?done=saved")
     page = root.get(address).text
     assert 'name="quotas.automations" type="text" value="7"' in page and 'value="1" checked' in page
+    assert all(f'name="quotas.{quota}"' in page for quota in Quota), "a quota without a field is set back when saving"
     for value in ("-1", "seven", "99999999999999999999", "٣"):
         refused = root.post(address, data={**fields, "quotas.automations": value})
         assert refused.status_code == 422 and 'id="e-quotas.automations"' in refused.text, value

@@ -6,6 +6,7 @@ where the one before ended, so rows that were kept are not read again in the sam
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,6 +35,11 @@ from shared.storage.schema.tables import (
 
 BATCH = 500
 """Rows deleted in one transaction, which takes some milliseconds; on SQLite all writers wait for it."""
+LARGE_BATCH = 4_000
+"""Deliveries deleted in one transaction on PostgreSQL at most, as long as that is quick: nobody waits for rows that have
+ended, and a transaction of 500 spends more time on its commit and the rest after it than on deleting."""
+QUICK_SECONDS = 0.05
+"""A batch that took less is followed by one of twice its size, and one that took four times as long by half of it."""
 LOG_BATCH = 50
 """Rows of the event log deleted in one transaction; they are large."""
 FULFILLED = ("delivered", "skipped")
@@ -51,7 +57,7 @@ def purge_deliveries(engine: Engine, statuses: tuple[str, ...], *, before: datet
     """Delete deliveries in one of these statuses that were made before a time, one batch for each item of the iterator.
 
     Pending ones are never deleted. Deliveries are numbered in the order in which they are made, so it walks over the
-    numbers up to the last one that was made before `before`.
+    numbers up to the last one that was made before `before`. On PostgreSQL batches grow while they are quick.
 
     Locks (docs/decisions/0012, "delete deliveries"): deliveries, SKIP LOCKED → attempts.
     """
@@ -59,24 +65,35 @@ def purge_deliveries(engine: Engine, statuses: tuple[str, ...], *, before: datet
         last = _made_before(connection, before)
         position = connection.scalar(select(func.min(deliveries.c.seq))) or 0
     position -= 1
+    size = BATCH
     while position < last:
+        began = time.monotonic()
         with write_transaction(engine) as connection:
-            seqs = _next(connection, statuses, position, last)
+            seqs = _next(connection, statuses, position, last, size)
             if seqs:
                 connection.execute(delete(attempts).where(among(connection, attempts.c.delivery_seq, seqs)))
                 connection.execute(delete(deliveries).where(among(connection, deliveries.c.seq, seqs)))
         if not seqs:
             return
         position = seqs[-1]
+        if engine.dialect.name == "postgresql":
+            size = next_size(size, time.monotonic() - began)
         yield PurgedBatch(deliveries.name, len(seqs))
 
 
-def _next(connection: Connection, statuses: tuple[str, ...], position: int, last: int) -> list[int]:
+def next_size(size: int, took_seconds: float) -> int:
+    """The size of the batch after one of this size that took so long."""
+    if took_seconds < QUICK_SECONDS:
+        return min(2 * size, LARGE_BATCH)
+    return max(size // 2, BATCH) if took_seconds > 4 * QUICK_SECONDS else size
+
+
+def _next(connection: Connection, statuses: tuple[str, ...], position: int, last: int, size: int) -> list[int]:
     query = (
         select(deliveries.c.seq)
         .where(deliveries.c.seq > position, deliveries.c.seq <= last, deliveries.c.status.in_(statuses))
         .order_by(deliveries.c.seq)
-        .limit(BATCH)
+        .limit(size)
         .with_for_update(skip_locked=True)
     )
     return list(connection.scalars(query))

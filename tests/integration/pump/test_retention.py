@@ -105,6 +105,13 @@ def test_more_than_a_batch_goes_and_kept_ones_between_do_not_stop_it(scene: Scen
     assert _left(scene) == {"dead": count // 3}
 
 
+def test_batches_grow_while_they_are_quick_and_shrink_when_they_are_not() -> None:
+    sizes = [retention.BATCH]
+    for took_seconds in (0.01, 0.04, 0.1, 0.01, 0.01, 0.19, 0.21, 5, 5, 5, 5):
+        sizes.append(retention.next_size(sizes[-1], took_seconds))
+    assert sizes == [500, 1000, 2000, 2000, 4000, 4000, 4000, 2000, 1000, 500, 500, 500]
+
+
 def test_nothing_of_nothing(work: Maintenance) -> None:
     assert work.purge(NOW) == {}
 
@@ -286,7 +293,8 @@ def test_workers_go_on_meanwhile(scene: Scene, work: Maintenance) -> None:
     assert _left(scene) == {"delivered": 200}
 
 
-def test_claims_wait_for_no_batch_that_is_being_deleted(scene: Scene) -> None:
+def test_claims_wait_for_no_batch_that_is_being_deleted(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "LARGE_BATCH", retention.BATCH)
     _store(scene, [_delivery(n, "delivered", 40) for n in range(3 * retention.BATCH)])
     scene.automation(scene.webhook())
     own = open_engine(scene.settings)

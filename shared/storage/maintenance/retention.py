@@ -36,8 +36,8 @@ from shared.storage.schema.tables import (
 BATCH = 500
 """Rows deleted in one transaction, which takes some milliseconds; on SQLite all writers wait for it."""
 LARGE_BATCH = 4_000
-"""Deliveries deleted in one transaction on PostgreSQL at most, as long as that is quick: nobody waits for rows that have
-ended, and a transaction of 500 spends more time on its commit and the rest after it than on deleting."""
+"""Deliveries deleted in one transaction on PostgreSQL at most, as long as that is quick: nobody waits for rows that
+have ended, and a transaction of 500 spends more time on its commit and the rest after it than on deleting."""
 QUICK_SECONDS = 0.05
 """A batch that took less is followed by one of twice its size, and one that took four times as long by half of it."""
 LOG_BATCH = 50

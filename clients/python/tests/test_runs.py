@@ -196,7 +196,9 @@ PROGRAMS = {
 def test_how_a_program_ends_is_the_run_s_state(configured: Any, name: str, form: str) -> None:
     body, status = PROGRAMS[name]
     head = "with hookline.run(project='m') as run:" if form == "with" else "run = hookline.run(project='m')\nif True:"
-    program = f"import os, signal, sys, time, warnings, hookline\nwarnings.simplefilter('ignore')\n{head}\n    {body}\n"
+    # A shell that runs tests in the background has Ctrl-C ignored.
+    begin = "import os, signal, sys, time, warnings, hookline\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{begin}\nwarnings.simplefilter('ignore')\n{head}\n    {body}\n"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == status, done.stderr
     expected = "finished" if name.startswith("a child") else name.partition(" by")[0]

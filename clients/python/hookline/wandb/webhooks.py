@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from wandb._pydantic import GQLResult
 from wandb.automations import WebhookIntegration, integrations
 from wandb.automations._generated import WebhookIntegrationFields
@@ -27,4 +27,4 @@ def complete() -> None:
         answers.IntegrationsByEntity,
     ):
         model.model_rebuild(force=True)
-    integrations.IntegrationAdapter.rebuild(force=True)
+    integrations.IntegrationAdapter = TypeAdapter(integrations.Integration)  # older pydantic can't rebuild one

@@ -61,7 +61,8 @@ def test_head_is_get_without_the_body(api: Api) -> None:
 
 def test_every_route_refuses_query_parameters_that_it_does_not_know(api: Api) -> None:
     for method, path in operations(api):
-        if path.startswith("/v1/"):
+        # The URLs of sources are known to services alone, which may add to them what they like.
+        if path.startswith("/v1/") and not path.startswith("/v1/in/"):
             problem = api.refused(method, f"{filled(path)}?limitt=3", None, status=422)
             assert problem.locs == [["limitt"]], path
             assert "accepted:" in problem.errors[0]["msg"]

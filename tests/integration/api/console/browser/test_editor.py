@@ -53,11 +53,11 @@ def test_conditions_of_every_kind_are_built_with_their_chart_beside(window: Wind
     window.come_back("member")
     window.open("/e/acme/automations/new?event=RUN_METRIC&project=digits&metric=accuracy&threshold=0.9")
     preview = page.get_by_role("region", name="Preview")
-    preview.get_by_role("img", name="What the condition saw: accuracy $gt 0.9").wait_for()
+    preview.get_by_role("img", name="What the condition saw: accuracy > 0.9").wait_for()
     before = preview.locator(".mark.fired").get_attribute("d")
     with page.expect_response("**/preview"):
         page.get_by_label("Threshold").first.fill("0.97")
-    preview.get_by_role("img", name="What the condition saw: accuracy $gt 0.97").wait_for()
+    preview.get_by_role("img", name="What the condition saw: accuracy > 0.97").wait_for()
     assert preview.locator(".mark.fired").get_attribute("d") != before
     window.check_accessibility()
     with page.expect_navigation():

@@ -4,7 +4,7 @@ A key belongs to a user for 24 hours. Its first request claims it in a transacti
 claim effective in the transaction of the change, so that a change is not repeated even if its answer is lost. A refused
 or failed request changed nothing and releases its key, and so does a request that only reads, such as a dry run.
 Answers are encrypted at rest, since one of them shows an API key, and shown only to who still has the roles of then.
-Must not be applied to events, which their source and id tell apart already.
+Must not be applied to events, nor to webhooks in, which their source and id tell apart already.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dispatcher.api import problems
 from dispatcher.api.authentication import caller_of
+from dispatcher.api.cloud_events import EVENTS_PATH, IN_PATH
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ApiResources, ResourcesDep
 from dispatcher.control.errors import Conflict
@@ -160,8 +161,8 @@ class _Begun:
 
 
 def takes_key(method: str, path: str) -> bool:
-    """Whether a request is one that can take a key: any POST of REST but that of events."""
-    return method == "POST" and path.startswith("/v1/") and path != "/v1/events"
+    """Whether a request is one that can take a key: any POST of REST but those of events and of webhooks in."""
+    return method == "POST" and path.startswith("/v1/") and path != EVENTS_PATH and not path.startswith(IN_PATH)
 
 
 def _applies(scope: Scope) -> bool:

@@ -189,6 +189,20 @@ def test_each_service_publishes_events_of_the_sources_entity(hooked: Api, redis:
 
 
 @ON_SQLITE
+def test_a_senders_idempotency_key_is_none_of_hooklines(hooked: Api) -> None:
+    source = create(hooked, "gitlab")
+    headers = {
+        "X-Gitlab-Token": SECRET,
+        "Idempotency-Key": "k" * 300,
+        "Authorization": f"Bearer {hooked.keys['admin']}",
+    }
+    for _ in range(2):
+        answer = deliver(hooked, source["path"], gitlab_tag("churn#prod"), headers)
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+        assert "idempotent-replayed" not in answer.headers
+
+
+@ON_SQLITE
 def test_a_generic_source_by_rules_stays_in_its_entity(hooked: Api, redis: Redis) -> None:
     source = hooked.ok("POST", SOURCES, GENERIC, status=201)
     body = {"event": "stage", "model": "churn", "id": "a-1", "stage": "prod", "entity": "other"}

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -73,12 +73,13 @@ class Day:
                 self.harms.append(harm)
                 stack.enter_context(one.act(self._running))
             during = {alert for one in hurts for alert in one.must}
-            self._wait(lambda: during <= self._fired(harms), f"all of {sorted(during)}", PAGE_SECONDS)
+            paged = self._wait(lambda: during <= self._fired(harms), f"all of {sorted(during)}", PAGE_SECONDS)
             began = time.monotonic()
         for harm in harms:
             harm.healed = began
             harm.later_seconds = scaled(LATER_SECONDS, self._running.factor) + SPARE_SECONDS
-        self._wait(lambda: must <= self._fired(harms), f"all of {sorted(must)}", PAGE_SECONDS)
+        if paged:
+            self._wait(lambda: must <= self._fired(harms), f"all of {sorted(must)}", PAGE_SECONDS)
         self._wait(lambda: not (must - LINGER) & self._watch.firing(), f"end of {must - LINGER}", CLEAR_SECONDS)
         self._console.print(f"  {time.monotonic() - harms[0].began:.0f} s in all")
 
@@ -89,14 +90,15 @@ class Day:
     def _fired(self, harms: Iterable[Harm]) -> set[str]:
         return {one.alert for one in list(self._watch.episodes) if any(harm.explains(one) for harm in harms)}
 
-    def _wait(self, condition: object, what: str, real_seconds: float) -> float:
-        began = time.monotonic()
+    def _wait(self, condition: Callable[[], bool], what: str, real_seconds: float) -> bool:
+        """Wait for a condition; whether it came true."""
         within = scaled(real_seconds, self._running.factor) + SPARE_SECONDS
         try:
-            wait_until(condition, what, seconds=within, every_seconds=0.25)  # type: ignore[arg-type]
+            wait_until(condition, what, seconds=within, every_seconds=0.25)
         except AssertionError as exc:
             self._console.print(f"  [bold red]{exc}[/]; firing: {sorted(self._watch.firing())}")
-        return time.monotonic() - began
+            return False
+        return True
 
 
 def table(rows: Iterable[Row], factor: float) -> Table:
@@ -136,14 +138,17 @@ def run(folder: Path, factor: float, console: Console, *, only: str | None, toge
         day = Day(running, watch, console)
         console.print("nothing is hurt …")
         running.rest(scaled(QUIET_SECONDS, factor))
-        for group in HURTS:
-            possible = [one for one in group if one.needs() and (only is None or re.search(only, one.name))]
-            for hurts in [possible] if together else [[one] for one in possible]:
-                if hurts:
-                    day.hurt(hurts)
-        day.end()
-        watch.stop()
-        return _tell(day, watch.episodes, factor, console)
+        try:
+            for group in HURTS:
+                possible = [one for one in group if one.needs() and (only is None or re.search(only, one.name))]
+                for hurts in [possible] if together else [[one] for one in possible]:
+                    if hurts:
+                        day.hurt(hurts)
+            day.end()
+        finally:  # what was seen is told also of a day that was cut short
+            watch.stop()
+            right = _tell(day, watch.episodes, factor, console)
+        return right
 
 
 def _tell(day: Day, episodes: Sequence[Episode], factor: float, console: Console) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,6 +39,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 BALLAST_BYTES = 64 << 20
 """What fills Redis: another program's data, which no trimming of streams takes away."""
+TIGHTEN_SECONDS = 0.5
 COMMAND_SECONDS = 120
 START_SECONDS = 120.0
 
@@ -94,12 +96,23 @@ class Installation(Scene):
 
     @contextmanager
     def limited_descriptors(self, pid: int) -> Iterator[None]:
-        """A process that may open no more files meanwhile."""
+        """A process that may open no more files meanwhile. What it closes is not given back to it."""
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (psutil.Process(pid).num_fds(), before[1]))
+        ending = threading.Event()
+
+        def tighten() -> None:
+            least = before[0]
+            while not ending.wait(TIGHTEN_SECONDS):
+                least = min(least, psutil.Process(pid).num_fds())
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (least, before[1]))
+
+        thread = threading.Thread(target=tighten, daemon=True)
+        thread.start()
         try:
             yield
         finally:
+            ending.set()
+            thread.join()
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
     def node(self, name: str) -> str:

@@ -18,7 +18,7 @@ from shared.observability import metrics
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
-TESTS = ("tests.yml", "tests_of_days.yml")
+TESTS = ("tests.yml", "tests_of_days.yml", "tests_of_a_quiet_hour.yml")
 HEADINGS = ["## What it means", "## How to look", "## What to do"]
 METRIC = re.compile(r"\bhookline_\w+")
 RECORDED = re.compile(r"\bhookline:\w+:\w+")

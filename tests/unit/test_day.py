@@ -11,6 +11,7 @@ import yaml
 from tests.day import rules
 from tests.day.__main__ import is_wrong
 from tests.day.hurts import HURTS
+from tests.day.quiet import HOUR_SECONDS, asked_for, hour, notation
 from tests.day.watch import Episode, Harm, Row, false_alerts, owner, rows_of
 from tests.unit.test_alerts import ALERTS, NEEDS_PROMTOOL, PROMTOOL
 
@@ -87,3 +88,21 @@ def test_an_alert_of_two_harms_is_of_the_one_that_must_raise_it_and_of_the_last(
     later = Harm("a hang", ("Missing",), frozenset({"Grows"}), began=205, healed=300)
     episodes = [Episode("Missing", (), 208, 310), Episode("Grows", (), 209, 220)]
     assert [owner(one, [HARM, later]) for one in episodes] == [later, HARM]
+
+
+def test_a_recorded_counter_goes_on_and_a_gauge_begins_anew() -> None:
+    wanted = HOUR_SECONDS // rules.SCRAPE_SECONDS + 1
+    counted, shown = hour([5, 6, 7], counter=True), hour([5, 6, 4], counter=False)
+    assert len(counted) == len(shown) == wanted
+    assert counted[:7] == [5, 6, 7, 8, 9, 10, 11]
+    assert shown[:7] == [5, 6, 4, 5, 6, 4, 5]
+
+
+def test_equal_values_are_written_together() -> None:
+    assert notation([0, 0, 0, 1.5, 2, 2]) == "0x2 1.5 2x1"
+
+
+def test_what_the_rules_ask_for_is_recorded() -> None:
+    asked = asked_for()
+    assert {"up", "process_open_fds", "hookline_workers", "hookline_evaluation_delay_seconds_bucket"} <= asked
+    assert not any(name.startswith("hookline:") for name in asked)

@@ -132,6 +132,7 @@ def run(folder: Path, factor: float, console: Console, *, only: str | None, toge
         interval = f"{scrape_seconds(factor)}s"
         server = stack.enter_context(prometheus(folder, running.targets(), interval=interval, rules=rules))
         wait_until(lambda: set(server.scraped().values()) == {"up"}, "scrape of every part")
+        wait_until(lambda: not server.alerts(), "scrape of what every part shows", seconds=SPARE_SECONDS)
         watch = Watch(server)
         watch.start()
         stack.callback(watch.stop)

@@ -13,6 +13,8 @@ from tests.day.traffic import STEADY
 EVALUATION_BURNS = ("HooklineEvaluationBudgetBurnsFast", "HooklineEvaluationBudgetBurnsSlow")
 ATTEMPT_BURNS = ("HooklineAttemptBudgetBurnsFast", "HooklineAttemptBudgetBurnsSlow")
 BURNS = frozenset({*EVALUATION_BURNS, *ATTEMPT_BURNS})
+WAITED = frozenset({"HooklineDeliveriesOverdue", *ATTEMPT_BURNS})
+"""What waited for a key or a URL is late when it is sent."""
 
 Act = Callable[[Installation], AbstractContextManager[None]]
 
@@ -134,13 +136,13 @@ HURTS: tuple[tuple[Hurt, ...], ...] = (
             "a webhook's URL is no URL",
             of_webhooks.unusable,
             ("HooklineWebhookUnusable",),
-            may=frozenset({"HooklineDeliveriesOverdue"}),
+            may=WAITED,
         ),
         Hurt(
             "a secret of another key",
             of_webhooks.sealed,
             ("HooklineSecretKeyMissing",),
-            may=frozenset({"HooklineDeliveriesOverdue"}),
+            may=WAITED,
         ),
         Hurt("an entry that is no event", of_webhooks.poison, ("HooklinePoisonEntries",)),
         Hurt("an API key ends in three days", of_webhooks.ending_key, ("HooklineKeysEnding",)),
@@ -152,6 +154,7 @@ HURTS: tuple[tuple[Hurt, ...], ...] = (
             _no_evaluator,
             ("HooklineWorkerMissing", "HooklineTargetDown", "HooklineEvaluationBacklogGrows"),
             after=EVALUATION_BURNS,
+            may=frozenset(ATTEMPT_BURNS),
         ),
     ),
     (

@@ -18,6 +18,9 @@ _BEGAN = "hookline_began"
 class TimedPool(QueuePool):
     """A pool that tells how long it took to give out a connection."""
 
+    # Its lines are SQLAlchemy's, of which only warnings are wanted; by its own module's name they would be Hookline's.
+    _sqla_logger_namespace = "sqlalchemy.pool.impl.QueuePool"
+
     def connect(self) -> PoolProxiedConnection:
         """Give out a connection, as soon as there is one."""
         with metrics.waiting_for_connection():

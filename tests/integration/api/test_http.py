@@ -110,8 +110,8 @@ def test_the_address_alone_leads_to_the_console(api: Api) -> None:
     assert (answer.status_code, answer.headers["location"]) == (307, "/console/")
 
 
-FOR_EVERYBODY = ("get /v1/schemas", "get /v1/vocabulary", "get /v1/payload-templates")
-"""What stands in the docs, too: no key is asked for."""
+FOR_EVERYBODY = ("get /v1/schemas", "get /v1/vocabulary", "get /v1/payload-templates", "post /v1/in", "options /v1/in")
+"""What stands in the docs, too, and what others' services send with a proof of their own: no key is asked for."""
 
 
 def test_the_description_names_every_body_and_problem(api: Api) -> None:

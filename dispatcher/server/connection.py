@@ -84,6 +84,7 @@ class Connection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._in_body = False
         self._deaf = False
+        self._offers_upgrade = False
         self._number = next(_numbers)
         self._surplus = self._head_bytes = self._body_bytes = self._unwanted_bytes = 0
         self._head_ticks = self._body_ticks = self._quiet_ticks = self._linger_ticks = self._unsent_ticks = 0
@@ -126,14 +127,38 @@ class Connection(HttpToolsProtocol):
             return
         self._surplus += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # to a protocol that is not spoken here; the request is answered as it is
-            self._end_after_answers()
+            self._feed(data)
         except httptools.HttpParserError:
             if not self._deaf:
                 self.send_400_response("the request is not valid HTTP")
         if self._surplus > self._bounds.head_bytes and not self._deaf:
             self._refuse_head()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse bytes. An offer to change to another protocol is ignored, as a server may (RFC 9110, section 7.8).
+
+        The parser takes what follows such an offer for the other protocol, body or not. So another parser reads the
+        request again without the field Upgrade, and goes on behind it. Java's HttpClient and `curl --http2` offer h2c
+        with each request at `http://`, and a WebSocket's client its own protocol.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                rest = data[offer.args[0] :]
+            if not self._offers_upgrade:  # CONNECT, which has no body
+                self._end_after_answers()
+                return
+            self._offers_upgrade = False
+            data = self._head_without_upgrade() + rest
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, fields)
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -168,6 +193,9 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request's head is whole."""
+        self._offers_upgrade = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if self._offers_upgrade:
+            return
         super().on_headers_complete()
         self._in_body = True
         self._surplus = self._body_bytes = self._body_ticks = self._unwanted_bytes = 0
@@ -182,6 +210,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is whole."""
+        if self._offers_upgrade:
+            return
         super().on_message_complete()
         self._in_body = False
         self._surplus = self._head_ticks = self._linger_ticks = 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import shutil
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -274,15 +276,57 @@ def test_a_refusal_waits_for_the_answers_before_it(server: Running) -> None:
     assert answers.count(b"HTTP/1.1 ") == 1
 
 
-def test_requests_in_a_row_and_upgrades_are_answered(server: Running) -> None:
+def test_requests_in_a_row_are_answered(server: Running) -> None:
     ended = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     assert server.asked(GET * 3 + ended).count(b"HTTP/1.1 200 ") == 4
-    for protocol in (b"websocket", b"h2c"):
-        upgrade = GET.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
-        answer = server.asked(upgrade + b"anything")
-        assert answer.startswith(b"HTTP/1.1 200 ")
-        assert answer.count(b"HTTP/1.1 ") == 1
     assert server.asked(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+
+
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nUpgrade: h2c\r\n"
+WEBSOCKET = b"Upgrade: websocket\r\nConnection: keep-alive, upgrade\r\nSec-WebSocket-Version: 13\r\n"
+WHOLE, CHUNKED = (
+    b"Content-Length: 5\r\n\r\n12345",
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n2\r\n45\r\n0\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize("offer", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
+def test_an_offer_to_upgrade_is_ignored_and_the_body_is_read(server: Running, offer: bytes) -> None:
+    last = b"POST / HTTP/1.1\r\n" + HOST + b"Connection: close\r\nContent-Length: 2\r\n\r\n12"
+    for body, size in ((WHOLE, b"5"), (CHUNKED, b"5"), (b"\r\n", b"0"), (b"Content-Length: 0\r\n\r\n", b"0")):
+        request = b"POST / HTTP/1.1\r\n" + HOST + offer + body
+        answers = server.asked(request + request + last)
+        assert [answer[-1:] for answer in answers.split(b"HTTP/1.1 200 ")[1:]] == [size, size, b"2"]
+        with server.connected() as client:
+            for place in range(len(request)):
+                client.sendall(request[place : place + 1])
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+            client.sendall(last)
+            answer = read_all(client)
+            assert answer.endswith(b"2")
+    assert server.asked(b"POST / HTTP/1.0\r\n" + offer + WHOLE).endswith(b"\r\n5")
+
+
+def test_an_offer_to_upgrade_lifts_no_bound(server: Running) -> None:
+    head = b"POST / HTTP/1.1\r\n" + HOST + H2C
+    both = server.asked(head + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    assert both.startswith(b"HTTP/1.1 400 ")
+    assert server.asked(head + b"X: " + b"x" * (65 << 10) + b"\r\n\r\n").startswith(b"HTTP/1.1 431 ")
+    assert server.asked(head + b"A: b\r\n" * 201 + b"\r\n").startswith(b"HTTP/1.1 431 ")
+    assert server.asked(head + b"Content-Length: 5\r\n\r\n123").startswith(b"HTTP/1.1 408 ")
+    answers = server.asked(GET.replace(b"\r\n\r\n", b"\r\n" + H2C + b"\r\n") + b"no HTTP\r\n\r\n")
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert server.asked(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n" + H2C + b"\r\nhello").count(b"HTTP/1.1 ") <= 1
+    assert server.asked((GET.replace(b"\r\n\r\n", b"\r\n" + H2C + b"\r\n")) * 5000).count(b"HTTP/1.1 ") < 5000
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl_with_http2_at_plain_http_has_its_body_read(server: Running) -> None:
+    address = f"http://127.0.0.1:{server.address[1]}/"
+    asked = ["curl", "-sS", "--noproxy", "*", "--http2", "--max-time", str(SECONDS), "-d", "12345", address]
+    done = subprocess.run(asked, capture_output=True, timeout=2 * SECONDS, check=False)
+    assert (done.returncode, done.stdout) == (0, b"5"), done.stderr
 
 
 def test_the_body_of_a_client_that_waits_for_100_continue_is_waited_for(server: Running) -> None:

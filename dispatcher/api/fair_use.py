@@ -26,6 +26,8 @@ from dispatcher.api.threads import Threads
 EVENTS = "/v1/events"
 LARGE_BYTES = 256 << 10
 """Batches of events up to this size need no place: publishing is the most frequent request."""
+STRANGERS = 1 << 40
+"""Who sends to URLs that are no source's. Sources are behind it by their numbers, and no user has such an id."""
 _DRY_RUN = re.compile(r"/v1/entities/[^/]+/(?:automations/(?:dry-run|[^/]+/series)|events(?:/one)?)")
 _MANIFEST = re.compile(r"/v1/entities/[^/]+/(?:apply|export)")
 _EXPORT = re.compile(r"/v1/entities/[^/]+/deliveries/export")
@@ -52,7 +54,7 @@ class FairUse:
         request = Request(scope)
         resources: ApiResources = request.app.state.resources
         if scope["path"].startswith(IN_PATH):
-            await self._serve_sender(resources.threads, scope, receive, send)
+            await self._serve_sender(resources, scope, receive, send)
             return
         async with AsyncExitStack() as held:
             try:
@@ -79,9 +81,15 @@ class FairUse:
                 scope.setdefault("state", {})[GROWN] = body.grown
             await self._app(scope, receive, send)
 
-    async def _serve_sender(self, threads: Threads, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a webhook in. Each URL has its own places, whether or not there is such a source."""
-        address = zlib.crc32(scope["path"].encode())
+    async def _serve_sender(self, resources: ApiResources, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a webhook in. Each source has its own places; strangers, who can make up URLs, have one source's."""
+        threads = resources.threads
+        try:
+            known = await resources.sources.addressed(scope["path"].removeprefix(IN_PATH), threads.callers)
+        except SQLAlchemyError as exc:
+            await problems.answer(problems.problem_of(exc))(scope, receive, send)
+            return
+        address = STRANGERS + (0 if known is None else known.number)
         async with AsyncExitStack() as held:
             try:
                 held.enter_context(threads.senders.hold(address))

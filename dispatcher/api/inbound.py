@@ -28,12 +28,11 @@ from dispatcher.api.threads import run_in
 from dispatcher.control.source_history import kept_request
 from dispatcher.publishing.event_rates import RateExceeded
 from shared.domain.errors import HooklineError
-from shared.domain.events.decoding import check_published
 from shared.domain.events.fast_decoding import AnyEvent
-from shared.domain.json_text import quote_bare_numbers, write_json
+from shared.domain.json_text import quote_bare_numbers
 from shared.domain.sources.model import MAX_REQUEST_BYTES, PROOFS, InboundRequest, NotUnderstood, SourceKind
 from shared.domain.sources.proofs import unproven
-from shared.domain.sources.reading import Outcome, json_of, read_request, too_much
+from shared.domain.sources.reading import Outcome, json_of, publishable, read_request
 from shared.domain.sources.rules import RuleFailed
 from shared.observability import metrics
 from shared.observability.logs import get_logger
@@ -44,6 +43,8 @@ router = APIRouter(prefix="/v1/in", tags=["sources"])
 log = get_logger("hookline.api")
 
 _JUDGED_INLINE_BYTES = 16 << 10
+_MOST_WAITING = 20
+"""So many requests may wait to be kept; those that come then are not."""
 _NOBODY = ("a secret that nobody has",)
 _BODY = {
     "requestBody": {
@@ -93,9 +94,7 @@ async def take_webhook(
     """
     body = await read_body(request, MAX_REQUEST_BYTES)
     inbound = InboundRequest(_headers(request), dict(request.query_params), body)
-    is_known, known = resources.sources.known(token)
-    if not is_known:
-        known = await run_in(resources.threads.callers, partial(resources.sources.look_up, token))
+    known = await resources.sources.addressed(token, resources.threads.callers)
     judged = await _judge(resources, known, request, inbound)
     metrics.SOURCE_REQUESTS.labels(
         kind="unknown" if known is None else str(known.source.kind), outcome=judged.outcome
@@ -167,21 +166,19 @@ def _read(known: KnownSource, inbound: InboundRequest) -> tuple[Outcome, Sequenc
     """What a proven request becomes, its events checked as those of any publisher."""
     body: Any = decode_json(quote_bare_numbers(json_of(inbound)))
     outcome = read_request(known.source, known.public_id, inbound, body)
-    if not outcome.events:
-        return outcome, (), []
-    events = check_published(outcome.events)
-    texts = [write_json(event) for event in outcome.events]
-    if (refusal := too_much(texts)) is not None:
-        raise refusal
-    return outcome, events, texts
+    return outcome, *publishable(outcome.events)
 
 
 async def _keep(resources: ApiResources, known: KnownSource, kept: SourceRequest) -> None:
+    threads = resources.threads.source_history
+    if threads.statistics().tasks_waiting >= _MOST_WAITING:
+        return  # a slow database must not hold the places of requests that come
+
     def write() -> None:
         with write_transaction(resources.engine) as connection:
             insert_request(connection, known.number, kept)
 
     try:
-        await run_in(resources.threads.publishing, write)
+        await run_in(threads, write)
     except SQLAlchemyError as exc:  # the request was answered already; its events are safe
         log.warning("source.request_not_kept", source=known.public_id, error=type(exc).__name__)

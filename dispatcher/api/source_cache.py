@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
+from anyio import CapacityLimiter
 from sqlalchemy import Engine
 
+from dispatcher.api.threads import run_in
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, encode_id
 from shared.domain.sources.model import Source, SourceKind
@@ -23,6 +27,8 @@ MAX_REMEMBERED = 10_000
 REFUSALS_KEPT_PER_SECOND = 1.0
 """Strangers must not make the database busy, nor push what matters out of a source's history."""
 
+_TOKEN = re.compile(r"[0-9a-f]{32}")
+
 log = get_logger("hookline.api")
 
 
@@ -32,7 +38,7 @@ class KnownSource:
 
     number: int
     source: Source
-    secrets: dict[str, str]
+    secrets: dict[str, str] = field(repr=False)
     """By name, the present one first."""
     enabled: bool
 
@@ -54,6 +60,17 @@ class SourceCache:
         self._vault = vault
         self._known: dict[str, tuple[float, KnownSource | None]] = {}
         self._refusals: dict[int, float] = {}
+
+    async def addressed(self, token: str, threads: CapacityLimiter) -> KnownSource | None:
+        """The source of a token, remembered or looked up in one of these threads.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database is away.
+        """
+        if _TOKEN.fullmatch(token) is None:  # must not be remembered: it may be as long as a request's head
+            return None
+        is_known, source = self.known(token)
+        return source if is_known else await run_in(threads, partial(self.look_up, token))
 
     def known(self, token: str) -> tuple[bool, KnownSource | None]:
         """Whether the token was looked up a moment ago, and its source, if it has one."""

@@ -16,7 +16,7 @@ from anyio import CapacityLimiter
 
 from dispatcher.api.fair_threads import FairThreads, Places, Refusals, Turns
 
-ORDINARY_THREADS = 20
+ORDINARY_THREADS = 19
 ORDINARY_TURNS_OF_A_USER = 3
 """Several users may be one attacker's, and one user several programs."""
 
@@ -62,7 +62,9 @@ class Threads:
     uploads: Places = field(default_factory=lambda: Places("uploads of runs' files", 500, 200))
     """The client sends 128 at a time. They take no thread and hardly any memory: what comes is dropped."""
     senders: Places = field(default_factory=lambda: Places("webhooks in", 400, 40))
-    """Nobody knows yet whose they are, so they are told apart by their URLs."""
+    """They are told apart by their sources. Those with URLs that are no source's are one user's, whoever sends them."""
+    source_history: CapacityLimiter = field(default_factory=partial(CapacityLimiter, 1))
+    """To keep what became of webhooks in: publishing must not wait for it."""
     console: Places = field(default_factory=lambda: Places("pages", 200, 50))
     console_turns: Turns = field(default_factory=lambda: Turns(8))
     console_turns_of_a_visitor: Turns = field(default_factory=lambda: Turns(2))

@@ -195,8 +195,9 @@ def check_proving_secret(value: str) -> None:
 
 
 def check_proving_key(value: str) -> None:
-    """Refuse what is no key in base64. Raises InvalidDefinition."""
-    key_of(_DECODED, value)
+    """Refuse what is no key in base64, or one that a stranger could guess. Raises InvalidDefinition."""
+    if len(key_of(_DECODED, value)) < MIN_SECRET_CHARS:
+        raise InvalidDefinition.at((), f"must be base64 of at least {MIN_SECRET_CHARS} bytes")
 
 
 def _body(raw: object) -> SecretBody:

@@ -8,6 +8,7 @@ from typing import Final
 
 from shared.delivery.answers import masked_text
 from shared.domain.events.fast_decoding import AnyEvent
+from shared.domain.events.values import MAX_NAME_LENGTH
 from shared.domain.payloads.masking import CUT_BYTES, SHOWN_BYTES, Mask, shown
 from shared.domain.sources.model import HmacProof, InboundRequest, Proof
 from shared.storage.definitions.source_requests import SourceRequest
@@ -43,17 +44,21 @@ def kept_request(
     names = [*_TOLD_HEADERS]
     if isinstance(proof, HmacProof):
         names += [name for name in (proof.id_header, proof.timestamp_header) if name is not None]
-    told = {name: request.headers[name][:MAX_HEADER_CHARS] for name in names if name in request.headers}
+
+    def told(text: str, max_chars: int) -> str:
+        read = text[: max_chars + CUT_BYTES]
+        return _storable(masked_text(read, secrets, mask, cut=len(read) < len(text))[:max_chars])
+
     return SourceRequest(
         outcome=outcome,
-        reason=None if reason is None else _masked(reason[:MAX_REASON_CHARS], secrets, mask),
+        reason=None if reason is None else told(reason, MAX_REASON_CHARS),
         events=[
-            {"type": str.__str__(event.type), "id": _masked(event.id, secrets, mask)}
+            {"type": str.__str__(event.type), "id": told(event.id, MAX_NAME_LENGTH)}
             for event in events[:MAX_KEPT_EVENTS]
         ]
         or None,
         sender=sender[:64],
-        headers={name: _storable(_masked(value, secrets, mask)) for name, value in told.items()},
+        headers={name: told(request.headers[name], MAX_HEADER_CHARS) for name in names if name in request.headers},
         body_bytes=len(request.body),
         body=None if outcome == "refused" else _storable(_beginning(request.body, secrets, mask)),
         created_at=now,
@@ -63,10 +68,6 @@ def kept_request(
 def _beginning(body: bytes, secrets: Mapping[str, str], mask: Mask) -> str:
     read = body[: SHOWN_BYTES + CUT_BYTES]
     return shown(masked_text(read.decode("utf-8", "replace"), secrets, mask, cut=len(read) < len(body)))
-
-
-def _masked(text: str, secrets: Mapping[str, str], mask: Mask) -> str:
-    return masked_text(text, secrets, mask, cut=False)
 
 
 def _storable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -12,12 +13,11 @@ from dispatcher.control.access import Action, require
 from dispatcher.control.bodies import Body, View, parse_body
 from dispatcher.control.sources import load_source
 from shared.domain.errors import HooklineError, InvalidDefinition
-from shared.domain.events.decoding import check_published
 from shared.domain.ids import IdKind, encode_id
-from shared.domain.json_text import quote_bare_numbers, read_json
+from shared.domain.json_text import quote_bare_numbers, read_json, write_json
 from shared.domain.sources.model import InboundRequest, Source, SourceKind
 from shared.domain.sources.parsing import source_of
-from shared.domain.sources.reading import json_of, read_request
+from shared.domain.sources.reading import json_of, publishable, read_request
 from shared.storage.accounts.users import Principal
 
 MAX_HEADERS = 50
@@ -44,7 +44,7 @@ class SourceTrialView(View):
     """What would become of a request."""
 
     events: list[dict[str, Any]]
-    """The events that would be published."""
+    """The events that would be published; none where they nest too deeply to be shown."""
     ignored: list[str]
     """Why it, or parts of it, would be no events."""
     faults: list[Fault]
@@ -76,8 +76,7 @@ def _try(source: Source, source_id: str, request: InboundRequest) -> SourceTrial
         outcome = read_request(source, source_id, request, read_json(quote_bare_numbers(json_of(request))))
         faults: list[Fault] = []
         try:
-            if outcome.events:
-                check_published(outcome.events)
+            publishable(outcome.events)
         except InvalidDefinition as exc:
             faults = [Fault(loc=list(error.loc), msg=error.msg) for error in exc.errors]
     except orjson.JSONDecodeError as exc:
@@ -85,8 +84,17 @@ def _try(source: Source, source_id: str, request: InboundRequest) -> SourceTrial
     except HooklineError as exc:
         return _failed(str(exc))
     return SourceTrialView(
-        events=list(outcome.events), ignored=list(outcome.ignored), faults=faults, answer=outcome.answer
+        events=_shown(outcome.events), ignored=list(outcome.ignored), faults=faults, answer=outcome.answer
     )
+
+
+def _shown(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events, or none where they nest too deeply to be answered, which is among the faults then."""
+    try:
+        write_json([events])
+    except TypeError:
+        return []
+    return list(events)
 
 
 def _failed(why: str) -> SourceTrialView:

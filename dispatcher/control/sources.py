@@ -68,7 +68,7 @@ class RequestView(View):
     id: int
     at: datetime
     outcome: str
-    """`accepted`, `ignored`, `refused` (it proved nothing, or was no JSON) or `failed` (no event can be made of it)."""
+    """`accepted`, `ignored`, `refused` (it proved nothing) or `failed` (no event could be made of it, or taken)."""
     reason: str | None
     """Why it, or a part of it, became no event."""
     events: list[MadeEvent]

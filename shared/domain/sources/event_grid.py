@@ -30,8 +30,10 @@ _STATES: Mapping[str, RunPhase] = {
 def envelopes(body: object) -> list[Mapping[str, Any]]:
     """The events of a body: a list in its own schema, one or a list in CloudEvents'. Raises NotUnderstood."""
     found: list[Any] = body if isinstance(body, list) else [body]
-    if not 1 <= len(found) <= MAX_ENVELOPES or not all(isinstance(one, dict) and _type(one) for one in found):
-        raise NotUnderstood("the body must be a list of events with eventType, or CloudEvents with type")
+    if not 1 <= len(found) <= MAX_ENVELOPES or not all(
+        isinstance(one, dict) and _type(one) and text_of(one.get("id")) for one in found
+    ):
+        raise NotUnderstood("the body must be a list of events with id and eventType, or CloudEvents with id and type")
     return found
 
 
@@ -101,8 +103,9 @@ def _deployed(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     service, tags = text_of(data.get("ServiceName")), object_of(data.get("ServiceTags"))
     tag = text_of(f"deployed:{service}")
     found = []
-    for one in text_of(data.get("ModelIds")).split(",")[:MAX_PARTS]:
-        name, _, version = one.strip().rpartition(":")
+    models = data.get("ModelIds")
+    for one in models.split(",", MAX_PARTS)[:MAX_PARTS] if isinstance(models, str) else ():
+        name, _, version = text_of(one).rpartition(":")
         if name:
             artifact = {**_artifact(name, version), "tags": [tag], "metadata": {**tags, "service": service}}
             found.append({"collection": {"name": name, "type": "model"}, "artifact": artifact, "tag": tag})

@@ -159,8 +159,6 @@ class Reading:
 
     drafts: list[Draft] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
-    answer: dict[str, Any] | None = None
-    """What the sender wants to hear before it delivers at all: Event Grid's handshake."""
 
     def ignore(self, reason: str) -> None:
         """Note once why something is no event."""

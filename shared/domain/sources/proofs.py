@@ -11,13 +11,13 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
 from shared.domain.errors import InvalidDefinition
 from shared.domain.sources.model import BasicProof, Encoding, HmacProof, InboundRequest, KeyForm, Proof, TokenProof
 
-ALGORITHMS: Final = ("sha256", "sha384", "sha512", "sha1")
 MAX_SIGNATURES: Final = 10
 _MILLISECONDS_FROM: Final = 10**11
 """A unix time from here on is in milliseconds: in seconds it would be in the year 5138."""
@@ -42,9 +42,9 @@ def _unproven_token(proof: TokenProof, request: InboundRequest, secrets: Sequenc
     places = []
     if proof.header is not None:
         places.append(f"header {proof.header}" + (f" with the prefix {proof.prefix!r}" if proof.prefix else ""))
-        header = request.headers.get(proof.header)
-        if header is not None and header.startswith(proof.prefix):
-            found.append(header.removeprefix(proof.prefix))
+        for header in _readings(request.headers.get(proof.header)):
+            if header.startswith(proof.prefix):
+                found.append(header.removeprefix(proof.prefix))
     if proof.query is not None:
         places.append(f"parameter {proof.query} in the URL")
         if (given := request.query.get(proof.query)) is not None:
@@ -75,7 +75,7 @@ def _unproven_signature(proof: HmacProof, request: InboundRequest, secrets: Sequ
         if field is not None and f"{{{name}}}" in proof.signed:
             if (value := request.headers.get(field)) is None:
                 return f"it has no header {field}"
-            parts[name] = value.encode("utf-8", "surrogateescape")
+            parts[name] = _as_sent(value)
     signed = signed_bytes(proof.signed, parts)
     given = list(_signatures(proof, header))
     if not given:
@@ -138,6 +138,24 @@ def key_of(proof: HmacProof, secret: str) -> bytes:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidDefinition.at((), "must be base64, perhaps after `whsec_`") from None
+
+
+def _readings(field: str | None) -> Iterator[str]:
+    """A header's value in Latin-1, as HTTP's servers read them, and in UTF-8, as many services send a secret."""
+    if field is None:
+        return
+    yield field
+    if not field.isascii():
+        with suppress(UnicodeDecodeError):
+            yield _as_sent(field).decode()
+
+
+def _as_sent(field: str) -> bytes:
+    """The bytes of a header's value, which was read in Latin-1."""
+    try:
+        return field.encode("latin-1")
+    except UnicodeEncodeError:
+        return field.encode("utf-8", "surrogatepass")
 
 
 def _any_same(given: Sequence[str], secrets: Sequence[str]) -> bool:

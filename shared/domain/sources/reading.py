@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.errors import InvalidDefinition
+from shared.domain.events.decoding import check_published
+from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.limits import MAX_BATCH_BYTES
+from shared.domain.filters.filters import MISSING
+from shared.domain.json_text import write_json
 from shared.domain.sources import event_grid, github, gitlab, hugging_face, mlflow
 from shared.domain.sources.bodies import fit_key
 from shared.domain.sources.event_grid import envelope_key, envelopes
 from shared.domain.sources.model import Draft, InboundRequest, Reading, Source, SourceKind
-from shared.domain.sources.rules import MAX_ITEMS, RuleFailed, RuleSubject, filled, holds
+from shared.domain.sources.rules import MAX_ITEMS, RequestBudget, RuleFailed, RuleSubject, filled, filled_id, holds
 
 FORM: Final = "application/x-www-form-urlencoded"
 _READERS: Mapping[SourceKind, Callable[[Source, InboundRequest, object], Reading]] = {
@@ -63,20 +67,22 @@ def read_request(source: Source, source_id: str, request: InboundRequest, body: 
 
 
 def _by_rules(source: Source, request: InboundRequest, body: object) -> Reading:
-    reading = Reading()
+    reading, budget = Reading(), RequestBudget()
     for subject in _subjects(source, request, body):
         held = False
         for rule in source.rules:
             for place, one in enumerate(rule.subjects(subject)):
-                if not holds(rule, one):
+                if not holds(rule, one, budget):
                     continue
                 held = True
                 if len(reading.drafts) == MAX_ITEMS:
                     raise RuleFailed(f"the request would become more than {MAX_ITEMS} events")
-                data = filled(rule.data, one)
-                key = fit_key(filled(rule.id, one), *((place,) if rule.each is not None else ()))
-                time = None if rule.time is None else filled(rule.time, one)
-                reading.drafts.append(Draft(type=rule.type, key=key, data=data, time=time or None))
+                data = filled(rule.data, one, budget)
+                key = fit_key(filled_id(rule.id, one, budget), *((place,) if rule.each is not None else ()))
+                time = filled(rule.time, one, budget)
+                reading.drafts.append(
+                    Draft(type=rule.type, key=key, data=data, time=None if time is MISSING else time or None)
+                )
         if not held:
             reading.ignore("no rule's `when` holds of it")
     return reading
@@ -107,8 +113,16 @@ def _events(source: Source, source_id: str, drafts: list[Draft]) -> Iterator[dic
         }
 
 
-def too_much(texts: list[bytes]) -> InvalidDefinition | None:
-    """The refusal of events that are more than a batch may be together; None where they are not."""
-    if sum(map(len, texts)) <= MAX_BATCH_BYTES:
-        return None
-    return InvalidDefinition(FieldError((), f"the events must be at most {MAX_BATCH_BYTES} bytes together"))
+def publishable(candidates: Sequence[dict[str, Any]]) -> tuple[Sequence[AnyEvent], list[bytes]]:
+    """The events that a request becomes, checked as those of any publisher, each with its JSON text.
+
+    Raises:
+        InvalidDefinition: naming each fault.
+    """
+    if not candidates:
+        return (), []
+    events = check_published(candidates)
+    texts = [write_json(candidate) for candidate in candidates]
+    if sum(map(len, texts)) > MAX_BATCH_BYTES:
+        raise InvalidDefinition.at((), f"the events must be at most {MAX_BATCH_BYTES} bytes together")
+    return events, texts

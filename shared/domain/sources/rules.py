@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from shared.domain.errors import FieldError, HooklineError, InvalidDefinition, Loc
 from shared.domain.events.decoding import check_event
+from shared.domain.events.limits import MAX_BATCH_BYTES
 from shared.domain.events.types import PUBLISHED_TYPES, EventType
-from shared.domain.filters.budget import FilterBudget, FilterTooCostly
+from shared.domain.filters.budget import EVENT_UNITS, FilterBudget, FilterTooCostly
 from shared.domain.filters.filters import MISSING, Filter, Getter, parse_filter
 from shared.domain.json_text import write_json
 from shared.domain.sources.bodies import value_at
@@ -28,7 +29,11 @@ MAX_TEMPLATE_VALUES: Final = 1000
 MAX_TEMPLATE_CHARS: Final = 64 << 10
 MAX_TEMPLATE_DEPTH: Final = 20
 MAX_INSERTED_BYTES: Final = 1 << 20
-"""How much of a body one event may take over."""
+"""How much of a body one event may take over; all events of a request together `MAX_BATCH_BYTES`."""
+MAX_TRIALS: Final = 100_000
+"""How often a request's rules are tried: on each event of Event Grid's, and on each item of their lists."""
+REQUEST_UNITS: Final = 10 * EVENT_UNITS
+"""The work of all filters of a request: a quarter of a second at worst."""
 HIDDEN_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 _PLACE = re.compile(r"\$(?:(?P<literal>\$)|\{(?:(?P<name>[^${}]*)\})?)")
 _NAMES = "body, body.<path>, header.<name>, delivery_id"
@@ -47,6 +52,26 @@ class RuleSubject:
 
 class RuleFailed(HooklineError):
     """A rule can't be applied to a request; the text says why, without values."""
+
+
+class RequestBudget:
+    """What one request may cost all rules together, so that no sender and no definition holds up others."""
+
+    def __init__(self) -> None:
+        self.filters = FilterBudget(REQUEST_UNITS)
+        self._trials = self._bytes = 0
+
+    def take_trial(self) -> None:
+        """Count that a rule is tried. Raises RuleFailed when that was too often."""
+        self._trials += 1
+        if self._trials > MAX_TRIALS:
+            raise RuleFailed(f"the rules would be tried more than {MAX_TRIALS} times on this request")
+
+    def take_bytes(self, size: int) -> None:
+        """Count what events take over. Raises RuleFailed when that is too much."""
+        self._bytes += size
+        if self._bytes > MAX_BATCH_BYTES:
+            raise RuleFailed(f"the events would take over more than {MAX_BATCH_BYTES} bytes of the body together")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +162,10 @@ def _getter(name: str) -> Getter[RuleSubject]:
     return lambda subject: read_name(subject, name)
 
 
-def holds(rule: Rule, subject: RuleSubject) -> bool:
-    """Whether a rule applies. Raises RuleFailed where its filter would take too long on this body."""
-    with FilterBudget().applied():
+def holds(rule: Rule, subject: RuleSubject, budget: RequestBudget) -> bool:
+    """Whether a rule applies. Raises RuleFailed where the filters would take too long on this body."""
+    budget.take_trial()
+    with budget.filters.applied():
         try:
             return rule.holds(subject)
         except FilterTooCostly:
@@ -205,21 +231,40 @@ def _sample(value: object) -> Any:
     return value
 
 
-def filled(template: object, subject: RuleSubject) -> Any:
-    """A template with the values of a request.
+def filled(template: object, subject: RuleSubject, budget: RequestBudget) -> Any:
+    """A template with the values of a request; MISSING when it is one place that has none.
 
     A place without a value and without a default is blank inside a string, and left out where it is all of a member.
 
     Raises:
         RuleFailed: when it would take over too much.
     """
-    return _Filling(subject).of(template)
+    return _Filling(subject, budget).of(template)
+
+
+def filled_id(template: object, subject: RuleSubject, budget: RequestBudget) -> object:
+    """A rule's `id`, whose places all have to have values: without them different facts would have the same id.
+
+    Raises:
+        RuleFailed: when one has none, or when the id is blank.
+    """
+    filling = _Filling(subject, budget)
+    made = filling.of(template)
+    if filling.without_value:
+        named = filling.without_value[0]
+        raise RuleFailed(f"the rule's `id` would be that of other events too: {named} has no value, and no default")
+    if made == "":
+        raise RuleFailed("the rule's `id` would be blank, and so that of other events too")
+    return made
 
 
 class _Filling:
-    def __init__(self, subject: RuleSubject) -> None:
+    def __init__(self, subject: RuleSubject, budget: RequestBudget) -> None:
         self._subject = subject
+        self._budget = budget
         self._bytes = 0
+        self.without_value: list[str] = []
+        """The places for which nothing stood, by name."""
 
     def of(self, template: object) -> Any:
         if isinstance(template, dict):
@@ -241,14 +286,26 @@ class _Filling:
         value = self._value(match["name"])
         if value is MISSING or value is None:
             return ""
-        return value if isinstance(value, str) else write_json(value).decode()
+        return value if isinstance(value, str) else _written(value).decode()
 
     def _value(self, place: str) -> object:
         name, given, default = place.partition(":-")
         value = read_name(self._subject, name)
         if given and (value is MISSING or value is None or value == ""):
             return default
-        self._bytes += len(value) if isinstance(value, str) else len(write_json(value)) if value is not MISSING else 0
+        if value is MISSING or value is None or value == "":
+            self.without_value.append(name)
+            return value
+        size = len(value) if isinstance(value, str) else len(_written(value))
+        self._bytes += size
         if self._bytes > MAX_INSERTED_BYTES:
             raise RuleFailed(f"the event would take over more than {MAX_INSERTED_BYTES} bytes of the body")
+        self._budget.take_bytes(size)
         return value
+
+
+def _written(value: object) -> bytes:
+    try:
+        return write_json(value)
+    except TypeError:
+        raise RuleFailed("a value that the event would take over nests too deeply") from None

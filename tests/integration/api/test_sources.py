@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import Engine, select
 
+from dispatcher.api.fair_use import STRANGERS
 from shared.messaging.streams import FIELD, stream_key
 from shared.storage.database.transactions import read_transaction
 from shared.storage.definitions.source_requests import KEPT
@@ -228,6 +230,51 @@ def test_a_stranger_learns_nothing(hooked: Api, redis: Redis) -> None:
     assert {(one["outcome"], one["body"], len(one["events"])) for one in kept} == {("refused", None, 0)}
     assert "does not fit" in kept[-1]["reason"]
     assert not any(SECRET in answer for answer in hooked.answers)
+
+
+@ON_SQLITE
+def test_made_up_urls_take_no_memory_and_no_places_of_a_source(hooked: Api) -> None:
+    source, resources = create(hooked), hooked.client.app.state.resources
+    body = github_push()
+    assert deliver(hooked, source["path"], body, signed(body)).status_code == 202
+    for token in ("nobody", "x" * 20_000, "%F0%9F%98%80", "A" * 32, f"{'0' * 32}%0A"):
+        assert deliver(hooked, f"/v1/in/{token}", body, signed(body)).status_code == 401
+    assert list(resources.sources._known) == [source["path"].removeprefix("/v1/in/")]
+    places = resources.threads.senders
+    with ExitStack() as held:
+        for _ in range(places.most_of_a_user):
+            held.enter_context(places.hold(STRANGERS))
+        made_up = (deliver(hooked, f"/v1/in/{number:032x}", body).status_code for number in range(3))
+        assert set(made_up) == {429}
+        assert deliver(hooked, source["path"], body, signed(body)).status_code == 202
+
+
+@ON_SQLITE
+def test_what_nests_too_deeply_fails_and_is_told_in_a_trial_too(hooked: Api, redis: Redis) -> None:
+    source = hooked.ok(
+        "POST", SOURCES, {**GENERIC, "kind": "mlflow", "verify": None, "events": [], "project": "p"}, status=201
+    )
+    deep = b'{"a":' * 400 + b"1" + b"}" * 400
+    meta = b'{"name": "m", "version": "1", "key": "k", "value": %b}'
+    body = b'{"entity": "model_version_tag", "action": "set", "data": %b}' % meta
+    headers = mlflow_headers(body % deep, at=datetime.now(UTC))
+    refused = deliver(hooked, source["path"], body % deep, headers)
+    assert (refused.status_code, "Recursion" in refused.text) == (422, True)
+    assert "Recursion" in history(hooked, source)[0]["reason"]
+    tried = hooked.ok("POST", f"{SOURCES}/{source['id']}/test", {"body": (body % deep).decode()})
+    assert "Recursion" in tried["faults"][0]["msg"]
+    assert published(redis) == []
+
+
+@ON_SQLITE
+def test_a_key_in_base64_that_could_be_guessed_is_refused(hooked: Api) -> None:
+    hooked.ok("PUT", f"{ACME}/secrets/SHORT", {"value": "whsec_AAAA"}, status=201)
+    signature = {"header": "X-Sign", "key": "base64", "encoding": "base64"}
+    body = {**GENERIC, "secret": "SHORT", "verify": {"hmac": signature}}
+    assert hooked.refused("POST", SOURCES, body, status=422).locs == [["secret"]]
+    hooked.ok("PUT", f"{ACME}/secrets/SHORT", {"value": "whsec_c2lnbmluZy1rZXktb2YtMjQtYnl0ZXMh"})
+    hooked.ok("POST", SOURCES, body, status=201)
+    hooked.refused("PUT", f"{ACME}/secrets/SHORT", {"value": "whsec_AAAA"}, status=422)
 
 
 @ON_SQLITE

@@ -45,6 +45,35 @@ def test_githubs_own_example_is_verified() -> None:
     assert unproven(PROOFS[SourceKind.GITHUB], inbound, ["It's a Secret to Everybody"], NOW) is None
 
 
+SPELLED = "schl\u00fcssel-\u20ac-lang"
+"""A secret beyond ASCII; a server reads the bytes of a header in Latin-1."""
+
+
+def test_a_secret_beyond_ascii_is_taken_in_utf_8_and_one_in_latin_1() -> None:
+    proof = PROOFS[SourceKind.GITLAB]
+    sent = SPELLED.encode().decode("latin-1")
+    assert unproven(proof, InboundRequest({"x-gitlab-token": sent}, {}, BODY), [SPELLED], NOW) is None
+    latin = "schl\u00fcssel-lang"
+    assert unproven(proof, InboundRequest({"x-gitlab-token": latin}, {}, BODY), [latin], NOW) is None
+    assert unproven(proof, InboundRequest({"x-gitlab-token": "\xff\xfe"}, {}, BODY), [SPELLED], NOW) is not None
+
+
+def test_an_id_beyond_ascii_is_signed_as_it_was_sent() -> None:
+    proof = proof_of({"hmac": HMAC | {"header": "X-Sign", "id_header": "X-Id"}})
+    digest = hmac.new(SECRET.encode(), "n\u00b0 1.".encode() + BODY, hashlib.sha256).hexdigest()
+    assert reason(proof, {"x-sign": digest, "x-id": "n\u00b0 1".encode().decode("latin-1")}) is None
+
+
+@pytest.mark.parametrize(
+    "time", ["-1795424400", "1e9", "9" * 14, "9" * 13, "0", " ", "", "\u0661\u0662", "0x5", "1795424400.0"]
+)
+def test_what_is_no_time_of_now_is_refused_though_it_is_signed(time: str) -> None:
+    digest = hmac.new(SECRET.encode(), f"d-1.{time}.".encode() + BODY, hashlib.sha256).digest()
+    signature = "v1," + base64.b64encode(digest).decode()
+    headers = {"x-mlflow-delivery-id": "d-1", "x-mlflow-timestamp": time, "x-mlflow-signature": signature}
+    assert reason(PROOFS[SourceKind.MLFLOW], headers) is not None
+
+
 def test_the_secret_before_is_accepted_as_well() -> None:
     before = github_headers(BODY, "push", secret="the one before it")
     assert reason(PROOFS[SourceKind.GITHUB], before) is None

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import check_published
 from shared.domain.sources.model import Source
-from shared.domain.sources.reading import Outcome, read_request
+from shared.domain.sources.reading import Outcome, publishable, read_request
 from shared.domain.sources.rules import MAX_ITEMS, RuleFailed
-from tests.unit.domain.sources.requests import REGISTERED, azure_event, request, source
+from tests.unit.domain.sources.requests import REGISTERED, azure_event, mlflow_body, request, source
 
 TOKEN = {"token": {"header": "X-Token"}}
 ALIAS: dict[str, Any] = {
@@ -122,6 +122,54 @@ def test_rules_read_event_grids_events_one_by_one() -> None:
     assert found.ignored == ("no rule's `when` holds of it",)
 
 
+@pytest.mark.parametrize("template", ["${body.id}", "v-${body.id}", "${body.id:-}", "${body.none:-}"])
+@pytest.mark.parametrize("without", [{}, {"id": None}, {"id": ""}])
+def test_an_id_that_other_events_would_have_too_is_refused(template: str, without: dict[str, Any]) -> None:
+    rule = ALIAS | {"id": template}
+    with pytest.raises(RuleFailed, match="`id` would be"):
+        read(generic(rule), {**{key: value for key, value in BODY.items() if key != "id"}, **without})
+    (event,) = read(generic(ALIAS | {"id": "${body.none:-x}"}), BODY).events
+    assert event["id"] == "x/ADD_ARTIFACT_ALIAS"
+
+
+def test_a_time_that_a_body_does_not_have_is_left_out() -> None:
+    for without in ({}, {"at": None}, {"at": ""}):
+        body = {**{key: value for key, value in BODY.items() if key != "at"}, **without}
+        (event,) = publishable(read(generic(ALIAS), body).events)[0]
+        assert event.time is None
+
+
+def _nested(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def test_what_nests_too_deeply_is_refused_and_no_fault_of_hooklines() -> None:
+    for meta in ("${body.meta}", "x${body.meta}"):
+        rule = {**ALIAS, "data": {**ALIAS["data"], "artifact": {"id": "1", "metadata": {"m": meta}}}}
+        with pytest.raises(RuleFailed, match="nests too deeply"):
+            read(generic(rule), {**BODY, "meta": _nested(400)})
+    tag = mlflow_body("model_version_tag.set", name="churn", version="3", key="k", value=_nested(400))
+    with pytest.raises(InvalidDefinition, match="can't be written as JSON"):
+        publishable(read(source("mlflow"), tag).events)
+
+
+def test_all_rules_of_a_request_share_one_bound() -> None:
+    data: dict[str, Any] = {"collection": {"name": "x"}, "artifact": {"id": "1"}}
+    many: dict[str, Any] = {"each": "body.list", "when": {"item": "never"}, "type": "CREATE_ARTIFACT", "data": data}
+    with pytest.raises(RuleFailed, match="more than 100000 times"):
+        grid = source("event-grid", events=[many] * 50)
+        read(grid, [azure_event("ModelDeployed", {}, list=[0] * MAX_ITEMS)] * 20)
+    large = {**many, "when": {}, "data": {**data, "artifact": {"id": "1", "metadata": {"m": "${body.text}"}}}}
+    with pytest.raises(RuleFailed, match="together"):
+        read(generic(large, project="p"), {"list": [0] * MAX_ITEMS, "text": "x" * (100 << 10)})
+    slow = {**many, "when": {"body.text": {"$regex": "(a?){30}b{1,30}c$"}}}
+    with pytest.raises(RuleFailed, match="too long"):
+        read(generic(slow, project="p"), {"list": [0] * MAX_ITEMS, "text": "a" * (50 << 10)})
+
+
 FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...]]] = [
     ({"when": {"event": 1}}, ("when", "event")),
     ({"when": {"body.event": {"$regex": "("}}}, ("when", "body.event", "$regex")),
@@ -186,7 +234,7 @@ _JSON = st.recursive(
 _ANY = {
     "each": "body.list",
     "type": "CREATE_ARTIFACT",
-    "id": "${item.id}${body.x}",
+    "id": "${delivery_id}${item.id:-}${body.x:-}",
     "data": {
         "project": "${item}",
         "collection": "${body.a.0.b}",

@@ -231,6 +231,19 @@ def test_azures_models_in_both_schemas(cloud: bool) -> None:
     ]
 
 
+def test_a_deployment_of_many_models_names_each_whole() -> None:
+    models = [f"{'m' * 100}-{number}:{number}" for number in range(20)]
+    deployed = {"ServiceName": "svc", "ModelIds": ",".join(models), "ServiceTags": {}}
+    found = events(source("event-grid"), [azure_event("ModelDeployed", deployed)])
+    assert [told["artifact"]["id"] for _, told in found] == models
+
+
+@pytest.mark.parametrize("cloud", [True, False])
+def test_an_event_of_azures_without_an_id_is_refused(cloud: bool) -> None:
+    with pytest.raises(NotUnderstood, match="id"):
+        events(source("event-grid"), [azure_event("ModelRegistered", REGISTERED, cloud=cloud, id="")])
+
+
 @pytest.mark.parametrize(
     ("name", "status", "state"),
     [

@@ -5,6 +5,8 @@ All of it is answered as an unknown path while HOOKLINE_WANDB_RUNS is off.
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -29,9 +31,18 @@ from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.values import NAME_FORM, is_name
 from shared.observability.logs import get_logger
 from shared.storage.database.transactions import read_transaction, write_transaction
-from shared.storage.definitions.wandb_runs import StoredRun, find_run, wandb_run_key, write_streamed
+from shared.storage.definitions.wandb_runs import (
+    StoredRun,
+    find_run,
+    mark_streamed,
+    wandb_run_key,
+    write_progress,
+    write_streamed,
+)
 
 log = get_logger("hookline.api")
+PROGRESS_SECONDS = 3.0
+"""How often it is written down what is published of a long request."""
 
 
 async def _switched_on(resources: ResourcesDep) -> None:
@@ -59,13 +70,31 @@ async def stream(
     del body
     writer = writer_of(request.headers.get(WRITER_HEADER, ""))
     plan = await run_in(threads, partial(_planned, resources, caller, of, asked, writer))
-    with refused_rates():
-        await resources.event_rates.take_of(entity, plan.most_events)
-    batches = plan.batches()
-    while batch := await run_in(threads, partial(next, batches, None)):
-        await resources.publisher.append(*batch)
+    try:
+        await _publish(resources, plan)
+    except Exception:
+        await run_in(threads, partial(_write_progress, resources, plan))
+        raise
     await run_in(threads, partial(_write_down, resources, plan))
     return Response(b"{}", media_type="application/json")
+
+
+async def _publish(resources: ApiResources, plan: Plan) -> None:
+    """Publish a request's events. Only the first batch may be over the entity's rate: the client repeats all or none.
+
+    What is published is written down in between, so a request that comes again while this one lasts, or after this
+    process was killed, skips it.
+    """
+    threads, batches = resources.threads.publishing, plan.batches()
+    begun, written = False, time.monotonic()
+    while batch := await run_in(threads, partial(next, batches, None)):
+        with refused_rates():
+            await resources.event_rates.take_of(plan.of.entity, len(batch[0]), begun=begun)
+        await resources.publisher.append(*batch)
+        begun, plan.published_lines = True, plan.sure_lines
+        if time.monotonic() - written > PROGRESS_SECONDS:
+            await run_in(threads, partial(_write_progress, resources, plan))
+            written = time.monotonic()
 
 
 class _RunPath:
@@ -73,7 +102,11 @@ class _RunPath:
 
     def __init__(self, entity: str, project: str, run: str) -> None:
         named = (("entity", entity), ("project", project), ("run", run))
-        faults = [FieldError((what,), f"must be {NAME_FORM}") for what, name in named if not is_name(name)]
+        faults = [
+            FieldError((what,), f"must be {NAME_FORM}, and without /")
+            for what, name in named
+            if not is_name(name) or "/" in name
+        ]
         if faults:
             raise InvalidDefinition(*faults)
         self.entity, self.project, self.run = entity, project, run
@@ -94,7 +127,17 @@ def _planned(resources: ApiResources, caller: Caller, of: _RunPath, asked: Strea
         raise Problem(
             503, "unavailable", "the run was forgotten at this moment: try again", headers={"Retry-After": "1"}
         )
+    if not run.streamed:
+        with write_transaction(resources.engine) as connection:
+            mark_streamed(connection, run)
+        run = replace(run, streamed=True)
     return Plan(RunEvents(of.entity, caller.principal.user_name, run, writer), asked, heartbeat, now)
+
+
+def _write_progress(resources: ApiResources, plan: Plan) -> None:
+    if plan.published_lines and not plan.of.writer:
+        with write_transaction(resources.engine) as connection:
+            write_progress(connection, plan.of.run, plan.published_lines)
 
 
 def _write_down(resources: ApiResources, plan: Plan) -> None:

@@ -179,7 +179,10 @@ run.set_field("state", lambda node, _info: str(node.stored.state))
 run.set_field("stopped", lambda _node, _info: False)
 run.set_field("config", lambda node, _info: client_config(node.stored.about.get("config") or {}))
 run.set_field("summaryMetrics", lambda node, _info: write_json(node.stored.summary).decode())
-run.set_field("historyLineCount", lambda node, _info: node.stored.history_lines)
+# Not 0 where there is a last line: the client would give its step once more.
+run.set_field(
+    "historyLineCount", lambda node, _info: max(node.stored.history_lines, int(node.stored.last_step is not None))
+)
 run.set_field("eventsTail", lambda _node, _info: "[]")
 run.set_field("eventsLineCount", lambda _node, _info: 0)
 run.set_field("logLineCount", lambda _node, _info: 0)

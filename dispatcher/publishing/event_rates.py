@@ -31,6 +31,7 @@ BURST_SECONDS = 10.0
 CACHED_SECONDS = 5.0
 """How soon a new limit holds in every API process."""
 _WAIT_SECONDS = 2.0
+_NO_BOUND_SECONDS = 1e12
 
 # Events push their entity's second further by their share of the rate; who is too far ahead has to wait. All or none.
 _TAKE = """
@@ -89,18 +90,24 @@ class EventRates:
             counts = Counter(event.data.entity for event in events if event.data.entity in limits)
             await self._count(limits, counts, len(events))
 
-    async def take_of(self, entity: str, events: int) -> None:
-        """Count events of one entity before they are made, as `take` does. Raises RateExceeded."""
-        limits = await self._current()
-        await self._count(limits, {entity: events} if entity in limits and events else {}, events)
+    async def take_of(self, entity: str, events: int, *, begun: bool = False) -> None:
+        """Count events of one entity, as `take` does; those that end what was `begun` are refused by nothing.
 
-    async def _count(self, limits: Mapping[str, int], counts: Mapping[str, int], events: int) -> None:
+        Raises RateExceeded.
+        """
+        limits = await self._current()
+        counts = {entity: events} if entity in limits and events else {}
+        await self._count(limits, counts, events, _NO_BOUND_SECONDS if begun else BURST_SECONDS)
+
+    async def _count(
+        self, limits: Mapping[str, int], counts: Mapping[str, int], events: int, ahead_seconds: float = BURST_SECONDS
+    ) -> None:
         if not counts:
             return
         arguments = [part for entity, count in sorted(counts.items()) for part in (entity, count, limits[entity])]
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
-                answer = await self._take(keys=[RATES_KEY], args=[BURST_SECONDS, *arguments])
+                answer = await self._take(keys=[RATES_KEY], args=[ahead_seconds, *arguments])
         except (RedisError, OSError) as exc:
             log.debug("event_rate.uncounted", error=type(exc).__name__)
             return

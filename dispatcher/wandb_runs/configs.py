@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dispatcher.wandb_runs.history import MAX_LEVELS, read_object
+from dispatcher.wandb_runs.history import MAX_LEVELS, is_number, read_object
 from shared.domain.errors import InvalidDefinition
 from shared.domain.json_text import write_json
 
@@ -59,7 +59,7 @@ def read_summary(text: str) -> dict[str, Any] | None:
     members = read_object(text)
     if members is None:
         return None
-    own = {key: members[key] for key in ("_step", "_runtime", "_timestamp") if key in members}
+    own = {key: members[key] for key in ("_step", "_runtime", "_timestamp") if is_number(members.get(key))}
     rest = {key: value for key, value in members.items() if not key.startswith("_")}
     return within_bounds(_kept(rest)) | own
 

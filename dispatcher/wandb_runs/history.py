@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import orjson
 
@@ -80,6 +80,11 @@ def clean_text(value: object) -> str:
     return _CONTROL.sub(" ", value[:MAX_NAME_LENGTH]).strip() if isinstance(value, str) else ""
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number of 64 bits; a boolean is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -(2.0**63) <= value < 2.0**63
+
+
 def _collect(name: str, value: object, samples: dict[str, Sample], levels: int) -> None:
     if isinstance(value, dict):
         if levels and "_type" not in value:
@@ -113,7 +118,7 @@ def _step(value: object) -> int | None:
 
 
 def _time(value: object) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LAST_MOMENT:
+    if not is_number(value) or not 0 <= value < _LAST_MOMENT:
         return None
     moment = datetime.fromtimestamp(value, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

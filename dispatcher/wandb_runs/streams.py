@@ -97,15 +97,16 @@ class Plan:
     _summary: dict[str, Any] | None = field(init=False, default=None)
     _told_at: datetime | None = None
     _last_step: int | None = None
+    published_lines: int = 0
+    """So many lines of the history are published, as whoever publishes them says."""
+    sure_lines: int = field(init=False, default=0)
+    """So many lines of the history have all their events in the batches that were given: a repeat may skip them."""
+    _at: int = field(init=False, default=0)
+    """The line that is being read."""
 
     def __post_init__(self) -> None:
         chunk = self.request.files and self.request.files.summary
         self._summary = read_summary(chunk.content[-1]) if chunk and chunk.content else None
-
-    @property
-    def most_events(self) -> int:
-        """About how many events there are, at most."""
-        return len(self.request.history.content) + 2
 
     def batches(self) -> Iterator[Batch]:
         """The events as publishing takes them, made while they are asked for: all of them could be very large."""
@@ -120,12 +121,14 @@ class Plan:
                 self.unread_lines += 1
                 continue
             if texts and (len(texts) >= MAX_BATCH_EVENTS or size_bytes + len(text) > BATCH_BYTES):
+                self.sure_lines = self._at
                 yield events, texts
                 events, texts, size_bytes = [], [], 0
             events.append(event)
             texts.append(text)
             size_bytes += len(text)
         if texts:
+            self.sure_lines = self._at
             yield events, texts
 
     def written(self) -> Streamed | None:
@@ -133,12 +136,14 @@ class Plan:
         run, chunk = self.of.run, self.request.history
         if self.request == StreamRequest() and run.streamed and self._told_at is None:
             return None
+        # Lines of several writers have numbers of their own each, so none may be skipped by them.
+        numbered = chunk.content and not self.of.writer
         return Streamed(
-            history_lines=chunk.offset + len(chunk.content),
+            history_lines=chunk.offset + len(chunk.content) if numbered else run.history_lines,
             last_step=self._last_step,
             summary=self._summary,
-            state=self._ends or run.state,
-            preempting=run.preempting or bool(self.request.preempting),
+            state=self._ends,
+            preempting=bool(self.request.preempting),
             told_at=self._told_at or run.told_at,
         )
 
@@ -147,14 +152,19 @@ class Plan:
             self._told_at = self.now
             yield self.of.running(self.heartbeat, self.now)
         chunk = self.request.history
-        for number, text in enumerate(chunk.content, chunk.offset):
-            logged = read_line(text)
+        # What was published of a request that comes again, save for its last line, which has the step.
+        known = 0 if self.of.writer else self.of.run.history_lines - chunk.offset
+        for place in range(min(max(known, 0), max(len(chunk.content) - 1, 0)), len(chunk.content)):
+            number = self._at = chunk.offset + place
+            logged = read_line(chunk.content[place])
             if logged is None:
                 self.unread_lines += 1
                 continue
             if logged.step is not None:
                 self._last_step = logged.step
-            yield from self.of.metrics(number, logged)
+            if place >= known:
+                yield from self.of.metrics(number, logged)
+        self._at = chunk.offset + len(chunk.content)
         if (phase := self._ends) is not None:
             yield self.of.ended(phase, self._summary or self.of.run.summary, self.now)
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,10 @@ import httpx
 import pytest
 from redis import Redis
 
+from dispatcher.publishing.event_rates import RATES_KEY
+from dispatcher.publishing.publisher import Publisher, StreamFull
+from shared.domain.events.fast_decoding import AnyEvent
+from shared.domain.events.limits import MAX_BATCH_EVENTS
 from shared.messaging.streams import FIELD, stream_key
 from shared.settings import Settings
 from tests.sdk.conftest import Hookline, Populated, open_hookline
@@ -184,6 +188,50 @@ def test_a_chunk_that_comes_again_fires_once(hookline: Hookline) -> None:
     assert len(hookline.receiver.requests) == 3
 
 
+def chunk_of(count: int) -> dict[str, Any]:
+    """A request with so many lines of history."""
+    content = [f'{{"_step":{step},"a":{step}}}' for step in range(count)]
+    return {"files": {"wandb-history.jsonl": {"offset": 0, "content": content}}}
+
+
+def test_a_chunk_that_comes_again_counts_once_against_the_quota(hookline: Hookline) -> None:
+    hookline.rest("PATCH", "/v1/entities/acme", {"quotas": {"events_per_second": 1}})
+    count = MAX_BATCH_EVENTS + 10  # the second batch is refused by nothing: it was begun
+    assert stream(hookline, chunk_of(count)).status_code == 200
+    with Redis.from_url(hookline.settings.stream_url) as redis:
+        paid = redis.hgetall(RATES_KEY)
+        length = sum(redis.xlen(stream_key(partition)) for partition in range(hookline.settings.partitions))
+        assert length == count + 1
+        assert stream(hookline, chunk_of(count)).status_code == 200
+        assert redis.hgetall(RATES_KEY) == paid
+        assert length == sum(redis.xlen(stream_key(partition)) for partition in range(hookline.settings.partitions))
+        refused = stream(hookline, chunk_of(count + 1))
+        assert (refused.status_code, "retry-after" in refused.headers) == (429, True)
+    hookline.rest("PATCH", "/v1/entities/acme", {"quotas": {"events_per_second": None}})
+    assert stream(hookline, chunk_of(count + 1)).status_code == 200
+    assert told(hookline) == ["running", *((step, {"a": step}) for step in range(count + 1))]
+
+
+def test_a_chunk_that_was_published_in_part_goes_on_where_it_was(
+    hookline: Hookline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, batches = Publisher.append, []
+
+    async def full_at_second(self: Publisher, events: Sequence[AnyEvent], bodies: Sequence[bytes]) -> int:
+        batches.append(len(events))
+        if len(batches) == 2:
+            raise StreamFull("the event streams are full")
+        return await append(self, events, bodies)
+
+    monkeypatch.setattr(Publisher, "append", full_at_second)
+    count = 2 * MAX_BATCH_EVENTS
+    assert stream(hookline, chunk_of(count)).status_code == 503
+    assert stream(hookline, chunk_of(count)).status_code == 200
+    # That it runs and all lines but one, then that it runs and the other lines.
+    assert batches == [MAX_BATCH_EVENTS, MAX_BATCH_EVENTS, MAX_BATCH_EVENTS, 2]
+    assert told(hookline) == ["running", *((step, {"a": step}) for step in range(count))]
+
+
 @pytest.mark.parametrize("field", ["notifyScriptableRunAlert", "createArtifact", "upsertSweep", "rewindRun"])
 def test_why_something_is_not_served(hookline: Hookline, field: str) -> None:
     answer = hookline.graphql(f"mutation M($input: Some!) {{ {field}(input: $input) {{ success }} }}", {"input": {}})
@@ -254,6 +302,7 @@ def test_streams_and_uploads_are_bounded(hookline: Hookline) -> None:
     assert status_of_length(hookline, "PUT", "/files/uploads", 6 << 30) == 413
     assert hookline.graphql(FILES, {"input": files}, key="member").status_code == 403
     assert stream(hookline, {"files": 7}).status_code == 422
+    assert stream(hookline, {}, run="a%2Fb").status_code == 422  # nor does upsertBucket begin such a run
     assert status_of_length(hookline, "POST", "/files/acme/digits/r1/file_stream", 33 << 20) == 413
     assert published(hookline) == []
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, delete, func, select, update
+from sqlalchemy import Case, Column, ColumnElement, Connection, case, delete, func, literal, select, update
 
 from shared.domain.events.partitioning import run_key
 from shared.domain.events.types import RunPhase
@@ -37,6 +37,7 @@ class StoredRun:
     streamed: bool
     """Whether anything came since it was started last."""
     history_lines: int
+    """So many lines are published since it was started last, counted as the client does: also those before a resume."""
     last_step: int | None
     told_at: datetime
     """When its `running` was published last."""
@@ -56,7 +57,8 @@ class Streamed:
     history_lines: int
     last_step: int | None
     summary: Mapping[str, Any] | None
-    state: RunPhase
+    state: RunPhase | None
+    """How it ended, if it did."""
     preempting: bool
     told_at: datetime
 
@@ -145,10 +147,11 @@ def change_about(connection: Connection, key: str, about: Mapping[str, Any], now
 
 
 def start_again(connection: Connection, key: str, starts: int, now: datetime) -> None:
-    """The run goes on, or begins anew, for the `starts`th time."""
+    """The run goes on, or begins anew, for the `starts`th time: of which nothing is published yet."""
     values = {
         "starts": starts,
         "streamed": False,
+        "history_lines": 0,
         "preempting": False,
         "state": str(RunPhase.RUNNING),
         "told_at": now,
@@ -157,23 +160,49 @@ def start_again(connection: Connection, key: str, starts: int, now: datetime) ->
     connection.execute(update(wandb_runs).where(wandb_runs.c.key == key).values(values))
 
 
+def mark_streamed(connection: Connection, run: StoredRun) -> None:
+    """Something came since the run was started last; before it is published: another process must not number anew."""
+    connection.execute(update(wandb_runs).where(_same_start(run)).values(streamed=True))
+
+
+def write_progress(connection: Connection, run: StoredRun, history_lines: int) -> None:
+    """So many lines are published of a request that is not over, or came to nothing. Lines only become more."""
+    more = wandb_runs.c.history_lines < history_lines
+    connection.execute(update(wandb_runs).where(_same_start(run) & more).values(history_lines=history_lines))
+
+
 def write_streamed(connection: Connection, run: StoredRun, what: Streamed, now: datetime) -> None:
-    """Write down what came of a run, unless it was started again meanwhile. Lines only become more."""
-    lines = wandb_runs.c.history_lines
+    """Write down what came of a run at `now`, unless it was started again meanwhile.
+
+    A request may take so long that the client has repeated it and gone on. So lines only become more, times later, an
+    end stays, and what was said of step and summary with later lines.
+    """
+    columns = wandb_runs.c
+    newest = columns.history_lines <= what.history_lines
     values: dict[str, Any] = {
         "streamed": True,
-        "state": str(what.state),
-        "preempting": what.preempting,
-        "told_at": what.told_at,
-        "seen_at": now,
-        "history_lines": case((lines < what.history_lines, what.history_lines), else_=lines),
+        "told_at": _later(columns.told_at, what.told_at),
+        "seen_at": _later(columns.seen_at, now),
+        "history_lines": _later(columns.history_lines, what.history_lines),
     }
+    if what.state is not None:
+        values["state"] = str(what.state)
+    if what.preempting:
+        values["preempting"] = True
     if what.last_step is not None:
-        values["last_step"] = what.last_step
+        values["last_step"] = case((newest, what.last_step), else_=columns.last_step)
     if what.summary is not None:
-        values["summary"] = write_json(what.summary).decode()
-    same = (wandb_runs.c.key == run.key) & (wandb_runs.c.starts == run.starts)
-    connection.execute(update(wandb_runs).where(same).values(values))
+        text = write_json(what.summary).decode()
+        values["summary"] = case((newest, text), else_=columns.summary)
+    connection.execute(update(wandb_runs).where(_same_start(run)).values(values))
+
+
+def _same_start(run: StoredRun) -> ColumnElement[bool]:
+    return (wandb_runs.c.key == run.key) & (wandb_runs.c.starts == run.starts) & (wandb_runs.c.token == run.token)
+
+
+def _later(column: Column[Any], value: object) -> Case[Any]:
+    return case((column < value, literal(value, column.type)), else_=column)
 
 
 def delete_unseen(connection: Connection, *, before: datetime, limit: int) -> int:

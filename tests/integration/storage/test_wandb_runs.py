@@ -50,17 +50,23 @@ def test_a_run_is_written_down(scene: Scene) -> None:
     with write_transaction(scene.process.engine) as connection:
         store.write_streamed(connection, run, STREAMED, later)
         store.write_streamed(connection, run, replace(STREAMED, history_lines=2, last_step=None, summary=None), later)
+        # A request that took so long that the client repeated it, and went on, changes nothing any more.
+        late = Streamed(2, 1, {"a": 0}, None, preempting=False, told_at=NOW - timedelta(hours=1))
+        store.write_streamed(connection, run, late, NOW - timedelta(hours=1))
+        store.write_progress(connection, run, 2)
     ended = found(scene, "r1")
     assert ended is not None
     assert (ended.history_lines, ended.last_step, ended.summary) == (5, 4, {"a": 1})
-    assert (ended.state, ended.streamed, ended.seen_at) == (RunPhase.FINISHED, True, later)
+    assert (ended.state, ended.streamed, ended.told_at, ended.seen_at) == (RunPhase.FINISHED, True, NOW, later)
     with write_transaction(scene.process.engine) as connection:
         store.start_again(connection, run.key, 2, later)
         # A request of the process before, which took longer, ends nothing.
         store.write_streamed(connection, ended, STREAMED, later)
+        store.write_progress(connection, ended, 9)
+        store.mark_streamed(connection, ended)
     again = found(scene, "r1")
     assert again is not None
-    assert (again.state, again.starts, again.streamed, again.history_lines) == (RunPhase.RUNNING, 2, False, 5)
+    assert (again.state, again.starts, again.streamed, again.history_lines) == (RunPhase.RUNNING, 2, False, 0)
 
 
 def test_an_entity_has_so_many_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,12 @@ def test_secrets_are_left_out() -> None:
     assert read_summary(json.dumps({"secret": 1, "acc": 2, "_step": 4, "_wandb": {}})) == {"acc": 2, "_step": 4}
 
 
+@pytest.mark.parametrize("value", ["x" * 9, True, None, {"a": [1]}, "NaN", 2**64])
+def test_the_own_members_of_a_summary_are_numbers(value: object) -> None:
+    summary = {"acc": 1, "_step": 4, "_runtime": value}
+    assert read_summary(json.dumps(summary)) == {"acc": 1, "_step": 4}
+
+
 def test_the_largest_members_are_left_out() -> None:
     config = {"small": 1, "large": "x" * MAX_KEPT_BYTES, "middle": "y" * (MAX_KEPT_BYTES // 2)}
     assert read_config(sent(config)) == {"small": 1, "middle": "y" * (MAX_KEPT_BYTES // 2)}

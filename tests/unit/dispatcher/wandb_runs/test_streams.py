@@ -15,6 +15,7 @@ from dispatcher.wandb_runs.streams import BATCH_BYTES, Plan, read_request, write
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.limits import MAX_BATCH_EVENTS
 from shared.domain.events.types import RunPhase
+from shared.domain.events.values import MAX_METRICS
 from shared.storage.definitions.wandb_runs import StoredRun, Streamed
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
@@ -78,7 +79,7 @@ def test_lines_become_metrics_with_ids_of_their_own() -> None:
         },
     }
     assert (second["id"], second["data"]["metrics"]) == ("abc/2/history/6", {"loss": "NaN"})
-    assert of.written() == Streamed(7, 6, None, RunPhase.RUNNING, False, NOW)
+    assert of.written() == Streamed(7, 6, None, None, False, NOW)
     assert of.unread_lines == 0
 
 
@@ -95,6 +96,37 @@ def test_the_same_request_is_the_same_events() -> None:
     ids = [event["id"] for event in published(plan(request))]
     assert ids == ["abc/2/history/4", "abc/2/failed"]
     assert [event["id"] for event in published(plan(request, now=NOW + timedelta(seconds=9)))] == ids
+
+
+def test_what_is_published_is_skipped_in_a_request_that_comes_again() -> None:
+    request = lines(*(f'{{"_step":{step},"a":1}}' for step in range(2, 7)), offset=2)
+    of = plan(request)
+    assert [event["id"] for event in published(of)] == [f"abc/2/history/{number}" for number in (4, 5, 6)]
+    assert of.written() == Streamed(7, 6, None, None, False, NOW)
+    # All of it: nothing is left but what was not written down, as the step.
+    of = plan({**request, "complete": True}, replace(RUN, history_lines=7, last_step=3))
+    assert [event["id"] for event in published(of)] == ["abc/2/finished"]
+    assert of.written() == Streamed(7, 6, None, RunPhase.FINISHED, False, NOW)
+    # Another writer of the same run has other lines under the same numbers.
+    of = replace(plan(request), of=RunEvents("acme", "alice", RUN, writer_of("x")))
+    assert len(published(of)) == 5
+    written = of.written()
+    assert written is not None
+    assert written.history_lines == RUN.history_lines
+
+
+@pytest.mark.parametrize("samples", [1, 3 * MAX_METRICS])
+def test_lines_that_are_surely_published(samples: int) -> None:
+    count = 2 * MAX_BATCH_EVENTS
+    wide = json.dumps({f"m{number}": number for number in range(samples)})
+    of = plan(lines(*[wide] * (count if samples == 1 else 500)))
+    parts = ["", *(f"/{part}" for part in range(1, -(-samples // MAX_METRICS)))]
+    ids: set[str] = set()
+    for _, texts in of.batches():
+        ids |= {json.loads(text)["id"] for text in texts}
+        skipped = range(4, of.sure_lines)
+        assert ids >= {f"abc/2/history/{line}{part}" for line in skipped for part in parts}
+    assert of.sure_lines == 4 + len(of.request.history.content)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +165,7 @@ def test_a_beat_is_told_four_times_in_a_heartbeat() -> None:
         "running",
         300,
     )
-    assert due.written() == Streamed(0, None, None, RunPhase.RUNNING, False, due.now)
+    assert due.written() == Streamed(4, None, None, None, False, due.now)
     ended = plan(b"{}", replace(RUN, state=RunPhase.FINISHED), NOW + HEARTBEAT)
     assert not published(ended)
     first = plan(b"", replace(RUN, streamed=False))

@@ -20,6 +20,7 @@ _LONG_PERIODS = re.compile(r"\d+(h|d)")
 _LONG_RATE = re.compile(r"(\d+)/(h|d)")
 _VARIABLE = re.compile(r"\$(?:\$|\{([^}]+)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _RUN_TYPES = ("RUN_METRIC", "RUN_STATE")
+"""The types whose automations have a cooldown by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,8 @@ def variables(event: Event, automation: Automation) -> dict[str, Any]:
         values |= _artifact_variables(data, removed=event["type"] == "REMOVE_ARTIFACT_ALIAS")
     if "run" in data:
         values |= {"run_id": data["run"]["id"], "run_name": data["run"]["name"], "run_state": data.get("state", "")}
+    if "level" in data:
+        values |= {f"alert_{name}": data[name] for name in ("title", "text", "level")}
     if "metrics" in data:
         values |= _metric_variables(data, automation["conditions"][0])
     return values

@@ -69,6 +69,7 @@ def field_value(event: Event, name: str) -> Any:
         "tag": data.get("tag", artifact.get("tags")),
         "artifact_type": data.get("collection", {}).get("type"),
         "author": data.get("author"),
+        "level": data.get("level"),
         "display_name": run.get("display_name", run.get("name")),
     }
     if name not in fields:

@@ -117,6 +117,9 @@ def run_events(plan: RunPlan, steps: Iterable[Step], *, planned_steps: int) -> I
         yield event("RUN_METRIC", f"{run_id}-{step.number}", at, **common, step=step.number, metrics=metrics), step
     state = "finished" if count == planned_steps else "failed"
     end = start + timedelta(seconds=(count + 1) * STEP_SECONDS)
+    if state == "failed":
+        alert = {"title": "Training diverged", "text": f"it stopped after {count} of {planned_steps} steps"}
+        yield event("RUN_ALERT", f"{run_id}-diverged", end, **common, **alert, level="ERROR"), None
     yield event("RUN_STATE", f"{run_id}-{state}", end, **common, state=state), None
 
 

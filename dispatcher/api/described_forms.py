@@ -19,15 +19,24 @@ from shared.domain.events.models import (
     ArtifactEvent,
     ArtifactTagEvent,
     CollectionTagEvent,
+    RunAlertEvent,
     RunMetricEvent,
     RunStateEvent,
 )
-from shared.domain.events.types import EventType, RunPhase
+from shared.domain.events.types import AlertLevel, EventType, RunPhase
 from shared.domain.payloads.content_types import ACCEPTED, JSON, PayloadTypes
 from shared.domain.payloads.slack_messages import Severity
 
 REFERENCE = "#/components/schemas/{model}"
-_PUBLISHED = (ArtifactEvent, AliasEvent, ArtifactTagEvent, CollectionTagEvent, RunMetricEvent, RunStateEvent)
+_PUBLISHED = (
+    ArtifactEvent,
+    AliasEvent,
+    ArtifactTagEvent,
+    CollectionTagEvent,
+    RunMetricEvent,
+    RunStateEvent,
+    RunAlertEvent,
+)
 _CONDITIONS = (ThresholdCondition, ChangeCondition, ZScoreCondition, FiniteCondition)
 _TEXT_OR_NULL = {"type": ["string", "null"]}
 _OPEN = {"type": "object", "additionalProperties": True}
@@ -113,6 +122,7 @@ def _components() -> dict[str, Any]:
         **_models([*_PUBLISHED, *_CONDITIONS]),
         "EventType": _enumeration("EventType", EventType),
         "RunPhase": _enumeration("RunPhase", RunPhase),
+        "AlertLevel": _enumeration("AlertLevel", AlertLevel),
         "CloudEvent": {
             "title": "CloudEvent",
             "anyOf": [reference(model.__name__) for model in _PUBLISHED],

@@ -22,6 +22,7 @@ EVENTS: Mapping[str, str] = {
     EventType.REMOVE_COLLECTION_TAG: "A tag is removed from a collection",
     EventType.RUN_METRIC: "A run's metric meets a condition",
     EventType.RUN_STATE: "A run changes its state",
+    EventType.RUN_ALERT: "A run raises an alert",
     EventType.WEBHOOK_DISABLED: "Hookline disables a webhook",
     EventType.WEBHOOK_CIRCUIT_OPENED: "A webhook's circuit opens",
     EventType.WEBHOOK_CIRCUIT_CLOSED: "A webhook's circuit closes",

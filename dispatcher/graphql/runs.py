@@ -6,7 +6,7 @@ The documents are those of https://github.com/wandb/wandb, `core/api/graphql`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -15,15 +15,16 @@ from graphql import DocumentNode, FieldNode, OperationDefinitionNode
 
 from dispatcher.api.bodies import RUN_UPLOADS
 from dispatcher.control.access import Action, require
+from dispatcher.control.errors import NotFound
 from dispatcher.graphql import opaque_ids
 from dispatcher.graphql.nodes import ProjectNode
 from dispatcher.graphql.session import Info, Session
 from dispatcher.wandb_runs.configs import client_config
-from dispatcher.wandb_runs.events import RunEvents
+from dispatcher.wandb_runs.events import DEFAULT_WAIT, RunEvents
 from dispatcher.wandb_runs.runs import publishable_entity, upsert
 from dispatcher.wandb_runs.uploads import HEADER, upload_token
 from shared.domain.errors import InvalidDefinition
-from shared.domain.events.types import RunPhase
+from shared.domain.events.types import AlertLevel, RunPhase
 from shared.domain.json_text import write_json
 from shared.storage.definitions.entities import StoredEntity
 from shared.storage.definitions.wandb_runs import StoredRun, find_run, wandb_run_key
@@ -37,10 +38,10 @@ _NOT_SERVED = {
     **dict.fromkeys(("createArtifact", "createArtifactManifest", "useArtifact", "linkArtifact"), _NO_ARTIFACTS),
     **dict.fromkeys(("artifact", "clientIDMapping", "updateArtifact", "artifactSharedFiles"), _NO_ARTIFACTS),
     **dict.fromkeys(("upsertSweep", "createAgent", "agentHeartbeat", "createRunQueue", "pushToRunQueue"), _NO_SWEEPS),
-    "notifyScriptableRunAlert": "Hookline passes no alerts on: log a metric, and let an automation watch it",
     "rewindRun": "Hookline keeps no history of a run to rewind to (docs/sources/wandb.md)",
 }
 """What a training may ask for and Hookline does not do, by the operation's first field."""
+MAX_WAIT = timedelta(days=30)
 MAX_FILES = 10_000
 MAX_FILE_NAME = 4096
 
@@ -115,6 +116,30 @@ def resolve_mark_uploaded(_root: Any, info: Info, *, input: dict[str, Any]) -> d
     """That files were sent, of which nothing is kept."""
     require(info.context.connection, info.context.principal, input["entity_name"], Action.PUBLISH)
     return {"success": True}
+
+
+@mutation.field("notifyScriptableRunAlert")
+def resolve_alert(_root: Any, info: Info, *, input: dict[str, Any]) -> dict[str, bool]:
+    """An alert of a run becomes an event. Raises as `access.require`, NotFound, and InvalidDefinition."""
+    session = info.context
+    owner = require(session.connection, session.principal, input["entity_name"], Action.PUBLISH)
+    stored = find_run(session.connection, wandb_run_key(owner.name, input["project_name"], input["run_name"]))
+    if stored is None:
+        raise NotFound(f"there is no run {input['run_name']!r}, or it was forgotten: start it anew")
+    level = AlertLevel(input.get("severity") or AlertLevel.INFO)
+    events = RunEvents(owner.name, session.principal.user_name, stored)
+    wait = _wait(input.get("wait_duration"))
+    session.events.append(events.alert(input["title"], input["text"], level, datetime.now(UTC), wait))
+    return {"success": True}
+
+
+def _wait(milliseconds: object) -> timedelta:
+    """How long a title says nothing new, as the client sends it."""
+    if milliseconds is None:
+        return DEFAULT_WAIT
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float) or not milliseconds >= 0:
+        raise InvalidDefinition.at(("waitDuration",), "must be a number of milliseconds from 0")
+    return timedelta(milliseconds=min(milliseconds, MAX_WAIT.total_seconds() * 1000))
 
 
 @run_project.field("id")

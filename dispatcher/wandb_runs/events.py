@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any, Final
 
 from dispatcher.wandb_runs.configs import MAX_EACH_BYTES, within_bounds
-from dispatcher.wandb_runs.history import Logged
-from shared.domain.events.types import EventType, RunPhase
+from dispatcher.wandb_runs.history import Logged, clean_lines, clean_text
+from shared.domain.errors import InvalidDefinition
+from shared.domain.events.types import AlertLevel, EventType, RunPhase
 from shared.storage.definitions.wandb_runs import StoredRun
 
 SOURCE: Final = "/wandb"
+DEFAULT_WAIT: Final = timedelta(minutes=1)
+"""How long the same title says nothing new where the client does not tell, as the client itself has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,26 @@ class RunEvents:
         """That it ended so."""
         run = {**self._run(), "summary": {key: value for key, value in summary.items() if not key.startswith("_")}}
         return self._event(EventType.RUN_STATE, str(phase), _rfc_3339(now), {"run": run, "state": str(phase)})
+
+    def alert(
+        self, title: str, text: str, level: AlertLevel, now: datetime, wait: timedelta = DEFAULT_WAIT
+    ) -> dict[str, Any]:
+        """That it raised an alert.
+
+        The client leaves it to the server to pass one title on only once within `wait` (`wandb.Run.alert`). Time is cut
+        into spans of that length: alerts of a title within one span are the same event. So is a repeated request.
+
+        Raises:
+            InvalidDefinition: for an alert without any text.
+        """
+        lines = clean_lines(text)
+        named = clean_text(title) or clean_text(lines)
+        if not named:
+            raise InvalidDefinition.at(("title",), "must be text, and not blank")
+        span = int(now.timestamp() * 1000) // max(1, int(wait.total_seconds() * 1000))
+        about = blake2b(named.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        members = {"run": self._of_metrics, "title": named, "text": lines, "level": str(level)}
+        return self._event(EventType.RUN_ALERT, f"alert/{about}/{span}", _rfc_3339(now), members)
 
     def _run(self) -> dict[str, Any]:
         about = {key: value for key, value in self.run.about.items() if key != "notes"}

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
-from shared.domain.events.values import MAX_METRICS, MAX_NAME_LENGTH, non_finite
+from shared.domain.events.values import MAX_METRICS, MAX_NAME_LENGTH, MAX_TEXT_LENGTH, non_finite
 from shared.domain.json_text import read_event_json
 
 Sample = int | float | str
@@ -26,6 +26,7 @@ MAX_SAMPLES_BYTES: Final = 256 << 10
 """About how much one event has of samples; more of one step become further events."""
 _NON_FINITE: Final = frozenset({"NaN", "Infinity", "-Infinity"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_IN_LINES: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LAST_MOMENT: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 
@@ -83,6 +84,11 @@ def clean_text(value: object) -> str:
 def is_number(value: object) -> TypeGuard[int | float]:
     """Whether it is a number of 64 bits; a boolean is none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -(2.0**63) <= value < 2.0**63
+
+
+def clean_lines(text: str) -> str:
+    """A text of several lines as events may have it: without other control characters, cut to its bounds."""
+    return _CONTROL_IN_LINES.sub(" ", text[:MAX_TEXT_LENGTH]).strip()
 
 
 def _collect(name: str, value: object, samples: dict[str, Sample], levels: int) -> None:

@@ -45,6 +45,8 @@ BY_VERSION: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "team": ("0.28.1", {**NO_OP, "scope": {}}),
 }
+UNREAD = ("notice", "alert", "killed")
+"""What no version reads."""
 
 
 def define(hookline: Hookline) -> dict[str, str]:
@@ -62,11 +64,12 @@ def define(hookline: Hookline) -> dict[str, str]:
     bodies["slack"] = {**NO_OP, "scope": {"project": PROJECT}, "action": {"slack": "alerts"}}
     bodies["hook"] = {**NO_OP, "scope": {"project": PROJECT}, "action": {"webhook": "deploy"}}
     bodies["notice"] = {"event": "DEAD_LETTER", "scope": {}, "action": {"webhook": "deploy"}}
+    bodies["alert"] = {**NO_OP, "event": "RUN_ALERT", "scope": {"project": PROJECT}}
     bodies["killed"] = {**NO_OP, "event": "RUN_STATE", "states": ["killed"], "scope": {"project": PROJECT}}
     for name, body in bodies.items():
         hookline.rest("POST", AUTOMATIONS, {"name": name, **body}, status=201)
     since = dict.fromkeys(bodies, "0.19.11") | {name: since for name, (since, _) in BY_VERSION.items()}
-    return {name: version for name, version in since.items() if name not in ("notice", "killed")}
+    return {name: version for name, version in since.items() if name not in UNREAD}
 
 
 def stored(hookline: Hookline) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def test_automations(hookline: Hookline, client: Client) -> None:
             continue  # which this version reads, and takes for unsupported when it should write
         client("api.update_automation(api.automation(name, entity='acme'), description='edited').id", name=name)
     assert stored(hookline) == before
-    for name in ("notice", "killed"):
+    for name in UNREAD:
         with pytest.raises(ClientError, match="No automations found"):
             client("api.automation(name, entity='acme')", name=name)
 

@@ -145,12 +145,66 @@ def test_a_run_goes_on_where_it_was(hookline: Hookline, tmp_path: Path) -> None:
     assert told(hookline)[-3:] == ["running", (0, {"a": 9}), "finished"]
 
 
+def test_an_alert_becomes_a_delivery(hookline: Hookline, tmp_path: Path) -> None:
+    hookline.webhook("page")
+    definition = {
+        "name": "grave",
+        "event": "RUN_ALERT",
+        "filter": {"level": {"$in": ["WARN", "ERROR"]}, "display_name": "brave-fox"},
+        "action": {"webhook": "page"},
+    }
+    hookline.rest("POST", "/v1/entities/acme/automations", definition, status=201)
+    do = [
+        "run.alert('hello', 'nothing grave')",
+        "run.alert('Low accuracy', 'accuracy 0.42\\nis below 0.5', level=wandb.AlertLevel.WARN, wait_duration=600)",
+        "run.alert('Diverged', 'loss is NaN', level=wandb.AlertLevel.ERROR)",
+    ]
+    (saw,) = train(hookline, tmp_path, {"init": {"project": "digits", "name": "brave-fox"}, "do": do})
+    assert saw["raised"] == []
+    alerts = [event for event in published(hookline) if event["type"] == "RUN_ALERT"]
+    assert [(one["data"]["title"], one["data"]["level"]) for one in alerts] == [
+        ("hello", "INFO"),
+        ("Low accuracy", "WARN"),
+        ("Diverged", "ERROR"),
+    ]
+    hookline.work()
+    bodies = [request.json for request in hookline.receiver.requests]
+    assert {(body["alert_title"], body["alert_text"], body["alert_level"], body["run_name"]) for body in bodies} == {
+        ("Low accuracy", "accuracy 0.42\nis below 0.5", "WARN", "brave-fox"),
+        ("Diverged", "loss is NaN", "ERROR", "brave-fox"),
+    }
+
+
+ALERT = """mutation A($input: NotifyScriptableRunAlertInput!) {
+  notifyScriptableRunAlert(input: $input) { success } }"""
+
+
+def test_alerts_that_are_refused(hookline: Hookline) -> None:
+    upsert(hookline, entityName="acme")
+    good = {"entityName": "acme", "projectName": "digits", "runName": "r1", "title": "t", "text": ""}
+
+    def answer(key: str = "publisher", **given: Any) -> httpx.Response:
+        return hookline.graphql(ALERT, {"input": {**good, **given}}, key=key)
+
+    assert answer("member").status_code == 403
+    assert answer("outsider").status_code == 404
+    assert answer(runName="nope").status_code == 404
+    assert "title: must be text" in answer(title=" ").text
+    assert "waitDuration: must be a number" in answer(waitDuration="1h").text
+    assert "AlertSeverity" in answer(severity="warn").text
+    assert [event["type"] for event in published(hookline)] == ["RUN_STATE"]
+    assert answer(title="x" * 600, text="y" * 5000, waitDuration=10**30).json()["data"] == {
+        "notifyScriptableRunAlert": {"success": True}
+    }
+    data = published(hookline)[-1]["data"]
+    assert (len(data["title"]), len(data["text"]), data["level"]) == (512, 4096, "INFO")
+
+
 def test_what_is_not_served_ends_at_once(hookline: Hookline, tmp_path: Path) -> None:
     (tmp_path / "model.txt").write_text("weights")
     do = [
         "run.log({'t': wandb.Table(columns=['a'], data=[[1]]), 'h': wandb.Histogram([1, 2]), 'a': 2})",
         "run.save('model.txt')",
-        "run.alert('title', 'text')",
         "run.log_model('model.txt', 'm')",
         "run.log_artifact('model.txt', 'm', 'model').wait()",
         "wandb.sweep({'method': 'random', 'parameters': {'a': {'values': [1]}}}, project='digits')",
@@ -232,7 +286,7 @@ def test_a_chunk_that_was_published_in_part_goes_on_where_it_was(
     assert told(hookline) == ["running", *((step, {"a": step}) for step in range(count))]
 
 
-@pytest.mark.parametrize("field", ["notifyScriptableRunAlert", "createArtifact", "upsertSweep", "rewindRun"])
+@pytest.mark.parametrize("field", ["createArtifact", "upsertSweep", "rewindRun"])
 def test_why_something_is_not_served(hookline: Hookline, field: str) -> None:
     answer = hookline.graphql(f"mutation M($input: Some!) {{ {field}(input: $input) {{ success }} }}", {"input": {}})
     assert answer.status_code == 400

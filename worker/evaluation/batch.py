@@ -24,7 +24,8 @@ from shared.storage.evaluation.poison import PoisonEntry
 from worker.evaluation.catalog_discovery import catalog_entry_of
 from worker.evaluation.work_shares import WorkShares
 
-_RUN_STATE, _RUN_METRIC = str(EventType.RUN_STATE), str(EventType.RUN_METRIC)
+_RUN_STATE = str(EventType.RUN_STATE)
+_SIGNS_OF_LIFE = frozenset({str(EventType.RUN_METRIC), str(EventType.RUN_ALERT)})
 MAX_MATCHES = 5_000
 """A batch ends soon after its matches pass this: each becomes a row."""
 MATCH_SECONDS = 1.0
@@ -90,7 +91,7 @@ def match_entries(
                 types.append(event_type)
                 if event_type == _RUN_STATE:
                     batch.note_state(entry, event, index)
-                elif watching and event_type == _RUN_METRIC:
+                elif watching and event_type in _SIGNS_OF_LIFE:
                     data: Any = event.data
                     runs_seen[data.entity, data.project, data.run.id] = entry.received_ms, event
                 received.append(entry.received_ms)

@@ -34,6 +34,9 @@ MAX_EVENT_BYTES = 1 << 20
 MAX_HEARTBEAT_SECONDS = 30 * 86_400
 State = Literal["running", "finished", "failed", "crashed", "killed", "preempted"]
 STATES: tuple[State, ...] = ("running", "finished", "failed", "crashed", "killed", "preempted")
+Level = Literal["INFO", "WARN", "ERROR"]
+LEVELS: tuple[Level, ...] = ("INFO", "WARN", "ERROR")
+MAX_TEXT_CHARS = 4096
 TYPES = (
     "CREATE_ARTIFACT",
     "LINK_ARTIFACT",
@@ -46,8 +49,10 @@ TYPES = (
     "REMOVE_COLLECTION_TAG",
     "RUN_METRIC",
     "RUN_STATE",
+    "RUN_ALERT",
 )
 _NAME = re.compile(rf"[^\x00-\x1f\x7f]{{1,{MAX_NAME_CHARS}}}")
+_TEXT = re.compile(rf"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]{{0,{MAX_TEXT_CHARS}}}")
 _LABEL = re.compile(rf"[^\x00-\x1f\x7f]{{0,{MAX_NAME_CHARS}}}")
 
 
@@ -240,6 +245,21 @@ def run_state(
         whole = int(heartbeat_seconds)
         members["heartbeat_seconds"] = whole if whole == heartbeat_seconds else heartbeat_seconds
     return _event("RUN_STATE", project, members, common)
+
+
+def run_alert(
+    *, project: str, run: Run | str, title: str, text: str = "", level: Level = "INFO", **common: Unpack[Common]
+) -> Event:
+    """`RUN_ALERT`: a run tells people something. The text may have several lines."""
+    if level not in LEVELS:
+        raise InvalidEvent(f"data.level: must be one of {', '.join(LEVELS)}, not {level!r}")
+    if not isinstance(text, str) or not _TEXT.fullmatch(text):
+        raise InvalidEvent(
+            f"data.text: must be text of at most {MAX_TEXT_CHARS} characters, "
+            "without control characters but tabs and line breaks"
+        )
+    members = {"run": _run(run), "title": _name("title", title), "text": text, "level": level}
+    return _event("RUN_ALERT", project, members, common)
 
 
 def _artifact_event(

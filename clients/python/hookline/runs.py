@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from hookline.background import Background
-    from hookline.events import State
+    from hookline.events import Level, State
 
 log = logging.getLogger("hookline")
 HEARTBEAT_SECONDS = 120.0
 _BEATS = 4
 """How many beats fit into the time after which Hookline takes a run for dead."""
 _MAX_METRIC_BYTES = 256 << 10
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 JOINED = {"id": "HOOKLINE_RUN_ID", "project": "HOOKLINE_RUN_PROJECT", "name": "HOOKLINE_RUN_NAME"}
 """Variables by which `hookline run -- CMD` tells the command which run it is."""
 
@@ -200,6 +203,27 @@ class Run:
                 self._publish(
                     events.run_metrics(project=self.project, run=self._of(), step=step, metrics=part, **self._common)
                 )
+        except Exception as exc:
+            self._warn(exc)
+
+    def alert(self, title: str, text: str = "", level: Level = "INFO") -> None:
+        """Publish an alert: `INFO`, `WARN` or `ERROR`. Never raises, never waits for the network.
+
+        Control characters become spaces; a title is cut after 512 characters, a text after 4,096.
+        """
+        try:
+            if not self._speaks():
+                return
+            self._publish(
+                events.run_alert(
+                    project=self.project,
+                    run=self._of(),
+                    title=_CONTROL.sub(" ", str(title)[: values.MAX_NAME_CHARS]),
+                    text=_CONTROL_IN_TEXT.sub(" ", str(text)[: events.MAX_TEXT_CHARS]),
+                    level=level,
+                    **self._common,
+                )
+            )
         except Exception as exc:
             self._warn(exc)
 

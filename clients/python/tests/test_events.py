@@ -41,6 +41,7 @@ def every() -> list[Event]:
             project="m", run=Run("r1", "first", config={"lr": 1}, group="a"), step=3, metrics={"l": 0.5}
         ),
         events.run_state(project="m", run="r1", state="running", heartbeat_seconds=120),
+        events.run_alert(project="m", run="r1", title="low accuracy", text="0.4\nof 0.9", level="WARN"),
     ]
 
 
@@ -123,6 +124,16 @@ def test_without_an_entity_there_is_no_event(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("HOOKLINE_ENTITY")
     with pytest.raises(InvalidEvent, match="HOOKLINE_ENTITY"):
         events.run_state(project="m", run="r", state="finished")
+
+
+def test_alerts_are_checked() -> None:
+    plain = events.run_alert(project="m", run="r", title="t")
+    assert (plain.data["text"], plain.data["level"]) == ("", "INFO")
+    for field, wrong in {"title": "", "text": "a\x00", "level": "warn"}.items():
+        with pytest.raises(InvalidEvent, match=rf"^data\.{field}:"):
+            events.run_alert(**{"project": "m", "run": "r", "title": "t", field: wrong})
+    with pytest.raises(InvalidEvent, match=r"data\.text: must be text of at most 4096"):
+        events.run_alert(project="m", run="r", title="t", text="x" * 4097)
 
 
 def test_states_and_heartbeats_are_checked() -> None:

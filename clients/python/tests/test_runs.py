@@ -92,6 +92,24 @@ def test_values_that_are_no_numbers_do_not_end_a_training(published: Published) 
     assert states(published) == ["running", "finished"]
 
 
+def test_an_alert_is_published_and_never_raises(published: Published) -> None:
+    with hookline.run(project="m", name="brave-fox") as run:
+        run.alert("Low\naccuracy", "0.4\nof 0.9\x00", "WARN")
+        run.alert("x" * 600, "y" * 5000)
+        run.alert("t", level="grave")  # type: ignore[arg-type]
+        run.alert("")
+        run.alert(7, None)  # type: ignore[arg-type]
+    run.alert("after the end")
+    told = [one["data"] for one in published.of_type("RUN_ALERT")]
+    assert [(one["title"], one["text"], one["level"]) for one in told] == [
+        ("Low accuracy", "0.4\nof 0.9 ", "WARN"),
+        ("x" * 512, "y" * 4096, "INFO"),
+        ("7", "None", "INFO"),
+    ]
+    assert told[0]["run"]["name"] == "brave-fox"
+    assert states(published) == ["running", "finished"]
+
+
 def test_many_metrics_become_several_events_of_the_step(published: Published) -> None:
     with hookline.run(project="m") as run:
         run.log({f"m{number}": number for number in range(2500)})

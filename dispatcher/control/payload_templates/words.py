@@ -28,6 +28,7 @@ _SENTENCES: Mapping[EventType, str] = MappingProxyType(
         EventType.REMOVE_COLLECTION_TAG: f"{_WHO} took the tag ${{tag}} off ${{artifact_collection_name}}",
         EventType.RUN_METRIC: f"{_RUN}: ${{metric_name}} is ${{metric_value}}",
         EventType.RUN_STATE: f"{_RUN} is ${{run_state}}",
+        EventType.RUN_ALERT: f"{_RUN} alerts: ${{alert_title}}",
         EventType.WEBHOOK_DISABLED: "webhook ${webhook_name} was disabled: ${reason:-no reason}",
         EventType.WEBHOOK_CIRCUIT_OPENED: "webhook ${webhook_name} fails: ${reason:-no reason}",
         EventType.WEBHOOK_CIRCUIT_CLOSED: "webhook ${webhook_name} answers again",
@@ -75,6 +76,8 @@ def _own_facts(event: EventType) -> dict[str, str]:
         return {"metric": "${metric_name}", "value": "${metric_value}", "threshold": "${metric_threshold:-none}"}
     if event is EventType.RUN_STATE:
         return {"state": "${run_state}"}
+    if event is EventType.RUN_ALERT:
+        return {"alert": "${alert_title}", "level": "${alert_level}", "text": "${alert_text:-no text}"}
     if event is EventType.AUTOMATION_UNMATCHED:
         return {"automation": "${automation_name}", "reason": "${reason:-no reason}"}
     if event in ARTIFACT_TYPES:

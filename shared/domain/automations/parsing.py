@@ -80,7 +80,7 @@ def default_cooldown(event: EventType) -> Cooldown | None:
     """The cooldown of an automation on this type that says nothing of one."""
     if event is EventType.DEAD_LETTER:
         return DEFAULT_DEAD_LETTER_COOLDOWN
-    return DEFAULT_RUN_COOLDOWN if event in RUN_TYPES else None
+    return DEFAULT_RUN_COOLDOWN if event in RUN_TYPES and event is not EventType.RUN_ALERT else None
 
 
 def own_unit(event: EventType) -> CooldownUnit:

@@ -16,11 +16,12 @@ import msgspec
 from shared.domain.events.decoding import decode_event
 from shared.domain.events.limits import MAX_BATCH_EVENTS, MAX_EVENT_BYTES
 from shared.domain.events.models import Event
-from shared.domain.events.types import EventType, RunPhase
-from shared.domain.events.values import MAX_METRICS, MAX_NAME_LENGTH
+from shared.domain.events.types import AlertLevel, EventType, RunPhase
+from shared.domain.events.values import MAX_METRICS, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
 _Label = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
 _Step = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Samples = Annotated[dict[_Name, _Whole | float], msgspec.Meta(min_length=1, max_length=MAX_METRICS)]
@@ -125,6 +126,18 @@ class QuickStateData(msgspec.Struct):
     """Both are always none: an event with one is left to the models."""
 
 
+class QuickAlertData(msgspec.Struct):
+    """A run raised an alert."""
+
+    entity: _Name
+    project: _Name
+    run: QuickRun
+    title: _Name
+    text: _Text = ""
+    level: AlertLevel = AlertLevel.INFO
+    author: _Label = ""
+
+
 class _Quick(msgspec.Struct, tag_field="type"):
     specversion: Literal["1.0"]
     id: _Name
@@ -187,6 +200,11 @@ class QuickState(_Quick, tag="RUN_STATE", kw_only=True):
     data: QuickStateData
 
 
+class QuickAlert(_Quick, tag="RUN_ALERT", kw_only=True):
+    type: ClassVar[EventType] = EventType.RUN_ALERT
+    data: QuickAlertData
+
+
 QuickEvent: TypeAlias = (
     QuickCreate
     | QuickLink
@@ -199,6 +217,7 @@ QuickEvent: TypeAlias = (
     | QuickCollectionUntag
     | QuickMetric
     | QuickState
+    | QuickAlert
 )
 
 

@@ -18,8 +18,8 @@ from pydantic import (
     ValidationInfo,
 )
 
-from shared.domain.events.types import EventType, RunPhase
-from shared.domain.events.values import Heartbeat, Label, Labels, Samples, Step, Time
+from shared.domain.events.types import AlertLevel, EventType, RunPhase
+from shared.domain.events.values import Heartbeat, Label, Labels, Samples, Step, Text, Time
 from shared.domain.events.values import Name as Name
 
 
@@ -123,6 +123,13 @@ class RunStateData(_Data):
     silent_seconds: Annotated[Heartbeat | None, AfterValidator(_only_of_silent)] = None
 
 
+class RunAlertData(_Data):
+    run: Run
+    title: Name
+    text: Text = ""
+    level: AlertLevel = AlertLevel.INFO
+
+
 class OwnData(_Model):
     """The data of every notice. It is about something of an entity's, so it has no project."""
 
@@ -200,6 +207,11 @@ class RunStateEvent(Envelope):
     data: RunStateData
 
 
+class RunAlertEvent(Envelope):
+    type: Literal[EventType.RUN_ALERT]
+    data: RunAlertData
+
+
 class CircuitEvent(Envelope):
     type: Literal[EventType.WEBHOOK_CIRCUIT_OPENED, EventType.WEBHOOK_CIRCUIT_CLOSED]
     data: NoticeData
@@ -228,6 +240,7 @@ Event = Annotated[
     | CollectionTagEvent
     | RunMetricEvent
     | RunStateEvent
+    | RunAlertEvent
     | CircuitEvent
     | DisabledEvent
     | DeadLetterEvent

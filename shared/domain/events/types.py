@@ -21,6 +21,7 @@ class EventType(StrEnum):
     REMOVE_COLLECTION_TAG = "REMOVE_COLLECTION_TAG"
     RUN_METRIC = "RUN_METRIC"
     RUN_STATE = "RUN_STATE"
+    RUN_ALERT = "RUN_ALERT"
     WEBHOOK_DISABLED = "WEBHOOK_DISABLED"
     WEBHOOK_CIRCUIT_OPENED = "WEBHOOK_CIRCUIT_OPENED"
     WEBHOOK_CIRCUIT_CLOSED = "WEBHOOK_CIRCUIT_CLOSED"
@@ -50,7 +51,7 @@ COLLECTION_TAG_TYPES = frozenset({EventType.ADD_COLLECTION_TAG, EventType.REMOVE
 TAG_TYPES = COLLECTION_TAG_TYPES | {EventType.ADD_ARTIFACT_TAG, EventType.REMOVE_ARTIFACT_TAG}
 
 
-RUN_TYPES = frozenset({EventType.RUN_METRIC, EventType.RUN_STATE})
+RUN_TYPES = frozenset({EventType.RUN_METRIC, EventType.RUN_STATE, EventType.RUN_ALERT})
 
 
 NOTICE_TYPES = frozenset(
@@ -78,3 +79,11 @@ class RunPhase(StrEnum):
     KILLED = "killed"
     PREEMPTED = "preempted"
     SILENT = "silent"
+
+
+class AlertLevel(StrEnum):
+    """How grave an alert is, as the `wandb` client has it (`wandb.AlertLevel`)."""
+
+    INFO = "INFO"
+    WARN = "WARN"
+    ERROR = "ERROR"

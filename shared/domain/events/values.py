@@ -19,6 +19,11 @@ _NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH, pattern=_NAME_PATTERN)]
 Label = Annotated[str, Field(max_length=MAX_NAME_LENGTH, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
+MAX_TEXT_LENGTH = 4096
+_TEXT_PATTERN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+Text = Annotated[str, Field(max_length=MAX_TEXT_LENGTH, pattern=_TEXT_PATTERN)]
+"""What people wrote for people: it may have tabs and several lines."""
+
 NAME_FORM = f"a name of 1 to {MAX_NAME_LENGTH} characters, without control characters"
 
 # A list is refused at its first fault: a megabyte of faulty labels must not become as many faults.

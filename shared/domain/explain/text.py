@@ -16,7 +16,15 @@ from shared.domain.automations.model import Automation, Cooldown
 from shared.domain.conditions.conditions import needed_values
 from shared.domain.conditions.windows import explain
 from shared.domain.durations import Rate, format_duration
-from shared.domain.events.models import Event, OwnData, RunMetricData, RunMetricEvent, RunStateData, RunStateEvent
+from shared.domain.events.models import (
+    Event,
+    OwnData,
+    RunAlertData,
+    RunMetricData,
+    RunMetricEvent,
+    RunStateData,
+    RunStateEvent,
+)
 from shared.domain.events.types import RunPhase
 from shared.domain.events.values import non_finite
 from shared.domain.explain.simulator import Considered, DryRunOutcome, Reason, Samples, Subject
@@ -159,7 +167,7 @@ def _scope_terms(subject: Subject, event: Event) -> Iterator[Explanation]:
         return
     if scope.project is not None:
         yield Explanation(f"project is {scope.project}", data.project == scope.project, data.project)
-    if scope.collection is not None and not isinstance(data, RunMetricData | RunStateData):
+    if scope.collection is not None and not isinstance(data, RunMetricData | RunStateData | RunAlertData):
         name = data.collection.name
         yield Explanation(f"collection is {scope.collection}", name == scope.collection, name)
 

@@ -45,6 +45,11 @@ _OWN_TAG: dict[str, Getter] = {"tag": attrgetter("data.tag")}
 _ON_RUNS: dict[str, Getter] = {
     "display_name": lambda e: e.data.run.name if e.data.run.display_name is None else e.data.run.display_name,
 }
+_ON_ALERTS: dict[str, Getter] = {
+    "title": attrgetter("data.title"),
+    "text": attrgetter("data.text"),
+    "level": attrgetter("data.level"),
+}
 _ON_NOTICES: dict[str, Getter] = {
     "author": lambda e: e.data.author,
     "reason": lambda e: e.data.reason,
@@ -74,6 +79,8 @@ def _fields(event_type: EventType) -> dict[str, Getter]:
         fields |= _OWN_TAG
     if event_type in RUN_TYPES:
         fields |= _ON_RUNS
+    if event_type is EventType.RUN_ALERT:
+        fields |= _ON_ALERTS
     return fields
 
 

@@ -151,12 +151,12 @@ def hookline_type(event_type: WandbEventType) -> EventType:
 def saved_event(definition: Mapping[str, Any], *, all_of: bool = False) -> SavedEvent | None:
     """A stored definition's event as the client reads it; None for one that its form can't express.
 
-    Inexpressible are: notices of Hookline's own, the removal of an alias, a condition of `finite`, several conditions
-    unless the client is one that reads `all_of`, thresholds compared by `$eq` or `$ne`, and states other than running,
-    finished, and failed together with crashed.
+    Inexpressible are: notices of Hookline's own, the removal of an alias, alerts of runs, a condition of `finite`,
+    several conditions unless the client is one that reads `all_of`, thresholds compared by `$eq` or `$ne`, and states
+    other than running, finished, and failed together with crashed.
     """
     event = EventType(definition["event"])
-    if event in NOTICE_TYPES or event is EventType.REMOVE_ARTIFACT_ALIAS:
+    if event in NOTICE_TYPES or event in (EventType.REMOVE_ARTIFACT_ALIAS, EventType.RUN_ALERT):
         return None
     if event is EventType.RUN_METRIC:
         return _saved_metric(definition, all_of=all_of)

@@ -29,6 +29,9 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "run_id": "the run's id",
         "run_name": "the run's name",
         "run_state": "the state that the run entered",
+        "alert_title": "the alert's title",
+        "alert_text": "the alert's text, which may have several lines",
+        "alert_level": "how grave the alert is: INFO, WARN or ERROR",
         "metric_name": "the metric whose condition held",
         "metric_value": "the metric's newest value",
         "metric_threshold": "the bound: what the metric was compared with",
@@ -78,13 +81,16 @@ ADDED: frozenset[str] = frozenset(
         *("event_source", "artifact_type", "version", "version_index", "aliases", "tags", "artifact_metadata"),
         *("run_url", "run_config", "run_summary"),
         *("metric_step", "metric_previous", "metric_change", "metric_aggregate", "metric_condition"),
-        "metric_summary",
+        *("metric_summary", "alert_title", "alert_text", "alert_level"),
     }
 )
 """Names that came after secrets could have them: a granted secret of such a name stays what is meant."""
 
 LARGE: frozenset[str] = frozenset({*OBJECTS, "aliases", "tags"})
 """The variables, besides keys of objects, whose values may be large; all others are short."""
+
+LENGTHY: frozenset[str] = frozenset({"alert_text"})
+"""The variables whose values may be longer than names, and not as large as those."""
 
 _EVERYWHERE = ("entity_name", "event_author", "event_type", "event_id", "event_source", "event_time", "delivery_id")
 _ON_ARTIFACTS = (
@@ -96,7 +102,13 @@ _ON_METRICS = (
     *("metric_name", "metric_value", "metric_threshold", "metric_step", "metric_previous"),
     *("metric_change", "metric_aggregate", "metric_condition", "metric_summary"),
 )
+_ON_ALERTS = ("alert_title", "alert_text", "alert_level")
 _ON_WEBHOOKS = ("webhook_name", "webhook_id", "reason")
+_OF_RUN_TYPE: Mapping[EventType, Iterable[str]] = {
+    EventType.RUN_METRIC: _ON_METRICS,
+    EventType.RUN_STATE: ("run_state",),
+    EventType.RUN_ALERT: _ON_ALERTS,
+}
 _ON_AUTOMATIONS = ("automation_name", "automation_id", "reason")
 _ON_DEAD_LETTERS = ("dead_letter_id", "dead_letter_automation", "dead_letter_event_type", "dead_letter_event_id")
 
@@ -115,7 +127,7 @@ def _names(event: EventType) -> Iterable[str]:
         yield "tag"
     if event in RUN_TYPES:
         yield from _ON_RUNS
-        yield from _ON_METRICS if event is EventType.RUN_METRIC else ("run_state",)
+        yield from _OF_RUN_TYPE[event]
     if event is EventType.AUTOMATION_UNMATCHED:
         yield from _ON_AUTOMATIONS
     elif event in NOTICE_TYPES:

@@ -56,7 +56,7 @@ class SlackMessage:
     @property
     def asked(self) -> tuple[str, ...]:
         """The variables that are found only for who asks."""
-        return tuple({*self._texts.asked, "metric_summary"})
+        return tuple({*self._texts.asked, "metric_summary", "alert_title", "alert_text", "alert_level"})
 
     @property
     def literal_chars(self) -> int:
@@ -154,6 +154,8 @@ def _facts(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         ("Tag", get("tag")),
         ("Run", f"{get('run_name') or get('run_id')} ({get('run_id')})" if get("run_id") else None),
         ("State", get("run_state")),
+        ("Alert", f"{get('alert_level')}: {get('alert_title')}" if get("alert_title") else None),
+        ("Text", get("alert_text")),
         ("Metric", metric if get("metric_name") else None),
         ("Author", get("event_author")),
         ("Time", get("event_time")),

@@ -16,7 +16,7 @@ import orjson
 
 from shared.domain.errors import HooklineError
 from shared.domain.payloads.content_types import FORM, JSON, PayloadTypes, escape_form, is_json, one_line
-from shared.domain.payloads.names import ADDED, LARGE, VARIABLES, object_key
+from shared.domain.payloads.names import ADDED, LARGE, LENGTHY, VARIABLES, object_key
 from shared.domain.payloads.sealed import (
     MAX_INSERTED_BYTES,
     as_unicode,
@@ -149,8 +149,10 @@ class Template:
 
     @property
     def large_places(self) -> int:
-        """How many places it has for values that may be large; all others are short."""
-        return sum(slot.name in LARGE or object_key(slot.name) is not None for slot in self._slots)
+        """How many places it has for values that may be large, or long; all others are short."""
+        return sum(
+            slot.name in LARGE or slot.name in LENGTHY or object_key(slot.name) is not None for slot in self._slots
+        )
 
     def least_bytes(self, values: Mapping[str, str]) -> int:
         """How long the payload is at least, without making it."""

@@ -152,6 +152,9 @@ _ASKED: Mapping[str, Callable[[Any], object]] = {
     "artifact_metadata": attrgetter("data.artifact.metadata"),
     "run_url": _run_url,
     "run_config": attrgetter("data.run.config"),
+    "alert_title": attrgetter("data.title"),
+    "alert_text": lambda event: event.data.text or None,
+    "alert_level": lambda event: str.__str__(event.data.level),
     "run_summary": lambda event: members_sent(event).get("summary"),
 }
 _OF_METRIC: Mapping[str, Callable[[MetricFacts], object]] = {

@@ -45,6 +45,7 @@ def built() -> list[events.Event]:
         events.run_state(**common, run=run, state="running", heartbeat_seconds=60, id="10"),
         events.run_metrics(**common, run=run, step=3, metrics={"loss": 0.25, "nan": float("nan"), "n": 3}, id="11"),
         *(events.run_state(**common, run=run, state=state, id=f"12-{state}") for state in ENDS),
+        events.run_alert(**common, run=run, title="low", text="accuracy\n0.4", level="WARN", id="13"),
     ]
 
 

@@ -70,6 +70,12 @@ def running(run: str = "r1", **more: Any) -> Any:
     return state_event("running", run=run, **{"heartbeat_seconds": HEARTBEAT_SECONDS, **more})
 
 
+def alert_event(run: str) -> Any:
+    event = state_event("running", run=run)
+    about = {key: value for key, value in event["data"].items() if key != "state"}
+    return {**event, "id": f"alert-{run}", "type": "RUN_ALERT", "data": {**about, "title": "Low accuracy"}}
+
+
 def crashed(events: list[Any]) -> list[str]:
     return [one["data"]["run"]["id"] for one in events if one["data"]["state"] == "crashed"]
 
@@ -87,9 +93,10 @@ def test_a_run_whose_heartbeat_stays_out_crashes_once(past: Past) -> None:
 
 def test_whatever_comes_of_a_run_is_a_sign_of_life(past: Past) -> None:
     start_event = running("beats")
-    past.add(start_event, running("logs"), running("ends"), ago_ms=LATE_MS)
+    past.add(start_event, running("logs"), running("alerts"), running("ends"), ago_ms=LATE_MS)
     past.scene.evaluate()
-    past.add(start_event, metric_event(1, run="logs", loss=1), state_event("finished", run="ends"), ago_ms=30_000)
+    logged, ended = metric_event(1, run="logs", loss=1), state_event("finished", run="ends")
+    past.add(start_event, logged, alert_event("alerts"), ended, ago_ms=30_000)
     past.scene.evaluate()
     assert past.look() == []
 

@@ -18,6 +18,7 @@ OWN_MEMBERS: dict[EventType, Raw] = {
     EventType.REMOVE_COLLECTION_TAG: {"tag": "approved"},
     EventType.RUN_METRIC: {"step": 7, "metrics": {"val_accuracy": 0.97}},
     EventType.RUN_STATE: {"state": "finished"},
+    EventType.RUN_ALERT: {"title": "Low accuracy", "text": "accuracy 0.42 is below 0.5", "level": "WARN"},
     EventType.DEAD_LETTER: {
         "delivery": {
             "id": "dlv_old",

@@ -79,7 +79,8 @@ def test_each_run_starts_and_ends_once(events: list[dict[str, Any]]) -> None:
 def test_a_run_that_stopped_early_is_recorded_as_failed() -> None:
     step = _step(0, train_loss=math.nan, val_loss=7.00000049)
     recorded = [event for event, _ in run_events(RUNS[2], [step], planned_steps=2)]
-    assert [event["data"].get("state") for event in recorded] == ["running", None, "failed"]
+    assert [event["data"].get("state") for event in recorded] == ["running", None, None, "failed"]
+    assert (recorded[2]["type"], recorded[2]["data"]["level"]) == ("RUN_ALERT", "ERROR")
     assert recorded[1]["data"]["metrics"] == {"train_loss": "NaN", "val_loss": 7.0}
 
 

@@ -119,7 +119,7 @@ def test_the_least_that_is_needed(event_type: EventType) -> None:
     assert automation.filter.matches_everything
     assert automation.rate_limit is None
     of_runs = dict.fromkeys(RUN_TYPES, DEFAULT_RUN_COOLDOWN)
-    cooldowns = {**of_runs, EventType.DEAD_LETTER: DEFAULT_DEAD_LETTER_COOLDOWN}
+    cooldowns = {**of_runs, EventType.RUN_ALERT: None, EventType.DEAD_LETTER: DEFAULT_DEAD_LETTER_COOLDOWN}
     assert automation.cooldown == cooldowns.get(event_type)
     assert parse(automation.to_json()) == automation
 

@@ -103,7 +103,7 @@ def test_every_member_that_a_type_needs_is_asked_for_at_its_place(event_type: Ev
     needed = {"entity", *OWN_MEMBERS.get(event_type, {})}
     of_notices = "automation" if event_type is EventType.AUTOMATION_UNMATCHED else "webhook"
     needed |= {of_notices} if event_type in NOTICE_TYPES else {"project"}
-    needed = (needed | {"run"}) - {"step"} if event_type in RUN_TYPES else needed
+    needed = (needed | {"run"}) - {"step", "text", "level"} if event_type in RUN_TYPES else needed
     needed |= {"collection"} if event_type in ARTIFACT_TYPES | COLLECTION_TAG_TYPES else set()
     needed |= {"artifact"} if event_type in ARTIFACT_TYPES else set()
     raw = event(event_type)

@@ -18,14 +18,16 @@ EVERYWHERE = {"author", "project"}
 OF_COLLECTIONS = {"collection", "artifact_type"}
 OF_ARTIFACTS = {"version", "aliases", "tags", "alias", "tag", "metadata.<key>"}
 OF_RUNS = {"display_name", "run.<key>", "config.<key>"}
+OF_ALERTS = {"title", "text", "level"}
 OF_NOTICES = {"author", "webhook", "reason"}
 OF_UNMATCHED = {"author", "automation", "reason"}
 OF_DEAD_LETTERS = {"automation", "status", "event_type"}
-ALL = EVERYWHERE | OF_COLLECTIONS | OF_ARTIFACTS | OF_RUNS | OF_NOTICES | OF_DEAD_LETTERS
+ALL = EVERYWHERE | OF_COLLECTIONS | OF_ARTIFACTS | OF_RUNS | OF_ALERTS | OF_NOTICES | OF_DEAD_LETTERS
 FIELDS: dict[EventType, set[str]] = {
     **dict.fromkeys(ARTIFACT_TYPES, EVERYWHERE | OF_COLLECTIONS | OF_ARTIFACTS),
     **dict.fromkeys(COLLECTION_TAG_TYPES, EVERYWHERE | OF_COLLECTIONS | {"tag"}),
     **dict.fromkeys(RUN_TYPES, EVERYWHERE | OF_RUNS),
+    EventType.RUN_ALERT: EVERYWHERE | OF_RUNS | OF_ALERTS,
     **dict.fromkeys(NOTICE_TYPES, OF_NOTICES),
     EventType.DEAD_LETTER: OF_NOTICES | OF_DEAD_LETTERS,
     EventType.AUTOMATION_UNMATCHED: OF_UNMATCHED,

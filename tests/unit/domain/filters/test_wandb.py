@@ -205,6 +205,7 @@ def test_saved_run_filters_are_as_they_were_sent() -> None:
         {"event": "RUN_STATE", "states": ["failed"]},
         {"event": "RUN_STATE", "states": ["crashed", "finished"]},
         {"event": "REMOVE_ARTIFACT_ALIAS"},
+        {"event": "RUN_ALERT"},
         {"event": "RUN_STATE", "states": ["killed"]},
         {"event": "RUN_STATE", "states": ["crashed", "failed", "preempted"]},
     ],

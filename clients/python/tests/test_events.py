@@ -129,9 +129,10 @@ def test_without_an_entity_there_is_no_event(monkeypatch: pytest.MonkeyPatch) ->
 def test_alerts_are_checked() -> None:
     plain = events.run_alert(project="m", run="r", title="t")
     assert (plain.data["text"], plain.data["level"]) == ("", "INFO")
+    of: dict[str, Any] = {"project": "m", "run": "r"}
     for field, wrong in {"title": "", "text": "a\x00", "level": "warn"}.items():
         with pytest.raises(InvalidEvent, match=rf"^data\.{field}:"):
-            events.run_alert(**{"project": "m", "run": "r", "title": "t", field: wrong})
+            events.run_alert(**{**of, "title": "t", field: wrong})
     with pytest.raises(InvalidEvent, match=r"data\.text: must be text of at most 4096"):
         events.run_alert(project="m", run="r", title="t", text="x" * 4097)
 

@@ -53,7 +53,8 @@ def read_event_json(text: bytes) -> Any:
     return read_json(quote_bare_numbers(text))
 
 
-_BARE = re.compile(rb'"(?:[^"\\]|\\.)*"|(?:NaN|-?Infinity)(?=\s*(?:[,\]}]|\Z))', re.DOTALL)
+# Possessive, and also a string without an end: else each quote in that would be tried as a beginning, up to the end.
+_BARE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|(?:NaN|-?Infinity)(?=\s*(?:[,\]}]|\Z))', re.DOTALL)
 
 
 def quote_bare_numbers(text: bytes) -> bytes:

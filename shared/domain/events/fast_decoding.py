@@ -245,7 +245,8 @@ _SURE_DEPTH = 150
 """The models read some 200 levels, msgspec as many as Python's stack has left: what is made of those may not fit it."""
 _SHALLOW_BYTES = 2 * _SURE_DEPTH
 """So many levels take more bytes than this, a bracket at each end."""
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# Possessive, and also one without an end: else each quote in that would be tried as a beginning, up to the end.
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?')
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 

@@ -18,8 +18,17 @@ from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import check_event, decode_event
 from shared.domain.events.fast_decoding import quick_event
+from shared.domain.events.limits import MAX_EVENT_BYTES
 from shared.domain.filters.filters import Predicate, parse_filter
-from shared.domain.json_text import MAX_DIGITS, MAX_LEVELS, read_json, write_indented_json, write_json
+from shared.domain.json_text import (
+    MAX_DIGITS,
+    MAX_LEVELS,
+    quote_bare_numbers,
+    read_event_json,
+    read_json,
+    write_indented_json,
+    write_json,
+)
 from shared.domain.json_values import refuse_unfit
 from shared.domain.payloads.variables import payload_values
 
@@ -179,3 +188,28 @@ def test_definitions_keep_the_number_in_json_and_yaml(number: int) -> None:
 def test_definitions_refuse_longer_numbers() -> None:
     with pytest.raises(InvalidDefinition, match="must be a whole number of at most 4000 digits, or a fraction"):
         refuse_unfit({"n": NINES + 1})
+
+
+def test_a_string_without_an_end_is_read_in_a_time_that_is_its_length() -> None:
+    # Each of its quotes was tried as a beginning: a megabyte took hours, in which its process did nothing else.
+    unended = b'"' + b'\\"' * (512 << 10)
+    assert quote_bare_numbers(b"NaN," + unended) == b'"NaN",' + unended
+    with pytest.raises(orjson.JSONDecodeError):
+        read_event_json(b'{"a":NaN,"b":' + unended)
+    nests = b"[]" * 100 + b'"' + b'\\"' * (MAX_EVENT_BYTES // 2 - 200)
+    assert quick_event(nests) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b'{"a":NaN,"b":[-Infinity, Infinity ]}', b'{"a":"NaN","b":["-Infinity", "Infinity" ]}'),
+        (b'{"NaN":"NaN, \\"NaN]","b":NaN}', b'{"NaN":"NaN, \\"NaN]","b":"NaN"}'),
+        (b'"\\\\",NaN', b'"\\\\","NaN"'),
+        (b'"NaN', b'"NaN'),
+        (b'NaN,"\\', b'"NaN","\\'),
+        (b"NaNs", b"NaNs"),
+    ],
+)
+def test_bare_numbers_are_quoted_outside_of_strings(text: bytes, expected: bytes) -> None:
+    assert quote_bare_numbers(text) == expected

@@ -1,7 +1,8 @@
 """The events that follow from what the `wandb` client says of a run. Pure.
 
 Their ids are made of the run, of how often it was started, and of the line's number in its history: a request that the
-client repeats becomes the same events again, which fire nothing.
+client repeats becomes the same events again, which fire nothing. Where several processes write to a run, each that
+joins starts it again while the others go on, so their lines have the writer in the place of the start.
 """
 
 from __future__ import annotations
@@ -49,9 +50,12 @@ class RunEvents:
     def metrics(self, line: int, logged: Logged) -> Iterator[dict[str, Any]]:
         """What a line of the history logged: an event, several for very many samples, none without samples."""
         for number, part in enumerate(logged.parts()):
-            what = f"history/{self.writer}{line}" if number == 0 else f"history/{self.writer}{line}/{number}"
-            members = {"metrics": part} if logged.step is None else {"step": logged.step, "metrics": part}
-            yield self._event(EventType.RUN_METRIC, what, logged.time, {"run": self._of_metrics, **members})
+            what = f"history/{line}" if number == 0 else f"history/{line}/{number}"
+            members: dict[str, Any] = (
+                {"metrics": part} if logged.step is None else {"step": logged.step, "metrics": part}
+            )
+            members["run"] = self._of_metrics
+            yield self._event(EventType.RUN_METRIC, what, logged.time, members, start=self.writer)
 
     def ended(self, phase: RunPhase, summary: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """That it ended so."""
@@ -82,10 +86,12 @@ class RunEvents:
         about = {key: value for key, value in self.run.about.items() if key != "notes"}
         return {**about, "id": self.run.run, "name": self.run.display_name}
 
-    def _event(self, kind: EventType, what: str, time: str | None, members: Mapping[str, Any]) -> dict[str, Any]:
+    def _event(
+        self, kind: EventType, what: str, time: str | None, members: Mapping[str, Any], *, start: str = ""
+    ) -> dict[str, Any]:
         event: dict[str, Any] = {
             "specversion": "1.0",
-            "id": f"{self.run.token}/{self.run.starts}/{what}",
+            "id": f"{self.run.token}/{start or self.run.starts}/{what}",
             "source": SOURCE,
             "type": str(kind),
             "data": {

@@ -77,8 +77,11 @@ def read_request(body: bytes) -> StreamRequest:
 
 
 def writer_of(header: str) -> str:
-    """What stands for one of several processes that write to a run, in ids of events; blank without the header."""
-    return f"{blake2b(header.encode(), digest_size=4).hexdigest()}/" if header else ""
+    """What stands for one of several processes that write to a run, in ids of events; blank without the header.
+
+    Each process sends a random one of its own (https://github.com/wandb/wandb, `core/internal/sharedmode`).
+    """
+    return f"w{blake2b(header.encode(), digest_size=8).hexdigest()}" if header else ""
 
 
 Batch = tuple[list[AnyEvent], list[bytes]]

@@ -113,7 +113,7 @@ def insert_run(
     Returns:
         Whether it is new; another transaction may have been faster.
 
-    Locks (docs/decisions/0012, "begin a run of wandb"): wandb_runs (its row).
+    Locks (docs/decisions/0012, "begin a run of wandb"): wandb_runs (its row, then old ones that nobody has locked).
     """
     values = {
         "key": key,
@@ -135,7 +135,7 @@ def insert_run(
     count = connection.scalar(select(func.count()).select_from(wandb_runs).where(of_entity)) or 0
     if count > MAX_RUNS:
         oldest = select(wandb_runs.c.key).where(of_entity, wandb_runs.c.key != key).order_by(wandb_runs.c.seen_at)
-        gone = oldest.limit(min(count - MAX_RUNS, _FORGOTTEN_AT_ONCE))
+        gone = oldest.limit(min(count - MAX_RUNS, _FORGOTTEN_AT_ONCE)).with_for_update(skip_locked=True)
         connection.execute(delete(wandb_runs).where(wandb_runs.c.key.in_(gone)))
     return True
 
@@ -207,5 +207,5 @@ def _later(column: Column[Any], value: object) -> Case[Any]:
 
 def delete_unseen(connection: Connection, *, before: datetime, limit: int) -> int:
     """Forget runs of which nothing came since a time; returns how many."""
-    old = select(wandb_runs.c.key).where(wandb_runs.c.seen_at < before).limit(limit)
+    old = select(wandb_runs.c.key).where(wandb_runs.c.seen_at < before).limit(limit).with_for_update(skip_locked=True)
     return connection.execute(delete(wandb_runs).where(wandb_runs.c.key.in_(old))).rowcount

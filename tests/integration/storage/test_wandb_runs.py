@@ -76,6 +76,19 @@ def test_an_entity_has_so_many_runs(scene: Scene, monkeypatch: pytest.MonkeyPatc
     assert [run for run in (f"r{number}" for number in range(5)) if found(scene, run)] == ["r2", "r3", "r4"]
 
 
+def test_a_run_that_is_in_use_is_not_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    if scene.process.engine.dialect.name == "sqlite":
+        pytest.skip("has one writer")
+    monkeypatch.setattr(store, "MAX_RUNS", 2)
+    for number in range(2):
+        begin(scene, f"r{number}", NOW - timedelta(days=31 - number))
+    with write_transaction(scene.process.engine) as connection:
+        store.find_run(connection, wandb_run_key("acme", "p", "r0"), lock=True)
+        assert begin(scene, "r2")
+        assert sum(batch.rows for batch in purge_wandb_runs(scene.process.engine, before=NOW - timedelta(days=30))) == 0
+    assert [run for run in ("r0", "r1", "r2") if found(scene, run)] == ["r0", "r2"]
+
+
 def test_runs_of_which_nothing_came_are_forgotten(scene: Scene) -> None:
     begin(scene, "old", NOW - timedelta(days=31))
     begin(scene, "new")

@@ -91,6 +91,14 @@ def test_lines_of_several_writers_are_told_apart() -> None:
     assert one[0]["id"] != other[0]["id"] != published(plan(lines('{"a":1}')))[0]["id"]
 
 
+def test_what_a_writer_sends_again_is_the_same_after_another_has_joined() -> None:
+    before, after = (
+        published(replace(plan(lines('{"a":1}')), of=RunEvents("acme", "alice", run, writer_of("x"))))
+        for run in (RUN, replace(RUN, starts=RUN.starts + 1))
+    )
+    assert before == after
+
+
 def test_the_same_request_is_the_same_events() -> None:
     request = {**lines('{"_step":4,"loss":1}'), "complete": True, "exitcode": 1}
     ids = [event["id"] for event in published(plan(request))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +14,10 @@ from redis import Redis
 from sqlalchemy import Engine, select
 
 from dispatcher.api.fair_use import STRANGERS
+from shared.domain.ids import IdKind, decode_id
 from shared.messaging.streams import FIELD, stream_key
-from shared.storage.database.transactions import read_transaction
-from shared.storage.definitions.source_requests import KEPT
+from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.definitions.source_requests import KEPT, SourceRequest, insert_request
 from shared.storage.schema.tables import source_requests
 from tests.integration.api.conftest import ACME, Api
 from tests.unit.domain.sources.requests import (
@@ -308,6 +310,34 @@ def test_the_history_and_the_body_are_bounded(hooked: Api, engine: Engine) -> No
         assert len(connection.execute(select(source_requests)).all()) == KEPT
     assert json.loads(history(hooked, source)[0]["body"]) == {"number": KEPT + 2}
     assert deliver(hooked, source["path"], b" " * ((1 << 20) + 1), {"X-Token": SECRET}).status_code == 413
+
+
+def test_the_history_is_bounded_however_many_keep_at_the_same_time(hooked: Api, engine: Engine) -> None:
+    number = decode_id(IdKind.SOURCE, create(hooked)["id"])
+    assert number is not None
+    request = SourceRequest(
+        outcome="ignored",
+        reason=None,
+        events=None,
+        sender="",
+        headers={},
+        body_bytes=0,
+        body="",
+        created_at=datetime.now(UTC),
+    )
+
+    def keep_some() -> None:
+        for _ in range(KEPT // 4):
+            with write_transaction(engine) as connection:
+                insert_request(connection, number, request)
+
+    with ThreadPoolExecutor(6) as threads:
+        for done in [threads.submit(keep_some) for _ in range(6)]:
+            done.result()
+    with read_transaction(engine) as connection:
+        ids = list(connection.execute(select(source_requests.c.id).order_by(source_requests.c.id)).scalars())
+    assert len(ids) == KEPT
+    assert ids == list(range(ids[-1] - KEPT + 1, ids[-1] + 1))
 
 
 @ON_SQLITE

@@ -34,6 +34,7 @@ from dispatcher.console.pages import (
     secrets,
     series,
     slack,
+    sources,
     start,
     webhook_forms,
     webhooks,
@@ -58,6 +59,7 @@ ROUTERS = (
     webhook_forms.router,  # before webhooks, some of whose paths would fit its
     webhooks.router,
     slack.router,
+    sources.router,
     secrets.router,
     series.router,
     members.router,

@@ -75,6 +75,8 @@ PAGES: dict[str, set[str]] = {
     "/settings/slack/new": ADMIN,
     "/settings/slack/{alerts}/edit": ADMIN,
     "/settings/slack/{alerts}/delete": ADMIN,
+    "/settings/sources": READ,
+    "/settings/sources/{comet}": READ,
     "/settings/members": ADMIN,
     "/settings/members/usr_2/remove": ADMIN,
     "/settings/keys": ADMIN,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.integration.api.console.world import SECRETS, World
+from tests.integration.api.console.world import HOSTILE, SECRETS, World
 
 ENTITY = "/console/e/acme"
 SETTINGS = f"{ENTITY}/settings"
@@ -18,6 +18,12 @@ SETTINGS = f"{ENTITY}/settings"
 @pytest.fixture(scope="module")
 def admin(world: World) -> Iterator[httpx.Client]:
     with world.visitor("admin") as visitor:
+        yield visitor
+
+
+@pytest.fixture(scope="module")
+def member(world: World) -> Iterator[httpx.Client]:
+    with world.visitor("member") as visitor:
         yield visitor
 
 
@@ -155,3 +161,16 @@ def test_the_last_administrator_is_told_why_they_can_t_leave(world: World) -> No
     with world.visitor("outsider") as outsider:
         answer = outsider.post("/console/me/entities/other/leave")
         assert answer.status_code == 409 and "would have no administrator" in html.unescape(answer.text)
+
+
+def test_a_source_shows_what_became_of_its_requests(world: World, member: httpx.Client) -> None:
+    listed = member.get(f"{SETTINGS}/sources").text
+    path = f"{SETTINGS}/sources/{world.ids['comet']}"
+    assert f'href="{path}"' in listed
+    shown = member.get(path).text
+    for told in ("Ignored", "no rule&#39;s `when` holds of it", "Failed", "is required", "***COMET***", "/v1/in/"):
+        assert told in shown, told
+    assert SECRETS["COMET"] not in listed + shown
+    assert HOSTILE not in shown
+    assert member.get(f"{SETTINGS}/sources/src_999").status_code == 404
+    assert member.get(f"{path}?cursor=none").status_code == 422

@@ -38,7 +38,11 @@ HOSTILE = (
 """Every kind of markup that a page must show as text."""
 PROBE = HOSTILE.replace("$", "$$")
 """As a payload must have it: with a dollar that is none of a variable."""
-SECRETS = {"DEPLOY_TOKEN": "tok-canary-5e6f2b91", "SIGNING": "whsec_Y2FuYXJ5LXNpZ25pbmcta2V5LTAxMjM0NQ=="}
+SECRETS = {
+    "DEPLOY_TOKEN": "tok-canary-5e6f2b91",
+    "SIGNING": "whsec_Y2FuYXJ5LXNpZ25pbmcta2V5LTAxMjM0NQ==",
+    "COMET": "comet-canary-77aa01bc",
+}
 
 
 @dataclass
@@ -149,6 +153,25 @@ def _answer(request: Received) -> Answer:
     return Answer(204, body=b"")
 
 
+def _take_webhooks(world: World) -> None:
+    """A source, and two requests that become no event."""
+    event = {"collection": {"name": "${body.model}"}, "artifact": {"id": "1"}}
+    body = {
+        "name": "comet",
+        "kind": "generic",
+        "secret": "COMET",
+        "project": HOSTILE[:200],
+        "verify": {"token": {"header": "X-Token"}},
+        "events": [{"when": {"body.event": "new"}, "type": "CREATE_ARTIFACT", "data": event}],
+    }
+    made = world.call("POST", "/entities/acme/sources", body)
+    world.ids["comet"] = made["id"]
+    token = {"X-Token": SECRETS["COMET"]}
+    for sent, status in (({"event": "old", "text": HOSTILE, "leak": SECRETS["COMET"]}, 202), ({"event": "new"}, 422)):
+        answer = httpx.post(f"{world.url}{made['path']}", json=sent, headers=token, timeout=PATIENCE_SECONDS)
+        assert answer.status_code == status, answer.text
+
+
 def _populate(world: World, receiver: Receiver) -> None:
     receiver.answer = _answer
     world.call("PUT", "/entities/other", {}, key="root")
@@ -165,6 +188,7 @@ def _populate(world: World, receiver: Receiver) -> None:
     world.call("PUT", "/entities/acme/secrets/SLACK_URL", {"value": f"{receiver.url}/slack"})
     posts = {"name": "alerts", "url_secret": "SLACK_URL", "channel": "#models", "team": HOSTILE[:200]}
     world.ids["alerts"] = world.call("POST", "/entities/acme/slack", posts)["id"]
+    _take_webhooks(world)
     policy: dict[str, Any] = {"schedule_seconds": []}
     hooks: dict[str, dict[str, Any]] = {
         "deploy-hook": {"access_token": "DEPLOY_TOKEN", "signing_secret": "SIGNING", "secrets": ["DEPLOY_TOKEN"]},

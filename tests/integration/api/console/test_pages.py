@@ -624,7 +624,7 @@ def test_nothing_is_lost_by_one_click(world: World, visitors: dict[str, httpx.Cl
             asked = visitors["root" if may == ROOT else "admin"].get(html.unescape(address)).text
             assert asked.count('class="danger sure"') == 1 or "in use by" in asked, address
     mine = visitors["member"].get("/console/me").text
-    (address,) = re.findall(r'href="(/console/me/keys/\w+/revoke)"', mine)
+    (address,) = re.findall(r'href="(/console/me/keys/\w+/revoke)">Revoke<[^>]*> member<', mine)
     assert "Revoke the key" in visitors["member"].get(address).text
     assert visitors["outsider"].get(address).status_code == 404
 

@@ -135,7 +135,7 @@ def _planned(resources: ApiResources, caller: Caller, of: _RunPath, asked: Strea
 
 
 def _write_progress(resources: ApiResources, plan: Plan) -> None:
-    if plan.published_lines and not plan.of.writer:
+    if plan.published_lines and plan.goes_on:
         with write_transaction(resources.engine) as connection:
             write_progress(connection, plan.of.run, plan.published_lines)
 

@@ -89,7 +89,7 @@ def upsert(
         store.change_about(connection, key, about, now)
         stored = replace(stored, about=about)
     if _starts_again(stored, given, starts, silence=now - stored.seen_at, heartbeat=heartbeat):
-        store.start_again(connection, key, stored.starts + 1, now)
+        store.start_again(connection, key, stored.starts + 1, now, goes_on=starts is not None)
         stored = replace(stored, starts=stored.starts + 1, state=RunPhase.RUNNING, streamed=False)
     return BegunRun(entity, stored, is_new=False)
 

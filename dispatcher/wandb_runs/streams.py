@@ -111,6 +111,15 @@ class Plan:
         chunk = self.request.files and self.request.files.summary
         self._summary = read_summary(chunk.content[-1]) if chunk and chunk.content else None
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether its lines go on where those that are known end: else they are another process's, and none is known.
+
+        Several writers number their lines each for itself; and a process may not notice that its run began anew.
+        """
+        chunk = self.request.history
+        return bool(chunk.content) and not self.of.writer and chunk.offset <= self.of.run.history_lines
+
     def batches(self) -> Iterator[Batch]:
         """The events as publishing takes them, made while they are asked for: all of them could be very large."""
         events: list[AnyEvent] = []
@@ -139,10 +148,8 @@ class Plan:
         run, chunk = self.of.run, self.request.history
         if self.request == StreamRequest() and run.streamed and self._told_at is None:
             return None
-        # Lines of several writers have numbers of their own each, so none may be skipped by them.
-        numbered = chunk.content and not self.of.writer
         return Streamed(
-            history_lines=chunk.offset + len(chunk.content) if numbered else run.history_lines,
+            history_lines=chunk.offset + len(chunk.content) if self.goes_on else run.history_lines,
             last_step=self._last_step,
             summary=self._summary,
             state=self._ends,

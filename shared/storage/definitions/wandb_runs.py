@@ -146,17 +146,18 @@ def change_about(connection: Connection, key: str, about: Mapping[str, Any], now
     connection.execute(update(wandb_runs).where(wandb_runs.c.key == key).values(values))
 
 
-def start_again(connection: Connection, key: str, starts: int, now: datetime) -> None:
-    """The run goes on, or begins anew, for the `starts`th time: of which nothing is published yet."""
+def start_again(connection: Connection, key: str, starts: int, now: datetime, *, goes_on: bool = False) -> None:
+    """The run begins anew, or goes on with its lines, for the `starts`th time."""
     values = {
         "starts": starts,
         "streamed": False,
-        "history_lines": 0,
         "preempting": False,
         "state": str(RunPhase.RUNNING),
         "told_at": now,
         "seen_at": now,
     }
+    if not goes_on:
+        values["history_lines"] = 0
     connection.execute(update(wandb_runs).where(wandb_runs.c.key == key).values(values))
 
 

@@ -66,6 +66,12 @@ def test_a_run_is_written_down(scene: Scene) -> None:
         store.mark_streamed(connection, ended)
     again = found(scene, "r1")
     assert again is not None
+    with write_transaction(scene.process.engine) as connection:
+        store.write_progress(connection, again, 3)
+        store.start_again(connection, run.key, 3, later, goes_on=True)
+    resumed = found(scene, "r1")
+    assert resumed is not None
+    assert (resumed.starts, resumed.history_lines) == (3, 3)
     assert (again.state, again.starts, again.streamed, again.history_lines) == (RunPhase.RUNNING, 2, False, 0)
 
 

@@ -123,6 +123,14 @@ def test_what_is_published_is_skipped_in_a_request_that_comes_again() -> None:
     assert written.history_lines == RUN.history_lines
 
 
+def test_lines_of_a_process_that_was_left_behind_let_skip_none() -> None:
+    of = plan(lines('{"_step":500,"a":1}', offset=500))
+    assert [event["id"] for event in published(of)] == ["abc/2/history/500"]
+    written = of.written()
+    assert written is not None
+    assert written.history_lines == RUN.history_lines
+
+
 @pytest.mark.parametrize("samples", [1, 3 * MAX_METRICS])
 def test_lines_that_are_surely_published(samples: int) -> None:
     count = 2 * MAX_BATCH_EVENTS

@@ -63,7 +63,7 @@ def bodies(kind: str) -> SearchStrategy[Any]:
         "url": now_and_then(["https://hooks.example.com/a"], [None, "ftp://a", "https://a/${NOSUCH}"]),
         "former_signing_until": now_and_then([None, "2026-12-01T00:00:00Z"], ["tomorrow"]),
         "basic": or_junk(mapping({"user": or_junk(st.just("me")), "password_secret": secrets}, {})),
-        "headers": or_junk(st.dictionaries(now_and_then(["X-A", "Authorization"], ["a b"]), texts, max_size=2)),
+        "headers": or_junk(st.dictionaries(st.sampled_from(["X-A", "Authorization", "a b"]), texts, max_size=2)),
         "wandb_signature": now_and_then(["base64", "hex"], ["HEX"]),
         "secrets": or_junk(st.lists(or_junk(st.just("TOKEN")), max_size=2)),
         "policy": policies,

@@ -91,7 +91,7 @@ def _no_descriptors(day: Installation) -> Iterator[None]:
     with ExitStack() as stack:
         for child in day.children("worker1"):
             stack.enter_context(day.limited_descriptors(child.pid))
-        with day.traffic.at(slow=20):
+        with day.traffic.at(slow=100):
             yield
 
 

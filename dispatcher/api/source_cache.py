@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
 
 from anyio import CapacityLimiter
 from sqlalchemy import Engine
 
+from dispatcher.api.remembered import Remembered
 from dispatcher.api.threads import run_in
 from shared.domain.errors import InvalidDefinition
 from shared.domain.ids import IdKind, encode_id
@@ -22,10 +22,8 @@ from shared.vault import SecretUnreadable, Vault
 
 REMEMBERED_SECONDS = 5.0
 """How long an edited or deleted source may still take requests as it was."""
-MAX_REMEMBERED = 10_000
-"""The number of tokens at which all are dropped: strangers can make up as many as they like."""
-REFUSALS_KEPT_PER_SECOND = 1.0
-"""Strangers must not make the database busy, nor push what matters out of a source's history."""
+SECONDS_OF_A_REFUSAL = 1.0
+"""In which one is kept: strangers must not make the database busy, nor push what matters out of a source's history."""
 
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
@@ -51,15 +49,14 @@ class KnownSource:
 class SourceCache:
     """The sources of one process, and the tokens that are none's: both take equally long to be told apart.
 
-    The event loop calls `known` and `keeps_refusal`, and threads of the pool call `look_up`. They share `_known`
-    without a lock, since each step on a dictionary is atomic.
+    Threads of the pool call `look_up`, and the event loop all else.
     """
 
     def __init__(self, engine: Engine, vault: Vault) -> None:
         self._engine = engine
         self._vault = vault
-        self._known: dict[str, tuple[float, KnownSource | None]] = {}
-        self._refusals: dict[int, float] = {}
+        self._known = Remembered[str, tuple[KnownSource | None]](REMEMBERED_SECONDS)
+        self._refusals = Remembered[int, bool](SECONDS_OF_A_REFUSAL)
 
     async def addressed(self, token: str, threads: CapacityLimiter) -> KnownSource | None:
         """The source of a token, remembered or looked up in one of these threads.
@@ -69,22 +66,15 @@ class SourceCache:
         """
         if _TOKEN.fullmatch(token) is None:  # must not be remembered: it may be as long as a request's head
             return None
-        is_known, source = self.known(token)
-        return source if is_known else await run_in(threads, partial(self.look_up, token))
-
-    def known(self, token: str) -> tuple[bool, KnownSource | None]:
-        """Whether the token was looked up a moment ago, and its source, if it has one."""
-        until, source = self._known.get(token, (0.0, None))
-        return monotonic() < until, source
+        known = self._known.get(token)
+        return await run_in(threads, partial(self.look_up, token)) if known is None else known[0]
 
     def look_up(self, token: str) -> KnownSource | None:
         """The source of a token, from the database; None when it has none, or can't be read."""
         with read_transaction(self._engine) as connection:
             found = find_addressed(connection, token)
         source = None if found is None else self._compiled(found)
-        if len(self._known) >= MAX_REMEMBERED:
-            self._known.clear()
-        self._known[token] = (monotonic() + REMEMBERED_SECONDS, source)
+        self._known.put(token, (source,))
         return source
 
     def _compiled(self, found: AddressedSource) -> KnownSource | None:
@@ -99,12 +89,9 @@ class SourceCache:
 
     def keeps_refusal(self, number: int) -> bool:
         """Whether a refusal may be kept in a source's history now; at most one in a second is."""
-        now = monotonic()
-        if now - self._refusals.get(number, float("-inf")) < REFUSALS_KEPT_PER_SECOND:
+        if self._refusals.get(number) is not None:
             return False
-        if len(self._refusals) >= MAX_REMEMBERED:
-            self._refusals.clear()
-        self._refusals[number] = now
+        self._refusals.put(number, True)
         return True
 
     def clear(self) -> None:

@@ -6,44 +6,21 @@ They only ever answer that nothing is new: whatever is told is looked up with th
 
 from __future__ import annotations
 
-import time
-from collections.abc import Hashable
-from typing import Any
+from dispatcher.api.remembered import Remembered
 
 VISITOR_SECONDS = 30.0
 """As long a visitor whose role was taken away may still be told that nothing is new."""
 NEWEST_SECONDS = 2.0
 ALERTS_SECONDS = 10.0
-MAX_REMEMBERED = 10_000
-"""At which all is forgotten: it is then looked up again, once each."""
-
-
-class _Remembered:
-    """Values that count for a while. Each step on its dictionary is atomic, and what two threads store equally true."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._values: dict[Hashable, tuple[float, Any]] = {}
-
-    def get(self, key: Hashable) -> Any:
-        """The value of a key; None when it is not known, or not any more."""
-        until, value = self._values.get(key, (0.0, None))
-        return value if time.monotonic() < until else None
-
-    def put(self, key: Hashable, value: object) -> None:
-        """Remember a value."""
-        if len(self._values) >= MAX_REMEMBERED:
-            self._values.clear()
-        self._values[key] = time.monotonic() + self._seconds, value
 
 
 class QuietEntities:
     """Any thread may call it."""
 
     def __init__(self) -> None:
-        self._visitors = _Remembered(VISITOR_SECONDS)
-        self._newest = _Remembered(NEWEST_SECONDS)
-        self._alerts = _Remembered(ALERTS_SECONDS)
+        self._visitors = Remembered[tuple[str, str], int](VISITOR_SECONDS)
+        self._newest = Remembered[str, int](NEWEST_SECONDS)
+        self._alerts = Remembered[tuple[str, str, str], str](ALERTS_SECONDS)
 
     def admit(self, token: str, entity: str, entity_id: int) -> None:
         """Remember that the session of this token may look at the entity."""
@@ -51,8 +28,7 @@ class QuietEntities:
 
     def admitted(self, token: str, entity: str) -> int | None:
         """The number of the entity, if it is known that the session of this token may look at it."""
-        known: int | None = self._visitors.get((token, entity))
-        return known
+        return self._visitors.get((token, entity))
 
     def remember_newest(self, entity: str, newest: int) -> None:
         """Remember the number of the entity's newest delivery."""
@@ -69,4 +45,4 @@ class QuietEntities:
 
     def has_no_alert(self, token: str, entity: str, hidden: str, seen: str) -> bool:
         """Whether it is certain, without looking, that the alerts are those that the page shows."""
-        return bool(self._alerts.get((token, entity, hidden)) == seen)
+        return self._alerts.get((token, entity, hidden)) == seen

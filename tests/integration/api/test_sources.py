@@ -241,7 +241,7 @@ def test_made_up_urls_take_no_memory_and_no_places_of_a_source(hooked: Api) -> N
     assert deliver(hooked, source["path"], body, signed(body)).status_code == 202
     for token in ("nobody", "x" * 20_000, "%F0%9F%98%80", "A" * 32, f"{'0' * 32}%0A"):
         assert deliver(hooked, f"/v1/in/{token}", body, signed(body)).status_code == 401
-    assert list(resources.sources._known) == [source["path"].removeprefix("/v1/in/")]
+    assert list(resources.sources._known._values) == [source["path"].removeprefix("/v1/in/")]
     places = resources.threads.senders
     with ExitStack() as held:
         for _ in range(places.most_of_a_user):

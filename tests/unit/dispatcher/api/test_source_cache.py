@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import create_engine
 
-from dispatcher.api import source_cache
-from dispatcher.api.source_cache import MAX_REMEMBERED, SourceCache
+from dispatcher.api import remembered
+from dispatcher.api.remembered import MAX_REMEMBERED
+from dispatcher.api.source_cache import SourceCache
 from shared.vault import Vault
 
 
 def test_one_refusal_of_a_source_is_kept_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(source_cache, "monotonic", lambda: now[0])
+    monkeypatch.setattr(remembered, "monotonic", lambda: now[0])
     cache = SourceCache(create_engine("sqlite://"), Vault(list))
     assert [cache.keeps_refusal(1) for _ in range(5)] == [True, False, False, False, False]
     assert cache.keeps_refusal(2)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final
 
 from dispatcher.wandb_runs.configs import MAX_EACH_BYTES, within_bounds
-from dispatcher.wandb_runs.history import Logged, clean_lines, clean_text
+from dispatcher.wandb_runs.history import Logged, clean_lines, clean_text, rfc_3339
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import AlertLevel, EventType, RunPhase
 from shared.storage.definitions.wandb_runs import StoredRun
@@ -45,7 +45,7 @@ class RunEvents:
     def running(self, heartbeat: timedelta, now: datetime) -> dict[str, Any]:
         """That it runs. The same for each start, so it is a sign of life as well."""
         state = {"state": str(RunPhase.RUNNING), "heartbeat_seconds": heartbeat.total_seconds()}
-        return self._event(EventType.RUN_STATE, "running", _rfc_3339(now), {"run": self._run(), **state})
+        return self._event(EventType.RUN_STATE, "running", rfc_3339(now), {"run": self._run(), **state})
 
     def metrics(self, line: int, logged: Logged) -> Iterator[dict[str, Any]]:
         """What a line of the history logged: an event, several for very many samples, none without samples."""
@@ -60,7 +60,7 @@ class RunEvents:
     def ended(self, phase: RunPhase, summary: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """That it ended so."""
         run = {**self._run(), "summary": {key: value for key, value in summary.items() if not key.startswith("_")}}
-        return self._event(EventType.RUN_STATE, str(phase), _rfc_3339(now), {"run": run, "state": str(phase)})
+        return self._event(EventType.RUN_STATE, str(phase), rfc_3339(now), {"run": run, "state": str(phase)})
 
     def alert(
         self, title: str, text: str, level: AlertLevel, now: datetime, wait: timedelta = DEFAULT_WAIT
@@ -80,7 +80,7 @@ class RunEvents:
         span = int(now.timestamp() * 1000) // max(1, int(wait.total_seconds() * 1000))
         about = blake2b(named.encode("utf-8", "replace"), digest_size=8).hexdigest()
         members = {"run": self._of_metrics, "title": named, "text": lines, "level": str(level)}
-        return self._event(EventType.RUN_ALERT, f"alert/{about}/{span}", _rfc_3339(now), members)
+        return self._event(EventType.RUN_ALERT, f"alert/{about}/{span}", rfc_3339(now), members)
 
     def _run(self) -> dict[str, Any]:
         about = {key: value for key, value in self.run.about.items() if key != "notes"}
@@ -109,7 +109,3 @@ def phase_of_exit(exit_code: int, *, preempting: bool) -> RunPhase:
     if exit_code == 0:
         return RunPhase.FINISHED
     return RunPhase.PREEMPTED if preempting else RunPhase.FAILED
-
-
-def _rfc_3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -91,6 +91,11 @@ def clean_lines(text: str) -> str:
     return _CONTROL_IN_LINES.sub(" ", text[:MAX_TEXT_LENGTH]).strip()
 
 
+def rfc_3339(moment: datetime) -> str:
+    """A moment as events have it, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _collect(name: str, value: object, samples: dict[str, Sample], levels: int) -> None:
     if isinstance(value, dict):
         if levels and "_type" not in value:
@@ -126,5 +131,4 @@ def _step(value: object) -> int | None:
 def _time(value: object) -> str | None:
     if not is_number(value) or not 0 <= value < _LAST_MOMENT:
         return None
-    moment = datetime.fromtimestamp(value, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc_3339(datetime.fromtimestamp(value, UTC))

@@ -23,6 +23,10 @@ _TAG = re.compile(
     re.ASCII,
 )
 MAX_TAG_CHARS = 512
+TAG_REFS = "refs/tags/"
+"""How the reference of a tag begins."""
+TAG_DELETED = "a tag was deleted, which says nothing of the model: GTO takes back by a tag that ends with !"
+"""Why that becomes no event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,8 @@ The delivery's id in X-GitHub-Delivery is not signed, so a redelivery is known b
 from __future__ import annotations
 
 from shared.domain.sources.bodies import fit_key, object_of, text_of, time_or_none
-from shared.domain.sources.git_tags import GitTag, read_release, read_tag
+from shared.domain.sources.git_tags import TAG_DELETED, TAG_REFS, GitTag, read_release, read_tag
 from shared.domain.sources.model import InboundRequest, NotUnderstood, Reading, Source
-
-_TAGS = "refs/tags/"
 
 
 def read(source: Source, request: InboundRequest, body: object) -> Reading:
@@ -36,16 +34,16 @@ def read(source: Source, request: InboundRequest, body: object) -> Reading:
 def _push(delivery: str, body: object, repository: str) -> Reading:
     members, reading = object_of(body), Reading()
     ref, commit = text_of(members.get("ref")), object_of(members.get("head_commit"))
-    if not ref.startswith(_TAGS):
+    if not ref.startswith(TAG_REFS):
         reading.ignore("a push to a branch is no event: a model's tag is")
         return reading
     if members.get("deleted") is True:
-        reading.ignore("a tag was deleted, which says nothing of the model: GTO takes back by a tag that ends with !")
+        reading.ignore(TAG_DELETED)
         return reading
     return read_tag(
         GitTag(
             repository=repository,
-            name=ref.removeprefix(_TAGS),
+            name=ref.removeprefix(TAG_REFS),
             commit=text_of(commit.get("id")) or text_of(members.get("after")),
             author=text_of(object_of(members.get("pusher")).get("name")),
             key=fit_key(delivery),

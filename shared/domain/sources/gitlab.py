@@ -6,10 +6,8 @@ GitLab sends a failed request again with the same body, by which it is known.
 from __future__ import annotations
 
 from shared.domain.sources.bodies import fit_key, object_of, text_of
-from shared.domain.sources.git_tags import GitTag, read_release, read_tag
+from shared.domain.sources.git_tags import TAG_DELETED, TAG_REFS, GitTag, read_release, read_tag
 from shared.domain.sources.model import InboundRequest, NotUnderstood, Reading, Source
-
-_TAGS = "refs/tags/"
 
 
 def read(source: Source, request: InboundRequest, body: object) -> Reading:
@@ -33,12 +31,12 @@ def _tag(key: str, body: object, repository: str) -> Reading:
     members, reading = object_of(body), Reading()
     after = text_of(members.get("after"))
     if after.strip("0") == "":
-        reading.ignore("a tag was deleted, which says nothing of the model: GTO takes back by a tag that ends with !")
+        reading.ignore(TAG_DELETED)
         return reading
     return read_tag(
         GitTag(
             repository=repository,
-            name=text_of(members.get("ref")).removeprefix(_TAGS),
+            name=text_of(members.get("ref")).removeprefix(TAG_REFS),
             commit=text_of(members.get("checkout_sha")) or after,
             author=text_of(members.get("user_username")) or text_of(members.get("user_name")),
             key=key,

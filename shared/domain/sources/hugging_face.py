@@ -10,9 +10,10 @@ from typing import Any
 
 from shared.domain.events.types import EventType
 from shared.domain.sources.bodies import MAX_PARTS, fit_key, object_of, text_of
+from shared.domain.sources.git_tags import TAG_REFS
 from shared.domain.sources.model import Draft, InboundRequest, NotUnderstood, Reading, Source
 
-_BRANCHES, _TAGS = "refs/heads/", "refs/tags/"
+_BRANCHES = "refs/heads/"
 _MAIN = "main"
 
 
@@ -44,12 +45,12 @@ def _read_ref(reading: Reading, webhook: str, repo: Mapping[str, Any], ref: Mapp
         reading.drafts += [
             Draft(type=kind, key=key, data=data) for kind in (EventType.CREATE_ARTIFACT, EventType.LINK_ARTIFACT)
         ]
-    elif name.startswith(_TAGS) and new:
+    elif name.startswith(TAG_REFS) and new:
         reading.drafts.append(
-            Draft(type=EventType.ADD_ARTIFACT_ALIAS, key=key, data=_data(repo, new, name.removeprefix(_TAGS)))
+            Draft(type=EventType.ADD_ARTIFACT_ALIAS, key=key, data=_data(repo, new, name.removeprefix(TAG_REFS)))
         )
-    elif name.startswith(_TAGS) and old:
-        data = _data(repo, old, name.removeprefix(_TAGS))
+    elif name.startswith(TAG_REFS) and old:
+        data = _data(repo, old, name.removeprefix(TAG_REFS))
         data["artifact"]["aliases"] = []
         reading.drafts.append(Draft(type=EventType.REMOVE_ARTIFACT_ALIAS, key=key, data=data))
     else:

@@ -87,12 +87,12 @@ def _cancelled_consumer(day: Installation) -> Iterator[None]:
 
 @contextmanager
 def _no_descriptors(day: Installation) -> Iterator[None]:
-    """The process that sends may open nothing more, while more connections are asked for than it has."""
+    """The process that sends may open nothing more, while each delivery needs a connection of its own."""
     with ExitStack() as stack:
+        stack.enter_context(day.traffic.closing())
         for child in day.children("worker1"):
             stack.enter_context(day.limited_descriptors(child.pid))
-        with day.traffic.at(slow=100):
-            yield
+        yield
 
 
 @contextmanager

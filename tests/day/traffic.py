@@ -26,7 +26,6 @@ WEBHOOKS: dict[str, dict[str, Any]] = {
     "lost": {},
     "broken": {"circuit_failures": 3, "circuit_cool_off_seconds": 5, "circuit_cool_off_cap_seconds": 5},
     "sealed": {},
-    "slow": {},
 }
 """Each on the receiver's path of its name, with its policy; one automation calls each on the alias of its name."""
 STATUS = {"refusing": 422, "gone": 410, "broken": 503}
@@ -44,6 +43,7 @@ class Traffic:
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
         self._failing: frozenset[str] = frozenset()
         """The endpoints that answer as `STATUS` has it."""
+        self._headers: dict[str, str] = {}
 
     def start(self, rate: float) -> None:
         """Begin with so many events a second."""
@@ -75,12 +75,19 @@ class Traffic:
         finally:
             self._failing -= {name}
 
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Have all endpoints close the connection behind each answer meanwhile: what is kept would serve the next."""
+        self._headers = {"Connection": "close"}
+        try:
+            yield
+        finally:
+            self._headers = {}
+
     def answer(self, request: Received) -> Answer:
         """What the receiver does."""
         way = request.path.strip("/")
-        if way == "slow":
-            time.sleep(1)
-        return Answer(STATUS[way] if way in self._failing else 200)
+        return Answer(STATUS[way] if way in self._failing else 200, headers=self._headers)
 
     def _run(self) -> None:
         headers = {"Authorization": f"Bearer {ADMIN_KEY}"}

@@ -22,10 +22,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from dispatcher.pump import silent_runs
 from dispatcher.pump.maintenance import Maintenance
 from dispatcher.pump.notices import append_notices
+from dispatcher.pump.server_watch import ServerWatch
 from dispatcher.pump.silent_runs import SilentRuns
 from dispatcher.pump.stream_watch import StreamWatch, watched_together
 from shared.config.descriptors import descriptor_limit, raise_descriptor_limit
-from shared.domain.health_checks import DISABLED_RECENT_SECONDS, KEY_ENDS_SECONDS, RECENT_SECONDS
+from shared.domain.health_checks import (
+    DISABLED_RECENT_SECONDS,
+    KEY_ENDS_SECONDS,
+    MANY_FAULTS_SECONDS,
+    RECENT_SECONDS,
+)
 from shared.health.environment import (
     EnvironmentFault,
     FaultKind,
@@ -55,6 +61,7 @@ from shared.storage.database.transactions import read_transaction
 from shared.storage.delivery import load
 from shared.storage.delivery.backlog import (
     DueWebhook,
+    count_internal,
     count_recent_dead,
     count_recently_disabled,
     due_webhooks,
@@ -70,6 +77,7 @@ log = get_logger("hookline.dispatcher")
 REST_SECONDS = 0.003
 """How long the watch rests after news. Under load there is news all the time, and a woken drain reads on by itself, so
 the rest costs no latency there; without it one pump would send Redis thousands of commands a second."""
+_FAULTS_SECONDS = (MANY_FAULTS_SECONDS, RECENT_SECONDS)
 GAUGE_SECONDS = 5.0
 """How often the gauges are counted. Counting takes time in proportion to the backlog; Prometheus usually scrapes every
 15 s."""
@@ -81,7 +89,7 @@ retries of a second woken together keep workers from what is sent meanwhile; in 
 twice the round trips."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOP_SECONDS = 30.0
-"""How long the pump may take to stop: its six threads get five seconds each at most, and all but one
+"""How long the pump may take to stop: its eight threads get five seconds each at most, and all but one
 end at once."""
 CHECKPOINT_SECONDS = 1.0
 """How often SQLite's log is brought to the disk: a power failure loses about so much."""
@@ -115,6 +123,7 @@ class Pump:
         self._presence = Presence(settings, "dispatcher", self._environment_faults, doing=self._doing)
         self._schema = SchemaGate(self._engine)
         maintenance = Maintenance(settings, self._engine, self._redis, self._stop)
+        self._servers = ServerWatch(settings, self._engine, self._stop)
         self._silent_runs = SilentRuns(self._engine, self._redis, settings.partitions)
         self._threads = [
             threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
@@ -125,6 +134,8 @@ class Pump:
                 ("chores", self._once_migrated(maintenance.run_round)),
                 ("silence", self._once_migrated(self._look_for_silence)),
                 ("checkpoint", self._once_migrated(self._checkpoint)),
+                ("database", self._servers.ask_database),
+                ("redis", self._servers.ask_redis),
             )
         ]
 
@@ -132,6 +143,7 @@ class Pump:
         """Start the threads. Raises TransactionPooler where the settings don't fit what is before the database."""
         try_connection(self._engine)
         self._presence.start()
+        self._servers.begin()
         for thread in self._threads:
             thread.start()
 
@@ -141,6 +153,7 @@ class Pump:
         for thread in self._threads:
             thread.join(timeout=5)
         self._presence.stop()
+        self._servers.close()
         self._redis.close()
         self._engine.dispose()
 
@@ -255,12 +268,15 @@ class Pump:
             recent, disabled = (now - timedelta(seconds=s) for s in (RECENT_SECONDS, DISABLED_RECENT_SECONDS))
             metrics.DELIVERIES_DEAD_RECENT.set(count_recent_dead(connection, recent))
             metrics.POISON_RECENT.set(count_poison(connection, recent))
+            faults = count_internal(connection, now, within_seconds=_FAULTS_SECONDS)
             metrics.KEYS_ENDING.set(count_ending(connection, now, within=timedelta(seconds=KEY_ENDS_SECONDS)))
             metrics.WEBHOOKS_DISABLED_RECENT.set(count_recently_disabled(connection, disabled))
             if time.monotonic() - self._load_read >= load.SECONDS and not is_multiprocess():
                 set_load(load.read_load(connection, now))
                 self._load_read = time.monotonic()
         self._silent_runs.count()
+        for seconds, count in zip(_FAULTS_SECONDS, faults, strict=True):
+            metrics.ATTEMPTS_INTERNAL_RECENT.labels(minutes=str(seconds // 60)).set(count)
         metrics.DELIVERIES_PENDING.set(state.pending)
         metrics.DELIVERIES_DUE.set(state.due)
         metrics.DELIVERIES_HELD.set(state.held)

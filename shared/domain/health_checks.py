@@ -13,6 +13,8 @@ EVALUATE, DELIVER, DELIVER_SLOW = "evaluate", "deliver", "deliver_slow"
 RECENT_SECONDS = 1800
 """How far back dead letters and poison entries count as news."""
 DISABLED_RECENT_SECONDS = 3600
+MANY_FAULTS_SECONDS = 600
+"""How far back attempts that failed inside Hookline are compared with all attempts."""
 KEY_ENDS_SECONDS = 7 * 86_400
 """From when on the coming end of an API key is told of."""
 OVERDUE_SECONDS = 60
@@ -83,7 +85,7 @@ CHECKS: tuple[HealthCheck, ...] = (
         meaning="Whether the database can't be used (1), or has not the schema of this version.",
         threshold=0,
         severity=Severity.PAGE,
-        runbook="HooklineDispatcherMissing",
+        runbook="HooklineDatabaseAway",
         shared=True,
     ),
     HealthCheck(
@@ -91,7 +93,7 @@ CHECKS: tuple[HealthCheck, ...] = (
         meaning="Whether the server with the event streams can't be used (1).",
         threshold=0,
         severity=Severity.PAGE,
-        runbook="HooklineDispatcherMissing",
+        runbook="HooklineRedisAway",
         shared=True,
     ),
     HealthCheck(
@@ -132,6 +134,14 @@ CHECKS: tuple[HealthCheck, ...] = (
         severity=Severity.TICKET,
         runbook="HooklineDeadLetters",
         rule="max(hookline_deliveries_dead_recent) > 0",
+    ),
+    HealthCheck(
+        name="internal_faults",
+        meaning="Attempts of the last 30 minutes that failed because of a fault in Hookline or on its host.",
+        threshold=0,
+        severity=Severity.TICKET,
+        runbook="HooklineInternalFaults",
+        rule='max(hookline_attempts_internal_recent{minutes="30"}) > 0',
     ),
     HealthCheck(
         name="circuits_open",
@@ -216,7 +226,6 @@ RATES_ONLY: frozenset[str] = frozenset(
         "HooklineEvaluationBudgetBurnsSlow",
         "HooklineAttemptBudgetBurnsFast",
         "HooklineAttemptBudgetBurnsSlow",
-        "HooklineInternalFaults",
         "HooklineInternalFaultsMany",
         "HooklineEventsRefused",
         "HooklineWebhookUnusable",

@@ -41,6 +41,7 @@ from shared.storage.definitions.secrets import newest_secrets
 from shared.storage.definitions.webhook_fields import public_id
 from shared.storage.delivery.backlog import (
     QueueState,
+    count_internal,
     count_overdue,
     count_recently_disabled,
     queue_state,
@@ -138,6 +139,7 @@ class Health:
     overdue: int | None = None
     recent_dead: int | None = None
     recent_poison: int | None = None
+    recent_internal: int | None = None
     circuits_open: int | None = None
     recently_disabled: int | None = None
     keys_ending: int | None = None
@@ -201,6 +203,7 @@ def _look_at_database(health: Health, connection: Connection, vault: Vault, now:
     recent = now - timedelta(seconds=RECENT_SECONDS)
     counted = select(recent_dead(recent).scalar_subquery(), recent_poison(recent).scalar_subquery())
     health.recent_dead, health.recent_poison = connection.execute(counted).one()
+    (health.recent_internal,) = count_internal(connection, now, within_seconds=[RECENT_SECONDS])
     health.keys_ending = count_ending(connection, now, within=timedelta(seconds=KEY_ENDS_SECONDS))
     states = webhook_states(connection, now)
     opened_before = now - timedelta(seconds=OPEN_SECONDS)
@@ -309,6 +312,7 @@ _VALUES: Mapping[str, Callable[[Health], _Measured]] = {
     "oldest_due": _oldest_due,
     "deliveries_overdue": lambda health: (health.overdue, None),
     "dead_letters": _dead_letters,
+    "internal_faults": lambda health: (health.recent_internal, None),
     "circuits_open": lambda health: (health.circuits_open, _troubled(health, Trouble.CIRCUIT_OPEN)),
     "webhooks_disabled": lambda health: (health.recently_disabled, _troubled(health, Trouble.DISABLED)),
     "secrets_unreadable": _unreadable,

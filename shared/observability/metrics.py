@@ -150,6 +150,13 @@ DELIVERIES_DEAD_RECENT = OptionalGauge(
     "Dead letters of the last 30 minutes that are stored; of many, 10,000 at most.",
     multiprocess_mode="mostrecent",
 )
+ATTEMPTS_INTERNAL_RECENT = OptionalGauge(
+    "hookline_attempts_internal_recent",
+    "Attempts of the last so many minutes that are stored and failed because of a fault in Hookline or on its host; of "
+    "many, 10,000 at most.",
+    ["minutes"],
+    multiprocess_mode="mostrecent",
+)
 POISON_RECENT = OptionalGauge(
     "hookline_poison_entries_recent",
     "Poison entries of the last 30 minutes that are stored; of many, 10,000 at most.",
@@ -185,6 +192,13 @@ WEBHOOKS_UNUSABLE = Counter(
 PUMP_LAST_SWEEP = OptionalGauge(
     "hookline_pump_last_sweep_timestamp_seconds",
     "When the dispatcher last looked for due deliveries and lagging partitions, in Unix time.",
+    multiprocess_mode="mostrecent",
+)
+SERVER_ANSWERED = OptionalGauge(
+    "hookline_server_answered_timestamp_seconds",
+    "When the database, and the Redis server with the streams, last answered the dispatcher, in Unix time; at first "
+    "when the dispatcher began to ask.",
+    ["server"],
     multiprocess_mode="mostrecent",
 )
 WORKERS = OptionalGauge(
@@ -263,6 +277,7 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         DELIVERIES_HELD,
         DELIVERIES_DEAD,
         DELIVERIES_DEAD_RECENT,
+        ATTEMPTS_INTERNAL_RECENT,
         POISON_RECENT,
         WEBHOOKS_DISABLED_RECENT,
         OLDEST_DUE,
@@ -271,6 +286,7 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         RUNS_WATCHED,
         RUNS_CRASHED,
         PUMP_LAST_SWEEP,
+        SERVER_ANSWERED,
         ENVIRONMENT_FAULTS,
         KEYS_ENDING,
         FORGOTTEN,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
+from shared.domain.health_checks import RECENT_SECONDS
 from tests.day import webhook_hurts as of_webhooks
 from tests.day.installation import Installation
 from tests.day.traffic import STEADY
@@ -14,7 +15,7 @@ EVALUATION_BURNS = ("HooklineEvaluationBudgetBurnsFast", "HooklineEvaluationBudg
 ATTEMPT_BURNS = ("HooklineAttemptBudgetBurnsFast", "HooklineAttemptBudgetBurnsSlow")
 BURNS = frozenset({*EVALUATION_BURNS, *ATTEMPT_BURNS})
 WAITED = frozenset({"HooklineDeliveriesOverdue", *ATTEMPT_BURNS})
-"""What waited for a key or a URL is late when it is sent."""
+"""What waited for a key is late when it is sent."""
 
 Act = Callable[[Installation], AbstractContextManager[None]]
 
@@ -80,9 +81,9 @@ def _hanging_api(day: Installation) -> AbstractContextManager[None]:
 @contextmanager
 def _cancelled_consumer(day: Installation) -> Iterator[None]:
     node = day.node("worker1")
-    day.celery("control", "-d", node, "cancel_consumer", "deliver")
+    day.celery("control", "-t", "10", "-d", node, "cancel_consumer", "deliver")
     yield
-    day.celery("control", "-d", node, "add_consumer", "deliver")
+    day.celery("control", "-t", "10", "-d", node, "add_consumer", "deliver")
 
 
 @contextmanager
@@ -93,6 +94,15 @@ def _no_descriptors(day: Installation) -> Iterator[None]:
         for child in day.children("worker1"):
             stack.enter_context(day.limited_descriptors(child.pid))
         yield
+    day.pass_time("attempts", "started_at", RECENT_SECONDS)
+
+
+def _no_database(day: Installation) -> AbstractContextManager[None]:
+    return day.without_database()
+
+
+def _no_redis(day: Installation) -> AbstractContextManager[None]:
+    return day.without_redis()
 
 
 @contextmanager
@@ -136,7 +146,7 @@ HURTS: tuple[tuple[Hurt, ...], ...] = (
             "a webhook's URL is no URL",
             of_webhooks.unusable,
             ("HooklineWebhookUnusable",),
-            may=WAITED,
+            may=frozenset({"HooklineDeliveriesOverdue"}),
         ),
         Hurt(
             "a secret of another key",
@@ -197,6 +207,22 @@ HURTS: tuple[tuple[Hurt, ...], ...] = (
             _no_dispatcher,
             ("HooklineDispatcherMissing", "HooklineTargetDown"),
             may=BURNS | {"HooklineEvaluationBacklogGrows"},
+        ),
+    ),
+    (
+        Hurt(
+            "the database is away (SIGKILL)",
+            _no_database,
+            ("HooklineDatabaseAway",),
+            may=BURNS,
+        ),
+    ),
+    (
+        Hurt(
+            "Redis is away (SIGKILL)",
+            _no_redis,
+            ("HooklineRedisAway", "HooklineEventsRefused"),
+            may=BURNS,
         ),
     ),
     (Hurt("Redis is nearly full", _nearly_full, ("HooklineStreamNearBound",)),),

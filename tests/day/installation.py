@@ -24,6 +24,7 @@ from shared.health.presence import read_processes
 from shared.messaging.stream_memory import SHARE_OF_LIMIT
 from shared.settings import Settings
 from tests.authority import TRUSTS_NOBODY
+from tests.day.servers import Servers
 from tests.day.traffic import STEADY_RATE, Traffic, define
 from tests.integration.processes import ROOT, environment, stop, wait_until
 from tests.integration.receiver import Receiver
@@ -50,10 +51,14 @@ class Installation(Scene):
     factor: float
     """How many times faster than in life the day passes."""
     traffic: Traffic
+    servers: Servers
 
-    def __init__(self, settings: Settings, folder: Path, receiver: Receiver, *, factor: float) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, receiver: Receiver, *, factor: float, servers: Servers
+    ) -> None:
         super().__init__(settings, folder, receiver)
         self.factor = factor
+        self.servers = servers
         self.traffic = Traffic(self)
 
     @property
@@ -176,6 +181,20 @@ class Installation(Scene):
             yield url
 
     @contextmanager
+    def without_database(self) -> Iterator[None]:
+        """PostgreSQL killed, and started again with its data."""
+        self.servers.kill_postgres()
+        yield
+        self.servers.start_postgres()
+
+    @contextmanager
+    def without_redis(self) -> Iterator[None]:
+        """Redis killed, with the streams and the broker, and started again with its data."""
+        self.servers.kill_valkey()
+        yield
+        self.servers.start_valkey()
+
+    @contextmanager
     def another_api(self, **different: Any) -> Iterator[httpx.Client]:
         """An API with other settings, for a while; Prometheus knows nothing of it."""
         port = free_port()
@@ -209,8 +228,10 @@ def _answers(client: httpx.Client) -> bool:
 def installation(folder: Path, factor: float) -> Iterator[Installation]:
     """The parts, all of them answering, with webhooks defined and traffic under way."""
     with ExitStack() as stack:
-        made = stack.enter_context(scene(folder, PARTS, append_only=True))
-        day = Installation(made.settings, folder, made.receiver, factor=factor)
+        servers = stack.enter_context(Servers())
+        urls = servers.start_postgres(), servers.start_valkey()
+        made = stack.enter_context(scene(folder, PARTS, servers=urls))
+        day = Installation(made.settings, folder, made.receiver, factor=factor, servers=servers)
         # The scene stops what is in these.
         day.parts, day.settings_of = made.parts, made.settings_of
         day.receiver.answer = day.traffic.answer

@@ -153,12 +153,17 @@ def answer(request: Received) -> Answer:
 
 @contextmanager
 def scene(
-    folder: Path, parts: Mapping[str, Sequence[str]], *, append_only: bool = False, **settings: Any
+    folder: Path, parts: Mapping[str, Sequence[str]], *, servers: tuple[str, str] | None = None, **settings: Any
 ) -> Iterator[Scene]:
-    """Servers, a receiver and these parts with their arguments, all of them answering."""
+    """Servers, a receiver and these parts with their arguments, all of them answering.
+
+    `servers` are the addresses of PostgreSQL and Valkey where somebody else runs them.
+    """
     with ExitStack() as stack:
-        database_url = stack.enter_context(postgres_server())
-        valkey_url = stack.enter_context(valkey_server(append_only=append_only))
+        database_url, valkey_url = servers or (
+            stack.enter_context(postgres_server()),
+            stack.enter_context(valkey_server()),
+        )
         receiver = stack.enter_context(receiving())
         receiver.answer = answer
         made = Scene(_settings(folder, database_url, valkey_url, **settings), folder, receiver)

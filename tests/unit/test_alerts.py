@@ -73,6 +73,13 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
             assert (ROOT / "docs" / "runbooks" / link).exists(), link
 
 
+def test_runbooks_give_busy_workers_time_to_answer() -> None:
+    asked = r"celery -A worker (?:control|inspect|status)\b[^`\n]*"
+    commands = [found for page in PAGES.values() for found in re.findall(asked, page)]
+    assert len(commands) > 5
+    assert [command for command in commands if " -t 10" not in command] == []
+
+
 def test_every_alert_has_a_health_check_or_is_about_rates_alone() -> None:
     checked = {check.runbook for check in CHECKS}
     assert checked | RATES_ONLY == ALERTS.keys()

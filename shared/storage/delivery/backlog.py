@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, text
 
 from shared.storage.schema.tables import (
     DEAD,
+    attempts,
     deliveries,
     pending_deliveries,
     webhooks,
@@ -124,3 +126,22 @@ def recent_dead(since: datetime) -> Select[int]:
         .subquery()
     )
     return select(func.count()).select_from(newest).where(newest.c.finished_at >= since)
+
+
+COUNTED_FAULTS = 10_000
+"""Where counting ends."""
+
+
+def count_internal(connection: Connection, now: datetime, *, within_seconds: Sequence[int]) -> list[int]:
+    """The attempts of each of these last times that failed inside Hookline, up to `COUNTED_FAULTS` in all."""
+    since = [now - timedelta(seconds=one) for one in within_seconds]
+    # As text: only a statement that says so reads the index of such attempts.
+    newest = (
+        select(attempts.c.started_at)
+        .where(text("outcome = 'internal'"), attempts.c.started_at >= min(since))
+        .order_by(attempts.c.started_at.desc())
+        .limit(COUNTED_FAULTS)
+        .subquery()
+    )
+    counts = [func.count().filter(newest.c.started_at >= one) for one in since]
+    return list(connection.execute(select(*counts).select_from(newest)).one())

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from shared.storage.database.transactions import check_references, schema_transaction
+from shared.storage.schema.indexes_ahead import make_indexes_ahead
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x686F6F6B
@@ -27,6 +28,7 @@ def _config(connection: Connection | None = None) -> Config:
 
 def migrate(engine: Engine) -> None:
     """Run the migrations that the database lacks. Several processes may do so concurrently: one does the work."""
+    make_indexes_ahead(engine)
     with schema_transaction(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ADVISORY_LOCK})

@@ -480,6 +480,12 @@ attempts = Table(
     # JSON of headers, sizes, addresses and timings (domain.delivery.exchange).
     Column("exchange", Text, nullable=True),
     PrimaryKeyConstraint("delivery_seq", "number", "claim"),
+    Index(
+        "ix_attempts_internal",
+        "started_at",
+        postgresql_where=text("outcome = 'internal'"),
+        sqlite_where=text("outcome = 'internal'"),
+    ),
 )
 
 # Events of Hookline's own, such as a webhook's disabling: written in the transaction that makes them true, appended to

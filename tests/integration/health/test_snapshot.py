@@ -23,7 +23,7 @@ from shared.storage.accounts.api_keys import create_key, new_key, revoke_key
 from shared.storage.database.engine import open_engine
 from shared.storage.database.transactions import write_transaction
 from shared.storage.delivery.webhook_health import disable_webhook
-from shared.storage.schema.tables import deliveries, pending_deliveries, users, webhooks
+from shared.storage.schema.tables import attempts, deliveries, pending_deliveries, users, webhooks
 from shared.vault import Vault
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer
@@ -127,12 +127,18 @@ def _keys_that_are_right(scene: Scene) -> None:
     _key(scene, made_days_ago=100, ends_in_days=3, revoked=True)
 
 
+def _internal(scene: Scene) -> None:
+    _fired(scene)
+    _change(scene, attempts, outcome="internal")
+
+
 HURTS: dict[str, tuple[Callable[[Scene], object], set[str]]] = {
     "nothing": (lambda _scene: None, set()),
     "a delivery": (_fired, set()),
     "evaluation_lag": (_lag, {"evaluation_lag"}),
     "oldest_due": (_stuck, {"oldest_due"}),
     "dead_letters": (lambda scene: _fired(scene, answer=404), {"dead_letters"}),
+    "internal_faults": (_internal, {"internal_faults"}),
     "circuits_open": (_circuit, {"circuits_open"}),
     "webhooks_disabled": (_disabled, {"webhooks_disabled"}),
     "poison_entries": (_poison, {"poison_entries"}),

@@ -41,6 +41,7 @@ PROMISED = {
 ADDED = {
     "hookline_deliveries_dead_recent": set[str](),
     "hookline_poison_entries_recent": set[str](),
+    "hookline_attempts_internal_recent": {"minutes"},
     "hookline_webhooks_disabled_recent": set[str](),
     "hookline_runs_watched": set[str](),
     "hookline_runs_crashed_total": set[str](),
@@ -61,6 +62,7 @@ ADDED = {
     "hookline_secrets_unreadable_total": set[str](),
     "hookline_webhooks_unusable_total": set[str](),
     "hookline_pump_last_sweep_timestamp_seconds": set[str](),
+    "hookline_server_answered_timestamp_seconds": {"server"},
     "hookline_workers": {"queue"},
     "hookline_environment_faults": {"fault"},
     "hookline_api_keys_ending": set[str](),
@@ -98,6 +100,7 @@ EVERY_FACT = """
     t.SECRETS_UNREADABLE.inc()
     t.WEBHOOKS_UNUSABLE.inc()
     t.PUMP_LAST_SWEEP.set(1e9)
+    t.SERVER_ANSWERED.labels(server="redis").set(1e9)
     t.set_environment_faults(["clock"], {"redis_evicts": 1})
     t.count_firings({("RUN_STATE", "webhook"): 1, ("RUN_STATE", "no_op"): 4})
     t.observe_attempts([("2xx", 0.2), ("2xx", 0.4), ("timeout", 15.0)])
@@ -114,6 +117,7 @@ EVERY_FACT = """
     t.RUNS_WATCHED.set(1)
     t.RUNS_CRASHED.inc()
     t.POISON_RECENT.set(1)
+    t.ATTEMPTS_INTERNAL_RECENT.labels(minutes="30").set(1)
     t.WEBHOOKS_DISABLED_RECENT.set(1)
     t.FORGOTTEN.labels(table="deliveries").inc(8)
     t.OLDEST_DUE.set(2)

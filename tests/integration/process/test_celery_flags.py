@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,29 @@ def test_a_pool_that_is_missing_is_refused(database_url: str) -> None:
     )
     assert done.returncode == 2
     assert "'nosuch' is not one of" in done.stderr
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet", "custom"])
+def test_a_pool_whose_package_is_missing_ends_the_worker_with_its_name(database_url: str, pool: str) -> None:
+    """By Celery, before it loads Hookline, where `--pool` names it; by a line of ours where the environment does."""
+    del database_url
+    if find_spec(pool):
+        pytest.skip(f"{pool} is installed")
+
+    def end(*options: str, **variables: str) -> tuple[int, list[str]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "worker", "worker", *options],
+            cwd=ROOT,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stderr.splitlines()
+
+    code, lines = end("--pool", pool)
+    assert (code, lines[-1]) == (1, f"ModuleNotFoundError: No module named '{pool}'"), "say so in docs/brokers.md"
+    if pool != "custom":
+        code, lines = end(CELERY_WORKER_POOL=pool)
+        assert (code, [line for line in lines if line.startswith(f"hookline: --pool {pool}: ")]) == (1, lines[-1:])

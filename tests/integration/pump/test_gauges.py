@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 
+import pytest
+from redis.exceptions import RedisError
+from sqlalchemy import select, update
+
 from dispatcher.pump.pump import Pump
+from dispatcher.pump.server_watch import ServerWatch
 from shared.messaging.celery_app import SLOW_QUEUE, celery_app
 from shared.messaging.queue_lengths import queue_lengths
 from shared.messaging.streams import FIELD, stream_key
@@ -13,9 +19,11 @@ from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction, write_transaction
 from shared.storage.delivery.load import read_load
 from shared.storage.delivery.webhook_health import disable_webhook
+from shared.storage.schema.tables import attempts
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer
 from tests.integration.scene import Scene, alias_event
+from tests.servers import free_port
 
 
 def test_recent_dead_letters_poison_and_disabled_webhooks_are_counted_from_the_tables(scene: Scene) -> None:
@@ -42,6 +50,47 @@ def test_recent_dead_letters_poison_and_disabled_webhooks_are_counted_from_the_t
         wait_until(lambda: told() == (1, 2, 1), "counts")
     finally:
         pump.stop()
+
+
+def test_attempts_that_failed_inside_hookline_are_counted_from_what_is_stored(scene: Scene) -> None:
+    scene.automation(scene.webhook("well"))
+    scene.publish(*(alias_event() for _ in range(5)))
+    scene.evaluate()
+    scene.deliver()
+    now = datetime.now(UTC)
+    ages = {1: timedelta(minutes=1), 2: timedelta(minutes=9), 3: timedelta(minutes=29), 4: timedelta(minutes=31)}
+    with write_transaction(scene.process.engine) as connection:
+        for seq, (_, age) in zip(connection.scalars(select(attempts.c.delivery_seq)).all(), ages.items(), strict=False):
+            failed = update(attempts).where(attempts.c.delivery_seq == seq)
+            connection.execute(failed.values(outcome="internal", started_at=now - age))
+
+    def told() -> list[float]:
+        return [metrics.ATTEMPTS_INTERNAL_RECENT.labels(minutes=one)._value.get() for one in ("10", "30")]
+
+    pump = Pump(scene.settings)
+    pump.start()
+    try:
+        wait_until(lambda: told() == [2, 3], "counts")
+    finally:
+        pump.stop()
+
+
+def test_the_age_of_the_last_answer_tells_which_server_is_away(scene: Scene) -> None:
+    def answered(server: str) -> float:
+        return float(metrics.SERVER_ANSWERED.labels(server=server)._value.get())
+
+    nowhere = scene.settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}/0"})
+    stopping = threading.Event()
+    stopping.set()
+    servers = ServerWatch(nowhere, scene.process.engine, stopping)
+    servers.begin()
+    began = answered("redis"), answered("database")
+    with pytest.raises(RedisError):
+        servers.ask_redis()
+    servers.ask_database()
+    assert answered("redis") == began[0]
+    assert answered("database") > began[1]
+    servers.close()
 
 
 def test_those_with_most_deliveries_are_named_and_queues_counted(scene: Scene) -> None:

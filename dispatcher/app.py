@@ -99,6 +99,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,  # `pages` has them
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
+        # Hookline traces by itself (`shared.observability.tracing`); FastAPI would look at each request whether to.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings or load_settings()
     problems.install(app)

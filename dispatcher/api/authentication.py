@@ -45,6 +45,13 @@ async def _caller(
     return caller
 
 
+async def authenticated(request: Request, resources: ApiResources) -> Caller:
+    """What `CallerDep` gives, without dependencies. Raises as `caller_of`, and InvalidDefinition for a faulty query."""
+    caller = await caller_of(request, resources)
+    operation_index(request).check_query(request)
+    return caller
+
+
 async def caller_of(request: Request, resources: ApiResources) -> Caller:
     """The caller of a request, for code outside of handlers. Raises Problem or starlette's HTTPException, both 401."""
     return await _known_caller(request, resources, await _bearer(request), await _basic(request))

@@ -5,15 +5,16 @@ An event is answered with 202 once the stream has it, and not before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from dispatcher.api.authentication import CallerDep
+from dispatcher.api.authentication import CallerDep, authenticated
 from dispatcher.api.bodies import check_few_values, decode_json, media_type, read_body
 from dispatcher.api.caller_cache import Caller
 from dispatcher.api.cloud_events import binary_attributes, with_trace_of_request
@@ -37,6 +38,7 @@ from shared.domain.json_text import quote_bare_numbers, write_json
 router = APIRouter(prefix="/v1", tags=["events"])
 
 _OPEN = (Depends(checked_query),)
+_ACCEPTED = 202
 ONE_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
 EITHER_TYPE = "application/json"
@@ -52,13 +54,30 @@ _BODY = {
 }
 
 
+class _Direct(APIRoute):
+    """The route of publishing, described like all others, and served without solving its dependencies.
+
+    FastAPI looks anew at each request how to call what the handler depends on: a quarter of the cost of publishing one
+    event, the most frequent request.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What gives a request's answer."""
+
+        async def handle(request: Request) -> Response:
+            resources: ApiResources = request.app.state.resources
+            accepted = await publish_events(request, await authenticated(request, resources), resources)
+            return Response(b'{"accepted":%d}' % accepted.accepted, _ACCEPTED, media_type=EITHER_TYPE)
+
+        return handle
+
+
 class Accepted(BaseModel):
     """The number of events that the streams accepted."""
 
     accepted: int
 
 
-@router.post("/events", status_code=202, openapi_extra=_BODY)
 async def publish_events(request: Request, caller: CallerDep, resources: ResourcesDep) -> Accepted:
     """Publish one event, or a batch that is accepted or refused as a whole.
 
@@ -79,6 +98,16 @@ async def publish_events(request: Request, caller: CallerDep, resources: Resourc
     else:
         events, texts = await run_in(resources.threads.publishing, partial(_check_body, body, kind))
     return await _append(request, caller, resources, events, texts)
+
+
+router.add_api_route(
+    "/events",
+    publish_events,
+    methods=["POST"],
+    status_code=_ACCEPTED,
+    openapi_extra=_BODY,
+    route_class_override=_Direct,
+)
 
 
 async def _publish_binary(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -15,8 +16,9 @@ from redis.exceptions import TimeoutError as NotInTime
 
 from shared.observability import saturation_metrics as metrics
 
-_WAITS = ("BLOCK", "BLPOP", "BRPOP", "SUBSCRIBE", "PSUBSCRIBE")
-_WAITS_IN_BOTH = frozenset({*_WAITS, *(word.encode() for word in _WAITS)})
+_WAITS = frozenset({"BLPOP", "BRPOP", "SUBSCRIBE", "PSUBSCRIBE"})
+_READS = frozenset({"XREAD", "XREADGROUP"})
+_BLOCK = ("BLOCK", b"BLOCK")
 PIPELINE = "PIPELINE"
 
 
@@ -33,10 +35,17 @@ class timing:  # noqa: N801 - read as a verb: `with timing(args):`
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _at: TracebackType | None) -> None:
         if exc is None:
-            if not any(isinstance(one, str | bytes) and one in _WAITS_IN_BOTH for one in self._args[:4]):
-                metrics.observe_command(str(self._args[0]).partition(" ")[0].upper(), self._began)
+            args = self._args
+            command = _word(str(args[0]))
+            if not (command in _WAITS or (command in _READS and any(one in _BLOCK for one in args[:7]))):
+                metrics.observe_command(command, self._began)
         elif isinstance(exc, RedisError) and not isinstance(exc, NoScriptError):  # whose script is sent then
             metrics.count_redis_fault(unavailable=isinstance(exc, NotConnected | NotInTime))
+
+
+@lru_cache(maxsize=256)
+def _word(command: str) -> str:
+    return command.partition(" ")[0].upper()
 
 
 class TimedPipeline(Pipeline):

@@ -155,8 +155,16 @@ def count_redis_fault(*, unavailable: bool) -> None:
 
 def observe_answer(route: str, status: int, seconds: float) -> None:
     """The API answered a request."""
-    API_SECONDS.labels(route).observe(seconds)
-    API_REQUESTS.labels(route, f"{status // 100}xx").inc()
+    kind = status // 100
+    series = _answers.get((route, kind))
+    if series is None:
+        series = _answers[route, kind] = API_SECONDS.labels(route), API_REQUESTS.labels(route, f"{kind}xx")
+    series[0].observe(seconds)
+    series[1].inc()
+
+
+_answers: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
+"""The series that were looked up once, by route and the status' first digit: as many as there are routes."""
 
 
 def set_queue_messages(lengths: Mapping[str, int]) -> None:

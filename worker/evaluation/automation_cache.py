@@ -14,10 +14,18 @@ import orjson
 from sqlalchemy import Engine
 
 from shared.domain.automations.model import Grants, WebhookAction
-from shared.domain.automations.parsing import parse_automation
+from shared.domain.automations.parsing import parse_automation, parse_test
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.types import EventType
-from shared.domain.matching.compiled import CompiledAutomation, LazyAutomation, compile_automation, scope_key
+from shared.domain.filters.clues import Cover
+from shared.domain.matching.compiled import (
+    CompiledAutomation,
+    LazyAutomation,
+    TextReader,
+    compile_automation,
+    covers_of,
+    scope_key,
+)
 from shared.domain.matching.index import AutomationIndex, organizations_above
 from shared.observability import metrics
 from shared.observability.logs import get_logger
@@ -161,7 +169,7 @@ def _dormant(row: AutomationRow) -> LazyAutomation:
     key = scope_key(EventType(row.event_type), entity, project, row.scope_collection)
     about = (row.id, row.entity_id, row.epoch, row.webhook_id, sorted(row.grants), row.has_access_token, row.entity)
     text = compress(orjson.dumps(about)[:-1] + b"," + row.definition.encode() + b"]")
-    return LazyAutomation(row.id, key, text, _compile)
+    return LazyAutomation(row.id, key, text, _READER)
 
 
 def _compile(packed: bytes) -> CompiledAutomation:
@@ -184,3 +192,11 @@ def _compile(packed: bytes) -> CompiledAutomation:
         webhook_id=webhook_id,
         definition_bytes=len(text) - len(description.encode()),
     )
+
+
+def _covers(packed: bytes) -> tuple[Cover, ...]:
+    """The covers alone: a project of 30,000 automations is looked up by them, and few of those are ever compiled."""
+    return covers_of(*parse_test(json.loads(decompress(packed))[-1]))
+
+
+_READER = TextReader(_compile, _covers)

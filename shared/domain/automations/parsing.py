@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from shared.domain.automations.model import (
@@ -64,6 +64,8 @@ MEMBERS = (
     "rate_limit",
 )
 
+_EVERYTHING = parse_filter({}, lambda _: None)
+
 FindWebhook = Callable[[str], Grants | None]
 """Gives the grants of the webhook of this name or id; None when the entity may use no such webhook.
 
@@ -74,6 +76,12 @@ FindSlack = Callable[[str], bool]
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=StrEnum)
+
+
+@cache
+def _members(kind: type[_E]) -> dict[str, _E]:
+    """The members of an enumeration by their values."""
+    return {str.__str__(member): member for member in kind}
 
 
 def default_cooldown(event: EventType) -> Cooldown | None:
@@ -112,6 +120,16 @@ def parse_automation(
     if not isinstance(raw, Mapping):
         raise InvalidDefinition.at((), f"must be an object with the members {', '.join(MEMBERS)}")
     return _Reading(raw, find_webhook, find_slack, is_new=is_new).automation()
+
+
+def parse_test(stored: Mapping[str, Any]) -> tuple[Filter, frozenset[RunPhase], tuple[str, ...]]:
+    """The filter, the states and the metrics of the conditions of a definition that was accepted: what is tested first.
+
+    Raises:
+        InvalidDefinition: where these can't be read. Nothing is said of the other members.
+    """
+    reading = _Reading(stored, lambda _webhook: None, no_slack, is_new=False)
+    return reading.test()
 
 
 def template_of(action: WebhookAction, grants: Grants, event: EventType | None) -> Template | None:
@@ -156,6 +174,14 @@ class _Reading:
             raise InvalidDefinition(*self.faults)
         return Automation(name=name, event=event, scope=scope, action=action, template=template, **common, **of_event)
 
+    def test(self) -> tuple[Filter, frozenset[RunPhase], tuple[str, ...]]:
+        event = self._one_of(self.raw.get("event"), EventType, ("event",))
+        if event is not None:
+            expression, conditions, states = self._filter(event), self._conditions(event), self._states(event)
+        if self.faults or event is None:
+            raise InvalidDefinition(*self.faults)
+        return expression, states, tuple(condition.metric for condition in conditions)
+
     def _of_event(self, event: EventType, scope: Scope) -> dict[str, Any] | None:
         """The members whose meaning depends on the event's type."""
         if event in RUN_TYPES and scope.collection is not None:
@@ -193,7 +219,7 @@ class _Reading:
 
     def _one_of(self, value: object, kind: type[_E], loc: Loc) -> _E | None:
         # Only text is looked up: an enumeration's own refusal writes the value out, however deep it nests.
-        found = next((member for member in kind if member == value), None) if isinstance(value, str) else None
+        found = _members(kind).get(value) if isinstance(value, str) else None
         if found is None:
             self._fault(loc, f"must be one of {', '.join(kind)}")
         return found
@@ -240,10 +266,9 @@ class _Reading:
         return None
 
     def _filter(self, event: EventType) -> Filter:
-        everything = parse_filter({}, lambda _: None)
         raw = self.raw.get("filter")
         checks = partial(field_refusal, event), partial(operand_faults, event) if self.is_new else None
-        return self._parsed(("filter",), raw, lambda value: parse_filter(value, *checks)) or everything
+        return self._parsed(("filter",), raw, lambda value: parse_filter(value, *checks)) or _EVERYTHING
 
     def _conditions(self, event: EventType) -> tuple[Condition, ...]:
         raw = self.raw.get("conditions")

@@ -208,6 +208,10 @@ _ACCEPTED: Final[dict[str, tuple[tuple[type, ...], str]]] = {
 }
 
 
+_as_json: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+"""Made once: `json.dumps` makes an encoder for each text."""
+
+
 def has_operators(operand: object) -> TypeGuard[dict[Any, Any]]:
     """Whether an operand is an object of operators, and no value that is an object."""
     return isinstance(operand, dict) and any(str(key).startswith("$") for key in operand)
@@ -320,7 +324,7 @@ class _Parser:
                 self._fault((*loc, *place), message)
         if len(self.faults) > faults_before:
             return _EVERYTHING
-        operand_json = json.dumps(operand, ensure_ascii=False, sort_keys=True)
+        operand_json = _as_json(operand)
         self._count_chars(len(field) + len(operand_json))
         return Comparison(field, op, operand_json)
 

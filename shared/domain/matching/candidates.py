@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import count
 from typing import Any, Protocol
 
+from shared.domain.errors import InvalidDefinition
 from shared.domain.filters.budget import FilterBudget, FilterTooCostly
 from shared.domain.filters.clue_tables import ClueTable
 from shared.domain.filters.clues import Absent, Clue, Cover, Present
@@ -60,7 +61,7 @@ class CandidateIndex:
     an older edition may still look for it: what was edited or dropped is found and passed over.
     """
 
-    __slots__ = ("_added", "_chosen", "_fields", "_fixed", "_lock", "_objects", "_places", "_tables")
+    __slots__ = ("_added", "_chosen", "_fields", "_fixed", "_lock", "_objects", "_places", "_tables", "_unreadable")
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
@@ -69,6 +70,8 @@ class CandidateIndex:
         self._added = 0
         self._chosen: dict[int, tuple[Placed, Cover | None]] = {}
         """By id, the automation that was added last, and the cover under which it is kept."""
+        self._unreadable: set[int] = set()
+        """The places of those whose test could not be read, which was told."""
         self._tables: dict[str, ClueTable[Placed]] = {}
         self._fixed: list[tuple[Getter, ClueTable[Placed]]] = []
         """The tables that every event looks into."""
@@ -112,7 +115,12 @@ class CandidateIndex:
         return CandidateIndex(self._fields)
 
     def matches(
-        self, members: Mapping[int, Member], event: Any, budget: FilterBudget, refused: list[Any]
+        self,
+        members: Mapping[int, Member],
+        event: Any,
+        budget: FilterBudget,
+        refused: list[Any],
+        unreadable: Callable[[Any, InvalidDefinition], None],
     ) -> list[Placed]:
         """The automations that match, in order.
 
@@ -121,6 +129,7 @@ class CandidateIndex:
             event: the event.
             budget: the work that is left for the event; it must be applied.
             refused: gets those whose filters ask for more work than the event's budget has left.
+            unreadable: told once of each whose covers could be read and whose test can't; it matches nothing.
         """
         allowance = Allowance(budget.units)
         found = self._find(event, allowance)
@@ -130,7 +139,13 @@ class CandidateIndex:
         candidates: list[Placed] = sorted({place: one for place, one in found if members.get(one.id) is one}.items())
         matching: list[Placed] = []
         for place, one in candidates:
-            test, _ = one.predicate
+            try:
+                test, _ = one.predicate
+            except InvalidDefinition as exc:
+                if place not in self._unreadable:
+                    self._unreadable.add(place)
+                    unreadable(one, exc)
+                continue
             try:
                 if test(event):
                     matching.append((place, one))

@@ -80,13 +80,8 @@ class CompiledAutomation:
     @property
     def covers(self) -> tuple[Cover, ...]:
         """Covers of the test; where it has conditions, also one of the events that bring a metric which they watch."""
-        covers = self.automation.filter.covers
-        if self.automation.states:
-            covers += (tuple(Equal(STATE, equality_key(state)) for state in sorted(self.automation.states)),)
-        if self.automation.conditions:
-            watched = dict.fromkeys(condition.metric for condition in self.automation.conditions)
-            covers += (tuple(Equal(METRICS, metric) for metric in watched),)
-        return covers
+        one = self.automation
+        return covers_of(one.filter, one.states, (condition.metric for condition in one.conditions))
 
     def compiled(self) -> CompiledAutomation:
         """Itself."""
@@ -94,6 +89,25 @@ class CompiledAutomation:
 
     def forget(self) -> None:
         """Drop what is cached of it elsewhere: nothing."""
+
+
+def covers_of(expression: Filter, states: Iterable[RunPhase], metrics: Iterable[str]) -> tuple[Cover, ...]:
+    """Covers of an automation's test, by its filter, its states and the metrics of its conditions."""
+    covers = expression.covers
+    if named := sorted(states):
+        covers += (tuple(Equal(STATE, equality_key(state)) for state in named),)
+    if watched := dict.fromkeys(metrics):
+        covers += (tuple(Equal(METRICS, metric) for metric in watched),)
+    return covers
+
+
+@dataclass(frozen=True, slots=True)
+class TextReader:
+    """How a kept text is read. Both raise InvalidDefinition where this version can't read it."""
+
+    compile: Callable[[bytes], CompiledAutomation]
+    covers: Callable[[bytes], tuple[Cover, ...]]
+    """What `compile` gives as the covers. It may read less of the text, and so accept more."""
 
 
 class LazyAutomation:
@@ -105,18 +119,16 @@ class LazyAutomation:
     sees a test sees them too. Two threads that set them at the same moment set equal values.
     """
 
-    __slots__ = ("_compile", "_fields", "_test", "_was_read", "id", "scope_key", "text")
+    __slots__ = ("_fields", "_reader", "_test", "_was_read", "id", "scope_key", "text")
 
-    def __init__(
-        self, automation_id: int, key: ScopeKey, text: bytes, compile_text: Callable[[bytes], CompiledAutomation]
-    ) -> None:
+    def __init__(self, automation_id: int, key: ScopeKey, text: bytes, reader: TextReader) -> None:
         """Args:
-        text: all that `compile_text` needs, in any form. It raises InvalidDefinition when this version can't read it.
+        text: all that the reader needs, in any form.
         """
         self.id = automation_id
         self.scope_key = key
         self.text = text
-        self._compile = compile_text
+        self._reader = reader
         self._test: Callable[[Any], bool] | None = None
         self._fields: tuple[str, ...] = ()
         self._was_read = False
@@ -133,8 +145,9 @@ class LazyAutomation:
 
     @property
     def covers(self) -> tuple[Cover, ...]:
-        """Covers of the test. Raises InvalidDefinition."""
-        return self.compiled().covers
+        """Covers of the test. Raises InvalidDefinition, but not for all that `predicate` raises it for."""
+        self._was_read = True
+        return self._reader.covers(self.text)
 
     def compiled(self) -> CompiledAutomation:
         """The compiled automation, cached or made now. Raises InvalidDefinition."""
@@ -155,7 +168,7 @@ class LazyAutomation:
     def compile(self) -> CompiledAutomation:
         """Compile the automation from its text. Raises InvalidDefinition."""
         self._was_read = True
-        return self._compile(self.text)
+        return self._reader.compile(self.text)
 
 
 def _awakened_matches(dormant: LazyAutomation, event: Any) -> bool:

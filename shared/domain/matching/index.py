@@ -183,8 +183,10 @@ class AutomationIndex:
             groups = bucket.group_members(_EventFields(event.type), self._unreadable)
         answers = self._memory.answers(groups, event, budget, refused)
         lookup = bucket.lookup
-        if lookup is not None and (matches := lookup.candidates.matches(bucket.members, event, budget, refused)):
-            answers.append(matches)
+        if lookup is not None:
+            members, unreadable = bucket.members, self._unreadable
+            if matches := lookup.candidates.matches(members, event, budget, refused, unreadable):
+                answers.append(matches)
         if len(answers) == 1:
             found.extend(one for _, one in answers[0])
         elif answers:

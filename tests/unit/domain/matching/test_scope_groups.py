@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,9 +15,10 @@ from shared.domain.events.decoding import check_event
 from shared.domain.events.fast_decoding import read_event
 from shared.domain.events.types import EventType
 from shared.domain.filters.budget import FilterBudget
+from shared.domain.filters.clues import Equal
 from shared.domain.json_text import read_json, write_json
 from shared.domain.matching import scope_groups
-from shared.domain.matching.compiled import CompiledAutomation, LazyAutomation, scope_key
+from shared.domain.matching.compiled import CompiledAutomation, LazyAutomation, TextReader, scope_key
 from shared.domain.matching.index import AutomationIndex
 from tests.unit.domain.matching.test_matching import compiled, ids, index_of
 from tests.unit.domain.samples import event
@@ -28,8 +30,9 @@ def dormant(number: int, **members: Any) -> LazyAutomation:
     def awake(text: bytes) -> CompiledAutomation:
         return compiled(number, TYPE, **read_json(text))
 
+    reader = TextReader(awake, lambda text: awake(text).covers)
     return LazyAutomation(
-        number, scope_key(EventType.ADD_ARTIFACT_ALIAS, "acme", None, None), write_json(members), awake
+        number, scope_key(EventType.ADD_ARTIFACT_ALIAS, "acme", None, None), write_json(members), reader
     )
 
 
@@ -141,8 +144,22 @@ def test_what_cannot_be_read_matches_nothing_is_told_once_and_keeps_nobody_else_
     assert told == [2]
 
 
-def _unreadable(number: int) -> LazyAutomation:
-    def refuse(_text: bytes) -> CompiledAutomation:
+@pytest.mark.parametrize("covered", [False, True])
+def test_the_same_in_a_large_scope_whether_or_not_its_covers_can_be_read(covered: bool) -> None:
+    told: list[int] = []
+    index = AutomationIndex(lambda one, _refusal: told.append(one.id))
+    for number in range(scope_groups.MANY):
+        index.put(dormant(number, filter={"alias": "prod"}))
+    index.put(_unreadable(99, covered=covered))
+    for alias in ("dev", "prod", "prod"):
+        assert ids(index, event(alias=alias)) == ([] if alias == "dev" else [*range(scope_groups.MANY)])
+    assert told == [99]
+
+
+def _unreadable(number: int, *, covered: bool = False) -> LazyAutomation:
+    def refuse(_text: bytes) -> Any:
         raise InvalidDefinition.at((), "from another time")
 
-    return LazyAutomation(number, scope_key(EventType.ADD_ARTIFACT_ALIAS, "acme", None, None), b"", refuse)
+    covers = (lambda _text: ((Equal("alias", "prod"),),)) if covered else refuse
+    key = scope_key(EventType.ADD_ARTIFACT_ALIAS, "acme", None, None)
+    return LazyAutomation(number, key, b"", TextReader(refuse, covers))

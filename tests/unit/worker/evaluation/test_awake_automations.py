@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import orjson
+from typing import Any
 
+import orjson
+import pytest
+
+from shared.domain.errors import InvalidDefinition
+from shared.domain.json_text import write_json
 from shared.domain.matching.compiled import LazyAutomation
 from shared.storage.evaluation.automation_feed import AutomationRow
 from worker.evaluation.automation_cache import _dormant
@@ -37,3 +42,40 @@ def test_long_descriptions_make_nobody_compile_anew() -> None:
     assert anew == 0
     assert first[7].automation.name == "fanned 7"
     assert first[7].definition_bytes < 1000
+
+
+RUN = {"event": "RUN_METRIC", "conditions": [{"metric": "loss", "op": "$gt", "threshold": 1}]}
+DEFINITIONS: list[dict[str, Any]] = [
+    {"filter": {}},
+    {"filter": {"alias": "prod"}},
+    {"filter": {"$and": []}},
+    {"filter": {"$nor": [{"$and": []}]}},
+    {"filter": {"$or": [{"alias": {"$in": ["a", "b"]}}, {"tags": {"$regex": "^gold"}}]}},
+    {"filter": {"metadata.k": {"$gt": 1, "$lt": 5}, "author": {"$ne": "me"}}},
+    {"filter": {"$not": {"version": {"$exists": True}}}},
+    {"event": "RUN_STATE", "states": ["failed", "crashed"], "filter": {"config.lr": 0.1}},
+    RUN,
+    RUN | {"filter": {"display_name": {"$contains": "nightly"}}},
+    {"action": {"webhook": "hook", "payload": {"n": 10**30, "v": "${artifact_version_string}"}}},
+]
+
+
+@pytest.mark.parametrize("members", DEFINITIONS)
+def test_what_an_automation_is_found_by_is_the_same_read_alone_or_with_all_of_it(members: dict[str, Any]) -> None:
+    one = dormant_of({"name": "n", "event": "ADD_ARTIFACT_ALIAS", "action": {"no_op": True}} | members)
+    assert one.covers == one.compiled().covers
+
+
+def test_what_an_automation_is_found_by_is_refused_as_all_of_it_is() -> None:
+    one = dormant_of(
+        {"name": "n", "event": "ADD_ARTIFACT_ALIAS", "action": {"no_op": True}, "filter": {"alias": {"$x": 1}}}
+    )
+    with pytest.raises(InvalidDefinition, match="unknown operator"):
+        _ = one.covers
+    with pytest.raises(InvalidDefinition, match="unknown operator"):
+        one.compiled()
+
+
+def dormant_of(definition: dict[str, Any]) -> LazyAutomation:
+    text, event = write_json(definition).decode(), definition["event"]
+    return _dormant(AutomationRow(1, 1, "acme", True, event, None, None, text, 0, None, frozenset[str](), False))

@@ -34,11 +34,12 @@ class Area:
 
 
 AREAS = (
-    Area("postgresql", "tests.bench.delivering", "stream to recorded on PostgreSQL, share of the HTTP limit"),
+    Area("postgresql", "tests.bench.delivering", "stream to recorded on PostgreSQL"),
     Area("slow-receiver", "tests.bench.delivering", "the same, receiver takes 50 ms", "measure_slow_receiver"),
     Area("sqlite", "tests.bench.delivering", "the same on SQLite, the embedded default", "measure_sqlite"),
     Area("latency", "tests.bench.delivering", "POST to arrival at 20 events/s", "measure_latency"),
     Area("spread", "tests.bench.spread", "1 to 10,000 webhooks: rate and CPU of a delivery"),
+    Area("floor", "tests.bench.floor", "CPU that a delivery needs by bare loops, over the whole system's: 1 and 1,000"),
     Area("spread-sqlite", "tests.bench.spread", "1 and 1,000 webhooks on SQLite", "measure_sqlite"),
     Area("spread-latency", "tests.bench.crowded", "POST to arrival over 1,000 webhooks", "measure_latency_of_many"),
     Area("spread-fan-out", "tests.bench.crowded", "one event fires 200 automations on 200 webhooks", "measure_fan_out"),
@@ -57,6 +58,7 @@ AREAS = (
     Area("footprint", "tests.bench.footprint", "bytes of an event in Valkey, of a delivery in PostgreSQL"),
     Area("backlog", "tests.faults.backlog", "1,000,000 events in one partition: memory, fresh events elsewhere"),
     Area("lists", "tests.bench.lists", "p95 of each list: 1,000,000 deliveries, 5,000 automations, 1,000 webhooks"),
+    Area("soak", "tests.bench.soak", "five minutes at a steady 1,000/s with retention on: drift over tenths, bloat"),
     Area("volume", "tests.bench.volume", "a table of 1,000,000 deliveries over an empty one"),
 )
 BY_NAME = {area.name: area for area in AREAS}

@@ -32,6 +32,8 @@ class Constants:
     """How many times the CPU of one webhook's delivery it is over so many webhooks."""
     spare: float = 0.76
     """The share of the cores that is used when all of them have work: the rest are waits for each other."""
+    overlap: float = 0.36
+    """The share of a worker's waits on full cores in which others work: what one worker alone leaves unused."""
     crowding: float = 0.12
     """How much more CPU a delivery takes in a worker for each process above one for each core, as a share."""
     event_overhead_bytes: float = 28.0
@@ -291,15 +293,30 @@ def predict(one_worker: MeasuredRun, workers: int, cores: int, constants: Consta
     """The CPU of a delivery and the rate with more workers on this machine, by a run with one worker on it.
 
     A worker process uses one core at most; all of them, the servers and the harness share the cores. From the run with
-    one worker come the machine's speed and how much of what bounded it was reached.
+    one worker come the machine's speed and how much of what bounded it was reached. Where the cores are the bound, some
+    of what one worker left of them is used by the others.
     """
+    if workers == 1:
+        return Prediction(1, one_worker.worker_us + one_worker.servers_us, one_worker.rate)
     more = constants.crowding * max(0, workers - cores)
     worker_us, servers_us = one_worker.worker_us * (1 + more), one_worker.servers_us * (1 + more / 4)
-    reached = one_worker.rate / _bound(1, cores, one_worker.worker_us, one_worker.servers_us, one_worker.harness_us)
-    bound = _bound(workers, cores, worker_us, servers_us, one_worker.harness_us)
-    return Prediction(workers, worker_us + servers_us, bound * reached)
+    harness_us = one_worker.harness_us
+    alone = min(
+        _of_workers(1, one_worker.worker_us), _of_cores(cores, one_worker.worker_us, one_worker.servers_us, harness_us)
+    )
+    reached = min(1.0, one_worker.rate / alone)
+    together = reached + (1 - reached) * constants.overlap
+    rate = min(
+        _of_workers(workers, worker_us) * reached, _of_cores(cores, worker_us, servers_us, harness_us) * together
+    )
+    return Prediction(workers, worker_us + servers_us, rate)
 
 
-def _bound(workers: int, cores: int, worker_us: float, servers_us: float, harness_us: float) -> float:
-    """The deliveries/s that neither the workers nor the cores can pass."""
-    return min(workers / worker_us, cores / (worker_us + servers_us + harness_us)) * 1e6
+def _of_workers(workers: int, worker_us: float) -> float:
+    """The deliveries/s that so many processes can't pass."""
+    return workers / worker_us * 1e6
+
+
+def _of_cores(cores: int, worker_us: float, servers_us: float, harness_us: float) -> float:
+    """The deliveries/s that the cores can't pass."""
+    return cores / (worker_us + servers_us + harness_us) * 1e6

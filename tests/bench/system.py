@@ -26,7 +26,7 @@ from tests.bench.processes import Tree, started
 from tests.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 READY = re.compile(r"^hookline ready on (http://\S+)$", re.MULTILINE)
 PARTITIONS = 16
@@ -159,9 +159,15 @@ def _require_success(response: httpx.Response) -> None:
 
 @contextmanager
 def running_hookline(
-    *, redis_url: str, database_url: str, endpoint: str, folder: Path, workers: int = 2
+    *,
+    redis_url: str,
+    database_url: str,
+    endpoint: str,
+    folder: Path,
+    workers: int = 2,
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[Hookline]:
-    """Start the service on an empty database, define the automation and warm it up."""
+    """Start the service on an empty database, define the automation and warm it up; `more` are settings of its own."""
     api_key = "hlk-" + secrets.token_urlsafe(32)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HOOKLINE_")} | {
         "HOOKLINE_REDIS_URL": redis_url,
@@ -171,6 +177,7 @@ def running_hookline(
         "HOOKLINE_ALLOWED_NETWORKS": "127.0.0.0/8",
         "HOOKLINE_PARTITIONS": str(PARTITIONS),
         "HOOKLINE_LOG_LEVEL": "WARNING",
+        **(more or {}),
     }
     command = [str(Path(sys.executable).with_name("hookline")), "up", "--data-dir", str(folder / "hookline-data")]
     command += ["--port", str(free_port()), "--workers", str(workers)]

@@ -72,6 +72,24 @@ def client_limit(url: str, bodies: Sequence[bytes], *, processes: int) -> float:
             child.join()
 
 
+def client_cpu_seconds(sent: Sequence[tuple[str, bytes, dict[str, str]]]) -> float:
+    """CPU seconds of a process that POSTs all of (URL, body, headers) by the client that deliveries go through."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    child = context.Process(target=_child_of_requests, args=(there, sent), daemon=True)
+    child.start()
+    there.close()
+    try:
+        _receive(here, START_SECONDS)
+        here.send("go")
+        if not here.poll(RUN_SECONDS):
+            raise ProcessFailed("a bare loop did not end")
+        return float(here.recv())
+    finally:
+        child.terminate()
+        child.join()
+
+
 def _receive(pipe: Connection, timeout_seconds: float) -> None:
     if not pipe.poll(timeout_seconds):
         raise ProcessFailed("a bare loop did not get ready, or did not end")
@@ -79,7 +97,12 @@ def _receive(pipe: Connection, timeout_seconds: float) -> None:
 
 
 def _child(pipe: Connection, url: str, bodies: Sequence[bytes]) -> None:
-    requests = [Request(url, body, {"Content-Type": "application/json"}) for body in bodies]
+    _child_of_requests(pipe, [(url, body, {}) for body in bodies])
+
+
+def _child_of_requests(pipe: Connection, sent: Sequence[tuple[str, bytes, dict[str, str]]]) -> None:
+    kind = {"Content-Type": "application/json"}
+    requests = [Request(url, body, kind | headers) for url, body, headers in sent]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_with_sender(pipe, requests))
 
@@ -96,8 +119,9 @@ async def _with_sender(pipe: Connection, requests: Sequence[Request]) -> None:
 
     pipe.send("ready")
     pipe.recv()
+    before = time.process_time()
     async with asyncio.TaskGroup() as lanes:
         for _ in range(SENDER_IN_FLIGHT):
             lanes.create_task(lane())
-    pipe.send("done")
+    pipe.send(time.process_time() - before)
     await sender.aclose()

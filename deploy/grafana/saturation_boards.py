@@ -17,6 +17,12 @@ def _slowest_of_all(metric: str) -> str:
     return f"histogram_quantile(0.99, sum by (le) (rate({metric}_bucket[{RATE}])))"
 
 
+def _slow_or_silent(metric: str, server: str) -> str:
+    """How long a server has not answered the dispatchers, where that is long; else its slowest calls."""
+    silent = f'time() - max(hookline_server_answered_timestamp_seconds{{server="{server}"}}) > 15'
+    return f"({silent}) or {_slowest_of_all(metric)}"
+
+
 def _busy(metric: str, by: str) -> str:
     """How many seconds of each second callers waited, by a label: 1 is one caller all the time."""
     return f"sum by ({by}) (rate({metric}_sum[{RATE}]))"
@@ -143,15 +149,15 @@ NIGHT = Dashboard(
                 ),
                 stat(
                     "Is it the database?",
-                    _slowest_of_all("hookline_database_seconds"),
+                    _slow_or_silent("hookline_database_seconds", "database"),
                     "s",
-                    "p99 of a statement. Above 0.5 s, or with faults below: look at PostgreSQL.",
+                    "p99 of a statement, or how long it is silent. Above 0.5 s, or faults below: look at PostgreSQL.",
                 ),
                 stat(
                     "Is it Redis?",
-                    _slowest_of_all("hookline_redis_seconds"),
+                    _slow_or_silent("hookline_redis_seconds", "redis"),
                     "s",
-                    "p99 of a command. Above 0.1 s, or with faults below: look at Redis.",
+                    "p99 of a command, or how long it is silent. Above 0.1 s, or faults below: look at Redis.",
                 ),
                 stat(
                     "Is it the network?",

@@ -65,6 +65,7 @@ from shared.storage.delivery.backlog import (
     count_recent_dead,
     count_recently_disabled,
     due_webhooks,
+    oldest_prompt_seconds,
     queue_state,
 )
 from shared.storage.evaluation.offsets import read_all_offsets
@@ -268,6 +269,7 @@ class Pump:
             recent, disabled = (now - timedelta(seconds=s) for s in (RECENT_SECONDS, DISABLED_RECENT_SECONDS))
             metrics.DELIVERIES_DEAD_RECENT.set(count_recent_dead(connection, recent))
             metrics.POISON_RECENT.set(count_poison(connection, recent))
+            metrics.OLDEST_PROMPT.set(oldest_prompt_seconds(connection, now))
             faults = count_internal(connection, now, within_seconds=_FAULTS_SECONDS)
             metrics.KEYS_ENDING.set(count_ending(connection, now, within=timedelta(seconds=KEY_ENDS_SECONDS)))
             metrics.WEBHOOKS_DISABLED_RECENT.set(count_recently_disabled(connection, disabled))

@@ -69,9 +69,14 @@ worker was restarted:
 
 ![the workers: events and attempts by instance, lag by partition](pictures/workers.png)
 
-**night** ("3 a.m."): whether it is Hookline itself, the database, Redis, the network or an endpoint. **saturation**:
-requests in flight, connections, time by kind of statement and command, the API by route, queues, open files, and who
-causes the load.
+**saturation**: requests in flight, connections, time by kind of statement and command, the API by route, queues, open
+files, and who causes the load
+
+![saturation: places and connections in use, waits, time by kind of call, the busiest by name](pictures/saturation.png)
+
+**night** ("3 a.m."): is it Hookline, the database, Redis, the network or an endpoint?
+
+![3 a.m.: numbers of what waits, five questions with a number each, graphs of faults and time](pictures/night.png)
 
 `python -m deploy.grafana.pictures --prometheus URL --minutes 60 --to FOLDER` draws such pictures from any Prometheus,
 without Grafana; `make pictures` draws these again.

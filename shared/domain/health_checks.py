@@ -227,6 +227,7 @@ RATES_ONLY: frozenset[str] = frozenset(
         "HooklineAttemptBudgetBurnsFast",
         "HooklineAttemptBudgetBurnsSlow",
         "HooklineInternalFaultsMany",
+        "HooklineDeliveriesStalled",
         "HooklineEventsRefused",
         "HooklineWebhookUnusable",
         "HooklineTargetDown",

@@ -145,6 +145,12 @@ OLDEST_DUE = OptionalGauge(
     "How long the longest-waiting due delivery has been due, in seconds.",
     multiprocess_mode="mostrecent",
 )
+OLDEST_PROMPT = OptionalGauge(
+    "hookline_oldest_due_prompt_seconds",
+    "How long the longest-waiting due delivery has been due, in seconds, of those that only Hookline holds up: to "
+    "endpoints whose circuit is closed, that are not slow and that have no rate or concurrency limit of their own.",
+    multiprocess_mode="mostrecent",
+)
 DELIVERIES_DEAD_RECENT = OptionalGauge(
     "hookline_deliveries_dead_recent",
     "Dead letters of the last 30 minutes that are stored; of many, 10,000 at most.",
@@ -281,6 +287,7 @@ EXPOSED_BY: Mapping[str, Sequence[Counter | Histogram | OptionalGauge]] = {
         POISON_RECENT,
         WEBHOOKS_DISABLED_RECENT,
         OLDEST_DUE,
+        OLDEST_PROMPT,
         WEBHOOKS_DISABLED,
         WEBHOOK_CIRCUIT_OPEN,
         RUNS_WATCHED,

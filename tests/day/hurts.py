@@ -173,15 +173,22 @@ HURTS: tuple[tuple[Hurt, ...], ...] = (
             _no_sender,
             ("HooklineWorkerMissing", "HooklineTargetDown", "HooklineDeliveryBacklogGrows"),
             after=ATTEMPT_BURNS,
-            may=frozenset({"HooklineDeliveriesOverdue"}),
+            may=frozenset({"HooklineDeliveriesOverdue", "HooklineDeliveriesStalled"}),
         ),
     ),
-    (Hurt("a consumer is cancelled", _cancelled_consumer, ("HooklineWorkerMissing",), may=BURNS),),
+    (
+        Hurt(
+            "a consumer is cancelled",
+            _cancelled_consumer,
+            ("HooklineWorkerMissing",),
+            may=BURNS | {"HooklineDeliveriesStalled"},
+        ),
+    ),
     (
         Hurt(
             "a sending process hangs (SIGSTOP)",
             _hang,
-            ("HooklineDeliveriesOverdue",),
+            ("HooklineDeliveriesOverdue", "HooklineDeliveriesStalled"),
             may=BURNS | {"HooklineDeliveryBacklogGrows"},
         ),
     ),
@@ -214,7 +221,7 @@ HURTS: tuple[tuple[Hurt, ...], ...] = (
             "the database is away (SIGKILL)",
             _no_database,
             ("HooklineDatabaseAway",),
-            may=BURNS,
+            may=BURNS | {"HooklineDeliveriesStalled"},
         ),
     ),
     (
@@ -222,7 +229,7 @@ HURTS: tuple[tuple[Hurt, ...], ...] = (
             "Redis is away (SIGKILL)",
             _no_redis,
             ("HooklineRedisAway", "HooklineEventsRefused"),
-            may=BURNS,
+            may=BURNS | {"HooklineDeliveriesStalled"},
         ),
     ),
     (Hurt("Redis is nearly full", _nearly_full, ("HooklineStreamNearBound",)),),

@@ -22,7 +22,7 @@ WINDOW = re.compile(r"\[(\d+)([smhd])\]")
 LEAST_WINDOW_SECONDS = 8
 LEAST_AGE_SECONDS = 15
 """The dispatcher counts its gauges every five seconds, and a busy machine keeps it waiting."""
-SILENCE = re.compile(r"(hookline_server_answered_timestamp_seconds\S*\) >) (\d+)")
+SILENCE = re.compile(r"(hookline_(?:server_answered_timestamp|oldest_due_prompt)_seconds\S*\) >) (\d+)")
 LEAST_SILENCE_SECONDS = 10
 """Servers are asked every five seconds; they must be missed before what the dispatcher does with them."""
 SCRAPE_SECONDS = 15

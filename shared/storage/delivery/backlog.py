@@ -42,11 +42,14 @@ class QueueState:
 
 def due_webhooks(connection: Connection, now: datetime) -> list[DueWebhook]:
     """The webhooks that have due deliveries and take requests. Costs one index look-up for each webhook."""
-    has_due = exists().where(
+    rows = connection.execute(select(webhooks.c.id, webhooks.c.slow).where(_open_to_requests(now), _has_due(now)))
+    return [DueWebhook(row.id, row.slow) for row in rows]
+
+
+def _has_due(now: datetime) -> ColumnElement[bool]:
+    return exists().where(
         and_(pending_deliveries.c.webhook_id == webhooks.c.id, pending_deliveries.c.next_attempt_at <= now)
     )
-    rows = connection.execute(select(webhooks.c.id, webhooks.c.slow).where(_open_to_requests(now), has_due))
-    return [DueWebhook(row.id, row.slow) for row in rows]
 
 
 def _open_to_requests(now: datetime) -> ColumnElement[bool]:
@@ -83,6 +86,23 @@ def queue_state(connection: Connection, now: datetime) -> QueueState:
         webhooks_disabled=disabled,
         circuits_open=circuits_open,
     )
+
+
+def oldest_prompt_seconds(connection: Connection, now: datetime) -> float:
+    """How long the delivery that waits longest has been due, of those that nothing but Hookline holds up; 0 for none.
+
+    Those to webhooks whose circuit is closed, that are not slow and have no limit of their own. Costs one index look-up
+    for each webhook.
+    """
+    due = pending_deliveries.c.next_attempt_at
+    oldest = select(func.min(due)).where(pending_deliveries.c.webhook_id == webhooks.c.id, due <= now)
+    rows = connection.execute(
+        select(webhooks.c.policy, oldest.scalar_subquery().label("oldest")).where(
+            _open_to_requests(now), webhooks.c.circuit_opened_at.is_(None), ~webhooks.c.slow, _has_due(now)
+        )
+    )
+    waiting = [row.oldest for row in rows if not any(row.policy.get(limit) for limit in ("rate_limit", "concurrency"))]
+    return max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0
 
 
 def count_recently_disabled(connection: Connection, since: datetime) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,7 @@ ADDED = {
     "hookline_deliveries_dead_recent": set[str](),
     "hookline_poison_entries_recent": set[str](),
     "hookline_attempts_internal_recent": {"minutes"},
+    "hookline_oldest_due_prompt_seconds": set[str](),
     "hookline_webhooks_disabled_recent": set[str](),
     "hookline_runs_watched": set[str](),
     "hookline_runs_crashed_total": set[str](),
@@ -117,6 +119,7 @@ EVERY_FACT = """
     t.RUNS_WATCHED.set(1)
     t.RUNS_CRASHED.inc()
     t.POISON_RECENT.set(1)
+    t.OLDEST_PROMPT.set(2)
     t.ATTEMPTS_INTERNAL_RECENT.labels(minutes="30").set(1)
     t.WEBHOOKS_DISABLED_RECENT.set(1)
     t.FORGOTTEN.labels(table="deliveries").inc(8)
@@ -285,6 +288,21 @@ def test_a_gauge_that_nobody_set_is_not_shown_as_0(tmp_path: Path) -> None:
             "dead",
             "refused",
         }
+
+
+def test_what_alerts_take_the_increase_of_begins_at_0_in_every_process(tmp_path: Path) -> None:
+    """The first count of a series that begins with it would be no increase, and its alert would miss it."""
+    folder = ROOT / "deploy" / "prometheus"
+    rules = "".join((folder / name).read_text() for name in ("rules.yml", "alerts.yml"))
+    asked = set(re.findall(r"(?:increase|rate)\((hookline_\w+)(?:\{(\w+)=\"([^\"]+)\"\})?\[", rules))
+    assert len(asked) >= 6
+    for shared in (None, tmp_path):
+        shown = families(python(SHOW, shared=shared).stdout).values()
+        samples = [sample for one in shown for sample in one.samples]
+        for name, label, text in asked:
+            of = [one for one in samples if one.name == name and (not label or one.labels.get(label) == text)]
+            assert of, f"{name} is not there before it is counted"
+            assert {one.value for one in of} == {0}
 
 
 def test_workers_are_those_that_run(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from shared.messaging.streams import FIELD, stream_key
 from shared.observability import metrics, saturation_metrics
 from shared.storage.database.clock import database_time
 from shared.storage.database.transactions import read_transaction, write_transaction
+from shared.storage.delivery.backlog import oldest_prompt_seconds
 from shared.storage.delivery.load import read_load
 from shared.storage.delivery.webhook_health import disable_webhook
-from shared.storage.schema.tables import attempts
+from shared.storage.schema.tables import attempts, pending_deliveries, webhooks
 from tests.integration.processes import wait_until
 from tests.integration.receiver import Answer
 from tests.integration.scene import Scene, alias_event
@@ -73,6 +74,27 @@ def test_attempts_that_failed_inside_hookline_are_counted_from_what_is_stored(sc
         wait_until(lambda: told() == [2, 3], "counts")
     finally:
         pump.stop()
+
+
+def test_what_an_endpoint_or_a_limit_holds_up_is_not_overdue_by_hookline(scene: Scene) -> None:
+    ages = {"well": 100, "limited": 200, "narrow": 300, "slow": 400, "paused": 500, "broken": 600}
+    policies = {"limited": {"rate_limit": "1/h"}, "narrow": {"concurrency": 1}}
+    hooks = {name: scene.webhook(name, policy=policies.get(name, {})) for name in ages}
+    for name, hook in hooks.items():
+        scene.automation(hook, name=name)
+    scene.publish(alias_event())
+    scene.evaluate()
+    with write_transaction(scene.process.engine) as connection:
+        now = database_time(connection)
+        for name, hook in hooks.items():
+            due = update(pending_deliveries).where(pending_deliveries.c.webhook_id == hook)
+            connection.execute(due.values(next_attempt_at=now - timedelta(seconds=ages[name])))
+        opened = {"circuit_opened_at": now, "circuit_probe_at": now}
+        for name, values in {"slow": {"slow": True}, "paused": {"paused": True}, "broken": opened}.items():
+            connection.execute(update(webhooks).where(webhooks.c.id == hooks[name]).values(values))
+        assert oldest_prompt_seconds(connection, now) == 100
+        connection.execute(update(webhooks).where(webhooks.c.id == hooks["well"]).values(enabled=False))
+        assert oldest_prompt_seconds(connection, now) == 0
 
 
 def test_the_age_of_the_last_answer_tells_which_server_is_away(scene: Scene) -> None:

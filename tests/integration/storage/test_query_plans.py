@@ -120,6 +120,7 @@ def _ended(seq: int) -> AttemptRecord:
 QUERIES: dict[str, Callable[[Connection], Any]] = {
     "claim": lambda c: claims.claim(c, 3, limit=50, now=NOW, lease_until=NOW + timedelta(seconds=45), token=7),
     "attempts that failed inside": lambda c: backlog.count_internal(c, NOW, within_seconds=[600, 1800]),
+    "oldest that only we hold up": lambda c: backlog.oldest_prompt_seconds(c, NOW),
     "due webhooks": lambda c: backlog.due_webhooks(c, NOW),
     "bury orphans": lambda c: dead_letter_orphans(c, reason="gone", now=NOW),
     "abandon": lambda c: abandon_deliveries(c, 20, reason="gone", now=NOW),

@@ -148,7 +148,7 @@ OLDEST_DUE = OptionalGauge(
 OLDEST_PROMPT = OptionalGauge(
     "hookline_oldest_due_prompt_seconds",
     "How long the longest-waiting due delivery has been due, in seconds, of those that only Hookline holds up: to "
-    "endpoints whose circuit is closed, that are not slow and that have no rate or concurrency limit of their own.",
+    "endpoints whose circuit is closed and that have no rate or concurrency limit of their own.",
     multiprocess_mode="mostrecent",
 )
 DELIVERIES_DEAD_RECENT = OptionalGauge(

@@ -188,8 +188,8 @@ HURTS: tuple[tuple[Hurt, ...], ...] = (
         Hurt(
             "a sending process hangs (SIGSTOP)",
             _hang,
-            ("HooklineDeliveriesOverdue", "HooklineDeliveriesStalled"),
-            may=BURNS | {"HooklineDeliveryBacklogGrows"},
+            ("HooklineDeliveriesOverdue",),
+            may=BURNS | {"HooklineDeliveryBacklogGrows", "HooklineDeliveriesStalled"},
         ),
     ),
     (

@@ -69,6 +69,7 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert [line for line in PAGES[name].splitlines() if line.startswith("#")] == [f"# {name}", *HEADINGS]
         assert "```" in PAGES[name], f"{name} says no commands"
+        assert re.search(r"alert\s+ends", PAGES[name]), f"{name} does not say when the alert ends"
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[name]):
             assert (ROOT / "docs" / "runbooks" / link).exists(), link
 

@@ -91,14 +91,14 @@ def queue_state(connection: Connection, now: datetime) -> QueueState:
 def oldest_prompt_seconds(connection: Connection, now: datetime) -> float:
     """How long the delivery that waits longest has been due, of those that nothing but Hookline holds up; 0 for none.
 
-    Those to webhooks whose circuit is closed, that are not slow and have no limit of their own. Costs one index look-up
-    for each webhook.
+    Those to webhooks whose circuit is closed and that have no limit of their own. Costs one index look-up for each
+    webhook.
     """
     due = pending_deliveries.c.next_attempt_at
     oldest = select(func.min(due)).where(pending_deliveries.c.webhook_id == webhooks.c.id, due <= now)
     rows = connection.execute(
         select(webhooks.c.policy, oldest.scalar_subquery().label("oldest")).where(
-            _open_to_requests(now), webhooks.c.circuit_opened_at.is_(None), ~webhooks.c.slow, _has_due(now)
+            _open_to_requests(now), webhooks.c.circuit_opened_at.is_(None), _has_due(now)
         )
     )
     waiting = [row.oldest for row in rows if not any(row.policy.get(limit) for limit in ("rate_limit", "concurrency"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
@@ -90,10 +91,12 @@ def test_what_an_endpoint_or_a_limit_holds_up_is_not_overdue_by_hookline(scene: 
             due = update(pending_deliveries).where(pending_deliveries.c.webhook_id == hook)
             connection.execute(due.values(next_attempt_at=now - timedelta(seconds=ages[name])))
         opened = {"circuit_opened_at": now, "circuit_probe_at": now}
-        for name, values in {"slow": {"slow": True}, "paused": {"paused": True}, "broken": opened}.items():
+        states: dict[str, dict[str, Any]] = {"slow": {"slow": True}, "paused": {"paused": True}, "broken": opened}
+        for name, values in states.items():
             connection.execute(update(webhooks).where(webhooks.c.id == hooks[name]).values(values))
-        assert oldest_prompt_seconds(connection, now) == 100
-        connection.execute(update(webhooks).where(webhooks.c.id == hooks["well"]).values(enabled=False))
+        for name, oldest in (("slow", 400), ("well", 100)):
+            assert oldest_prompt_seconds(connection, now) == oldest
+            connection.execute(update(webhooks).where(webhooks.c.id == hooks[name]).values(enabled=False))
         assert oldest_prompt_seconds(connection, now) == 0
 
 

@@ -34,6 +34,7 @@ from dispatcher.console.pages import (
     secrets,
     series,
     slack,
+    source_forms,
     sources,
     start,
     webhook_forms,
@@ -59,6 +60,7 @@ ROUTERS = (
     webhook_forms.router,  # before webhooks, some of whose paths would fit its
     webhooks.router,
     slack.router,
+    source_forms.router,  # before sources, some of whose paths would fit its
     sources.router,
     secrets.router,
     series.router,

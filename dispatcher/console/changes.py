@@ -32,6 +32,7 @@ _THINGS = {
     "secret": "secret",
     "session": "session",
     "slack": "Slack integration",
+    "source": "source",
     "user": "user",
     "webhook": "webhook",
 }
@@ -39,6 +40,7 @@ _PLACES = (
     (IdKind.AUTOMATION, "automations"),
     (IdKind.WEBHOOK, "settings/webhooks"),
     (IdKind.SLACK, "settings/slack"),
+    (IdKind.SOURCE, "settings/sources"),
 )
 MAX_DETAIL_CHARS = 300
 

@@ -100,6 +100,20 @@ def faults_at(errors: Iterable[FieldError], fields: Iterable[str], message: str 
     return Faults(found)
 
 
+def header_lines(field: str, text: str, example: str) -> dict[str, str]:
+    """The headers in a field, one a line. Raises InvalidDefinition, without what was typed."""
+    headers: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        name, colon, value = line.partition(":")
+        if not line.strip():
+            continue
+        if not colon or name.strip() in headers:
+            why = "must be a name, a colon and a value" if not colon else "has a header that stands above already"
+            raise InvalidDefinition(FieldError((field,), f"line {number} {why}, such as {example}"))
+        headers[name.strip()] = value.strip()
+    return headers
+
+
 def key_expiry(form: Form, now: datetime) -> dict[str, str]:
     """When a key that the form asks for ends, as a member of `KeyBody`; nothing where it never does.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.domain.delivery.waiting import WAIT_WORDS
 from shared.domain.events.types import EventType
+from shared.domain.sources.model import SourceKind
 
 EVENTS: Mapping[str, str] = {
     EventType.CREATE_ARTIFACT: "A version of an artifact is created",
@@ -61,6 +62,15 @@ class StatusWords:
 
 
 WAITS: Mapping[str, str] = {reason: f"Waits for: {words}" for reason, words in WAIT_WORDS.items()}
+
+SOURCE_KINDS: Mapping[SourceKind, str] = {
+    SourceKind.MLFLOW: "MLflow's model registry",
+    SourceKind.GITHUB: "GitHub: tags and releases",
+    SourceKind.GITLAB: "GitLab: tags and releases",
+    SourceKind.HUGGING_FACE: "Hugging Face Hub",
+    SourceKind.EVENT_GRID: "Azure Machine Learning, by Event Grid",
+    SourceKind.GENERIC: "Another service, by rules of yours",
+}
 
 STATUSES: Mapping[str, StatusWords] = {
     "pending": StatusWords("info", "clock", "Waiting"),

@@ -154,6 +154,15 @@ class SourceFields:
     """Its other members, as they are stored."""
 
 
+def definition_of(body: SourceBody) -> dict[str, Any]:
+    """The members that are stored as the definition, in the form that `source_of` takes."""
+    members = body.model_dump(mode="json")
+    definition = {name: members[name] for name in ("secret", "former_secret", "project", "verify", "events")}
+    if definition["verify"] is not None:
+        definition["verify"] = {name: one for name, one in definition["verify"].items() if one is not None}
+    return definition
+
+
 def check_source(
     connection: Connection,
     entity: StoredEntity,
@@ -168,10 +177,7 @@ def check_source(
         InvalidDefinition: naming each fault.
     """
     body = parse_body(SourceBody, raw)
-    members = body.model_dump(mode="json")
-    definition = {name: members[name] for name in ("secret", "former_secret", "project", "verify", "events")}
-    if definition["verify"] is not None:
-        definition["verify"] = {name: one for name, one in definition["verify"].items() if one is not None}
+    definition = definition_of(body)
     faults: list[FieldError] = []
     try:
         source_of(body.name, body.kind, entity.name, definition)

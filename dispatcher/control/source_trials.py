@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from dispatcher.control.access import Action, require
 from dispatcher.control.bodies import Body, View, parse_body
+from dispatcher.control.source_checks import SourceBody, definition_of
 from dispatcher.control.sources import load_source
 from shared.domain.errors import HooklineError, InvalidDefinition
 from shared.domain.ids import IdKind, encode_id
@@ -21,6 +22,8 @@ from shared.domain.sources.reading import json_of, publishable, read_request
 from shared.storage.accounts.users import Principal
 
 MAX_HEADERS = 50
+DRAFT_ID = "unsaved"
+"""What stands for the id of a source that has none yet, in the `source` of the events that it would make."""
 
 
 class SourceTrialBody(Body):
@@ -64,11 +67,39 @@ def try_request(
     """
     entity = require(connection, principal, entity_name, Action.READ)
     stored = load_source(connection, entity, source_id)
-    body = parse_body(SourceTrialBody, raw)
     source = source_of(stored.name, SourceKind(stored.kind), entity.name, stored.definition)
+    return _try(source, encode_id(IdKind.SOURCE, stored.id), _request_of(raw))
+
+
+def try_draft(
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    definition: object,
+    raw: object,
+    *,
+    source_id: str = DRAFT_ID,
+) -> SourceTrialView:
+    """Read a request as a source would that is not saved; that its secrets are there is not checked.
+
+    Args:
+        definition: a source's, as it is created.
+        raw: the trial, as `try_request` takes it.
+        source_id: of the source that the definition would change.
+
+    Raises:
+        InvalidDefinition: for a fault of the definition, or of the trial itself.
+    """
+    entity = require(connection, principal, entity_name, Action.ADMINISTER)
+    checked = parse_body(SourceBody, definition)
+    source = source_of(checked.name, checked.kind, entity.name, definition_of(checked))
+    return _try(source, source_id, _request_of(raw))
+
+
+def _request_of(raw: object) -> InboundRequest:
+    body = parse_body(SourceTrialBody, raw)
     headers = {name.lower(): value for name, value in body.headers.items()}
-    request = InboundRequest(headers, {}, body.body.encode("utf-8", "surrogatepass"))
-    return _try(source, encode_id(IdKind.SOURCE, stored.id), request)
+    return InboundRequest(headers, {}, body.body.encode("utf-8", "surrogatepass"))
 
 
 def _try(source: Source, source_id: str, request: InboundRequest) -> SourceTrialView:

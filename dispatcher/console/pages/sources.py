@@ -1,4 +1,4 @@
-"""Sources: the list, and one with its last requests. They are defined over REST or as YAML, not here."""
+"""Sources: the list, and one with what to enter at the service and its last requests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from fastapi import APIRouter, Request, Response
 
 from dispatcher.console.entities import EntityDep
 from dispatcher.console.listing import list_url
+from dispatcher.console.origins import origin_of
 from dispatcher.console.rendering import render
 from dispatcher.console.visitors import ResourcesDep
+from dispatcher.console.words import SOURCE_KINDS
 from dispatcher.control import sources
 from dispatcher.control.paging import page_request
 from shared.storage.database.transactions import read_transaction
@@ -18,22 +20,35 @@ SHOWN_REQUESTS = 20
 
 
 @router.get("")
-def sources_page(request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+def sources_page(request: Request, visit: EntityDep, resources: ResourcesDep, done: str = "") -> Response:
     """The entity's sources: services whose webhooks become its events."""
     url = list_url(request, ())
     asked = page_request(LISTED, url.cursor or None)
     with read_transaction(resources.engine) as connection:
         page = sources.list_sources(connection, visit.principal, visit.entity, asked)
-    return render(request, "sources.html", page=page, url=url)
+    return render(request, "sources.html", page=page, url=url, kinds=SOURCE_KINDS, done=done)
 
 
 @router.get("/{source_id}")
-def source_page(source_id: str, request: Request, visit: EntityDep, resources: ResourcesDep) -> Response:
+def source_page(
+    source_id: str, request: Request, visit: EntityDep, resources: ResourcesDep, done: str = ""
+) -> Response:
     """One source: its definition, and what became of its last requests."""
     url = list_url(request, ())
     asked = page_request(SHOWN_REQUESTS, url.cursor or None)
     with read_transaction(resources.engine) as connection:
         source = sources.get(connection, visit.principal, visit.entity, source_id)
         history = sources.list_requests(connection, visit.principal, visit.entity, source_id, asked)
-    definition = {"verify": source.verify, "events": source.events}
-    return render(request, "source.html", source=source, history=history, definition=definition, url=url)
+    settings = resources.settings
+    return render(
+        request,
+        "source.html",
+        source=source,
+        kind=SOURCE_KINDS[source.kind],
+        address=f"{origin_of(request, settings)}{settings.root_path}{source.path}",
+        in_query=((source.verify or {}).get("token") or {}).get("query"),
+        history=history,
+        definition={"verify": source.verify, "events": source.events},
+        url=url,
+        done=done,
+    )

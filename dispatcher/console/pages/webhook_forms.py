@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from dispatcher.api.resources import ApiResources
 from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.entities import EntityDep, EntityVisit
-from dispatcher.console.forms import Faults, Form, FormDep, faults_at
+from dispatcher.console.forms import Faults, Form, FormDep, faults_at, header_lines
 from dispatcher.console.new_secrets import StoredNow, store_secret
 from dispatcher.console.once import act_once
 from dispatcher.console.rendering import pretty, render
@@ -141,25 +141,11 @@ def _body(form: Form) -> dict[str, Any]:
         members[name] = form.text(name).strip() or None
     user, password = form.text("basic.user"), form.text("basic.password_secret")
     members["basic"] = {"user": user, "password_secret": password} if user or password else None
-    members["headers"] = header_lines("headers", form.text("headers"))
+    members["headers"] = header_lines("headers", form.text("headers"), "X-Api-Key: ${KEY}")
     members["wandb_signature"] = form.text("wandb_signature") or WandbSignature.BASE64
     members["secrets"] = form.texts("secrets")
     members["policy"] = json_value("policy", form.text("policy"))
     return members
-
-
-def header_lines(field: str, text: str) -> dict[str, str]:
-    """The headers in a field, one a line. Raises InvalidDefinition, without what was typed."""
-    headers: dict[str, str] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        name, colon, value = line.partition(":")
-        if not line.strip():
-            continue
-        if not colon or name.strip() in headers:
-            why = "must be a name, a colon and a value" if not colon else "has a header that stands above already"
-            raise InvalidDefinition(FieldError((field,), f"line {number} {why}, such as X-Api-Key: ${{KEY}}"))
-        headers[name.strip()] = value.strip()
-    return headers
 
 
 def json_value(field: str, text: str) -> Any:

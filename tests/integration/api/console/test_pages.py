@@ -57,6 +57,9 @@ PAGES: dict[str, set[str]] = {
     "/collection?project=wandb-registry-model&name={hostile-collection}": READ,
     "/metrics?project=digits": READ,
     "/metrics?project=digits&metric=accuracy": READ,
+    "/project?name={hostile-project}": READ,
+    "/metrics?project={hostile-project}": READ,
+    "/metrics?project={hostile-project}&metric={hostile-metric}": READ,
     "/settings/webhooks/{gone-hook}/revisions": READ,
     "/settings/webhooks/{gone-hook}/revisions/{first:gone-hook}": READ,
     "/settings/webhooks": READ,
@@ -77,6 +80,10 @@ PAGES: dict[str, set[str]] = {
     "/settings/slack/{alerts}/delete": ADMIN,
     "/settings/sources": READ,
     "/settings/sources/{comet}": READ,
+    "/settings/sources/{comet}/test": READ,
+    "/settings/sources/new": ADMIN,
+    "/settings/sources/{comet}/edit": ADMIN,
+    "/settings/sources/{comet}/delete": ADMIN,
     "/settings/members": ADMIN,
     "/settings/members/usr_2/remove": ADMIN,
     "/settings/keys": ADMIN,
@@ -137,6 +144,11 @@ ACTIONS: dict[str, set[str]] = {
     "/settings/slack/{alerts}/resume": ADMIN,
     "/settings/slack/{alerts}/revisions/999/restore": ADMIN,
     "/settings/slack/slk_999/delete": ADMIN,
+    "/settings/sources/new": ADMIN,
+    "/settings/sources/{comet}/edit": ADMIN,
+    "/settings/sources/{comet}/test": READ,
+    "/settings/sources/{comet}/enable": ADMIN,
+    "/settings/sources/src_999/delete": ADMIN,
     "/settings/manifest": READ,
     "/settings/members": ADMIN,
     "/settings/members/usr_999/remove": ADMIN,
@@ -162,7 +174,12 @@ ACTIONS: dict[str, set[str]] = {
     "/console/admin/keys/key_999/revoke": ROOT,
 }
 """Every action, sent so that it changes nothing: what it names is not there, or is so already, or is in use."""
-WORDS = {"hostile-event": HOSTILE[:200], "hostile-collection": HOSTILE[:300]}
+WORDS = {
+    "hostile-event": HOSTILE[:200],
+    "hostile-collection": HOSTILE[:300],
+    "hostile-project": HOSTILE[:300],
+    "hostile-metric": HOSTILE[:200],
+}
 """What stands in paths for names that events gave."""
 
 
@@ -295,6 +312,19 @@ def test_what_others_wrote_is_text(world: World, visitors: dict[str, httpx.Clien
     assert f'"{CANARY}' not in text
 
 
+def test_every_page_has_a_title_of_its_own(world: World, visitors: dict[str, httpx.Client]) -> None:
+    """What tells windows and bookmarks apart; a filter or a tab leads to no other page."""
+    titles: dict[str, set[str]] = {}
+    for path, may in PAGES.items():
+        if path in DOWNLOADS or path.startswith(("/deliveries/news", "/alerts")):
+            continue
+        text = visitors["root" if may == ROOT else "admin"].get(filled(world, path)).text
+        title = re.findall(r"<title>(.*?)</title>", text, re.DOTALL)[0]  # charts have titles, too
+        assert title.endswith(" \u2013 Hookline") and not title.startswith(" \u2013"), path
+        titles.setdefault(html.unescape(title), set()).add(path.partition("?")[0])
+    assert not {title: paths for title, paths in titles.items() if len(paths) > 1}
+
+
 def test_probes_are_shown(world: World, visitors: dict[str, httpx.Client]) -> None:
     text = visitors["admin"].get(filled(world, "/automations/{hostile}")).text
     assert html.escape(HOSTILE[:60], quote=False).replace('"', "&#34;") in text
@@ -336,11 +366,12 @@ def test_names_in_a_url_are_text(world: World, visitors: dict[str, httpx.Client]
 def test_secrets_and_keys_are_on_no_page(world: World, visitors: dict[str, httpx.Client]) -> None:
     admin = visitors["admin"]
     kept = [*SECRETS.values(), *world.keys.values(), *admin.cookies.values()]
-    texts = [visitors["root" if may == ROOT else "admin"].get(filled(world, path)).text for path, may in PAGES.items()]
+    pages = [visitors["root" if may == ROOT else "admin"].get(filled(world, path)) for path, may in PAGES.items()]
     shown = [admin.post(filled(world, f"/settings/webhooks/{{{name}}}/test")) for name in ("deploy-hook", "gone-hook")]
     shown.append(admin.post(f"{ENTITY}/settings/secrets", data={"name": "1bad", "value": SECRETS["SIGNING"]}))
     shown.append(admin.post("/console/sign-in", data={"key": world.keys["publisher"]}))
-    for text in [*texts, *(one.text for one in shown)]:
+    headers = [str(one.headers) for one in (*pages, *shown)]
+    for text in (*(one.text for one in (*pages, *shown)), *headers):
         assert not [one for one in kept if one in text]
     assert [one.status_code for one in shown] == [200, 200, 422, 403]
 

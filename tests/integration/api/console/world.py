@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import uvicorn
@@ -72,7 +73,7 @@ class World:
     @contextmanager
     def visitor(self, key: str | None) -> Iterator[httpx.Client]:
         """A browser without scripts, signed in with the key of this name."""
-        own = {"Sec-Fetch-Site": "same-origin"}
+        own = {"Sec-Fetch-Site": "same-origin", "User-Agent": HOSTILE.encode("ascii", "ignore").decode()}
         with httpx.Client(base_url=self.url, headers=own, timeout=PATIENCE_SECONDS) as client:
             if key is not None:
                 answer = client.post("/console/sign-in", data={"key": self.keys[key]})
@@ -149,7 +150,8 @@ def _answer(request: Received) -> Answer:
     if request.path.startswith("/broken"):
         return Answer(500, body=b"out of disk")
     if request.path.startswith("/gone"):
-        return Answer(404, body=f"<h1>{HOSTILE}</h1>".encode())
+        told = HOSTILE.encode("ascii", "ignore").decode()
+        return Answer(404, {"X-Echo": told, "X-Request-ID": told[:100]}, f"<h1>{HOSTILE}</h1>".encode())
     return Answer(204, body=b"")
 
 
@@ -166,10 +168,19 @@ def _take_webhooks(world: World) -> None:
     }
     made = world.call("POST", "/entities/acme/sources", body)
     world.ids["comet"] = made["id"]
-    token = {"X-Token": SECRETS["COMET"]}
+    token = {"X-Token": SECRETS["COMET"], "User-Agent": HOSTILE[:200], "X-GitHub-Event": HOSTILE[:200]}
     for sent, status in (({"event": "old", "text": HOSTILE, "leak": SECRETS["COMET"]}, 202), ({"event": "new"}, 422)):
         answer = httpx.post(f"{world.url}{made['path']}", json=sent, headers=token, timeout=PATIENCE_SECONDS)
         assert answer.status_code == status, answer.text
+
+
+def _hostile_run() -> Any:
+    """A metric of which everything is hostile that a training script says."""
+    event = metric_event(1, run=HOSTILE, event_id=f"run {HOSTILE[:200]}", **{HOSTILE[:200]: 0.5})
+    event["source"] = quote(f"/{HOSTILE[:100]}")
+    event["data"] |= {"project": HOSTILE[:300], "author": HOSTILE, "config": {HOSTILE: HOSTILE}}
+    event["data"]["run"]["name"] = HOSTILE
+    return event
 
 
 def _populate(world: World, receiver: Receiver) -> None:
@@ -245,7 +256,8 @@ def _populate(world: World, receiver: Receiver) -> None:
     aliases = ("production", "staging", "broken", "gone", "retried", "often", "often", "recorded")
     world.publish(
         *(alias_event(alias, event_id=f"promote-{number}") for number, alias in enumerate(aliases)),
-        alias_event("gone", event_id=HOSTILE[:200], collection=HOSTILE[:300]),
+        alias_event("gone", event_id=HOSTILE[:200], collection=HOSTILE[:300], author=HOSTILE),
+        _hostile_run(),
         *(metric_event(step, accuracy=0.8 + step / 20, event_id=f"step-{step}") for step in range(5)),
     )
     replayed = world.call("POST", "/entities/acme/deliveries/replay", {"event": "promote-5"})

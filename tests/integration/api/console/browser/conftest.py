@@ -1,7 +1,8 @@
 """A real browser for the console's pages: Debian's Chromium, driven by Playwright.
 
-Every page that a test opens is watched: a request to anywhere else, a violation of the page's policy, an error in the
-console, or an uncaught one fails the test. `BROWSER_TESTS=required` makes a missing Chromium a failure.
+Every page that a test opens is watched, however it opens it: a request to anywhere else, a violation of the page's
+policy, an error in the console, an uncaught one, or an answer of 5xx fails the test. `BROWSER_TESTS=required` makes a
+missing Chromium a failure.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, sync_playwright
+from playwright.sync_api import Response as Answered
 
 from tests.integration.api.console.world import World
 
@@ -58,6 +60,7 @@ class Window:
     page: Page
     world: World
     faults: list[str] = field(default_factory=list)
+    """Of all windows of the test."""
     expected: tuple[str, ...] = ()
     """How messages begin that the test brings about."""
 
@@ -97,16 +100,51 @@ class Window:
         assert wide <= room, self.page.url
 
 
+@dataclass
+class Guard:
+    """What went wrong in the windows of a test, and what the test brings about itself."""
+
+    faults: list[str] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
+
+    @property
+    def unexpected(self) -> list[str]:
+        """The faults that no window of the test expects."""
+        expected = tuple(one for window in self.windows for one in window.expected)
+        return [fault for fault in self.faults if not fault.startswith(expected or ("\0",))]
+
+
+@pytest.fixture(autouse=True)
+def guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guard]:
+    """Watches every context that a test makes, so that no test can forget it."""
+    found, make = Guard(), Browser.new_context
+
+    def watched(browser: Browser, **options: Any) -> BrowserContext:
+        context = make(browser, **options)
+        context.set_default_timeout(DEADLINE_MS)
+        context.add_init_script(WATCH)
+        _watch(context, str(options["base_url"]), found.faults)
+        return context
+
+    def refused(_browser: Browser, **_options: Any) -> Page:
+        raise AssertionError("make a context, which is watched")
+
+    monkeypatch.setattr(Browser, "new_context", watched)
+    monkeypatch.setattr(Browser, "new_page", refused)
+    yield found
+    assert found.unexpected == []
+
+
 @pytest.fixture
-def window(browser: Browser, world: World) -> Iterator[Window]:
+def window(browser: Browser, world: World, guard: Guard) -> Iterator[Window]:
     """A window that nobody is signed in to yet."""
-    yield from _watched(browser, world)
+    yield from _opened(browser, world, guard)
 
 
 @pytest.fixture
-def plain_window(browser: Browser, world: World) -> Iterator[Window]:
+def plain_window(browser: Browser, world: World, guard: Guard) -> Iterator[Window]:
     """A window without JavaScript."""
-    yield from _watched(browser, world, java_script_enabled=False)
+    yield from _opened(browser, world, guard, java_script_enabled=False)
 
 
 @dataclass
@@ -155,42 +193,44 @@ class Walk:
 
 
 @pytest.fixture(params=[True, False], ids=["with scripts", "without scripts"])
-def walk(request: pytest.FixtureRequest, browser: Browser, world: World) -> Iterator[Walk]:
+def walk(request: pytest.FixtureRequest, browser: Browser, world: World, guard: Guard) -> Iterator[Walk]:
     """Somebody at a window with scripts, and at one without."""
-    for window in _watched(browser, world, java_script_enabled=request.param):
+    for window in _opened(browser, world, guard, java_script_enabled=request.param):
         yield Walk(window, request.param)
 
 
-def _watched(browser: Browser, world: World, **options: Any) -> Iterator[Window]:
+def _opened(browser: Browser, world: World, guard: Guard, **options: Any) -> Iterator[Window]:
     context = browser.new_context(
         base_url=world.url, viewport={"width": 1280, "height": 900}, reduced_motion="reduce", **options
     )
-    context.set_default_timeout(DEADLINE_MS)
-    context.add_init_script(WATCH)
-    window = Window(context.new_page(), world)
-    _watch(context, window)
+    window = Window(context.new_page(), world, guard.faults)
+    guard.windows.append(window)
     yield window
     context.close()
-    assert [fault for fault in window.faults if not fault.startswith(window.expected or ("\0",))] == []
 
 
-def _watch(context: BrowserContext, window: Window) -> None:
+def _watch(context: BrowserContext, origin: str, faults: list[str]) -> None:
     def routed(route: Route) -> None:
-        if route.request.url.startswith(f"{window.world.url}/"):
+        if route.request.url.startswith(f"{origin}/"):
             route.continue_()
         else:
-            window.faults.append(f"request to {route.request.url}")
+            faults.append(f"request to {route.request.url}")
             route.abort()
 
     def said(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            window.faults.append(message.text)
+            faults.append(message.text)
 
     def failed(request: Request) -> None:
         if request.failure != "net::ERR_ABORTED":  # one that the next page took over
-            window.faults.append(f"{request.url} failed: {request.failure}")
+            faults.append(f"{request.url} failed: {request.failure}")
+
+    def answered(answer: Answered) -> None:
+        if answer.status >= 500:
+            faults.append(f"{answer.url} was answered with {answer.status}")
 
     context.route("**/*", routed)
     context.on("console", said)
-    context.on("weberror", lambda error: window.faults.append(f"uncaught: {error.error}"))
+    context.on("weberror", lambda error: faults.append(f"uncaught: {error.error}"))
     context.on("requestfailed", failed)
+    context.on("response", answered)

@@ -28,6 +28,8 @@ def test_a_page_is_safe_and_accessible(window: Window, path: str) -> None:
     window.check_accessibility()
     page.emulate_media(color_scheme="dark")
     window.check_accessibility(only="color-contrast")
+    page.set_viewport_size({"width": 640, "height": 450})  # as at 200 % in a window of 1280
+    window.check_width()
     page.set_viewport_size({"width": 320, "height": 640})
     window.check_width()
     window.check_accessibility()

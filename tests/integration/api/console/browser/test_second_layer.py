@@ -21,6 +21,9 @@ HOSTILE_PAGES = (
     "/events?id={hostile-event}",
     "/events/one?id={hostile-event}",
     "/collection?project=wandb-registry-model&name={hostile-collection}",
+    "/settings/slack/{alerts}",
+    "/settings/sources",
+    "/settings/sources/{comet}",
 )
 
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -104,7 +104,8 @@ class Settings(BaseSettings):
     public_url: HttpUrl | None = Field(
         None,
         description="Where browsers find the API, such as `https://hooks.example.com`; needed where a proxy in front "
-        "adds TLS or another name. Unset: the address that a request names.",
+        "adds TLS or another name. Unset: the address that a request names. Workers that know it put links to the "
+        "console into Slack messages, and into payloads that ask for them.",
     )
     root_path: RootPath = Field(
         "",
@@ -349,6 +350,17 @@ class Settings(BaseSettings):
     def celery_broker_url(self) -> str:
         """URL of Celery's broker, as Celery takes it."""
         return self.broker.url
+
+    @property
+    def console_url(self) -> str | None:
+        """Where browsers find the console, such as `https://hooks.example.com/console`.
+
+        None where HOOKLINE_PUBLIC_URL does not say it, or there is no console.
+        """
+        if self.public_url is None or not self.console:
+            return None
+        public = urlsplit(self.public_url)
+        return f"{public.scheme}://{public.netloc}{self.root_path or public.path.rstrip('/')}/console"
 
     @property
     def sqlalchemy_url(self) -> str:

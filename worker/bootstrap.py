@@ -205,6 +205,7 @@ def build_process(
             catalog=CatalogDiscovery(),
             fast_path=fast_path,
             traced=tracing is not None,
+            console=settings.console_url,
         )
         evaluator = BatchEvaluator(
             redis=redis,

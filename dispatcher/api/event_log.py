@@ -40,7 +40,7 @@ async def _query(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Query(description="The `next` or `previous` of another page.")] = None,
 ) -> EventQuery:
-    return EventQuery(type, project, run, collection, author, source, id, since, until, limit, cursor)
+    return EventQuery(**locals())
 
 
 Wanted = Annotated[EventQuery, Depends(_query)]

@@ -91,6 +91,13 @@ async def test_automation(
         resources,
         once,
         lambda connection, more: webhook_trials.prepare_automation(
-            connection, principal, entity, automation_id, body, vault=resources.vault, **more
+            connection,
+            principal,
+            entity,
+            automation_id,
+            body,
+            vault=resources.vault,
+            console=resources.settings.console_url,
+            **more,
         ),
     )

@@ -149,7 +149,7 @@ def prepare(
             raise InvalidDefinition(*collector.faults)
         past = prepare_past(connection, stored, source, settings, now)
         return PreparedDryRun(None, past, page, encode_id(IdKind.AUTOMATION, stored.id))
-    subject = collector.run(lambda: _subject(connection, principal, entity, body))
+    subject = collector.run(lambda: _subject(connection, principal, entity, body, settings.console_url))
     if collector.faults or page is None or source is None or subject is None:
         raise InvalidDefinition(*collector.faults)
     automation = None if body.automation is None else encode_id(IdKind.AUTOMATION, subject.compiled.id)
@@ -243,21 +243,23 @@ def _source(body: DryRunBody, now: datetime) -> TimeRange | list[Event]:
     return [] if body.since is None else parse_time_range(body.since, body.until, now)
 
 
-def _subject(connection: Connection, principal: Principal, entity: StoredEntity, body: DryRunBody) -> Subject | None:
+def _subject(
+    connection: Connection, principal: Principal, entity: StoredEntity, body: DryRunBody, console: str | None
+) -> Subject | None:
     if body.definition is not None:
         try:
             name = body.definition.get("name")
             saved = find_automation(connection, entity.id, name=name) if is_name(name) else None
             was = None if saved is None else saved.definition
             draft = WebhookResolver(connection, entity, principal).parse(body.definition, was=was)
-            return draft_subject(connection, entity, draft.automation, draft.webhook)
+            return draft_subject(connection, entity, draft.automation, draft.webhook, console)
         except InvalidDefinition as exc:
             raise exc.under("definition") from None
     if body.automation is None:
         return None
     stored = _stored(connection, entity, body)
     try:
-        return saved_subject(connection, stored)
+        return saved_subject(connection, stored, console)
     except InvalidDefinition as exc:
         raise exc.under("automation") from None
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from redis import Redis
 from sqlalchemy import Connection, Engine
@@ -25,11 +24,10 @@ from dispatcher.control.event_views import (
 from dispatcher.control.paging import MAX_LIMIT, PageRequest, cursor_after, decode_cursor, encode_cursor
 from shared.domain.errors import FieldError, InvalidDefinition
 from shared.domain.events.decoding import decode_event
-from shared.domain.events.types import EventType
 from shared.domain.ids import MAX_ROW_NUMBER
 from shared.domain.json_text import read_event_json
 from shared.dry_runs.event_outcomes import outcomes_of, run_history
-from shared.dry_runs.event_search import EntryKind, EventFilter, EventSearch, FoundEntry, find_event
+from shared.dry_runs.event_search import EntryKind, EventCriteria, EventFilter, EventSearch, FoundEntry, find_event
 from shared.dry_runs.kept_entries import KeptEntries, KeptEntry, Position
 from shared.dry_runs.service import evaluated_to, organizations_of
 from shared.dry_runs.time_range import TimeRange, parse_moment, unix_ms
@@ -45,17 +43,10 @@ _CURSOR = re.compile(r"(older|newer) (\d{1,19})-(\d{1,19})@(\d{1,4})", re.ASCII)
 _ENTRY = re.compile(r"(\d{1,4}):(\d{1,19})-(\d{1,19})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class EventQuery:
-    """What a client asks for."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventQuery(EventCriteria):
+    """What a client asks for: events about something, of a time, and a page of them."""
 
-    type: EventType | None = None
-    project: str | None = None
-    run: str | None = None
-    collection: str | None = None
-    author: str | None = None
-    source: str | None = None
-    id: str | None = None
     since: str | None = None
     until: str | None = None
     limit: int = 50
@@ -85,7 +76,7 @@ def list_events(
     """
     with read_transaction(engine) as connection:
         entity = require(connection, principal, entity_name, Action.READ)
-        wanted = _filter(query, entities=_inside(connection, entity))
+        wanted = EventFilter(criteria=query, entities=_inside(connection, entity))
         offsets = evaluated_to(connection)
     search = EventSearch(wanted)
     found, following, previous = _page(search, KeptEntries(redis, settings.partitions, EventLog(engine)), query, now)
@@ -120,7 +111,7 @@ def list_entries(
     """The kept entries of all entities, poison and events of unknown entities too. For instance administrators."""
     require_instance_admin(principal)
     with read_transaction(engine) as connection:
-        wanted = _filter(query, kind=kind, known=entity_names(connection))
+        wanted = EventFilter(criteria=query, kind=kind, known=entity_names(connection))
         offsets = evaluated_to(connection)
     search = EventSearch(wanted)
     found, following, previous = _page(search, KeptEntries(redis, settings.partitions, EventLog(engine)), query, now)
@@ -157,7 +148,7 @@ def get_event(
         inside = _inside(connection, entity)
         came_at = None if event_id is None else event_received_at(connection, entity.id, event_id)
     entries = KeptEntries(redis, settings.partitions, EventLog(engine))
-    wanted = EventFilter(entities=inside, id=event_id, source=source)
+    wanted = EventFilter(criteria=EventCriteria(id=event_id, source=source), entities=inside)
     if entry is not None:
         found = _at(entries, _parse_entry(entry), wanted)
     elif event_id is not None:
@@ -197,19 +188,6 @@ def get_event(
 def _inside(connection: Connection, entity: StoredEntity) -> frozenset[str]:
     above = organizations_of(connection)
     return frozenset({entity.name, *(name for name, organizations in above.items() if entity.name in organizations)})
-
-
-def _filter(query: EventQuery, **more: Any) -> EventFilter:
-    return EventFilter(
-        type=None if query.type is None else str(query.type),
-        project=query.project,
-        run=query.run,
-        collection=query.collection,
-        author=query.author,
-        source=query.source,
-        id=query.id,
-        **more,
-    )
 
 
 def _page(

@@ -38,6 +38,7 @@ from shared.domain.events.decoding import check_event
 from shared.domain.events.models import RunMetricEvent
 from shared.domain.matching.firing_rules import asked_by
 from shared.domain.payloads.content_types import ACCEPTED, JSON, PLAIN, PayloadTypes, parse_content_type
+from shared.domain.payloads.links import FiringLinks
 from shared.domain.payloads.samples import sample_values, values_of_type
 from shared.domain.payloads.sealed import SecretsTooLarge
 from shared.domain.payloads.slack_messages import SlackMessage
@@ -192,11 +193,12 @@ def prepare_automation(
     vault: Vault,
     contexts: TlsContexts,
     now: datetime,
+    console: str | None,
 ) -> WebhookTrial:
     """Make the request that an automation would make, with sample values or with those of a given event.
 
     Whether the automation would fire for that event is not asked: a dry run answers it. It needs the administrator's
-    role in the entity whose webhook it is.
+    role in the entity whose webhook it is. `console` is the console's address, where it is known.
 
     Raises:
         Conflict: for an automation without a webhook.
@@ -213,18 +215,21 @@ def prepare_automation(
         require(connection, principal, owner, Action.ADMINISTER)
     template = resolved.automation.template
     event = parse_form(AutomationTrialBody, raw).event
+    links = None if console is None else FiringLinks(console, entity.name, saved.id, None)
     if event is None:
         samples = sample_values(entity.name, template, delivery_id="", now=now)
         values = values_of_type(samples, resolved.automation.event)
+        if links is not None and "automation_url" in asked_by(resolved.automation):
+            values["automation_url"] = links.automation_url
     else:
-        values = _event_values(event, resolved.automation, entity.name)
+        values = _event_values(event, resolved.automation, entity.name, links)
     stored = load_for_trial(connection, webhook.id)
     return _prepare(
         stored, entity.name, template, vault, contexts, now, values=values, action=resolved.automation.action
     )
 
 
-def _event_values(raw: object, automation: Automation, entity: str) -> dict[str, str]:
+def _event_values(raw: object, automation: Automation, entity: str, links: FiringLinks | None) -> dict[str, str]:
     try:
         event = check_event(raw)
     except InvalidDefinition as exc:
@@ -247,7 +252,7 @@ def _event_values(raw: object, automation: Automation, entity: str) -> dict[str,
             aggregate=value,
             condition=condition.text,
         )
-    return payload_values(event, delivery_id="", metric=metric, asked=asked_by(automation))
+    return payload_values(event, delivery_id="", metric=metric, asked=asked_by(automation), links=links)
 
 
 def _prepare(

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.fast_decoding import AnyEvent, read_event
+from shared.domain.events.types import EventType
 from shared.dry_runs.kept_entries import KeptEntries, KeptEntry, Position
 
 MAX_SCANNED = 20_000
@@ -30,15 +31,10 @@ class EntryKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventFilter:
-    """Which events are wanted; what is None stands for any."""
+class EventCriteria:
+    """What wanted events are about; None stands for anything."""
 
-    entities: Collection[str] | None = None
-    """The entities whose events are wanted; None for those of all."""
-    kind: EntryKind | None = EntryKind.EVENT
-    known: Collection[str] = ()
-    """The entities that exist; needed where others are told from them."""
-    type: str | None = None
+    type: EventType | None = None
     project: str | None = None
     run: str | None = None
     collection: str | None = None
@@ -55,7 +51,7 @@ class EventFilter:
         """Whether an event is one of these, whatever its entity."""
         data = event.data
         return (
-            self.type in (None, str(event.type))
+            self.type in (None, event.type)
             and self.id in (None, event.id)
             and self.source in (None, event.source)
             and self.author in (None, data.author)
@@ -63,6 +59,18 @@ class EventFilter:
             and self.run in (None, getattr(getattr(data, "run", None), "id", None))
             and self.collection in (None, getattr(getattr(data, "collection", None), "name", None))
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which entries are wanted: whose, of which kind, and about what."""
+
+    criteria: EventCriteria = EventCriteria()
+    entities: Collection[str] | None = None
+    """The entities whose events are wanted; None for those of all."""
+    kind: EntryKind | None = EntryKind.EVENT
+    known: Collection[str] = ()
+    """The entities that exist; needed where others are told from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class EventSearch:
         self, wanted: EventFilter, *, max_entries: int = MAX_SCANNED, max_bytes: int = MAX_SCANNED_BYTES
     ) -> None:
         self._wanted = wanted
-        self._needles = wanted.needles()
+        self._needles = wanted.criteria.needles()
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self.scanned = 0
@@ -125,7 +133,7 @@ class EventSearch:
             kind = EntryKind.EVENT if entity in wanted.known else EntryKind.UNKNOWN_ENTITY
         elif entity not in wanted.entities:
             return None
-        if wanted.kind not in (None, kind) or not wanted.wants(event):
+        if wanted.kind not in (None, kind) or not wanted.criteria.wants(event):
             return None
         return FoundEntry(entry.position, kind, body, event, None)
 

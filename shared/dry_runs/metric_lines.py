@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.domain.events.types import EventType
-from shared.dry_runs.event_search import EventFilter, EventSearch
+from shared.dry_runs.event_search import EventCriteria, EventFilter, EventSearch
 from shared.dry_runs.kept_entries import KeptEntries
 from shared.dry_runs.time_range import moment
 
@@ -68,7 +68,7 @@ def read_metric_lines(
     entries: KeptEntries, entity: str, project: str, *, since_ms: int, metric: str | None = None, run: str | None = None
 ) -> MetricLines:
     """The metrics of a project, all or one, of all runs or one. Raises `redis.exceptions.RedisError`."""
-    wanted = EventFilter(entities={entity}, type=str(EventType.RUN_METRIC), project=project, run=run)
+    wanted = EventFilter(criteria=EventCriteria(type=EventType.RUN_METRIC, project=project, run=run), entities={entity})
     search = EventSearch(wanted, max_entries=MAX_SCANNED)
     found: OrderedDict[str, OrderedDict[str, _Line]] = OrderedDict()
     for entry in search.among(entries.backwards(None, since_ms)):

@@ -67,8 +67,8 @@ class DryRunAnswer:
     """`past`: what the automation was at the time of each event, and what was recorded; `today`: what it is now."""
 
 
-def saved_subject(connection: Connection, stored: StoredAutomation) -> Subject:
-    """A saved automation as evaluation compiles it.
+def saved_subject(connection: Connection, stored: StoredAutomation, console: str | None = None) -> Subject:
+    """A saved automation as evaluation compiles it; `console` is the console's address, where it is known.
 
     Raises:
         InvalidDefinition: when this version can't read it, which evaluation passes over.
@@ -87,11 +87,15 @@ def saved_subject(connection: Connection, stored: StoredAutomation) -> Subject:
     state = None if webhook is None else _state(webhook)
     if state is None and stored.webhook_id is not None:
         state = WebhookState(stored.webhook_name or "", enabled=False, disabled_reason="it was deleted")
-    return Subject(compiled, state, organizations_of(connection))
+    return Subject(compiled, state, organizations_of(connection), console)
 
 
 def draft_subject(
-    connection: Connection, entity: StoredEntity, automation: Automation, webhook: StoredWebhook | None
+    connection: Connection,
+    entity: StoredEntity,
+    automation: Automation,
+    webhook: StoredWebhook | None,
+    console: str | None,
 ) -> Subject:
     """A checked definition that is not saved. Without an id yet, its deliveries have other ids than they will have."""
     compiled = compile_automation(
@@ -102,7 +106,7 @@ def draft_subject(
         epoch=0,
         webhook_id=None if webhook is None else webhook.id,
     )
-    return Subject(compiled, None if webhook is None else _state(webhook), organizations_of(connection))
+    return Subject(compiled, None if webhook is None else _state(webhook), organizations_of(connection), console)
 
 
 def stored_simulator(connection: Connection, subject: Subject, events: Sequence[Event]) -> Simulator:
@@ -189,7 +193,7 @@ def prepare_past(
     return PastRun(
         stored.name,
         stored.entity,
-        automation_timeline(connection, stored, time_range, links, deleted=deleted),
+        automation_timeline(connection, stored, time_range, links, deleted=deleted, console=settings.console_url),
         links,
         time_range,
         evaluated_to(connection),

@@ -54,12 +54,14 @@ def automation_timeline(
     organizations: Mapping[str, tuple[str, ...]],
     *,
     deleted: bool = False,
+    console: str | None = None,
 ) -> Timeline:
     """The periods of an automation that a time range touches.
 
-    `stored` is what it is now, or, if it is `deleted`, what it was last.
+    `stored` is what it is now, or, if it is `deleted`, what it was last. `console` is the console's address, where it
+    is known.
     """
-    return automation_timelines(connection, [(stored, deleted)], time_range, organizations)[0]
+    return automation_timelines(connection, [(stored, deleted)], time_range, organizations, console)[0]
 
 
 def automation_timelines(
@@ -67,6 +69,7 @@ def automation_timelines(
     automations: Sequence[tuple[StoredAutomation, bool]],
     time_range: TimeRange,
     organizations: Mapping[str, tuple[str, ...]],
+    console: str | None = None,
 ) -> list[Timeline]:
     """The timelines of many automations, each with whether it is deleted, by as many queries as of one."""
     if not automations:
@@ -88,7 +91,7 @@ def automation_timelines(
     }
     webhooks = _webhook_states(connection, named, time_range) if named else {}
     return [
-        _timeline(stored, states, webhooks, organizations)
+        _timeline(stored, states, webhooks, organizations, console)
         for (stored, _), states in zip(automations, states_of, strict=True)
     ]
 
@@ -98,6 +101,7 @@ def _timeline(
     states: list[_State],
     all_webhooks: Mapping[int, tuple[_State, ...]],
     organizations: Mapping[str, tuple[str, ...]],
+    console: str | None,
 ) -> Timeline:
     named = {state.content["webhook_id"] for state in states if state.content is not None}
     webhooks = {number: all_webhooks[number] for number in named if number is not None}
@@ -112,7 +116,7 @@ def _timeline(
             webhook_id = state.content["webhook_id"]
             of_webhook = webhooks.get(webhook_id, ())
             webhook = of_webhook[_place(of_webhook, begin)] if of_webhook else None
-            subject = partial(_subject, stored, state.content, webhook, organizations)
+            subject = partial(_subject, stored, state.content, webhook, organizations, console)
         ended = states[place + 1].since_ms if place + 1 < len(states) else None
         periods.append(Period(begin, state.presence, subject, state.number, state.by, state.since_ms, ended))
     return Timeline(stored.id, periods[-MAX_PERIODS:])
@@ -215,6 +219,7 @@ def _subject(
     content: Content,
     webhook: _State | None,
     organizations: Mapping[str, tuple[str, ...]],
+    console: str | None,
 ) -> Subject:
     grants, state = Grants(), None
     if content["webhook_id"] is not None:
@@ -233,4 +238,4 @@ def _subject(
         epoch=content["epoch"],
         webhook_id=content["webhook_id"],
     )
-    return Subject(compiled, state, organizations)
+    return Subject(compiled, state, organizations, console)

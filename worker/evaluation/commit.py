@@ -105,6 +105,7 @@ class BatchCommitter:
         catalog: CatalogDiscovery,
         fast_path: FastPath,
         traced: bool,
+        console: str | None,
     ) -> None:
         self._engine = engine
         self._clock = clock
@@ -112,6 +113,7 @@ class BatchCommitter:
         self._catalog = catalog
         self._fast_path = fast_path
         self._traced = traced
+        self._console = console
 
     def commit(self, partition: int, since: Offset, batch: Batch) -> CommitResult:
         """Commit a batch's effects, all of them or none.
@@ -139,7 +141,7 @@ class BatchCommitter:
         webhooks = self._known_webhooks(work)
         if webhooks is None:
             return NotCommitted.NEEDS_TRANSACTION
-        plan = plan_firings(work.matches, StoredState(webhooks), work.now, traced=self._traced)
+        plan = plan_firings(work.matches, StoredState(webhooks), work.now, traced=self._traced, console=self._console)
         if plan.refused:  # their owners are told, in the same transaction
             return NotCommitted.NEEDS_TRANSACTION
         reservation = self._fast_path.reserve(plan.deliveries, webhooks)
@@ -187,7 +189,7 @@ class BatchCommitter:
                     raise _OffsetConflict
                 quarantine(connection, work.partition, batch.poison, now)
                 stored = load_stored(connection, work.matches, now)
-                plan = plan_firings(work.matches, stored, now, traced=self._traced)
+                plan = plan_firings(work.matches, stored, now, traced=self._traced, console=self._console)
                 save_windows(connection, plan.windows)
                 reservation = self._fast_path.reserve(plan.deliveries, stored.webhooks)
                 claimed = insert_deliveries(connection, plan.deliveries, reservation.claims)

@@ -70,7 +70,9 @@ class FiringPlan:
         return [one["id"] for one in self.deliveries if one["status"] == "refused"]
 
 
-def plan_firings(matches: MatchSet, stored: StoredState, now: datetime, *, traced: bool) -> FiringPlan:
+def plan_firings(
+    matches: MatchSet, stored: StoredState, now: datetime, *, traced: bool, console: str | None = None
+) -> FiringPlan:
     """Let each automation look at the events that are in its scope and pass its filter, in stream order.
 
     Args:
@@ -78,8 +80,9 @@ def plan_firings(matches: MatchSet, stored: StoredState, now: datetime, *, trace
         stored: what the firings depend on. Its states of automations are moved on, so it serves one plan only.
         now: the time at which deliveries are made.
         traced: whether each firing gets a span.
+        console: the console's address, where it is known.
     """
-    planner = _Planner(matches, stored, now, traced=traced)
+    planner = _Planner(matches, stored, now, traced=traced, console=console)
     starts = deque(matches.starts)
     for place, ((entry, event, compiled), identity) in enumerate(zip(matches.all, matches.ids, strict=True)):
         while starts and starts[0][0] <= place:
@@ -93,11 +96,14 @@ def plan_firings(matches: MatchSet, stored: StoredState, now: datetime, *, trace
 class _Planner:
     """Considers matches one after another. It lives within one call of `plan_firings`, on one thread."""
 
-    def __init__(self, matches: MatchSet, stored: StoredState, now: datetime, *, traced: bool) -> None:
+    def __init__(
+        self, matches: MatchSet, stored: StoredState, now: datetime, *, traced: bool, console: str | None
+    ) -> None:
         self._matches = matches
         self._stored = stored
         self._now = now
         self._traced = traced
+        self._console = console
         self._seen = set(stored.seen)
         """The deliveries that exist, and those of this batch: an event may be in it twice."""
         self._touched: set[tuple[int, str]] = set()
@@ -219,7 +225,7 @@ class _Planner:
 
     def _payloads_of(self, event: AnyEvent) -> EventPayloads:
         if self._payloads is None or event is not self._event:
-            self._event, self._payloads = event, EventPayloads(event)
+            self._event, self._payloads = event, EventPayloads(event, self._console)
         return self._payloads
 
     def _deliver(

@@ -84,7 +84,9 @@ def explain(
     if isinstance(source, TimeRange) and not trial.today:
         return _explain_past(settings, engine, automation, entity, source, trial.page)
     with read_transaction(engine) as connection:
-        subject = service.saved_subject(connection, resolve_automation(connection, automation, entity))
+        subject = service.saved_subject(
+            connection, resolve_automation(connection, automation, entity), settings.console_url
+        )
         simulator = Simulator(subject)
         if trial.with_state and not isinstance(source, TimeRange):
             simulator = service.stored_simulator(connection, subject, source)

@@ -128,6 +128,8 @@ class Subject:
     webhook: WebhookState | None = None
     organizations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The organizations above each entity, as `AutomationIndex.place` takes them."""
+    console: str | None = None
+    """The console's address, which payloads may have links to; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +240,10 @@ class Simulator:
                 kept.firing = after_firing(kept.firing, compiled.automation.rate_limit, arrival.received_ms)
         self._delivered.add(recorded.delivery_id)
         sealed, metric = None, _metric(compiled, event, samples)
-        notes = notes_on_payload(compiled, event, metric)
+        console = self.subject.console
+        notes = notes_on_payload(compiled, event, metric, console)
         with suppress(PayloadTooLarge):
-            sealed = sealed_payload(compiled, event, delivery_id=recorded.delivery_id, metric=metric)
+            sealed = sealed_payload(compiled, event, delivery_id=recorded.delivery_id, metric=metric, console=console)
         return Considered(
             arrival,
             DryRunOutcome.FIRED if recorded.skipped is None else DryRunOutcome.SKIPPED,
@@ -316,9 +319,9 @@ class Simulator:
             self._kept_under(key).firing = state
         self._delivered.add(identity)
         reason = None if throttled.refusal is None else Reason(throttled.refusal)
-        sealed, metric = None, _metric(compiled, arrival.event, samples)
+        sealed, metric, console = None, _metric(compiled, arrival.event, samples), self.subject.console
         try:
-            sealed = sealed_payload(compiled, arrival.event, delivery_id=identity, metric=metric)
+            sealed = sealed_payload(compiled, arrival.event, delivery_id=identity, metric=metric, console=console)
         except PayloadTooLarge:
             reason = reason or Reason.PAYLOAD_TOO_LARGE
         outcome = DryRunOutcome.FIRED if reason is None else DryRunOutcome.SKIPPED
@@ -334,7 +337,7 @@ class Simulator:
             samples=samples,
             cooling=cooling,
             counting=counting,
-            notes=notes_on_payload(compiled, arrival.event, metric),
+            notes=notes_on_payload(compiled, arrival.event, metric, console),
         )
 
     def _kept_under(self, key: str) -> AutomationState:

@@ -18,6 +18,7 @@ from shared.domain.events.partitioning import subject_key
 from shared.domain.matching.compiled import CompiledAutomation
 from shared.domain.matching.throttling import FiringState, after_firing, cooldown_refusal, rate_refusal
 from shared.domain.payloads.content_types import PayloadTypes
+from shared.domain.payloads.links import FiringLinks
 from shared.domain.payloads.sealed import utf8_bytes
 from shared.domain.payloads.templates import DEFAULT_ASKED, PayloadTooLarge, default_payload
 from shared.domain.payloads.variables import MetricFacts, payload_values, unfilled_notes
@@ -135,10 +136,12 @@ def metric_facts(seen: Observation, compiled: CompiledAutomation, step: int | No
 class EventPayloads:
     """The sealed payloads of one event's firings, which together are bounded."""
 
-    __slots__ = ("_event", "_texts", "bytes")
+    __slots__ = ("_console", "_event", "_texts", "bytes")
 
-    def __init__(self, event: AnyEvent) -> None:
+    def __init__(self, event: AnyEvent, console: str | None = None) -> None:
+        """`console` is the console's address, where it is known."""
         self._event = event
+        self._console = console
         self._texts: dict[str, str | None] = {}
         self.bytes = 0
         """How long they are together, as UTF-8."""
@@ -175,16 +178,27 @@ class EventPayloads:
 
     def values(self, compiled: CompiledAutomation, *, delivery_id: str, metric: MetricFacts | None) -> dict[str, str]:
         """The values of variables for one firing."""
-        asked = asked_by(compiled.automation)
-        return payload_values(self._event, delivery_id=delivery_id, metric=metric, asked=asked, texts=self._texts)
+        console, links = self._console, None
+        if console is not None:
+            links = FiringLinks(console, compiled.entity, compiled.id, delivery_id)
+        return payload_values(
+            self._event,
+            delivery_id=delivery_id,
+            metric=metric,
+            asked=asked_by(compiled.automation),
+            texts=self._texts,
+            links=links,
+        )
 
 
-def notes_on_payload(compiled: CompiledAutomation, event: AnyEvent, metric: MetricFacts | None) -> tuple[str, ...]:
-    """What a firing's payload leaves blank, in sentences."""
+def notes_on_payload(
+    compiled: CompiledAutomation, event: AnyEvent, metric: MetricFacts | None, console: str | None = None
+) -> tuple[str, ...]:
+    """What a firing's payload leaves blank, in sentences. `console` is the console's address, where it is known."""
     template = compiled.automation.template
     if template is None or compiled.webhook_id is None:
         return ()
-    return unfilled_notes(template, EventPayloads(event).values(compiled, delivery_id="", metric=metric))
+    return unfilled_notes(template, EventPayloads(event, console).values(compiled, delivery_id="", metric=metric))
 
 
 def asked_by(automation: Automation) -> tuple[str, ...]:
@@ -197,11 +211,18 @@ def asked_by(automation: Automation) -> tuple[str, ...]:
 
 
 def sealed_payload(
-    compiled: CompiledAutomation, event: AnyEvent, *, delivery_id: str, metric: MetricFacts | None
+    compiled: CompiledAutomation,
+    event: AnyEvent,
+    *,
+    delivery_id: str,
+    metric: MetricFacts | None,
+    console: str | None = None,
 ) -> str | None:
     """The sealed payload of a firing that is looked at alone; None for an action without a webhook.
+
+    `console` is the console's address, where it is known.
 
     Raises:
         PayloadTooLarge: as `Template.render` does.
     """
-    return EventPayloads(event).sealed(compiled, delivery_id=delivery_id, metric=metric)
+    return EventPayloads(event, console).sealed(compiled, delivery_id=delivery_id, metric=metric)

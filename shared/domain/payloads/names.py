@@ -63,6 +63,8 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "metric_aggregate": "what the condition compared with its bound: an aggregate, a change or a z-score",
         "metric_condition": "the condition in words",
         "metric_summary": "what happened, in a line: val_loss 0.28 → 0.9 (+221 %, limit +50 %)",
+        "automation_url": "the page in the console of the automation that fired, where HOOKLINE_PUBLIC_URL is set",
+        "delivery_url": "the page in the console of the delivery, where HOOKLINE_PUBLIC_URL is set",
     }
 )
 """The meaning of each variable; keys of `OBJECTS`, `ACCESS_TOKEN` and secrets come in addition."""
@@ -81,7 +83,7 @@ ADDED: frozenset[str] = frozenset(
         *("event_source", "artifact_type", "version", "version_index", "aliases", "tags", "artifact_metadata"),
         *("run_url", "run_config", "run_summary"),
         *("metric_step", "metric_previous", "metric_change", "metric_aggregate", "metric_condition"),
-        *("metric_summary", "alert_title", "alert_text", "alert_level"),
+        *("metric_summary", "alert_title", "alert_text", "alert_level", "automation_url", "delivery_url"),
     }
 )
 """Names that came after secrets could have them: a granted secret of such a name stays what is meant."""
@@ -92,7 +94,10 @@ LARGE: frozenset[str] = frozenset({*OBJECTS, "aliases", "tags"})
 LENGTHY: frozenset[str] = frozenset({"alert_text"})
 """The variables whose values may be longer than names, and not as large as those."""
 
-_EVERYWHERE = ("entity_name", "event_author", "event_type", "event_id", "event_source", "event_time", "delivery_id")
+_EVERYWHERE = (
+    *("entity_name", "event_author", "event_type", "event_id", "event_source", "event_time", "delivery_id"),
+    *("automation_url", "delivery_url"),
+)
 _ON_ARTIFACTS = (
     *("artifact_collection_name", "artifact_type", "artifact_version", "artifact_version_string"),
     *("version", "version_index", "aliases", "tags", "artifact_metadata"),

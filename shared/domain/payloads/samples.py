@@ -45,6 +45,7 @@ _ASKED: Mapping[str, str] = {
     "metric_condition": "val_accuracy $gt 0.95",
     "metric_summary": "val_accuracy 0.97 (limit > 0.95)",
 }
+"""A link would be an address of this installation: there is no sample of it."""
 
 
 def values_of_type(values: Mapping[str, str], event_type: EventType) -> dict[str, str]:
@@ -65,5 +66,6 @@ def sample_values(
         "artifact_version_string": version,
         "event_time": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "delivery_id": delivery_id,
-        **{name: "sample" if object_key(name) is not None else _ASKED[name] for name in asked},
+        **{name: _ASKED[name] for name in asked if name in _ASKED},
+        **{name: "sample" for name in asked if object_key(name) is not None},
     }

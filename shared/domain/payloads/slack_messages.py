@@ -37,6 +37,7 @@ class Severity(StrEnum):
     ERROR = "ERROR"
 
 
+_ASKED = ("metric_summary", "alert_title", "alert_text", "alert_level", "automation_url", "delivery_url")
 _EMOJI = {Severity.INFO: ":information_source:", Severity.WARN: ":warning:", Severity.ERROR: ":rotating_light:"}
 _COLOURS = {Severity.INFO: "#1D9BD1", Severity.WARN: "#ECB22E", Severity.ERROR: "#E01E5A"}
 
@@ -56,7 +57,7 @@ class SlackMessage:
     @property
     def asked(self) -> tuple[str, ...]:
         """The variables that are found only for who asks."""
-        return tuple({*self._texts.asked, "metric_summary", "alert_title", "alert_text", "alert_level"})
+        return tuple({*self._texts.asked, *_ASKED})
 
     @property
     def literal_chars(self) -> int:
@@ -85,7 +86,7 @@ class SlackMessage:
         named = {name: escape(values[name]) for name in self.variables if name in values}
         texts = orjson.loads(open_payload(self._texts.render(named), {}))
         title = _line(texts["title"]) or escape(_line(self.name))
-        message = _body(title, texts["message"].strip(), list(_facts(values)), self.severity)
+        message = _body(title, texts["message"].strip(), list(_facts(values)), self.severity, list(_links(values)))
         return orjson.dumps(message).decode().replace("$", "$$")
 
 
@@ -113,13 +114,17 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _body(title: str, message: str, facts: list[tuple[str, str]], severity: Severity) -> dict[str, Any]:
+def _body(
+    title: str, message: str, facts: list[tuple[str, str]], severity: Severity, links: list[str]
+) -> dict[str, Any]:
     title = _cut(title, MAX_TITLE_CHARS)
     blocks: list[dict[str, Any]] = []
     if message:
         blocks.append(_section(_cut(message, MAX_MESSAGE_CHARS)))
     fields = [_mrkdwn(f"*{label}*\n{_cut(escape(_line(as_unicode(value))), MAX_FACT_CHARS)}") for label, value in facts]
     blocks.append({"type": "section", "fields": fields})
+    if links:
+        blocks.append({"type": "context", "elements": [_mrkdwn(" · ".join(links))]})
     return {
         "text": f"{severity}: {title}",
         "blocks": [_section(f"{_EMOJI[severity]} *{title}*")],
@@ -161,6 +166,13 @@ def _facts(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         ("Time", get("event_time")),
     )
     return ((label, value) for label, value in facts if value)
+
+
+def _links(values: Mapping[str, str]) -> Iterator[str]:
+    """Links to the console's pages about the firing, where its address is known."""
+    for text, name in (("Delivery in Hookline", "delivery_url"), ("Automation", "automation_url")):
+        if url := values.get(name):
+            yield f"<{escape(url)}|{text}>"
 
 
 def _line(text: str) -> str:

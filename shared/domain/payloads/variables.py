@@ -15,6 +15,7 @@ from shared.domain.events.models import DeadLetterEvent, NoticeEvent, OwnData, U
 from shared.domain.events.types import EventType
 from shared.domain.events.values import non_finite
 from shared.domain.json_text import write_json
+from shared.domain.payloads.links import FiringLinks
 from shared.domain.payloads.names import is_of, object_key
 from shared.domain.payloads.templates import JsonText
 
@@ -52,6 +53,7 @@ def payload_values(
     metric: MetricFacts | None = None,
     asked: Iterable[str] = (),
     texts: dict[str, str | None] | None = None,
+    links: FiringLinks | None = None,
 ) -> dict[str, str]:
     """The variables that have a value for this event, as text, or as `JsonText` of what is no text.
 
@@ -61,6 +63,7 @@ def payload_values(
         metric: of the firing.
         asked: the variables of `Template.asked`: the others are always found.
         texts: those of this event that were asked for before, by name; new ones are added.
+        links: to the console's pages about the firing; None where nobody knows its address.
     """
     data: Any = event.data
     values: dict[str, str] = {
@@ -95,7 +98,7 @@ def payload_values(
         if metric.threshold is not None:
             values["metric_threshold"] = _computed(metric.threshold)
     if asked:
-        _add_asked(values, event, metric, asked, {} if texts is None else texts)
+        _add_asked(values, event, metric, asked, {} if texts is None else texts, links)
     return values
 
 
@@ -105,10 +108,13 @@ def _add_asked(
     metric: MetricFacts | None,
     asked: Iterable[str],
     texts: dict[str, str | None],
+    links: FiringLinks | None,
 ) -> None:
     for name in asked:
         if name in _OF_METRIC:
             text = None if metric is None else _metric_text(_OF_METRIC[name](metric))
+        elif name in _OF_FIRING:
+            text = None if links is None else _OF_FIRING[name](links)
         elif name in texts:
             text = texts[name]
         else:
@@ -164,6 +170,11 @@ _OF_METRIC: Mapping[str, Callable[[MetricFacts], object]] = {
     "metric_aggregate": attrgetter("aggregate"),
     "metric_condition": attrgetter("condition"),
     "metric_summary": lambda facts: None if facts.summarize is None else facts.summarize(),
+}
+
+_OF_FIRING: Mapping[str, Callable[[FiringLinks], str | None]] = {
+    "automation_url": attrgetter("automation_url"),
+    "delivery_url": attrgetter("delivery_url"),
 }
 
 

@@ -244,6 +244,28 @@ def test_a_secret_whose_key_is_lost_is_named(api: Api, settings: Settings) -> No
         assert api.ok("GET", path)["unreadable_secrets"] == []
 
 
+def test_links_to_the_console_are_shown_where_its_address_is_known(api: Api, settings: Settings) -> None:
+    payload = {"see": "${automation_url}", "of": "${delivery_url:-none}"}
+    known = settings.model_copy(update={"public_url": "https://hooks.example.com", "root_path": "/hookline"})
+    hidden = known.model_copy(update={"console": False})
+    with receiving() as receiver:
+        create_webhook(api, webhook(url=receiver.url))
+        saved = create_automation(api, automation(action={"webhook": "deploy-hook", "payload": payload}))
+        page = f"https://hooks.example.com/hookline/console/e/acme/automations/{saved['id']}"
+        for used, of_automation in ((settings, None), (hidden, None), (known, page)):
+            with running(used) as client:
+                there = Api(client, api.keys)
+                for body in ({}, {"event": event("e-1")}):
+                    told = there.ok("POST", f"{ACME}/automations/{saved['id']}/test", body)
+                    assert told["request"]["body"] == {"see": of_automation, "of": "none"}
+                    assert ("automation_url" in str(told["notes"])) == (not of_automation)
+                tried = {"automation": saved["id"], "event": event("e-1")}
+                [result] = there.ok("POST", f"{ACME}/automations/dry-run", tried)["results"]
+                of_delivery = page.replace(f"automations/{saved['id']}", f"deliveries/{result['delivery_id']}")
+                assert result["payload"] == {"see": of_automation, "of": of_delivery if of_automation else "none"}
+    assert page in str(receiver.requests[-1].json)
+
+
 def test_a_webhook_is_tested_before_it_is_saved(api: Api) -> None:
     put_secrets(api)
     with receiving() as receiver:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from shared.storage.definitions.webhook_fields import WebhookKind
 from tests.integration.receiver import Answer
-from tests.integration.scene import Scene, alias_event
+from tests.integration.scene import Scene, alias_event, beside
 from tests.servers import free_port
 
 PATH = "/services/T0001/B0002/s3cr3tS3cr3t"
@@ -53,6 +53,23 @@ def test_a_message_is_posted_to_the_secret_url_and_recorded(scene: Scene) -> Non
     assert [line["event"] for line in logs] == ["delivery.attempted"]
     labels = {"event_type": "ADD_ARTIFACT_ALIAS", "action": "slack"}
     assert REGISTRY.get_sample_value("hookline_firings_total", labels) == (fired or 0) + 1
+
+
+def test_a_message_leads_to_the_console_where_its_address_is_known(scene: Scene) -> None:
+    automation = tell(scene, slack(scene))
+    with beside(scene, public_url="https://hooks.example.com") as there:
+        there.publish(alias_event())
+        there.evaluate()
+        there.deliver()
+    scene.publish(alias_event(collection="another"))
+    scene.evaluate()
+    scene.deliver()
+    known, unknown = (request.json["attachments"][0]["blocks"] for request in scene.receiver.requests)
+    base, first = "https://hooks.example.com/console/e/acme", scene.rows()[0].id
+    assert known[-1]["elements"][0]["text"] == (
+        f"<{base}/deliveries/{first}|Delivery in Hookline> · <{base}/automations/aut_{automation}|Automation>"
+    )
+    assert [block["type"] for block in unknown] == ["section"]
 
 
 def test_a_message_is_retried_and_refused_as_any_delivery(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from shared.domain.automations.model import Automation, Grants, SlackAction
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import check_event
+from shared.domain.payloads.links import FiringLinks
 from shared.domain.payloads.sealed import mask_payload, open_payload, sealed_secrets
 from shared.domain.payloads.slack_messages import (
     MAX_FACT_CHARS,
@@ -94,6 +95,21 @@ def test_no_value_forges_a_link_or_a_mention() -> None:
     assert not re.search("[<>]", text)
     assert "&lt;!channel&gt;" in body["blocks"][0]["text"]["text"]
     assert body["attachments"][0]["blocks"][0]["text"]["text"].endswith("<https://ok.example|docs>")
+
+
+def test_links_to_the_console_stand_below_where_its_address_is_known() -> None:
+    links = FiringLinks("https://hooks.example.com/console", "acme", 7, "dlv_1")
+    known = payload_values(check_event(event()), delivery_id="dlv_1", asked=message().asked, links=links)
+
+    [facts_block, below] = sent(message(), known)["attachments"][0]["blocks"]
+
+    assert facts_block["type"] == "section"
+    assert below["type"] == "context"
+    assert [element["text"] for element in below["elements"]] == [
+        "<https://hooks.example.com/console/e/acme/deliveries/dlv_1|Delivery in Hookline> · "
+        "<https://hooks.example.com/console/e/acme/automations/aut_7|Automation>"
+    ]
+    assert "console" not in str(sent(message(), values(asked=message().asked)))
 
 
 hostile = st.text(st.sampled_from('<>&!@|#*$\n{}a\\"é😀'), max_size=400)

@@ -15,6 +15,7 @@ from shared.domain.events.fast_decoding import read_event
 from shared.domain.events.types import ARTIFACT_TYPES, COLLECTION_TAG_TYPES, NOTICE_TYPES, RUN_TYPES, EventType
 from shared.domain.payloads.content_types import PayloadTypes
 from shared.domain.payloads.cutting import parse_payload
+from shared.domain.payloads.links import FiringLinks
 from shared.domain.payloads.names import ADDED, VARIABLES, is_of, variables_of
 from shared.domain.payloads.sealed import open_payload
 from shared.domain.payloads.templates import DEFAULT_ASKED, JsonText, default_payload
@@ -38,6 +39,7 @@ OF_ARTIFACTS = {
 TAGGED_ARTIFACT = {**OF_ARTIFACTS, "tag": "approved"}
 TAGGED_COLLECTION = {**IN_A_PROJECT, "artifact_collection_name": "llm-models", "tag": "approved"}
 OF_RUNS = {**IN_A_PROJECT, "run_id": "r1", "run_name": "run one"}
+OF_FIRINGS = {"automation_url", "delivery_url"}
 OF_NOTICES = {"webhook_name": "deploy-hook", "webhook_id": "wh_1", "reason": "the endpoint answered 404"}
 OWN: dict[EventType, dict[str, str]] = {
     **dict.fromkeys(ARTIFACT_TYPES, OF_ARTIFACTS),
@@ -67,8 +69,13 @@ OWN: dict[EventType, dict[str, str]] = {
 }
 
 
-def values(raw: Raw, metric: MetricFacts | None = None, *, asked: Iterable[str] = ()) -> dict[str, str]:
-    return payload_values(check_event(raw), delivery_id="dlv_x", metric=metric, asked=asked)
+LINKS = FiringLinks("https://hooks.example.com/console", "acme", 7, "dlv_x")
+
+
+def values(
+    raw: Raw, metric: MetricFacts | None = None, *, asked: Iterable[str] = (), links: FiringLinks | None = None
+) -> dict[str, str]:
+    return payload_values(check_event(raw), delivery_id="dlv_x", metric=metric, asked=asked, links=links)
 
 
 @pytest.mark.parametrize("event_type", EventType)
@@ -91,7 +98,7 @@ def test_what_a_type_can_have_is_found_and_nothing_else(event_type: EventType) -
     metric = MetricFacts("m", 1.0, 2.0, step=1, previous=0.5, aggregate=1.0, condition="m > 2", summarize=lambda: "m 1")
     run = {"id": "r1", "name": "run one", "url": "https://p/r1", "config": {"a": 1}, "summary": {"b": 2}}
     raw = event(event_type, run=run) if event_type in RUN_TYPES else event(event_type)
-    found = values(raw, metric if event_type is EventType.RUN_METRIC else None, asked=ADDED)
+    found = values(raw, metric if event_type is EventType.RUN_METRIC else None, asked=ADDED, links=LINKS)
     assert set(variables_of(event_type)) == found.keys()
 
 
@@ -272,7 +279,7 @@ def test_a_whole_key_is_found_before_a_path() -> None:
 def test_what_artifacts_have_besides() -> None:
     artifact = {"id": "a", "version": "v12", "aliases": ["v12", "best"], "tags": [], "metadata": {"k": 1}}
     found = values(event("LINK_ARTIFACT", artifact=artifact), asked=ADDED)
-    assert {name: found.get(name) for name in ADDED if is_of(EventType.LINK_ARTIFACT, name)} == {
+    assert {name: found.get(name) for name in ADDED - OF_FIRINGS if is_of(EventType.LINK_ARTIFACT, name)} == {
         "event_source": event()["source"],
         "artifact_type": "model",
         "version": "v12",
@@ -328,3 +335,20 @@ def test_the_default_payload_of_typed_values_has_the_short_ones_with_their_types
     assert opened["version"] == "v3"
     assert not {"aliases", "tags", "artifact_metadata"} & opened.keys()
     assert "version" not in json.loads(default_payload(found))
+
+
+def test_links_lead_to_the_automation_that_fired_and_to_its_delivery_and_tell_nothing_else() -> None:
+    evil = {"author": "a/b|<c>", "alias": "../../x"}
+    found = values(event(**evil), asked=ADDED, links=FiringLinks("https://h.example/x/console", "a b/ü", 7, "dlv_y"))
+    assert {name: found[name] for name in OF_FIRINGS} == {
+        "automation_url": "https://h.example/x/console/e/a%20b%2F%C3%BC/automations/aut_7",
+        "delivery_url": "https://h.example/x/console/e/a%20b%2F%C3%BC/deliveries/dlv_y",
+    }
+    notice = values(event("AUTOMATION_UNMATCHED"), asked=ADDED, links=LINKS)
+    assert (notice["automation_id"], notice["automation_url"].rpartition("/")[2]) == ("aut_1", "aut_7")
+
+
+def test_links_have_no_value_where_nobody_knows_the_console_s_address_and_none_where_there_is_no_delivery() -> None:
+    assert not OF_FIRINGS & values(event(), asked=ADDED).keys()
+    tried = values(event(), asked=ADDED, links=FiringLinks("https://h.example/console", "acme", 7, None))
+    assert OF_FIRINGS & tried.keys() == {"automation_url"}

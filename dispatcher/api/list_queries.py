@@ -45,6 +45,12 @@ async def _automation_query(
     collection: Annotated[str | None, Query(description="The collection of the scope.")] = None,
     webhook: Annotated[str | None, Query(description="A webhook's or Slack integration's id or name.")] = None,
     action: Annotated[Annotated[str, _ACTION] | None, Query(description="The kind of action.")] = None,
+    applies_to_project: Annotated[
+        str | None, Query(description="Those that watch this project: by its name, or all of the entity.")
+    ] = None,
+    applies_to_collection: Annotated[
+        str | None, Query(description="With `applies_to_project`: those that watch this collection of it.")
+    ] = None,
 ) -> dict[str, Any]:
     return _given(locals())
 

@@ -42,6 +42,19 @@ UNSAID_OF_ENDPOINTS: tuple[Unsaid, ...] = (
 )
 """What the schemas of webhooks and Slack integrations accept and their parsers refuse."""
 
+UNSAID_OF_SOURCES: tuple[Unsaid, ...] = (
+    Unsaid(
+        "Rules: the filter `when`, the names in `each` and in `${…}`, and the members that an event of the type needs.",
+        r"^events\.\d+(\.(when|each|id|time|data)\b)",
+    ),
+    Unsaid("What a signature covers: the places in `signed`.", r"^verify\.hmac\.signed: "),
+    Unsaid("The characters of a project's name.", r"^project: must be a name"),
+    Unsaid("A former secret that is the same.", r"must be another secret"),
+    Unsaid("Text that can't be stored: U+0000 and lone surrogates.", r"U\+0000|surrogates"),
+    Unsaid("Whole numbers written as fractions (`5.0`), which are whole to JSON Schema.", r"should be a valid integer"),
+)
+"""What the schema of sources accepts and their parser refuses."""
+
 _WEBHOOK_NAME: Schema = {
     "type": "string",
     "maxLength": MAX_NAME_LENGTH,

@@ -22,7 +22,9 @@ from shared.storage.definitions.secrets import SecretUses, decodes_secret
 
 _NAME = re.compile(r"[-\w]+( +[-\w]+)*")
 Text = Annotated[str, Field(min_length=1, max_length=256)]
-Header = Annotated[str, Field(min_length=1, max_length=64)]
+Header = Annotated[
+    str, Field(min_length=1, max_length=64, json_schema_extra={"pattern": r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"})
+]
 
 
 def _check_name(name: str) -> str:
@@ -39,6 +41,14 @@ SourceName = Annotated[str, AfterValidator(_check_name), Field(description="Uniq
 class TokenBody(Body):
     """The secret itself, in a header or in the URL's query."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [one], "properties": {one: {"not": {"type": "null"}}}} for one in ("header", "query")
+            ]
+        }
+    )
+
     header: Annotated[Header | None, Field(description="The header's name, such as `X-Token`.")] = None
     query: Annotated[
         Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None,
@@ -50,7 +60,7 @@ class TokenBody(Body):
 class BasicProofBody(Body):
     """HTTP Basic (RFC 7617); the secret is the password."""
 
-    user: Annotated[Text, Field(description="Without a colon.")]
+    user: Annotated[Text, Field(description="Without a colon.", json_schema_extra={"pattern": "^[^:]*$"})]
 
 
 class HmacBody(Body):

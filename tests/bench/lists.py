@@ -146,7 +146,10 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "by user": {"by": "user-7"},
     "by no user": {"by": "nobody"},
     "by action": {"action": "webhook"},
+    "by no action": {"action": "session"},
     "by target": {"target": "wh_7"},
+    "by the target's name": {"target": "hook-7"},
+    "by no target": {"target": "nothing of the kind"},
     "since an hour": {"since": "1h"},
 }
 
@@ -341,6 +344,7 @@ def _change(n: int) -> dict[str, Any]:
         "action": ("webhook.update", "automation.update", "automation.create", "secret.put")[n % 4],
         "target": f"wh_{n % 1000}",
         "detail": {"changed": ["url"]},
+        "target_name": f"hook-{n % 1000}",
     }
 
 

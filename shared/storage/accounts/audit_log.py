@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, insert, or_, select, union_all
 
+from shared.storage.database.bulk import is_postgresql
 from shared.storage.schema.tables import audit_log, entities
 
 MAX_TARGET_CHARS = 600
@@ -57,10 +59,16 @@ def insert_changes(connection: Connection, changes: Sequence[NewChange]) -> None
             "action": one.action,
             "target": one.target[:MAX_TARGET_CHARS],
             "detail": dict(one.detail),
+            "target_name": _name_in(one.detail),
         }
         for one in changes
     ]
     connection.execute(insert(audit_log), rows)
+
+
+def _name_in(detail: Mapping[str, Any]) -> str | None:
+    name = detail.get("name")
+    return name[:MAX_TARGET_CHARS] if isinstance(name, str) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +106,7 @@ def list_changes(
         audit_log.c.target,
         audit_log.c.detail,
     ).outerjoin(entities, entities.c.id == audit_log.c.entity_id)
-    query = query.where(*_conditions(wanted))
+    query = query.where(*_conditions(wanted, entity_id, postgresql=is_postgresql(connection)))
     if entity_id is not None:
         query = query.where(audit_log.c.entity_id == entity_id)
     if position is not None:
@@ -108,16 +116,29 @@ def list_changes(
     return found[::-1] if newer else found
 
 
-def _conditions(wanted: ChangeFilter) -> Iterator[ColumnElement[bool]]:
+def _conditions(wanted: ChangeFilter, entity_id: int | None, *, postgresql: bool) -> Iterator[ColumnElement[bool]]:
+    any_of = partial(_any_of, entity_id=entity_id, postgresql=postgresql)
     if wanted.user_name is not None:
-        yield audit_log.c.user_name == wanted.user_name
+        yield any_of(audit_log.c.user_name == wanted.user_name)
     if wanted.action is not None:
+        # Each action is a kind of thing, a dot and what was done to it.
         kind = audit_log.c.action.startswith(f"{wanted.action}.", autoescape=True)
-        yield or_(audit_log.c.action == wanted.action, kind)
+        yield any_of(audit_log.c.action == wanted.action if "." in wanted.action else kind)
     if wanted.target is not None:
-        name = audit_log.c.detail["name"].as_string()
-        yield or_(audit_log.c.target == wanted.target, name == wanted.target)
+        yield any_of(audit_log.c.target == wanted.target, audit_log.c.target_name == wanted.target)
     if wanted.since is not None:
         yield audit_log.c.created_at >= wanted.since
     if wanted.until is not None:
         yield audit_log.c.created_at < wanted.until
+
+
+def _any_of(*conditions: ColumnElement[bool], entity_id: int | None, postgresql: bool) -> ColumnElement[bool]:
+    """Any of the conditions, each of which an index serves.
+
+    SQLite has to be told where an index does not also give the order: it would walk through all changes.
+    """
+    in_order = len(conditions) == 1 and entity_id is not None
+    if postgresql or in_order:
+        return or_(*conditions)
+    own = () if entity_id is None else (audit_log.c.entity_id == entity_id,)
+    return audit_log.c.id.in_(union_all(*(select(audit_log.c.id).where(one, *own) for one in conditions)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,14 +15,17 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    FromClause,
     Integer,
     ScalarSelect,
+    Select,
     String,
+    Subquery,
     cast,
     exists,
     func,
-    literal,
     select,
+    true,
 )
 
 from shared.storage.database.bulk import among, is_postgresql
@@ -53,13 +56,24 @@ class DeliveryStats:
 
 def automation_stats(connection: Connection, ids: Collection[int]) -> dict[int, DeliveryStats]:
     """The statistics of these automations, by their ids."""
-    queued = _queued(connection)
-    if queued is not None:
-        stats = _read(connection, automations.c.id, deliveries.c.automation_id, ids, literal(0))
-        return {number: replace(one, waiting=min(queued.get(number, 0), MAX_COUNTED)) for number, one in stats.items()}
-    newest = _newest(deliveries.c.automation_id, automations.c.id, MAX_COUNTED, deliveries.c.seq)
-    waiting = select(newest.c.seq).where(exists().where(pending_deliveries.c.seq == newest.c.seq))
-    return _read(connection, automations.c.id, deliveries.c.automation_id, ids, _count(waiting))
+    some = select(pending_deliveries.c.seq).limit(FEW_PENDING + 1)
+    if (connection.scalar(select(func.count()).select_from(some.subquery())) or 0) <= FEW_PENDING:
+        queued = _queued(some)
+    elif is_postgresql(connection):
+        queued = _queued_among_newest(connection, ids)
+    else:
+        newest = _newest_rows(deliveries.c.automation_id, automations.c.id, MAX_COUNTED, deliveries.c.seq).subquery()
+        waiting = select(newest.c.seq).where(exists().where(pending_deliveries.c.seq == newest.c.seq))
+        return _read(connection, automations.c.id, deliveries.c.automation_id, ids, _count(waiting))
+    counted = func.least if is_postgresql(connection) else func.min
+    return _read(
+        connection,
+        automations.c.id,
+        deliveries.c.automation_id,
+        ids,
+        counted(func.coalesce(queued.c.waiting, 0), MAX_COUNTED),
+        automations.outerjoin(queued, queued.c.number == automations.c.id),
+    )
 
 
 def webhook_stats(connection: Connection, ids: Collection[int]) -> dict[int, DeliveryStats]:
@@ -77,8 +91,14 @@ def last_fired_seq(of: Column[int], owner: Column[int]) -> ScalarSelect[int]:
 
 
 def _read(
-    connection: Connection, owner: Column[int], of: Column[int], ids: Collection[int], waiting: ColumnElement[int]
+    connection: Connection,
+    owner: Column[int],
+    of: Column[int],
+    ids: Collection[int],
+    waiting: ColumnElement[int],
+    rows_of: FromClause | None = None,
 ) -> dict[int, DeliveryStats]:
+    """The statistics of owners; `rows_of` is their table, joined with what `waiting` needs."""
     failed = select(deliveries.c.seq).where(of == owner, deliveries.c.unfulfilled.in_(DEAD))
     fired = select(deliveries.c.created_at).where(deliveries.c.seq == last_fired_seq(of, owner)).scalar_subquery()
     rows = _newest(of, owner, OUTCOMES, deliveries.c.seq, deliveries.c.status)
@@ -91,27 +111,44 @@ def _read(
         _count(failed),
         cast(select(pairs).scalar_subquery(), String),
     ).where(among(connection, owner, ids))
+    if rows_of is not None:
+        query = query.select_from(rows_of)
     return {row[0]: DeliveryStats(row[1], row[2], row[3], _statuses(row[4])) for row in connection.execute(query).all()}
 
 
-def _queued(connection: Connection) -> dict[int | None, int] | None:
-    """How many deliveries of each automation are pending, where there are few in all: then those alone are read.
-
-    None where there are more than `FEW_PENDING`: each automation's newest deliveries are looked through instead.
-    """
-    some = select(pending_deliveries.c.seq).limit(FEW_PENDING + 1)
-    query = (
-        select(deliveries.c.automation_id, func.count())
-        .where(deliveries.c.seq.in_(some))
+def _queued(pending: Select[tuple[int]]) -> Subquery:
+    """How many of these pending deliveries each automation has."""
+    return (
+        select(deliveries.c.automation_id.label("number"), func.count().label("waiting"))
+        .where(deliveries.c.seq.in_(pending))
         .group_by(deliveries.c.automation_id)
+        .subquery("queued")
     )
-    found: dict[int | None, int] = {number: count for number, count in connection.execute(query)}  # noqa: C416
-    return found if sum(found.values()) <= FEW_PENDING else None
+
+
+def _queued_among_newest(connection: Connection, ids: Collection[int]) -> Subquery:
+    """How many of the newest `MAX_COUNTED` deliveries of each automation are pending, on PostgreSQL.
+
+    All are looked for together: for each automation by itself PostgreSQL would read all that are pending.
+    """
+    owner = automations.alias("owner")
+    seqs = _newest_rows(deliveries.c.automation_id, owner.c.id, MAX_COUNTED, deliveries.c.seq).lateral("newest")
+    return (
+        select(owner.c.id.label("number"), func.count().label("waiting"))
+        .select_from(owner.join(seqs, true()))
+        .where(among(connection, owner.c.id, ids), exists().where(pending_deliveries.c.seq == seqs.c.seq))
+        .group_by(owner.c.id)
+        .subquery("queued")
+    )
 
 
 def _newest(of: Column[int], owner: Column[int], limit: int, *columns: Column[Any]) -> Any:
+    return _newest_rows(of, owner, limit, *columns).subquery()
+
+
+def _newest_rows(of: Column[int], owner: Column[int], limit: int, *columns: Column[Any]) -> Select[Any]:
     query = select(*columns).where(of == owner).order_by(deliveries.c.seq.desc()).limit(limit)
-    return query.correlate(owner.table).subquery()
+    return query.correlate(owner.table)
 
 
 def _count(query: Any) -> ScalarSelect[int]:

@@ -510,8 +510,15 @@ audit_log = Table(
     Column("action", String(64), nullable=False),
     Column("target", String(600), nullable=False),
     Column("detail", Json, nullable=True),
+    # The name in `detail`; null in rows of older versions.
+    Column("target_name", String(600), nullable=True),
     Index("ix_audit_log_entity_id_id", "entity_id", "id"),
     Index("ix_audit_log_created_at", "created_at"),
+    # The last two members keep the order of a list, for one entity's page; the operator class serves kinds of actions.
+    Index("ix_audit_log_user_name", "user_name", "entity_id", "id"),
+    Index("ix_audit_log_target", "target", "entity_id", "id"),
+    Index("ix_audit_log_target_name", "target_name", "entity_id", "id"),
+    Index("ix_audit_log_action", "action", "entity_id", "id", postgresql_ops={"action": "varchar_pattern_ops"}),
 )
 
 # What automations and webhooks were: one row for each edit, written in the transaction of the edit.

@@ -52,6 +52,16 @@ def names(api: Api, query: str = "", what: str = "automations") -> list[str]:
     return [one["name"] for one in api.ok("GET", f"{ACME}/{what}{query}", key="member")["items"]]
 
 
+def test_those_that_watch_a_place_are_found(api: Api, defined: dict[str, Any]) -> None:
+    everywhere = automation("everywhere", action={"no_op": True}, event="RUN_STATE", states=["failed"], filter={})
+    create_automation(api, {**everywhere, "scope": {}})
+    assert sorted(names(api, "?applies_to_project=p")) == ["a", "everywhere"]
+    assert sorted(names(api, "?applies_to_project=wandb-registry-model")) == ["b", "everywhere", "wh_1"]
+    place = "?applies_to_project=wandb-registry-model&applies_to_collection="
+    assert sorted(names(api, f"{place}llm-models")) == ["b", "everywhere", "wh_1"]
+    assert names(api, f"{place}others") == ["everywhere"]
+
+
 def deliver(engine: Engine, entity_id: int, automation_id: str, status: str, **columns: Any) -> None:
     """Store a delivery to the first webhook."""
     row = {

@@ -44,13 +44,22 @@ DEFINITIONS: list[dict[str, Any]] = [
     {"event": "RUN_METRIC", "conditions": [ACC], "scope": {"project": "elsewhere"}},
     {"event": "RUN_STATE", "states": ["failed", "crashed"], "cooldown": {"per": "automation", "period": "1h"}},
     {"event": "RUN_METRIC", "conditions": [{"metric": "acc", "finite": False}], "cooldown": None},
+    {"event": "RUN_STATE", "states": ["silent", "failed"], "silent_for": "30m", "cooldown": None},
+    {"event": "RUN_ALERT", "filter": {"level": {"$ne": "INFO"}}, "cooldown": {"per": "run", "period": "2h"}},
+    {"event": "REMOVE_ARTIFACT_ALIAS", "filter": {"alias": "prod"}, "cooldown": None},
 ]
 
 samples = st.sampled_from([0.1, 0.4, 0.5, 0.6, 0.9, 1.5, "NaN", None])
 aliases = st.builds(
-    lambda alias, collection: ("alias", {"alias": alias, "collection": collection}),
+    lambda kind, alias, collection: (kind, {"alias": alias, "collection": collection}),
+    st.sampled_from(["alias", "alias", "removal"]),
     st.sampled_from(["prod", "latest"]),
     st.sampled_from(["a", "b"]),
+)
+alerts = st.builds(
+    lambda run, level: ("alert", {"run": run, "level": level}),
+    st.sampled_from(["r1", "r2"]),
+    st.sampled_from(["INFO", "WARN", "ERROR"]),
 )
 metrics = st.builds(
     lambda run, step, values: ("metric", {"run": run, "step": step, "metrics": values}),
@@ -61,22 +70,27 @@ metrics = st.builds(
 states = st.builds(
     lambda run, state: ("state", {"run": run, "state": state}),
     st.sampled_from(["r1", "r2"]),
-    st.sampled_from(["failed", "crashed", "finished", "running", "running"]),
+    st.sampled_from(["failed", "crashed", "finished", "running", "running", "silent 1800", "silent 60"]),
 )
 # A number instead of an event repeats the one at that place before.
-steps = st.tuples(st.integers(0, 4 * 3_600_000), st.one_of(metrics, aliases, states, st.integers(1, 5)))
+steps = st.tuples(st.integers(0, 4 * 3_600_000), st.one_of(metrics, aliases, states, alerts, st.integers(1, 5)))
 histories = st.lists(steps, min_size=1, max_size=25)
 
 
 def raw_event(kind: str, facts: dict[str, Any], number: int) -> Any:
     name = f"event-{number}"
-    if kind == "alias":
-        return alias_event(facts["alias"], collection=facts["collection"], event_id=name)
+    if kind in ("alias", "removal"):
+        changed = alias_event(facts["alias"], collection=facts["collection"], event_id=name)
+        return changed if kind == "alias" else {**changed, "type": "REMOVE_ARTIFACT_ALIAS"}
     if kind == "metric":
         return metric_event(facts["step"], run=facts["run"], event_id=name, **facts["metrics"])
     event = metric_event(0, run=facts["run"], event_id=name, acc=1)
-    data = {"entity": "acme", "project": "digits", "run": {"id": facts["run"]}, "state": facts["state"]}
-    return {**event, "type": "RUN_STATE", "data": data}
+    data: dict[str, Any] = {"entity": "acme", "project": "digits", "run": {"id": facts["run"]}}
+    if kind == "alert":
+        return {**event, "type": "RUN_ALERT", "data": {**data, "title": "Look here", "level": facts["level"]}}
+    state, _, silent_seconds = facts["state"].partition(" ")
+    lasts = {"silent_seconds": float(silent_seconds)} if silent_seconds else {}
+    return {**event, "type": "RUN_STATE", "data": {**data, "state": state, **lasts}}
 
 
 def append(scene: Scene, history: list[Any], base_ms: int, events: list[Any]) -> TimeRange:

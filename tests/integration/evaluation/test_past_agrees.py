@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -28,11 +29,18 @@ from shared.storage.definitions import automations as store
 from shared.storage.definitions.automations import AutomationFields, StoredAutomation, find_automation, find_deleted
 from shared.storage.definitions.revisions import next_revision
 from shared.storage.definitions.webhook_fields import WebhookFields
-from shared.storage.definitions.webhooks import find_webhook, insert_webhook, keep_changed, keep_disabled
+from shared.storage.definitions.webhooks import (
+    WebhookEdit,
+    find_webhook,
+    insert_webhook,
+    keep_changed,
+    keep_disabled,
+    update_webhooks,
+)
 from shared.storage.delivery.webhook_health import disable_webhook
 from shared.storage.delivery.webhook_states import pause_webhook, resume_webhook
 from shared.storage.schema.tables import deliveries
-from tests.integration.evaluation.test_dry_run_agrees import DEFINITIONS, aliases, metrics, raw_event, states
+from tests.integration.evaluation.test_dry_run_agrees import DEFINITIONS, alerts, aliases, metrics, raw_event, states
 from tests.integration.scene import Scene
 
 START_MS = 2_000_000_000_000
@@ -45,39 +53,46 @@ edits = st.one_of(
     st.tuples(st.just("cooldown"), st.sampled_from([None, {"per": "automation", "period": "5h"}])),
     st.tuples(st.just("enable"), st.booleans()),
     st.tuples(st.just("enable"), st.just(True)),
-    st.tuples(st.just("webhook"), st.sampled_from(["disable", "pause", "resume"])),
+    st.tuples(st.just("webhook"), st.sampled_from(["disable", "pause", "resume", "policy"])),
+    st.tuples(st.just("move"), st.none()),
     st.tuples(st.just("delete"), st.none()),
 )
-steps = st.tuples(st.integers(1, 4 * 3_600_000), st.one_of(metrics, metrics, metrics, aliases, states, edits))
+steps = st.tuples(st.integers(1, 4 * 3_600_000), st.one_of(metrics, metrics, metrics, aliases, states, alerts, edits))
 histories = st.lists(steps, min_size=8, max_size=30)
 
 
 class Story:
-    """One automation and its webhook, edited at moments that a test chooses."""
+    """One automation and its two webhooks, edited at moments that a test chooses."""
 
     def __init__(self, scene: Scene, first: int, begin_ms: int) -> None:
         self.scene = scene
         self.deleted = False
         now, owner = moment(begin_ms), scene.entity_id
-        webhook = WebhookFields(
-            name=f"story-{begin_ms}",
-            url=f"{scene.receiver.url}/story",
-            access_token=None,
-            signing_secret=None,
-            secrets=(),
-            policy=DeliveryPolicy().model_dump(mode="json"),
-            enabled=True,
-            paused=False,
-        )
+        self.name = f"story-{begin_ms}"
+        webhooks = [
+            WebhookFields(
+                name=f"{self.name}-{number}",
+                url=f"{scene.receiver.url}/story",
+                access_token=None,
+                signing_secret=None,
+                secrets=(),
+                policy=DeliveryPolicy().model_dump(mode="json"),
+                enabled=True,
+                paused=False,
+            )
+            for number in (1, 2)
+        ]
         with write_transaction(scene.process.engine) as connection:
             revision = next_revision(connection)
-            self.hook = insert_webhook(connection, owner, webhook, secret_ids={}, revision=revision, now=now)
+            self.hook, self.other = (
+                insert_webhook(connection, owner, one, secret_ids={}, revision=revision, now=now) for one in webhooks
+            )
             fields = self._fields(DEFINITIONS[first], revision)
             self.number = store.insert_automation(connection, owner, fields, revision=revision, now=now, by="alice")
         self.tell()
 
     def _fields(self, definition: dict[str, Any], epoch: int) -> AutomationFields:
-        raw = {**definition, "name": f"story-{self.hook}", "action": {"webhook": f"wh_{self.hook}"}}
+        raw = {**definition, "name": self.name, "action": {"webhook": f"wh_{self.hook}"}}
         checked = parse_automation(raw, lambda _name: Grants(), lambda _name: True)
         return AutomationFields(
             name=checked.name,
@@ -113,8 +128,12 @@ class Story:
             elif kind == "enable":
                 store.set_enabled(connection, stored, enabled=value, revision=revision, now=now, by="bob")
             else:
-                keeps_epoch = kind == "cooldown"
-                raw = {**stored.definition, "cooldown": value} if keeps_epoch else DEFINITIONS[value]
+                keeps_epoch = kind in ("cooldown", "move")
+                raw = DEFINITIONS[value] if kind == "define" else stored.definition
+                if kind == "cooldown":
+                    raw = {**raw, "cooldown": value}
+                elif kind == "move":
+                    self.hook, self.other = self.other, self.hook
                 fields = self._fields(
                     {key: member for key, member in raw.items() if key not in ("name", "action")},
                     stored.epoch if keeps_epoch else revision,
@@ -129,6 +148,12 @@ class Story:
         if value == "disable":
             if disable_webhook(connection, self.hook, reason="a test", now=now):
                 keep_disabled(connection, self.hook, reason="a test", now=now)
+            return
+        if value == "policy":
+            policy = {**before.fields.policy, "timeout_seconds": 1 + before.fields.policy["timeout_seconds"] % 20}
+            after = replace(before.fields, policy=policy)
+            edit = WebhookEdit(stored=before, after=after, revision=revision, clear_failures=False)
+            update_webhooks(connection, [edit], secret_ids={}, now=now, by="dan")
             return
         change = pause_webhook if value == "pause" else resume_webhook
         change(connection, self.hook, revision=revision, now=now)
@@ -200,6 +225,7 @@ def accurate(step: int) -> tuple[str, dict[str, Any]]:
 # What is true stays true, but an automation that was switched off and on looks at it anew; one that was edited in
 # what does not concern its conditions does not.
 SWITCHED = [(1, accurate(1)), (1, accurate(2)), (1, ("enable", False)), (1, accurate(3)), (1, ("enable", True))]
+MOVED = [(1, ("webhook", "disable")), (1, accurate(1)), (1, ("move", None)), (1, accurate(2)), (1, ("move", None))]
 COOLED = [(1, accurate(1)), (1, ("cooldown", None)), (1, accurate(2)), (1, ("webhook", "disable"))]
 
 
@@ -208,6 +234,11 @@ COOLED = [(1, accurate(1)), (1, ("cooldown", None)), (1, accurate(2)), (1, ("web
 @example(first=3, history=[*SWITCHED, (1, accurate(4))])
 @example(first=5, history=[*SWITCHED, *((1, accurate(step)) for step in range(4, 9))])
 @example(first=3, history=[*COOLED, (1, ("enable", False)), (1, ("enable", True)), (1, accurate(4))])
+@example(first=3, history=[*MOVED, (1, ("webhook", "policy")), (1, accurate(3)), (1, ("delete", None))])
+@example(
+    first=3, history=[(1, accurate(1)), *MOVED, (1, ("define", 10)), (1, ("alert", {"run": "r1", "level": "WARN"}))]
+)
+@example(first=9, history=[(1, ("state", {"run": "r1", "state": f"silent {lasts}"})) for lasts in (60, 1800)])
 @settings(
     max_examples=8,
     deadline=None,
@@ -225,7 +256,7 @@ def test_what_is_explained_of_the_past_is_what_evaluation_did(scene: Scene, firs
     story = Story(scene, first, base_ms + 1)
     for place, (wait_ms, (kind, value)) in enumerate(history):
         at_ms += wait_ms + 2 * BLUR_MS
-        if isinstance(value, dict) and kind in ("alias", "metric", "state"):
+        if isinstance(value, dict) and kind != "cooldown":
             event = raw_event(kind, value, base_ms + place)
             scene.redis.xadd(stream_key(0), {FIELD: orjson.dumps(event)}, id=f"{at_ms}-*")
             scene.clock.advance_to(moment(at_ms))

@@ -14,8 +14,10 @@ from redis import Redis
 from sqlalchemy import Connection, Engine, event, text
 
 from shared.settings import load_settings
+from shared.storage.accounts import audit_log
+from shared.storage.accounts.audit_log import ChangeFilter
 from shared.storage.database.transactions import write_transaction
-from shared.storage.delivery import backlog, claims, replay
+from shared.storage.delivery import backlog, claims, delivery_stats, replay
 from shared.storage.delivery import history as history
 from shared.storage.delivery.abandon import abandon_deliveries
 from shared.storage.delivery.history import DeliveryFilter, DeliveryStatus
@@ -32,7 +34,7 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
 ROWS = {"sqlite": 60_000, "postgresql": 80_000}
 BEFORE = NOW + timedelta(days=1)
 """All of them are older."""
-LARGE = ("deliveries", "pending_deliveries", "attempts", "metric_windows")
+LARGE = ("deliveries", "pending_deliveries", "attempts", "metric_windows", "audit_log")
 
 
 NUMBERS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :rows) "
@@ -58,6 +60,12 @@ ATTEMPTS = (
     + NUMBERS
     + "SELECT n, 1, 1, '2026-11-23 00:00:00.000000', 1, '2xx' FROM numbers"
 )
+CHANGES = (
+    "INSERT INTO audit_log (id, created_at, user_id, user_name, entity_id, action, target, detail, target_name) "
+    + NUMBERS
+    + "SELECT n, '2026-11-23 00:00:00.000000', 1, 'user-' || n % 400, n % 5, 'webhook.update', 'wh_' || n % 1000,"
+    " '{}', 'hook-' || n % 1000 FROM numbers"
+)
 WINDOWS = (
     "INSERT INTO metric_windows (automation_id, key, epoch, updated_at) "
     + NUMBERS
@@ -82,7 +90,7 @@ def _grow(scene: Scene) -> None:
         scene.webhook(f"hook-{number}")
     dialect = scene.process.engine.dialect.name
     with write_transaction(scene.process.engine) as connection:
-        for statement in (DELIVERIES, PENDING, ATTEMPTS, WINDOWS):
+        for statement in (DELIVERIES, PENDING, ATTEMPTS, WINDOWS, CHANGES):
             portable = statement.replace("'2026-11-23 00:00:00.000000'", "TIMESTAMP '2026-11-23 00:00:00.000000'")
             if dialect == "postgresql":
                 portable = portable.replace(NUMBERS, SERIES)
@@ -115,6 +123,10 @@ def _ended(seq: int) -> AttemptRecord:
         final_status=None if again else "delivered",
         reason=None,
     )
+
+
+def _changes(c: Connection, entity_id: int | None = 3, *, position: int | None = None, **wanted: Any) -> Any:
+    return audit_log.list_changes(c, entity_id, ChangeFilter(**wanted), position=position, limit=50)
 
 
 QUERIES: dict[str, Callable[[Connection], Any]] = {
@@ -172,6 +184,12 @@ QUERIES: dict[str, Callable[[Connection], Any]] = {
     ),
     "replay": lambda c: replay.replay(c, range(97, 9_700, 97), NOW, interval=timedelta(0)),
     "one": lambda c: history.find_delivery(c, 3, "dlv_3"),
+    "changes by a user": lambda c: _changes(c, user_name="user-7"),
+    "changes by an action": lambda c: _changes(c, action="session.create"),
+    "changes by a target": lambda c: _changes(c, target="wh_7"),
+    "their later pages": lambda c: _changes(c, position=40_000, target="wh_7"),
+    "anyone's changes by a target": lambda c: _changes(c, None, target="wh_7"),
+    "anyone's changes by a user": lambda c: _changes(c, None, user_name="user-7"),
     "its attempts": lambda c: history.list_attempts(c, 3),
 }
 
@@ -241,6 +259,29 @@ def test_sqlite_does_not_walk_through_all_deliveries_of_an_entity(grown: Engine,
 _TILL_KEPT = 15
 """The driver prepares a statement at its sixth time, and PostgreSQL plans that anew for five times."""
 _KEPT_PLANS = text("SELECT sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE '%FROM deliveries%'")
+
+
+def test_what_waits_is_read_once_for_all_automations_of_a_page(grown: Engine) -> None:
+    if grown.dialect.name != "postgresql":
+        pytest.skip("SQLite looks each of an automation's newest deliveries up")
+    with grown.connect() as connection:
+        with _statements(connection) as seen:
+            found = delivery_stats.automation_stats(connection, range(50))
+        plans = [_plan(connection, *one) for one in seen if "pending_deliveries" in one[0]]
+    assert found == {}
+    assert len(plans) == 2
+    assert plans[1].index("on pending_deliveries") < plans[1].index("SubPlan")  # which is done for each automation
+
+
+@pytest.mark.parametrize("name", [name for name in QUERIES if "changes" in name or "their" in name])
+def test_changes_that_are_looked_for_are_found_without_walking_through_all_of_an_entity(
+    grown: Engine, name: str
+) -> None:
+    with grown.connect() as connection:
+        with _statements(connection) as seen:
+            QUERIES[name](connection)
+        plans = [_plan(connection, *one) for one in seen]
+    assert not any("ix_audit_log_entity_id_id" in plan for plan in plans)
 
 
 @pytest.mark.parametrize("statuses", [retention.FULFILLED, DEAD])

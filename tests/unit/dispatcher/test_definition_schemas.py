@@ -19,13 +19,14 @@ from dispatcher.client.input_files import ENTITY_MEMBERS
 from dispatcher.client.yaml_documents import read_values
 from dispatcher.control.bodies import parse_body, parse_form
 from dispatcher.control.catalog import EntityBody
-from dispatcher.control.definition_schemas import SCHEMAS, UNSAID_OF_ENDPOINTS
+from dispatcher.control.definition_schemas import SCHEMAS, UNSAID_OF_ENDPOINTS, UNSAID_OF_SOURCES
 from dispatcher.control.manifests import ManifestBody
 from dispatcher.control.slack import SlackBody
 from dispatcher.control.source_checks import SourceBody
 from dispatcher.control.webhook_checks import WebhookBody, _authentication_faults, _url_faults
 from shared.domain.delivery.retries import DeliveryPolicy
 from shared.domain.errors import InvalidDefinition
+from shared.domain.events.types import NOTICE_TYPES, EventType
 from shared.domain.sources.parsing import source_of
 from shared.settings import load_settings
 from tests.unit.domain.automations.test_schema import EXAMPLES, junk, mapping, now_and_then, or_junk
@@ -40,13 +41,20 @@ names = now_and_then(
 )
 numbers = now_and_then([1, 0.5, 60, 1.0], [0, -1, 700, 1e9])
 statuses = now_and_then([404, 300, 599, "5xx"], [200, 600, "2xx", "1xx"])
+success_rules = mapping(
+    {},
+    {
+        "status": or_junk(st.lists(now_and_then([200, 204, 404, "2xx"], ["5xx", 99, "6xx"]), max_size=2)),
+        "body": or_junk(st.sampled_from([{}, {"ok": True}, {"$contains": "done"}, {"$regex": "("}])),
+    },
+)
 policies = mapping(
     {},
     {
         **dict.fromkeys(DeliveryPolicy.model_fields, numbers),
         "schedule_seconds": or_junk(st.lists(numbers, max_size=3)),
         "retried_statuses": or_junk(st.lists(statuses, max_size=3)),
-        "success": or_junk(st.one_of(st.none(), mapping({}, {"status": or_junk(st.lists(statuses, max_size=2))}))),
+        "success": or_junk(st.one_of(st.none(), success_rules)),
         "rate_limit": now_and_then(["10/s", "1000/min", None, "5 / h"], ["0/s"]),
         "concurrency": now_and_then([None, 1, 1000], [1001, 0]),
     },
@@ -122,6 +130,82 @@ def test_what_goes_together_is_said(members: dict[str, Any], valid: bool) -> Non
     body = parse_body(WebhookBody, raw)
     assert VALIDATORS["webhook"].is_valid(raw) is valid
     assert ([*_url_faults(body, SETTINGS), *_authentication_faults(body)] == []) is valid
+
+
+headers = now_and_then(["X-Token", "x"], ["", "a b", "é", "x" * 65, "a\n", None])
+prefixes = now_and_then(["", "sha256="], ["x" * 65])
+proofs = st.one_of(
+    mapping(
+        {"token": mapping({"header": headers}, {"prefix": prefixes, "query": now_and_then(["code"], ["a b"])})}, {}
+    ),
+    mapping({"token": mapping({}, {"query": now_and_then(["code", None], ["a b"])})}, {}),
+    mapping({"basic": mapping({"user": now_and_then(["me"], ["", "a:b", "x" * 257])}, {})}, {}),
+    mapping(
+        {
+            "hmac": mapping(
+                {"header": headers},
+                {
+                    "algorithm": now_and_then(["sha256", "sha1"], ["md5"]),
+                    "prefix": prefixes,
+                    "encoding": now_and_then(["hex", "base64"], ["HEX"]),
+                    "key": now_and_then(["text", "base64"], ["hex"]),
+                    "id_header": headers,
+                    "timestamp_header": headers,
+                    "signed": now_and_then(["{body}", "{id}.{timestamp}.{body}", None], ["", "{nosuch}"]),
+                    "tolerance_seconds": now_and_then([1, 300, 86_400], [0, 86_401, 1.5]),
+                },
+            )
+        },
+        {"token": st.none(), "basic": st.just({"user": "me"}) | st.none()},
+    ),
+)
+rules = mapping(
+    {"type": now_and_then([str(one) for one in EventType if one not in NOTICE_TYPES], [*NOTICE_TYPES, "NOSUCH"])},
+    {
+        "when": or_junk(st.sampled_from([{}, {"body.action": "created"}, {"nosuch": 1}])),
+        "each": now_and_then(["body.models", None], ["", "nosuch", "x" * 257]),
+        "id": now_and_then(["${body.id}", None], ["${nosuch}", "x" * 1025]),
+        "time": now_and_then(["${body.time}", None], ["${"]),
+        "data": or_junk(st.sampled_from([{"run": {"id": "${body.run}"}, "state": "failed"}, {}])),
+    },
+)
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> Any:
+    kind = draw(now_and_then(["generic", "generic", "github", "mlflow"], ["nosuch", None]))
+    required: dict[str, SearchStrategy[Any]] = {
+        "name": now_and_then(["in", "a b", "é_1"], [" a", "src_1", "x" * 65, "a/b", ""]),
+        "kind": st.just(kind),
+        "secret": or_junk(st.just("HOOK")),
+    }
+    own: dict[str, SearchStrategy[Any]] = {
+        "verify": or_junk(proofs),
+        "events": or_junk(st.lists(rules, min_size=1, max_size=2)),
+    }
+    usual = {"project": now_and_then(["p"], [None, "", "x" * 513, "a\n"])}
+    some = own if kind == "generic" else usual
+    optional = {**own, **usual, "former_secret": secrets, "enabled": flags}
+    few = draw(st.lists(st.sampled_from(sorted(optional.keys() - some.keys())), max_size=2, unique=True))
+    return draw(mapping({**required, **some}, {name: optional[name] for name in few}))
+
+
+@pytest.mark.slow
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sources())
+def test_what_one_accepts_of_sources_the_other_accepts(raw: Any) -> None:
+    refused: list[str] = []
+    try:
+        body = parse_body(SourceBody, raw)
+        definition = body.model_dump(mode="json")
+        source_of(body.name, body.kind, "acme", definition)
+    except InvalidDefinition as exc:
+        refused = [str(error) for error in exc.errors]
+    if VALIDATORS["source"].is_valid(raw):
+        said = [one for one in refused if not any(re.search(thing.refusal, one) for thing in UNSAID_OF_SOURCES)]
+        assert said == []
+    else:
+        assert refused != [], next(iter(VALIDATORS["source"].iter_errors(raw))).message
 
 
 TOKEN_PROOF = {"token": {"header": "X-Token"}}

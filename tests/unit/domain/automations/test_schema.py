@@ -164,6 +164,7 @@ conditions = st.one_of(
     mapping(
         {"metric": metric, "zscore": mapping({}, {"direction": direction, "threshold": number})}, {"window": window}
     ),
+    mapping({"metric": metric, "finite": now_and_then([False], [True, None, 0])}, {}),
 )
 texts = now_and_then(["deploy ${alias}", "plain", None], ["${nosuch}"])
 actions = st.one_of(
@@ -218,7 +219,8 @@ def automations(draw: st.DrawFn) -> Any:
     }
     required = {"name": or_junk(st.just("a name")), "event": or_junk(st.just(str(event))), "action": actions}
     statements = or_junk(st.lists(conditions, min_size=1, max_size=2))
-    states = or_junk(st.lists(or_junk(st.sampled_from([str(one) for one in RunPhase])), min_size=1, max_size=3))
+    phases = st.lists(or_junk(st.sampled_from([str(one) for one in RunPhase])), min_size=1, max_size=3)
+    states = or_junk(phases | st.just([str(RunPhase.SILENT)]))
     own: dict[str, Any] = {
         EventType.RUN_METRIC: {"conditions": statements},
         EventType.RUN_STATE: {"states": states},
@@ -226,7 +228,10 @@ def automations(draw: st.DrawFn) -> Any:
     odd: dict[str, SearchStrategy[Any]] = {
         "conditions": st.sampled_from([None, []]),
         "states": st.sampled_from([None, []]),
+        "silent_for": durations,
     }
+    if event is EventType.RUN_STATE and draw(st.booleans()):
+        own["silent_for"] = durations
     rare = odd if draw(st.integers(0, 8)) == 0 else {}
     # Few members at a time: the more there are, the more faults hide each other.
     some = draw(st.lists(st.sampled_from(sorted(common)), max_size=2, unique=True))

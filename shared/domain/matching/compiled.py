@@ -137,7 +137,8 @@ class LazyAutomation:
     def predicate(self) -> Predicate:
         """The test of an event in its scope, and the fields that the test reads. Raises InvalidDefinition."""
         if self._test is None:
-            compiled = self.compiled()
+            # The rest of it is not kept: of the thousands whose scopes events come to, few ever match.
+            compiled = _awake.get(self) or self.compile()
             test, self._fields = compiled.predicate
             held = compiled.automation.filter.chars <= HELD_FILTER_CHARS
             self._test = test if held else partial(_awakened_matches, self)

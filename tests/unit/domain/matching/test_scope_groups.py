@@ -18,7 +18,7 @@ from shared.domain.filters.budget import FilterBudget
 from shared.domain.filters.clues import Equal
 from shared.domain.json_text import read_json, write_json
 from shared.domain.matching import scope_groups
-from shared.domain.matching.compiled import CompiledAutomation, LazyAutomation, TextReader, scope_key
+from shared.domain.matching.compiled import CompiledAutomation, LazyAutomation, TextReader, _awake, scope_key
 from shared.domain.matching.index import AutomationIndex
 from tests.unit.domain.matching.test_matching import compiled, ids, index_of
 from tests.unit.domain.samples import event
@@ -142,6 +142,14 @@ def test_what_cannot_be_read_matches_nothing_is_told_once_and_keeps_nobody_else_
     for _ in range(3):
         assert ids(index, event(alias="prod")) == [1]
     assert told == [2]
+
+
+def test_only_what_matches_stays_compiled() -> None:
+    index, prod, dev = AutomationIndex(), dormant(1, filter={"alias": "prod"}), dormant(2, filter={"alias": "dev"})
+    index.put(prod)
+    index.put(dev)
+    assert ids(index, event(alias="prod")) == [1]
+    assert (_awake.get(prod) is None, _awake.get(dev) is None) == (False, True)
 
 
 @pytest.mark.parametrize("covered", [False, True])

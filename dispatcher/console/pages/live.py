@@ -16,7 +16,7 @@ from dispatcher.console.origins import local_path
 from dispatcher.console.pages.deliveries import FILTERS
 from dispatcher.console.preferences import preferences_of
 from dispatcher.console.quiet import QuietEntities
-from dispatcher.console.rendering import render
+from dispatcher.console.rendering import query, render
 from dispatcher.console.visitors import ResourcesDep, VisitorDep, is_secure, presented_token, visitor_of
 from dispatcher.control import deliveries
 from dispatcher.control.access import Action, require
@@ -28,6 +28,8 @@ from shared.storage.delivery.history import newest_seq
 router = APIRouter()
 MAX_NEWS = 20
 """So many new rows are counted: then it is enough to know that there are many."""
+STEADY = ("automation", "webhook", "event", "project", "collection", "run")
+"""Filters that a delivery matches for ever or never: what was counted need not be looked at again."""
 _DAY_SECONDS = 86_400
 
 
@@ -36,13 +38,21 @@ Number = Annotated[int, Query(ge=0, le=MAX_ROW_NUMBER)]
 
 @router.get("/e/{entity}/deliveries/news")
 def delivery_news(
-    entity: str, request: Request, resources: ResourcesDep, after: Number = 0, known: Number = 0
+    entity: str,
+    request: Request,
+    resources: ResourcesDep,
+    after: Number = 0,
+    known: Number = 0,
+    counted: Annotated[int | None, Query(ge=0, le=MAX_NEWS)] = None,
 ) -> Response:
     """How many deliveries match that are newer than the page; nothing if as many were told already.
+
+    An answer without news says in `Content-Location` what to ask next, so that nothing is looked at twice.
 
     Args:
         after: the number of the entity's newest delivery when the page was made.
         known: the same when it asked last.
+        counted: how many of those up to `known` match; None where all since `after` are to be counted anew.
     """
     quiet: QuietEntities = request.app.state.quiet
     token, url = presented_token(request, resources.settings) or "", list_url(request, FILTERS)
@@ -62,10 +72,18 @@ def delivery_news(
             quiet.remember_newest(entity, newest)
             if newest <= known:
                 return Response(status_code=204)
-            count = deliveries.count_newer(connection, principal, entity, url.given, after=after, limit=MAX_NEWS + 1)
+            told, start = 0, after
+            if counted is not None and set(url.given) <= set(STEADY):
+                told, start = counted, max(known, after)
+            count = told + deliveries.count_newer(
+                connection, principal, entity, url.given, after=start, limit=MAX_NEWS + 1 - told
+            )
     except InvalidDefinition:
         return Response(status_code=204)
     shown = ListUrl(f"/console/e/{entity}/deliveries", url.filters, "")
+    if count == counted:
+        onward = f"{shown.path}/news{query({**url.given, 'after': after, 'known': newest, 'counted': count})}"
+        return Response(status_code=204, headers={"Content-Location": f"{resources.settings.root_path}{onward}"})
     return render(request, "news.html", count=count, most=MAX_NEWS, url=shown, after=after, newest=newest)
 
 

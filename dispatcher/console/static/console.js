@@ -135,7 +135,8 @@ async function refresh(part) {
   const { from, parts = part.id } = part.dataset;
   try {
     const answer = await fetch(from, { redirect: "manual", cache: "no-store" });
-    if (answer.status !== 204) {
+    if (answer.status === 204) part.dataset.from = answer.headers.get("content-location") ?? from;
+    else {
       if (!answer.ok) throw new Error(answer.status);
       const page = parsed(await answer.text());
       for (const id of parts.split(" ")) replacePart(id, page);

@@ -6,6 +6,7 @@ number, msgspec reads and writes it. Both it and Python end at some 4,300 digits
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Final
 
@@ -49,19 +50,43 @@ def read_json(text: bytes | str) -> Any:
 
 
 def read_event_json(text: bytes) -> Any:
-    """The value of a JSON text in which `NaN` and `Infinity` may stand without quotes. Raises as `read_json` does."""
+    """The value of a JSON text in which `NaN` and `Infinity` may stand without quotes, and numbers beyond floats.
+
+    Raises as `read_json` does.
+    """
     return read_json(quote_bare_numbers(text))
 
 
 # Possessive, and also a string without an end: else each quote in that would be tried as a beginning, up to the end.
-_BARE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|(?:NaN|-?Infinity)(?=\s*(?:[,\]}]|\Z))', re.DOTALL)
+_BARE = re.compile(
+    rb'"(?:[^"\\]++|\\.)*+"?|(?:(?:NaN|-?Infinity)|(?<![0-9.eE+-])-?[0-9]{1,400}(?:\.[0-9]{1,400})?[eE]\+?[0-9]{3,400})'
+    rb"(?=\s*(?:[,\]}]|\Z))",
+    re.DOTALL,
+)
+_MAY_BE_BEYOND = re.compile(rb"[eE]\+?[0-9]{3}")
 
 
 def quote_bare_numbers(text: bytes) -> bytes:
-    """JSON text in which `NaN`, `Infinity` and `-Infinity`, which Python's json writes, are strings of that name."""
-    if b"NaN" not in text and b"Infinity" not in text:
+    """JSON text in which `NaN`, `Infinity` and `-Infinity`, which Python's json writes, are strings of that name.
+
+    So is a number with an exponent that is beyond 64-bit floats, such as `1e400`: it is as infinite as they are to
+    whoever computes with it, and no reader here takes it.
+    """
+    if b"NaN" not in text and b"Infinity" not in text and not _MAY_BE_BEYOND.search(text):
         return text
-    return _BARE.sub(lambda found: found[0] if found[0].startswith(b'"') else b'"%s"' % found[0], text)
+    return _BARE.sub(_quoted, text)
+
+
+def _quoted(found: re.Match[bytes]) -> bytes:
+    token = found[0]
+    if token.startswith(b'"'):
+        return token
+    if token[-1:].isdigit():
+        number = float(token)
+        if math.isfinite(number):
+            return token
+        token = b"Infinity" if number > 0 else b"-Infinity"
+    return b'"%s"' % token
 
 
 def _nests_deeper(value: object, levels: int) -> bool:

@@ -21,7 +21,7 @@ from shared.domain.events.types import NOTICE_TYPES, RUN_TYPES, EventType, RunPh
 from shared.domain.events.values import Name
 from shared.domain.filters.fields import filter_fields
 from shared.domain.filters.filters import MAX_FIELD_CHARS
-from shared.domain.filters.operands import NULLABLE, OBJECT_FIELD, RUN_TEXTS, list_fields
+from shared.domain.filters.operands import NULLABLE, OBJECT_FIELD, RUN_TEXTS, closed_values, list_fields
 from shared.domain.payloads.content_types import FORM, JSON, OTHER_JSON, PLAIN, PayloadTypes
 from shared.domain.payloads.slack_messages import Severity
 
@@ -303,6 +303,10 @@ def _filter(label: str, event: EventType) -> dict[str, Schema]:
     fields, prefixes = filter_fields(event)
     lists = list_fields(event)
     kinds = {field: _TEXTS if field in lists else _TEXT for field in fields}
+    closed: dict[str, Schema] = {}
+    for field in sorted(fields):
+        if values := closed_values(event, field):
+            kinds[field], closed[field] = field, {"enum": list(values)}
     for field in (*RUN_TEXTS, OBJECT_FIELD):
         if any(field.startswith(prefix) for prefix in prefixes):
             kinds[field] = _OBJECT if field == OBJECT_FIELD else _TEXT_OR_NULL if field in NULLABLE else _TEXT
@@ -326,7 +330,8 @@ def _filter(label: str, event: EventType) -> dict[str, Schema]:
     used = {*kinds.values(), *([_ANY] if prefixes else [])}
     found = {name: expression}
     for kind in sorted(used):
-        found |= {f"operand_{kind}": _operand(kind), f"operators_{kind}": _operators(kind)}
+        value = closed.get(kind) or _VALUES[kind]
+        found |= {f"operand_{kind}": _operand(kind, value), f"operators_{kind}": _operators(kind, value)}
     return found
 
 
@@ -336,12 +341,11 @@ def _members_of(prefix: str, named: Iterable[str]) -> str:
     return rf"^{re.escape(prefix)}{others}[\s\S]"
 
 
-def _operand(kind: str) -> Schema:
-    return {"if": _LOOKS_LIKE_OPERATORS, "then": {"$ref": f"#/$defs/operators_{kind}"}, "else": _VALUES[kind]}
+def _operand(kind: str, value: Schema) -> Schema:
+    return {"if": _LOOKS_LIKE_OPERATORS, "then": {"$ref": f"#/$defs/operators_{kind}"}, "else": value}
 
 
-def _operators(kind: str) -> Schema:
-    value = _VALUES[kind]
+def _operators(kind: str, value: Schema) -> Schema:
     text: Schema = {"not": {}} if kind == _OBJECT else {"type": "string"}
     ordered: Schema = {"type": ["number", "string"]} if kind == _ANY else text
     among: Schema = {"type": "array", "items": value}

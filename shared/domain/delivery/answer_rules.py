@@ -174,7 +174,11 @@ def _getter(path: str) -> Callable[[_Body], object]:
 
 
 def _members(text: str, *, cut: bool) -> Mapping[str, Any] | None:
-    """The members of a JSON object, as far as they are there; None where the text is none."""
+    """The members of a JSON object, as far as they are there; None where the text is none.
+
+    A mark before it, as some servers on Windows begin a text, is no part of it (RFC 8259, section 8.1).
+    """
+    text = text.removeprefix("\ufeff")
     if cut:
         text = text.rstrip("0123456789.eE+-")  # a number at the end may go on
     try:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import math
+import string
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -122,6 +123,15 @@ def check_signing_secret(secret: str) -> None:
     _standard_key(secret)
 
 
+_BLANK = (
+    string.whitespace
+    + "\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"
+    + "".join(map(chr, range(0x2000, 0x200E)))
+    + "\u2060\ufeff"
+)
+"""What can't be seen at the ends of a text; the last is the mark with which some editors begin a file."""
+
+
 def check_new_signing_secret(secret: str) -> None:
     """Refuse what nobody means for a signing secret, where one is stored or named anew.
 
@@ -131,16 +141,18 @@ def check_new_signing_secret(secret: str) -> None:
     Raises:
         InvalidDefinition: saying what is accepted, without the value.
     """
-    if secret != secret.strip():
+    if secret != secret.strip(_BLANK):
         raise InvalidDefinition.at(
             (), "must not begin or end with white space or a line break, such as the one of `echo`: store it without"
         )
-    if secret.startswith(_ASYMMETRIC):
+    if secret.lower().startswith(_ASYMMETRIC):
         raise InvalidDefinition.at(
             (), f"must be a shared key: {' and '.join(_ASYMMETRIC)} begin ed25519 keys, which are not supported"
         )
-    if PREFIX in secret and not secret.startswith(PREFIX):
-        raise InvalidDefinition.at((), f"must begin with {PREFIX!r}: leave out what stands before it, such as 'v1,'")
+    if PREFIX in secret.lower() and not secret.startswith(PREFIX):
+        raise InvalidDefinition.at(
+            (), f"must begin with {PREFIX!r}, in small letters: leave out what stands before it, such as 'v1,'"
+        )
     if len(_standard_key(secret)) < LEAST_KEY_BYTES:
         raise InvalidDefinition.at(
             (),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from shared.domain.events.types import ALIAS_TYPES, ARTIFACT_TYPES, TAG_TYPES, EventType
+from shared.domain.events.types import ALIAS_TYPES, ARTIFACT_TYPES, PUBLISHED_TYPES, TAG_TYPES, AlertLevel, EventType
 from shared.domain.filters.fields import member_field
 
 _EQUALITIES: Final = frozenset({"$eq", "$ne"})
@@ -21,6 +21,11 @@ RUN_TEXTS: Final = frozenset({"run.id", "run.name", "run.display_name"})
 
 OBJECT_FIELD: Final = "run.config"
 """The field that is an object, or left out."""
+
+_CLOSED: Final[dict[EventType, dict[str, tuple[str, ...]]]] = {
+    EventType.RUN_ALERT: {"level": tuple(AlertLevel)},
+    EventType.DEAD_LETTER: {"status": ("dead", "refused"), "event_type": tuple(PUBLISHED_TYPES)},
+}
 
 
 class OperandFault(NamedTuple):
@@ -35,12 +40,15 @@ def operand_faults(event_type: EventType, field: str, op: str, operand: object) 
     if field == OBJECT_FIELD:
         yield from _object_faults(op, operand)
     elif field in RUN_TEXTS or member_field(event_type, field) is None:
-        listed = field in list_fields(event_type)
+        listed, closed = field in list_fields(event_type), closed_values(event_type, field)
         if op in _MEMBERSHIPS and isinstance(operand, list | tuple):
             for index, one in enumerate(operand):
-                yield from (OperandFault((index, *loc), text) for loc, text in _text_faults(field, one, listed=listed))
-        elif op in _EQUALITIES or op in _ORDERS:
-            yield from _text_faults(field, operand, listed=listed and op in _EQUALITIES)
+                for loc, text in _value_faults(field, one, listed=listed, closed=closed):
+                    yield OperandFault((index, *loc), text)
+        elif op in _EQUALITIES:
+            yield from _value_faults(field, operand, listed=listed, closed=closed)
+        elif op in _ORDERS:
+            yield from _text_faults(field, operand, listed=False)
 
 
 def list_fields(event_type: EventType) -> tuple[str, ...]:
@@ -49,6 +57,19 @@ def list_fields(event_type: EventType) -> tuple[str, ...]:
         return ()
     own = (*(() if event_type in ALIAS_TYPES else ("alias",)), *(() if event_type in TAG_TYPES else ("tag",)))
     return ("aliases", "tags", *own)
+
+
+def closed_values(event_type: EventType, field: str) -> tuple[str, ...] | None:
+    """The values of a field that can have no others; None for one that may hold any text."""
+    return _CLOSED.get(event_type, {}).get(field)
+
+
+def _value_faults(field: str, value: object, *, listed: bool, closed: tuple[str, ...] | None) -> Iterator[OperandFault]:
+    if closed is not None and isinstance(value, str):
+        if value not in closed:
+            yield OperandFault((), f"must be one of {', '.join(closed)}: {field} is never another text")
+        return
+    yield from _text_faults(field, value, listed=listed)
 
 
 def _text_faults(field: str, value: object, *, listed: bool) -> Iterator[OperandFault]:

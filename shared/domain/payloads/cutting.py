@@ -42,6 +42,10 @@ _LOOKS_LIKE_A_NAME = re.compile(r"(?=.{1,40}$)(?:[a-z]+(?:_[a-z]+)*|[A-Z]+(?:_[A
 belongs, and refusals get into logs."""
 _DOLLAR = re.compile(r"\$(?:(?P<literal>\$)|(?P<bare>[A-Za-z_][A-Za-z0-9_]*)|\{(?:(?P<braced>[^${}]*)\})?)")
 
+_UNCLOSED = "`${` begins a variable and must be closed: `${name}`; `$$` writes a literal `$`"
+_DEFAULT_BEGINS = re.compile(r"[^${}]*?:-[^${}]*[${]")
+_UNCLOSED_DEFAULT = "the text after `:-` takes no `$`, `{` or `}`, so no other variable: `${name:-text}`"
+
 
 def parse_payload(
     payload: object,
@@ -261,7 +265,7 @@ class _Cutter:
         if match["literal"]:
             self._text("$")
         elif name is None:
-            self._fault(loc, "`${` begins a variable and must be closed: `${name}`; `$$` writes a literal `$`")
+            self._fault(loc, _UNCLOSED_DEFAULT if _DEFAULT_BEGINS.match(match.string, match.end()) else _UNCLOSED)
         elif name in self._granted:
             self._secret(name, default, loc)
         elif is_key and match["bare"] and not (is_variable(name) and self._may_have(name)):

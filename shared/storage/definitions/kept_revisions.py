@@ -192,7 +192,7 @@ def _is_news(one: Edited, newest: tuple[datetime, bytes] | None) -> bool:
         return True
     at, content = newest
     # One that is newer was kept by another transaction after this one had read what was before.
-    return at <= one.before_at and content != _packed(one.before or {})
+    return at <= one.before_at and unpack_content(content) != unpack_content(_packed(one.before or {}))
 
 
 def _trim(connection: Connection, kind: RevisionKind, target_ids: Collection[int]) -> None:
@@ -298,8 +298,8 @@ def changed_members(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
 
 
 def _packed(content: Mapping[str, Any]) -> bytes:
-    # Not orjson: payloads may hold integers of any size. Members are sorted, so that equal contents are equal bytes.
-    return zlib.compress(json.dumps(content, sort_keys=True, separators=(",", ":")).encode(), 6)
+    # Not orjson: payloads may hold integers of any size. Members keep their order, which a receiver may show.
+    return zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 6)
 
 
 def unpack_content(packed: bytes) -> dict[str, Any]:

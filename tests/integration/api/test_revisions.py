@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, delete, func, select, update
 
 from shared.domain.ids import IdKind, decode_id
 from shared.storage.database.transactions import read_transaction, write_transaction
@@ -137,6 +139,33 @@ def test_an_automation_is_restored_also_when_it_was_deleted(api: Api) -> None:
     create_automation(api)
     refused = api.refused("POST", f"{path}/revisions/{first}/restore", status=409)
     assert refused.locs == [["name"]]
+
+
+def test_a_restored_payload_has_its_members_in_their_order(api: Api) -> None:
+    # A form and a text of JSON are what a receiver shows to people, line by line.
+    create_webhook(api)
+    payload = {"title": "t", "body": {"z": 1, "a": [{"y": "${alias}", "b": 2}]}, "at": "x"}
+    made = create_automation(api, automation(action={"webhook": "deploy-hook", "payload": payload}))
+    path = f"{ACME}/automations/{made['id']}"
+    first = revisions(api, f"automations/{made['id']}")[0]["number"]
+    api.ok("PATCH", path, {"action": {"webhook": "deploy-hook", "payload": {"other": 1}}})
+    api.ok("POST", f"{path}/revisions/{first}/restore")
+    assert json.dumps(api.ok("GET", path)["action"]["payload"]) == json.dumps(payload)
+    kept_one = api.ok("GET", f"{path}/revisions/{first}")
+    assert json.dumps(kept_one["definition"]["action"]["payload"]) == json.dumps(payload)
+
+
+def test_what_older_versions_kept_with_sorted_members_is_known_again(api: Api, engine: Engine) -> None:
+    create_webhook(api)
+    made = create_automation(api, automation(action={"webhook": "deploy-hook", "payload": {"z": 1, "a": 2}}))
+    with write_transaction(engine) as connection:
+        for number, content in connection.execute(select(kept_revisions.c.id, kept_revisions.c.content)).all():
+            text = json.dumps(kept.unpack_content(content), sort_keys=True)
+            kept_one = kept_revisions.c.id == number
+            connection.execute(update(kept_revisions).where(kept_one).values(content=zlib.compress(text.encode())))
+    api.ok("PATCH", f"{ACME}/automations/{made['id']}", {"description": "x"})
+    changes = [one["change"] for one in revisions(api, f"automations/{made['id']}")]
+    assert changes == ["create", "update"]
 
 
 def test_a_webhook_is_restored_with_its_secrets_by_name(api: Api) -> None:

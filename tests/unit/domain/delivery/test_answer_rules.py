@@ -26,6 +26,7 @@ def failure(rule: SuccessRule, body: str = "", *, status: int = 200, cut: bool =
     [
         ('{"ok":true}', True),
         ('{"ok": true, "channel": "C1", "message": {"ok": false}}', True),
+        ('\ufeff{"ok":true}', True),
         ('{"ok":false,"error":"channel_not_found"}', False),
         ('{"ok":1}', False),
         ('{"ok":"true"}', False),

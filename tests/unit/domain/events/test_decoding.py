@@ -344,15 +344,25 @@ def test_an_endless_structure_is_refused_at_intake() -> None:
         check_event(event("RUN_STATE", run={"id": "r1", "config": endless}))
 
 
-@pytest.mark.parametrize(("written", "read"), [("null", math.nan), ("NaN", math.nan), ("-Infinity", -math.inf)])
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("null", math.nan), ("NaN", math.nan), ("-Infinity", -math.inf), ("1e400", math.inf), ("-2.5E+308", -math.inf)],
+)
 def test_a_sample_that_is_no_number_is_taken_however_it_is_written(written: str, read: float) -> None:
     text = json.dumps(in_metric(metrics={"a": 0.25, "b": "NaN"})).replace("0.25", written)
     for body in (text, text.replace('": ', '":\n ')):
         data: Any = decode_event(body.encode()).data
         assert repr(data.metrics["a"]) == repr(read)
-        assert read_event_json(body.encode())["data"]["metrics"]["a"] in (None, "NaN", "-Infinity")
+        assert read_event_json(body.encode())["data"]["metrics"]["a"] in (None, "NaN", "Infinity", "-Infinity")
     checked: Any = check_event(in_metric(metrics={"a": math.nan})).data
     assert math.isnan(checked.metrics["a"])
+
+
+def test_a_number_beyond_floats_is_kept_wherever_it_stands() -> None:
+    text = json.dumps(event(artifact={"id": "a", "metadata": {"a": ["@"], "b": "1e400,"}})).replace('"@"', "1e400")
+    data: Any = decode_event(text.encode()).data
+    assert data.artifact.metadata == {"a": ["Infinity"], "b": "1e400,"}
+    assert read_event_json(text.encode())["data"]["artifact"]["metadata"] == data.artifact.metadata
 
 
 def test_only_values_may_stand_without_quotes() -> None:

@@ -58,6 +58,25 @@ def test_the_refusal_names_the_place_and_what_is_accepted(filter_: object, loc: 
         assert message == f"must be text, in quotes: {field} is never {never}"
 
 
+@pytest.mark.parametrize(
+    ("event_type", "filter_", "loc", "accepted"),
+    [
+        ("RUN_ALERT", {"level": "warn"}, ("level",), "INFO, WARN, ERROR"),
+        ("RUN_ALERT", {"level": {"$in": ["ERROR", "WARNING"]}}, ("level", "$in", 1), "INFO, WARN, ERROR"),
+        ("RUN_ALERT", {"$nor": [{"level": {"$ne": ""}}]}, ("$nor", 0, "level", "$ne"), "INFO, WARN, ERROR"),
+        ("DEAD_LETTER", {"status": "failed"}, ("status",), "dead, refused"),
+        ("DEAD_LETTER", {"event_type": {"$nin": ["run_state"]}}, ("event_type", "$nin", 0), "CREATE_ARTIFACT, "),
+    ],
+)
+def test_a_text_that_the_field_never_has_is_refused(event_type: str, filter_: object, loc: Loc, accepted: str) -> None:
+    [(found, message)] = faults(filter_, event_type)
+    assert found == loc
+    assert message.startswith(f"must be one of {accepted}")
+    field = next(part for part in reversed(loc) if isinstance(part, str) and not part.startswith("$"))
+    for holds in ({field: {"$regex": "(?i)^w"}}, {field: {"$contains": "x"}}, {field: {"$gte": "B"}}):
+        parse(holds, event_type)
+
+
 def test_each_fault_is_named_and_an_unknown_field_is_named_once() -> None:
     assert faults({"alias": 1, "author": 2, "alais": 3}) == [
         (("alias",), NEVER_NUMBER.format("alias")),
@@ -104,6 +123,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )
 _SOME = st.sampled_from(["a", "v3", ""])
+_LEVELS = st.sampled_from(["INFO", "WARN", "ERROR"])
 
 
 @st.composite
@@ -112,6 +132,8 @@ def _events(draw: st.DrawFn) -> Raw:
     raw = event(event_type)
     data = raw["data"]
     data["author"] = draw(_SOME)
+    if event_type is EventType.RUN_ALERT:
+        data["level"] = draw(_LEVELS)
     if "artifact" in data:
         data["artifact"] |= {name: draw(st.lists(_SOME, max_size=2)) for name in ("aliases", "tags")}
     if "run" in data:
@@ -128,7 +150,7 @@ def test_what_is_refused_never_held(raw: Raw, data: st.DataObject) -> None:
         names += ["run.id", "run.name", "run.display_name", "run.config"]
     field = data.draw(st.sampled_from(names))
     op = data.draw(st.sampled_from(["$eq", "$in", "$gt", "$lte"]))
-    operand = data.draw(json_values)
+    operand = data.draw(json_values | _LEVELS | st.sampled_from(["warn", "dead", "refused"]))
     operand = [operand] if op == "$in" else operand
     if not list(operand_faults(event_type, field, op, operand)):
         return

@@ -60,6 +60,15 @@ def test_an_unclosed_variable_is_refused(text: str) -> None:
     assert refusal.value.errors[0].loc == ("a", "b")
 
 
+@pytest.mark.parametrize(
+    "text", ["${alias:-${tag}}", "${alias:-$tag}", "a ${alias:-b{c}", "${alias:-x${", "${tag}${alias:-{}"]
+)
+def test_a_default_with_a_brace_or_a_variable_is_refused_in_words_of_its_own(text: str) -> None:
+    with pytest.raises(InvalidDefinition, match="the text after `:-` takes no") as refusal:
+        parse({"a": text})
+    assert refusal.value.errors[0].loc == ("a",)
+
+
 def test_the_access_token_needs_a_webhook_that_has_one() -> None:
     with pytest.raises(InvalidDefinition, match="ACCESS_TOKEN"):
         parse({"a": "$ACCESS_TOKEN"}, has_access_token=False)

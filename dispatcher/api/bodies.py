@@ -25,6 +25,8 @@ HEAD_ONLY = "head_only"
 """In the state of a HEAD request, which handlers get as a GET: no body is sent, so none need be read for it."""
 GROWN = "body_grown"
 """In the state of a request: what is told how many bytes of its body there are by now. It may raise Problem or wait."""
+CLIENT_LEFT = "client-left"
+"""The kind of the problem that nobody reads: the client ended the connection."""
 Grown = Callable[[int], Awaitable[None]]
 SLICE_BYTES = 128 << 10
 """How much is unpacked before the event loop serves others: a fraction of a millisecond."""
@@ -40,6 +42,7 @@ _LARGE = re.compile(r"/v1/events|/graphql|/v1/entities/[^/]+/(?:apply|automation
 
 RUN_STREAM = re.compile(r"/files/[^/]+/[^/]+/[^/]+/file_stream")
 RUN_UPLOADS = "/files/uploads"
+_INBOUND = re.compile(r"/v1/in/[^/]+")
 MAX_UPLOAD_BYTES = 5 << 30
 """What is uploaded is dropped as it comes, and takes no memory."""
 
@@ -48,9 +51,9 @@ def limit_bytes_of(path: str) -> int:
     """How much a request to a path may bring: 8 MiB where batches, manifests and dry runs go, 1 MiB elsewhere.
 
     Streams and uploads of the `wandb` client's runs have limits of their own. GraphQL's is refused over 1 MiB where it
-    is read, in the form in which its clients take refusals.
+    is read, in the form in which its clients take refusals. So are webhooks in, whose source keeps that it was so.
     """
-    if path == RUN_UPLOADS:
+    if path == RUN_UPLOADS or _INBOUND.fullmatch(path):
         return MAX_UPLOAD_BYTES
     if RUN_STREAM.fullmatch(path):
         return MAX_STREAM_BYTES
@@ -81,7 +84,7 @@ async def read_body(request: Request, limit_bytes: int, *, what: str = "the body
         if unpack is not None:
             unpack.end()
     except ClientDisconnect:  # it gave up, perhaps because a server was away: no fault for the log
-        raise Problem(400, "client-left", f"the connection ended before {what} was read") from None
+        raise Problem(400, CLIENT_LEFT, f"the connection ended before {what} was read") from None
     return bytes(body)
 
 

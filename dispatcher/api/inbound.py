@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.background import BackgroundTask
 
 from dispatcher.api import problems
-from dispatcher.api.bodies import decode_json, read_body
+from dispatcher.api.bodies import CLIENT_LEFT, decode_json, read_body
 from dispatcher.api.cloud_events import with_trace_of_request
 from dispatcher.api.problems import Problem
 from dispatcher.api.resources import ApiResources, ResourcesDep
@@ -92,10 +92,20 @@ async def take_webhook(
 
     No API key is needed. The answer is 401 for an unknown URL and for a wrong proof alike.
     """
-    body = await read_body(request, MAX_REQUEST_BYTES)
+    unread: Problem | None = None
+    body = b""
+    try:
+        body = await read_body(request, MAX_REQUEST_BYTES)
+    except Problem as exc:
+        if exc.kind == CLIENT_LEFT:
+            raise
+        unread = exc
     inbound = InboundRequest(_headers(request), dict(request.query_params), body)
     known = await resources.sources.addressed(token, resources.threads.callers)
-    judged = await _judge(resources, known, request, inbound)
+    if unread is None:
+        judged = await _judge(resources, known, request, inbound)
+    else:  # nothing is proven by it, so it counts among what strangers send
+        judged = _Judgement("refused", problems.answer(unread), str(unread))
     metrics.SOURCE_REQUESTS.labels(
         kind="unknown" if known is None else str(known.source.kind), outcome=judged.outcome
     ).inc()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -37,8 +36,6 @@ HEARTBEAT_SECONDS = 120.0
 _BEATS = 4
 """How many beats fit into the time after which Hookline takes a run for dead."""
 _MAX_METRIC_BYTES = 256 << 10
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 JOINED = {"id": "HOOKLINE_RUN_ID", "project": "HOOKLINE_RUN_PROJECT", "name": "HOOKLINE_RUN_NAME"}
 """Variables by which `hookline run -- CMD` tells the command which run it is."""
 
@@ -218,8 +215,8 @@ class Run:
                 events.run_alert(
                     project=self.project,
                     run=self._of(),
-                    title=_CONTROL.sub(" ", str(title)[: values.MAX_NAME_CHARS]),
-                    text=_CONTROL_IN_TEXT.sub(" ", str(text)[: events.MAX_TEXT_CHARS]),
+                    title=values.clean_name(title),
+                    text=values.clean_text(text, events.MAX_TEXT_CHARS),
                     level=level,
                     **self._common,
                 )

@@ -22,6 +22,7 @@ _MAX_LEVELS = 20
 _MAX_TEXT_CHARS = 16_384
 _MAX_ITEMS = 10_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SECRET = re.compile(
     r"(?:^|[_.\-])(?:password|passwd|secret|token|api_?key|access_?key|private_?key|credentials?)$", re.I
 )
@@ -36,6 +37,12 @@ def clean_name(value: object) -> str:
     text = value if isinstance(value, str) else str(value)
     text = _CONTROL.sub(" ", text[: 4 * MAX_NAME_CHARS]).encode("utf-8", "replace").decode("utf-8")
     return text.strip()[:MAX_NAME_CHARS]
+
+
+def clean_text(value: object, max_chars: int) -> str:
+    """A text of several lines as Hookline accepts it: no control characters but tabs and line breaks, no half ones."""
+    text = value if isinstance(value, str) else str(value)
+    return _CONTROL_IN_TEXT.sub(" ", text[:max_chars]).encode("utf-8", "replace").decode("utf-8")
 
 
 def sample(value: object) -> Sample | None:
@@ -105,7 +112,7 @@ def json_value(value: object, *, levels: int = _MAX_LEVELS) -> Any:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, int):
-        return int(value) if abs(value) < 10**300 else _text(f"{float('inf') if value > 0 else float('-inf')}")
+        return int(value) if abs(value) < 10**300 else sample(math.inf if value > 0 else -math.inf)
     if isinstance(value, float):
         return sample(value)
     if isinstance(value, (datetime, date)):

@@ -60,6 +60,9 @@ class WandbFile:
         items += field(1, field(1, "_padding") + field(16, json.dumps("x" * padding)))
         return self.record(field(2, items + field(2, field(1, step))))
 
+    def alert(self, title: str, text: str, level: str) -> WandbFile:
+        return self.record(field(10, field(1, title) + field(2, text) + field(3, level)))
+
     def exit(self, status: int) -> WandbFile:
         return self.record(field(18, field(1, status)))
 

@@ -17,6 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from files import BLOCK, WandbFile, field, scalar, tensorboard_record
 
+import hookline
 from hookline.cli import main
 from hookline.follow.follower import Follower
 from hookline.testing import Published, recorded
@@ -131,6 +132,28 @@ def test_how_a_run_ended(published: Published, folder: Path, status: int, state:
     (folder / "run-r1.wandb").write_bytes(WandbFile().run("r1").exit(status).exit(0).data)
     Follower([folder], since="start").look()
     assert told(published) == ["running", state]
+
+
+def test_alerts_of_a_run(published: Published, folder: Path) -> None:
+    file = WandbFile().run("r1").alert("loss\0is NaN", "since\n\x07step 7", "ERROR").alert("", "no title", "WARN")
+    (folder / "run-r1.wandb").write_bytes(file.alert("soon", "x" * 5_000, "later").alert("low", "", "warn").data)
+    Follower([folder], since="start").look()
+    alerts = [event["data"] for event in published.of_type("RUN_ALERT")]
+    assert [(one["title"], one["text"], one["level"]) for one in alerts] == [
+        ("loss is NaN", "since\n step 7", "ERROR"),
+        ("soon", "x" * 4096, "INFO"),
+        ("low", "", "WARN"),
+    ]
+    assert alerts[0]["run"]["id"] == "r1" and alerts[0]["project"] == "digits"
+    assert len({event["id"] for event in published}) == 4
+
+
+def test_alerts_below_a_command_are_of_its_run(published: Published, folder: Path) -> None:
+    (folder / "run-r1.wandb").write_bytes(WandbFile().run("r1").alert("a", "b", "WARN").history(1, loss=2).data)
+    with hookline.run(project="p", id="mine") as run:
+        Follower([folder], since="start", run=run).look()
+    (alert,) = published.of_type("RUN_ALERT")
+    assert (alert["data"]["run"]["id"], alert["data"]["project"], alert["data"]["title"]) == ("mine", "p", "a")
 
 
 def test_a_preempted_run(published: Published, folder: Path) -> None:
@@ -338,6 +361,7 @@ for step in range(5):
     run.log({"loss": 1 / (step + 1), "val": {"acc": step}, "nan": float("nan"), "text": "x"})
 print("logged", flush=True)
 sys.stdin.readline()
+run.alert("low accuracy", "0.4\\nof 0.9", level="WARN")
 run.finish(exit_code=int(sys.argv[1]))
 """
 
@@ -370,6 +394,10 @@ def test_the_real_wandb_offline(published: Published, tmp_path: Path, wait_until
     look()
     states = list(dict.fromkeys(event["data"]["state"] for event in published.of_type("RUN_STATE")))
     assert states == (["running"] if end == "SIGKILL" else ["running", end])
+    alerts = [event["data"] for event in published.of_type("RUN_ALERT")]
+    assert [(one["title"], one["text"], one["level"]) for one in alerts] == (
+        [] if end == "SIGKILL" else [("low accuracy", "0.4\nof 0.9", "WARN")]
+    )
     metrics = published.of_type("RUN_METRIC")
     assert [event["data"]["step"] for event in metrics] == list(range(5))
     assert metrics[1]["data"]["metrics"] == {"loss": 0.5, "val.acc": 1, "nan": "NaN"}

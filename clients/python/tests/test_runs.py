@@ -99,12 +99,14 @@ def test_an_alert_is_published_and_never_raises(published: Published) -> None:
         run.alert("t", level="grave")  # type: ignore[arg-type]
         run.alert("")
         run.alert(7, None)  # type: ignore[arg-type]
+        run.alert("half \ud800", "\udfff")  # no JSON has it, so that it would refuse a whole batch
     run.alert("after the end")
     told = [one["data"] for one in published.of_type("RUN_ALERT")]
     assert [(one["title"], one["text"], one["level"]) for one in told] == [
         ("Low accuracy", "0.4\nof 0.9 ", "WARN"),
         ("x" * 512, "y" * 4096, "INFO"),
         ("7", "None", "INFO"),
+        ("half ?", "?", "INFO"),
     ]
     assert told[0]["run"]["name"] == "brave-fox"
     assert states(published) == ["running", "finished"]

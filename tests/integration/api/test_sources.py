@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -300,6 +301,29 @@ def test_why_a_request_became_no_event_is_kept_masked(hooked: Api, redis: Redis)
     told = json.dumps(history(hooked, source))
     assert SECRET not in told
     assert "***HOOK***" in told
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "reason"),
+    [
+        (b" " * ((1 << 20) + 1), {}, 413, "at most 1048576 bytes"),
+        (b" " * ((9 << 20) + 1), {}, 413, "at most 1048576 bytes"),
+        (gzip.compress(b" " * ((1 << 20) + 1)), {"Content-Encoding": "gzip"}, 413, "at most 1048576 bytes"),
+        (gzip.compress(b"{}")[:-6], {"Content-Encoding": "gzip"}, 400, "not what its Content-Encoding says"),
+        (b"{}", {"Content-Encoding": "gzip"}, 400, "not what its Content-Encoding says"),
+        (b"{}", {"Content-Encoding": "br"}, 415, "sent as it is, or with Content-Encoding: gzip"),
+    ],
+    ids=["large", "larger", "large-unpacked", "cut", "no-gzip", "other-coding"],
+)
+def test_a_body_that_was_not_read_is_in_the_history_with_the_reason(
+    hooked: Api, body: bytes, headers: dict[str, str], status: int, reason: str
+) -> None:
+    source = hooked.ok("POST", SOURCES, GENERIC, status=201)
+    assert deliver(hooked, source["path"], body, {"X-Token": SECRET, **headers}).status_code == status
+    (kept,) = history(hooked, source)
+    assert (kept["outcome"], kept["body"], kept["events"]) == ("refused", None, [])
+    assert reason in kept["reason"]
+    assert deliver(hooked, "/v1/in/src_of_nobody", body, headers).status_code == status
 
 
 def test_the_history_and_the_body_are_bounded(hooked: Api, engine: Engine) -> None:

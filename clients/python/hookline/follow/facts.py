@@ -12,7 +12,7 @@ from hookline import values
 from hookline.follow import wire
 
 if TYPE_CHECKING:
-    from hookline.events import State
+    from hookline.events import Level, State
 
 Info = dict[str, Any]
 """What is known of a file's run; it is JSON, and kept with the position."""
@@ -45,9 +45,18 @@ class NewArtifact:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-Fact = Metrics | StateChange | NewArtifact
+@dataclass(frozen=True)
+class Alert:
+    """The run tells people something."""
 
-_HISTORY, _CONFIG, _ARTIFACT, _RUN, _EXIT, _PREEMPTING = 2, 5, 8, 17, 18, 23
+    title: str
+    text: str
+    level: Level
+
+
+Fact = Metrics | StateChange | NewArtifact | Alert
+
+_HISTORY, _CONFIG, _ARTIFACT, _ALERT, _RUN, _EXIT, _PREEMPTING = 2, 5, 8, 10, 17, 18, 23
 _INTERNAL_TYPES = frozenset({"job", "code", "run_table", "wandb-history", "wandb-events"})
 
 
@@ -68,6 +77,8 @@ def of_wandb(info: Info, record: bytes) -> list[Fact]:
             _update_config(info, message)
         elif number == _ARTIFACT and info.get("run"):
             found += _artifact(message)
+        elif number == _ALERT and info.get("run"):
+            found += _alert(message)
         elif number == _PREEMPTING and not info.get("ended"):
             info["preempted"] = True
         elif number == _EXIT and not info.get("ended"):
@@ -159,6 +170,13 @@ def _artifact(message: bytes) -> list[Fact]:
     digest = values.clean_name(wire.text(of.get(6)))
     aliases, tags = names
     return [NewArtifact(name, type_, digest, aliases, tags, metadata if isinstance(metadata, dict) else {})]
+
+
+def _alert(message: bytes) -> list[Fact]:
+    of = wire.grouped(message)
+    title, said = values.clean_name(wire.text(of.get(1))), wire.text(of.get(3)).upper()
+    level: Level = "ERROR" if said == "ERROR" else "WARN" if said == "WARN" else "INFO"
+    return [Alert(title, wire.text(of.get(2)), level)] if title else []
 
 
 def of_tensorboard(info: Info, record: bytes) -> list[Fact]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from hookline import configuration, events, values
 from hookline.errors import InvalidEvent
-from hookline.follow.facts import Fact, Metrics, NewArtifact, StateChange
+from hookline.follow.facts import Alert, Fact, Metrics, NewArtifact, StateChange
 from hookline.follow.places import Place
 
 log = logging.getLogger("hookline")
@@ -55,6 +55,8 @@ class EventMaker:
                 elif isinstance(one, StateChange):
                     made.append(self.state(file, one.state))
                     file.running = made[-1] if one.state == "running" else None
+                elif isinstance(one, Alert):
+                    made.append(self._alert(file, one, id_))
                 else:
                     made += self._artifact(file, one, id_)
             except InvalidEvent as exc:
@@ -70,6 +72,16 @@ class EventMaker:
             state=state,
             heartbeat_seconds=beats,
             **self._common(f"{self._of(file)}/{state}"),
+        )
+
+    def _alert(self, file: Followed, one: Alert, id_: str) -> events.Event:
+        return events.run_alert(
+            project=self._project_of(file),
+            run=self._run_of(file),
+            title=one.title,
+            text=values.clean_text(one.text, events.MAX_TEXT_CHARS),
+            level=one.level,
+            **self._common(id_),
         )
 
     def _metrics(self, file: Followed, one: Metrics, id_: str) -> Iterator[events.Event]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hookline import background, events
 from hookline.errors import InvalidEvent
 from hookline.follow import facts, records
-from hookline.follow.facts import Fact, Metrics, StateChange
+from hookline.follow.facts import Alert, Fact, Metrics, StateChange
 from hookline.follow.followed import EventMaker, Followed, default_source
 from hookline.follow.places import Place, Positions
 from hookline.follow.wire import Malformed
@@ -40,7 +40,7 @@ class Follower:
     - `since`: `now` leaves out what the files of the first look already have; `start` reads everything.
     - `positions`: where places are kept; None keeps none.
     - `heartbeat_seconds`: for wandb's files, which grow as long as a run lives: how long a silence means a crash.
-    - `run`: publish all metrics as this run's, and nothing else.
+    - `run`: publish all metrics and alerts as this run's, and nothing else.
     """
 
     def __init__(
@@ -197,6 +197,8 @@ class Follower:
                     self._run.log(one.samples, one.step)
                 except InvalidEvent as exc:
                     log.warning("%s: %s", file.path, exc)
+            elif isinstance(one, Alert):
+                self._run.alert(one.title, one.text, one.level)
         return []
 
     def _publish(self, file: Followed, made: list[events.Event]) -> bool:

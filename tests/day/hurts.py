@@ -188,8 +188,8 @@ HURTS: tuple[tuple[Hurt, ...], ...] = (
         Hurt(
             "a sending process hangs (SIGSTOP)",
             _hang,
-            ("HooklineDeliveriesOverdue",),
-            may=BURNS | {"HooklineDeliveryBacklogGrows", "HooklineDeliveriesStalled"},
+            ("HooklineDeliveriesStalled", "HooklineDeliveriesOverdue"),
+            may=BURNS | {"HooklineDeliveryBacklogGrows"},
         ),
     ),
     (

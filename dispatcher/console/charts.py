@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from markupsafe import Markup
 
@@ -20,6 +21,10 @@ MAX_MARKS = 300
 _PER_COLUMN = 2
 _MOST, _LEAST = 1e300, 1e-300
 """Greater values are drawn at this one, and smaller differences as none."""
+
+BARS = 30
+"""Outcomes that a strip shows at most."""
+_BAR_PIXELS = 6
 
 Pair = tuple[float, float | None]
 """A place on the horizontal axis, and a value; None breaks the line."""
@@ -151,3 +156,23 @@ def _number(value: float, step: float) -> str:
         return f"{value:.4g}"
     text = f"{value:.{digits}f}"
     return "0" if float(text) == 0 else text
+
+
+def outcome_strip(outcomes: Sequence[str]) -> Markup:
+    """The newest outcomes as bars, the newest on the right, `BARS` at most. It is for eyes only: words stand beside it.
+
+    Neighbours of one status are one line, which the style sheet moves, thickens and dashes: a list of fifty strips must
+    stay small.
+    """
+    shown = list(reversed(outcomes[:BARS]))
+    lines: dict[str, str] = {}
+    ends: dict[str, int] = {}
+    at = 0
+    for status, group in groupby(shown):
+        count = len(list(group))
+        lines[status] = f"{lines.get(status, '')}m{at - ends.get(status, 0)} 0h{count}"
+        at = ends[status] = at + count
+    paths = Markup("").join(Markup('<path class="{}" d="{}"/>').format(*line) for line in lines.items())
+    return Markup('<svg class="strip" viewBox="0 0 {} 1" preserveAspectRatio="none" width="{}" aria-hidden="true">{}</svg>').format(
+        at, at * _BAR_PIXELS, paths
+    )

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from dispatcher.api.resources import ApiResources
 from dispatcher.console.entities import EntityVisit
 from dispatcher.console.forms import Form
 from dispatcher.control import catalog
-from dispatcher.control.definition_lists import ListedSlackView, ListedWebhookView, list_slack, list_webhooks
-from dispatcher.control.paging import MAX_LIMIT, PageRequest
-from dispatcher.control.webhook_resolver import list_owners
+from dispatcher.control.paging import PageRequest
+from dispatcher.control.webhook_resolver import NamedWebhook, find_named, list_names, list_owners
 from shared.domain.events.types import EventType
 from shared.domain.payloads.names import VARIABLES, described_variables
+from shared.storage.definitions.webhook_fields import WebhookKind
 
 MAX_PROPOSED = 200
 """Projects and collections that a field proposes; any other may be typed."""
+MAX_TARGETS = 200
+"""Of more webhooks one is chosen by typing its name, for which so many are proposed."""
 COMMON_FIELDS = (
     "alias",
     "aliases",
@@ -42,45 +43,44 @@ class Choices:
     """The entities whose webhooks may be called, the own one first."""
     team: str
     """The one whose webhooks are offered."""
-    webhooks: Sequence[ListedWebhookView]
-    slacks: Sequence[ListedSlackView]
-    chosen: ListedWebhookView | None
+    targets: Sequence[tuple[str, str]]
+    """What an automation may call, as it names it, and in words: the team's first `MAX_TARGETS` by their names."""
+    has_more: bool
+    """Whether the team has more of them, so that any other is to be typed."""
+    wanted: str
+    """The chosen one, as an automation names it, or what was typed."""
+    chosen: NamedWebhook | None
     projects: Sequence[str]
     collections: Sequence[str]
 
-    def value_of(self, one: ListedWebhookView | ListedSlackView, entity: str) -> str:
-        """What an automation calls a webhook: by its name, or by its id where it is another team's."""
-        return one.name if self.team == entity else one.id
 
-
-def choices_of(connection: Connection, visit: EntityVisit, resources: ApiResources, form: Form) -> Choices:
+def choices_of(connection: Connection, visit: EntityVisit, form: Form) -> Choices:
     """The choices for what a form says now."""
     principal, entity = visit.principal, visit.entity
     teams = list_owners(connection, principal, entity)
-    kind = form.text("action", "webhook")
-    wanted = form.text(f"action.{kind}")
-    team = form.text("team") if form.text("team") in teams else entity
-    among = [team] if form.has("team") or not wanted.startswith(("wh_", "slk_")) else teams
-    webhooks: Sequence[ListedWebhookView] = ()
-    slacks: Sequence[ListedSlackView] = ()
-    for one in among:
-        if kind == "slack":
-            slacks = list_slack(connection, principal, one, {"limit": MAX_LIMIT}).items
-        elif kind == "webhook":
-            webhooks = list_webhooks(connection, principal, one, {"limit": MAX_LIMIT}, vault=resources.vault).items
-        known = {word for view in webhooks for word in (view.name, view.id)}
-        known |= {word for view in slacks for word in (view.name, view.id)}
-        if wanted in known:
-            team = one
-            break
+    action = form.text("action", "webhook")
+    kind = WebhookKind(action) if action in list(WebhookKind) else None
+    wanted = form.text(f"action.{action}")
+    given = form.text("team") if form.text("team") in teams else None
+    chosen, names = None, list[tuple[str, str]]()
+    if kind is not None and wanted:
+        chosen = find_named(connection, principal, entity, wanted, kind, owner=given)
+    team = chosen.owner if chosen else given or entity
+    if kind is not None:
+        names = list_names(connection, principal, team, kind, limit=MAX_TARGETS + 1)
+    targets = [(name if team == entity else number, name) for number, name in names[:MAX_TARGETS]]
+    if chosen is not None:
+        own = (chosen.fields.name if team == entity else chosen.id, chosen.fields.name)
+        wanted, targets = own[0], targets if own in targets else [*targets, own]
     few = PageRequest(MAX_PROPOSED)
     collections = catalog.list_collections(connection, principal, entity, None, few).items
     return Choices(
         teams=teams,
         team=team,
-        webhooks=webhooks,
-        slacks=slacks,
-        chosen=next((view for view in webhooks if wanted in (view.name, view.id)), None),
+        targets=targets,
+        has_more=len(names) > MAX_TARGETS,
+        wanted=wanted if chosen or team == entity else "",
+        chosen=chosen,
         projects=[project.name for project in catalog.list_projects(connection, principal, entity, few).items],
         collections=sorted({collection.name for collection in collections}),
     )
@@ -94,13 +94,13 @@ class PickedVariable:
     words: str
 
 
-def variables_for(event: str, chosen: ListedWebhookView | None) -> list[PickedVariable]:
+def variables_for(event: str, chosen: NamedWebhook | None) -> list[PickedVariable]:
     """The variables that a payload may name: the webhook's secrets, and those that the event can have."""
     described = described_variables(EventType(event) if event in set(EventType) else None)
     words: dict[str, str] = {}
     if chosen is not None:
-        words = {"ACCESS_TOKEN": "the webhook's access token"} if chosen.access_token else {}
-        words |= dict.fromkeys(chosen.secrets, "a secret that the webhook grants")
+        words = {"ACCESS_TOKEN": "the webhook's access token"} if chosen.fields.access_token else {}
+        words |= dict.fromkeys(chosen.fields.secrets, "a secret that the webhook grants")
     words |= {name: meaning for name, meaning in described.items() if name not in words}
     return [PickedVariable(name, meaning) for name, meaning in words.items()]
 

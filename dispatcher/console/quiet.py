@@ -6,12 +6,12 @@ They only ever answer that nothing is new: whatever is told is looked up with th
 
 from __future__ import annotations
 
+from dispatcher.api.caller_cache import REMEMBERED_SECONDS
 from dispatcher.api.remembered import Remembered
 
-VISITOR_SECONDS = 30.0
-"""As long a visitor whose role was taken away may still be told that nothing is new."""
+VISITOR_SECONDS = REMEMBERED_SECONDS
+"""As long a visitor whose role or key was taken away may still be told that nothing is new: as long as REST answers."""
 NEWEST_SECONDS = 2.0
-ALERTS_SECONDS = 10.0
 
 
 class QuietEntities:
@@ -20,7 +20,7 @@ class QuietEntities:
     def __init__(self) -> None:
         self._visitors = Remembered[tuple[str, str], int](VISITOR_SECONDS)
         self._newest = Remembered[str, int](NEWEST_SECONDS)
-        self._alerts = Remembered[tuple[str, str, str], str](ALERTS_SECONDS)
+        self._alerts = Remembered[tuple[str, str, str], str](VISITOR_SECONDS)
 
     def admit(self, token: str, entity: str, entity_id: int) -> None:
         """Remember that the session of this token may look at the entity."""

@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from pydantic import BaseModel
 
 from dispatcher.console.alerts import version_of
+from dispatcher.console.charts import outcome_strip
 from dispatcher.console.preferences import preferences_of
 from dispatcher.console.words import WAITS, with_signs
 from shared.domain.payloads.content_types import is_json
@@ -98,6 +99,7 @@ def _environment() -> Environment:
         "plain": plain_number,
         "whole": whole_number,
         "signs": with_signs,
+        "strip_of": outcome_strip,
     }
     return environment
 

@@ -22,14 +22,55 @@ from shared.domain.payloads.content_types import PayloadTypes
 from shared.storage.accounts.users import Principal
 from shared.storage.definitions.automations import StoredAutomation
 from shared.storage.definitions.entities import StoredEntity, related_entities
-from shared.storage.definitions.webhook_fields import ID_KINDS, WebhookKind, public_id
-from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks
+from shared.storage.definitions.webhook_fields import ID_KINDS, WebhookFields, WebhookKind, public_id
+from shared.storage.definitions.webhooks import StoredWebhook, find_webhooks, webhook_names
 
 
 def list_owners(connection: Connection, principal: Principal, entity_name: str) -> list[str]:
     """The entities whose webhooks an automation of the entity may name: its own, then the others by their names."""
     entity = require(connection, principal, entity_name, Action.READ)
     return [entity.name, *sorted(WebhookResolver(connection, entity, principal).readable().values())]
+
+
+def list_names(
+    connection: Connection, principal: Principal, owner: str, kind: WebhookKind, *, limit: int
+) -> list[tuple[str, str]]:
+    """The ids and names of an entity's first webhooks or Slack integrations, by their names."""
+    entity = require(connection, principal, owner, Action.READ)
+    return [(public_id(kind, number), name) for number, name in webhook_names(connection, entity.id, limit=limit, kind=kind)]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedWebhook:
+    """A webhook or Slack integration that an automation names, and the entity that owns it."""
+
+    id: str
+    owner: str
+    fields: WebhookFields
+
+
+def find_named(
+    connection: Connection,
+    principal: Principal,
+    entity_name: str,
+    name_or_id: str,
+    kind: WebhookKind,
+    *,
+    owner: str | None = None,
+) -> NamedWebhook | None:
+    """What an automation of the entity would mean by a name or id; None where there is none.
+
+    Args:
+        owner: only what this entity owns. Without it, a name means one of the entity itself, and an id whichever it is.
+    """
+    entity = require(connection, principal, entity_name, Action.READ)
+    number = decode_id(ID_KINDS[kind], name_or_id)
+    owners = {entity.id: entity.name}
+    if owner is not None or number is not None:
+        owners |= WebhookResolver(connection, entity, principal).readable()
+    among = [one for one, name in owners.items() if owner in (None, name)]
+    found = find_webhooks(connection, among, webhook_id=number, name=name_or_id, kind=kind)
+    return NamedWebhook(public_id(kind, found[0].id), owners[found[0].entity_id], found[0].fields) if found else None
 
 
 @dataclass(frozen=True, slots=True)

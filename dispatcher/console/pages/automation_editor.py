@@ -220,7 +220,7 @@ def _editor_page(
     theirs: Sequence[RevisionView] | None = None,
 ) -> Response:
     with read_transaction(resources.engine) as connection:
-        choices = choices_of(connection, visit, resources, form)
+        choices = choices_of(connection, visit, form)
     return render(
         request,
         "automation_form.html",

@@ -26,7 +26,7 @@ from shared.domain.ids import IdKind
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/e/{entity}/automations")
-LISTED = 50
+LISTED = 40
 FILTERS = ("text", "event", "project", "collection", "webhook", "action", "state", "sort")
 STATES = {"on": True, "off": False}
 SHOWN_DELIVERIES = 10

@@ -21,7 +21,7 @@ from shared.domain.ids import IdKind
 from shared.storage.database.transactions import read_transaction, write_transaction
 
 router = APIRouter(prefix="/e/{entity}/settings/webhooks")
-LISTED = 50
+LISTED = 40
 FILTERS = ("text", "state", "sort")
 SHOWN_DELIVERIES = 10
 

@@ -135,6 +135,15 @@ def list_webhooks(
     return _stored(connection.execute(query.order_by(webhooks.c.id).limit(limit)).all())
 
 
+def webhook_names(
+    connection: Connection, entity_id: int, *, limit: int, kind: WebhookKind = WebhookKind.WEBHOOK
+) -> list[tuple[int, str]]:
+    """The ids and names of the entity's webhooks of one kind, by their names."""
+    mine = webhooks.c.entity_id == entity_id, webhooks.c.deleted_at.is_(None), webhooks.c.kind == kind
+    query = select(webhooks.c.id, webhooks.c.name).where(*mine).order_by(webhooks.c.name).limit(limit)
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
 def _stored(rows: Sequence[Row[Any]]) -> list[StoredWebhook]:
     return [
         StoredWebhook(

@@ -9,7 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import Engine, event
 
+from dispatcher.console import editor_choices
 from tests.integration.api.console.world import World
 from tests.integration.scene import alias_event
 
@@ -188,3 +190,52 @@ def test_why_an_event_did_not_fire(world: World, member: httpx.Client) -> None:
     wrong = member.get(f"{ENTITY}/why", params={"automation": number, "since": "ever"})
     assert wrong.status_code == 422
     assert member.get(f"{ENTITY}/why?automation=aut_999").status_code == 404
+
+
+def test_webhooks_of_the_organization_are_chosen_by_their_team(world: World) -> None:
+    world.call("PUT", "/entities/house", {"kind": "organization"}, key="root")
+    world.call("PUT", "/entities/wing", {"parent": "house"}, key="root")
+    hook = {"name": "shared", "url": "http://127.0.0.1:1999/x", "access_token": "TOKEN", "enabled": False}
+    world.call("PUT", "/entities/house/secrets/TOKEN", {"value": "tok-of-the-house"}, key="root")
+    number = world.call("POST", "/entities/house/webhooks", hook, key="root")["id"]
+    world.call("POST", "/entities/wing/webhooks", {"name": "own", "url": "http://127.0.0.1:1999/y"}, key="root")
+    with world.visitor("root") as root:
+        own = root.get("/console/e/wing/automations/new").text
+        assert '<option value="own"' in own and "shared" not in own
+        form = {"event": "LINK_ARTIFACT", "action": "webhook", "show": "preview"}
+        theirs = root.post("/console/e/wing/automations/new", data={**form, "team": "house"}).text
+        assert f'<option value="{number}">shared</option>' in theirs and '<option value="own"' not in theirs
+        chosen = {**form, "action.webhook": number, "name": "calls the house"}
+        shown = root.post("/console/e/wing/automations/new", data=chosen).text
+        assert '<option value="house" selected' in shown and f'<option value="{number}" selected>shared' in shown
+        assert "the webhook&#39;s access token" in shown and "This webhook is disabled" in shown
+        del chosen["show"]
+        made = root.post("/console/e/wing/automations/new", data=chosen)
+        assert made.status_code == 303, html.unescape(made.text)
+        edited = root.get(made.headers["location"].partition("?")[0] + "/edit").text
+        assert '<option value="house" selected' in edited and f'<option value="{number}" selected>shared' in edited
+        empty = root.post("/console/e/house/automations/new", data={**form, "action": "slack"}).text
+        assert "TOKEN" not in empty
+
+
+def test_of_many_webhooks_one_is_chosen_by_its_name(
+    world: World, member: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(editor_choices, "MAX_TARGETS", 2)
+    page = member.get(f"{ENTITY}/automations/new?webhook=retried-hook").text
+    assert 'id="f-action.webhook" name="action.webhook" type="text" value="retried-hook"' in page
+    assert page.count("<option", page.index('<datalist id="targets">'), page.index("</datalist>", page.index("targets"))) == 3
+    assert "This webhook" not in page
+
+
+def test_the_editor_reads_the_chosen_webhook_alone(world: World, member: httpx.Client) -> None:
+    """However many webhooks there are: one is looked up, and no secret is decrypted."""
+    statements: list[str] = []
+    see = lambda _c, _k, statement, *_more: statements.append(statement)  # noqa: E731
+    event.listen(Engine, "before_cursor_execute", see)
+    try:
+        assert member.get(f"{ENTITY}/automations/new?webhook=deploy-hook").status_code == 200
+    finally:
+        event.remove(Engine, "before_cursor_execute", see)
+    assert not [one for one in statements if "ciphertext" in one]
+    assert len([one for one in statements if "webhook_secrets" in one]) <= 2

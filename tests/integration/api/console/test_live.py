@@ -12,6 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event, update
 
+from dispatcher.api import remembered
 from dispatcher.console.alerts import LagWatch
 from dispatcher.console.quiet import NEWEST_SECONDS, QuietEntities
 from shared.domain.health_checks import OPEN_SECONDS
@@ -97,6 +98,21 @@ def test_who_lost_the_right_to_look_is_told_nothing(world: World) -> None:
     with world.visitor("outsider") as outsider, world.visitor(None) as nobody:
         assert outsider.get(f"{LIST}/news").status_code == 404
         assert nobody.get(f"{LIST}/news").status_code == 303
+
+
+def test_who_lost_a_role_is_told_so_by_the_next_poll_after_five_seconds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = world.call("POST", "/keys", {"name": "leaver", "entity": "acme", "role": "member"}, key="root")
+    world.keys["leaver"] = made["key"]
+    with world.visitor("leaver") as leaver:
+        page = leaver.get(LIST).text
+        asked = [html.unescape(one) for one in re.findall(r'data-from="([^"]+/(?:news|alerts)[^"]*)"', page)]
+        assert len(asked) == 2 and [leaver.get(one).status_code for one in asked] == [204, 204]
+        world.call("DELETE", f"/keys/{made['id']}", key="root")
+        later = time.monotonic() + 5
+        monkeypatch.setattr(remembered, "monotonic", lambda: later + 1)
+        assert [leaver.get(one).status_code for one in asked] == [303, 303]
 
 
 def test_a_page_that_is_left_open_costs_no_statement_and_no_thread(world: World, admin: httpx.Client) -> None:

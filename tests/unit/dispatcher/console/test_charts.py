@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.console.charts import COLUMNS, HEIGHT, WIDTH, Line, Mark, line_chart, thinned
+from dispatcher.console.charts import BARS, COLUMNS, HEIGHT, WIDTH, Line, Mark, line_chart, outcome_strip, thinned
 from dispatcher.console.metric_plots import condition_plot, plot_of, rounded
 from shared.domain.explain.series import Point, Series
 from shared.domain.explain.simulator import DryRunOutcome, Reason
@@ -113,3 +113,18 @@ def test_samples_without_a_step_stand_in_their_order_and_what_compares_with_noth
     drawn = plot_of("loss", [line]).chart
     assert drawn is not None
     assert drawn.x_ticks == ("0", "1")
+
+
+@given(st.lists(st.sampled_from(["delivered", "dead", "refused", "skipped", "pending"]), max_size=60))
+def test_a_strip_has_a_bar_for_each_outcome_the_newest_on_the_right(outcomes: list[str]) -> None:
+    drawn: dict[int, str] = {}
+    for status, lines in re.findall(r'<path class="(\w+)" d="([^"]+)"/>', outcome_strip(outcomes)):
+        at = 0
+        for gap, length in re.findall(r"m(\d+) 0h(\d+)", lines):
+            at += int(gap)
+            for _ in range(int(length)):
+                assert at not in drawn
+                drawn[at] = status
+                at += 1
+    assert [drawn[bar] for bar in sorted(drawn)] == outcomes[:BARS][::-1]
+    assert sorted(drawn) == list(range(len(drawn)))

@@ -173,6 +173,6 @@ def outcome_strip(outcomes: Sequence[str]) -> Markup:
         lines[status] = f"{lines.get(status, '')}m{at - ends.get(status, 0)} 0h{count}"
         at = ends[status] = at + count
     paths = Markup("").join(Markup('<path class="{}" d="{}"/>').format(*line) for line in lines.items())
-    return Markup('<svg class="strip" viewBox="0 0 {} 1" preserveAspectRatio="none" width="{}" aria-hidden="true">{}</svg>').format(
-        at, at * _BAR_PIXELS, paths
-    )
+    return Markup(
+        '<svg class="strip" viewBox="0 0 {} 1" preserveAspectRatio="none" width="{}" aria-hidden="true">{}</svg>'
+    ).format(at, at * _BAR_PIXELS, paths)

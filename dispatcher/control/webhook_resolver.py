@@ -37,7 +37,9 @@ def list_names(
 ) -> list[tuple[str, str]]:
     """The ids and names of an entity's first webhooks or Slack integrations, by their names."""
     entity = require(connection, principal, owner, Action.READ)
-    return [(public_id(kind, number), name) for number, name in webhook_names(connection, entity.id, limit=limit, kind=kind)]
+    return [
+        (public_id(kind, number), name) for number, name in webhook_names(connection, entity.id, limit=limit, kind=kind)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,13 @@ from dispatcher.console.listing import list_url
 from dispatcher.console.once import act_once
 from dispatcher.console.rendering import digest, render
 from dispatcher.console.visitors import ResourcesDep
+from dispatcher.console.webhook_script import webhook_script
 from dispatcher.console.words import STATUSES, event_words
 from dispatcher.control import deliveries
+from dispatcher.control.delivery_views import DeliveryDetail
 from dispatcher.control.paging import page_request
 from shared.domain.errors import InvalidDefinition
+from shared.domain.payloads.content_types import is_json
 from shared.storage.database.transactions import read_transaction
 
 router = APIRouter(prefix="/e/{entity}/deliveries")
@@ -65,7 +68,22 @@ def delivery_page(
         delivery = deliveries.get(connection, visit.principal, visit.entity, delivery_id)
     if seen == digest(delivery):
         return Response(status_code=204)
-    return render(request, "delivery.html", delivery=delivery, statuses=STATUSES, event_words=event_words, done=done)
+    return render(
+        request,
+        "delivery.html",
+        delivery=delivery,
+        script=_script_of(delivery),
+        statuses=STATUSES,
+        event_words=event_words,
+        done=done,
+    )
+
+
+def _script_of(delivery: DeliveryDetail) -> str:
+    """The script that sends the request of the last attempt; blank where there is none, or its body is no JSON."""
+    url = next((one.request.url for one in reversed(delivery.attempt_log) if one.request), None)
+    is_sent_as_json = delivery.content_type is None or is_json(delivery.content_type)
+    return webhook_script(url, delivery.payload) if url and is_sent_as_json else ""
 
 
 @router.post("/{delivery_id}/replay")

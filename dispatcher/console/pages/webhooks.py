@@ -13,7 +13,7 @@ from dispatcher.console.switches import SWITCHES, Switch
 from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import STATUSES, event_words
 from dispatcher.control import deliveries, webhooks
-from dispatcher.control.definition_lists import list_webhooks
+from dispatcher.control.definition_lists import list_automations, list_webhooks
 from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import PageRequest
 from shared.domain.errors import InvalidDefinition
@@ -24,6 +24,7 @@ router = APIRouter(prefix="/e/{entity}/settings/webhooks")
 LISTED = 40
 FILTERS = ("text", "state", "sort")
 SHOWN_DELIVERIES = 10
+SHOWN_CALLERS = 20
 
 
 @router.get("")
@@ -52,6 +53,8 @@ def webhook_page(
             newest = deliveries.list_deliveries(
                 connection, visit.principal, visit.entity, {"webhook": webhook_id}, PageRequest(SHOWN_DELIVERIES)
             )
+            calling = {"webhook": webhook_id, "sort": "name", "limit": SHOWN_CALLERS}
+            callers = list_automations(connection, visit.principal, visit.entity, calling)
     except NotFound:
         return gone_page(request, visit, resources, IdKind.WEBHOOK, webhook_id)
     return render(
@@ -59,6 +62,7 @@ def webhook_page(
         "webhook.html",
         webhook=one,
         deliveries=newest,
+        callers=callers,
         statuses=STATUSES,
         event_words=event_words,
         done=done,

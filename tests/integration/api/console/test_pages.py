@@ -68,6 +68,7 @@ PAGES: dict[str, set[str]] = {
     "/settings/webhooks/{gone-hook}/revisions/{first:gone-hook}": READ,
     "/settings/webhooks": READ,
     "/settings/webhooks/{gone-hook}": READ,
+    "/settings/webhooks/{deploy-hook}": READ,
     "/settings/webhooks/new": ADMIN,
     "/settings/webhooks/{gone-hook}/edit": ADMIN,
     "/settings/webhooks/{gone-hook}/test": ADMIN,
@@ -688,7 +689,11 @@ def fill_strips(world: World) -> None:
 def test_no_page_makes_many_queries(world: World, visitors: dict[str, httpx.Client]) -> None:
     hooks = [{"name": f"hook {number}", "url": "http://127.0.0.1:1999/x"} for number in range(CROWD)]
     rules = [
-        {"name": f"rule {number}", "event": "ADD_ARTIFACT_ALIAS", "action": {"webhook": f"hook {number}", "payload": {}}}
+        {
+            "name": f"rule {number}",
+            "event": "ADD_ARTIFACT_ALIAS",
+            "action": {"webhook": f"hook {number}", "payload": {}},
+        }
         for number in range(CROWD)
     ]
     world.call("PUT", "/entities/crowd", {}, key="root")

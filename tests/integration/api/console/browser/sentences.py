@@ -18,6 +18,7 @@ _PROJECT = "test_seed::test_an_automation_of_a_project_is_made_changed_and_delet
 _BELL = "test_seed::test_the_bell_of_a_line_plot_makes_an_automation_for_its_metric"
 _TEST = "test_seed::test_a_webhook_is_tested_from_its_menu"
 _HUB = "test_seed::test_the_hub_finds_automations_by_their_action"
+_TEAM = "test_seed::test_a_webhook_of_another_team_is_chosen_by_its_team"
 _ROUTED = "test_seed::test_one_event_is_routed_to_two_webhooks_by_two_automations"
 _NO_WEBHOOK = "test_seed::test_an_entity_without_webhooks_says_where_to_configure_one"
 _ADDRESS = "test_seed::test_the_address_that_scripts_print_leads_to_the_webhooks"
@@ -39,7 +40,8 @@ SENTENCES: Mapping[int, tuple[str, ...]] = {
     21: (_REGISTRY, _ROLES),
     **dict.fromkeys((22, 23), (_REGISTRY,)),
     **dict.fromkeys((24, 25), (_COLLECTION,)),
-    **dict.fromkeys((26, 27, 28), (_REGISTRY, _COLLECTION)),
+    **dict.fromkeys((26, 28), (_REGISTRY, _COLLECTION)),
+    27: (_TEAM, _REGISTRY),
     29: (_WEBHOOK, _REGISTRY),
     **dict.fromkeys((30, 31), (_REGISTRY, _COLLECTION)),
     32: (_PROJECT, _ROLES),

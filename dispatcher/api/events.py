@@ -28,7 +28,7 @@ from dispatcher.control.errors import Forbidden, NotFound
 from dispatcher.control.vocabulary import Vocabulary, vocabulary
 from dispatcher.publishing.event_rates import RateExceeded
 from shared.domain.errors import FieldError, InvalidDefinition
-from shared.domain.events.decoding import check_published, json_schema
+from shared.domain.events.decoding import check_published, json_schema, refuse_own_sources
 from shared.domain.events.fast_decoding import AnyEvent, quick_event, quick_events
 from shared.domain.events.limits import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_EVENT_BYTES
 from shared.domain.events.models import Event
@@ -153,10 +153,11 @@ def _check_binary(attributes: dict[str, str], body: bytes) -> tuple[Sequence[Any
 def _check_one(candidate: object) -> list[Event]:
     """A single event, whose faults carry no index."""
     try:
-        return check_published([candidate])
+        events = check_published([candidate])
     except InvalidDefinition as exc:
-        faults = [FieldError(error.loc[1:], error.msg) for error in exc.errors]
-    raise InvalidDefinition(*faults)
+        raise InvalidDefinition(*(FieldError(error.loc[1:], error.msg) for error in exc.errors)) from None
+    refuse_own_sources([events[0].source], single=True)
+    return events
 
 
 def _check_body(body: bytes, kind: str) -> tuple[Sequence[AnyEvent], Sequence[bytes]]:
@@ -164,8 +165,10 @@ def _check_body(body: bytes, kind: str) -> tuple[Sequence[AnyEvent], Sequence[by
     check_few_values(body)
     quick = None if kind == ONE_TYPE else quick_events(body)
     if quick is not None and quick[0]:
+        refuse_own_sources([event.source for event in quick[0]], single=False)
         return quick
     if kind != BATCH_TYPE and (event := quick_event(body)) is not None:
+        refuse_own_sources([event.source], single=True)
         return [event], [body]
     candidates, events = _check_with_models(body, kind)
     return events, [write_json(candidate) for candidate in candidates]
@@ -177,7 +180,9 @@ def _check_with_models(body: bytes, kind: str) -> tuple[Sequence[object], list[E
     if isinstance(value, list) and kind != ONE_TYPE:
         if len(value) > MAX_BATCH_EVENTS:
             raise Problem(413, "too-large", f"a batch must have at most {MAX_BATCH_EVENTS} events")
-        return value, check_published(value)
+        events = check_published(value)
+        refuse_own_sources([event.source for event in events], single=False)
+        return value, events
     if kind == BATCH_TYPE:
         raise InvalidDefinition.at((), "must be an array of events")
     if len(body) > MAX_EVENT_BYTES:

@@ -16,10 +16,10 @@ from typing import Any, Final
 from dispatcher.wandb_runs.configs import MAX_EACH_BYTES, within_bounds
 from dispatcher.wandb_runs.history import Logged, clean_lines, clean_text, rfc_3339
 from shared.domain.errors import InvalidDefinition
+from shared.domain.events.own_sources import WANDB_RUNS
 from shared.domain.events.types import AlertLevel, EventType, RunPhase
 from shared.storage.definitions.wandb_runs import StoredRun
 
-SOURCE: Final = "/wandb"
 DEFAULT_WAIT: Final = timedelta(minutes=1)
 """How long the same title says nothing new where the client does not tell, as the client itself has it."""
 
@@ -92,7 +92,7 @@ class RunEvents:
         event: dict[str, Any] = {
             "specversion": "1.0",
             "id": f"{self.run.token}/{start or self.run.starts}/{what}",
-            "source": SOURCE,
+            "source": WANDB_RUNS,
             "type": str(kind),
             "data": {
                 "entity": self.entity,

@@ -16,9 +16,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from shared.domain.conditions.run_starts import event_token
-from shared.domain.delivery.notices import SOURCE
 from shared.domain.delivery.silent_runs import COARSE_PARTS, Silences
 from shared.domain.events.fast_decoding import AnyEvent, QuickRun
+from shared.domain.events.own_sources import SYSTEM
 from shared.domain.events.partitioning import run_key
 from shared.domain.events.types import RunPhase
 from shared.domain.json_text import write_json
@@ -214,7 +214,7 @@ def _row(
         "heartbeat_ms": None if heartbeat is None else round(heartbeat * 1000),
         "state_order": order,
         "start_token": event_token(event),
-        "ended": RUNS if runs else CRASHED if event.source == SOURCE else ENDED,
+        "ended": RUNS if runs else CRASHED if event.source == SYSTEM else ENDED,
         "check_ms": received_ms if asked or heartbeat is not None else None,
     }
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from shared.domain.delivery.circuits import CircuitState
 from shared.domain.events.decoding import check_event
+from shared.domain.events.own_sources import SYSTEM
 from shared.domain.events.types import EventType
 from shared.domain.events.values import MAX_NAME_LENGTH
 from shared.domain.visible_text import shortened
 
-SOURCE = "/hookline"
 AUTHOR = "hookline"
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]")
@@ -102,7 +102,7 @@ def _event(
     notice = {
         "specversion": "1.0",
         "id": f"{event_type}:{about_what}",
-        "source": SOURCE,
+        "source": SYSTEM,
         "type": str(event_type),
         "time": _instant(now),
         "data": {"entity": entity, "author": AUTHOR, "reason": _label(reason), **own},

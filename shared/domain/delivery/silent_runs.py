@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from shared.domain.delivery.notices import AUTHOR, SOURCE
+from shared.domain.delivery.notices import AUTHOR
 from shared.domain.durations import format_duration
 from shared.domain.events.decoding import check_event
+from shared.domain.events.own_sources import SYSTEM
 from shared.domain.events.types import EventType, RunPhase
 
 COARSE_PARTS: Final = 8
@@ -143,7 +144,7 @@ def _event(about: SilentRun, what: str, members: dict[str, Any]) -> dict[str, An
     event = {
         "specversion": "1.0",
         "id": f"{EventType.RUN_STATE}:{about.key}:{what}",
-        "source": SOURCE,
+        "source": SYSTEM,
         "type": str(EventType.RUN_STATE),
         "time": about.time,
         "data": {"entity": about.entity, "project": about.project, "author": AUTHOR, "run": about.run, **members},

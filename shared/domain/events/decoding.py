@@ -11,7 +11,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from shared.domain.errors import FieldError, InvalidDefinition
+from shared.domain.errors import FieldError, InvalidDefinition, Loc
 from shared.domain.events.limits import MAX_BATCH_EVENTS, MAX_EVENT_BYTES
 from shared.domain.events.models import (
     AliasEvent,
@@ -28,6 +28,7 @@ from shared.domain.events.models import (
     RunStateEvent,
     UnmatchedEvent,
 )
+from shared.domain.events.own_sources import is_own_source
 from shared.domain.events.types import NOTICE_TYPES, PUBLISHED_TYPES, EventType
 from shared.domain.events.values import Name as Name
 from shared.domain.json_text import quote_bare_numbers, write_json
@@ -121,6 +122,23 @@ def check_published(candidates: Sequence[object]) -> list[Event]:
         msg = f"is Hookline's own and can't be published; must be one of {', '.join(PUBLISHED_TYPES)}"
         raise InvalidDefinition(*(FieldError((index, "type"), msg) for index in told[:MAX_NAMED_FAULTS]))
     return events
+
+
+def refuse_own_sources(sources: Sequence[str], *, single: bool) -> None:
+    """Refuse what somebody publishes in the name of Hookline's own ways in (`is_own_source`).
+
+    Args:
+        sources: those of the events of a request, in order.
+        single: whether the request is one event and no batch, so that faults carry no index.
+
+    Raises:
+        InvalidDefinition: with the index of each such event, `MAX_NAMED_FAULTS` at most.
+    """
+    taken = [index for index, source in enumerate(sources) if is_own_source(source)]
+    if taken:
+        msg = "is Hookline's own and can't be published with; must name the publisher, such as /platform/eu-1"
+        locs: list[Loc] = [("source",) if single else (index, "source") for index in taken[:MAX_NAMED_FAULTS]]
+        raise InvalidDefinition(*(FieldError(loc, msg) for loc in locs))
 
 
 def _refusal(exc: ValidationError) -> InvalidDefinition:

@@ -11,6 +11,7 @@ from shared.domain.errors import InvalidDefinition
 from shared.domain.events.decoding import check_published
 from shared.domain.events.fast_decoding import AnyEvent
 from shared.domain.events.limits import MAX_BATCH_BYTES
+from shared.domain.events.own_sources import source_of_webhooks
 from shared.domain.filters.filters import MISSING
 from shared.domain.json_text import write_json
 from shared.domain.sources import event_grid, github, gitlab, hugging_face, mlflow
@@ -106,7 +107,7 @@ def _events(source: Source, source_id: str, drafts: list[Draft]) -> Iterator[dic
         yield {
             "specversion": "1.0",
             "id": event_id if repeated == 1 else f"{event_id}/{repeated}",
-            "source": f"/in/{source_id}",
+            "source": source_of_webhooks(source_id),
             "type": str(draft.type),
             **({} if draft.time is None else {"time": draft.time}),
             "data": {**data, "entity": source.entity},

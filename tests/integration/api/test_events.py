@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import pytest
 from redis import Redis
 
 from shared.domain.events.decoding import check_event
@@ -179,6 +180,26 @@ def test_notices_cannot_be_forged(api: Api, redis: Redis, settings: Settings) ->
     assert locs(answer) == [[1, "type"]]
     assert "Hookline's own" in answer["errors"][0]["msg"]
     assert published(redis, settings) == []
+
+
+@pytest.mark.parametrize("source", ["/hookline", "/wandb", "/in/src_7", "/in/src_7/more"])
+def test_nobody_publishes_as_a_way_in_of_hooklines_own(api: Api, redis: Redis, settings: Settings, source: str) -> None:
+    """The id of a real event could be guessed, and that taken for the repeat of the false one."""
+    plain = event() | {"source": source}
+    doubtful = plain | {"time": "2026-12-01T09:00:00+01:00"}  # which only the models read
+    for one in (plain, doubtful):
+        assert locs(publish(api, one, ONE, status=422)) == [["source"]]
+        assert locs(publish(api, one, "application/json", status=422)) == [["source"]]
+        for kind in (BATCH, "application/json"):
+            answer = publish(api, [event(), one], kind, key="root", status=422)
+            assert locs(answer) == [[1, "source"]]
+            assert "Hookline's own" in answer["errors"][0]["msg"]
+    headers = {f"ce-{name}": str(plain[name]) for name in ("specversion", "id", "source", "type")}
+    body = orjson.dumps(plain["data"])
+    binary = api.send("POST", "/v1/events", key="publisher", content=body, headers=headers | {"Content-Type": EITHER})
+    assert (binary.status_code, locs(binary.json())) == (422, [["source"]])
+    assert published(redis, settings) == []
+    publish(api, event() | {"source": f"/of-mine{source}"}, ONE)
 
 
 def test_schemas_are_served_for_each_type(api: Api) -> None:

@@ -292,6 +292,18 @@ def test_the_passwords_of_urls_are_masked_wherever_they_turn_up(url: str, capsys
     assert line["event"] == f"login with {MASK}"
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/in/5f2b8c0e", "/hooks/v1/in/5f2b8c0e", "/v1/in/5f2b8c0e/5f2b8c0e", "/v1/in/5f2b8c0e?a=5"]
+)
+def test_the_urls_of_webhooks_in_are_masked(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure("json")
+    get_logger("hookline.api").info("api.request", path=path, status=401)
+    logging.getLogger("uvicorn.error").warning('"POST %s HTTP/1.1" failed', path)
+    told = capsys.readouterr().err
+    assert told.count(f"/v1/in/{MASK}") == 2
+    assert "5f2b" not in told
+
+
 def test_the_passwords_of_several_urls_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
     broker = "amqp://u:first-secret@a//;amqp://u:second%20secret@b//"
     configure_logging(load_settings(log_format="json", broker_url=broker), "worker")

@@ -92,6 +92,7 @@ def site(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
             ("    listen [::]:80;\n", ""),
             ("    listen [::]:443 ssl;\n", ""),
             ("/etc/nginx/tls", str(folder)),
+            ("/var/log/nginx", str(folder)),
         ):
             assert old in given
             given = given.replace(old, new)

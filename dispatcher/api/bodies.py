@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
@@ -19,7 +20,7 @@ from dispatcher.control.paging import DEFAULT_LIMIT, MAX_LIMIT, PageRequest, pag
 from dispatcher.wandb_runs.streams import MAX_STREAM_BYTES
 from shared.domain.errors import FieldError
 from shared.domain.events.limits import MAX_BATCH_BYTES
-from shared.domain.json_text import read_json
+from shared.domain.json_text import read_json_in_steps
 
 HEAD_ONLY = "head_only"
 """In the state of a HEAD request, which handlers get as a GET: no body is sent, so none need be read for it."""
@@ -38,6 +39,11 @@ MAX_OBJECTS = 200_000
 MAX_MEMBERS = 500_000
 """They bound a decoded body to some 50 MiB, and the time in which nothing else runs to some 50 ms. Ten thousand
 definitions, or a thousand events, have a fraction of them."""
+MAX_NAMED_MEMBERS = 100_000
+"""In a body with definitions, as its colons bound them: to cut one object of so many into its members takes 50 ms, in
+one step. A thousand definitions have a tenth of them."""
+DECODED_INLINE_BYTES = 16 << 10
+"""A larger body is decoded in a thread, piece by piece: meanwhile the event loop serves others."""
 _LARGE = re.compile(r"/v1/events|/graphql|/v1/entities/[^/]+/(?:apply|automations/dry-run)")
 
 RUN_STREAM = re.compile(r"/files/[^/]+/[^/]+/[^/]+/file_stream")
@@ -147,7 +153,7 @@ def decode_json(body: bytes) -> Any:
     """The body's JSON. Raises Problem: 400, or 413 for one that would take many times its length in memory."""
     check_few_values(body)
     try:
-        return read_json(body)
+        return read_json_in_steps(body)
     except orjson.JSONDecodeError as exc:
         where = f"line {exc.lineno}, column {exc.colno}"
         error = FieldError((), f"is not JSON: {exc.msg} at {where}")
@@ -170,7 +176,13 @@ async def _json(request: Request, limit_bytes: int) -> Any:
     if body and not kind and request.headers.get("authorization", "").lower().startswith("basic "):
         # A page of another site can have a browser send these, with the key that the browser remembers.
         raise Problem(415, "unsupported-media-type", "with a Basic key, Content-Type must say application/json")
-    return decode_json(body) if body else {}
+    if not body:
+        return {}
+    if len(body) <= DECODED_INLINE_BYTES:
+        return decode_json(body)
+    if body.count(b":") > MAX_NAMED_MEMBERS:
+        raise Problem(413, "too-large", f"the body must have at most {MAX_NAMED_MEMBERS} colons")
+    return await run_in_threadpool(decode_json, body)
 
 
 # Both depend on the caller, so that no body is read without a valid key.

@@ -17,8 +17,9 @@ from anyio import CapacityLimiter
 from dispatcher.api.fair_threads import FairThreads, Places, Refusals, Turns
 
 ORDINARY_THREADS = 19
-ORDINARY_TURNS_OF_A_USER = 3
-"""Several users may be one attacker's, and one user several programs."""
+ORDINARY_TURNS_OF_A_USER = 2
+"""Several users may be one attacker's, and one user several programs. Each thread that is busy with a large answer
+makes everybody else's requests take longer by all that they take alone."""
 
 _R = TypeVar("_R")
 

@@ -13,7 +13,7 @@ import uvicorn
 from dispatcher.server.connection import Bounds, Connection
 from dispatcher.server.memory import return_large_blocks
 from shared.config.descriptors import raise_descriptor_limit
-from shared.interpreter import tune_interpreter
+from shared.interpreter import ANSWERING_SWITCH_SECONDS, tune_interpreter
 from shared.observability import metrics
 from shared.observability.descriptor_reserve import Reserve
 from shared.observability.logs import get_logger
@@ -104,7 +104,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve the API on a listening socket until a signal."""
     bounds = Bounds(connections=possible_connections(settings, raise_descriptor_limit()))
-    tune_interpreter()
+    tune_interpreter(ANSWERING_SWITCH_SECONDS)
     return_large_blocks()
     Server("dispatcher.app:create_app", bounds).run(sockets=[listener])
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +20,14 @@ MAX_DIGITS: Final = 4000
 MAX_LEVELS: Final = 1024
 """How many levels of lists and objects a text may have: orjson's limit."""
 _TOO_DEEP = "nests too deeply"
-_LONG = re.compile(rb"[0-9]{19}")
+STEP_BYTES: Final = 128 << 10
+"""What is read in one step, in which no other thread of the process runs: some 2 ms at worst, and for one text of
+8 MiB, which can't be cut, some 15."""
+_SPLIT_LEVELS: Final = 3
+"""How many levels of a large text are cut apart: that of a manifest, its lists, and one more. Each is a scan."""
+_LONG_DIGITS: Final = 19
+_LONG: Final = b"0" * _LONG_DIGITS
+_ANY_DIGIT_AS_0: Final = bytes.maketrans(b"123456789", b"000000000")
 _TOO_LONG = re.compile(rb"(?<![0-9.eE+])[0-9]{%d}(?![0-9]*[.eE])" % (MAX_DIGITS + 1))
 _LEAST: Final[int] = -(10**MAX_DIGITS)
 _GREATEST: Final[int] = 10**MAX_DIGITS
@@ -32,7 +41,7 @@ def read_json(text: bytes | str) -> Any:
             digits.
     """
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
-    if _LONG.search(data):
+    if _has_long_number(data):
         try:
             value = msgspec.json.decode(data)
         except RecursionError:
@@ -47,6 +56,71 @@ def read_json(text: bytes | str) -> Any:
                 raise orjson.JSONDecodeError(_TOO_DEEP, "", 0)
             return value
     return orjson.loads(data)
+
+
+def _has_long_number(data: bytes) -> bool:
+    """Whether so many digits stand in a row that they may be a number beyond 64 bits. In steps, as it may be long."""
+    if len(data) <= STEP_BYTES:
+        return _LONG in data.translate(_ANY_DIGIT_AS_0)
+    return any(
+        _LONG in data[at : at + STEP_BYTES + _LONG_DIGITS - 1].translate(_ANY_DIGIT_AS_0)
+        for at in range(0, len(data), STEP_BYTES)
+    )
+
+
+def read_json_in_steps(text: bytes) -> Any:
+    """The value of a JSON text as `read_json` has it, read piece by piece, so that other threads run in between.
+
+    Raises:
+        orjson.JSONDecodeError: as `read_json` does.
+    """
+    return _read_pieces(text, _SPLIT_LEVELS)
+
+
+_split = msgspec.json.Decoder(list[msgspec.Raw] | dict[str, msgspec.Raw]).decode
+
+
+def _read_pieces(text: bytes, levels: int) -> Any:
+    if len(text) <= STEP_BYTES or not levels:
+        return read_json(text)
+    try:
+        pieces = _split(text)
+    except msgspec.ValidationError:  # neither a list nor an object
+        return read_json(text)
+    except msgspec.DecodeError as exc:
+        said, _, place = str(exc).removesuffix(")").partition(" (byte ")
+        raise _fault_at(text, int(place) if place.isdecimal() else len(text), said) from None
+    except (ValueError, RecursionError):  # no UTF-8, or too deep: the reader says so at once
+        return read_json(text)
+    if isinstance(pieces, dict):
+        return dict(zip(pieces, _read_row(text, list(pieces.values()), levels - 1), strict=True))
+    return _read_row(text, pieces, levels - 1)
+
+
+def _read_row(text: bytes, pieces: Sequence[msgspec.Raw], levels: int) -> list[Any]:
+    """The values of the pieces of a text, of which small ones are read together."""
+    values: list[Any] = []
+    together = max(1, STEP_BYTES * len(pieces) // len(text))
+    for at in range(0, len(pieces), together):
+        some = pieces[at : at + together]
+        row = b"[%b]" % b",".join(some)
+        if len(row) <= 2 * STEP_BYTES:
+            with suppress(orjson.JSONDecodeError):  # each by itself tells where
+                values += read_json(row)
+                continue
+        values += [_read_piece(text, bytes(raw), levels) for raw in some]
+    return values
+
+
+def _read_piece(text: bytes, piece: bytes, levels: int) -> Any:
+    try:
+        return _read_pieces(piece, levels)
+    except orjson.JSONDecodeError as exc:  # its like would have been refused before, so this is the first of its kind
+        raise _fault_at(text, max(0, text.find(piece)) + len(exc.doc[: exc.pos].encode()), exc.msg) from None
+
+
+def _fault_at(text: bytes, place: int, message: str) -> orjson.JSONDecodeError:
+    return orjson.JSONDecodeError(message, text.decode(errors="replace"), len(text[:place].decode(errors="replace")))
 
 
 def read_event_json(text: bytes) -> Any:

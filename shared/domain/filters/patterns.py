@@ -10,12 +10,13 @@ back to Python's `re`, whose backtracking can take exponential time.
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Final
 
 import re2
 
 from shared.domain.bounded_cache import BoundedCache
-from shared.domain.filters.budget import charge
+from shared.domain.filters.budget import FREE_UNITS, charge
 from shared.domain.json_values import is_unicode
 
 MAX_PATTERN_CHARS: Final = 1_000
@@ -45,6 +46,10 @@ KEPT_PATTERNS_BYTES: Final = 32 << 20
 CALL_UNITS: Final = 600
 """The cost of a call of RE2 for the shortest text, in the units of a filter's budget."""
 
+_one_by_one: Final = Lock()
+"""Held for costly searches. RE2 lets other threads run meanwhile: as many searches as there are threads would take all
+cores, from whoever has cheap ones. It is held for no longer than one event's budget lasts."""
+
 _LOOK_AROUNDS: Final = ("(?=", "(?!", "(?<=", "(?<!")
 _BACK_REFERENCES: Final = (*(f"\\{digit}" for digit in range(1, 10)), "\\k", "\\g", "(?P")
 _TOO_LARGE: Final = "it grows too large when its repetitions and classes are written out"
@@ -68,7 +73,11 @@ class Pattern:
     def occurs(self, text: str) -> bool:
         """Whether the pattern occurs anywhere in a text. Raises FilterTooCostly."""
         if len(text) > REMEMBERED_TEXT_CHARS:
-            charge(self.size * (len(text) if text.isascii() else 3 * len(text)))
+            units = self.size * (len(text) if text.isascii() else 3 * len(text))
+            charge(units)
+            if units > FREE_UNITS:
+                with _one_by_one:
+                    return self._occurs(text)
             return self._occurs(text)
         known = self._answers.get(text)
         if known is None:

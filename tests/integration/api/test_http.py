@@ -38,6 +38,8 @@ def test_faults_of_http_itself_are_problems_too(api: Api) -> None:
     api.refused("PUT", f"{ACME}/secrets/X", status=415, content=b"{}", headers=headers)
     api.refused("PUT", f"{ACME}/secrets/X", status=413, content=b" " * ((1 << 20) + 1))
     api.refused("POST", f"{ACME}/apply", status=413, content=b" " * ((8 << 20) + 1))
+    wide = b"{%b}" % b",".join(b'"%d":1' % number for number in range(100_001))
+    assert "colons" in api.refused("POST", f"{ACME}/apply", status=413, content=wide).detail
     api.refused("POST", f"{ACME}/apply?dry_run=maybe", {}, status=422)
     api.refused("GET", "/v1/entities/ac%00me", status=400)
     api.refused("GET", f"{ACME}/deliveries?event=%00", status=400)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher.client.input_files import Document, read_documents
+from shared.domain import json_text
 from shared.domain.automations.model import Grants
 from shared.domain.automations.parsing import parse_automation
 from shared.domain.errors import InvalidDefinition
@@ -26,6 +28,7 @@ from shared.domain.json_text import (
     quote_bare_numbers,
     read_event_json,
     read_json,
+    read_json_in_steps,
     write_indented_json,
     write_json,
 )
@@ -217,3 +220,62 @@ def test_a_string_without_an_end_is_read_in_a_time_that_is_its_length() -> None:
 )
 def test_bare_numbers_are_quoted_outside_of_strings(text: bytes, expected: bytes) -> None:
     assert quote_bare_numbers(text) == expected
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=60,
+    ),
+    st.integers(1, 40),
+    st.booleans(),
+)
+def test_a_text_that_is_read_in_steps_has_the_same_value(value: Any, step_bytes: int, indented: bool) -> None:
+    text = json.dumps(value, ensure_ascii=False, indent=1 if indented else None).encode("utf-8", "surrogatepass")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_text, "STEP_BYTES", step_bytes)
+        assert _read(read_json_in_steps, text) == _read(read_json, text)
+
+
+@given(st.integers(1, 40), st.integers(0, 200), st.sampled_from([b"", b"x", b'"', b"]", b"nul", b"\xff", b"NaN"]))
+def test_a_text_that_is_no_json_is_none_in_steps_either(step_bytes: int, at: int, wrong: bytes) -> None:
+    good = json.dumps({"a": [1, {"b": "c"}, [], "d\u00e4"] * 4, "e": {"f": None}}).encode()
+    text = good[:at] + wrong + good[at + 1 :]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_text, "STEP_BYTES", step_bytes)
+        assert _read(read_json_in_steps, text) == _read(read_json, text)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(b"[", b"]"), (b'{"a": [', b"]}"), (b'[{"b": {"c": [', b"]}}]")])
+def test_where_a_large_text_is_no_json_is_told(begin: bytes, end: bytes) -> None:
+    text = begin + b'{"c": 1},\n' * 40_000 + b'{"c": nul}' + end
+    with pytest.raises(orjson.JSONDecodeError) as found:
+        read_json_in_steps(text)
+    assert found.value.lineno == 40_001
+    assert 6 < found.value.colno < 11
+
+
+def test_a_large_manifest_is_read_in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other thread runs during a step."""
+    automation = {"name": "a", "filter": {"alias": {"$regex": "^prod"}}, "description": "x" * 7000}
+    text = json.dumps(
+        {"entity": "acme", "automations": [automation] * 1000, "webhooks": [{"name": "w"}] * 200}
+    ).encode()
+    steps: list[int] = []
+
+    def counted(piece: bytes) -> Any:
+        steps.append(len(piece))
+        return read_json(piece)
+
+    monkeypatch.setattr(json_text, "read_json", counted)
+    assert read_json_in_steps(text) == read_json(text)
+    assert max(steps) <= 2 * json_text.STEP_BYTES
+    assert len(steps) < 4 * len(text) / json_text.STEP_BYTES, "small pieces are read together"
+
+
+def _read(read: Callable[[bytes], Any], text: bytes) -> Any:
+    try:
+        return read(text)
+    except orjson.JSONDecodeError:
+        return "no JSON"

@@ -41,11 +41,11 @@ from shared.storage.definitions.secrets import newest_secrets
 from shared.storage.definitions.webhook_fields import public_id
 from shared.storage.delivery.backlog import (
     QueueState,
-    count_internal,
     count_overdue,
     count_recently_disabled,
     queue_state,
     recent_dead,
+    recent_internal,
 )
 from shared.storage.delivery.webhook_states import WebhookState, webhook_states
 from shared.storage.evaluation.offsets import read_all_offsets
@@ -201,9 +201,9 @@ def _look_at_database(health: Health, connection: Connection, vault: Vault, now:
     health.queue = queue_state(connection, now)
     health.overdue = count_overdue(connection, now, for_seconds=OVERDUE_SECONDS)
     recent = now - timedelta(seconds=RECENT_SECONDS)
-    counted = select(recent_dead(recent).scalar_subquery(), recent_poison(recent).scalar_subquery())
-    health.recent_dead, health.recent_poison = connection.execute(counted).one()
-    (health.recent_internal,) = count_internal(connection, now, within_seconds=[RECENT_SECONDS])
+    queries = (recent_dead(recent), recent_poison(recent), recent_internal(recent))
+    counted = connection.execute(select(*(one.scalar_subquery() for one in queries))).one()
+    health.recent_dead, health.recent_poison, health.recent_internal = counted
     health.keys_ending = count_ending(connection, now, within=timedelta(seconds=KEY_ENDS_SECONDS))
     states = webhook_states(connection, now)
     opened_before = now - timedelta(seconds=OPEN_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, text
 
@@ -154,7 +155,11 @@ COUNTED_FAULTS = 10_000
 
 def count_internal(connection: Connection, now: datetime, *, within_seconds: Sequence[int]) -> list[int]:
     """The attempts of each of these last times that failed inside Hookline, up to `COUNTED_FAULTS` in all."""
-    since = [now - timedelta(seconds=one) for one in within_seconds]
+    return list(connection.execute(recent_internal(*(now - timedelta(seconds=one) for one in within_seconds))).one())
+
+
+def recent_internal(*since: datetime) -> Select[*tuple[Any, ...]]:
+    """The query of `count_internal`, a column for each moment, for those who count more at once."""
     # As text: only a statement that says so reads the index of such attempts.
     newest = (
         select(attempts.c.started_at)
@@ -163,5 +168,4 @@ def count_internal(connection: Connection, now: datetime, *, within_seconds: Seq
         .limit(COUNTED_FAULTS)
         .subquery()
     )
-    counts = [func.count().filter(newest.c.started_at >= one) for one in since]
-    return list(connection.execute(select(*counts).select_from(newest)).one())
+    return select(*(func.count().filter(newest.c.started_at >= one) for one in since)).select_from(newest)

@@ -44,11 +44,13 @@ def filled(world: World, path: str) -> str:
         "session_id": "ses_1",
         "replay_id": world.ids["replay"],
         "slack_id": world.ids["alerts"],
+        "source_id": world.ids["comet"],
         "user": "nobody",
         "name": "DEPLOY_TOKEN",
         "user_id": "acme/member",
         "key_id": "key_2",
         "change": "resume",
+        "switched": "disable",
         "target_id": world.ids["record"],
         "number": str(world.first_revision("record")),
     }
@@ -60,7 +62,7 @@ def dump(world: World) -> str:
     with httpx.Client(
         headers={"Authorization": f"Bearer {world.keys['root']}"}, base_url=world.url, timeout=PATIENCE_SECONDS
     ) as client:
-        paths = ["automations", "webhooks", "secrets", "members", "deliveries", "invitations"]
+        paths = ["automations", "webhooks", "sources", "secrets", "members", "deliveries", "invitations"]
         texts = [client.get(f"/v1/entities/acme/{path}?limit=500").text for path in paths]
         keys = [(one["id"], one["name"]) for one in client.get("/v1/keys?limit=500").json()["items"]]
     return "\n".join([*texts, str(keys)])

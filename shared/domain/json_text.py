@@ -133,7 +133,8 @@ def read_event_json(text: bytes) -> Any:
 
 # Possessive, and also a string without an end: else each quote in that would be tried as a beginning, up to the end.
 _BARE = re.compile(
-    rb'"(?:[^"\\]++|\\.)*+"?|(?:(?:NaN|-?Infinity)|(?<![0-9.eE+-])-?[0-9]{1,400}(?:\.[0-9]{1,400})?[eE]\+?[0-9]{3,400})'
+    rb'"(?:[^"\\]++|\\.)*+"?|(?:(?:NaN|-?Infinity)'
+    rb"|(?<![0-9.eE+-])-?(?:0|[1-9][0-9]{0,399})(?:\.[0-9]{1,400})?[eE]\+?[0-9]{3,400})"
     rb"(?=\s*(?:[,\]}]|\Z))",
     re.DOTALL,
 )

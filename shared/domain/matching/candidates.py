@@ -139,12 +139,13 @@ class CandidateIndex:
         candidates: list[Placed] = sorted({place: one for place, one in found if members.get(one.id) is one}.items())
         matching: list[Placed] = []
         for place, one in candidates:
+            if place in self._unreadable:
+                continue
             try:
                 test, _ = one.predicate
             except InvalidDefinition as exc:
-                if place not in self._unreadable:
-                    self._unreadable.add(place)
-                    unreadable(one, exc)
+                self._unreadable.add(place)
+                unreadable(one, exc)
                 continue
             try:
                 if test(event):

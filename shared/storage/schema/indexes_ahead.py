@@ -83,9 +83,7 @@ def make_indexes_ahead(engine: Engine) -> None:
 def _state(connection: Connection, index: IndexAhead) -> _State:
     if connection.scalar(text("SELECT to_regclass(:name)"), {"name": index.table}) is None:
         return _State.DONE
-    valid = connection.scalar(
-        text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"), {"name": index.name}
-    )
+    valid = _is_valid(connection, index)
     if valid is None:
         return _State.MISSING
     if valid:
@@ -97,4 +95,13 @@ def _state(connection: Connection, index: IndexAhead) -> _State:
         ),
         {"name": index.table},
     )
-    return _State.UNDER_WAY if making else _State.LEFT_BEHIND
+    # Whoever made it may have finished between the two questions.
+    return _State.UNDER_WAY if making or _is_valid(connection, index) else _State.LEFT_BEHIND
+
+
+def _is_valid(connection: Connection, index: IndexAhead) -> bool | None:
+    """Whether the index can be used; None where there is none."""
+    valid: bool | None = connection.scalar(
+        text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"), {"name": index.name}
+    )
+    return valid

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from shared.settings import load_settings
@@ -56,6 +56,12 @@ def _valid(engine: Engine) -> bool | None:
         return _state(connection)
 
 
+def _number(engine: Engine) -> int:
+    """PostgreSQL's number of the index, which another index of its name has not."""
+    with read_transaction(engine) as connection:
+        return int(connection.scalar(text("SELECT to_regclass(:name)::oid::bigint"), {"name": ATTEMPTS_INTERNAL.name}))
+
+
 def test_attempts_are_recorded_while_the_index_is_made(engine: Engine) -> None:
     with ThreadPoolExecutor() as threads, engine.connect() as other:
         other.execute(ATTEMPT, {"seq": 1})
@@ -93,6 +99,28 @@ def test_what_one_that_was_ended_left_is_made_anew(engine: Engine) -> None:
     assert _valid(engine) is False
     make_indexes_ahead(engine)
     assert _valid(engine)
+
+
+def test_what_another_finishes_between_two_questions_is_kept(engine: Engine) -> None:
+    with (
+        ThreadPoolExecutor() as threads,
+        engine.connect() as other,
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as maker,
+    ):
+        other.execute(ATTEMPT, {"seq": 1})
+        making = threads.submit(maker.execute, text(MAKE))
+        wait_until(lambda: _valid(engine) is False, "index that is being made")
+
+        def finish(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+            if "pg_stat_progress_create_index" in statement and not making.done():
+                other.commit()
+                making.result(timeout=60)
+
+        made = _number(engine)
+        event.listen(engine, "before_cursor_execute", finish)
+        make_indexes_ahead(engine)
+    assert making.done()
+    assert (_valid(engine), _number(engine)) == (True, made)
 
 
 def test_an_empty_database_has_nothing_to_make(server: str) -> None:

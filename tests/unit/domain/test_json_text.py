@@ -216,6 +216,7 @@ def test_a_string_without_an_end_is_read_in_a_time_that_is_its_length() -> None:
         (b'["1e400","a 1e400,"]', b'["1e400","a 1e400,"]'),
         (b"0e999,1e-999", b"0e999,1e-999"),
         (b"1" * 500 + b"e400", b"1" * 500 + b"e400"),
+        (b"[01e400,-00e999,007.5e400]", b"[01e400,-00e999,007.5e400]"),
     ],
 )
 def test_bare_numbers_are_quoted_outside_of_strings(text: bytes, expected: bytes) -> None:

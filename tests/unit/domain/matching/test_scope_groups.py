@@ -164,8 +164,22 @@ def test_the_same_in_a_large_scope_whether_or_not_its_covers_can_be_read(covered
     assert told == [99]
 
 
-def _unreadable(number: int, *, covered: bool = False) -> LazyAutomation:
+def test_what_cannot_be_read_is_not_read_again_for_each_event() -> None:
+    reads: list[int] = []
+    index = AutomationIndex(lambda _one, _refusal: None)
+    for number in range(scope_groups.MANY):
+        index.put(dormant(number, filter={"alias": "prod"}))
+    index.put(_unreadable(99, covered=True, told=reads.append))
+    for _ in range(3):
+        ids(index, event(alias="prod"))
+    assert reads == [99]
+
+
+def _unreadable(
+    number: int, *, covered: bool = False, told: Callable[[int], None] = lambda _number: None
+) -> LazyAutomation:
     def refuse(_text: bytes) -> Any:
+        told(number)
         raise InvalidDefinition.at((), "from another time")
 
     covers = (lambda _text: ((Equal("alias", "prod"),),)) if covered else refuse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -20,6 +21,11 @@ def read_json_field(name: str, text: str, faults: list[FieldError]) -> Any:
     except orjson.JSONDecodeError as exc:
         faults.append(FieldError(tuple(name.split(".")), f"is not JSON: see line {exc.lineno}, column {exc.colno}"))
         return None
+
+
+def said(members: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of a definition that say something: null is what those have that were left out."""
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def shown_json(value: Any) -> str:

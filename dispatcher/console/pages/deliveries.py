@@ -19,7 +19,7 @@ from dispatcher.control import deliveries
 from dispatcher.control.delivery_views import DeliveryDetail
 from dispatcher.control.paging import page_request
 from shared.domain.errors import InvalidDefinition
-from shared.domain.payloads.content_types import is_json
+from shared.domain.payloads.content_types import JSON, is_json
 from shared.storage.database.transactions import read_transaction
 
 router = APIRouter(prefix="/e/{entity}/deliveries")
@@ -80,10 +80,10 @@ def delivery_page(
 
 
 def _script_of(delivery: DeliveryDetail) -> str:
-    """The script that sends the request of the last attempt; blank where there is none, or its body is no JSON."""
+    """The script that sends the body to where the last attempt went; blank for none, and for a body that is no JSON."""
     url = next((one.request.url for one in reversed(delivery.attempt_log) if one.request), None)
-    is_sent_as_json = delivery.content_type is None or is_json(delivery.content_type)
-    return webhook_script(url, delivery.payload) if url and is_sent_as_json else ""
+    content_type = delivery.content_type or JSON
+    return webhook_script(url, delivery.payload, content_type) if url and is_json(content_type) else ""
 
 
 @router.post("/{delivery_id}/replay")

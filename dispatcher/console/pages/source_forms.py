@@ -16,6 +16,7 @@ from dispatcher.console.forms import Faults, Form, FormDep, faults_at, header_li
 from dispatcher.console.json_fields import read_json_field, shown_json
 from dispatcher.console.new_secrets import StoredNow, store_secret
 from dispatcher.console.once import act_once
+from dispatcher.console.pages.sources import proof_of, rules_of
 from dispatcher.console.rendering import render
 from dispatcher.console.switches import SWITCHES
 from dispatcher.console.visitors import ResourcesDep
@@ -34,6 +35,14 @@ router = APIRouter(prefix="/e/{entity}/settings/sources")
 TRIED = {"headers": "try_headers", "body": "try_body"}
 """The fields of a request that is tried, which are not saved, by the members of a trial."""
 FIELDS = ("name", "kind", "secret", "former_secret", "project", "verify", "events")
+FIELD_WORDS = {
+    "kind": "service",
+    "verify": "proof",
+    "events": "rules",
+    "try_headers": "headers of the request",
+    "try_body": "body of the request",
+}
+"""What fields are called on the page, where it is not by their names."""
 SECRET_USES = {"secret": "to prove its requests"}
 """What a secret that is made in the form is for."""
 DRAFT = {"name": "unsaved", "secret": "UNSAVED"}
@@ -54,8 +63,8 @@ def edit_page(source_id: str, request: Request, visit: EntityDep, resources: Res
     one = _source(resources, visit, source_id)
     fields = {
         **{name: [str(getattr(one, name) or "")] for name in ("name", "kind", "secret", "former_secret", "project")},
-        "verify": ["" if one.verify is None else shown_json(one.verify)],
-        "events": [shown_json(one.events) if one.events else ""],
+        "verify": ["" if one.verify is None else shown_json(proof_of(one))],
+        "events": [shown_json(rules_of(one)) if one.events else ""],
         "revision": [str(one.revision)],
     }
     return _form_page(request, visit, resources, one, Form(fields), Faults())
@@ -186,6 +195,7 @@ def _form_page(
         source=source,
         form=form,
         faults=faults,
+        field_words=FIELD_WORDS,
         trial=trial,
         stored=stored,
         kinds=[(str(kind), SOURCE_KINDS[kind]) for kind in SourceKind],
@@ -224,6 +234,7 @@ def _test_page(
         source=source,
         form=form,
         faults=faults,
+        field_words=FIELD_WORDS,
         trial=trial,
     )
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from dispatcher.console.entities import EntityDep
+from dispatcher.console.json_fields import said
 from dispatcher.console.listing import list_url
 from dispatcher.console.origins import origin_of
 from dispatcher.console.rendering import render
@@ -12,11 +15,22 @@ from dispatcher.console.visitors import ResourcesDep
 from dispatcher.console.words import SOURCE_KINDS
 from dispatcher.control import sources
 from dispatcher.control.paging import page_request
+from dispatcher.control.sources import SourceView
 from shared.storage.database.transactions import read_transaction
 
 router = APIRouter(prefix="/e/{entity}/settings/sources")
 LISTED = 50
 SHOWN_REQUESTS = 20
+
+
+def proof_of(source: SourceView) -> dict[str, Any] | None:
+    """How requests prove themselves, as people wrote it."""
+    return None if source.verify is None else {way: said(proof) for way, proof in source.verify.items() if proof}
+
+
+def rules_of(source: SourceView) -> list[dict[str, Any]]:
+    """The rules, as people wrote them."""
+    return [said(rule) for rule in source.events]
 
 
 @router.get("")
@@ -48,7 +62,7 @@ def source_page(
         address=f"{origin_of(request, settings)}{settings.root_path}{source.path}",
         in_query=((source.verify or {}).get("token") or {}).get("query"),
         history=history,
-        definition={"verify": source.verify, "events": source.events},
+        definition=said({"verify": proof_of(source), "events": rules_of(source) or None}),
         url=url,
         done=done,
     )

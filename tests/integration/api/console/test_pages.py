@@ -740,3 +740,25 @@ def test_the_overview_counts_what_was_not_delivered_of_late(world: World, visito
     (troubled,) = re.findall(r"\d+ need a look", page)
     rows = page[page.index('id="trouble"') :].partition("</table>")[0].count("<tr>") - 1
     assert troubled == f"{rows} need a look"
+
+
+def test_the_script_of_a_delivery_names_secrets_and_says_its_content_type(
+    world: World, visitors: dict[str, httpx.Client]
+) -> None:
+    """The URL is a secret as a whole, and one stands in the body."""
+    address = f"{world.scene.receiver.url}/gone/secret-way"
+    world.call("PUT", "/entities/acme/secrets/SECRET_WAY", {"value": address})
+    hook = {"name": "secret-way", "url_secret": "SECRET_WAY", "secrets": ["DEPLOY_TOKEN"]}
+    world.call("POST", "/entities/acme/webhooks", hook)
+    sent = {"payload": {"t": "${DEPLOY_TOKEN}"}, "content_type": "application/cloudevents+json"}
+    scope = {"project": "wandb-registry-model", "collection": "secret-way"}
+    rule = {"name": "secret-way", "event": "ADD_ARTIFACT_ALIAS", "scope": scope}
+    rule |= {"action": {"webhook": "secret-way", **sent}}
+    number = world.call("POST", "/entities/acme/automations", rule)["id"]
+    world.publish(alias_event("secret-way", collection="secret-way", event_id="secret-way"))
+    path = f"{ENTITY}/deliveries/{world.delivery(automation=number)}"
+    text = html.unescape(visitors["member"].get(path).text)
+    assert "-H 'Content-Type: application/cloudevents+json'" in text
+    assert "API_ENDPOINT='***URL***'" in text and 'PAYLOAD=\'{"t": "***DEPLOY_TOKEN***"}\'' in text
+    assert "in the URL are named only" in text
+    assert address not in text and SECRETS["DEPLOY_TOKEN"] not in text

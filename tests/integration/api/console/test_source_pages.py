@@ -65,6 +65,7 @@ def test_a_source_is_made_used_changed_and_deleted(world: World, admin: httpx.Cl
     revision = _revision(admin, path)
     form = html.unescape(admin.get(f"{path}/edit").text)
     assert '"header": "X-Token"' in form and "${body.model}" in form and 'value="models"' in form
+    assert "null" not in form + shown, "members that were left out are not written"
     changed = {**FIELDS, "name": "renamed source", "project": "", "revision": revision}
     changed["events"] = RULE.replace('"author"', '"project": "elsewhere", "author"')
     saved = admin.post(f"{path}/edit", data=changed)
@@ -91,6 +92,9 @@ def test_a_source_is_made_used_changed_and_deleted(world: World, admin: httpx.Cl
 def test_an_edit_leaves_a_disabled_source_disabled(world: World, admin: httpx.Client) -> None:
     path = _made(admin, name="held source")
     admin.post(f"{path}/disable")
+    tried = {**FIELDS, "try_body": '{"event": "new", "model": "llm", "id": "1"}', "test": "1"}
+    for ask in ("test", "edit"):
+        assert "as long as it is, its requests are answered" in admin.post(f"{path}/{ask}", data=tried).text
     saved = admin.post(f"{path}/edit", data={**FIELDS, "name": "held source 2", "revision": _revision(admin, path)})
     assert saved.status_code == 303
     stored = world.call("GET", f"/entities/acme/sources/{path.rpartition('/')[2]}")
@@ -124,6 +128,9 @@ def test_what_is_wrong_is_told_at_its_field(
     refused = admin.post(f"{SOURCES}/new", data=sent)
     (told,) = re.findall(rf'id="e-{field}">.*?</svg>(.*?)</p>', refused.text)
     assert refused.status_code == 422 and words in html.unescape(told), told
+    (label,) = re.findall(rf'<label for="f-{field}">([^<]+?) ?<', refused.text)
+    (called,) = re.findall(rf'<a href="#f-{field}">(.*?)</a>', refused.text)
+    assert called == label.lower(), "the summary calls a field as its label does"
     if "name" not in wrong:
         assert 'value="made source"' in refused.text, "what was typed is kept"
     assert world.call("GET", "/entities/acme/sources") == before
@@ -134,6 +141,7 @@ def test_a_request_is_tried_in_the_form_and_nothing_is_kept(world: World, admin:
     request = {"try_headers": "X-Any: thing\r\n", "try_body": '{"event": "new", "model": "llm", "id": "77"}'}
     blank = {**FIELDS, "name": "", "secret": "", "test": "1"}
     made = html.unescape(admin.post(f"{SOURCES}/new", data={**blank, **request}).text)
+    assert "is disabled" not in made
     assert "It would become 1 event" in made and '"/in/unsaved"' in made and '"name": "llm"' in made
     assert '{"event": "new", "model": "llm", "id": "77"}' in made, "the request stays in the form"
     none = admin.post(f"{SOURCES}/new", data={**blank, "try_body": '{"event": "old"}'})
@@ -171,6 +179,7 @@ def test_a_new_secret_takes_over_without_a_gap(world: World, admin: httpx.Client
     stored = admin.post(f"{path}/edit", data={**form, "new_secret_name": "COMET_NEXT", "store_secret": "generate"})
     text = html.unescape(stored.text)
     (value,) = set(re.findall(r"whsec_[\w+/=]{44}", text))
+    assert "Enter it at the service" in text and "receiver" not in text
     chosen = dict(re.findall(r'<select id="f-(\w*secret)"(?:(?!</select>).)*value="(\w+)" selected', text, re.DOTALL))
     assert chosen == {"secret": "COMET_NEXT", "former_secret": "COMET"}
     saved = admin.post(f"{path}/edit", data={**form, **chosen})

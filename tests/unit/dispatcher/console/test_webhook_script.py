@@ -40,7 +40,8 @@ def test_the_script_sends_what_is_meant(tmp_path: Path, url: str, payload: dict[
     stub = tmp_path / "curl"
     stub.write_text(CURL)
     stub.chmod(0o700)
-    script = webhook_script(url, payload).replace("ACCESS_TOKEN=''", "ACCESS_TOKEN='tok en'", 1)
+    script = webhook_script(url, payload, "application/cloudevents+json")
+    script = script.replace("ACCESS_TOKEN=''", "ACCESS_TOKEN='tok en'", 1)
     script = script.replace("SECRET=''", "SECRET='sig ning'", 1)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "RECORD": str(tmp_path), "LC_ALL": "C.UTF-8"}
     subprocess.run([bash, "-c", script], check=True, cwd=tmp_path, env=environment, timeout=60)
@@ -49,5 +50,6 @@ def test_the_script_sends_what_is_meant(tmp_path: Path, url: str, payload: dict[
     signature = base64.b64encode(hmac.digest(b"sig ning", body, hashlib.sha256)).decode()
     arguments = (tmp_path / "arguments").read_text()
     assert f"X-Wandb-Signature: {signature}\n" in arguments and "Authorization: Bearer tok en\n" in arguments
+    assert "Content-Type: application/cloudevents+json\n" in arguments
     assert arguments.endswith(f"--\n{url}\n")
     assert not (tmp_path / "pwned").exists()

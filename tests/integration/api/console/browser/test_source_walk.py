@@ -80,3 +80,11 @@ def test_a_source_is_made_by_keyboard_alone(window: Window) -> None:
     enter(window, "Delete")
     page.get_by_text("The source is deleted.").wait_for()
     assert "source by keys" not in str(world.call("GET", "/entities/acme/sources"))
+
+
+def test_breadcrumbs_stand_on_one_line(window: Window) -> None:
+    window.come_back("admin")
+    window.open(f"/e/acme/settings/sources/{window.world.ids['comet']}")
+    shown = "[...document.querySelectorAll('.crumbs a, .crumbs .name')].map(one => one.getBoundingClientRect())"
+    link, here = window.page.evaluate(f"{shown}.map(box => (box.top + box.bottom) / 2)")
+    assert abs(link - here) < 1

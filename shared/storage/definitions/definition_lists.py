@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, func, or_, select
 
+from shared.domain.events.types import NOTICE_TYPES, RUN_TYPES
 from shared.domain.quotas import weight_bytes
 from shared.storage.database.bulk import among, chunks
 from shared.storage.definitions.automations import StoredAutomation, many_automations
@@ -105,6 +106,9 @@ def list_automation_rows(
         if value is not None:
             query = query.where(column == value)
     if wanted.applies_to is not None:
+        # Notices happen in no project, and what runs do in no collection: those watch none, however wide their scope.
+        elsewhere = NOTICE_TYPES if wanted.applies_to[1] is None else NOTICE_TYPES | RUN_TYPES
+        query = query.where(automations.c.event_type.not_in(sorted(elsewhere)))
         places = zip((automations.c.scope_project, automations.c.scope_collection), wanted.applies_to, strict=True)
         query = query.where(*(or_(column.is_(None), column == name) for column, name in places if name is not None))
     if wanted.text is not None:

@@ -55,11 +55,13 @@ def names(api: Api, query: str = "", what: str = "automations") -> list[str]:
 def test_those_that_watch_a_place_are_found(api: Api, defined: dict[str, Any]) -> None:
     everywhere = automation("everywhere", action={"no_op": True}, event="RUN_STATE", states=["failed"], filter={})
     create_automation(api, {**everywhere, "scope": {}})
-    assert sorted(names(api, "?applies_to_project=p")) == ["a", "everywhere"]
-    assert sorted(names(api, "?applies_to_project=wandb-registry-model")) == ["b", "everywhere", "wh_1"]
+    create_automation(api, {**everywhere, "scope": {}, "name": "made", "event": "CREATE_ARTIFACT", "states": None})
+    create_automation(api, {**everywhere, "scope": {}, "name": "dead", "event": "DEAD_LETTER", "states": None})
+    assert sorted(names(api, "?applies_to_project=p")) == ["a", "everywhere", "made"]
+    assert sorted(names(api, "?applies_to_project=wandb-registry-model")) == ["b", "everywhere", "made", "wh_1"]
     place = "?applies_to_project=wandb-registry-model&applies_to_collection="
-    assert sorted(names(api, f"{place}llm-models")) == ["b", "everywhere", "wh_1"]
-    assert names(api, f"{place}others") == ["everywhere"]
+    assert sorted(names(api, f"{place}llm-models")) == ["b", "made", "wh_1"]
+    assert names(api, f"{place}others") == ["made"], "no run is in a collection"
 
 
 def deliver(engine: Engine, entity_id: int, automation_id: str, status: str, **columns: Any) -> None:

@@ -132,7 +132,7 @@ def test_lists_of_one_user_leave_threads_to_others(api: Api, monkeypatch: pytest
     monkeypatch.setattr(definition_lists, "list_automations", gate.before(definition_lists.list_automations))
     monkeypatch.setattr(api.client.app.state.resources.threads.ordinary, "most_of_a_user", 50)
     with many(api, gate, 60, "GET", f"{ACME}/automations") as sent:
-        gate.wait_for(3)
+        gate.wait_for(2)
         assert {one.status_code for one in answered(sent, 10)} == {429}
         assert not gate.entered.acquire(blocking=False)
         others_are_served(api)

@@ -22,6 +22,7 @@ from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.filter_forms import MODES, OPERATORS, subject_of
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at
 from dispatcher.console.json_fields import shown_json
+from dispatcher.console.meanwhile import ChangedMeanwhile, refuse_if_changed
 from dispatcher.console.metric_plots import ConditionPlot, condition_plot
 from dispatcher.console.once import act_once
 from dispatcher.console.rendering import render
@@ -46,10 +47,6 @@ SINCE = ("15m", "1h", "6h", "24h")
 DRAFT_NAME = "draft"
 """The name under which an automation is previewed that has none yet."""
 LISTED_EDITS = 20
-
-
-class _ChangedMeanwhile(Exception):
-    """Somebody else saved the automation after the form was opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +140,13 @@ def _submit(
             if one is None:
                 saved = automations.create(connection, visit.principal, visit.entity, definition)
                 return f"{path}/{saved['id']}?done=created"
-            now = automations.get(connection, visit.principal, visit.entity, one["id"])
-            if form.text("revision") != str(now["revision"]):
-                raise _ChangedMeanwhile
-            automations.change(connection, visit.principal, visit.entity, one["id"], definition)
+            found = (connection, visit.principal, visit.entity, one["id"])
+            refuse_if_changed(connection, form, "automation", lambda: int(automations.get(*found)["revision"]))
+            automations.change(*found, definition)
             return f"{path}/{one['id']}?done=saved"
 
         return RedirectResponse(act_once(resources, visit.principal, form, act), 303)
-    except _ChangedMeanwhile:
+    except ChangedMeanwhile:
         return _conflict_page(request, visit, resources, _automation(resources, visit, str((one or {})["id"])), form)
     except (InvalidDefinition, Conflict) as exc:
         return _editor_page(request, visit, resources, one, form, faults_at(exc.errors, FIELDS, str(exc)))

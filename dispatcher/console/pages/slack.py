@@ -16,6 +16,7 @@ from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep
 from dispatcher.console.listing import list_url
+from dispatcher.console.meanwhile import refuse_if_changed
 from dispatcher.console.new_secrets import StoredNow, store_secret
 from dispatcher.console.once import act_once
 from dispatcher.console.pages.revisions import gone_page
@@ -27,7 +28,7 @@ from dispatcher.console.words import STATUSES, event_words
 from dispatcher.control import deliveries, secrets, slack, webhook_trials
 from dispatcher.control.access import Action
 from dispatcher.control.definition_lists import list_slack
-from dispatcher.control.errors import Conflict, NotFound
+from dispatcher.control.errors import NotFound
 from dispatcher.control.paging import MAX_LIMIT, PageRequest
 from dispatcher.control.slack import SlackView
 from dispatcher.control.webhook_trials import TrialView
@@ -103,10 +104,9 @@ def _submit(
             given = {key: value for key, value in body.items() if value is not None}
             view = slack.create(connection, visit.principal, visit.entity, given, checks=resources.checks)
         else:
-            now = slack.get(connection, visit.principal, visit.entity, one.id)
-            if form.text("revision") != str(now.revision):
-                raise Conflict("somebody else changed this integration meanwhile: look at it again first")
-            view = slack.change(connection, visit.principal, visit.entity, one.id, body, checks=resources.checks)
+            found = (connection, visit.principal, visit.entity, one.id)
+            refuse_if_changed(connection, form, "integration", lambda: slack.get(*found).revision)
+            view = slack.change(*found, body, checks=resources.checks)
         saved.append(view)
         return f"{_path(visit)}/{view.id}?done={'created' if one is None else 'saved'}"
 

@@ -14,6 +14,7 @@ from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at, header_lines
 from dispatcher.console.json_fields import read_json_field, shown_json
+from dispatcher.console.meanwhile import refuse_if_changed
 from dispatcher.console.new_secrets import StoredNow, store_secret
 from dispatcher.console.once import act_once
 from dispatcher.console.pages.sources import proof_of, rules_of
@@ -143,10 +144,9 @@ def _save(
     if one is None:
         view = sources.create(connection, visit.principal, visit.entity, body, checks=resources.checks)
         return f"{_path(visit)}/{view.id}?done=created"
-    now = sources.get(connection, visit.principal, visit.entity, one.id)
-    if form.text("revision") != str(now.revision):
-        raise Conflict("somebody else changed this source meanwhile: look at it again before you save")
-    sources.replace(connection, visit.principal, visit.entity, one.id, body, checks=resources.checks)
+    found = (connection, visit.principal, visit.entity, one.id)
+    refuse_if_changed(connection, form, "source", lambda: sources.get(*found).revision)
+    sources.replace(*found, body, checks=resources.checks)
     return f"{_path(visit)}/{one.id}?done=saved"
 
 

@@ -16,6 +16,7 @@ from dispatcher.api.resources import ApiResources
 from dispatcher.console.confirmation import Question, act_or_ask_again, ask
 from dispatcher.console.entities import EntityDep, EntityVisit
 from dispatcher.console.forms import Faults, Form, FormDep, faults_at, header_lines
+from dispatcher.console.meanwhile import refuse_if_changed
 from dispatcher.console.new_secrets import StoredNow, store_secret
 from dispatcher.console.once import act_once
 from dispatcher.console.rendering import pretty, render
@@ -166,7 +167,7 @@ def _save(
     saved: list[WebhookView] = []
 
     def act(connection: Connection) -> str:
-        saved.append(_saved(connection, resources, visit, one, body, form.text("revision")))
+        saved.append(_saved(connection, resources, visit, one, body, form))
         return f"{_path(visit)}/{saved[0].id}?done={'created' if one is None else 'saved'}"
 
     led_to = act_once(resources, visit.principal, form, act)
@@ -181,14 +182,13 @@ def _saved(
     visit: EntityVisit,
     one: WebhookView | None,
     body: dict[str, Any],
-    revision: str,
+    form: Form,
 ) -> WebhookView:
     if one is None:
         return webhooks.create(connection, visit.principal, visit.entity, body, checks=resources.checks)
-    now = webhooks.get(connection, visit.principal, visit.entity, one.id, vault=resources.vault)
-    if revision and revision != str(now.revision):
-        raise Conflict("somebody else changed this webhook meanwhile: look at it again before you save")
-    return webhooks.replace(connection, visit.principal, visit.entity, one.id, body, checks=resources.checks)
+    found = (connection, visit.principal, visit.entity, one.id)
+    refuse_if_changed(connection, form, "webhook", lambda: webhooks.get(*found, vault=resources.vault).revision)
+    return webhooks.replace(*found, body, checks=resources.checks)
 
 
 def _draft_trial(

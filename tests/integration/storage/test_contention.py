@@ -15,6 +15,8 @@ import pytest
 from sqlalchemy import Connection, delete, event, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from dispatcher.console.forms import Form
+from dispatcher.console.meanwhile import ChangedMeanwhile, refuse_if_changed
 from dispatcher.control import deliveries as control_deliveries
 from dispatcher.control import webhooks as control_webhooks
 from shared.delivery.endpoint import Endpoint
@@ -26,7 +28,7 @@ from shared.storage.database import clock
 from shared.storage.database import engine as engine_module
 from shared.storage.database.engine import open_engine
 from shared.storage.database.transactions import read_transaction, write_transaction
-from shared.storage.definitions.revisions import next_revision
+from shared.storage.definitions.revisions import lock_edits, next_revision
 from shared.storage.definitions.webhooks import WebhookEdit, delete_webhook, find_webhook, update_webhooks
 from shared.storage.delivery.abandon import abandon_deliveries
 from shared.storage.delivery.circuits import CircuitTransition, update_circuit
@@ -131,10 +133,10 @@ def test_a_late_recorder_and_the_deletion_of_its_webhook_do_not_wait_for_one_ano
     assert [row.status for row in scene.rows()] == ["delivered", "dead"]
 
 
-def _waits_for_lock(scene: Scene) -> bool:
+def _waits_for_lock(scene: Scene, number: int = 1) -> bool:
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with read_transaction(scene.process.engine) as connection:
-        return bool(connection.scalar(text(query)))
+        return bool(connection.execute(text(query)).scalar_one() >= number)
 
 
 def test_an_edit_does_not_undo_that_a_worker_disabled_the_webhook(scene: Scene) -> None:
@@ -346,3 +348,29 @@ def test_an_api_whose_clock_is_ahead_ends_no_attempt_and_holds_no_replay_back(
         connection.execute(update(automations).values(deleted_at=func.now()))
         control_webhooks.remove_webhook(connection, stored, by="alice")
     assert [row.seq for row in scene.pending() if row.webhook_id == doomed] == [underway[0].seq]
+
+
+def test_of_two_who_save_a_form_at_the_same_moment_one_is_refused(scene: Scene) -> None:
+    if scene.settings.sqlalchemy_url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer at a time")
+    hook = scene.webhook()
+
+    def revision(connection: Connection) -> int:
+        return int(connection.execute(select(webhooks.c.revision).where(webhooks.c.id == hook)).scalar_one())
+
+    with read_transaction(scene.process.engine) as connection:
+        form = Form({"revision": [str(revision(connection))]})
+
+    def save() -> None:
+        with write_transaction(scene.process.engine) as connection:
+            refuse_if_changed(connection, form, "webhook", lambda: revision(connection))
+            changed = update(webhooks).where(webhooks.c.id == hook).values(revision=next_revision(connection))
+            connection.execute(changed)
+
+    with ThreadPoolExecutor() as pool:
+        with write_transaction(scene.process.engine) as connection:
+            lock_edits(connection)
+            saved = [pool.submit(save) for _ in range(2)]
+            wait_until(lambda: _waits_for_lock(scene, 2), "both to wait")
+        refused = [one.exception(timeout=60) for one in saved]
+    assert [type(one) for one in refused if one is not None] == [ChangedMeanwhile]
